@@ -1,0 +1,1 @@
+"""Visual grounding from a few attention heads of a frozen LVLM."""

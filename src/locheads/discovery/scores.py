@@ -1,0 +1,30 @@
+"""From attention maps to the numbers that discovery ranks heads by."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from locheads.config import CriterionConfig
+from locheads.discovery.criteria import spatial_entropy
+from locheads.types import Attention, HeadScores
+
+
+def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
+    """Scores of every head for the expressions of one picture."""
+    maps = attention.maps
+    samples, layers, heads, rows, cols = maps.shape
+    entropy = spatial_entropy(
+        maps.reshape(-1, rows, cols), floor=criterion.floor, weighting=criterion.weighting
+    ).reshape(samples, layers, heads)
+    return HeadScores(attention.sample_ids, attention.sums, entropy, maps[..., -1, :].max(axis=-1))
+
+
+def score_all(attentions: Iterable[Attention], criterion: CriterionConfig) -> HeadScores:
+    """Scores of many pictures, one after the other: only three numbers per head stay in memory, no map."""
+    parts = [score(attention, criterion) for attention in attentions]
+    return HeadScores(
+        sample_ids=tuple(i for part in parts for i in part.sample_ids),
+        sums=np.concatenate([part.sums for part in parts]),
+        entropy=np.concatenate([part.entropy for part in parts]),
+        bottom_row=np.concatenate([part.bottom_row for part in parts]),
+    )

@@ -1,0 +1,91 @@
+"""What is compared: the localization heads, and the baselines that anybody should beat before believing them.
+
+All see the same samples and, but for the centre box, go through the same grounding.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from locheads.config import GroundingConfig
+from locheads.grounding.ground import ground_maps
+from locheads.types import Attention, Discovery, Grounding, HeadIndex, ImageGroup
+
+LOCALIZATION_HEADS = "localization_heads"
+ORACLE_HEADS = "oracle_heads"
+MEAN_OF_ALL_HEADS = "mean_of_all_heads"
+RANDOM_HEADS = "random_heads"
+CENTRE_BOX = "centre_box"
+METHODS = (LOCALIZATION_HEADS, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX)
+"""In the order of the tables."""
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """Which heads ground which sample."""
+
+    fixed: tuple[HeadIndex, ...]
+    """The k heads of discovery."""
+    greedy: Mapping[str, Sequence[HeadIndex]] | None
+    """Per sample its own heads; None for selection=fixed."""
+    oracle: tuple[HeadIndex, ...]
+    random: tuple[tuple[HeadIndex, ...], ...]
+    """One entry per draw."""
+
+    def heads(self, sample_id: str) -> tuple[HeadIndex, ...]:
+        """The localization heads of one sample; none where greedy selection has no scores for it."""
+        return self.fixed if self.greedy is None else tuple(self.greedy.get(sample_id, ()))
+
+
+def random_heads(discovery: Discovery, k: int, draws: int, seed: int) -> tuple[tuple[HeadIndex, ...], ...]:
+    """`draws` draws of k different eligible heads (all of them where fewer are eligible)."""
+    rng = np.random.default_rng([seed, 1])  # 1: another stream than the trials'.
+    eligible = [HeadIndex(int(layer), int(head)) for layer, head in np.argwhere(discovery.eligible)]
+    size = min(k, len(eligible))
+    return tuple(
+        tuple(sorted(eligible[i] for i in rng.choice(len(eligible), size, replace=False)))
+        for _ in range(draws)
+    )
+
+
+def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[HeadIndex, ...] | None]]:
+    """(method, draw, heads) of everything that grounds this sample from maps; None stands for all heads."""
+    return [
+        (LOCALIZATION_HEADS, 0, plan.heads(sample_id)),
+        (ORACLE_HEADS, 0, plan.oracle),
+        (MEAN_OF_ALL_HEADS, 0, None),
+        *((RANDOM_HEADS, draw, heads) for draw, heads in enumerate(plan.random)),
+    ]
+
+
+def ground_with(
+    attention: Attention, row: int, heads: Sequence[HeadIndex] | None, config: GroundingConfig
+) -> Grounding:
+    """Grounds one sample with some heads, or with the mean over all heads of the model.
+
+    Raises:
+        ValueError: no head at all, or a map that is not finite.
+    """
+    maps = attention.maps[row]
+    if heads is None:
+        return ground_maps(maps.mean(axis=(0, 1))[None], attention.geometry, config)
+    return ground_maps(take(maps, heads), attention.geometry, config)
+
+
+def take(
+    maps: Float[np.ndarray, "layer head row col"], heads: Sequence[HeadIndex]
+) -> Float[np.ndarray, "chosen row col"]:
+    """The maps of some heads. Raises ValueError without any: there is nothing to sum."""
+    if not heads:
+        raise ValueError("no head is eligible for this sample")
+    return maps[[h.layer for h in heads], [h.head for h in heads]]
+
+
+def centre_mask(group: ImageGroup) -> tuple[tuple[float, float, float, float], np.ndarray]:
+    """Box and mask of the picture's middle, half as wide and half as high: what a blind guess scores."""
+    box = (group.width * 0.25, group.height * 0.25, group.width * 0.75, group.height * 0.75)
+    mask = np.zeros((group.height, group.width), dtype=bool)
+    mask[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = True
+    return box, mask

@@ -1,0 +1,113 @@
+"""The measures of REC and RES, as pure functions.
+
+A failed or empty prediction takes part with IoU 0 (a box of zeros, an empty mask), so it is counted in every
+mean: leaving failures out would reward them. Where there are no expressions at all, every measure is 0.0:
+report their number beside it.
+"""
+
+from typing import cast
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+from numpy.typing import ArrayLike
+from pycocotools import mask as coco
+
+from locheads.errors import DataError
+from locheads.models.geometry import Geometry
+from locheads.types import Box
+
+
+def box_iou(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, "n"]:
+    """Intersection over union of box i of `a` with box i of `b`; both xyxy `[n, 4]`, x1 and y1 exclusive.
+
+    0 where the union is empty, where a box is inverted (x1 < x0), and where a coordinate is NaN or infinite.
+    Raises ValueError where the numbers of boxes differ.
+    """
+    boxes_a, boxes_b = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
+    if boxes_a.shape != boxes_b.shape:
+        raise ValueError(f"{len(boxes_a)} boxes cannot be paired with {len(boxes_b)}: give as many of each.")
+    low = np.maximum(boxes_a[:, :2], boxes_b[:, :2])
+    high = np.minimum(boxes_a[:, 2:], boxes_b[:, 2:])
+    with np.errstate(all="ignore"):  # what overflows or is NaN fails the comparison below
+        intersections = _areas(np.concatenate([low, high], axis=1))
+        return _ratios(intersections, _areas(boxes_a) + _areas(boxes_b) - intersections)
+
+
+def accuracy_at(ious: ArrayLike, threshold: float) -> float:
+    """Share (0 to 1) of the n expressions whose box IoU is at least `threshold`: Acc@0.5, Precision@1 of REC.
+
+    At least, not above: so do the data set's authors (MAttNet `eval_dets_utils.py`), TransVG's test, Qwen-VL,
+    InternVL, lmms-eval and PaliGemma (big_vision `segmentation.py`); Shikra and MiniGPT-4 count `> 0.5`. It
+    matters only where an IoU is exactly the threshold.
+    """
+    hits = np.asarray(ious, dtype=np.float64) >= threshold
+    return float(hits.mean()) if hits.size else 0.0
+
+
+def cumulative_iou(intersections: ArrayLike, unions: ArrayLike) -> float:
+    """cIoU (= oIoU): sum of intersections / sum of unions, both in pixels, over n expressions.
+
+    0 where the unions sum to 0. Large objects weigh more. LAVT calls it overall IoU, LISA cIoU.
+    """
+    total = np.sum(np.asarray(unions, dtype=np.float64))
+    return float(np.sum(np.asarray(intersections, dtype=np.float64)) / total) if total > 0 else 0.0
+
+
+def mean_iou(intersections: ArrayLike, unions: ArrayLike) -> float:
+    """mIoU: the mean over n expressions of intersection / union, 0 for an empty union (LISA: gIoU)."""
+    ratios = _ratios(np.asarray(intersections, dtype=np.float64), np.asarray(unions, dtype=np.float64))
+    return float(ratios.mean()) if ratios.size else 0.0
+
+
+def mask_intersection_union(
+    prediction: Bool[np.ndarray, "height width"], truth_rle: dict[str, object]
+) -> tuple[int, int]:
+    """(intersection, union) in pixels of a predicted mask and a COCO run-length code.
+
+    Raises DataError where they are not of one size.
+    """
+    height, width = cast("list[int]", truth_rle["size"])
+    if prediction.shape != (height, width):
+        raise DataError(
+            f"The predicted mask has the size {list(prediction.shape)}, but the truth [{height}, {width}]: "
+            "give it in pixels of the original picture, [height, width]."
+        )
+    predicted = coco.encode(np.asfortranarray(prediction, dtype=np.uint8))
+    intersection = int(coco.area(coco.merge([predicted, truth_rle], intersect=True)))
+    return intersection, int(coco.area(predicted)) + int(coco.area(truth_rle)) - intersection
+
+
+def pointing_hit(map_: Float[np.ndarray, "row col"], geometry: Geometry, box: Box) -> bool:
+    """Whether the centre of the map's strongest cell, in pixels of the original picture, lies inside the box.
+
+    The pointing game (Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016), without
+    its 15-pixel tolerance. A map that points nowhere (see `peak`) is a miss.
+    """
+    return inside(peak(map_, geometry), box)
+
+
+def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float, float] | None:
+    """Centre (x, y) of the strongest cell, in pixels of the original picture.
+
+    The first in raster order where several tie. None for a constant or NaN map, which points nowhere.
+    """
+    if not np.ptp(map_) > 0:
+        return None
+    row, col = np.unravel_index(np.argmax(map_), map_.shape)
+    x, y = geometry.to_pixels(np.array([col, row, col, row]) + 0.5)[:2]
+    return float(x), float(y)
+
+
+def inside(point: tuple[float, float] | None, box: Box) -> bool:
+    """Whether a point lies in an xyxy box; None never does."""
+    return point is not None and bool(box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3])
+
+
+def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
+    return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
+
+
+def _ratios(parts: Shaped[np.ndarray, "n"], wholes: Shaped[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """parts / wholes, 0 where the whole is not a positive finite number."""
+    usable = (wholes > 0) & np.isfinite(wholes) & np.isfinite(parts)
+    return np.divide(parts, wholes, out=np.zeros(usable.shape), where=usable)

@@ -1,0 +1,94 @@
+"""One row per expression and method: what was answered, before anybody looks at the truth."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from pycocotools import mask as coco
+
+from locheads.config import GroundingConfig
+from locheads.evaluation.methods import CENTRE_BOX, HeadPlan, centre_mask, ground_with, methods_of
+from locheads.evaluation.metrics import peak
+from locheads.types import Attention, Box, Grounding, HeadIndex, ImageGroup, Sample
+
+Row = dict[str, Any]
+
+
+def predict(
+    group: ImageGroup,
+    attentions: Iterable[Attention],
+    plan: HeadPlan,
+    config: GroundingConfig,
+    failures: Mapping[str, str],
+) -> Iterator[Row]:
+    """Rows of all methods for one picture's expressions.
+
+    `failures` (sample id -> reason) are samples that have no attention: each still gets its rows, empty and with
+    the reason, so that it counts as a miss of every method.
+    """
+    samples = {sample.sample_id: sample for sample in group.samples}
+    for sample_id, reason in failures.items():
+        if sample_id in samples:
+            methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
+            yield from (_row(group, samples[sample_id], m, draw, (), error=reason) for m, draw in methods)
+    for attention in attentions:
+        for row, sample_id in enumerate(attention.sample_ids):
+            yield from _rows(group, samples[sample_id], attention, row, plan, config)
+
+
+def _rows(
+    group: ImageGroup, sample: Sample, attention: Attention, row: int, plan: HeadPlan, config: GroundingConfig
+) -> Iterator[Row]:
+    for method, draw, heads in methods_of(plan, sample.sample_id):
+        try:
+            answer = ground_with(attention, row, heads, config)
+        except ValueError as error:
+            yield _row(group, sample, method, draw, heads or (), error=str(error))
+        else:
+            yield _answer_row(group, sample, method, draw, heads or (), answer)
+    box, mask = centre_mask(group)
+    yield _row(group, sample, CENTRE_BOX, 0, (), box=box, mask=mask)
+
+
+def _answer_row(
+    group: ImageGroup, sample: Sample, method: str, draw: int, heads: tuple[HeadIndex, ...], answer: Grounding
+) -> Row:
+    point = peak(answer.heatmap, answer.geometry)
+    return _row(group, sample, method, draw, heads, box=answer.box, mask=answer.mask, point=point)
+
+
+def _row(
+    group: ImageGroup,
+    sample: Sample,
+    method: str,
+    draw: int,
+    heads: tuple[HeadIndex, ...],
+    *,
+    box: Box | None = None,
+    mask: Bool[np.ndarray, "height width"] | None = None,
+    point: tuple[float, float] | None = None,
+    error: str | None = None,
+) -> Row:
+    x0, y0, x1, y1 = box or (None,) * 4
+    peak_x, peak_y = point or (None, None)
+    code = None if mask is None else coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {
+        "method": method,
+        "draw": draw,
+        "sample_id": sample.sample_id,
+        "image_id": group.image_id,
+        "ref_id": sample.ref_id,
+        "expression": sample.expression,
+        "heads": " ".join(str(head) for head in heads),
+        "x0": x0,
+        "y0": y0,
+        "x1": x1,
+        "y1": y1,
+        "peak_x": peak_x,
+        "peak_y": peak_y,
+        "mask_counts": None if code is None else code["counts"].decode("ascii"),
+        "mask_height": group.height,
+        "mask_width": group.width,
+        "error": error,
+    }

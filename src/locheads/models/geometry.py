@@ -1,0 +1,121 @@
+"""Where a patch of the model's input lies in the original picture, and back.
+
+Every preprocessing that we support is, per axis, a scale and a shift, so one small object holds the whole
+transform and its exact inverse. The transform is the one of the image processor, to the pixel (its integer
+roundings included), because half a patch of error costs IoU.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+class Preprocess(StrEnum):
+    """How a picture becomes the square that the vision tower sees."""
+
+    pad = "pad"
+    """Bars of the mean colour make it square (the original LLaVA-1.5)."""
+    center_crop = "center_crop"
+    """The short side is resized, the long side's ends are cut off (converted checkpoints' default)."""
+    squash = "squash"
+    """Both sides are resized independently."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """`cell = pixel * scale + offset`, per axis (x, y), between original pixels and patch cells.
+
+    Continuous coordinates: pixel i covers [i, i + 1), cell j covers [j, j + 1).
+    """
+
+    width: int
+    height: int
+    rows: int
+    cols: int
+    scale: tuple[float, float]
+    """Cells per pixel, (x, y)."""
+    offset: tuple[float, float]
+    """Cell coordinate of the picture's top-left corner, (x, y)."""
+
+    def to_cells(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+        """xyxy in original pixels -> xyxy in cells (may lie outside the grid where a crop cut)."""
+        return np.asarray(boxes, dtype=np.float64) * (self.scale * 2) + (self.offset * 2)
+
+    def to_pixels(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+        """xyxy in cells -> xyxy in original pixels: the exact inverse of `to_cells`."""
+        return (np.asarray(boxes, dtype=np.float64) - (self.offset * 2)) / (self.scale * 2)
+
+    def to_visible_pixels(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+        """As `to_pixels`, with the part that lies on padding bars cut off."""
+        limits = (self.width, self.height) * 2
+        return np.clip(self.to_pixels(boxes), 0, limits)
+
+    def upsample(self, cells: Bool[np.ndarray, "row col"]) -> Bool[np.ndarray, "height width"]:
+        """A mask on the grid -> a mask in original pixels: every pixel takes the cell that its centre lies in.
+
+        Pixels that a crop cut off are False.
+        """
+        row, row_seen = _cell_of_centres(self.height, self.scale[1], self.offset[1], self.rows)
+        col, col_seen = _cell_of_centres(self.width, self.scale[0], self.offset[0], self.cols)
+        return cells[np.ix_(row, col)] & row_seen[:, None] & col_seen[None, :]
+
+    def coverage(self, mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "row col"]:
+        """How many pixels of the mask lie in each cell (fractions where a cell border cuts a pixel)."""
+        rows = _overlap(self.height, self.scale[1], self.offset[1], self.rows)
+        cols = _overlap(self.width, self.scale[0], self.offset[0], self.cols)
+        return rows @ mask.astype(np.float64) @ cols.T
+
+    def cell_pixels(self) -> Float[np.ndarray, "row col"]:
+        """How many pixels of the picture each cell holds: 0 where a cell lies on a padding bar."""
+        return self.coverage(np.ones((self.height, self.width), dtype=bool))
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values for JSON; `Geometry.from_dict` reads them back exactly."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict) -> "Geometry":
+        pair = {key: (float(values[key][0]), float(values[key][1])) for key in ("scale", "offset")}
+        return Geometry(**{**values, **pair})
+
+
+def square_geometry(width: int, height: int, side: int, grid: int, how: Preprocess) -> Geometry:
+    """The geometry of a model whose input is a square of `side` pixels cut into `grid` x `grid` patches.
+
+    Follows the CLIP image processor: bars and crops are split with floor division, the resized long side is
+    truncated to whole pixels.
+    """
+    per_pixel = grid / side
+    if how is Preprocess.squash:
+        return Geometry(width, height, grid, grid, (grid / width, grid / height), (0.0, 0.0))
+    if how is Preprocess.pad:
+        longest = max(width, height)
+        bar_x, bar_y = (longest - width) // 2, (longest - height) // 2
+        cells = grid / longest
+        return Geometry(width, height, grid, grid, (cells, cells), (bar_x * cells, bar_y * cells))
+    new_width, new_height = _shortest_edge(width, height, side)
+    scale = (new_width / width * per_pixel, new_height / height * per_pixel)
+    offset = (-((new_width - side) // 2) * per_pixel, -((new_height - side) // 2) * per_pixel)
+    return Geometry(width, height, grid, grid, scale, offset)
+
+
+def _shortest_edge(width: int, height: int, side: int) -> tuple[int, int]:
+    if width <= height:
+        return side, int(side * height / width)
+    return int(side * width / height), side
+
+
+def _cell_of_centres(pixels: int, scale: float, offset: float, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    index = np.floor((np.arange(pixels) + 0.5) * scale + offset).astype(int)
+    return np.clip(index, 0, cells - 1), (index >= 0) & (index < cells)
+
+
+def _overlap(pixels: int, scale: float, offset: float, cells: int) -> Float[np.ndarray, "cell pixel"]:
+    """Length of each pixel that lies in each cell, in pixels: the 1-D factor of an exact area integral."""
+    edges = (np.arange(cells + 1) - offset) / scale
+    starts = np.arange(pixels)
+    low = np.maximum(edges[:-1, None], starts[None, :])
+    high = np.minimum(edges[1:, None], starts[None, :] + 1)
+    return np.clip(high - low, 0, None)

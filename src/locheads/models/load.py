@@ -1,0 +1,124 @@
+"""From a model's configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
+
+import logging
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+
+from locheads.config import EngineConfig, ModelConfig
+from locheads.errors import ConfigError, ModelError
+from locheads.models import capture
+from locheads.models.adapters import Adapter, adapter_class
+from locheads.store.digest import files_digest
+
+POCKET = "pocket"
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What is known of a checkpoint without loading its weights."""
+
+    source: str
+    """Folder or hub id, as `from_pretrained` takes it."""
+    model_type: str
+    layers: int
+    heads: int
+    """Query heads per layer of the text decoder."""
+    weights: str
+    """sha256 over the weight files of a folder, or the commit of a hub snapshot."""
+
+
+@dataclass(frozen=True)
+class Lvlm:
+    """A loaded model, ready for the attention pass."""
+
+    model: PreTrainedModel
+    adapter: Adapter
+    device: torch.device
+
+
+def identify(config: ModelConfig) -> ModelIdentity:
+    """Reads the checkpoint's configuration only.
+
+    Raises:
+        ModelError: nothing there, not a checkpoint, or a family without an adapter.
+    """
+    source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
+    checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
+    adapter_class(checkpoint.model_type, source)
+    text = checkpoint.get_text_config(decoder=True)
+    weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source))
+    return ModelIdentity(source, checkpoint.model_type, text.num_hidden_layers, text.num_attention_heads, weights)
+
+
+def load_lvlm(config: ModelConfig, engine: EngineConfig) -> Lvlm:
+    """Loads weights, processor and adapter, and installs the capture.
+
+    Raises:
+        ModelError: as `identify`, or weights that are damaged or do not fill the model.
+        ConfigError: a device that is not there.
+    """
+    identity = identify(config)
+    device = pick_device(engine.device)
+    if engine.threads is not None:
+        torch.set_num_threads(engine.threads)
+    model, info = _read(
+        identity.source,
+        lambda: AutoModelForImageTextToText.from_pretrained(
+            identity.source, dtype=getattr(torch, config.dtype.value), output_loading_info=True, **_options(config)
+        ),
+    )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{identity.source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
+            "incomplete or belongs to another model; download or save it again."
+        )
+    processor = _read(identity.source, lambda: AutoProcessor.from_pretrained(identity.source, **_options(config)))
+    capture.install(model)
+    adapter = adapter_class(identity.model_type, identity.source)(processor, model.config, config.preprocess)
+    return Lvlm(model.eval().to(device), adapter, device)
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is CUDA where there is one. Raises ConfigError for a device that torch does not know or have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"engine.device={name} is no device: use auto, cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"engine.device={name} was asked for, but torch sees no CUDA device: use cpu or auto.")
+    return device
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+
+
+def _read(source: str, action: Any) -> Any:
+    """Runs a from_pretrained; its many kinds of failure become one sentence."""
+    level = logging.getLogger("transformers").level
+    try:
+        # The Llava image processors announce that they do without torchvision: expected, and of no consequence.
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        return action()
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"Cannot load the model {source} ({reason}): model.id must be 'pocket', a folder with a transformers "
+            "checkpoint, or a hub id that is downloaded or can be reached."
+        ) from error
+    finally:
+        logging.getLogger("transformers").setLevel(level)
+
+
+def _folder_digest(folder: Path) -> str:
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+    return files_digest(files)

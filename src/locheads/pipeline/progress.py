@@ -1,0 +1,27 @@
+"""Progress with the time left, on anything that may take more than a few seconds."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+console = Console(stderr=not sys.stdout.isatty() and sys.stderr.isatty())
+
+
+def track(items: Sequence[T], stage: str, unit: str) -> Iterable[T]:
+    """Yields the items under a progress bar; a log without a terminal gets only the finished bar."""
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield from progress.track(items, description=stage)

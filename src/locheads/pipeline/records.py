@@ -1,0 +1,106 @@
+"""What the stages write into the run folder."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from locheads.config import Config
+from locheads.discovery.discover import top_heads
+from locheads.evaluation.methods import LOCALIZATION_HEADS
+from locheads.pipeline.inputs import Inputs
+from locheads.store.atomic import replacing, write_json
+from locheads.types import Discovery
+
+
+class Status:
+    """status.json: how far a run has come, and why it ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "status.json"
+        self._content: dict[str, Any] = {"state": "running", "stages": {}, "error": None}
+        self._write()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Marks a stage as running, then done with its seconds."""
+        self._content["stages"][name] = {"state": "running", "seconds": None}
+        self._write()
+        start = time.perf_counter()
+        yield
+        self._content["stages"][name] = {"state": "done", "seconds": round(time.perf_counter() - start, 3)}
+        self._write()
+
+    def finish(self, error: str | None = None) -> None:
+        """The run ended: well, or with this error."""
+        self._content |= {"state": "failed" if error else "done", "error": error}
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._path, self._content)
+
+
+def heads_record(
+    discovery: Discovery, iou: np.ndarray, inputs: Inputs, config: Config, digest: str, n_failed: int
+) -> dict[str, Any]:
+    """heads.json: the HeadSet with everything it was chosen from."""
+    layers, heads_per_layer = discovery.frequency_mean.shape
+    return {
+        "heads": [
+            {
+                "layer": head.layer,
+                "head": head.head,
+                "frequency_mean": float(discovery.frequency_mean[head.layer, head.head]),
+                "frequency_std": float(discovery.frequency_std[head.layer, head.head]),
+            }
+            for head in top_heads(discovery, config.heads.k)
+        ],
+        "k": config.heads.k,
+        "selection": config.selection.kind.value,
+        "criterion": {key: getattr(value, "value", value) for key, value in vars(config.criterion).items()},
+        "tau": discovery.tau,
+        "tau_per_trial": list(discovery.tau_per_trial),
+        "n_samples": len(inputs.trials[0]),
+        "trials": len(inputs.trials),
+        "n_failed": n_failed,
+        "n_excluded_images": inputs.n_excluded_images,
+        "layers": layers,
+        "heads_per_layer": heads_per_layer,
+        "mean_attention_sum": discovery.mean_sums.tolist(),
+        "frequency_mean": discovery.frequency_mean.tolist(),
+        "frequency_std": discovery.frequency_std.tolist(),
+        "eligible": discovery.eligible.tolist(),
+        "head_iou": iou.tolist(),
+        "model": config.model.id,
+        "dataset": {"name": config.dataset.name, "split": config.dataset.discovery_split},
+        "digest": digest,
+    }
+
+
+def metrics_record(
+    scores: pd.DataFrame, methods: dict[str, Any], config: Config, heads: list[str], oracle: list[str], figure6: dict
+) -> dict[str, Any]:
+    """metrics.json."""
+    own = scores[scores["method"] == LOCALIZATION_HEADS]
+    return {
+        "split": config.dataset.split,
+        "n_expressions": len(own),
+        "n_images": int(own["image_id"].nunique()),
+        "n_failed": int(own["error"].notna().sum()),
+        "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
+        "confidence": config.evaluation.confidence,
+        "methods": methods,
+        "heads": heads,
+        "oracle_heads": oracle,
+        "figure6": figure6,
+    }
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Raises StoreError where it cannot be written."""
+    with replacing(path) as temporary:
+        frame.to_parquet(temporary, index=False)

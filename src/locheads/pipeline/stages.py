@@ -1,0 +1,204 @@
+"""The stages in their order: attend, discover, ground, evaluate, report. Configuration in, files out."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from locheads.config import Config, SelectionKind, Stage, check
+from locheads.discovery.discover import discover, greedy_heads, top_heads
+from locheads.discovery.scores import score_all
+from locheads.errors import ConfigError, DiscoveryError
+from locheads.evaluation.evaluate import score_predictions, summarise
+from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
+from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
+from locheads.evaluation.predict import predict
+from locheads.models.load import ModelIdentity, identify, pick_device
+from locheads.pipeline.attention import fill, open_store
+from locheads.pipeline.gallery import write_gallery
+from locheads.pipeline.inputs import Inputs, load_inputs
+from locheads.pipeline.progress import track
+from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
+from locheads.report.html import write_report
+from locheads.store.atomic import write_json
+from locheads.store.attention import AttentionStore
+from locheads.store.digest import json_digest
+from locheads.store.provenance import provenance
+from locheads.types import Discovery, HeadScores
+
+log = logging.getLogger(__name__)
+
+WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+"""Groups of settings that cannot change a result: a run's digest leaves them out."""
+
+
+@dataclass
+class Run:
+    """One run: what its stages share, each stage adding what the next ones read."""
+
+    config: Config
+    folder: Path
+    inputs: Inputs
+    identity: ModelIdentity
+    store: AttentionStore
+    digest: str
+    failures: dict[str, str] = field(default_factory=dict)
+    """Sample id -> why it has no attention."""
+    discovery: Discovery | None = None
+    head_iou: np.ndarray | None = None
+    """[layer, head], on the discovery samples."""
+    plan: HeadPlan | None = None
+    predictions: pd.DataFrame | None = None
+
+
+def execute(config: Config, folder: Path) -> None:
+    """Runs all stages up to `config.stage` and writes their files into `folder`.
+
+    Raises:
+        LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
+    """
+    status = Status(folder)
+    try:
+        check(config)
+        with _provenance(folder, config) as record:
+            run = prepare(config, folder, record)
+            for stage in list(Stage)[: list(Stage).index(config.stage) + 1]:
+                with status.stage(stage.value):
+                    STAGES[stage](run)
+    except BaseException as error:
+        status.finish(str(error) or type(error).__name__)
+        raise
+    status.finish()
+
+
+def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
+    """Checks everything that can be checked without loading weights, and opens the store."""
+    pick_device(config.engine.device)
+    identity = identify(config.model)
+    n_heads = identity.layers * identity.heads
+    if config.heads.k > n_heads:
+        raise ConfigError(f"heads.k={config.heads.k} is more than the model's {n_heads} heads: lower it.")
+    inputs = load_inputs(config)
+    digest = run_digest(config, identity, inputs)
+    record |= {
+        "digest": digest,
+        "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
+        "dataset": {"name": config.dataset.name, "annotations_sha256": inputs.annotations},
+        "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
+    }
+    return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest)
+
+
+def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
+    """What identifies a result: the settings that can change it, the weights and the annotations."""
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
+    return json_digest([settings, identity.weights, inputs.annotations])
+
+
+def attend_stage(run: Run) -> None:
+    """Fills the store for discovery and evaluation. The only stage that may load the LVLM."""
+    failures = fill(run.store, [*run.inputs.discovery, *run.inputs.evaluated], run.config)
+    run.failures = {failure.sample_id: failure.reason for failure in failures}
+
+
+def discover_stage(run: Run) -> None:
+    """Scores, frequencies and the k heads -> heads.json."""
+    groups = run.inputs.discovery
+    if all(s.sample_id in run.failures for group in groups for s in group.samples):
+        reason = next(iter(run.failures.values()))
+        raise DiscoveryError(f"Every one of the {len(run.failures)} discovery samples failed, the first because: {reason}")
+    scores = score_all(run.store.read(track(groups, "discover", "pictures")), run.config.criterion)
+    run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
+    n_failed = sum(s.sample_id in run.failures for group in groups for s in group.samples)
+    write_json(
+        run.folder / "heads.json",
+        heads_record(run.discovery, run.head_iou, run.inputs, run.config, run.digest, n_failed),
+    )
+
+
+def ground_stage(run: Run) -> None:
+    """The localization heads and every baseline on the evaluated split -> predictions.parquet, baselines.parquet."""
+    run.plan = plan_heads(run)
+    rows: list[dict[str, Any]] = []
+    for group in track(run.inputs.evaluated, "ground", "pictures"):
+        rows += predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures)
+    run.predictions = pd.DataFrame(rows)
+    own = run.predictions["method"] == LOCALIZATION_HEADS
+    write_parquet(run.folder / "predictions.parquet", run.predictions[own])
+    write_parquet(run.folder / "baselines.parquet", run.predictions[~own])
+
+
+def evaluate_stage(run: Run) -> None:
+    """Scores against the truth -> scores.parquet, metrics.json and the samples that the report shows."""
+    assert run.predictions is not None and run.plan is not None
+    assert run.discovery is not None and run.head_iou is not None
+    scores = score_predictions(run.predictions, run.inputs.evaluated)
+    write_parquet(run.folder / "scores.parquet", scores)
+    metrics = metrics_record(
+        scores,
+        summarise(scores, run.config.evaluation, run.config.seed),
+        run.config,
+        heads=[str(head) for head in run.plan.fixed],
+        oracle=[str(head) for head in run.plan.oracle],
+        figure6=figure6(run.discovery, run.head_iou),
+    )
+    write_json(run.folder / "metrics.json", metrics)
+    own = run.predictions["method"] == LOCALIZATION_HEADS
+    rows = run.predictions[own].join(scores[[*scores.columns.difference(run.predictions.columns)]])
+    write_gallery(run.folder, run.inputs.evaluated, run.store, run.plan, rows, run.config)
+
+
+def report_stage(run: Run) -> None:
+    """The page, from the records alone."""
+    write_report(run.folder)
+
+
+STAGES = {
+    Stage.attend: attend_stage,
+    Stage.discover: discover_stage,
+    Stage.ground: ground_stage,
+    Stage.evaluate: evaluate_stage,
+    Stage.report: report_stage,
+}
+
+
+def plan_heads(run: Run) -> HeadPlan:
+    """Which heads ground which sample, for the method and its baselines."""
+    assert run.discovery is not None and run.head_iou is not None
+    config, k = run.config, run.config.heads.k
+    greedy = None
+    if config.selection.kind is SelectionKind.greedy:
+        scores = score_all(run.store.read(run.inputs.evaluated), config.criterion)
+        greedy = greedy_heads(scores, run.discovery, k, config.criterion)
+    return HeadPlan(
+        fixed=tuple(top_heads(run.discovery, k)),
+        greedy=greedy,
+        oracle=tuple(best_heads_by_iou(run.head_iou, k)),
+        random=random_heads(run.discovery, k, config.evaluation.random_draws, config.seed),
+    )
+
+
+def _positions(run: Run, scores: HeadScores) -> list[np.ndarray]:
+    """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
+    where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
+    return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in run.inputs.trials]
+
+
+@contextmanager
+def _provenance(folder: Path, config: Config) -> Iterator[dict[str, Any]]:
+    """provenance.json, written at the start (a run that dies has one, too) and again with the time at the end."""
+    record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
+    write_json(folder / "provenance.json", record)
+    start = time.perf_counter()
+    yield record
+    record["seconds"] = round(time.perf_counter() - start, 3)
+    write_json(folder / "provenance.json", record)

@@ -1,0 +1,52 @@
+"""After a multirun: one table of all its runs, in the terminal and as files in the sweep's folder."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from locheads.pipeline.progress import console
+from locheads.report.sweep import SweepRow, sweep_frame, sweep_table
+from locheads.store.atomic import write_text
+
+log = logging.getLogger(__name__)
+
+failures: list[str] = []
+"""Runs of the last sweep that failed: the command line exits with 1 if there are any."""
+
+
+class SweepSummary(Callback):
+    """Hydra callback, named in conf/config.yaml."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Prints the table; writes summary.csv and summary.md."""
+        folder = Path(config.hydra.sweep.dir)
+        rows = read_sweep(folder)
+        failures[:] = [str(row.folder) for row in rows if row.error]
+        frame = sweep_frame(rows)
+        write_text(folder / "summary.csv", frame.to_csv(index=False))
+        console.print(sweep_table(rows))
+        console.print(f"Sweep: {folder}", soft_wrap=True, highlight=False)
+
+
+def read_sweep(folder: Path) -> list[SweepRow]:
+    """Every run in a sweep's folder, in the order of its job numbers."""
+    runs = [path.parent for path in folder.glob("*/overrides.yaml")]
+    return [_row(run) for run in sorted(runs, key=lambda run: int(run.name.split("_")[0]))]
+
+
+def _row(folder: Path) -> SweepRow:
+    overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
+    pairs = dict(override.lstrip("+").split("=", 1) for override in overrides)
+    status, metrics = _read_json(folder / "status.json"), _read_json(folder / "metrics.json")
+    finished = status is not None and status.get("state") == "done"
+    error = None if finished else (status or {}).get("error") or "did not finish"
+    return SweepRow(pairs, folder, metrics, error)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None

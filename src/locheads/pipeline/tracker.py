@@ -1,0 +1,94 @@
+"""Experiment tracking. A run never fails because of it: whatever goes wrong there is a warning."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from locheads.config import Config, TrackerConfig, TrackerKind, TrackerMode
+from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
+from locheads.report.panel import sample_panel
+from locheads.report.records import read_run
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def tracked(config: Config, settings: dict[str, Any], folder: Path) -> Iterator[None]:
+    """Around a run: with tracker=wandb, logs its settings, then its records, figures and pictures."""
+    if config.tracker.kind is TrackerKind.none:
+        yield
+        return
+    run = _start(config, settings, folder)
+    try:
+        yield
+    except BaseException:
+        _guarded("close the run", lambda: run and run.finish(exit_code=1))
+        raise
+    _guarded("log the results", lambda: run and log_records(run, folder))
+    _guarded("close the run", lambda: run and run.finish())
+
+
+def log_records(run: Any, folder: Path) -> None:
+    """Summary numbers, tables, head-map figures and sample panels of a finished run folder."""
+    import pandas as pd
+    import wandb
+
+    record = read_run(folder)
+    if record.metrics is not None:
+        for method, metrics in record.metrics.methods.items():
+            for metric, estimate in metrics.items():
+                run.summary[f"{method}/{metric}"] = estimate.value
+                run.summary[f"{method}/{metric}/low"] = estimate.low
+                run.summary[f"{method}/{metric}/high"] = estimate.high
+    if record.heads is not None:
+        figures = {"frequency": frequency_grid, "attention_sum": attention_sum_curve, "figure6": figure6_scatter}
+        run.log({f"figures/{name}": wandb.Image(draw(record)) for name, draw in figures.items()})
+    if record.gallery:
+        run.log({"samples": [wandb.Image(sample_panel(record, item)) for item in record.gallery]})
+    predictions = folder / "predictions.parquet"
+    if predictions.exists():
+        run.log({"predictions": wandb.Table(dataframe=pd.read_parquet(predictions).drop(columns="mask_counts"))})
+
+
+def _start(config: Config, settings: dict[str, Any], folder: Path) -> Any:
+    """A W&B run, offline where online does not work, None where neither does."""
+    import wandb
+
+    tracker = config.tracker
+    options = {
+        "project": tracker.project,
+        "entity": tracker.entity,
+        "group": tracker.group or config.study,
+        "job_type": config.stage.value,
+        "name": folder.name,
+        "config": settings,
+        "dir": str(folder),
+        "reinit": "finish_previous",
+        "settings": wandb.Settings(silent=True, console="off", init_timeout=30),
+    }
+    for mode in dict.fromkeys([_mode(tracker), "offline"]):
+        try:
+            run = wandb.init(mode=mode, **options)
+        except Exception as error:
+            log.warning("W&B cannot start %s (%s).", mode, str(error).splitlines()[0] if str(error) else error)
+        else:
+            log.info("W&B: %s", run.url or f"offline; upload with: wandb sync {Path(run.dir).parent}")
+            return run
+    return None
+
+
+def _mode(tracker: TrackerConfig) -> str:
+    if tracker.mode is not TrackerMode.auto:
+        return tracker.mode.value
+    import wandb
+
+    return "online" if wandb.Settings().api_key or wandb.api.api_key else "offline"
+
+
+def _guarded(what: str, action: Any) -> None:
+    try:
+        action()
+    except Exception as error:
+        log.warning("W&B could not %s (%s): the run folder has everything.", what, error)

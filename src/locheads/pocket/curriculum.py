@@ -1,0 +1,54 @@
+"""What is trained when: levels of growing difficulty, each left when the running accuracy says so."""
+
+from dataclasses import dataclass
+
+from locheads.pocket.batches import Task
+from locheads.pocket.language import KINDS
+
+
+@dataclass(frozen=True)
+class Level:
+    """`keep`: image tokens that the decoder may see (one is drawn per step); `full`: share of steps that see all.
+
+    `leave_at`: running share of right first words at which the next level begins.
+    """
+
+    counts: tuple[int, ...]
+    kinds: tuple[str, ...]
+    majority: float
+    keep: tuple[int, ...]
+    full: float
+    leave_at: float
+
+
+LEVELS = (
+    Level((1, 2, 2), KINDS[:1], 0.9, (96, 128), 0.0, 0.85),
+    Level((2, 3), KINDS[:2], 0.8, (96, 128, 160), 0.02, 0.80),
+    Level((2, 3, 4), KINDS[:3], 0.7, (96, 128, 160), 0.04, 0.75),
+    Level((3, 4, 5), KINDS, 0.6, (128, 160, 192), 0.06, 0.70),
+    Level((3, 4, 5), KINDS, 0.5, (144, 192, 240), 0.10, 2.0),
+)
+MEMORY = 0.97  # of the running accuracy, per step
+
+
+def task_of(level: int, scenes: int) -> Task:
+    """The batches of a level."""
+    return Task(LEVELS[level].counts, LEVELS[level].kinds, LEVELS[level].majority, scenes)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; saved in its checkpoints. `accuracy` is the running one of the level, `seconds` trained."""
+
+    step: int = 0
+    level: int = 0
+    level_start: int = 0
+    accuracy: float = 0.0
+    seconds: float = 0.0
+
+    def update(self, accuracy: float) -> None:
+        """Takes the accuracy of one step in and moves to the next level when it is time."""
+        self.step += 1
+        self.accuracy = MEMORY * self.accuracy + (1 - MEMORY) * accuracy
+        if self.accuracy >= LEVELS[self.level].leave_at and self.step - self.level_start >= 100:
+            self.level, self.level_start, self.accuracy = self.level + 1, self.step, 0.0

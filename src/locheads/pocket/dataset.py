@@ -1,0 +1,164 @@
+"""The pocket data set in the files of RefCOCO: JPEG pictures, COCO `instances.json`, REFER `refs(unc).p`.
+
+testA holds sparse scenes (3 objects), testB crowded ones (5 objects); train and val hold 3 to 5.
+"""
+
+import hashlib
+import json
+import logging
+import pickle
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from locheads.errors import DataError, StoreError
+from locheads.pocket.annotations import CATEGORIES, annotation, caption_object, file_name, picture_entry
+from locheads.pocket.files import sync, write_json
+from locheads.pocket.render import render
+from locheads.pocket.scenes import Scene, sample_scene
+
+VERSION = 1
+ANNOTATION_DIGEST = "89fde394d1d1e284a7c33cb27e0dd570f1b33a0a83efe2baf4e8a912bf71366c"
+SPLITS = {
+    "train": (300, (3, 4, 5)),
+    "val": (190, (3, 4, 5)),
+    "testA": (60, (3,)),
+    "testB": (60, (5,)),
+}
+PICTURES, TABLES = Path("images") / "train2014", Path("pocket")
+INSTANCES, REFS, KINDS_FILE = TABLES / "instances.json", TABLES / "refs(unc).p", TABLES / "kinds.json"
+MANIFEST = "manifest.json"
+_REFS_PER_PICTURE = 3
+_FIRST_IMAGE = 100_000
+_JPEG_QUALITY = 92
+_log = logging.getLogger(__name__)
+
+
+def ensure_dataset(cache_dir: Path) -> Path:
+    """Root folder of the data set under `cache_dir`; builds it in seconds where it is absent or damaged."""
+    root = Path(cache_dir) / f"pocket-v{VERSION}"
+    damage = find_damage(root) if root.exists() else "absent"
+    if damage is None:
+        return root
+    if root.exists():
+        _log.warning("pocket data set in %s is damaged (%s): built again", root, damage)
+    try:
+        _build_beside(root)
+    except OSError as error:
+        raise StoreError(f"Cannot write the pocket data set to {root}: {error.strerror or error}.") from error
+    return root
+
+
+def find_damage(root: Path) -> str | None:
+    """What is wrong with a built data set, in words; None if nothing is. Tables by hash, pictures by size."""
+    try:
+        manifest = json.loads((root / MANIFEST).read_text())
+        for name in manifest["tables"]:
+            if _sha256(root / name) != manifest["tables"][name]:
+                return f"{name} has changed"
+        for name, entry in manifest["pictures"].items():
+            if (root / name).stat().st_size != entry["bytes"]:
+                return f"{name} has changed"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def split_scenes(split: str) -> list[tuple[int, Scene]]:
+    """(image_id, scene) of every picture of a split, in the order of the ids. The seed is the image id."""
+    start = _FIRST_IMAGE
+    for name, (count, objects) in SPLITS.items():
+        if name == split:
+            return [(i, sample_scene(i, objects)) for i in range(start, start + count)]
+        start += count
+    raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(SPLITS)}.")
+
+
+def _build_beside(root: Path) -> None:
+    """Builds in a temporary folder beside `root` and renames it; another process may win the race."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".pocket-", dir=root.parent))
+    try:
+        fresh = temporary / "fresh"
+        _build(fresh)
+        if root.exists() and find_damage(root) is not None:
+            root.rename(temporary / "damaged")
+        try:
+            fresh.rename(root)
+        except OSError:
+            if find_damage(root) is not None:
+                raise
+        sync(root.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _build(root: Path) -> None:
+    (root / PICTURES).mkdir(parents=True)
+    (root / TABLES).mkdir()
+    pictures, tables = {}, _Tables()
+    for split in SPLITS:
+        for image_id, scene in split_scenes(split):
+            path = root / PICTURES / file_name(image_id)
+            Image.fromarray(render(scene)).save(path, quality=_JPEG_QUALITY, subsampling=0)
+            sync(path)
+            pictures[str(PICTURES / path.name)] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            tables.add(split, image_id, scene)
+    digest = tables.digest()
+    if ANNOTATION_DIGEST and digest != ANNOTATION_DIGEST:
+        raise DataError(f"The pocket data set came out different here: annotation digest {digest[:12]}.")
+    tables.write(root)
+    hashes = {str(name): _sha256(root / name) for name in (INSTANCES, REFS, KINDS_FILE)}
+    write_json(
+        root / MANIFEST, {"version": VERSION, "annotations": digest, "tables": hashes, "pictures": pictures}
+    )
+
+
+class _Tables:
+    """Collects `instances.json`, `refs(unc).p` and the kinds of the expressions, picture by picture."""
+
+    def __init__(self) -> None:
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.refs: list[dict[str, Any]] = []
+        self.kinds: dict[str, str] = {}
+
+    def add(self, split: str, image_id: int, scene: Scene) -> None:
+        """Takes one picture with all its objects and some refs in."""
+        self.images.append(picture_entry(image_id, scene))
+        first = len(self.annotations) + 1
+        self.annotations += [annotation(first + i, image_id, scene, item) for i, item in enumerate(scene.objects)]
+        rng = np.random.default_rng([scene.seed, 4])
+        chosen = sorted(rng.permutation(len(scene.objects))[:_REFS_PER_PICTURE].tolist())
+        for target in chosen:
+            ref, kinds = caption_object(
+                scene, target, rng, ref_id=len(self.refs) + 1, first_sentence=len(self.kinds) + 1, split=split,
+                annotation=self.annotations[first - 1 + target],
+            )  # fmt: skip
+            self.refs.append(ref)
+            self.kinds.update(kinds)
+
+    def instances(self) -> dict[str, Any]:
+        """The content of `instances.json`."""
+        info = {"description": "LocHeads pocket scenes", "version": str(VERSION)}
+        return {"info": info, "images": self.images, "annotations": self.annotations, "categories": CATEGORIES}
+
+    def digest(self) -> str:
+        """SHA-256 of the content of both tables, whatever the encoding of pictures and pickle."""
+        content = json.dumps([self.instances(), self.refs], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def write(self, root: Path) -> None:
+        """Writes the three tables."""
+        write_json(root / INSTANCES, self.instances())
+        write_json(root / KINDS_FILE, self.kinds)
+        (root / REFS).write_bytes(pickle.dumps(self.refs, protocol=2))
+        sync(root / REFS)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,81 @@
+"""The pocket LVLM: a stock LLaVA of about two million parameters, with its processor. 24 x 24 image tokens."""
+
+from pathlib import Path
+
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from locheads.pocket.scenes import CANVAS, PATCH
+from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, build_tokenizer, vocabulary
+
+WEIGHTS = Path(__file__).parent / "weights"
+GRID = CANVAS // PATCH
+HIDDEN, LAYERS, HEADS = 128, 8, 8
+ROPE_THETA = 1e8  # with 16 numbers per head, most pairs must stay still over 600 positions to match words with patches
+
+
+def build_config(layers: int = LAYERS) -> LlavaConfig:
+    """Shapes of the model. `initializer_range` 0.08: the usual 0.02 leaves attention uniform at this width."""
+    words = vocabulary()
+    vision = CLIPVisionConfig(
+        hidden_size=HIDDEN, intermediate_size=512, num_hidden_layers=1, num_attention_heads=HEADS,
+        image_size=CANVAS, patch_size=PATCH, projection_dim=HIDDEN, initializer_range=0.08,
+    )  # fmt: skip
+    text = LlamaConfig(
+        vocab_size=len(words), hidden_size=HIDDEN, intermediate_size=256, num_hidden_layers=layers,
+        num_attention_heads=HEADS, num_key_value_heads=HEADS, max_position_embeddings=1024, initializer_range=0.08,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        bos_token_id=words.index(BOS), eos_token_id=words.index(EOS), pad_token_id=words.index(PAD),
+    )  # fmt: skip
+    return LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=words.index(IMAGE),
+        vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=GRID * GRID,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def build_model(seed: int, layers: int = LAYERS) -> LlavaForConditionalGeneration:
+    """A model with random weights. Patch positions start as sines of row and column, so that neighbours are alike."""
+    torch.manual_seed(seed)
+    model = LlavaForConditionalGeneration(build_config(layers))
+    embeddings = model.model.vision_tower.embeddings
+    with torch.no_grad():
+        model.get_input_embeddings().weight.normal_(0, 0.5)  # else the first layers' updates drown the words
+        embeddings.patch_embedding.weight.normal_(0, 0.08)
+        embeddings.position_embedding.weight[1:] = _grid_sines(GRID, HIDDEN)
+        embeddings.position_embedding.weight[0].zero_()
+    return model
+
+
+def build_processor() -> LlavaProcessor:
+    """Pads a picture to a square with the mean colour, as the original LLaVA does, and brings it to 192 x 192."""
+    images = LlavaImageProcessorPil(
+        do_pad=True, size={"height": CANVAS, "width": CANVAS}, do_center_crop=False,
+        crop_size={"height": CANVAS, "width": CANVAS},
+    )  # fmt: skip
+    return LlavaProcessor(
+        image_processor=images, tokenizer=build_tokenizer(), patch_size=PATCH,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token=IMAGE,
+    )  # fmt: skip
+
+
+def export(model: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Writes weights, tokenizer and processor files that `from_pretrained` of the stock classes reads."""
+    model.save_pretrained(folder)
+    build_processor().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def load_model(folder: Path = WEIGHTS) -> LlavaForConditionalGeneration:
+    """The model in `folder`, in evaluation mode, float32."""
+    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _grid_sines(grid: int, width: int) -> torch.Tensor:
+    """Float [grid * grid, width]: sines and cosines of the row in one half, of the column in the other."""
+    angles = torch.arange(grid)[:, None] * (torch.pi / grid) * 2.0 ** torch.linspace(0, 3.5, width // 4)[None, :]
+    axis = torch.cat([angles.sin(), angles.cos()], dim=1)
+    rows = axis[:, None, :].expand(grid, grid, -1)
+    columns = axis[None, :, :].expand(grid, grid, -1)
+    return torch.cat([rows, columns], dim=2).reshape(grid * grid, width)

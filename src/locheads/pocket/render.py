@@ -1,0 +1,85 @@
+"""Draws a scene: textured background, striped or plain objects, dots of which one colour is the most frequent."""
+
+import cv2
+import numpy as np
+
+from locheads.pocket.geometry import signed_distance
+from locheads.pocket.scenes import CANVAS, DOTS, PATCH, Scene, SceneObject
+
+RGB = {
+    "red": (215, 45, 40), "green": (40, 160, 60), "blue": (50, 80, 225), "yellow": (235, 215, 50),
+    "purple": (150, 50, 190), "cyan": (60, 205, 215),
+    "white": (250, 250, 250), "black": (15, 15, 15), "orange": (255, 140, 0), "pink": (255, 150, 200),
+}  # fmt: skip
+PAD_RGB = (122, 116, 104)  # the mean colour of CLIP's normalisation, with which LLaVA pads
+MAJORITY = 0.5  # share of an object's dots that have its dot colour
+_DOT_MARGIN = 5.5  # pixels between a dot's centre and the outline, at least
+_RIM, _RIM_RGB = 3.0, 25  # width in pixels and grey of the outline, without which shapes are hard to read
+_STRIPE = 0.55  # brightness of the dark stripes
+_NOISE = np.random.default_rng(7).normal(0, 5, (CANVAS * 2, CANVAS * 2, 1)).astype(np.float32)
+
+
+def render(scene: Scene, majority: float = MAJORITY) -> np.ndarray:
+    """The picture, uint8 RGB [height, width, 3]. `majority` is the share of the dots with the object's dot colour."""
+    rng = np.random.default_rng([scene.seed, 2])
+    picture = _background(rng, scene.height, scene.width)
+    for item in scene.objects:
+        _draw(picture, item, rng, majority)
+    row, column = rng.integers(0, CANVAS, size=2)
+    picture += _NOISE[row : row + scene.height, column : column + scene.width]
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def pad_to_square(picture: np.ndarray) -> np.ndarray:
+    """Uint8 [height, width, 3] -> [CANVAS, CANVAS, 3], the picture in the middle of bars of the mean colour."""
+    height, width = picture.shape[:2]
+    if height == width:
+        return picture
+    square = np.empty((CANVAS, CANVAS, 3), np.uint8)
+    square[:] = PAD_RGB
+    y, x = (CANVAS - height) // 2, (CANVAS - width) // 2
+    square[y : y + height, x : x + width] = picture
+    return square
+
+
+def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Float32 [height, width, 3]: greyish blotches."""
+    tint = rng.uniform(95, 165) + rng.uniform(-12, 12, size=3)
+    blotches = rng.normal(0, 14, size=(9, 9, 1)) + rng.normal(0, 4, size=(9, 9, 3))
+    small = (tint + blotches).astype(np.float32)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _draw(picture: np.ndarray, item: SceneObject, rng: np.random.Generator, majority: float) -> None:
+    x, y, w, h = item.box
+    distance = signed_distance(item.shape, (0, 0, w, h), h, w)
+    colour = np.array(RGB[item.colour], np.float32) * rng.uniform(0.9, 1.05)
+    fill = np.broadcast_to(colour, (h, w, 3)).copy()
+    if item.texture == "striped":
+        fill[(np.arange(y, y + h) // (PATCH // 2)) % 2 == 1] *= _STRIPE
+    fill[distance < _RIM] = _RIM_RGB
+    region = picture[y : y + h, x : x + w]
+    np.copyto(region, fill, where=(distance >= 0)[:, :, None])
+    _draw_dots(region, distance, item, rng, majority)
+
+
+def _draw_dots(
+    region: np.ndarray, distance: np.ndarray, item: SceneObject, rng: np.random.Generator, majority: float
+) -> None:
+    """One dot about the middle of every patch cell that lies well inside the object."""
+    x, y, w, h = item.box
+    columns = np.arange(-x % PATCH + PATCH // 2 - PATCH, w, PATCH)
+    rows = np.arange(-y % PATCH + PATCH // 2 - PATCH, h, PATCH)
+    spots = [(c, r) for r in rows for c in columns if 0 <= r < h and 0 <= c < w and distance[r, c] >= _DOT_MARGIN]
+    colours = _dot_colours(rng, item.dots, len(spots), majority)
+    jitter = rng.integers(-1, 2, size=(len(spots), 2))
+    for (c, r), (dx, dy), name in zip(spots, jitter, colours, strict=True):
+        region[r + dy - 2 : r + dy + 2, c + dx - 2 : c + dx + 2] = RGB[name]
+
+
+def _dot_colours(rng: np.random.Generator, main: str, count: int, majority: float) -> list[str]:
+    """`count` dot colours in random order: a share `majority` (rounded up) is `main`, the rest evenly among others."""
+    others = [name for name in DOTS if name != main]
+    exact = int(np.ceil(majority * count))
+    names = [main] * exact + [others[i] for i in rng.integers(len(others), size=count - exact)]
+    return [names[i] for i in rng.permutation(count)]

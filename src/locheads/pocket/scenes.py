@@ -1,0 +1,137 @@
+"""Scenes as data: which objects lie where. Everything follows from a seed; nothing here draws a pixel.
+
+Pixels are (x right, y down), pixel (0, 0) covers [0, 1) x [0, 1). The long side of every scene is `CANVAS` pixels.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from locheads.pocket.geometry import signed_distance, vertices
+
+CANVAS = 192
+PATCH = 8
+SHAPES = ("circle", "square", "triangle")
+COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
+SIZES = ("small", "large")
+TEXTURES = ("plain", "striped")
+DOTS = ("white", "black", "orange", "pink")
+# width, height of the tight box in pixels: (lowest, highest) by size and shape
+EXTENT = {
+    ("small", "circle"): ((56, 60), (56, 60)),
+    ("small", "square"): ((52, 56), (52, 56)),
+    ("small", "triangle"): ((68, 72), (62, 66)),
+    ("large", "circle"): ((84, 90), (84, 90)),
+    ("large", "square"): ((76, 82), (76, 82)),
+    ("large", "triangle"): ((100, 106), (90, 96)),
+}
+_GAP = 4  # pixels that stay free between two objects, about
+_COARSE = 4  # pixels per cell of the occupancy map
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object. `box` is x, y, width, height in pixels (whole numbers)."""
+
+    shape: str
+    colour: str
+    size: str
+    texture: str
+    dots: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Centre of the box, x and y in pixels."""
+        x, y, width, height = self.box
+        return x + width / 2, y + height / 2
+
+    @property
+    def polygon(self) -> list[tuple[float, float]]:
+        """Outline as (x, y) pixels, rounded to 0.01."""
+        return vertices(self.shape, self.box)
+
+    def mask(self, height: int, width: int) -> np.ndarray:
+        """Bool [height, width]: pixels whose centre lies in the object."""
+        return signed_distance(self.shape, self.box, height, width) >= 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture before it is drawn. `width` and `height` in pixels, the longer one is `CANVAS`."""
+
+    seed: int
+    width: int
+    height: int
+    objects: tuple[SceneObject, ...]
+
+
+def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5)) -> Scene:
+    """The scene of `seed`, with a number of objects drawn evenly from `counts` (1 to 5)."""
+    rng = np.random.default_rng([seed, 1])
+    count = int(rng.choice(counts))
+    larges = int(rng.choice(3, p=(0.2, 0.45, 0.35) if count < 5 else (0.25, 0.75, 0.0)))
+    while True:
+        width, height = _canvas(rng, count)
+        looks = _looks(rng, count, larges)
+        boxes = _place(rng, looks, width, height)
+        if boxes is not None:
+            break
+    dots = [DOTS[i] for i in rng.integers(len(DOTS), size=count)]
+    objects = [SceneObject(*look, dots=dot, box=box) for look, dot, box in zip(looks, dots, boxes, strict=True)]
+    return Scene(seed, width, height, tuple(objects[i] for i in rng.permutation(count)))
+
+
+def _canvas(rng: np.random.Generator, count: int) -> tuple[int, int]:
+    kind = 0 if count > 4 else int(rng.choice([0, 0, 1, 2]))
+    return ((CANVAS, CANVAS), (CANVAS, CANVAS - 32), (CANVAS - 32, CANVAS))[kind]
+
+
+def _looks(rng: np.random.Generator, count: int, larges: int) -> list[tuple[str, str, str, str]]:
+    """Distinct (shape, colour, size, texture), large ones first; few colours, so that distractors are the rule."""
+    palette = rng.choice(len(COLOURS), size=3 if count > 3 else 2, replace=False)
+    looks: list[tuple[str, str, str, str]] = []
+    while len(looks) < count:
+        size = SIZES[1] if len(looks) < larges else SIZES[0]
+        shape, texture = SHAPES[rng.integers(3)], TEXTURES[rng.integers(2)]
+        look = (shape, COLOURS[rng.choice(palette)], size, texture)
+        if look not in looks:
+            looks.append(look)
+    return looks
+
+
+def _place(
+    rng: np.random.Generator, looks: list[tuple[str, str, str, str]], width: int, height: int
+) -> list[tuple[int, int, int, int]] | None:
+    """Boxes of objects that do not touch, or None where this order of draws leaves no room."""
+    occupied = np.zeros((height // _COARSE, width // _COARSE), np.uint8)
+    boxes: list[tuple[int, int, int, int]] = []
+    for shape, _, size, _ in looks:
+        (w_low, w_high), (h_low, h_high) = EXTENT[size, shape]
+        w = int(rng.integers(w_low // 2, w_high // 2 + 1)) * 2
+        h = w if shape != "triangle" else int(rng.integers(h_low // 2, h_high // 2 + 1)) * 2
+        kernel = _footprint(shape, w, h)
+        # correlation: cell (r, c) counts the occupied cells under the footprint whose first cell is (r, c)
+        hits = cv2.filter2D(occupied, cv2.CV_16S, kernel, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+        rows, columns = (height - h) // _COARSE + 1, (width - w) // _COARSE + 1
+        spots = np.flatnonzero(hits[:rows, :columns] == 0)
+        if spots.size == 0:
+            return None
+        row, column = divmod(int(rng.choice(spots)), columns)
+        x = column * _COARSE + int(rng.integers(0, min(width - w - column * _COARSE, _COARSE - 1) + 1))
+        y = row * _COARSE + int(rng.integers(0, min(height - h - row * _COARSE, _COARSE - 1) + 1))
+        boxes.append((x, y, w, h))
+        region = occupied[row : row + kernel.shape[0], column : column + kernel.shape[1]]
+        region |= kernel[: region.shape[0], : region.shape[1]]
+    return boxes
+
+
+@lru_cache(maxsize=1024)
+def _footprint(shape: str, width: int, height: int) -> np.ndarray:
+    """Uint8, coarse cells: what a shape may touch whose box starts anywhere in the first cell, plus half the gap."""
+    columns, rows = -(-width // _COARSE) + 1, -(-height // _COARSE) + 1
+    box = (_COARSE // 2, _COARSE // 2, width, height)
+    near = signed_distance(shape, box, rows * _COARSE, columns * _COARSE) >= -(_COARSE // 2 + _GAP / 2)
+    return near.reshape(rows, _COARSE, columns, _COARSE).any(axis=(1, 3)).astype(np.uint8)

@@ -1,0 +1,24 @@
+"""`python -m locheads.report RUN_FOLDER`: rebuilds the page of a run from its records."""
+
+import sys
+from pathlib import Path
+
+from locheads.errors import LocHeadsError
+from locheads.report.html import write_report
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print("Usage: python -m locheads.report RUN_FOLDER", file=sys.stderr)
+        return 0 if arguments in (["-h"], ["--help"]) else 2
+    try:
+        print(write_report(Path(arguments[0])))
+    except LocHeadsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

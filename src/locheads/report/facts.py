@@ -1,0 +1,107 @@
+"""What a run is, as rows of text for the page."""
+
+import shlex
+from typing import Any
+
+from locheads.report.records import RunRecord
+
+UNKNOWN = "not recorded"
+
+
+def facts(record: RunRecord) -> list[tuple[str, str]]:
+    """Name and value of what identifies the run, for people."""
+    s = record.setting
+    heads = record.heads
+    rows = [
+        ("Model", _with_id(s("model.name"), s("model.id"))),
+        ("Preprocessing", s("model.preprocess")),
+        ("Data set", s("dataset.name")),
+        (
+            "Splits",
+            f"heads from {s('dataset.discovery_split') or '?'}, evaluated on {s('dataset.split') or '?'}",
+        ),
+        ("Prompt", s("prompt.name")),
+        ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
+        (
+            "Selection",
+            f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}",
+        ),
+        ("Discovery", f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"),
+        ("Seed", s("seed")),
+        ("State", _state(record)),
+        ("Code", _commit(record.provenance)),
+        ("Started", record.provenance.get("started")),
+        ("Duration", _duration(record.provenance.get("seconds"))),
+    ]
+    return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
+
+
+def _with_id(name: Any, identity: Any) -> str | None:
+    if name is None or identity in (None, name):
+        return name if identity is None else str(identity)
+    return f"{name} ({identity})"
+
+
+def _state(record: RunRecord) -> str | None:
+    state, error = record.status.get("state"), record.status.get("error")
+    return f"{state}: {error}" if state and error else state
+
+
+def _commit(provenance: dict[str, Any]) -> str | None:
+    commit = provenance.get("commit")
+    if not commit:
+        return None
+    return f"commit {str(commit)[:12]}" + (", with uncommitted changes" if provenance.get("dirty") else "")
+
+
+def _duration(seconds: Any) -> str | None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
+    """What each row of the results table is."""
+    k = record.heads.k if record.heads else record.setting("heads.k") or "k"
+    draws = record.setting("evaluation.random_draws")
+    averaged = f"averaged over {draws} draws" if draws else "averaged over several draws"
+    oracle = f"The {k} heads whose maps have the best IoU on the discovery samples. "
+    rows = {
+        "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
+        "oracle_heads": oracle
+        + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
+        "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",
+        "random_heads": f"{k} eligible heads drawn at random, {averaged}: what choosing the right ones adds.",
+        "centre_box": "A box with half the picture's width and height in its centre; it looks at nothing.",
+    }
+    shown = record.metrics.methods if record.metrics else {}
+    return [(method, text) for method, text in rows.items() if method in shown]
+
+
+def _chosen(record: RunRecord, k: Any) -> str:
+    kind = record.setting("selection.kind") or (record.heads.selection if record.heads else "fixed")
+    if kind == "greedy":
+        return f"Each sample's own {k} best heads by the criterion (selection=greedy)."
+    return f"The {k} heads that discovery chose on other pictures, the same for every sample."
+
+
+def provenance_rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested record as (dotted name, value) rows. Lists of plain values stay on one row."""
+    if isinstance(value, dict):
+        rows = [provenance_rows(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
+        return [row for part in rows for row in part]
+    if not prefix:
+        return []
+    if prefix == "argv" and isinstance(value, list):
+        return [(prefix, shlex.join(map(str, value)))]
+    if isinstance(value, list):
+        return [(prefix, ", ".join(map(str, value)))]
+    return [(prefix, UNKNOWN if value is None else str(value))]
+
+
+def digest_line(record: RunRecord) -> str:
+    """What two equal runs share."""
+    digest = record.provenance.get("digest") or (record.heads.digest if record.heads else "")
+    return str(digest)

@@ -1,0 +1,87 @@
+"""gallery.json: the samples that the report shows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from locheads.report import parse
+from locheads.types import Box
+
+LONG_SIDE = 720
+"""Pictures are reduced to this many pixels before they are drawn: a panel is shown no larger."""
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One sample of the evaluated split with its prediction."""
+
+    sample_id: str
+    image_id: str
+    expression: str
+    picture: str
+    """Path of a copy of the picture, relative to the run folder."""
+    box: Box | None
+    """The predicted box; None where there is none."""
+    true_box: Box
+    iou: float
+    """Of the two boxes; 0 where nothing was predicted."""
+    heads: tuple[str, ...]
+    width: int
+    """Of the original picture, in pixels; the boxes' frame."""
+    height: int
+    error: str | None
+    """Why the sample could not be processed."""
+    cell_box: Box
+    """The patch grid's rectangle in original pixels: beyond a padded picture, inside a cropped one."""
+
+
+def read_items(raw: Any, problems: list[str]) -> tuple[GalleryItem, ...]:
+    """Every item that can be read; each of the others adds a sentence to `problems`."""
+    items = []
+    for position, entry in enumerate(parse.listing(raw, "it")):
+        try:
+            items.append(_item(parse.mapping(entry, "it")))
+        except KeyError as error:
+            problems.append(f"gallery.json: sample {position} is left out (no {error}).")
+        except (ValueError, TypeError) as error:
+            problems.append(f"gallery.json: sample {position} is left out ({error}).")
+    return tuple(items)
+
+
+def load_picture(folder: Path, item: GalleryItem) -> UInt8[np.ndarray, "row col 3"] | None:
+    """The item's picture, reduced to LONG_SIDE; None where it is missing, broken or outside the folder."""
+    path = (folder / item.picture).resolve()
+    # A run folder may come from someone else: its records must not pull other files into a page.
+    if not path.is_relative_to(folder.resolve()):
+        return None
+    try:
+        with Image.open(path) as picture:
+            picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _item(raw: dict[str, Any]) -> GalleryItem:
+    width, height = parse.count(raw["width"], "width"), parse.count(raw["height"], "height")
+    if width < 1 or height < 1:
+        raise ValueError("its width or height is not positive")
+    predicted = raw["box"]
+    return GalleryItem(
+        sample_id=str(raw["sample_id"]),
+        image_id=str(raw["image_id"]),
+        expression=str(raw["expression"]),
+        picture=str(raw["picture"]),
+        box=None if predicted is None else parse.box(predicted, "box"),
+        true_box=parse.box(raw["true_box"], "true_box"),
+        iou=parse.optional_number(raw["iou"], "iou") or 0.0,
+        heads=tuple(map(str, raw["heads"] or ())),
+        width=width,
+        height=height,
+        error=None if raw["error"] is None else str(raw["error"]),
+        cell_box=parse.box(raw["cell_box"], "cell_box"),
+    )

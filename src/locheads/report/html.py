@@ -1,0 +1,97 @@
+"""The page of a run: one file with everything in it, readable without a network."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from locheads.errors import StoreError
+from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
+from locheads.report.figures import (
+    attention_sum_curve,
+    figure6_scatter,
+    frequency_grid,
+    method_intervals,
+    sample_panel,
+)
+from locheads.report.gallery import GalleryItem
+from locheads.report.metrics import METRICS, method_label
+from locheads.report.records import RunRecord, read_run
+from locheads.report.tables import heads_caption, heads_rows, results_caption
+from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
+from locheads.report.verdict import verdict
+from locheads.store.atomic import write_text
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart in both colour schemes, as data URIs."""
+
+    light: str
+    dark: str
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
+
+    Raises:
+        StoreError: the folder is no run folder, or the page cannot be written.
+    """
+    record = read_run(folder)
+    path = record.folder / PAGE
+    # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
+    write_text(path, render(record).encode("utf-8", "replace").decode("utf-8"))
+    return path
+
+
+def render(record: RunRecord) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        record=record,
+        facts=facts(record),
+        verdict=verdict(record),
+        metrics=record.metrics,
+        metric_labels=METRICS,
+        method_label=method_label,
+        results_caption=results_caption(record.metrics) if record.metrics else "",
+        baseline_notes=baseline_notes(record),
+        intervals=_chart(record, method_intervals),
+        heads_rows=heads_rows(record) if record.heads else [],
+        heads_caption=heads_caption(record) if record.heads else "",
+        frequency=_chart(record, frequency_grid),
+        curve=_chart(record, attention_sum_curve),
+        scatter=_chart(record, figure6_scatter),
+        panels=[(item, _panel(record, item)) for item in record.gallery],
+        provenance=provenance_rows(record.provenance),
+        digest=digest_line(record),
+    )
+
+
+def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Chart | None:
+    """None where the records that the chart shows are missing."""
+    try:
+        light, dark = (to_svg(draw(record, theme)) for theme in (LIGHT, DARK))
+    except StoreError:
+        return None
+    return Chart(_data_uri("image/svg+xml", light.encode()), _data_uri("image/svg+xml", dark.encode()))
+
+
+def _panel(record: RunRecord, item: GalleryItem) -> str:
+    """The sample's panel as a data URI; one file suits both colour schemes."""
+    return _data_uri("image/webp", to_webp(sample_panel(record, item)))
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

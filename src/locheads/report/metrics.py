@@ -1,0 +1,161 @@
+"""metrics.json as typed values, and the names under which methods and metrics are shown."""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from locheads.report import parse
+from locheads.types import HeadIndex
+
+METHODS = {
+    "localization_heads": "Localization heads",
+    "oracle_heads": "Oracle heads",
+    "mean_of_all_heads": "Mean of all heads",
+    "random_heads": "Random heads",
+    "centre_box": "Centre box",
+}
+"""In the order of the tables."""
+
+METRICS = {
+    "rec_acc@0.5": "REC Acc@0.5",
+    "rec_acc@0.25": "REC Acc@0.25",
+    "rec_acc@0.75": "REC Acc@0.75",
+    "rec_mean_iou": "REC mean IoU",
+    "res_ciou": "RES cIoU",
+    "res_miou": "RES mIoU",
+    "pointing": "Pointing",
+}
+"""In the order of the tables. All in [0, 1], shown in percent."""
+
+RHO = "\N{GREEK SMALL LETTER RHO}"
+
+PRIMARY = ("rec_acc@0.5", "res_ciou")
+"""The two numbers of the paper's tables."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its confidence interval, all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """In percent: 53.2 [50.1, 56.0]."""
+        return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
+
+
+@dataclass(frozen=True)
+class FrequencyPoint:
+    """One head of the paper's Fig. 6."""
+
+    index: HeadIndex
+    frequency: float
+    iou: float
+
+
+@dataclass(frozen=True)
+class Figure6:
+    """Does selection frequency tell how well a head's map covers the object?"""
+
+    spearman: float | None
+    p_value: float | None
+    n_heads: int
+    points: tuple[FrequencyPoint, ...]
+
+
+@dataclass(frozen=True)
+class MetricsRecord:
+    """The evaluation of one run."""
+
+    split: str
+    n_expressions: int
+    n_images: int
+    n_failed: int
+    """Expressions that could not be processed: scored as misses."""
+    n_empty: int
+    """Expressions without a predicted box: scored as misses."""
+    confidence: float
+    """Coverage of the intervals, e.g. 0.95."""
+    methods: dict[str, dict[str, Estimate]]
+    """method -> metric -> estimate; a metric that a method lacks is absent."""
+    heads: tuple[str, ...]
+    oracle_heads: tuple[str, ...]
+    figure6: Figure6 | None
+
+    def get(self, method: str, metric: str) -> Estimate | None:
+        return self.methods.get(method, {}).get(metric)
+
+    def rows(self) -> list[str]:
+        """Methods in the order of the tables; unknown ones last."""
+        return [m for m in METHODS if m in self.methods] + [m for m in self.methods if m not in METHODS]
+
+
+def percent(value: float) -> str:
+    """0.532 -> "53.2"."""
+    return f"{100 * value:.1f}"
+
+
+def method_label(method: str) -> str:
+    return METHODS.get(method, method)
+
+
+def spearman_text(check: Figure6 | None) -> str:
+    """The check's outcome in one line: Spearman rho = 0.71, p < 0.001, 32 heads (with the Greek letter)."""
+    if check is None or check.spearman is None or not isfinite(check.spearman):
+        return "Spearman correlation not defined: too few heads"
+    return f"Spearman {RHO}\u00a0=\u00a0{check.spearman:.2f}, {p_text(check.p_value)}, {check.n_heads} heads"
+
+
+def p_text(p_value: float | None) -> str:
+    """p < 0.001, p = 0.034, or "p unknown"."""
+    if p_value is None or not isfinite(p_value):
+        return "p unknown"
+    # A number never parts from its sign at the end of a line.
+    return "p\u00a0<\u00a00.001" if p_value < 0.001 else f"p\u00a0=\u00a0{p_value:.3f}"
+
+
+def parse_metrics(raw: Any) -> MetricsRecord:
+    """Raises KeyError or ValueError where a field is absent or malformed."""
+    raw = parse.mapping(raw, "it")
+    methods = parse.mapping(raw["methods"], "methods")
+    figure6 = raw.get("figure6")
+    return MetricsRecord(
+        split=str(raw["split"]),
+        n_expressions=parse.count(raw["n_expressions"], "n_expressions"),
+        n_images=parse.count(raw["n_images"], "n_images"),
+        n_failed=parse.count(raw["n_failed"], "n_failed"),
+        n_empty=parse.count(raw["n_empty"], "n_empty"),
+        confidence=parse.number(raw.get("confidence", 0.95), "confidence"),
+        methods={str(name): _estimates(values, str(name)) for name, values in methods.items()},
+        heads=tuple(map(str, raw.get("heads") or ())),
+        oracle_heads=tuple(map(str, raw.get("oracle_heads") or ())),
+        figure6=None if figure6 is None else _figure6(figure6),
+    )
+
+
+def _estimates(values: Any, method: str) -> dict[str, Estimate]:
+    return {
+        metric: Estimate(
+            *(parse.number(e[key], f"{method} {metric} {key}") for key in ("value", "low", "high"))
+        )
+        for metric, e in parse.mapping(values, method).items()
+        if e is not None and e["value"] is not None
+    }
+
+
+def _figure6(raw: Any) -> Figure6:
+    raw = parse.mapping(raw, "figure6")
+    points = tuple(
+        FrequencyPoint(
+            parse.head_index(p), parse.number(p["frequency"], "frequency"), parse.number(p["iou"], "iou")
+        )
+        for p in parse.listing(raw["points"], "points")
+    )
+    return Figure6(
+        spearman=parse.optional_number(raw["spearman"], "spearman"),
+        p_value=parse.optional_number(raw["p_value"], "p_value"),
+        n_heads=parse.count(raw["n_heads"], "n_heads"),
+        points=points,
+    )

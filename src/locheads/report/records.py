@@ -1,0 +1,142 @@
+"""Reads a run folder back. A file that is missing or broken becomes an entry in `RunRecord.problems`, not an
+error: the report of a run that died shows what there is."""
+
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+from jaxtyping import Float
+
+from locheads.errors import StoreError
+from locheads.report import parse
+from locheads.report.gallery import GalleryItem, read_items
+from locheads.report.heads import HeadsRecord, parse_heads
+from locheads.report.metrics import MetricsRecord, parse_metrics
+
+T = TypeVar("T")
+
+# What JSON, YAML and NPZ readers raise for a file that was cut off, overwritten or is of another kind.
+BROKEN = (
+    *(OSError, ValueError, TypeError, AttributeError, EOFError),
+    *(yaml.YAMLError, zipfile.BadZipFile, zlib.error, struct.error),
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says about its run. None or empty where a file is missing or broken."""
+
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    config_text: str = ""
+    """config.yaml as it is."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+    heads: HeadsRecord | None = None
+    metrics: MetricsRecord | None = None
+    gallery: tuple[GalleryItem, ...] = ()
+    maps: dict[str, Float[np.ndarray, "map row col"]] = field(default_factory=dict)
+    """Per sample_id: the fused map, then one map per head in the order of the item's `heads`."""
+    problems: tuple[str, ...] = ()
+    """One sentence per record that is missing, broken or incomplete."""
+
+    def setting(self, key: str) -> Any:
+        """A value of config.yaml by its dotted name, None where it is absent."""
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def need_heads(self) -> HeadsRecord:
+        """heads.json, or StoreError."""
+        if self.heads is None:
+            raise StoreError(self._needs("heads.json", "discover"))
+        return self.heads
+
+    def need_metrics(self) -> MetricsRecord:
+        """metrics.json, or StoreError."""
+        if self.metrics is None:
+            raise StoreError(self._needs("metrics.json", "evaluate"))
+        return self.metrics
+
+    def _needs(self, name: str, stage: str) -> str:
+        why = next((p for p in self.problems if p.startswith(name)), f"{name} is missing.")
+        return f"{self.folder}: {why[:-1]}: finish the run with stage={stage} or later, in the same folder."
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads every record of a run folder.
+
+    Raises:
+        StoreError: `folder` is not a folder, or holds no record of a run at all.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder: give the run folder that `python run.py` printed.")
+    reader = _Reader(folder)
+    text = reader.read("config.yaml", _read_text, "")
+    record = RunRecord(
+        folder=folder,
+        config=reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {})
+        if text
+        else {},
+        config_text=text,
+        provenance=reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
+        status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
+        heads=reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
+        metrics=reader.read("metrics.json", lambda p: parse_metrics(_read_json(p)), None),
+        gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
+        maps=reader.read("gallery.npz", _read_maps, {}),
+        problems=tuple(reader.problems),
+    )
+    if not reader.found:
+        raise StoreError(
+            f"{folder} holds no record of a run: give the run folder that `python run.py` printed."
+        )
+    return record
+
+
+class _Reader:
+    """Turns the errors of one file into a sentence, and remembers whether any file was there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+        self.found = False
+
+    def read(self, name: str, load: Callable[[Path], T], default: T) -> T:
+        path = self.folder / name
+        if not path.is_file():
+            self.problems.append(f"{name} is missing.")
+            return default
+        self.found = True
+        try:
+            return load(path)
+        except KeyError as error:
+            self.problems.append(f"{name} is incomplete (no {error}).")
+        except BROKEN as error:
+            reason = " ".join(str(error).split())[:200]
+            self.problems.append(f"{name} cannot be read ({reason or type(error).__name__}).")
+        except RecursionError:
+            self.problems.append(f"{name} cannot be read (it is nested too deeply).")
+        return default
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(_read_text(path))
+
+
+def _read_maps(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}

@@ -1,0 +1,113 @@
+"""Terminal tables of one run."""
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from locheads.report.metrics import MetricsRecord, method_label, percent
+from locheads.report.records import RunRecord
+
+# column heading, metric, with interval; the headings break so that the table fits 100 columns
+COLUMNS = (
+    ("REC\nAcc@0.5", "rec_acc@0.5", True),
+    ("Acc\n@0.25", "rec_acc@0.25", False),
+    ("Acc\n@0.75", "rec_acc@0.75", False),
+    ("mean\nIoU", "rec_mean_iou", False),
+    ("RES\ncIoU", "res_ciou", True),
+    ("\nmIoU", "res_miou", False),
+    ("point-\ning", "pointing", False),
+)
+
+ABSENT = "\N{EN DASH}"
+
+
+def new_table(title: str | None = None, caption: str | None = None) -> Table:
+    return Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        title_justify="left",
+        caption_justify="left",
+    )
+
+
+def metric_cell(metrics: MetricsRecord, method: str, metric: str, interval: bool = True) -> str:
+    estimate = metrics.get(method, metric)
+    if estimate is None:
+        return ABSENT
+    return str(estimate) if interval else percent(estimate.value)
+
+
+def results_table(record: RunRecord) -> Table:
+    """Methods x metrics in percent, at most 100 columns wide.
+
+    Raises:
+        StoreError: the run has no readable metrics.json.
+    """
+    metrics = record.need_metrics()
+    table = new_table("Results in percent", escape(results_caption(metrics)))
+    table.add_column("", no_wrap=True)
+    for heading, _, _ in COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for method in metrics.rows():
+        name = method_label(method) + (" *" if method == "oracle_heads" else "")
+        cells = [metric_cell(metrics, method, metric, interval) for _, metric, interval in COLUMNS]
+        table.add_row(escape(name), *cells, style="bold" if method == "localization_heads" else None)
+    return table
+
+
+def results_caption(metrics: MetricsRecord) -> str:
+    """What the numbers were measured on; shared by the terminal and the page."""
+    return (
+        f"{metrics.split}: {metrics.n_images} pictures, {metrics.n_expressions} expressions, "
+        f"{metrics.n_failed} failed, {metrics.n_empty} without a box (both count as misses). "
+        f"Brackets: {100 * metrics.confidence:.0f} % interval, resampling pictures. "
+        "* chosen with ground truth."
+    )
+
+
+def heads_rows(record: RunRecord) -> list[tuple[str, str, str, str]]:
+    """Per localization head: name, selection frequency +- std (%), mean attention sum, head IoU (%)."""
+    heads = record.need_heads()
+    rows = []
+    for index in heads.heads:
+        at = (index.layer, index.head)
+        iou = np.nan if heads.head_iou is None else heads.head_iou[at]
+        rows.append(
+            (
+                str(index),
+                f"{percent(heads.frequency_mean[at])} ± {percent(heads.frequency_std[at])}",
+                f"{heads.mean_attention_sum[at]:.3f}",
+                percent(iou) if np.isfinite(iou) else ABSENT,
+            )
+        )
+    return rows
+
+
+def heads_caption(record: RunRecord) -> str:
+    """How the heads were found; shared by the terminal and the page."""
+    heads = record.need_heads()
+    tau = "no threshold on the mean sums" if heads.tau is None else f"threshold τ = {heads.tau:.3f}"
+    return (
+        f"{heads.n_samples} samples x {heads.trials} trials, {heads.n_failed} failed, {tau}, "
+        f"{int(heads.eligible.sum())} of {heads.eligible.size} heads eligible. "
+        "± is the standard deviation over trials."
+    )
+
+
+def heads_table(record: RunRecord) -> Table:
+    """The localization heads, the most frequent first.
+
+    Raises:
+        StoreError: the run has no readable heads.json.
+    """
+    table = new_table("Localization heads", heads_caption(record))
+    table.add_column("head", no_wrap=True)
+    for heading in ("frequency (%)", "attention sum", "head IoU (%)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in heads_rows(record):
+        table.add_row(*row)
+    return table

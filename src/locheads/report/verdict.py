@@ -1,0 +1,135 @@
+"""The run's outcome in plain sentences that claim no more than the intervals show."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+from locheads.report.metrics import (
+    METRICS,
+    PRIMARY,
+    RHO,
+    Estimate,
+    Figure6,
+    MetricsRecord,
+    method_label,
+    p_text,
+)
+from locheads.report.records import RunRecord
+
+BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
+"""Methods that use no ground truth; the oracle does and is a ceiling, not a baseline to beat."""
+
+FEW_IMAGES = 30
+
+MEASURED = {"rec_acc@0.5": "boxes", "res_ciou": "masks"}
+"""What each primary metric compares, for the headline."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`tone`: "good" (above every baseline), "bad" (above none), "mixed", or "none" (nothing to compare)."""
+
+    tone: str
+    headline: str
+    points: tuple[str, ...]
+
+
+def compare(ours: Estimate, other: Estimate) -> str:
+    """ "above" or "below" where the intervals do not overlap, else "open"."""
+    if ours.low > other.high:
+        return "above"
+    return "below" if ours.high < other.low else "open"
+
+
+def verdict(record: RunRecord) -> Verdict:
+    """The sentences of the page's first box."""
+    metrics = record.metrics
+    if metrics is None or "localization_heads" not in metrics.methods:
+        return Verdict("none", "This run has no evaluation to judge.", ())
+    outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
+    tone, headline = _headline(outcomes)
+    points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
+    points += [_oracle_sentence(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
+    points.append(_scope_sentence(record, metrics))
+    return Verdict(tone, headline, tuple(p for p in points if p))
+
+
+def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:
+    ours = metrics.get("localization_heads", metric)
+    others = {b: metrics.get(b, metric) for b in BASELINES}
+    return {name: compare(ours, other) for name, other in others.items() if ours and other}
+
+
+def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
+    """Tone and sentence. `outcomes`: metric -> baseline -> above, below or open."""
+    kinds = [kind for per_baseline in outcomes.values() for kind in per_baseline.values()]
+    if not kinds:
+        return "none", "This run has no baselines to compare with."
+    compared = " and ".join(MEASURED[metric] for metric in outcomes)
+    if all(kind == "above" for kind in kinds):
+        return "good", f"The localization heads beat every baseline that uses no ground truth, on {compared}."
+    if not any(kind == "above" for kind in kinds):
+        return "bad", f"The localization heads beat none of the baselines in this run, on {compared}."
+    return "mixed", "The localization heads beat some of the baselines in this run, but not all of them."
+
+
+def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str]) -> str:
+    def named(kind: str) -> str:
+        names = [
+            f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind
+        ]
+        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+    parts = [f"{METRICS[metric]} is {metrics.get('localization_heads', metric)} %."]
+    if above := named("above"):
+        parts.append(f"That is above {above}: the intervals do not overlap.")
+    if below := named("below"):
+        parts.append(f"That is below {below}: the intervals do not overlap.")
+    if unclear := named("open"):
+        parts.append(f"No difference is shown from {unclear}: the intervals overlap.")
+    return " ".join(parts)
+
+
+def _oracle_sentence(metrics: MetricsRecord) -> str:
+    metric = PRIMARY[0]
+    ours, oracle = metrics.get("localization_heads", metric), metrics.get("oracle_heads", metric)
+    if ours is None or oracle is None:
+        return ""
+    relation = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}[
+        compare(ours, oracle)
+    ]
+    shared = len(set(metrics.heads) & set(metrics.oracle_heads))
+    return (
+        f"Heads picked with ground truth (the oracle) reach {METRICS[metric]} {oracle} %, {relation}; "
+        f"{shared} of the {len(metrics.heads)} localization heads are among them."
+    )
+
+
+def _figure6_sentence(check: Figure6 | None) -> str:
+    if check is None or check.spearman is None or not isfinite(check.spearman):
+        return "Whether frequent heads are good heads cannot be checked here: too few heads were chosen."
+    numbers = (
+        f"(Spearman {RHO}\u00a0=\u00a0{check.spearman:.2f}, {p_text(check.p_value)}, {check.n_heads} heads)"
+    )
+    if check.p_value is None or not check.p_value < 0.05:
+        return f"Whether frequently selected heads localize better is not settled by this run {numbers}."
+    word = "better" if check.spearman > 0 else "worse"
+    paper = f"the paper reports {RHO}\u00a0>\u00a00.7 with p\u00a0<\u00a00.001"
+    return f"Heads that are selected more often localize {word} {numbers}; {paper}."
+
+
+def _misses_sentence(metrics: MetricsRecord) -> str:
+    if metrics.n_failed == 0 and metrics.n_empty == 0:
+        return f"All {metrics.n_expressions} expressions were processed and got a box."
+    return (
+        f"Of {metrics.n_expressions} expressions, {metrics.n_failed} failed and {metrics.n_empty} got no "
+        "box; they count as misses in every number here."
+    )
+
+
+def _scope_sentence(record: RunRecord, metrics: MetricsRecord) -> str:
+    model = record.setting("model.name") or "this model"
+    data = record.setting("dataset.name") or "this data set"
+    text = f"All of this is about {model} on {data} {metrics.split} with these settings, and nothing else."
+    if metrics.n_images < FEW_IMAGES:
+        text += f" With only {metrics.n_images} pictures the intervals themselves are rough."
+    return text

@@ -1,0 +1,74 @@
+"""Where a number comes from: code, versions, machine, arguments, times."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("locheads", "torch", "transformers", "numpy", "scipy", "opencv-python", "pycocotools", "hydra-core")
+
+
+def provenance() -> dict[str, Any]:
+    """Plain values for provenance.json. Holds no environment variables, so no secrets."""
+    return {
+        **git_state(),
+        "argv": sys.argv,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "hardware": hardware(),
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code, whether files differ from it, and a hash of the difference; all null outside git."""
+    root = Path(__file__).resolve().parents[3]
+    commit = _git(root, "rev-parse", "HEAD")
+    # Not the status of some repository that merely contains an installed copy of the package.
+    if commit is None or not (root / "pyproject.toml").exists():
+        return {"commit": None, "dirty": None, "diff_sha256": None}
+    difference = _git(root, "diff", "HEAD") or ""
+    return {
+        "commit": commit,
+        "dirty": bool(_git(root, "status", "--porcelain")),
+        "diff_sha256": hashlib.sha256(difference.encode()).hexdigest() if difference else None,
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Machine in words: processor, cores, memory, GPU."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpus": gpus,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

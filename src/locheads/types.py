@@ -1,0 +1,125 @@
+"""What the rooms hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original picture, x1 and y1
+exclusive, unless a name says otherwise. Layers and heads count from 0."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from locheads.models.geometry import Geometry
+
+Box = tuple[float, float, float, float]
+"""xyxy in pixels of the original picture."""
+
+
+@dataclass(frozen=True, order=True)
+class HeadIndex:
+    """One attention head of the text decoder. Orders by (layer, head): the rule that breaks ties."""
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One expression for one object."""
+
+    sample_id: str
+    """The sentence id of the data set: unique in it."""
+    ref_id: str
+    expression: str
+    box: Box
+    mask: dict[str, object]
+    """The object's mask as COCO run-length code, {"size": [height, width], "counts": str}."""
+    category: str
+
+
+@dataclass(frozen=True)
+class ImageGroup:
+    """A picture with the expressions that are asked about it, so that the LVLM sees the picture once."""
+
+    image_id: str
+    path: Path
+    width: int
+    height: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The attention pass's result for some expressions of one picture."""
+
+    image_id: str
+    sample_ids: tuple[str, ...]
+    maps: Float[np.ndarray, "sample layer head row col"]
+    """Post-softmax weights from the query token to the image tokens, not renormalised."""
+    sums: Float[np.ndarray, "sample layer head"]
+    """attention_sum (S_img) of each map, in [0, 1], summed before the maps were packed into 16 bits."""
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """What discovery knows of every sample and head; one row per sample."""
+
+    sample_ids: tuple[str, ...]
+    sums: Float[np.ndarray, "sample layer head"]
+    entropy: Float[np.ndarray, "sample layer head"]
+    """spatial_entropy in nats; inf where no cell exceeds the floor."""
+    bottom_row: Float[np.ndarray, "sample layer head"]
+    """The largest weight in the map's bottom row (the released code filters by it)."""
+
+    def rows(self, indices: "np.ndarray") -> "HeadScores":
+        """The scores of some samples, by position (repeats allowed)."""
+        ids = tuple(self.sample_ids[i] for i in indices)
+        return HeadScores(ids, self.sums[indices], self.entropy[indices], self.bottom_row[indices])
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """How often each head was chosen, over all trials."""
+
+    frequency_mean: Float[np.ndarray, "layer head"]
+    frequency_std: Float[np.ndarray, "layer head"]
+    """Standard deviation over the trials (population form)."""
+    frequency_per_trial: Float[np.ndarray, "trial layer head"]
+    mean_sums: Float[np.ndarray, "layer head"]
+    """attention_sum averaged over the samples, then over the trials."""
+    tau: float | None
+    """The threshold on mean_sums: its elbow, or the fixed value that the configuration gives; None where the
+    criterion has no such threshold."""
+    tau_per_trial: tuple[float | None, ...]
+    eligible: Bool[np.ndarray, "layer head"]
+    """Heads that the criterion admits (all of the admitted layers where it has no threshold)."""
+
+    def ranking(self) -> list[HeadIndex]:
+        """Heads that were chosen at least once, the most frequent first; ties by (layer, head)."""
+        order = np.argsort(-self.frequency_mean, axis=None, kind="stable")
+        cols = self.frequency_mean.shape[1]
+        return [HeadIndex(*divmod(int(i), cols)) for i in order if self.frequency_mean.flat[i] > 0]
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """The answer for one expression."""
+
+    box: Box | None
+    """None where the fused map has no cell above its threshold."""
+    mask: Bool[np.ndarray, "height width"]
+    """The pseudo-mask in pixels of the original picture."""
+    heatmap: Float[np.ndarray, "row col"]
+    """The fused map on the patch grid."""
+    geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample that could not be processed: it is recorded, counted and scored as a miss."""
+
+    sample_id: str
+    image_id: str
+    reason: str

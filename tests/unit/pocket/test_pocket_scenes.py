@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from locheads.pocket.geometry import signed_distance
+from locheads.pocket.render import RGB, pad_to_square, render
+from locheads.pocket.scenes import CANVAS, DOTS, sample_scene
+
+
+def test_a_seed_gives_the_same_scene_and_picture_twice():
+    assert sample_scene(5) == sample_scene(5)
+    assert np.array_equal(render(sample_scene(5)), render(sample_scene(5)))
+    assert sample_scene(5) != sample_scene(6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_objects_lie_in_the_picture_and_apart(count):
+    for seed in range(12):
+        scene = sample_scene(seed, (count,))
+        assert len(scene.objects) == count and max(scene.width, scene.height) == CANVAS
+        masks = [item.mask(scene.height, scene.width) for item in scene.objects]
+        assert sum(masks).max() == 1
+        for item, mask in zip(scene.objects, masks, strict=True):
+            rows, columns = np.nonzero(mask)
+            x, y, w, h = item.box
+            found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+            assert np.abs(np.array(found) - (x, y, x + w, y + h)).max() <= 1
+
+
+def test_no_two_objects_of_a_scene_look_alike():
+    for seed in range(40):
+        looks = [(o.shape, o.colour, o.size, o.texture) for o in sample_scene(seed).objects]
+        assert len(set(looks)) == len(looks)
+
+
+def test_some_pictures_are_not_square_and_padding_keeps_the_scale():
+    scenes = [sample_scene(seed) for seed in range(40)]
+    assert {(s.width, s.height) for s in scenes} == {(192, 192), (192, 160), (160, 192)}
+    tall = next(s for s in scenes if s.width == 160)
+    square = pad_to_square(render(tall))
+    assert square.shape == (192, 192, 3)
+    assert np.array_equal(square[:, 16:176], render(tall))
+    assert (square[:, :16] == (122, 116, 104)).all()
+
+
+def test_signed_distance_has_known_values():
+    circle = signed_distance("circle", (0, 0, 10, 10), 10, 10)
+    assert circle[5, 5] == pytest.approx(5 - np.hypot(0.5, 0.5))
+    square = signed_distance("square", (2, 2, 4, 4), 8, 8)
+    assert (square >= 0).sum() == 16 and square[0, 3] == -1.5
+    triangle = signed_distance("triangle", (0, 0, 10, 10), 10, 10)
+    assert triangle[9, 5] == pytest.approx(0.5) and triangle[0, 0] < 0
+
+
+def test_the_dot_colour_is_the_most_frequent_one_drawn():
+    for seed in range(8):
+        scene = sample_scene(seed)
+        picture = render(scene).astype(int)
+        for item in scene.objects:
+            inside = picture[signed_distance(item.shape, item.box, scene.height, scene.width) > 3.5]
+            counts = {name: (np.abs(inside - RGB[name]).max(axis=1) < 24).sum() for name in DOTS}
+            if item.colour not in ("red", "yellow"):  # too near to orange for this crude count
+                assert max(counts, key=counts.get) == item.dots

@@ -1,0 +1,151 @@
+"""Terminal tables: the numbers of the records, within 100 columns, failed runs included."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from locheads.report import SweepRow, heads_table, read_run, results_table, sweep_frame, sweep_table
+from locheads.report.tables import ABSENT
+
+
+def printed(table, width=100):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def line_of(text, start):
+    """The first line that starts so, with single spaces."""
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    return next(line for line in lines if line.startswith(start))
+
+
+def run(metrics, error=None, **overrides):
+    return SweepRow({k.replace("__", "."): v for k, v in overrides.items()}, Path("/runs/x"), metrics, error)
+
+
+@pytest.fixture
+def metrics(metrics_json):
+    return metrics_json()
+
+
+def test_results_are_the_records_numbers(run_folder):
+    text = printed(results_table(read_run(run_folder)))
+    expected = "Localization heads 53.2 [50.1, 56.0] 53.3 53.4 53.5 53.6 [50.5, 56.4] 53.7 53.8"
+    assert line_of(text, "Localization heads") == expected
+    expected = f"Centre box 9.8 [7.4, 12.1] 9.9 10.0 10.1 10.2 [7.8, 12.5] 10.3 {ABSENT}"
+    assert line_of(text, "Centre box") == expected
+    assert "Oracle heads *" in text
+    flat = " ".join(text.split())
+    assert "val: 120 pictures, 400 expressions, 2 failed, 5 without a box" in flat
+    assert "95 % interval" in flat
+
+
+def test_results_fit_100_columns_at_their_widest(run_folder, metrics_json, edit_json):
+    widest = {m: (1.0, 1.0, 1.0) for m in metrics_json()["methods"]}
+    methods = metrics_json(widest)["methods"]
+    for estimates in methods.values():
+        for estimate in estimates.values():
+            estimate.update(value=1.0, low=1.0, high=1.0)
+    edit_json(run_folder / "metrics.json", methods=methods)
+    text = printed(results_table(read_run(run_folder)))
+    assert text.count("100.0 [100.0, 100.0]") == 10
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_methods_come_in_the_order_of_the_tables(run_folder, metrics_json, edit_json):
+    methods = dict(reversed(metrics_json()["methods"].items()))
+    edit_json(run_folder / "metrics.json", methods={"brand_new": methods["random_heads"], **methods})
+    text = printed(results_table(read_run(run_folder)))
+    names = [
+        "Localization heads",
+        "Oracle heads",
+        "Mean of all heads",
+        "Random heads",
+        "Centre box",
+        "brand_new",
+    ]
+    assert [text.index(n) for n in names] == sorted(text.index(n) for n in names)
+
+
+def test_heads_table(run_folder):
+    text = printed(heads_table(read_run(run_folder)))
+    assert line_of(text, "L3H1").split() == ["L3H1", "62.0", "±", "2.1", "0.550", "37.5"]
+    assert line_of(text, "L2H5").split() == ["L2H5", "41.0", "±", "2.1", "0.490", "37.5"]
+    assert "threshold τ = 0.188" in " ".join(text.split())
+
+
+def test_heads_table_without_iou_and_threshold(run_folder, edit_json):
+    edit_json(run_folder / "heads.json", head_iou=None, tau=None)
+    text = printed(heads_table(read_run(run_folder)))
+    assert line_of(text, "L3H1").split()[-1] == ABSENT
+    assert "no threshold on the mean sums" in " ".join(text.split())
+
+
+def test_general_sweep_names_swept_keys_and_keeps_failures(metrics):
+    runs = [
+        run(metrics, prompt="bare", seed="1"),
+        run(None, "No [red] head\nis eligible", prompt="box", seed="1"),
+    ]
+    text = printed(sweep_table(runs))
+    assert line_of(text, "prompt").split()[:2] == ["prompt", "REC"]
+    assert line_of(text, "bare") == "bare 53.2 [50.1, 56.0] 53.6 [50.5, 56.4] L3H1 L4H6 L2H5"
+    assert line_of(text, "box") == "box failed failed No [red] head is eligible"
+    assert "All runs: seed=1." in text
+    assert "1 of 2 runs failed." in text
+
+
+def test_table5_layout(metrics):
+    runs = [run(metrics, criterion=c, selection=s) for c in ("s_img", "entropy") for s in ("fixed", "greedy")]
+    runs[3] = run(None, "no space left", criterion="entropy", selection="greedy")
+    text = printed(sweep_table(runs))
+    assert "Table 5" in text
+    rows = [line.split()[:2] for line in text.splitlines() if line.split()[:1] in (["fixed"], ["greedy"])]
+    assert rows == [["fixed", "s_img"], ["fixed", "entropy"], ["greedy", "s_img"], ["greedy", "entropy"]]
+    assert line_of(text, "greedy entropy") == "greedy entropy failed failed"
+    assert "criterion=entropy selection=greedy: no space left" in " ".join(text.split())
+
+
+def test_table4_layout_sorts_k_as_numbers(metrics):
+    runs = [run(metrics, heads__k=k) for k in ("10", "2", "1")]
+    text = printed(sweep_table(runs))
+    assert "Table 4" in text
+    assert line_of(text, "k=1").split() == ["k=1", "k=2", "k=10"]
+    assert line_of(text, "REC") == "REC 53.2 53.2 53.2"
+    assert line_of(text, "Acc@0.5") == "Acc@0.5 [50.1, 56.0] [50.1, 56.0] [50.1, 56.0]"
+    assert line_of(text, "cIoU") == "cIoU [50.5, 56.4] [50.5, 56.4] [50.5, 56.4]"
+
+
+def test_table4_with_five_columns_fits_a_terminal(metrics):
+    text = printed(sweep_table([run(metrics, heads__k=str(k)) for k in range(1, 6)]), width=80)
+    assert text.count("[50.1, 56.0]") == 5
+
+
+def test_common_overrides_do_not_hide_the_paper_layouts(metrics):
+    runs = [run(metrics, heads__k=k, seed="7") for k in ("1", "2")]
+    text = printed(sweep_table(runs))
+    assert "Table 4" in text
+    assert "seed=7" in text
+
+
+def test_broken_metrics_are_a_failed_run():
+    text = printed(sweep_table([run({"methods": {}}, prompt="a"), run(None, prompt="b")]))
+    assert "metrics.json is broken: 'split'" in text
+    assert "no metrics.json" in text
+
+
+def test_sweep_frame(metrics):
+    frame = sweep_frame([run(metrics, prompt="a"), run(None, "boom", prompt="b")])
+    assert list(frame["prompt"]) == ["a", "b"]
+    assert frame.loc[0, "rec_acc@0.5"] == 0.532
+    assert frame.loc[0, "res_ciou_low"] == 0.505
+    assert frame.loc[0, "heads"] == "L3H1 L4H6 L2H5"
+    assert frame.loc[1, "error"] == "boom"
+    assert frame["rec_acc@0.5"].isna().tolist() == [False, True]
+
+
+def test_empty_sweep():
+    assert "Sweep of 0 runs" in printed(sweep_table([]))
+    assert len(sweep_frame([])) == 0
