@@ -63,12 +63,19 @@ class DatasetConfig:
     """At most this many expressions of the evaluated split, the first in order."""
 
 
+REFERSEG = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language.\n<image>\n{expression}"
+)
+"""The released code's text: system line, picture, expression; no roles."""
+
+
 @dataclass
 class PromptConfig:
     """What the LVLM is asked. `<image>` and `{expression}` stand for the picture and the expression."""
 
     name: str = "referseg"
-    template: str = "<image>\n{expression}"
+    template: str = REFERSEG
     full_stop: bool = True
     """Ends an expression with a full stop, the query token of the paper's examples, where it has none."""
 
@@ -238,7 +245,7 @@ class PathsConfig:
     """Folders, relative to where the command runs."""
 
     outputs: str = "outputs"
-    cache: str = "outputs/cache"
+    cache: str = "${paths.outputs}/cache"
     """The attention store and generated data."""
     data: str = "data"
     """Data sets; see README for the layout."""

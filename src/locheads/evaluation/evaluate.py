@@ -51,6 +51,7 @@ def summarise(scores: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict
 
 def _metrics(method: str, rows: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, Any]:
     one = np.ones(len(rows))
+    ratios: dict[str, tuple[Any, Any]]
     iou = rows["intersection"] / rows["union"].where(rows["union"] > 0, 1)
     ratios = {f"rec_acc@{t}": (rows["box_iou"] >= t, one) for t in THRESHOLDS}
     ratios |= {
@@ -81,7 +82,7 @@ def _mask_overlap(row: Any, sample: Sample) -> tuple[int, int]:
     if not isinstance(row["mask_counts"], str):
         return 0, int(coco.area(sample.mask))
     code = {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"]}
-    return mask_intersection_union(coco.decode(code).astype(bool), sample.mask)
+    return mask_intersection_union(code, sample.mask)
 
 
 def _pointed(row: Any, sample: Sample) -> bool:
@@ -89,5 +90,5 @@ def _pointed(row: Any, sample: Sample) -> bool:
     return inside(None if any(pd.isna(v) for v in point) else point, sample.box)
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(frame: pd.DataFrame) -> list[dict[Any, Any]]:
     return frame.to_dict("records")

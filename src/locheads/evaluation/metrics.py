@@ -5,10 +5,10 @@ mean: leaving failures out would reward them. Where there are no expressions at 
 report their number beside it.
 """
 
-from typing import cast
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 from pycocotools import mask as coco
 
@@ -59,35 +59,22 @@ def mean_iou(intersections: ArrayLike, unions: ArrayLike) -> float:
     return float(ratios.mean()) if ratios.size else 0.0
 
 
-def mask_intersection_union(
-    prediction: Bool[np.ndarray, "height width"], truth_rle: dict[str, object]
-) -> tuple[int, int]:
-    """(intersection, union) in pixels of a predicted mask and a COCO run-length code.
+def mask_intersection_union(prediction: dict[str, Any], truth: dict[str, Any]) -> tuple[int, int]:
+    """(intersection, union) in pixels of two masks in COCO run-length code, {"size": [height, width], "counts"}.
 
-    Raises DataError where they are not of one size.
+    Never decoded: a mask costs its runs, not its pixels. Raises DataError where they are not of one size.
     """
-    height, width = cast("list[int]", truth_rle["size"])
-    if prediction.shape != (height, width):
+    if list(prediction["size"]) != list(truth["size"]):
         raise DataError(
-            f"The predicted mask has the size {list(prediction.shape)}, but the truth [{height}, {width}]: "
+            f"The predicted mask has the size {list(prediction['size'])}, but the truth {list(truth['size'])}: "
             "give it in pixels of the original picture, [height, width]."
         )
-    predicted = coco.encode(np.asfortranarray(prediction, dtype=np.uint8))
-    intersection = int(coco.area(coco.merge([predicted, truth_rle], intersect=True)))
-    return intersection, int(coco.area(predicted)) + int(coco.area(truth_rle)) - intersection
-
-
-def pointing_hit(map_: Float[np.ndarray, "row col"], geometry: Geometry, box: Box) -> bool:
-    """Whether the centre of the map's strongest cell, in pixels of the original picture, lies inside the box.
-
-    The pointing game (Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016), without
-    its 15-pixel tolerance. A map that points nowhere (see `peak`) is a miss.
-    """
-    return inside(peak(map_, geometry), box)
+    intersection = int(coco.area(coco.merge([prediction, truth], intersect=True)))
+    return intersection, int(coco.area(prediction)) + int(coco.area(truth)) - intersection
 
 
 def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float, float] | None:
-    """Centre (x, y) of the strongest cell, in pixels of the original picture.
+    """Where a map points: the centre (x, y) of its strongest cell, in pixels of the original picture.
 
     The first in raster order where several tie. None for a constant or NaN map, which points nowhere.
     """
@@ -99,7 +86,11 @@ def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float,
 
 
 def inside(point: tuple[float, float] | None, box: Box) -> bool:
-    """Whether a point lies in an xyxy box; None never does."""
+    """Whether a point hits an xyxy box; None, a map that points nowhere, is a miss.
+
+    The pointing game (Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016), without
+    its 15-pixel tolerance.
+    """
     return point is not None and bool(box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3])
 
 

@@ -18,7 +18,7 @@ def largest_hull(cells: Bool[np.ndarray, "row col"]) -> Bool[np.ndarray, "row co
 
     All False where there is no component.
     """
-    labels, count = ndimage.label(cells, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(cells, structure=np.ones((3, 3)))
     best_area, best = 0.0, 0
     for label, where in enumerate(ndimage.find_objects(labels), start=1):
         height, width = (axis.stop - axis.start for axis in where)

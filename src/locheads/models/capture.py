@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -54,12 +55,12 @@ def install(model: PreTrainedModel) -> None:
 
 
 def _attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: object
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     recorder = _active.get()
     if recorder is not None:
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        recorder.rows.append(query_rows(query, key, attention_mask, float(scaling), recorder))
+        recorder.rows.append(query_rows(query, key, attention_mask, scaling, recorder))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
 
 

@@ -11,11 +11,13 @@ def render_prompt(prompt: PromptConfig, expression: str) -> str:
     """The template with the expression in place; `<image>` stays for the adapter to fill.
 
     Raises:
-        DataError: the expression is empty or blank.
+        DataError: the expression is empty or blank, or holds the picture's placeholder.
     """
     text = " ".join(expression.split())
     if not text:
         raise DataError("The expression is empty: there is nothing to ground.")
+    if IMAGE in text:
+        raise DataError(f"The expression holds {IMAGE}, which stands for the picture: take it out.")
     if prompt.full_stop and text[-1] not in ".?!":
         text += "."
     # Plain replacement, not str.format: an expression may hold braces, and so may a user's template.

@@ -1,6 +1,5 @@
 """The command line: Hydra composes the configuration, a user's mistake becomes one sentence and exit code 1."""
 
-import difflib
 import logging
 import os
 import re
@@ -11,18 +10,22 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from locheads.config import Config
-from locheads.errors import LocHeadsError
 from locheads.pipeline import sweep
+from locheads.pipeline.mistakes import explain
 from locheads.pipeline.progress import console
 from locheads.store.atomic import write_text
 
 log = logging.getLogger(__name__)
+
+_mistakes: list[str] = []
+"""Why the single run could not be done. Kept, not raised: Hydra prints lines of its own for what a task raises."""
+
+# Names the folders of a sweep's runs: an override may hold slashes, and a file name has at most 255 bytes.
+OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-", text)[:120], replace=True)
 
 
 def run(conf: Path) -> None:
@@ -30,32 +33,51 @@ def run(conf: Path) -> None:
     ConfigStore.instance().store(name="schema", node=Config)
     # Hydra would otherwise print its own, longer message and exit before we can shorten it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # On a full disk every line for run.log would print a traceback.
+    logging.raiseExceptions = False
+    _mistakes.clear()
+    sweep.failures.clear()
     task = hydra.main(version_base="1.3", config_path=str(conf.absolute()), config_name="config")(_task)
     try:
         task()
-    except LocHeadsError as error:
-        _fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(_shorten(error, conf))
-    except OSError as error:
-        _fail(f"{error.filename or 'A file'}: {error.strerror or error}. Check paths.outputs and paths.cache.")
+    except Exception as error:
+        if (sentence := explain(error)) is None:
+            raise
+        _fail(sentence)
     except KeyboardInterrupt:
         print("Interrupted. What was finished is stored: start the same command again and it goes on.", file=sys.stderr)
         sys.exit(130)
+    if _mistakes:
+        _fail(_mistakes[0])
     if sweep.failures:
-        _fail(f"{len(sweep.failures)} runs of the sweep failed; the table above says why.")
+        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.")
 
 
 def _task(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
+    single = hydra_config.mode is RunMode.RUN
     try:
-        _run_one(composed, folder, list(hydra_config.overrides.task))
-    except LocHeadsError as error:
-        log.error("%s", error)
-        if hydra_config.mode is RunMode.RUN:
+        _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task))
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None and single:
             raise
+        if sentence is None:
+            log.exception("This run met a bug.")
+        elif single:
+            _log_to_file(sentence)
+            _mistakes.append(sentence)
+        else:
+            log.error("%s", sentence)
         # In a sweep the other runs go on; this one is a failed row of the table.
+
+
+def _log_to_file(sentence: str) -> None:
+    """The terminal gets it at the end, once."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, sentence, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
@@ -65,8 +87,9 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table
 
-    config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
     settings: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    # Merged once more, because Hydra lets +key=value add what the schema does not hold.
+    config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[assignment]
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     with tracked(config, settings, folder):
@@ -84,29 +107,3 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
 def _fail(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(1)
-
-
-def _shorten(error: Exception, conf: Path) -> str:
-    """One sentence from Hydra's and OmegaConf's messages, with the nearest setting where a name is unknown."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    first = str(cause).splitlines()[0].rstrip(".")
-    override = re.search(r"Could not override '([^']+)'", str(error))
-    key = override.group(1) if override else getattr(cause, "full_key", None)
-    if key and "is not in" in str(cause):
-        return f"There is no setting {key}.{_suggestion(key)} See: python run.py --help"
-    if key:
-        return f"{key}: {first}."
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines).rstrip(".") + ". See: python run.py --help"
-
-
-def _suggestion(key: str) -> str:
-    nearest = difflib.get_close_matches(key, _setting_names(), n=1, cutoff=0.5)
-    return f" Did you mean {nearest[0]}?" if nearest else ""
-
-
-def _setting_names() -> list[str]:
-    container = OmegaConf.to_container(OmegaConf.structured(Config))
-    assert isinstance(container, dict)
-    groups = {key: value for key, value in container.items() if isinstance(value, dict)}
-    return [str(key) for key in container] + [f"{group}.{key}" for group, values in groups.items() for key in values]

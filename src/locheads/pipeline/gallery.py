@@ -10,6 +10,7 @@ import pandas as pd
 
 from locheads.config import Config
 from locheads.data.pictures import open_picture
+from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan, take
 from locheads.grounding.fuse import fuse
@@ -27,24 +28,19 @@ def write_gallery(
     order = [(group, sample.sample_id) for group in groups for sample in group.samples]
     n_shown = min(config.evaluation.gallery, len(order))
     shown = [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
-    items, maps = [], {}
+    items: list[dict[str, Any]] = []
+    maps: dict[str, np.ndarray] = {}
     for group, sample_id in shown:
-        attention = next(
-            iter(store.read([_only(group, sample_id)])),
-            None,
-        )
+        attention = next(iter(store.read(subset([group], {sample_id}))), None)
         heads = plan.heads(sample_id)
+        geometry = None
         if attention is not None and heads:
             maps[sample_id] = _maps(attention, heads, config)
-        items.append(_item(folder, group, by_sample[sample_id], heads, attention and attention.geometry))
+            geometry = attention.geometry
+        items.append(_item(folder, group, by_sample[sample_id], heads, geometry))
     with replacing(folder / "gallery.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **maps)
+        np.savez_compressed(file, allow_pickle=False, **maps)
     write_json(folder / "gallery.json", items)
-
-
-def _only(group: ImageGroup, sample_id: str) -> ImageGroup:
-    samples = tuple(sample for sample in group.samples if sample.sample_id == sample_id)
-    return ImageGroup(group.image_id, group.path, group.width, group.height, samples)
 
 
 def _maps(attention: Attention, heads: tuple[HeadIndex, ...], config: Config) -> np.ndarray:
@@ -55,7 +51,7 @@ def _maps(attention: Attention, heads: tuple[HeadIndex, ...], config: Config) ->
 def _item(
     folder: Path,
     group: ImageGroup,
-    row: Mapping[str, Any],
+    row: Mapping[Any, Any],
     heads: tuple[HeadIndex, ...],
     geometry: Geometry | None,
 ) -> dict[str, Any]:

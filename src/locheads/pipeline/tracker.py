@@ -24,10 +24,12 @@ def tracked(config: Config, settings: dict[str, Any], folder: Path) -> Iterator[
     try:
         yield
     except BaseException:
-        _guarded("close the run", lambda: run and run.finish(exit_code=1))
+        if run is not None:
+            _guarded("close the run", lambda: run.finish(exit_code=1))
         raise
-    _guarded("log the results", lambda: run and log_records(run, folder))
-    _guarded("close the run", lambda: run and run.finish())
+    if run is not None:
+        _guarded("log the results", lambda: log_records(run, folder))
+        _guarded("close the run", run.finish)
 
 
 def log_records(run: Any, folder: Path) -> None:
@@ -57,10 +59,10 @@ def _start(config: Config, settings: dict[str, Any], folder: Path) -> Any:
     import wandb
 
     tracker = config.tracker
-    options = {
+    options: dict[str, Any] = {
         "project": tracker.project,
         "entity": tracker.entity,
-        "group": tracker.group or config.study,
+        "group": tracker.group or _group(config, folder),
         "job_type": config.stage.value,
         "name": folder.name,
         "config": settings,
@@ -79,7 +81,13 @@ def _start(config: Config, settings: dict[str, Any], folder: Path) -> Any:
     return None
 
 
-def _mode(tracker: TrackerConfig) -> str:
+def _group(config: Config, folder: Path) -> str:
+    """The runs of one sweep are one group; single runs are grouped by study."""
+    sweep = folder.parent.name
+    return f"{config.study}/{sweep}" if sweep.startswith("sweep_") else config.study
+
+
+def _mode(tracker: TrackerConfig) -> Any:
     if tracker.mode is not TrackerMode.auto:
         return tracker.mode.value
     import wandb

@@ -19,11 +19,12 @@ _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 @dataclass(frozen=True)
 class Task:
-    """What a batch holds: object counts, kinds of expression, share of majority dots, scenes, exchanges per scene."""
+    """What a batch holds: object counts, kinds of expression, share of majority dots, colours per scene, scenes, exchanges per scene."""
 
     counts: tuple[int, ...] = (3, 4, 5)
     kinds: tuple[str, ...] = KINDS
     majority: float = 0.5
+    palette: int | None = None
     scenes: int = 16
     exchanges: int = 10
 
@@ -55,7 +56,7 @@ def make_batch(task: Task, seed: int, step: int) -> Batch:
     seeds = np.random.default_rng([seed, step]).integers(2**40, 2**41, size=task.scenes)
     pictures, exchanges = [], []
     for scene_seed in seeds:
-        scene = sample_scene(int(scene_seed), task.counts)
+        scene = sample_scene(int(scene_seed), task.counts, task.palette)
         rng = np.random.default_rng([int(scene_seed), 3])
         pictures.append(pad_to_square(render(scene, task.majority)))
         exchanges.append([sample_exchange(scene, rng, task.kinds) for _ in range(task.exchanges)])

@@ -10,7 +10,7 @@ from locheads.pocket.language import KINDS
 class Level:
     """`keep`: image tokens that the decoder may see (one is drawn per step); `full`: share of steps that see all.
 
-    `leave_at`: running share of right first words at which the next level begins.
+    `palette`: colours per scene (None: as in the data set, few). `leave_at`: running share of right first words at which the next level begins.
     """
 
     counts: tuple[int, ...]
@@ -19,12 +19,13 @@ class Level:
     keep: tuple[int, ...]
     full: float
     leave_at: float
+    palette: int | None = None
 
 
 LEVELS = (
-    Level((1, 2, 2), KINDS[:1], 0.9, (96, 128), 0.0, 0.85),
-    Level((2, 3), KINDS[:2], 0.8, (96, 128, 160), 0.02, 0.80),
-    Level((2, 3, 4), KINDS[:3], 0.7, (96, 128, 160), 0.04, 0.75),
+    Level((1, 2, 2), KINDS[:1], 0.9, (112, 144), 0.0, 0.85, palette=6),
+    Level((2, 3), KINDS[:1], 0.8, (112, 144), 0.02, 0.80, palette=4),
+    Level((2, 3, 4), KINDS[:3], 0.7, (112, 144), 0.04, 0.75),
     Level((3, 4, 5), KINDS, 0.6, (128, 160, 192), 0.06, 0.70),
     Level((3, 4, 5), KINDS, 0.5, (144, 192, 240), 0.10, 2.0),
 )
@@ -33,7 +34,7 @@ MEMORY = 0.97  # of the running accuracy, per step
 
 def task_of(level: int, scenes: int) -> Task:
     """The batches of a level."""
-    return Task(LEVELS[level].counts, LEVELS[level].kinds, LEVELS[level].majority, scenes)
+    return Task(LEVELS[level].counts, LEVELS[level].kinds, LEVELS[level].majority, LEVELS[level].palette, scenes)
 
 
 @dataclass

@@ -68,14 +68,17 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
-def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5)) -> Scene:
-    """The scene of `seed`, with a number of objects drawn evenly from `counts` (1 to 5)."""
+def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5), palette: int | None = None) -> Scene:
+    """The scene of `seed`, with a number of objects drawn evenly from `counts` (1 to 5).
+
+    `palette` is the number of colours to draw from; by default so few that most objects share theirs.
+    """
     rng = np.random.default_rng([seed, 1])
     count = int(rng.choice(counts))
     larges = int(rng.choice(3, p=(0.2, 0.45, 0.35) if count < 5 else (0.25, 0.75, 0.0)))
     while True:
         width, height = _canvas(rng, count)
-        looks = _looks(rng, count, larges)
+        looks = _looks(rng, count, larges, palette or (3 if count > 3 else 2))
         boxes = _place(rng, looks, width, height)
         if boxes is not None:
             break
@@ -89,9 +92,9 @@ def _canvas(rng: np.random.Generator, count: int) -> tuple[int, int]:
     return ((CANVAS, CANVAS), (CANVAS, CANVAS - 32), (CANVAS - 32, CANVAS))[kind]
 
 
-def _looks(rng: np.random.Generator, count: int, larges: int) -> list[tuple[str, str, str, str]]:
-    """Distinct (shape, colour, size, texture), large ones first; few colours, so that distractors are the rule."""
-    palette = rng.choice(len(COLOURS), size=3 if count > 3 else 2, replace=False)
+def _looks(rng: np.random.Generator, count: int, larges: int, colours: int) -> list[tuple[str, str, str, str]]:
+    """Distinct (shape, colour, size, texture) in `colours` colours, large ones first."""
+    palette = rng.choice(len(COLOURS), size=colours, replace=False)
     looks: list[tuple[str, str, str, str]] = []
     while len(looks) < count:
         size = SIZES[1] if len(looks) < larges else SIZES[0]

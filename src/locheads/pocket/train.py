@@ -51,9 +51,7 @@ class Trainer:
         self.arguments, self.progress = arguments, Progress()
         self.model = (model or build_model(arguments.seed)).to(arguments.device).train()
         self.model.set_attn_implementation("pocket_float32")
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), arguments.lr, betas=(0.9, 0.98), weight_decay=0.02, fused=True
-        )
+        self.optimisers = build_optimisers(self.model, arguments.lr)
 
     def step(self) -> dict[str, float]:
         """One optimiser step. Returns loss and accuracies (nan where a kind did not occur)."""
@@ -72,10 +70,11 @@ class Trainer:
         weights = 1 + (FIRST_WORD_WEIGHT - 1) * first_words(batch).float()
         loss = (cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / weights.sum()
         rate = self._set_rate(step)
-        self.optimiser.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         record = {"lr": rate, "loss": loss.item(), **accuracies(logits.argmax(1) == targets, batch)}
         self.progress.update(record["first_word"])
         return record
@@ -83,15 +82,16 @@ class Trainer:
     def _set_rate(self, step: int) -> float:
         arguments = self.arguments
         rate = arguments.lr * min(1.0, (step + 1) / 200, (arguments.steps - step) / max(1, arguments.decay))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
         return rate
 
     def save(self) -> None:
         """Writes the checkpoint and the stock export, each under a temporary name first."""
         out = self.arguments.out
         state = {
-            "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
+            "model": self.model.state_dict(), "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "progress": asdict(self.progress), "arguments": {k: str(v) for k, v in vars(self.arguments).items()},
         }  # fmt: skip
         torch.save(state, out / "checkpoint.tmp")
@@ -102,9 +102,22 @@ class Trainer:
         """Continues from the checkpoint."""
         state = torch.load(self.arguments.out / "checkpoint.pt", map_location=self.arguments.device, weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
         _cut_curves(self.arguments.out / "curves.csv", self.progress.step)
+
+
+def build_optimisers(model: LlavaForConditionalGeneration, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside of the layers and the projector, AdamW for embeddings, norms and the output."""
+    matrices, others = [], []
+    for name, parameter in model.named_parameters():
+        inner = (".layers." in name or "multi_modal_projector" in name) and parameter.ndim == 2
+        (matrices if inner else others).append(parameter)
+    return [
+        torch.optim.Muon(matrices, rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
+    ]
 
 
 def to_device(batch: Batch, device: str) -> Batch:

@@ -70,8 +70,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
     oracle = f"The {k} heads whose maps have the best IoU on the discovery samples. "
     rows = {
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
-        "oracle_heads": oracle
-        + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
+        "oracle_heads": oracle + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",
         "random_heads": f"{k} eligible heads drawn at random, {averaged}: what choosing the right ones adds.",
         "centre_box": "A box with half the picture's width and height in its centre; it looks at nothing.",

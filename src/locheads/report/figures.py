@@ -51,12 +51,16 @@ def _mark_tau(axes: Axes, theme: Theme, ascending: np.ndarray, tau: float) -> No
     n = len(ascending)
     elbow = int(np.searchsorted(ascending, tau, side="left"))
     axes.axhline(tau, color=theme.muted, linewidth=1.2, linestyle="--")
+    # An ascending curve leaves room over its left part, and where it starts high, under its right part.
+    high = tau > 0.6 * axes.get_ylim()[1]
+    x, y, side = (0.97, 0.02 * tau, "right") if high else (0.02, tau, "left")
     axes.text(
-        0.02 * n,
-        tau,
+        x * n,
+        y,
         f"threshold τ = {tau:.3f}\n{n - elbow} of {n} heads reach it",
         color=theme.ink,
         fontsize=FONT - 1,
+        ha=side,
         va="bottom",
         linespacing=1.4,
     )
@@ -84,17 +88,13 @@ def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     points = [] if check is None else [p for p in check.points if p.frequency >= MIN_FREQUENCY]
     label_axes(axes, theme, "selection frequency (%)", "mean IoU of the head's map (%)", spearman_text(check))
     if not points:
-        axes.text(
-            0.5, 0.5, "No head was chosen by 1 % of the samples.", ha="center", color=theme.ink, fontsize=FONT
-        )
+        axes.text(0.5, 0.5, "No head was chosen by 1 % of the samples.", ha="center", color=theme.ink, fontsize=FONT)
         return figure
     chosen = [str(h) for h in record.heads.heads] if record.heads else list(record.need_metrics().heads)
     marked = sorted((p for p in points if str(p.index) in chosen), key=lambda p: chosen.index(str(p.index)))
     axes.grid(color=theme.faint)
     axes.set_axisbelow(True)
-    axes.scatter(
-        [100 * p.frequency for p in points], [100 * p.iou for p in points], s=26, color=theme.data, alpha=0.75
-    )
+    axes.scatter([100 * p.frequency for p in points], [100 * p.iou for p in points], s=26, color=theme.data, alpha=0.75)
     ends = [(100 * p.frequency, 100 * p.iou) for p in marked]
     axes.scatter([x for x, _ in ends], [y for _, y in ends], s=52, color=theme.accent, zorder=3)
     axes.set_xlim(0, 108 * max(p.frequency for p in points))

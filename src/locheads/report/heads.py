@@ -55,9 +55,7 @@ def parse_heads(raw: Any) -> HeadsRecord:
         selection=str(raw["selection"]),
         criterion=parse.mapping(raw["criterion"], "criterion"),
         tau=parse.optional_number(raw["tau"], "tau"),
-        tau_per_trial=tuple(
-            parse.number(t, "tau_per_trial") for t in raw.get("tau_per_trial") or () if t is not None
-        ),
+        tau_per_trial=tuple(parse.number(t, "tau_per_trial") for t in raw.get("tau_per_trial") or () if t is not None),
         n_samples=parse.count(raw["n_samples"], "n_samples"),
         trials=parse.count(raw["trials"], "trials"),
         n_failed=parse.count(raw["n_failed"], "n_failed"),

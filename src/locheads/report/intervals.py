@@ -61,7 +61,5 @@ def _row_label(method: str) -> str:
 
 
 def _upper(metrics: MetricsRecord) -> float:
-    highest = max(
-        (e.high for m in metrics.methods.values() for k, e in m.items() if k in PRIMARY), default=1.0
-    )
+    highest = max((e.high for m in metrics.methods.values() for k, e in m.items() if k in PRIMARY), default=1.0)
     return min(100.0, 112 * highest) or 1.0

@@ -32,9 +32,7 @@ def spread(positions: Float[np.ndarray, "n"], gap: float, low: float, high: floa
     return result
 
 
-def margin_labels(
-    axes: Axes, theme: Theme, points: Sequence[tuple[float, float]], labels: Sequence[str]
-) -> None:
+def margin_labels(axes: Axes, theme: Theme, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
     """Writes each label right of the axes with a thin line to its point (x, y in data units).
 
     The limits of the axes must be final.

@@ -137,9 +137,7 @@ def parse_metrics(raw: Any) -> MetricsRecord:
 
 def _estimates(values: Any, method: str) -> dict[str, Estimate]:
     return {
-        metric: Estimate(
-            *(parse.number(e[key], f"{method} {metric} {key}") for key in ("value", "low", "high"))
-        )
+        metric: Estimate(*(parse.number(e[key], f"{method} {metric} {key}") for key in ("value", "low", "high")))
         for metric, e in parse.mapping(values, method).items()
         if e is not None and e["value"] is not None
     }
@@ -148,9 +146,7 @@ def _estimates(values: Any, method: str) -> dict[str, Estimate]:
 def _figure6(raw: Any) -> Figure6:
     raw = parse.mapping(raw, "figure6")
     points = tuple(
-        FrequencyPoint(
-            parse.head_index(p), parse.number(p["frequency"], "frequency"), parse.number(p["iou"], "iou")
-        )
+        FrequencyPoint(parse.head_index(p), parse.number(p["frequency"], "frequency"), parse.number(p["iou"], "iou"))
         for p in parse.listing(raw["points"], "points")
     )
     return Figure6(

@@ -23,14 +23,16 @@ TITLE = 0.27
 GAP = 0.1
 """Inches between pictures, and around them."""
 MAX_HEADS = 8
+SATURATION = 98.0
+"""Percentile of a map's cells that is drawn in the strongest colour, as all above it."""
 
 
 def sample_panel(record: RunRecord, item: GalleryItem, theme: Theme = DARK) -> Figure:
     """The picture with the fused map, the true box (dashed) and the predicted box (solid).
 
-    Beside it the picture without a map, which hides colours, and each head's own map. Dark around the pictures so
-    that one file suits a light and a dark page. What the run folder lacks is left out: without the picture the
-    maps lie on grey, without maps only boxes show.
+    The maps lie on a grey picture; beside it the picture in its colours, and each head's own map. Dark around the
+    pictures so that one file suits a light and a dark page. What the run folder lacks is left out: without
+    the picture the maps lie on grey, without maps only boxes show.
     """
     picture = load_picture(record.folder, item)
     maps = record.maps.get(item.sample_id)
@@ -92,7 +94,8 @@ def _draw(
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), item.width, item.height, facecolor="#8a9099", zorder=0))
     if picture is not None:
-        axes.imshow(picture, extent=(0, item.width, item.height, 0), interpolation="bilinear", zorder=1)
+        shown = picture if heat is None else _faded(picture)
+        axes.imshow(shown, extent=(0, item.width, item.height, 0), interpolation="bilinear", zorder=1)
     if heat is not None:
         x0, y0, x1, y1 = item.cell_box
         axes.imshow(_unit(heat), extent=(x0, x1, y1, y0), cmap=heat_map(), interpolation="bilinear", zorder=2)
@@ -101,11 +104,21 @@ def _draw(
     axes.set_ylim(item.height, 0)
 
 
+def _faded(picture: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
+    """Dark grey, because heat over a red or yellow object could not be told from the object."""
+    grey = picture @ np.array([0.299, 0.587, 0.114])
+    return np.repeat((0.75 * grey)[..., None], 3, axis=2).astype(np.uint8)
+
+
 def _unit(heat: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
-    """Scaled to [0, 1] by its own extremes: maps of different heads differ by orders of magnitude."""
+    """Scaled to [0, 1] by its own extremes: maps of different heads differ by orders of magnitude.
+
+    The strongest 2 % of the cells share the value 1: single cells often outweigh all others and would hide them.
+    """
     heat = np.nan_to_num(heat.astype(np.float64), posinf=0.0, neginf=0.0)
-    span = heat.max() - heat.min()
-    return (heat - heat.min()) / span if span > 0 else np.zeros_like(heat)
+    low, high = heat.min(), np.percentile(heat, SATURATION)
+    high = high if high > low else heat.max()
+    return np.clip((heat - low) / (high - low), 0, 1) if high > low else np.zeros_like(heat)
 
 
 def _draw_box(axes: Axes, box: Box, colour: str, style: str) -> None:

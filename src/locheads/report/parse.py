@@ -46,9 +46,7 @@ def box(value: Any, name: str) -> Box:
 
 def grid(value: Any, name: str, shape: tuple[int, int]) -> Float[np.ndarray, "layer head"]:
     """A list of rows -> float64 of `shape` (layers, heads per layer); null becomes NaN."""
-    array = np.array(
-        [[np.nan if v is None else v for v in row] for row in listing(value, name)], dtype=np.float64
-    )
+    array = np.array([[np.nan if v is None else v for v in row] for row in listing(value, name)], dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
     return array

@@ -84,9 +84,7 @@ def read_run(folder: Path) -> RunRecord:
     text = reader.read("config.yaml", _read_text, "")
     record = RunRecord(
         folder=folder,
-        config=reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {})
-        if text
-        else {},
+        config=reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {}) if text else {},
         config_text=text,
         provenance=reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
         status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
@@ -97,9 +95,7 @@ def read_run(folder: Path) -> RunRecord:
         problems=tuple(reader.problems),
     )
     if not reader.found:
-        raise StoreError(
-            f"{folder} holds no record of a run: give the run folder that `python run.py` printed."
-        )
+        raise StoreError(f"{folder} holds no record of a run: give the run folder that `python run.py` printed.")
     return record
 
 

@@ -64,7 +64,7 @@ DARK = Theme(
 def heat_map() -> ListedColormap:
     """inferno whose opacity grows with the value: the picture stays visible where the map is low."""
     colours = matplotlib.colormaps["inferno"](np.linspace(0.15, 1, 256))
-    colours[:, 3] = 0.85 * np.linspace(0, 1, 256) ** 1.5
+    colours[:, 3] = 0.8 * np.linspace(0, 1, 256) ** 1.2
     return ListedColormap(colours, name="heat")
 
 
@@ -84,9 +84,7 @@ def new_chart(theme: Theme, size: tuple[float, float] = SIZE) -> tuple[Figure, A
 def label_axes(axes: Axes, theme: Theme, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x, color=theme.ink, fontsize=FONT)
     axes.set_ylabel(y, color=theme.ink, fontsize=FONT)
-    axes.set_title(
-        title, color=theme.ink, fontsize=FONT + 0.5, loc="left", fontweight="bold", parse_math=False
-    )
+    axes.set_title(title, color=theme.ink, fontsize=FONT + 0.5, loc="left", fontweight="bold", parse_math=False)
 
 
 def to_svg(figure: Figure) -> str:

@@ -69,14 +69,21 @@ def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
         return "good", f"The localization heads beat every baseline that uses no ground truth, on {compared}."
     if not any(kind == "above" for kind in kinds):
         return "bad", f"The localization heads beat none of the baselines in this run, on {compared}."
-    return "mixed", "The localization heads beat some of the baselines in this run, but not all of them."
+    beaten = [b for b in BASELINES if all(per.get(b) == "above" for per in outcomes.values())]
+    others = [b for b in BASELINES if b not in beaten and any(b in per for per in outcomes.values())]
+    if not beaten:
+        return "mixed", f"The localization heads beat no baseline on both {compared} in this run."
+    return "mixed", f"The localization heads beat {_listed(beaten)} in this run, but not {_listed(others, 'or')}."
+
+
+def _listed(methods: list[str], word: str = "and") -> str:
+    names = [method_label(m).lower() for m in methods]
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str]) -> str:
     def named(kind: str) -> str:
-        names = [
-            f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind
-        ]
+        names = [f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind]
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
     parts = [f"{METRICS[metric]} is {metrics.get('localization_heads', metric)} %."]
@@ -94,9 +101,7 @@ def _oracle_sentence(metrics: MetricsRecord) -> str:
     ours, oracle = metrics.get("localization_heads", metric), metrics.get("oracle_heads", metric)
     if ours is None or oracle is None:
         return ""
-    relation = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}[
-        compare(ours, oracle)
-    ]
+    relation = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}[compare(ours, oracle)]
     shared = len(set(metrics.heads) & set(metrics.oracle_heads))
     return (
         f"Heads picked with ground truth (the oracle) reach {METRICS[metric]} {oracle} %, {relation}; "
@@ -107,9 +112,7 @@ def _oracle_sentence(metrics: MetricsRecord) -> str:
 def _figure6_sentence(check: Figure6 | None) -> str:
     if check is None or check.spearman is None or not isfinite(check.spearman):
         return "Whether frequent heads are good heads cannot be checked here: too few heads were chosen."
-    numbers = (
-        f"(Spearman {RHO}\u00a0=\u00a0{check.spearman:.2f}, {p_text(check.p_value)}, {check.n_heads} heads)"
-    )
+    numbers = f"(Spearman {RHO}\u00a0=\u00a0{check.spearman:.2f}, {p_text(check.p_value)}, {check.n_heads} heads)"
     if check.p_value is None or not check.p_value < 0.05:
         return f"Whether frequently selected heads localize better is not settled by this run {numbers}."
     word = "better" if check.spearman > 0 else "worse"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from locheads.models.geometry import Geometry
@@ -26,7 +26,7 @@ from locheads.types import Attention, ImageGroup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the capture or the layout changes, so that old stores are not read as new ones."""
 
 
@@ -35,6 +35,8 @@ class _Entry:
     """Where one picture's arrays lie, and which samples their rows are."""
 
     shard: Path
+    position: int
+    """Which of the shard's pictures, from 0."""
     image_id: str
     sample_ids: tuple[str, ...]
     geometry: Geometry
@@ -68,13 +70,17 @@ class AttentionStore:
             return
         path = self.folder / f"{uuid.uuid4().hex}.safetensors"
         arrays: dict[str, np.ndarray] = {}
-        for attention in attentions:
-            arrays |= _pack(attention)
+        for position, attention in enumerate(attentions):
+            arrays |= _pack(position, attention)
         with replacing(path) as temporary:
-            save_file(arrays, temporary)
+            _save(arrays, temporary)
             checksum = file_digest(temporary)
         listing = path.with_suffix(".shard.json")
-        write_json(listing, {"sha256": checksum, "pictures": [_describe(attention) for attention in attentions]})
+        try:
+            write_json(listing, {"sha256": checksum, "pictures": [_describe(a) for a in attentions]})
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         self._index(listing, verify=False)
 
     def read(self, groups: Iterable[ImageGroup]) -> Iterator[Attention]:
@@ -91,22 +97,32 @@ class AttentionStore:
             content = json.loads(listing.read_text())
             if verify and file_digest(shard) != content["sha256"]:
                 raise ValueError("its checksum does not match")
-            entries = [_entry(shard, picture) for picture in content["pictures"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            entries = [_entry(shard, i, picture) for i, picture in enumerate(content["pictures"])]
+        except (OSError, ValueError, LookupError, TypeError) as error:
             log.warning("Shard %s is damaged (%s): it is set aside and computed again.", shard, error)
             listing.rename(listing.with_suffix(".damaged"))
             return
         self._entries |= {sample_id: entry for entry in entries for sample_id in entry.sample_ids}
 
 
-def _pack(attention: Attention) -> dict[str, np.ndarray]:
-    """Maps in 16 bits, each scaled by its peak: weights of faint heads would be subnormal otherwise."""
+def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    try:
+        save_file(arrays, path)
+    except SafetensorError as error:  # its word for a full disk, which is no OSError
+        raise OSError(str(error)) from error
+
+
+def _pack(position: int, attention: Attention) -> dict[str, np.ndarray]:
+    """Maps in 16 bits, each scaled by its peak: weights of faint heads would be subnormal otherwise.
+
+    Named by the place in the shard, because a shard may hold a picture twice.
+    """
     peaks = attention.maps.max(axis=(-2, -1), keepdims=True)
     scaled = np.divide(attention.maps, peaks, out=np.zeros_like(attention.maps), where=peaks > 0)
     return {
-        f"{attention.image_id}.maps": scaled.astype(np.float16),
-        f"{attention.image_id}.peaks": peaks.astype(np.float32),
-        f"{attention.image_id}.sums": attention.sums.astype(np.float32),
+        f"{position}.maps": scaled.astype(np.float16),
+        f"{position}.peaks": peaks.astype(np.float32),
+        f"{position}.sums": attention.sums.astype(np.float32),
     }
 
 
@@ -118,15 +134,15 @@ def _describe(attention: Attention) -> dict[str, Any]:
     }
 
 
-def _entry(shard: Path, picture: dict[str, Any]) -> _Entry:
+def _entry(shard: Path, position: int, picture: dict[str, Any]) -> _Entry:
     geometry = Geometry.from_dict(picture["geometry"])
-    return _Entry(shard, picture["image_id"], tuple(picture["sample_ids"]), geometry)
+    return _Entry(shard, position, picture["image_id"], tuple(picture["sample_ids"]), geometry)
 
 
 def _load(entry: _Entry, rows: list[int]) -> Attention:
     with safe_open(entry.shard, framework="numpy") as file:
         arrays: dict[str, Float[np.ndarray, "..."]] = {
-            name: file.get_tensor(f"{entry.image_id}.{name}")[rows] for name in ("maps", "peaks", "sums")
+            name: file.get_tensor(f"{entry.position}.{name}")[rows] for name in ("maps", "peaks", "sums")
         }
     maps = arrays["maps"].astype(np.float32) * arrays["peaks"]
     return Attention(entry.image_id, tuple(entry.sample_ids[i] for i in rows), maps, arrays["sums"], entry.geometry)

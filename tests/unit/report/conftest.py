@@ -1,6 +1,7 @@
 """A synthetic run folder: 6 layers x 8 heads with L3H1, L4H6, L2H5 planted, and numbers to look up."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,7 @@ def make_heads() -> dict[str, Any]:
         sums[at], frequency[at] = 0.55 - 0.03 * rank, (0.62, 0.55, 0.41)[rank]
     return {
         "heads": [
-            {"layer": a, "head": b, "frequency_mean": frequency[a, b], "frequency_std": 0.021}
-            for a, b in CHOSEN
+            {"layer": a, "head": b, "frequency_mean": frequency[a, b], "frequency_std": 0.021} for a, b in CHOSEN
         ],
         "k": 3,
         "selection": "fixed",
@@ -175,10 +175,15 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("template") / "run")
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    """A complete run with three samples."""
-    return build_run(tmp_path / "run")
+def run_folder(template: Path, tmp_path: Path) -> Path:
+    """A complete run with three samples, the test's own."""
+    return Path(shutil.copytree(template, tmp_path / "run"))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from locheads.report import (
 )
 from locheads.report.margin import spread
 from locheads.report.metrics import RHO
+from locheads.report.panel import _unit
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, to_svg
 
 
@@ -122,6 +123,13 @@ def test_panel_lays_the_map_on_the_whole_grid_rectangle(record):
     assert "IoU 0.31" in main.get_title(loc="left")
 
 
+def test_maps_lie_on_grey_and_the_bare_picture_keeps_its_colours(record):
+    main, bare = sample_panel(record, record.gallery[0]).axes[:2]
+    grey, coloured = main.images[0].get_array(), bare.images[0].get_array()
+    assert (np.ptp(grey, axis=2) == 0).all()
+    assert np.ptp(coloured.astype(int), axis=2).max() > 50
+
+
 def test_panel_boxes_differ_in_colour_and_line(record):
     item = record.gallery[0]
     main = sample_panel(record, item).axes[0]
@@ -178,3 +186,24 @@ def test_spread_keeps_order_gap_and_room():
     assert placed.max() <= 1.0
     crowded = spread(np.full(21, 0.5), 0.2, 0.0, 1.0)
     np.testing.assert_allclose(np.sort(crowded), np.linspace(0, 1, 21))
+
+
+def test_one_strong_cell_does_not_hide_the_others():
+    heat = np.zeros((10, 10))
+    heat[:2] = 1.0
+    heat[5, 5] = 1000.0
+    unit = _unit(heat)
+    assert unit.min() == 0.0
+    assert unit[0].tolist() == [1.0] * 10
+    assert unit[5, 5] == 1.0
+    lone = np.where(heat > 1, 1.0, 0.0)
+    assert _unit(lone).max() == 1.0
+    assert _unit(np.full((4, 4), 0.3)).tolist() == np.zeros((4, 4)).tolist()
+    assert _unit(np.array([[np.nan, 1.0], [0.0, np.inf]])).max() == 1.0
+
+
+def test_threshold_text_leaves_the_curve_free(record):
+    flat = dataclasses.replace(record.heads, mean_attention_sum=np.linspace(0.9, 1, 48).reshape(6, 8), tau=0.92)
+    axes = attention_sum_curve(dataclasses.replace(record, heads=flat)).axes[0]
+    text = next(t for t in axes.texts if "threshold" in t.get_text())
+    assert text.get_position()[1] < 0.1

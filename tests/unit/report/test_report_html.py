@@ -82,9 +82,7 @@ def test_expressions_are_escaped_in_text_and_attributes(whole):
 def test_other_records_are_escaped(run_folder, edit_json):
     evil = '"><img src=x onerror=alert(1)>'
     edit_json(run_folder / "provenance.json", commit=evil, versions={evil: evil}, argv=[evil])
-    edit_json(
-        run_folder / "status.json", state=evil, error=evil, stages={evil: {"state": evil, "seconds": 1}}
-    )
+    edit_json(run_folder / "status.json", state=evil, error=evil, stages={evil: {"state": evil, "seconds": 1}})
     edit_json(run_folder / "metrics.json", split=evil)
     edit_json(run_folder / "heads.json", criterion={"candidates": evil})
     (run_folder / "config.yaml").write_text(f"study: '{evil}'\nmodel: {{name: '{evil}'}}\n")
@@ -100,6 +98,7 @@ def test_odd_texts(run_folder):
     items[1]["expression"] = "\ud800 \u202e gnal \x00 日本"
     items[2]["expression"] = ""
     (run_folder / "gallery.json").write_text(json.dumps(items))
+    (run_folder / "heads.json").unlink()
     page = Page(write_report(run_folder))
     assert "x" * 20_000 in page.source
     assert max(len(a["alt"]) for a in page.all("img")) < 400
@@ -166,6 +165,8 @@ def test_command_line_has_no_traceback(tmp_path):
 
 
 def test_unwritable_page(run_folder):
+    (run_folder / "gallery.json").unlink()
+    (run_folder / "heads.json").unlink()
     (run_folder / "report.html").mkdir()
     with pytest.raises(StoreError, match="Cannot write"):
         write_report(run_folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import locheads.report
 from locheads.errors import StoreError
 from locheads.report import read_run, results_table
 from locheads.report.gallery import load_picture
@@ -82,9 +83,7 @@ def test_arrays_of_another_shape_are_refused(run_folder, edit_json):
     edit_json(run_folder / "heads.json", frequency_mean=[[0.5, 0.5]])
     record = read_run(run_folder)
     assert record.heads is None
-    assert record.problems == (
-        "heads.json cannot be read (frequency_mean has the shape (1, 2), not (6, 8)).",
-    )
+    assert record.problems == ("heads.json cannot be read (frequency_mean has the shape (1, 2), not (6, 8)).",)
 
 
 def test_head_outside_the_model_is_refused(run_folder, edit_json):
@@ -139,15 +138,13 @@ def test_pictures_outside_the_folder_are_not_shown(run_folder, edit_json):
 
 def test_a_table_without_its_record_says_what_to_do(run_folder):
     (run_folder / "metrics.json").unlink()
-    with pytest.raises(
-        StoreError, match=re.escape("metrics.json is missing: finish the run with stage=evaluate")
-    ):
+    with pytest.raises(StoreError, match=re.escape("metrics.json is missing: finish the run with stage=evaluate")):
         results_table(read_run(run_folder))
 
 
 def test_reading_imports_no_model_library():
     """`report` rebuilds pages on a machine without the model; the package itself must not ask for more."""
-    package = Path(__import__("locheads.report").report.__file__).parent
+    package = Path(locheads.report.__file__).parent
     for source in package.glob("*.py"):
         found = re.findall(
             r"^\s*(?:import|from)\s+(hydra|omegaconf|wandb|torch|transformers)\b", source.read_text(), re.M

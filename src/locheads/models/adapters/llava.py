@@ -54,7 +54,8 @@ class LlavaAdapter:
             options = {"size": square, "do_center_crop": False}
         if self._preprocess is Preprocess.pad:
             image = self._pad(image)
-        return self._images(image, return_tensors="pt", **options)["pixel_values"]
+        # do_pad off: a LlavaImageProcessor that pads by itself would do so before a crop or squash, too.
+        return self._images(image, return_tensors="pt", do_pad=False, **options)["pixel_values"]
 
     def _pad(self, image: Image.Image) -> Image.Image:
         longest = max(image.size)

@@ -1,0 +1,105 @@
+"""For use from Python: ground an expression in a picture, without Hydra and run folders."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from locheads.config import EngineConfig, GroundingConfig, ModelConfig, PromptConfig
+from locheads.data.pictures import read_picture
+from locheads.discovery.headset import parse_heads, read_heads
+from locheads.errors import ConfigError
+from locheads.grounding.ground import ground_maps
+from locheads.models.attend import attend_image
+from locheads.models.load import POCKET, Lvlm, load_lvlm
+from locheads.types import Grounding, HeadIndex
+
+
+class Grounder:
+    """A loaded LVLM with its localization heads.
+
+    >>> grounder = Grounder("llava-hf/llava-1.5-7b-hf", heads=["L14H24", "L14H13", "L14H26"])  # doctest: +SKIP
+    >>> grounder("kitchen.jpg", "the bowl on the left").box  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | ModelConfig = POCKET,
+        heads: str | Path | Iterable[str] | None = None,
+        *,
+        prompt: PromptConfig | None = None,
+        grounding: GroundingConfig | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Loads the model.
+
+        Args:
+            model: "pocket", a folder, a hub id, or a ModelConfig for dtype, revision and preprocessing.
+            heads: the heads.json of a run, or names such as ["L14H24", "L14H13"]. The pocket model brings its own.
+            prompt: what the model is asked (default: referseg).
+            grounding: from maps to box (default: the paper's).
+            device: auto, cpu, cuda or cuda:N.
+
+        Raises:
+            ModelError, ConfigError, StoreError: one sentence on what is missing.
+        """
+        config = model if isinstance(model, ModelConfig) else ModelConfig(name=model, id=model)
+        self.heads = _heads(config, heads)
+        self._prompt, self._grounding = prompt or PromptConfig(), grounding or GroundingConfig()
+        self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device))
+        self._check_heads()
+
+    def __call__(self, image: Image.Image | np.ndarray | str | Path, expression: str) -> Grounding:
+        """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
+
+        Raises:
+            DataError: the picture cannot be read or the expression is empty.
+        """
+        maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt)
+        chosen = maps[0, [head.layer for head in self.heads], [head.head for head in self.heads]]
+        return ground_maps(chosen, geometry, self._grounding)
+
+    def _check_heads(self) -> None:
+        text = self._lvlm.model.config.get_text_config(decoder=True)
+        for head in self.heads:
+            if head.layer >= text.num_hidden_layers or head.head >= text.num_attention_heads:
+                raise ConfigError(
+                    f"{head} is not in this model, which has {text.num_hidden_layers} layers of "
+                    f"{text.num_attention_heads} heads: use the heads.json of a run with it."
+                )
+
+
+def ground(
+    image: Image.Image | np.ndarray | str | Path,
+    expression: str,
+    *,
+    model: str = POCKET,
+    heads: str | Path | tuple[str, ...] | None = None,
+) -> Grounding:
+    """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
+    return _grounder(model, heads)(image, expression)
+
+
+@lru_cache(maxsize=1)
+def _grounder(model: str, heads: str | Path | tuple[str, ...] | None) -> Grounder:
+    return Grounder(model, heads)
+
+
+def _heads(config: ModelConfig, heads: str | Path | Iterable[str] | None) -> tuple[HeadIndex, ...]:
+    if heads is None and config.id == POCKET:
+        return read_heads(Path(str(resources.files("locheads.pocket") / "heads.json")))
+    if heads is None:
+        raise ConfigError(
+            f"Which heads of {config.id} localize is not known: give heads= the heads.json of a run with it, "
+            'or names such as ["L14H24", "L14H13", "L14H26"].'
+        )
+    return read_heads(Path(heads)) if isinstance(heads, str | Path) else parse_heads(heads)
+
+
+def _picture(image: Image.Image | np.ndarray | str | Path) -> Image.Image:
+    if isinstance(image, str | Path):
+        return read_picture(Path(image))
+    return (Image.fromarray(image) if isinstance(image, np.ndarray) else image).convert("RGB")

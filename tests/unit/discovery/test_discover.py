@@ -1,0 +1,108 @@
+"""Frequencies over trials, and the k heads, on tables worked by hand."""
+
+import numpy as np
+import pytest
+
+from locheads.config import CriterionConfig, Score
+from locheads.discovery.discover import discover, greedy_heads, top_heads
+from locheads.errors import DiscoveryError
+from locheads.types import HeadIndex
+
+BY_ENTROPY = CriterionConfig(score=Score.entropy, skip_layers=0, candidates=1)
+#            L0          L1
+PREFERS = {
+    "L0H0": [[0.1, 0.5], [0.6, 0.7]],
+    "L0H1": [[0.5, 0.1], [0.6, 0.7]],
+    "L1H0": [[0.5, 0.6], [0.1, 0.7]],
+    "none": [[np.inf, np.inf], [np.inf, np.inf]],
+}
+
+
+def table(scores, *prefer: str):
+    entropy = [PREFERS[name] for name in prefer]
+    return scores(np.full((len(entropy), 2, 2), 0.5), entropy)
+
+
+def test_frequencies_are_shares_and_their_spread_is_the_population_deviation(scores) -> None:
+    data = table(scores, "L0H0", "L0H0", "L0H1", "L1H0")
+    found = discover(data, [np.array([0, 1]), np.array([0, 2]), np.array([2, 3])], BY_ENTROPY)
+    expected = [[[1, 0], [0, 0]], [[0.5, 0.5], [0, 0]], [[0, 0.5], [0.5, 0]]]
+    np.testing.assert_array_equal(found.frequency_per_trial, expected)
+    np.testing.assert_allclose(found.frequency_mean, [[1 / 2, 1 / 3], [1 / 6, 0]], rtol=0, atol=1e-15)
+    # L0H0: 1, .5, 0 -> sqrt(.5 / 3). L0H1: 0, .5, .5 -> sqrt(1 / 18). L1H0: 0, 0, .5 -> the same.
+    spread = [[(1 / 6) ** 0.5, (1 / 18) ** 0.5], [(1 / 18) ** 0.5, 0]]
+    np.testing.assert_allclose(found.frequency_std, spread, rtol=0, atol=1e-15)
+
+
+def test_a_sample_that_chooses_no_head_still_counts_in_the_denominator(scores) -> None:
+    found = discover(table(scores, "L0H0", "none"), [np.arange(2)], BY_ENTROPY)
+    np.testing.assert_array_equal(found.frequency_mean, [[0.5, 0], [0, 0]])
+
+
+def test_mean_sums_and_tau_come_from_the_trials_samples(scores) -> None:
+    sums = [[[0.1, 0.2], [0.3, 0.7]], [[0.3, 0.4], [0.5, 0.9]], [[9, 9], [9, 9]]]
+    criterion = CriterionConfig(skip_layers=0)
+    found = discover(scores(sums), [np.array([0]), np.array([0, 1])], criterion)
+    # Means per trial: the first row; the rows' mean .2 .3 .4 .8. Their chords have the elbow at the third value.
+    assert found.tau_per_trial == (0.3, pytest.approx(0.4, abs=1e-15))
+    np.testing.assert_allclose(found.mean_sums, [[0.15, 0.25], [0.35, 0.75]], rtol=0, atol=1e-15)
+    assert found.tau == pytest.approx(0.35, abs=1e-15)
+    np.testing.assert_array_equal(found.eligible, [[0, 0], [1, 1]])
+
+
+def test_each_trial_applies_its_own_threshold(scores) -> None:
+    # Sorted .1 .1 .2 .9 gives tau .2 (L1H0 and L1H1 in), .1 .2 .2 .9 gives .2, too, but for other heads.
+    sums = [[[0.1, 0.1], [0.2, 0.9]], [[0.9, 0.2], [0.1, 0.1]]]
+    entropy = [[[0.0, 0.0], [0.5, 0.6]]] * 2
+    criterion = CriterionConfig(skip_layers=0, candidates=1)
+    found = discover(scores(sums, entropy), [np.array([0]), np.array([1])], criterion)
+    np.testing.assert_array_equal(found.frequency_per_trial, [[[0, 0], [1, 0]], [[1, 0], [0, 0]]])
+
+
+def test_ranking_leaves_out_heads_that_nobody_chose_and_breaks_ties_by_layer_and_head(scores) -> None:
+    data = table(scores, "L1H0", "L0H1", "L0H0", "L0H0")
+    found = discover(data, [np.arange(4)], BY_ENTROPY)
+    assert found.ranking() == [HeadIndex(0, 0), HeadIndex(0, 1), HeadIndex(1, 0)]
+    assert top_heads(found, 2) == [HeadIndex(0, 0), HeadIndex(0, 1)]
+
+
+def test_more_heads_than_were_chosen_is_an_error_with_both_numbers(scores) -> None:
+    found = discover(table(scores, "L0H0", "L0H1"), [np.arange(2)], BY_ENTROPY)
+    assert len(top_heads(found, 2)) == 2
+    with pytest.raises(DiscoveryError, match=r"heads\.k=3 is more than the 2 heads .* \(4 are eligible\)"):
+        top_heads(found, 3)
+
+
+def test_greedy_takes_each_samples_own_best_in_order_and_no_head_without_a_component(scores) -> None:
+    data = table(scores, "L0H1", "L1H0", "none")
+    found = discover(data, [np.arange(3)], BY_ENTROPY)
+    assert greedy_heads(data, found, 3, BY_ENTROPY) == {
+        "s0": [HeadIndex(0, 1), HeadIndex(0, 0), HeadIndex(1, 0)],
+        "s1": [HeadIndex(1, 0), HeadIndex(0, 0), HeadIndex(0, 1)],
+        "s2": [],
+    }
+
+
+def test_greedy_uses_the_thresholds_of_discovery_not_of_the_sample(scores) -> None:
+    criterion = CriterionConfig(skip_layers=0, candidates=1)
+    discovery_sums = [[[0.1, 0.1], [0.2, 0.9]]]
+    found = discover(scores(discovery_sums, [PREFERS["L1H0"]]), [np.array([0])], criterion)
+    other = scores([[[0.9, 0.9], [0.0, 0.0]]], [PREFERS["L0H0"]])
+    assert greedy_heads(other, found, 2, criterion) == {"s0": [HeadIndex(1, 0), HeadIndex(1, 1)]}
+
+
+def test_a_tau_above_every_mean_sum_is_an_error_that_tells_the_highest(scores) -> None:
+    data = scores([[[0.1, 0.2], [0.3, 0.742]]])
+    with pytest.raises(DiscoveryError, match=r"criterion\.tau=0\.8 .* highest is 0\.742"):
+        discover(data, [np.array([0])], CriterionConfig(skip_layers=0, tau=0.8))
+
+
+@pytest.mark.parametrize("trials", [[], [np.array([], dtype=int)], [np.array([0]), np.array([], dtype=int)]])
+def test_a_trial_without_samples_is_an_error(scores, trials: list[np.ndarray]) -> None:
+    with pytest.raises(DiscoveryError, match="Discovery has no samples"):
+        discover(table(scores, "L0H0"), trials, BY_ENTROPY)
+
+
+def test_skipping_every_layer_is_an_error(scores) -> None:
+    with pytest.raises(DiscoveryError, match=r"criterion\.skip_layers=2 leaves none"):
+        discover(table(scores, "L0H0"), [np.array([0])], CriterionConfig(score=Score.entropy))

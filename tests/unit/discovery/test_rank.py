@@ -1,0 +1,121 @@
+"""One sample's ranking, on tables of 3 layers x 2 heads worked by hand."""
+
+import numpy as np
+import pytest
+
+from locheads.config import CriterionConfig, Score, Threshold
+from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
+from locheads.errors import DiscoveryError
+
+INF = np.inf
+#          L0          L1          L2
+SUMS = [[[0.9, 0.8], [0.1, 0.2], [0.3, 0.7]]]
+ENTROPY = [[[0.1, 0.2], [0.5, 1.5], [2.0, 0.9]]]
+
+
+def criterion(**options: object) -> CriterionConfig:
+    return CriterionConfig(**{"skip_layers": 1, **options})  # type: ignore[arg-type]
+
+
+def ranked(scores, config: CriterionConfig) -> np.ndarray:
+    return rank_values(scores, eligible_heads(scores.sums.mean(axis=0), config), config)[0]
+
+
+def test_s_img_ranks_by_the_highest_sum(scores) -> None:
+    values = ranked(scores(SUMS, ENTROPY), criterion(score=Score.s_img))
+    np.testing.assert_array_equal(values, [[INF, INF], [-0.1, -0.2], [-0.3, -0.7]])
+    np.testing.assert_array_equal(best_heads(values[None], 2)[0], [[0, 0], [0, 0], [1, 1]])
+
+
+def test_entropy_ranks_by_the_lowest_entropy_whatever_the_sum(scores) -> None:
+    values = ranked(scores(SUMS, ENTROPY), criterion(score=Score.entropy))
+    np.testing.assert_array_equal(values, [[INF, INF], [0.5, 1.5], [2.0, 0.9]])
+    np.testing.assert_array_equal(best_heads(values[None], 2)[0], [[0, 0], [1, 0], [0, 1]])
+
+
+def test_s_img_entropy_ranks_by_entropy_among_the_heads_above_tau(scores) -> None:
+    # The admitted sums .1 .2 .3 .7 have the chord .1 .3 .5 .7: gaps 0 .1 .2 0, so tau is .3.
+    config = criterion()
+    assert tau_of(np.array(SUMS[0]), config) == 0.3
+    values = ranked(scores(SUMS, ENTROPY), config)
+    np.testing.assert_array_equal(values, [[INF, INF], [INF, INF], [2.0, 0.9]])
+    np.testing.assert_array_equal(best_heads(values[None], 1)[0], [[0, 0], [0, 0], [0, 1]])
+
+
+def test_the_curve_holds_the_admitted_layers_only() -> None:
+    # Without layer 0: .1 .2 .3 .7. With it: 0 .1 .2 .3 .7 5 on the chord 0 1 2 3 4 5, farthest (3.3) at .7.
+    sums = np.array([[0.0, 5.0], [0.1, 0.2], [0.3, 0.7]])
+    assert tau_of(sums, criterion()) == 0.3
+    assert tau_of(sums, criterion(skip_layers=0)) == 0.7
+
+
+def test_a_fixed_tau_replaces_the_elbow_and_admits_a_head_equal_to_it() -> None:
+    eligible = eligible_heads(np.array(SUMS[0]), criterion(tau=0.2))
+    np.testing.assert_array_equal(eligible, [[0, 0], [0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"score": Score.s_img},
+        {"score": Score.entropy},
+        {"threshold": Threshold.per_sample},
+        {"threshold": Threshold.per_sample_index_bug},
+    ],
+)
+def test_without_a_threshold_on_means_every_admitted_head_is_eligible(options: dict) -> None:
+    config = criterion(tau=0.5, **options)
+    assert tau_of(np.array(SUMS[0]), config) is None
+    np.testing.assert_array_equal(eligible_heads(np.array(SUMS[0]), config), [[0, 0], [1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("score", list(Score))
+@pytest.mark.parametrize("skip", [3, 4])
+def test_skipping_all_layers_is_an_error_that_names_the_setting(score: Score, skip: int) -> None:
+    with pytest.raises(DiscoveryError, match=rf"skip_layers={skip} leaves none of the model's 3 layers"):
+        eligible_heads(np.array(SUMS[0]), criterion(score=score, skip_layers=skip))
+
+
+def test_equal_values_go_to_the_lower_layer_then_the_lower_head() -> None:
+    values = np.array([[[2.0, 1.0], [1.0, 1.0], [0.5, 1.0]]])
+    np.testing.assert_array_equal(best_heads(values, 1)[0], [[0, 0], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(best_heads(values, 2)[0], [[0, 1], [0, 0], [1, 0]])
+    np.testing.assert_array_equal(best_heads(values, 3)[0], [[0, 1], [1, 0], [1, 0]])
+
+
+def test_a_sample_never_chooses_a_head_without_a_finite_value() -> None:
+    values = np.array([[[INF, 0.3], [np.nan, INF]], [[0.1, 0.2], [0.4, INF]]])
+    np.testing.assert_array_equal(best_heads(values, 3), [[[0, 1], [0, 0]], [[1, 1], [1, 0]]])
+
+
+def test_the_per_sample_threshold_is_each_samples_own_elbow(scores) -> None:
+    first = [[0.0, 0.1], [0.2, 0.3], [0.4, 1.0]]  # chord 0 .2 .4 .6 .8 1, gaps 0 .1 .2 .3 .4 0: tau .4
+    second = [[1.0, 0.0], [0.0, 0.2], [0.2, 0.2]]  # sorted 0 0 .2 .2 .2 1: gaps 0 .2 .2 .4 .6 0: tau .2
+    table = scores([first, second], np.ones((2, 3, 2)))
+    config = criterion(threshold=Threshold.per_sample)
+    values = rank_values(table, eligible_heads(table.sums.mean(axis=0), config), config)
+    expected = [[[INF, INF], [INF, INF], [1, 1]], [[INF, INF], [INF, 1], [1, 1]]]
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_the_released_codes_index_bug_admits_by_position_instead_of_value(scores) -> None:
+    # Sorted: 0 .1 .2 .3 .4 1, elbow .4 at rank 4: C0 admits the flat indices >= 4, which are L2H0 and L2H1.
+    table = scores([[[1.0, 0.4], [0.2, 0.3], [0.0, 0.1]]], np.ones((1, 3, 2)))
+    bug = ranked(table, criterion(threshold=Threshold.per_sample_index_bug, skip_layers=0))
+    np.testing.assert_array_equal(bug, [[INF, INF], [INF, INF], [1, 1]])
+    right = ranked(table, criterion(threshold=Threshold.per_sample, skip_layers=0))
+    np.testing.assert_array_equal(right, [[1, 1], [INF, INF], [INF, INF]])
+
+
+def test_a_fixed_tau_is_the_per_sample_threshold_too(scores) -> None:
+    values = ranked(scores(SUMS, ENTROPY), criterion(threshold=Threshold.per_sample, tau=0.2))
+    np.testing.assert_array_equal(values, [[INF, INF], [INF, 1.5], [2.0, 0.9]])
+
+
+def test_the_bottom_row_filter_drops_a_head_in_the_samples_that_exceed_it(scores) -> None:
+    bottom = [[[0, 0], [0.05, 0.0], [0.0, 0.0501]], [[0, 0], [0.2, 0.0], [0.0, 0.0]]]
+    table = scores(SUMS * 2, ENTROPY * 2, bottom)
+    config = criterion(score=Score.entropy, max_bottom_row=0.05)
+    values = rank_values(table, eligible_heads(table.sums.mean(axis=0), config), config)
+    np.testing.assert_array_equal(values[0], [[INF, INF], [0.5, 1.5], [2.0, INF]])
+    np.testing.assert_array_equal(values[1], [[INF, INF], [INF, 1.5], [2.0, 0.9]])
