@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from locheads.config import EngineConfig, ModelConfig
+from locheads.config import DType, EngineConfig, ModelConfig
 from locheads.errors import ConfigError, ModelError
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class
@@ -65,6 +65,8 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig) -> Lvlm:
     """
     identity = identify(config)
     device = pick_device(engine.device)
+    if device.type == "cpu" and config.dtype is DType.float16:
+        raise ConfigError("model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16.")
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
     model, info = _read(
@@ -120,5 +122,4 @@ def _read(source: str, action: Any) -> Any:
 
 
 def _folder_digest(folder: Path) -> str:
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-    return files_digest(files)
+    return files_digest(sorted(path for kind in ("safetensors", "bin", "json") for path in folder.glob(f"*.{kind}")))

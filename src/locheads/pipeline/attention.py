@@ -1,7 +1,10 @@
 """The attend stage: fills the store with what it lacks, and loads the LVLM only if it lacks something."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+
+from PIL.Image import Image
 
 from locheads.config import Config
 from locheads.data.pictures import open_picture
@@ -40,12 +43,19 @@ def fill(store: AttentionStore, groups: list[ImageGroup], config: Config) -> lis
     log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
     if not missing:
         return []
-    log.info("Loading %s.", config.model.id)
-    lvlm = load_lvlm(config.model, config.engine)
+    lvlm: Lvlm | None = None
     failures: list[Failure] = []
     pending: list[Attention] = []
     for group in track(missing, "attend", "pictures"):
-        attention, failed = _attend_group(lvlm, group, config)
+        asked, picture, failed = _open(group, config)
+        failures += failed
+        if picture is None:
+            continue
+        if lvlm is None:
+            # Only now: where all that is missing is what failed before, no weights load.
+            log.info("Loading %s.", config.model.id)
+            lvlm = load_lvlm(config.model, config.engine)
+        attention, failed = _attend_group(lvlm, asked, picture, config)
         failures += failed
         pending += [attention] if attention else []
         if len(pending) >= config.engine.shard_images:
@@ -59,7 +69,8 @@ def fill(store: AttentionStore, groups: list[ImageGroup], config: Config) -> lis
     return failures
 
 
-def _attend_group(lvlm: Lvlm, group: ImageGroup, config: Config) -> tuple[Attention | None, list[Failure]]:
+def _open(group: ImageGroup, config: Config) -> tuple[ImageGroup, Image | None, list[Failure]]:
+    """-> (the group with the expressions that can be asked, its picture if any can, what failed)."""
     askable, failures = [], []
     for sample in group.samples:
         try:
@@ -67,10 +78,23 @@ def _attend_group(lvlm: Lvlm, group: ImageGroup, config: Config) -> tuple[Attent
             askable.append(sample)
         except DataError as error:
             failures.append(Failure(sample.sample_id, group.image_id, str(error)))
+    asked = replace(group, samples=tuple(askable))
     if not askable:
-        return None, failures
-    asked = ImageGroup(group.image_id, group.path, group.width, group.height, tuple(askable))
+        return asked, None, failures
     try:
-        return attend(lvlm, asked, open_picture(group), config.prompt), failures
+        return asked, open_picture(group), failures
     except DataError as error:
-        return None, failures + [Failure(s.sample_id, group.image_id, str(error)) for s in askable]
+        return asked, None, failures + _all_failed(asked, error)
+
+
+def _attend_group(
+    lvlm: Lvlm, group: ImageGroup, picture: Image, config: Config
+) -> tuple[Attention | None, list[Failure]]:
+    try:
+        return attend(lvlm, group, picture, config.prompt), []
+    except DataError as error:
+        return None, _all_failed(group, error)
+
+
+def _all_failed(group: ImageGroup, error: DataError) -> list[Failure]:
+    return [Failure(sample.sample_id, group.image_id, str(error)) for sample in group.samples]

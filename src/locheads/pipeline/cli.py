@@ -25,7 +25,7 @@ _mistakes: list[str] = []
 """Why the single run could not be done. Kept, not raised: Hydra prints lines of its own for what a task raises."""
 
 # Names the folders of a sweep's runs: an override may hold slashes, and a file name has at most 255 bytes.
-OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-", text)[:120], replace=True)
+OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-", text)[:200], replace=True)
 
 
 def run(conf: Path) -> None:
@@ -98,7 +98,7 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     if record.heads is not None:
         console.print(heads_table(record))
     if record.metrics is not None:
-        console.print(results_table(record))
+        console.print(results_table(record, console.width))
     console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, highlight=False)

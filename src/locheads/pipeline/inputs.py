@@ -41,8 +41,9 @@ def load_inputs(config: Config) -> Inputs:
     """
     folder, images = locate(config.dataset, config.paths)
     dataset = config.dataset
-    evaluated = limit(read_refer(folder, dataset.refs, images, dataset.split), dataset.limit)
+    evaluated = read_refer(folder, dataset.refs, images, dataset.split)
     candidates = read_refer(folder, dataset.refs, images, dataset.discovery_split)
+    # The pictures of the whole split: heads found with a small dataset.limit may be evaluated without it later.
     candidates, n_excluded = exclude_images(candidates, {group.image_id for group in evaluated})
     if n_excluded:
         log.warning("%d pictures of %s are also in %s: discovery leaves them out.",
@@ -56,7 +57,7 @@ def load_inputs(config: Config) -> Inputs:
         )
     draws = draw_trials(ids, config.discovery.n_samples, config.discovery.trials, config.seed)
     return Inputs(
-        evaluated=evaluated,
+        evaluated=limit(evaluated, dataset.limit),
         discovery=subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))}),
         trials=tuple(tuple(ids[i] for i in draw) for draw in draws),
         n_excluded_images=n_excluded,

@@ -26,7 +26,9 @@ def explain(error: BaseException) -> str | None:
     system = error.__cause__ if isinstance(error, ValueError) else error
     if isinstance(system, OSError):
         name = system.filename or "A file"
-        return f"{name} cannot be used ({system.strerror or system}): choose another folder (paths.outputs, paths.cache)."
+        return (
+            f"{name} cannot be used ({system.strerror or system}): choose another folder (paths.outputs, paths.cache)."
+        )
     return None
 
 
@@ -72,5 +74,5 @@ def _nearest(name: str, names: list[str]) -> str:
 def _setting_names() -> list[str]:
     container = OmegaConf.to_container(OmegaConf.structured(Config))
     assert isinstance(container, dict)
-    groups = {key: value for key, value in container.items() if isinstance(value, dict)}
-    return [str(key) for key in container] + [f"{group}.{key}" for group, values in groups.items() for key in values]
+    groups = {str(key): value for key, value in container.items() if isinstance(value, dict)}
+    return [*map(str, container), *(f"{group}.{key}" for group, values in groups.items() for key in map(str, values))]

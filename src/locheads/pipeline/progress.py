@@ -9,7 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-console = Console(stderr=not sys.stdout.isatty() and sys.stderr.isatty())
+console = Console(
+    stderr=not sys.stdout.isatty() and sys.stderr.isatty(),
+    # Without a terminal rich assumes 80 columns, which cuts the tables.
+    width=None if sys.stdout.isatty() or sys.stderr.isatty() else 120,
+)
 
 
 def track(items: Sequence[T], stage: str, unit: str) -> Iterable[T]:

@@ -45,7 +45,7 @@ class Status:
 
 
 def heads_record(
-    discovery: Discovery, iou: np.ndarray, inputs: Inputs, config: Config, digest: str, n_failed: int
+    discovery: Discovery, iou: np.ndarray, inputs: Inputs, config: Config, n_failed: int
 ) -> dict[str, Any]:
     """heads.json: the HeadSet with everything it was chosen from."""
     layers, heads_per_layer = discovery.frequency_mean.shape
@@ -75,9 +75,10 @@ def heads_record(
         "frequency_std": discovery.frequency_std.tolist(),
         "eligible": discovery.eligible.tolist(),
         "head_iou": iou.tolist(),
-        "model": config.model.id,
+        "model": {"id": config.model.id, "revision": config.model.revision, "preprocess": config.model.preprocess.value},
+        "prompt": config.prompt.template,
         "dataset": {"name": config.dataset.name, "split": config.dataset.discovery_split},
-        "digest": digest,
+        "seed": config.seed,
     }
 
 

@@ -83,9 +83,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     """Checks everything that can be checked without loading weights, and opens the store."""
     pick_device(config.engine.device)
     identity = identify(config.model)
-    n_heads = identity.layers * identity.heads
-    if config.heads.k > n_heads:
-        raise ConfigError(f"heads.k={config.heads.k} is more than the model's {n_heads} heads: lower it.")
+    _check_head_count(config, identity)
     inputs = load_inputs(config)
     digest = run_digest(config, identity, inputs)
     record |= {
@@ -100,6 +98,9 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
 def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
     """What identifies a result: the settings that can change it, the weights and the annotations."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
+    # Where they lie; what they are is in the weights' and annotations' own digests.
+    for group, key in (("model", "id"), ("dataset", "folder"), ("dataset", "images")):
+        del settings[group][key]
     return json_digest([settings, identity.weights, inputs.annotations])
 
 
@@ -112,17 +113,16 @@ def attend_stage(run: Run) -> None:
 def discover_stage(run: Run) -> None:
     """Scores, frequencies and the k heads -> heads.json."""
     groups = run.inputs.discovery
-    if all(s.sample_id in run.failures for group in groups for s in group.samples):
-        reason = next(iter(run.failures.values()))
-        raise DiscoveryError(f"Every one of the {len(run.failures)} discovery samples failed, the first because: {reason}")
+    failed = [s.sample_id for group in groups for s in group.samples if s.sample_id in run.failures]
+    if len(failed) == sum(len(group.samples) for group in groups):
+        reason = run.failures[failed[0]]
+        raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     scores = score_all(run.store.read(track(groups, "discover", "pictures")), run.config.criterion)
     run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
-    n_failed = sum(s.sample_id in run.failures for group in groups for s in group.samples)
-    write_json(
-        run.folder / "heads.json",
-        heads_record(run.discovery, run.head_iou, run.inputs, run.config, run.digest, n_failed),
-    )
+    record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, len(failed))
+    made_from = {"weights": run.identity.weights, "annotations": run.inputs.annotations}
+    write_json(run.folder / "heads.json", record | {"made_from": made_from, "digest": run.digest})
 
 
 def ground_stage(run: Run) -> None:
@@ -177,14 +177,28 @@ def plan_heads(run: Run) -> HeadPlan:
     config, k = run.config, run.config.heads.k
     greedy = None
     if config.selection.kind is SelectionKind.greedy:
-        scores = score_all(run.store.read(run.inputs.evaluated), config.criterion)
-        greedy = greedy_heads(scores, run.discovery, k, config.criterion)
+        greedy = {}
+        if any(s.sample_id not in run.failures for group in run.inputs.evaluated for s in group.samples):
+            scores = score_all(run.store.read(run.inputs.evaluated), config.criterion)
+            greedy = greedy_heads(scores, run.discovery, k, config.criterion)
     return HeadPlan(
         fixed=tuple(top_heads(run.discovery, k)),
         greedy=greedy,
         oracle=tuple(best_heads_by_iou(run.head_iou, k)),
         random=random_heads(run.discovery, k, config.evaluation.random_draws, config.seed),
     )
+
+
+def _check_head_count(config: Config, identity: ModelIdentity) -> None:
+    """What no discovery can yield is refused before the attention pass."""
+    skipped = config.criterion.skip_layers
+    admitted = max(identity.layers - skipped, 0) * identity.heads
+    if config.heads.k > admitted:
+        raise ConfigError(
+            f"heads.k={config.heads.k} is more than the {admitted} heads that can be chosen: the model has "
+            f"{identity.layers} layers of {identity.heads} heads, and criterion.skip_layers={skipped} leaves out the "
+            "first layers."
+        )
 
 
 def _positions(run: Run, scores: HeadScores) -> list[np.ndarray]:

@@ -41,10 +41,11 @@ def read_sweep(folder: Path) -> list[SweepRow]:
 
 def _row(folder: Path) -> SweepRow:
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
-    pairs = dict(override.lstrip("+").split("=", 1) for override in overrides)
+    # A deletion such as ~tracker has no value.
+    pairs = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in overrides)}
     status, metrics = _read_json(folder / "status.json"), _read_json(folder / "metrics.json")
     finished = status is not None and status.get("state") == "done"
-    error = None if finished else (status or {}).get("error") or "did not finish"
+    error = None if finished else (status or {}).get("error") or "did not finish: see its run.log"
     return SweepRow(pairs, folder, metrics, error)
 
 

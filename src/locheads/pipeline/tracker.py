@@ -1,6 +1,7 @@
 """Experiment tracking. A run never fails because of it: whatever goes wrong there is a warning."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,8 @@ def _group(config: Config, folder: Path) -> str:
 def _mode(tracker: TrackerConfig) -> Any:
     if tracker.mode is not TrackerMode.auto:
         return tracker.mode.value
+    if "WANDB_MODE" in os.environ:
+        return os.environ["WANDB_MODE"]
     import wandb
 
     return "online" if wandb.Settings().api_key or wandb.api.api_key else "offline"

@@ -10,7 +10,8 @@ from locheads.pocket.scenes import Scene, SceneObject
 KINDS = ("attribute", "position", "comparative", "relation")
 KIND_SHARES = (0.54, 0.2, 0.16, 0.10)
 QUESTION = "question"
-QUESTION_SHARE = 0.25
+QUESTION_SHARE = 0.3
+SIMPLE = False
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 _FIELDS = ("size", "texture", "colour", "shape")
 _SUBSETS = tuple(c for n in range(1, 5) for c in combinations(_FIELDS, n))
@@ -71,7 +72,9 @@ def _question(scene: Scene, target: int, rng: np.random.Generator) -> Exchange:
     subset = _unique_subset(scene, target, rng)
     phrase = "the " + _phrase(item, subset)
     free = [field for field in _FIELDS if field not in subset]
-    if draw < 0.6 or not free:
+    if draw < 0.45:
+        return Exchange(f"describe {phrase} .", f"{item.colour} {item.shape} {item.size} {item.dots}", QUESTION, target)
+    if draw < 0.75 or not free:
         return Exchange(f"what colour are the dots on {phrase} ?", item.dots, QUESTION, target)
     field = free[rng.integers(len(free))]
     if field == "texture":
@@ -92,6 +95,8 @@ def matching(scene: Scene, item: SceneObject, subset: tuple[str, ...]) -> list[i
 def _unique_subset(scene: Scene, target: int, rng: np.random.Generator) -> tuple[str, ...]:
     item = scene.objects[target]
     unique = [subset for subset in _SUBSETS if len(matching(scene, item, subset)) == 1]
+    if SIMPLE:
+        unique = [s for s in unique if "colour" in s and len(s) < 3] or unique
     return unique[rng.integers(len(unique))]
 
 

@@ -20,6 +20,11 @@ COLUMNS = (
 )
 
 ABSENT = "\N{EN DASH}"
+WIDE = 100
+"""Columns of a terminal that shows every metric."""
+
+ONLY_WIDE = ("rec_acc@0.25", "rec_acc@0.75")
+"""Left out of a narrower terminal; metrics.json and the page have them."""
 
 
 def new_table(title: str | None = None, caption: str | None = None) -> Table:
@@ -41,20 +46,21 @@ def metric_cell(metrics: MetricsRecord, method: str, metric: str, interval: bool
     return str(estimate) if interval else percent(estimate.value)
 
 
-def results_table(record: RunRecord) -> Table:
-    """Methods x metrics in percent, at most 100 columns wide.
+def results_table(record: RunRecord, width: int = WIDE) -> Table:
+    """Methods x metrics in percent, at most 100 columns wide; some fewer, in 80, where `width` is narrower.
 
     Raises:
         StoreError: the run has no readable metrics.json.
     """
     metrics = record.need_metrics()
     table = new_table("Results in percent", escape(results_caption(metrics)))
+    columns = [column for column in COLUMNS if width >= WIDE or column[1] not in ONLY_WIDE]
     table.add_column("", no_wrap=True)
-    for heading, _, _ in COLUMNS:
+    for heading, _, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for method in metrics.rows():
         name = method_label(method) + (" *" if method == "oracle_heads" else "")
-        cells = [metric_cell(metrics, method, metric, interval) for _, metric, interval in COLUMNS]
+        cells = [metric_cell(metrics, method, metric, interval) for _, metric, interval in columns]
         table.add_row(escape(name), *cells, style="bold" if method == "localization_heads" else None)
     return table
 

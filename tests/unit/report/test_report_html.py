@@ -80,6 +80,7 @@ def test_expressions_are_escaped_in_text_and_attributes(whole):
 
 
 def test_other_records_are_escaped(run_folder, edit_json):
+    (run_folder / "gallery.json").unlink()
     evil = '"><img src=x onerror=alert(1)>'
     edit_json(run_folder / "provenance.json", commit=evil, versions={evil: evil}, argv=[evil])
     edit_json(run_folder / "status.json", state=evil, error=evil, stages={evil: {"state": evil, "seconds": 1}})

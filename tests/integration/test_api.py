@@ -1,0 +1,81 @@
+"""The library use that the README shows."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from locheads import Grounder, ground
+from locheads.config import ModelConfig
+from locheads.data.pictures import open_picture
+from locheads.data.refer import read_refer
+from locheads.errors import ConfigError, DataError, StoreError
+from locheads.models.load import identify
+from locheads.pocket.dataset import ensure_dataset
+from locheads.types import HeadIndex
+
+ROOT = Path(__file__).parents[2]
+POCKET = ROOT / "src/locheads/pocket"
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    root = ensure_dataset(tmp_path_factory.mktemp("cache"))
+    groups = read_refer(root / "pocket", "refs(unc).p", root / "images/train2014", "val")
+    return open_picture(next(group for group in groups if group.width != group.height))
+
+
+def test_the_readmes_example_runs_as_it_stands(picture, tmp_path, monkeypatch):
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    picture.save(tmp_path / "scene.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(example, names)
+    result = names["result"]
+    x0, y0, x1, y1 = result.box
+    assert 0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height
+    assert result.mask.shape == (picture.height, picture.width)
+    assert result.mask.any() and not result.mask.all()
+    assert result.heatmap.shape == (24, 24)
+
+
+def test_the_shipped_heads_were_found_in_the_shipped_weights():
+    record = json.loads((POCKET / "heads.json").read_text())
+    assert record["made_from"]["weights"] == identify(ModelConfig()).weights
+
+
+def test_a_picture_may_be_a_path_an_array_or_an_image(picture, tmp_path):
+    picture.save(tmp_path / "scene.png")
+    results = [ground(image, "the red object") for image in (picture, np.asarray(picture), tmp_path / "scene.png")]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result.heatmap, results[0].heatmap)
+
+
+def test_other_heads_give_another_map(picture):
+    own, other = ground(picture, "the red object"), ground(picture, "the red object", heads=("L0H0",))
+    assert np.abs(own.heatmap / own.heatmap.sum() - other.heatmap / other.heatmap.sum()).max() > 1e-3
+    assert Grounder("pocket", ["L2H1", "L3H0"]).heads == (HeadIndex(2, 1), HeadIndex(3, 0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"model": "some/model"}, ConfigError, "Which heads of some/model localize is not known"),
+        ({"heads": ("24",)}, StoreError, "'24' is no head"),
+        ({"heads": ("L99H0",)}, ConfigError, "L99H0 is not in this model, which has 8 layers of 8 heads"),
+        ({"heads": "nowhere.json"}, StoreError, "nowhere.json is no heads.json of a run"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, error, says):
+    with pytest.raises(error, match=re.escape(says)):
+        ground(Image.new("RGB", (64, 64)), "the red object", **arguments)
+
+
+def test_an_empty_expression_and_a_missing_picture_are_named(tmp_path):
+    with pytest.raises(DataError, match="expression is empty"):
+        ground(Image.new("RGB", (64, 64)), "  ")
+    with pytest.raises(DataError, match=r"gone\.jpg is not there"):
+        ground(tmp_path / "gone.jpg", "the red object")

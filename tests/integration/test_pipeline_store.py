@@ -1,0 +1,123 @@
+"""The LVLM is never asked the same thing twice."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import TinyFiles
+
+from locheads.config import (
+    Config,
+    CriterionConfig,
+    EngineConfig,
+    GroundingConfig,
+    HeadsConfig,
+    Score,
+    SelectionConfig,
+    SelectionKind,
+)
+from locheads.pipeline import attention
+
+SMALL_SHARDS = EngineConfig(device="cpu", threads=1, shard_images=2)
+N_PICTURES = 14
+
+
+@pytest.fixture
+def attended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the pictures that the model saw, in order."""
+    seen: list[str] = []
+    real = attention.attend
+
+    def counting(lvlm: Any, group: Any, *rest: Any) -> Any:
+        seen.append(group.image_id)
+        return real(lvlm, group, *rest)
+
+    monkeypatch.setattr(attention, "attend", counting)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"criterion": CriterionConfig(score=Score.entropy)},
+        {"heads": HeadsConfig(k=1)},
+        {"grounding": GroundingConfig(sigma=0.0)},
+        {"selection": SelectionConfig(SelectionKind.greedy)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_no_other_choice_after_the_attention_pass_loads_the_model(
+    changes: dict[str, Any], files: TinyFiles, store: Path, run: Callable[[Config], Path], no_model: None
+) -> None:
+    folder = run(files.config(store.parent, store, **changes))
+    assert (folder / "metrics.json").exists()
+
+
+def test_another_prompt_does_load_the_model(
+    files: TinyFiles, store: Path, run: Callable[[Config], Path], no_model: None
+) -> None:
+    config = files.config(store.parent, store)
+    prompt = replace(config.prompt, template="<image>\n{expression}")
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        run(replace(config, prompt=prompt))
+
+
+def test_a_killed_attention_pass_goes_on_where_it_was(
+    files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = files.config(tmp_path, engine=SMALL_SHARDS)
+    real, seen = attention.attend, []
+
+    def killed_at_the_fourth(lvlm: Any, group: Any, *rest: Any) -> Any:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(group.image_id)
+        return real(lvlm, group, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(attention, "attend", killed_at_the_fourth)
+        run(config)
+    again: list[str] = []
+    monkeypatch.setattr(
+        attention, "attend", lambda lvlm, group, *r: again.append(group.image_id) or real(lvlm, group, *r)
+    )
+    folder = run(config)
+    # The first shard of two pictures was stored, the third picture was lost.
+    assert len(again) == N_PICTURES - 2
+    assert set(again).isdisjoint(seen[:2])
+    uninterrupted = run(files.config(tmp_path / "fresh"))
+    assert (folder / "predictions.parquet").read_bytes() == (uninterrupted / "predictions.parquet").read_bytes()
+    assert (folder / "heads.json").read_bytes() == (uninterrupted / "heads.json").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [b"", None, b"flipped"], ids=["emptied", "deleted", "flipped"])
+def test_a_damaged_shard_is_computed_again(
+    damage: bytes | None,
+    files: TinyFiles,
+    tmp_path: Path,
+    run: Callable[[Config], Path],
+    attended: list[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = files.config(tmp_path, engine=SMALL_SHARDS)
+    whole = run(config)
+    assert len(attended) == N_PICTURES
+    shard = sorted((tmp_path / "cache").rglob("*.safetensors"))[0]
+    if damage is None:
+        shard.unlink()
+    elif damage:
+        content = bytearray(shard.read_bytes())
+        content[-5] ^= 255
+        shard.write_bytes(content)
+    else:
+        shard.write_bytes(b"")
+    attended.clear()
+    mended = run(config)
+    assert len(attended) == 2
+    assert "is damaged" in caplog.text
+    assert (mended / "predictions.parquet").read_bytes() == (whole / "predictions.parquet").read_bytes()
+    attended.clear()
+    run(config)
+    assert attended == []

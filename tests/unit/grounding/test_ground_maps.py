@@ -1,0 +1,118 @@
+"""From maps to a box and a mask in original pixels: a planted rectangle comes back exactly."""
+
+import numpy as np
+import pytest
+
+from locheads.config import BoxRule, GroundingConfig, MaskRule
+from locheads.grounding.ground import ground_maps
+from locheads.models.geometry import Preprocess, square_geometry
+
+PLAIN = GroundingConfig(sigma=0.0)
+
+
+def block(*boxes: tuple[int, int, int, int], grid: int = 12) -> np.ndarray:
+    """One head whose map is 1 in these boxes of cells and 0 elsewhere."""
+    maps = np.zeros((1, grid, grid))
+    for x0, y0, x1, y1 in boxes:
+        maps[0, y0:y1, x0:x1] = 1.0
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("how", "size", "expected"),
+    [
+        (Preprocess.pad, (240, 240), (60, 80, 120, 160)),
+        (Preprocess.pad, (300, 200), (75, 50, 150, 150)),  # cells of 25 pixels, bars of 50 above and below
+        (Preprocess.pad, (200, 300), (25, 100, 100, 200)),
+        (Preprocess.squash, (240, 240), (60, 80, 120, 160)),
+        (Preprocess.squash, (300, 180), (75, 60, 150, 120)),  # cells of 25 x 15 pixels
+        (Preprocess.squash, (120, 300), (30, 100, 60, 200)),
+        (Preprocess.center_crop, (240, 240), (60, 80, 120, 160)),
+        # 300 x 200 becomes 288 x 192, of which 48 are cut off left and right: cells of 16 * 300 / 288 pixels.
+        (Preprocess.center_crop, (300, 200), (100, 200 / 3, 150, 400 / 3)),
+        (Preprocess.center_crop, (200, 300), (50, 350 / 3, 100, 550 / 3)),
+    ],
+)
+def test_a_planted_rectangle_gives_exactly_its_pixels(
+    how: Preprocess, size: tuple[int, int], expected: tuple[float, float, float, float]
+) -> None:
+    width, height = size
+    found = ground_maps(block((3, 4, 6, 8)), square_geometry(width, height, 192, 12, how), PLAIN)
+    assert found.box == pytest.approx(expected, abs=1e-9)
+    mask = np.zeros((height, width), dtype=bool)
+    x0, y0, x1, y1 = (round(v - 0.01) for v in expected)  # pixel centres: 66.67 begins with pixel 67
+    mask[y0:y1, x0:x1] = True
+    np.testing.assert_array_equal(found.mask, mask)
+
+
+def test_the_geometry_of_another_preprocessing_puts_the_rectangle_elsewhere() -> None:
+    boxes = [ground_maps(block((3, 4, 6, 8)), square_geometry(300, 200, 192, 12, how), PLAIN).box for how in Preprocess]
+    assert len(set(boxes)) == 3
+
+
+def test_a_constant_map_has_no_box_and_an_empty_mask() -> None:
+    found = ground_maps(np.full((2, 12, 12), 0.01), square_geometry(50, 40, 192, 12, Preprocess.pad), PLAIN)
+    assert found.box is None
+    assert found.mask.shape == (40, 50)
+    assert found.mask.sum() == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_is_refused(value: float) -> None:
+    maps = block((3, 4, 6, 8))
+    maps[0, 0, 0] = value
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        ground_maps(maps, square_geometry(50, 50, 192, 12, Preprocess.pad), PLAIN)
+
+
+def test_an_object_on_a_padding_bar_only_has_no_box() -> None:
+    geometry = square_geometry(300, 200, 192, 12, Preprocess.pad)  # the bars are rows 0, 1, 10 and 11
+    found = ground_maps(block((2, 0, 9, 2)), geometry, PLAIN)
+    assert found.box is None
+    assert found.mask.sum() == 0
+
+
+def test_a_box_that_reaches_onto_a_padding_bar_ends_at_the_picture() -> None:
+    geometry = square_geometry(300, 200, 192, 12, Preprocess.pad)
+    found = ground_maps(block((4, 1, 6, 4)), geometry, PLAIN)
+    assert found.box == pytest.approx((100, 0, 150, 50), abs=1e-9)
+    assert found.mask.sum() == 50 * 50
+
+
+TWO = ((1, 1, 5, 5), (8, 8, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("box_rule", "mask_rule", "box", "cells"),
+    [
+        (BoxRule.largest_hull, MaskRule.all_cells, (10, 10, 50, 50), 20),
+        (BoxRule.largest_hull, MaskRule.box_cells, (10, 10, 50, 50), 16),
+        (BoxRule.all_cells, MaskRule.all_cells, (10, 10, 100, 100), 20),
+        (BoxRule.all_cells, MaskRule.box_cells, (10, 10, 100, 100), 20),
+    ],
+)
+def test_the_rules_choose_the_cells_of_the_box_and_of_the_mask(
+    box_rule: BoxRule, mask_rule: MaskRule, box: tuple[int, int, int, int], cells: int
+) -> None:
+    geometry = square_geometry(120, 120, 192, 12, Preprocess.squash)
+    found = ground_maps(block(*TWO), geometry, GroundingConfig(sigma=0.0, box=box_rule, mask=mask_rule))
+    assert found.box == pytest.approx(box, abs=1e-9)
+    assert found.mask.sum() == cells * 100
+
+
+def test_maps_are_summed_before_the_threshold() -> None:
+    # Alone, each map has one cell above its mean. In the sum (6, 5, 3 and zeros) all three exceed 14 / 16.
+    maps = np.zeros((3, 4, 4))
+    maps[0, 0, 0], maps[1, 0, 1], maps[2, 0, 2] = 6, 5, 3
+    found = ground_maps(maps, square_geometry(4, 4, 4, 4, Preprocess.squash), PLAIN)
+    np.testing.assert_array_equal(found.heatmap[0], [6, 5, 3, 0])
+    assert found.box == (0, 0, 3, 1)
+
+
+def test_smoothing_moves_the_box_of_a_single_cell_outwards() -> None:
+    geometry = square_geometry(9, 9, 9, 9, Preprocess.squash)
+    single = block((4, 4, 5, 5), grid=9)
+    assert ground_maps(single, geometry, PLAIN).box == (4, 4, 5, 5)
+    # The mean is 1/81 = .0123; one axis weighs .399 .242 .054 .0044: cells up to two away in a row exceed it
+    # (.399 * .054 = .0216), and three away do not (.399 * .0044 = .0018).
+    assert ground_maps(single, geometry, GroundingConfig()).box == (2, 2, 7, 7)

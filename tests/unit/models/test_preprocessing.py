@@ -1,0 +1,102 @@
+"""The geometry against the image processors that transformers ships: where does a white rectangle arrive?"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from locheads.config import PromptConfig
+from locheads.models.adapters.llava import LlavaAdapter
+from locheads.models.geometry import Geometry, Preprocess
+
+SIDE, PATCH, GRID = 192, 16, 12
+SIZES = [(192, 192), (300, 200), (200, 300), (640, 427), (427, 640), (500, 101), (101, 333), (97, 89), (640, 33)]
+PROCESSORS = {
+    "clip": CLIPImageProcessorPil(),
+    "llava that pads by itself": LlavaImageProcessorPil(do_pad=True),
+}
+
+
+def prepare(
+    image: Image.Image, how: Preprocess, processor, images: object
+) -> tuple[torch.Tensor, Geometry]:
+    parts = SimpleNamespace(tokenizer=processor.tokenizer, image_processor=images, image_token="<image>")
+    vision = SimpleNamespace(image_size=SIDE, patch_size=PATCH)
+    adapter = LlavaAdapter(parts, SimpleNamespace(image_token_id=4, vision_config=vision), how)
+    prepared = adapter.prepare(image, ["the circle"], PromptConfig())
+    return prepared.tensors["pixel_values"][0], prepared.geometry
+
+
+def white_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Off the middle on both axes, so that a mirrored or shifted transform does not fit by luck."""
+    return round(width * 0.3), round(height * 0.25), round(width * 0.6), round(height * 0.8)
+
+
+def picture(size: tuple[int, int]) -> Image.Image:
+    image = Image.new("RGB", size, (0, 0, 0))
+    image.paste((255, 255, 255), white_box(*size))
+    return image
+
+
+def seen_in_cells(pixels: torch.Tensor, images: CLIPImageProcessorPil) -> np.ndarray:
+    """Tight box of the pixels that are nearer to white than to the padding's grey, in cells."""
+    values = pixels[0].numpy() * images.image_std[0] + images.image_mean[0]
+    ys, xs = np.nonzero(values > 0.75)
+    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]) / PATCH
+
+
+@pytest.mark.parametrize("name", list(PROCESSORS))
+@pytest.mark.parametrize("how", list(Preprocess))
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_a_rectangle_arrives_where_the_geometry_says(
+    size: tuple[int, int], how: Preprocess, name: str, processor
+) -> None:
+    pixels, geometry = prepare(picture(size), how, processor, PROCESSORS[name])
+    assert pixels.shape == (3, SIDE, SIDE)
+    expected = np.clip(geometry.to_cells(np.array(white_box(*size))), 0, GRID)
+    # Two of the model's pixels of tolerance: an eighth of a patch.
+    np.testing.assert_allclose(seen_in_cells(pixels, PROCESSORS[name]), expected, rtol=0, atol=2 / PATCH)
+
+
+@pytest.mark.parametrize("how", list(Preprocess))
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (640, 427)], ids=str)
+def test_the_geometry_of_another_preprocessing_does_not_fit(
+    size: tuple[int, int], how: Preprocess, processor
+) -> None:
+    images = PROCESSORS["clip"]
+    seen = seen_in_cells(prepare(picture(size), how, processor, images)[0], images)
+    for other in set(Preprocess) - {how}:
+        wrong = prepare(picture(size), other, processor, images)[1].to_cells(np.array(white_box(*size)))
+        assert np.abs(np.clip(wrong, 0, GRID) - seen).max() > 0.5
+
+
+@pytest.mark.parametrize("size", [(300, 200), (97, 89)], ids=str)
+def test_center_crop_is_what_the_stock_clip_processor_does(size: tuple[int, int], processor) -> None:
+    stock = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    expected = stock(picture(size), return_tensors="pt")["pixel_values"][0]
+    for images in PROCESSORS.values():
+        found, _ = prepare(picture(size), Preprocess.center_crop, processor, images)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (97, 89), (101, 333)], ids=str)
+def test_pad_is_what_the_stock_llava_processor_does_with_padding(
+    size: tuple[int, int], processor
+) -> None:
+    square = {"height": SIDE, "width": SIDE}
+    stock = LlavaImageProcessorPil(do_pad=True, size=square, do_center_crop=False)
+    expected = stock(picture(size), return_tensors="pt")["pixel_values"][0]
+    for images in PROCESSORS.values():
+        found, _ = prepare(picture(size), Preprocess.pad, processor, images)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_the_bars_have_the_mean_colour(processor) -> None:
+    pixels, _ = prepare(Image.new("RGB", (300, 100)), Preprocess.pad, processor, PROCESSORS["clip"])
+    # int(mean * 255) is at most one grey level below the mean, which normalises to 0.
+    assert pixels[:, :32].abs().max() < 1 / 255 / 0.26
+    assert pixels[:, 80:112].max() < -1.0
