@@ -125,9 +125,7 @@ def test_a_discovery_split_without_any_readable_picture_is_one_sentence(
     copy = files.copy(tmp_path / "copy")
     for picture in copy.images.iterdir():
         picture.unlink()
-    with pytest.raises(
-        DiscoveryError, match=r"Every one of the \d+ discovery samples failed, the first because: The pict"
-    ):
+    with pytest.raises(DiscoveryError, match=r"Every one of the \d+ discovery samples failed, the first because"):
         run(copy.config(tmp_path / "out"))
 
 
@@ -170,10 +168,8 @@ def test_a_disk_that_fills_up_is_one_sentence(
 def test_a_full_disk_is_one_sentence(
     files: TinyFiles, finished: Finished, small_disk: Path, command: Callable[..., Result]
 ) -> None:
-    try:
+    with pytest.raises(OSError, match="No space left"):
         (small_disk / "other things").write_bytes(b"x" * (1 << 20))
-    except OSError as error:
-        assert error.errno == errno.ENOSPC
     result = command(*files.arguments(small_disk / "out", finished.cache))
     assert result.code == 1
     assert result.err.count("\n") == 1
@@ -211,19 +207,21 @@ def test_a_full_disk_under_the_store_keeps_the_shards_before(
     config.engine.shard_images = 4
     real, calls = attention.AttentionStore.write, []
 
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def full_at_the_second(self: Any, attentions: Any) -> None:
         calls.append(len(attentions))
         if len(calls) == 2:
             with monkeypatch.context() as patch:
-                patch.setattr(
-                    os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
-                )
+                patch.setattr(os, "fsync", full)
                 real(self, attentions)
         real(self, attentions)
 
-    with monkeypatch.context() as patch, pytest.raises(StoreError, match="No space left on device"):
+    with monkeypatch.context() as patch:
         patch.setattr(attention.AttentionStore, "write", full_at_the_second)
-        run(config)
+        with pytest.raises(StoreError, match="No space left on device"):
+            run(config)
     assert len(list((tmp_path / "out" / "cache").rglob("*.safetensors"))) == 1
     folder = run(config)
     assert len(pd.read_parquet(folder / "predictions.parquet")) == 30

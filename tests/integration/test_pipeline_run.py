@@ -90,7 +90,7 @@ def test_provenance_names_code_machine_model_and_data(finished: Finished) -> Non
     assert record["model"]["heads"] == tiny.HEADS
     assert len(record["dataset"]["annotations_sha256"]) == 64
     assert record["seconds"] > 0
-    assert record["digest"] == json.loads((finished.folder / "heads.json").read_text())["made_from"]["digest"]
+    assert record["digest"] == json.loads((finished.folder / "heads.json").read_text())["digest"]
 
 
 def test_status_says_that_all_stages_are_done(finished: Finished) -> None:

@@ -1,6 +1,5 @@
 """From a model's configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
 
-import logging
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers.utils import logging as transformers_log
 
 from locheads.config import DType, EngineConfig, ModelConfig
 from locheads.errors import ConfigError, ModelError
@@ -106,10 +106,12 @@ def _options(config: ModelConfig) -> dict[str, Any]:
 
 def _read(source: str, action: Any) -> Any:
     """Runs a from_pretrained; its many kinds of failure become one sentence."""
-    level = logging.getLogger("transformers").level
+    level, bar = transformers_log.get_verbosity(), transformers_log.is_progress_bar_enabled()
     try:
-        # The Llava image processors announce that they do without torchvision: expected, and of no consequence.
-        logging.getLogger("transformers").setLevel(logging.ERROR)
+        # Its image processors announce that they do without torchvision: expected, and of no consequence.
+        transformers_log.set_verbosity_error()
+        if Path(source).is_dir():  # nothing to download, and copying weights in memory needs no bar
+            transformers_log.disable_progress_bar()
         return action()
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -118,7 +120,9 @@ def _read(source: str, action: Any) -> Any:
             "checkpoint, or a hub id that is downloaded or can be reached."
         ) from error
     finally:
-        logging.getLogger("transformers").setLevel(level)
+        transformers_log.set_verbosity(level)
+        if bar:
+            transformers_log.enable_progress_bar()
 
 
 def _folder_digest(folder: Path) -> str:

@@ -70,13 +70,17 @@ def execute(config: Config, folder: Path) -> None:
         check(config)
         with _provenance(folder, config) as record:
             run = prepare(config, folder, record)
-            for stage in list(Stage)[: list(Stage).index(config.stage) + 1]:
+            for stage in list(STAGES)[: list(Stage).index(config.stage) + 1]:
                 with status.stage(stage.value):
                     STAGES[stage](run)
+        # Before the page, which tells how the run ended and how long it took.
+        status.finish()
+        if config.stage is Stage.report:
+            with status.stage(Stage.report.value):
+                write_report(folder)
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)
         raise
-    status.finish()
 
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
@@ -157,17 +161,12 @@ def evaluate_stage(run: Run) -> None:
     write_gallery(run.folder, run.inputs.evaluated, run.store, run.plan, rows, run.config)
 
 
-def report_stage(run: Run) -> None:
-    """The page, from the records alone."""
-    write_report(run.folder)
-
-
+# The page is made from the records alone, after the run.
 STAGES = {
     Stage.attend: attend_stage,
     Stage.discover: discover_stage,
     Stage.ground: ground_stage,
     Stage.evaluate: evaluate_stage,
-    Stage.report: report_stage,
 }
 
 

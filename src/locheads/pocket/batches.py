@@ -19,14 +19,16 @@ _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 @dataclass(frozen=True)
 class Task:
-    """What a batch holds: object counts, kinds of expression, share of majority dots, colours per scene, scenes, exchanges per scene."""
+    """What a batch holds: object counts, kinds of expression, share of majority dots, colours per scene, whether
+    expressions go by colour, scenes, exchanges per scene."""
 
     counts: tuple[int, ...] = (3, 4, 5)
     kinds: tuple[str, ...] = KINDS
     majority: float = 0.5
     palette: int | None = None
-    scenes: int = 16
-    exchanges: int = 10
+    by_colour: bool = False
+    scenes: int = 8
+    exchanges: int = 12
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def make_batch(task: Task, seed: int, step: int) -> Batch:
         scene = sample_scene(int(scene_seed), task.counts, task.palette)
         rng = np.random.default_rng([int(scene_seed), 3])
         pictures.append(pad_to_square(render(scene, task.majority)))
-        exchanges.append([sample_exchange(scene, rng, task.kinds) for _ in range(task.exchanges)])
+        exchanges.append([sample_exchange(scene, rng, task.kinds, task.by_colour) for _ in range(task.exchanges)])
     return Batch(normalise(np.stack(pictures)), *pack(exchanges), exchanges)
 
 

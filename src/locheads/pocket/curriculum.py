@@ -20,21 +20,24 @@ class Level:
     full: float
     leave_at: float
     palette: int | None = None
+    by_colour: bool = False
 
 
 LEVELS = (
-    Level((1, 2, 2), KINDS[:1], 0.9, (112, 144), 0.0, 0.85, palette=6),
-    Level((2, 3), KINDS[:1], 0.8, (112, 144), 0.02, 0.80, palette=4),
-    Level((2, 3, 4), KINDS[:3], 0.7, (112, 144), 0.04, 0.75),
-    Level((3, 4, 5), KINDS, 0.6, (128, 160, 192), 0.06, 0.70),
-    Level((3, 4, 5), KINDS, 0.5, (144, 192, 240), 0.10, 2.0),
+    Level((2, 3), KINDS[:1], 0.95, (64,), 0.0, 0.85, palette=6, by_colour=True),
+    Level((2, 3), KINDS[:1], 0.85, (80, 112), 0.02, 0.80, palette=4),
+    Level((2, 3, 4), KINDS[:3], 0.75, (96, 128), 0.04, 0.75),
+    Level((3, 4, 5), KINDS, 0.6, (112, 144, 176), 0.06, 0.70),
+    Level((3, 4, 5), KINDS, 0.5, (128, 176, 224), 0.10, 2.0),
 )
 MEMORY = 0.97  # of the running accuracy, per step
+LONGEST = 2000  # steps on one level
 
 
 def task_of(level: int, scenes: int) -> Task:
     """The batches of a level."""
-    return Task(LEVELS[level].counts, LEVELS[level].kinds, LEVELS[level].majority, LEVELS[level].palette, scenes)
+    at = LEVELS[level]
+    return Task(at.counts, at.kinds, at.majority, at.palette, at.by_colour, scenes)
 
 
 @dataclass
@@ -51,5 +54,7 @@ class Progress:
         """Takes the accuracy of one step in and moves to the next level when it is time."""
         self.step += 1
         self.accuracy = MEMORY * self.accuracy + (1 - MEMORY) * accuracy
-        if self.accuracy >= LEVELS[self.level].leave_at and self.step - self.level_start >= 100:
+        spent = self.step - self.level_start
+        done = self.accuracy >= LEVELS[self.level].leave_at and spent >= 100
+        if done or (spent >= LONGEST and self.level + 1 < len(LEVELS)):
             self.level, self.level_start, self.accuracy = self.level + 1, self.step, 0.0

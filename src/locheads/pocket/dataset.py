@@ -22,7 +22,7 @@ from locheads.pocket.render import render
 from locheads.pocket.scenes import Scene, sample_scene
 
 VERSION = 1
-ANNOTATION_DIGEST = "89fde394d1d1e284a7c33cb27e0dd570f1b33a0a83efe2baf4e8a912bf71366c"
+ANNOTATION_DIGEST = "0b4793d2d63f3aa76de1a2996b2b620e489242e6b457b8a8aae19b972a315fab"
 SPLITS = {
     "train": (300, (3, 4, 5)),
     "val": (190, (3, 4, 5)),
@@ -57,6 +57,8 @@ def find_damage(root: Path) -> str | None:
     """What is wrong with a built data set, in words; None if nothing is. Tables by hash, pictures by size."""
     try:
         manifest = json.loads((root / MANIFEST).read_text())
+        if ANNOTATION_DIGEST and manifest["annotations"] != ANNOTATION_DIGEST:
+            return "it holds other annotations than this version's"
         for name in manifest["tables"]:
             if _sha256(root / name) != manifest["tables"][name]:
                 return f"{name} has changed"

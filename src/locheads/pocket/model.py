@@ -36,16 +36,44 @@ def build_config(layers: int = LAYERS) -> LlavaConfig:
 
 
 def build_model(seed: int, layers: int = LAYERS) -> LlavaForConditionalGeneration:
-    """A model with random weights. Patch positions start as sines of row and column, so that neighbours are alike."""
+    """A model with random weights, but for the starts below, without which words and patches meet very late."""
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(build_config(layers))
-    embeddings = model.model.vision_tower.embeddings
     with torch.no_grad():
-        model.get_input_embeddings().weight.normal_(0, 0.5)  # else the first layers' updates drown the words
-        embeddings.patch_embedding.weight.normal_(0, 0.08)
-        embeddings.position_embedding.weight[1:] = _grid_sines(GRID, HIDDEN)
-        embeddings.position_embedding.weight[0].zero_()
+        _start_patches(model)
+        _start_words(model)
     return model
+
+
+def _start_patches(model: LlavaForConditionalGeneration) -> None:
+    """Positions start as sines of row and column; half of the vision heads compare patches by likeness."""
+    tower = model.model.vision_tower
+    tower.embeddings.patch_embedding.weight.normal_(0, 0.08)
+    tower.embeddings.position_embedding.weight[1:] = _grid_sines(GRID, HIDDEN)
+    tower.embeddings.position_embedding.weight[0].zero_()
+    attention = tower.encoder.layers[0].self_attn
+    attention.k_proj.weight[: HIDDEN // 2] = attention.q_proj.weight[: HIDDEN // 2]
+
+
+def _start_words(model: LlavaForConditionalGeneration) -> None:
+    """Word vectors are large and share one direction, by which three heads of layer 0 start out reading the last
+    few words: so the end of the prompt knows its expression from the first step on."""
+    words = model.get_input_embeddings().weight
+    words.normal_(0, 0.5)
+    shared = torch.nn.functional.normalize(torch.randn(HIDDEN), dim=0)
+    words += 4 * shared
+    width = HIDDEN // HEADS
+    attention = model.model.language_model.layers[0].self_attn
+    for head, pairs in enumerate(((1,), (0, 1), (1,))):
+        rows = slice(head * width, (head + 1) * width)
+        attention.v_proj.weight[rows] -= attention.v_proj.weight[rows] @ shared[:, None] * shared
+        attention.v_proj.weight[rows] *= 2
+        attention.o_proj.weight[:, rows] *= 2
+        for pair in pairs:
+            attention.q_proj.weight[head * width + pair] = 0.6 * shared
+            attention.k_proj.weight[head * width + pair] = 0.6 * shared
+            attention.q_proj.weight[head * width + pair + width // 2] = 0
+            attention.k_proj.weight[head * width + pair + width // 2] = 0
 
 
 def build_processor() -> LlavaProcessor:

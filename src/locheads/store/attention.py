@@ -26,7 +26,7 @@ from locheads.types import Attention, ImageGroup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when the capture or the layout changes, so that old stores are not read as new ones."""
 
 
@@ -106,8 +106,11 @@ class AttentionStore:
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+    # save_file writes memory as it lies: a permuted array (the pass gives [sample, layer, head, ...] so) comes back
+    # with its axes mixed up.
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
-        save_file(arrays, path)
+        save_file(contiguous, path)
     except SafetensorError as error:  # its word for a full disk, which is no OSError
         raise OSError(str(error)) from error
 

@@ -27,9 +27,7 @@ def lvlm(model: Llava) -> Lvlm:
 
 
 def ask(lvlm: Lvlm, picture: Image.Image, *expressions: str) -> Attention:
-    samples = tuple(
-        Sample(f"s{i}", f"r{i}", text, (0, 0, 1, 1), {}, "thing") for i, text in enumerate(expressions)
-    )
+    samples = tuple(Sample(f"s{i}", f"r{i}", text, (0, 0, 1, 1), {}, "thing") for i, text in enumerate(expressions))
     return attend(lvlm, ImageGroup("p7", Path("p7.jpg"), *picture.size, samples), picture, PROMPT)
 
 

@@ -56,9 +56,7 @@ def test_where_the_picture_lies_on_the_grid(
 def test_visible_pixels_end_at_the_picture() -> None:
     geometry = square_geometry(300, 200, 192, 12, Preprocess.pad)
     found = geometry.to_visible_pixels(np.array([[0, 0, 12, 12], [1, 1, 3, 3], [4, 4, 5, 5]]))
-    np.testing.assert_allclose(
-        found, [[0, 0, 300, 200], [25, 0, 75, 25], [100, 50, 125, 75]], rtol=0, atol=1e-9
-    )
+    np.testing.assert_allclose(found, [[0, 0, 300, 200], [25, 0, 75, 25], [100, 50, 125, 75]], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("how", list(Preprocess))
@@ -76,9 +74,7 @@ def test_upsampling_gives_every_pixel_the_cell_of_its_centre(how: Preprocess, si
 
 
 @settings(max_examples=50, deadline=None)
-@given(
-    st.integers(1, 60), st.integers(1, 60), st.sampled_from([Preprocess.pad, Preprocess.squash]), st.data()
-)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([Preprocess.pad, Preprocess.squash]), st.data())
 def test_coverage_adds_up_to_the_mask_where_all_of_the_picture_is_visible(
     width: int, height: int, how: Preprocess, data: st.DataObject
 ) -> None:

@@ -21,9 +21,7 @@ PROCESSORS = {
 }
 
 
-def prepare(
-    image: Image.Image, how: Preprocess, processor, images: object
-) -> tuple[torch.Tensor, Geometry]:
+def prepare(image: Image.Image, how: Preprocess, processor, images: object) -> tuple[torch.Tensor, Geometry]:
     parts = SimpleNamespace(tokenizer=processor.tokenizer, image_processor=images, image_token="<image>")
     vision = SimpleNamespace(image_size=SIDE, patch_size=PATCH)
     adapter = LlavaAdapter(parts, SimpleNamespace(image_token_id=4, vision_config=vision), how)
@@ -64,9 +62,7 @@ def test_a_rectangle_arrives_where_the_geometry_says(
 
 @pytest.mark.parametrize("how", list(Preprocess))
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (640, 427)], ids=str)
-def test_the_geometry_of_another_preprocessing_does_not_fit(
-    size: tuple[int, int], how: Preprocess, processor
-) -> None:
+def test_the_geometry_of_another_preprocessing_does_not_fit(size: tuple[int, int], how: Preprocess, processor) -> None:
     images = PROCESSORS["clip"]
     seen = seen_in_cells(prepare(picture(size), how, processor, images)[0], images)
     for other in set(Preprocess) - {how}:
@@ -84,9 +80,7 @@ def test_center_crop_is_what_the_stock_clip_processor_does(size: tuple[int, int]
 
 
 @pytest.mark.parametrize("size", [(300, 200), (97, 89), (101, 333)], ids=str)
-def test_pad_is_what_the_stock_llava_processor_does_with_padding(
-    size: tuple[int, int], processor
-) -> None:
+def test_pad_is_what_the_stock_llava_processor_does_with_padding(size: tuple[int, int], processor) -> None:
     square = {"height": SIDE, "width": SIDE}
     stock = LlavaImageProcessorPil(do_pad=True, size=square, do_center_crop=False)
     expected = stock(picture(size), return_tensors="pt")["pixel_values"][0]

@@ -50,9 +50,7 @@ def test_without_a_mask_the_rows_are_causal(kv_heads: int, queries: list[int]) -
     query, key = tensors(kv_heads)
     recorder = Recorder(torch.tensor(queries), torch.tensor([1, 2, 4]))
     found = query_rows(query, key, None, SCALING, recorder)
-    torch.testing.assert_close(
-        found, rows_by_loops(query, key, causal(), queries, [1, 2, 4]), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(found, rows_by_loops(query, key, causal(), queries, [1, 2, 4]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["bool", "float", "half"])
@@ -66,9 +64,7 @@ def test_bool_and_float_masks_hide_the_same_keys(kind: str, kv_heads: int) -> No
         mask = torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
     keys = [0, 1, 2, 3, 6]
     found = query_rows(query, key, mask, SCALING, Recorder(torch.tensor([6, 8]), torch.tensor(keys)))
-    torch.testing.assert_close(
-        found, rows_by_loops(query, key, padded(), [6, 8], keys), rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(found, rows_by_loops(query, key, padded(), [6, 8], keys), rtol=0, atol=1e-6)
     assert found[1, :, :, :2].max() == 0.0
 
 

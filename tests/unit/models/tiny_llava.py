@@ -26,9 +26,7 @@ def config(kv_heads: int = HEADS) -> LlavaConfig:
         hidden_size=32, intermediate_size=48, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
         num_key_value_heads=kv_heads, vocab_size=VOCABULARY, max_position_embeddings=256,
     )  # fmt: skip
-    return LlavaConfig(
-        vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, vision_feature_layer=-1
-    )
+    return LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE_TOKEN, vision_feature_layer=-1)
 
 
 def build(kv_heads: int = HEADS, seed: int = 0) -> Llava:

@@ -73,7 +73,8 @@ def test_methods_come_in_the_order_of_the_tables(run_folder, metrics_json, edit_
 def test_in_80_columns_every_number_is_still_whole(run_folder):
     text = printed(results_table(read_run(run_folder), width=80), width=80)
     assert max(map(len, text.splitlines())) <= 80
-    assert line_of(text, "Localization heads") == "Localization heads 53.2 [50.1, 56.0] 53.5 53.6 [50.5, 56.4] 53.7 53.8"
+    expected = "Localization heads 53.2 [50.1, 56.0] 53.5 53.6 [50.5, 56.4] 53.7 53.8"
+    assert line_of(text, "Localization heads") == expected
 
 
 def test_heads_table(run_folder):

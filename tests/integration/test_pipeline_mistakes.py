@@ -1,0 +1,145 @@
+"""What a user gets wrong is one sentence that names it, exit code 1, no traceback, and no model is loaded."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from running import Result, TinyFiles
+
+
+@pytest.fixture
+def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None) -> Callable[..., str]:
+    """The sentence after "error: " of the tiny run with these overrides."""
+
+    def complain(*overrides: str, at: TinyFiles = files) -> str:
+        result = command(*at.arguments(tmp_path / "out", tmp_path / "cache"), *overrides)
+        assert result.code == 1, result.out
+        assert result.err.count("\n") == 1, result.err
+        assert "Traceback" not in result.out + result.err
+        assert "Error executing job" not in result.out + result.err
+        assert result.err.startswith("error: ")
+        assert not (tmp_path / "cache" / "attention").exists() or not list((tmp_path / "cache").rglob("*.safetensors"))
+        return result.err.removeprefix("error: ").strip()
+
+    return complain
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("heads.kk=2", "There is no setting heads.kk. Did you mean heads.k?"),
+        ("+heads.kk=2", "There is no setting heads.kk. Did you mean heads.k?"),
+        ("head.k=2", "There is no setting head. Did you mean heads?"),
+        ("sede=1", "There is no setting sede. Did you mean seed?"),
+        ("criterio=paper", "There is no setting criterio. Did you mean criterion?"),
+        ("criterion=papre", "There is no criterion=papre. Did you mean paper? There are: entropy, paper,"),
+        ("experiment=table", "There is no experiment=table."),
+        ("heads.k=three", "heads.k needs a whole number, not 'three'."),
+        ("heads.k=1.5", "heads.k needs a whole number, not '1.5'."),
+        ("heads.k=null", "heads.k needs a value, not null."),
+        ("heads=3", "heads is a group of settings"),
+        ("grounding.sigma=wide", "grounding.sigma needs a number, not 'wide'."),
+        ("criterion.floor=men", "criterion.floor: Invalid value 'men', expected one of [mean, relu_mean_eps,"),
+        ("stage=atend", "stage: Invalid value 'atend', expected one of [attend, discover,"),
+        ("heads.k=1,2", "heads.k=1,2 holds several values: add -m"),
+        ("heads.k", "heads.k is not of the form setting=value"),
+        ("heads.k=0", "heads.k must be at least 1, not 0."),
+        ("discovery.n_samples=0", "discovery.n_samples must be at least 1, not 0."),
+        ("heads.k=13", "heads.k=13 is more than the 12 heads that can be chosen: the model has 5 layers of 4 heads"),
+        ("criterion.skip_layers=5", "heads.k=3 is more than the 0 heads that can be chosen"),
+        ("grounding.kernel=4", "grounding.kernel must be odd and positive, not 4."),
+        ("grounding.sigma=-1", "grounding.sigma must not be negative, not -1.0."),
+        ("dataset.split=tset", "There is no split 'tset' in "),
+        ("dataset.split=train", "dataset.split and dataset.discovery_split are both train"),
+        ("dataset.reader=coco", "dataset.reader=coco is unknown: use pocket or refer."),
+        ("dataset.folder=/no/such/folder", "/no/such/folder is not there"),
+        ("dataset.images=/no/such/pictures", "The picture folder /no/such/pictures is not there"),
+        ("dataset.refs=refs(umd).p", "refs(umd).p is not there"),
+        ("model.id=/no/such/model", "Cannot load the model /no/such/model"),
+        ("model.id=no-such-user/no-such-model", "Cannot load the model no-such-user/no-such-model"),
+        ("engine.device=gpu", "engine.device=gpu is no device: use auto, cpu, cuda or cuda:N."),
+        ("prompt.template=look", "prompt.template has no {expression}"),
+    ],
+)  # fmt: skip
+def test_a_wrong_override(override: str, sentence: str, complaint: Callable[..., str]) -> None:
+    assert sentence in complaint(override if "(" not in override else override.replace("=", "='", 1) + "'")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_there(complaint: Callable[..., str]) -> None:
+    assert "engine.device=cuda was asked for, but torch sees no CUDA device" in complaint("engine.device=cuda")
+
+
+def test_a_model_folder_that_is_no_checkpoint(files: TinyFiles, complaint: Callable[..., str]) -> None:
+    assert f"Cannot load the model {files.folder}" in complaint(f"model.id={files.folder}")
+
+
+def test_a_model_of_a_family_without_an_adapter(tmp_path: Path, complaint: Callable[..., str]) -> None:
+    (tmp_path / "gpt").mkdir()
+    (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2"}')
+    assert "is a 'gpt2' model, which has no adapter yet" in complaint(f"model.id={tmp_path / 'gpt'}")
+
+
+@pytest.mark.parametrize("key", ["paths.outputs", "paths.cache"])
+def test_an_output_folder_that_cannot_be_written(key: str, tmp_path: Path, complaint: Callable[..., str]) -> None:
+    # Below a file: nobody can write there, root neither.
+    (tmp_path / "file").write_text("")
+    sentence = complaint(f"{key}={tmp_path / 'file' / 'below'}")
+    assert str(tmp_path / "file" / "below") in sentence
+    assert "Not a directory" in sentence
+    assert key in sentence
+
+
+def test_refs_that_name_a_missing_annotation(files: TinyFiles, tmp_path: Path, complaint: Callable[..., str]) -> None:
+    copy = files.copy(tmp_path / "copy")
+    refs = tiny.read_refs(copy.folder)
+    refs[-1]["ann_id"] = 999
+    tiny.write_refs(copy.folder, refs)
+    assert f"ref {refs[-1]['ref_id']} of {copy.folder / 'refs(unc).p'} names annotation 999" in complaint(at=copy)
+
+
+def test_a_missing_instances_file(files: TinyFiles, tmp_path: Path, complaint: Callable[..., str]) -> None:
+    copy = files.copy(tmp_path / "copy")
+    (copy.folder / "instances.json").unlink()
+    assert f"{copy.folder / 'instances.json'} is not there" in complaint(at=copy)
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("the refs file ran code",)
+
+
+def test_refs_that_would_run_code(files: TinyFiles, tmp_path: Path, complaint: Callable[..., str]) -> None:
+    copy = files.copy(tmp_path / "copy")
+    (copy.folder / "refs(unc).p").write_bytes(pickle.dumps([_Bomb()]))
+    assert "is refused because it names the global" in complaint(at=copy)
+
+
+def test_more_heads_than_any_sample_chose(
+    files: TinyFiles, tmp_path: Path, command: Callable[..., Result], store: Path, no_model: None
+) -> None:
+    # Known only from the attention, so this one needs the store.
+    result = command(*files.arguments(tmp_path / "out", store), "heads.k=12", "criterion.candidates=1")
+    assert result.code == 1
+    assert "heads.k=12 is more than the " in result.err
+    assert "lower heads.k, or raise criterion.candidates" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_the_reason_is_in_the_run_folder(files: TinyFiles, tmp_path: Path, command: Callable[..., Result]) -> None:
+    result = command(*files.arguments(tmp_path / "out", tmp_path / "cache"), "heads.k=0")
+    (folder,) = (tmp_path / "out" / "default").iterdir()
+    assert "ERROR heads.k must be at least 1, not 0." in (folder / "run.log").read_text()
+    assert '"state": "failed"' in (folder / "status.json").read_text()
+    assert "heads.k must be" not in result.out
+
+
+def test_a_bug_keeps_its_traceback(
+    files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None
+) -> None:
+    """The negative control of all the above: only what a user can mend is shortened."""
+    with pytest.raises(AssertionError, match="the model was loaded"):
+        command(*files.arguments(tmp_path / "out", tmp_path / "cache"))

@@ -1,0 +1,90 @@
+"""The heads that each method uses, and what grounding with them gives."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from locheads.config import GroundingConfig
+from locheads.evaluation.methods import HeadPlan, centre_mask, ground_with, methods_of, random_heads, take
+from locheads.types import Attention, HeadIndex, ImageGroup
+
+PLAIN = GroundingConfig(sigma=0.0)
+A, B, C = HeadIndex(0, 1), HeadIndex(1, 0), HeadIndex(1, 1)
+ELIGIBLE = [[False, True, True], [True, False, True]]
+
+
+def test_random_heads_are_the_same_for_the_same_seed_and_others_for_another(discovery) -> None:
+    found = discovery(np.zeros((8, 8)).tolist())
+    first = random_heads(found, 3, 10, seed=0)
+    assert random_heads(found, 3, 10, seed=0) == first
+    assert random_heads(found, 3, 10, seed=1) != first
+    assert random_heads(found, 3, 4, seed=0) == first[:4]  # more draws do not change the earlier ones
+    assert len(set(first)) > 5
+
+
+def test_random_heads_are_eligible_and_distinct_within_a_draw(discovery) -> None:
+    found = discovery(np.zeros((2, 3)).tolist(), ELIGIBLE)
+    draws = random_heads(found, 3, 50, seed=4)
+    admitted = {HeadIndex(0, 1), HeadIndex(0, 2), HeadIndex(1, 0), HeadIndex(1, 2)}
+    assert {head for heads in draws for head in heads} == admitted
+    assert {len(set(heads)) for heads in draws} == {3}
+    assert all(list(heads) == sorted(heads) for heads in draws)
+
+
+def test_random_heads_takes_all_where_fewer_are_eligible(discovery) -> None:
+    found = discovery(np.zeros((2, 3)).tolist(), ELIGIBLE)
+    everything = (HeadIndex(0, 1), HeadIndex(0, 2), HeadIndex(1, 0), HeadIndex(1, 2))
+    assert random_heads(found, 9, 2, seed=0) == (everything, everything)
+
+
+def test_methods_of_a_sample_name_the_heads_of_each() -> None:
+    plan = HeadPlan(fixed=(A, B), greedy=None, oracle=(C,), random=((A,), (B,)))
+    assert methods_of(plan, "any") == [
+        ("localization_heads", 0, (A, B)),
+        ("oracle_heads", 0, (C,)),
+        ("mean_of_all_heads", 0, None),
+        ("random_heads", 0, (A,)),
+        ("random_heads", 1, (B,)),
+    ]
+
+
+def test_greedy_selection_gives_each_sample_its_own_heads_and_an_unknown_one_none() -> None:
+    plan = HeadPlan(fixed=(A, B), greedy={"s": [C, A]}, oracle=(C,), random=())
+    assert plan.heads("s") == (C, A)
+    assert plan.heads("other") == ()
+
+
+def test_the_planted_head_grounds_exactly_and_half_of_it_half(attention: Attention) -> None:
+    assert ground_with(attention, 0, [HeadIndex(1, 0)], PLAIN).box == (10, 10, 30, 30)
+    assert ground_with(attention, 1, [HeadIndex(1, 0)], PLAIN).box == (50, 0, 70, 20)
+    assert ground_with(attention, 0, [HeadIndex(0, 0)], PLAIN).box == (10, 10, 20, 30)
+
+
+def test_all_heads_are_averaged_over_layers_and_heads(attention: Attention) -> None:
+    found = ground_with(attention, 0, None, PLAIN)
+    np.testing.assert_allclose(found.heatmap, attention.maps[0].mean(axis=(0, 1)), rtol=0, atol=1e-7)
+    # Left half .2 + .3, right half .2, two bar cells .25, all over 4 and above the mean: the object is the largest.
+    assert found.box == (10, 10, 30, 30)
+
+
+def test_take_keeps_the_order_of_the_heads(attention: Attention) -> None:
+    maps = take(attention.maps[0], [B, A])
+    np.testing.assert_array_equal(maps, [attention.maps[0, 1, 0], attention.maps[0, 0, 1]])
+
+
+def test_grounding_without_heads_or_with_a_broken_map_is_refused(attention: Attention) -> None:
+    with pytest.raises(ValueError, match="no head is eligible"):
+        ground_with(attention, 0, (), PLAIN)
+    broken = attention.maps.copy()
+    broken[0, 1, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        ground_with(replace(attention, maps=broken), 0, [B], PLAIN)
+
+
+def test_the_centre_box_is_the_middle_half_of_both_sides(group: ImageGroup) -> None:
+    box, mask = centre_mask(group)
+    assert box == (20, 10, 60, 30)
+    expected = np.zeros((40, 80), dtype=bool)
+    expected[10:30, 20:60] = True
+    np.testing.assert_array_equal(mask, expected)

@@ -1,0 +1,106 @@
+"""One row per expression and method, whatever goes wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from locheads.config import GroundingConfig
+from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.predict import Row, predict
+from locheads.types import Attention, HeadIndex, ImageGroup
+
+PLAIN = GroundingConfig(sigma=0.0)
+PLAN = HeadPlan(
+    fixed=(HeadIndex(1, 0), HeadIndex(0, 0)),
+    greedy=None,
+    oracle=(HeadIndex(1, 0),),
+    random=((HeadIndex(0, 1),), (HeadIndex(1, 1),)),
+)
+ROWS_PER_SAMPLE = [
+    ("localization_heads", 0),
+    ("oracle_heads", 0),
+    ("mean_of_all_heads", 0),
+    ("random_heads", 0),
+    ("random_heads", 1),
+    ("centre_box", 0),
+]
+
+
+def box(row: Row) -> tuple:
+    return row["x0"], row["y0"], row["x1"], row["y1"]
+
+
+def table(rows: list[Row]) -> dict[tuple[str, str, int], Row]:
+    found = {(row["sample_id"], row["method"], row["draw"]): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def test_every_sample_has_one_row_per_method_and_draw(attention: Attention, group: ImageGroup) -> None:
+    rows = list(predict(group, [attention], PLAN, PLAIN, {}))
+    assert [(row["sample_id"], row["method"], row["draw"]) for row in rows] == [
+        (sample_id, *method) for sample_id in ("left", "right") for method in ROWS_PER_SAMPLE
+    ]
+    assert {row["error"] for row in rows} == {None}
+
+
+def test_a_row_holds_the_answer(attention: Attention, group: ImageGroup) -> None:
+    row = table(list(predict(group, [attention], PLAN, PLAIN, {})))["left", "localization_heads", 0]
+    assert (row["image_id"], row["ref_id"], row["expression"]) == ("p", "ref of left", "the left")
+    assert row["heads"] == "L1H0 L0H0"
+    assert box(row) == (10, 10, 30, 30)
+    # The strongest cell (.2 + .3) is the first of the left half: row 3, column 1, whose middle is pixel (15, 15).
+    assert (row["peak_x"], row["peak_y"]) == (15, 15)
+    mask = coco.decode({"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"]})
+    expected = np.zeros((40, 80), dtype=np.uint8)
+    expected[10:30, 10:30] = 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_an_answer_without_a_box_is_empty_and_no_error(attention: Attention, group: ImageGroup) -> None:
+    rows = table(list(predict(group, [attention], PLAN, PLAIN, {})))
+    constant = rows["left", "random_heads", 1]
+    assert box(constant) == (None,) * 4
+    assert (constant["peak_x"], constant["peak_y"], constant["error"]) == (None, None, None)
+    bar = rows["left", "random_heads", 0]  # looks at padding only
+    assert box(bar) == (None,) * 4
+    assert (bar["peak_x"], bar["peak_y"]) == (35, -15)
+    for row in (constant, bar):
+        code = {"size": [40, 80], "counts": row["mask_counts"]}
+        assert coco.area(code) == 0
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_a_failed_sample_has_an_empty_row_with_its_reason_for_every_method(
+    attention: Attention, group: ImageGroup, attended: bool
+) -> None:
+    rest = replace(attention, sample_ids=("right",), maps=attention.maps[1:], sums=attention.sums[1:])
+    failures = {"left": "p.jpg is no picture.", "of another picture": "whatever"}
+    rows = list(predict(group, [rest] if attended else [], PLAN, PLAIN, failures))
+    failed = [row for row in rows if row["sample_id"] == "left"]
+    assert [(row["method"], row["draw"]) for row in failed] == ROWS_PER_SAMPLE
+    assert {row["error"] for row in failed} == {"p.jpg is no picture."}
+    assert {row["mask_counts"] for row in failed} == {None}
+    assert {box(row) for row in failed} == {(None,) * 4}
+    assert len(rows) == len(ROWS_PER_SAMPLE) * (1 + attended)
+
+
+def test_a_broken_map_fails_the_methods_that_use_it_and_no_other(attention: Attention, group: ImageGroup) -> None:
+    maps = attention.maps.copy()
+    maps[0, 0, 0, 5, 5] = np.nan
+    rows = table(list(predict(group, [replace(attention, maps=maps)], PLAN, PLAIN, {})))
+    failed = {key for key, row in rows.items() if row["error"] is not None}
+    assert failed == {("left", "localization_heads", 0), ("left", "mean_of_all_heads", 0)}
+    assert rows["left", "localization_heads", 0]["error"] == "an attention map holds NaN or infinity"
+    assert rows["left", "localization_heads", 0]["heads"] == "L1H0 L0H0"
+    assert box(rows["left", "oracle_heads", 0]) == (10, 10, 30, 30)
+
+
+def test_a_sample_without_greedy_heads_fails_by_that_method_only(attention: Attention, group: ImageGroup) -> None:
+    plan = replace(PLAN, greedy={"left": [], "right": [HeadIndex(1, 0)]})
+    rows = table(list(predict(group, [attention], plan, PLAIN, {})))
+    failed = {key: row["error"] for key, row in rows.items() if row["error"] is not None}
+    assert failed == {("left", "localization_heads", 0): "no head is eligible for this sample"}
+    assert rows["right", "localization_heads", 0]["heads"] == "L1H0"

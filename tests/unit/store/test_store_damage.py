@@ -1,0 +1,169 @@
+"""Damaged shards are set aside and computed again; a write that fails leaves nothing behind."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+
+from locheads.errors import StoreError
+from locheads.store import attention as store_module
+from locheads.store.attention import AttentionStore
+from locheads.types import Attention, ImageGroup
+
+KEY = {"model": "m"}
+Make = Callable[..., Attention]
+Group = Callable[..., ImageGroup]
+
+
+@pytest.fixture
+def shards(tmp_path: Path, attention: Make) -> list[Path]:
+    """The safetensors files of a store with the pictures a and b, in this order."""
+    store = AttentionStore(tmp_path, KEY)
+    files: list[Path] = []
+    for image_id in "ab":
+        store.write([attention(image_id)])
+        files += set(store.folder.glob("*.safetensors")) - set(files)
+    return files
+
+
+def flip_a_byte(shard: Path) -> None:
+    content = bytearray(shard.read_bytes())
+    content[-7] ^= 1
+    shard.write_bytes(content)
+
+
+def listing(shard: Path) -> Path:
+    return shard.with_suffix(".shard.json")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "flipped byte": flip_a_byte,
+    "truncated": lambda shard: shard.write_bytes(shard.read_bytes()[:-20]),
+    "empty": lambda shard: shard.write_bytes(b""),
+    "arrays gone": lambda shard: shard.unlink(),
+    "listing no JSON": lambda shard: listing(shard).write_text('{"sha256": "'),
+    "listing empty": lambda shard: listing(shard).write_text(""),
+    "listing a list": lambda shard: listing(shard).write_text("[]"),
+    "listing binary": lambda shard: listing(shard).write_bytes(b"\xff\xfe\x00"),
+    "listing of another file": lambda shard: listing(shard).write_text('{"sha256": "0", "pictures": []}'),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_a_damaged_shard_is_set_aside_and_the_others_stay(
+    tmp_path: Path, shards: list[Path], group: Group, attention: Make, caplog, damage: str
+) -> None:
+    DAMAGES[damage](shards[0])
+    groups = [group("a"), group("b")]
+    store = AttentionStore(tmp_path, KEY)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(shards[0]) in warning
+    assert "set aside" in warning
+    assert [found.image_id for found in store.read(groups)] == ["b"]
+    assert [left.image_id for left in store.missing(groups)] == ["a"]
+    store.write([attention("a")])
+    caplog.clear()
+    again = AttentionStore(tmp_path, KEY)
+    assert caplog.records == []
+    assert again.missing(groups) == []
+    np.testing.assert_array_equal(next(again.read([group("a")])).sums, attention("a").sums)
+
+
+def test_intact_shards_give_no_warning(tmp_path: Path, shards: list[Path], group: Group, caplog) -> None:
+    assert AttentionStore(tmp_path, KEY).missing([group("a"), group("b")]) == []
+    assert caplog.records == []
+
+
+def test_arrays_without_their_listing_do_not_exist(tmp_path: Path, shards: list[Path], group: Group) -> None:
+    listing(shards[0]).unlink()
+    store = AttentionStore(tmp_path, KEY)
+    assert [left.image_id for left in store.missing([group("a"), group("b")])] == ["a"]
+
+
+def fail_at(call: int, function: Callable) -> Callable:
+    """The function, whose n-th call (from 1) finds the disk full."""
+    calls = iter(range(1, 100))
+
+    def wrapped(*arguments: object) -> object:
+        if next(calls) == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(*arguments)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+@pytest.mark.parametrize("call", [1, 2], ids=["arrays", "listing"])
+def test_a_full_disk_leaves_the_earlier_shards_and_nothing_of_this_one(
+    tmp_path: Path, shards: list[Path], attention: Make, group: Group, monkeypatch, name: str, call: int
+) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    before = sorted(store.folder.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fail_at(call, getattr(os, name)))
+        with pytest.raises(StoreError, match="No space left on device"):
+            store.write([attention("c")])
+    assert sorted(store.folder.iterdir()) == before
+    groups = [group("a"), group("b"), group("c")]
+    for opened in (store, AttentionStore(tmp_path, KEY)):
+        assert [found.image_id for found in opened.read(groups)] == ["a", "b"]
+    store.write([attention("c")])
+    assert AttentionStore(tmp_path, KEY).missing(groups) == []
+
+
+def test_safetensors_own_word_for_a_full_disk_is_a_store_error(tmp_path: Path, attention: Make, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    store = AttentionStore(tmp_path, KEY)
+    before = sorted(store.folder.iterdir())
+    monkeypatch.setattr(store_module, "save_file", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.write([attention("c")])
+    assert sorted(store.folder.iterdir()) == before
+
+
+WRITES_A_LARGE_SHARD = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from locheads.errors import StoreError
+from locheads.models.geometry import Preprocess, square_geometry
+from locheads.store.attention import AttentionStore
+from locheads.types import Attention
+
+store = AttentionStore(Path(sys.argv[1]), {"model": "m"})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+maps = np.ones((1, 4, 4, 40, 40), dtype=np.float32)
+geometry = square_geometry(9, 9, 9, 9, Preprocess.pad)
+try:
+    store.write([Attention("a", ("a/0",), maps, maps.sum(axis=(-2, -1)), geometry)])
+except StoreError as error:
+    print("StoreError:", error)
+print(sorted(path.name for path in store.folder.iterdir()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on file sizes")
+def test_a_file_that_the_system_refuses_to_grow_is_a_store_error(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WRITES_A_LARGE_SHARD, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    error, files = result.stdout.splitlines()
+    assert error.startswith("StoreError: Cannot write ")
+    assert "File too large" in error
+    assert files == "['key.json']"
+
+
+def test_a_file_where_the_cache_should_be_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(StoreError, match=r"Cannot write .*key\.json"):
+        AttentionStore(tmp_path / "cache", KEY)
