@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from running import TinyFiles
 
-from locheads.config import Config, EngineConfig
+from locheads.config import Config, EngineConfig, Stage
 
 SAME = ("heads.json", "metrics.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
 
@@ -59,3 +59,13 @@ def test_where_things_lie_does_not_change_what_a_run_is(
     )
     assert one["digest"] == other["digest"]
     assert one["made_from"] == other["made_from"]
+
+
+def test_how_far_a_run_goes_and_how_it_is_watched_does_not_change_what_it_is(
+    files: TinyFiles, store: Path, run: Callable[[Config], Path]
+) -> None:
+    one, other = (
+        json.loads((run(files.config(store.parent, store, stage=stage, study=study)) / "heads.json").read_text())
+        for stage, study in ((Stage.discover, "a"), (Stage.evaluate, "b"))
+    )
+    assert one == other

@@ -45,7 +45,8 @@ def rank_values(
 ) -> Float[np.ndarray, "sample layer head"]:
     """What a sample's heads are sorted by, ascending; inf for a head that the sample must not choose."""
     values = -scores.sums.astype(np.float64) if criterion.score is Score.s_img else scores.entropy
-    allowed = np.broadcast_to(eligible, values.shape).copy()
+    # A map without a component says nothing: never chosen, whatever its sum.
+    allowed = eligible & np.isfinite(scores.entropy)
     if criterion.score is Score.s_img_entropy and criterion.threshold is not Threshold.mean:
         allowed &= _reaches_own_elbow(scores.sums, criterion)
     if criterion.max_bottom_row is not None:

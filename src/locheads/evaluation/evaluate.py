@@ -31,9 +31,7 @@ def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -
     scores["box_iou"] = box_iou(boxes.to_numpy(), true_boxes)
     scores["intersection"] = [intersection for intersection, _ in masks]
     scores["union"] = [union for _, union in masks]
-    scores["pointed"] = [
-        _pointed(row, sample) for row, sample in zip(_records(predictions), samples, strict=True)
-    ]
+    scores["pointed"] = [_pointed(row, sample) for row, sample in zip(_records(predictions), samples, strict=True)]
     scores[["true_x0", "true_y0", "true_x1", "true_y1"]] = true_boxes
     return scores
 
@@ -44,9 +42,7 @@ def summarise(scores: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict
     Draws of the random baseline count as rows of their own: the value is the mean over the draws.
     """
     by_method = dict(iter(scores.groupby("method", sort=False)))
-    return {
-        method: _metrics(method, by_method[method], config, seed) for method in METHODS if method in by_method
-    }
+    return {method: _metrics(method, by_method[method], config, seed) for method in METHODS if method in by_method}
 
 
 def _metrics(method: str, rows: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, Any]:
@@ -64,9 +60,7 @@ def _metrics(method: str, rows: pd.DataFrame, config: EvaluationConfig, seed: in
     return {name: _interval(top, bottom, rows, config, seed) for name, (top, bottom) in ratios.items()}
 
 
-def _interval(
-    top: Any, bottom: Any, rows: pd.DataFrame, config: EvaluationConfig, seed: int
-) -> dict[str, float]:
+def _interval(top: Any, bottom: Any, rows: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, float]:
     result: Interval = ratio_interval(
         np.asarray(top, dtype=float),
         np.asarray(bottom, dtype=float),

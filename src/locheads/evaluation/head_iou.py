@@ -18,9 +18,7 @@ MIN_FREQUENCY = 0.01
 """Fig. 6 leaves out heads that fewer than 1 % of the samples choose."""
 
 
-def head_iou(
-    attentions: Iterable[Attention], groups: Iterable[ImageGroup]
-) -> Float[np.ndarray, "layer head"]:
+def head_iou(attentions: Iterable[Attention], groups: Iterable[ImageGroup]) -> Float[np.ndarray, "layer head"]:
     """Mean over the samples of the IoU of each head's map (> mean, no smoothing) with the object's mask.
 
     Computed on the grid as an exact area integral: every cell counts the object's pixels that it holds. What a
@@ -52,11 +50,7 @@ def figure6(discovery: Discovery, iou: Float[np.ndarray, "layer head"]) -> dict[
     Positive where heads that are chosen more often cover the object better. None where fewer than three heads
     remain or one of the two is constant.
     """
-    heads = [
-        head
-        for head in discovery.ranking()
-        if discovery.frequency_mean[head.layer, head.head] >= MIN_FREQUENCY
-    ]
+    heads = [head for head in discovery.ranking() if discovery.frequency_mean[head.layer, head.head] >= MIN_FREQUENCY]
     points = [
         {
             "layer": head.layer,

@@ -64,8 +64,7 @@ def _sums_per_picture(
     """Sums first: the statistic needs no more of a picture, and resampling them is exact and cheap."""
     _, picture = np.unique(np.asarray(groups), return_inverse=True)
     top, bottom = (
-        np.bincount(picture, weights=np.asarray(values, dtype=np.float64))
-        for values in (numerators, denominators)
+        np.bincount(picture, weights=np.asarray(values, dtype=np.float64)) for values in (numerators, denominators)
     )
     return top, bottom
 

@@ -45,8 +45,7 @@ def random_heads(discovery: Discovery, k: int, draws: int, seed: int) -> tuple[t
     eligible = [HeadIndex(int(layer), int(head)) for layer, head in np.argwhere(discovery.eligible)]
     size = min(k, len(eligible))
     return tuple(
-        tuple(sorted(eligible[i] for i in rng.choice(len(eligible), size, replace=False)))
-        for _ in range(draws)
+        tuple(sorted(eligible[i] for i in rng.choice(len(eligible), size, replace=False))) for _ in range(draws)
     )
 
 

@@ -24,17 +24,17 @@ def predict(
 ) -> Iterator[Row]:
     """Rows of all methods for one picture's expressions.
 
-    `failures` (sample id -> reason) are samples that have no attention: each still gets its rows, empty and with
-    the reason, so that it counts as a miss of every method.
+    A sample without attention still gets its rows, empty and with the reason that `failures` (sample id -> reason)
+    gives, so that it counts as a miss of every method.
     """
-    samples = {sample.sample_id: sample for sample in group.samples}
-    for sample_id, reason in failures.items():
-        if sample_id in samples:
-            methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
-            yield from (_row(group, samples[sample_id], m, draw, (), error=reason) for m, draw in methods)
+    without = {sample.sample_id: sample for sample in group.samples}
     for attention in attentions:
         for row, sample_id in enumerate(attention.sample_ids):
-            yield from _rows(group, samples[sample_id], attention, row, plan, config)
+            yield from _rows(group, without.pop(sample_id), attention, row, plan, config)
+    for sample_id, sample in without.items():
+        reason = failures.get(sample_id, "the attention store lost it while the run was going on")
+        methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
+        yield from (_row(group, sample, m, draw, (), error=reason) for m, draw in methods)
 
 
 def _rows(

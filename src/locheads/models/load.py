@@ -49,6 +49,8 @@ def identify(config: ModelConfig) -> ModelIdentity:
         ModelError: nothing there, not a checkpoint, or a family without an adapter.
     """
     source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
+    if _looks_like_a_folder(source) and not Path(source).is_dir():
+        raise ModelError(f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder, or a hub id.")
     checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
     adapter_class(checkpoint.model_type, source)
     text = checkpoint.get_text_config(decoder=True)
@@ -95,9 +97,19 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"engine.device={name} is no device: use auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"engine.device={name} is not supported: use auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"engine.device={name} was asked for, but torch sees no CUDA device: use cpu or auto.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"engine.device={name} is beyond the {count} CUDA devices that torch sees: count from 0.")
     return device
+
+
+def _looks_like_a_folder(source: str) -> bool:
+    """A hub id is OWNER/NAME at most."""
+    return source.startswith((".", "/", "~")) or source.count("/") > 1
 
 
 def _options(config: ModelConfig) -> dict[str, Any]:
@@ -126,4 +138,5 @@ def _read(source: str, action: Any) -> Any:
 
 
 def _folder_digest(folder: Path) -> str:
-    return files_digest(sorted(path for kind in ("safetensors", "bin", "json") for path in folder.glob(f"*.{kind}")))
+    kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja")
+    return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds))

@@ -11,7 +11,7 @@ from locheads.config import Config
 from locheads.errors import LocHeadsError
 
 HELP = "See: python run.py --help"
-_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+_KINDS = {"Integer": "a whole number", "Float": "a number"}
 
 
 def explain(error: BaseException) -> str | None:
@@ -41,21 +41,29 @@ def _missing_file(error: MissingConfigException) -> str:
 
 
 def _setting(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    text = str(cause).splitlines()[0].rstrip(".")
+    # Hydra names the file in a message of its own, and chains what OmegaConf says of the value.
+    chained = error.__cause__ or error.__context__
+    cause = chained if isinstance(chained, OmegaConfBaseException) else error
+    file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
     where = re.search(r"Could not (?:override|append to config|delete from config).*?'([^']+)'", str(error))
     key = getattr(cause, "full_key", None) or (where.group(1).split("=")[0] if where else "")
-    if key and re.search(r"\bnot in\b|Could not append", text):
+    sentence = _value(key, str(cause).splitlines()[0].rstrip(".")) if key else _grammar(str(error))
+    return f"conf/{file[1]}.yaml: {sentence}" if file else sentence
+
+
+def _value(key: str, text: str) -> str:
+    """What is wrong with the setting `key`, from OmegaConf's text."""
+    if re.search(r"\bnot in\b|Could not append", text):
         return f"There is no setting {key}.{_nearest(key, _setting_names())} {HELP}"
     if kind := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
         return f"{key} needs {_KINDS.get(kind[2], kind[2])}, not {kind[1]!r}."
-    if key and "Invalid type assigned" in text:
+    if kind := re.match(r"Value '(.*)' is not a valid bool", text):
+        return f"{key} needs true or false, not {kind[1]!r}."
+    if "Invalid type assigned" in text:
         return f"{key} is a group of settings: choose a file with {key}=NAME, or set {key}.SETTING=VALUE. {HELP}"
-    if key and "not Optional" in text:
+    if "not Optional" in text:
         return f"{key} needs a value, not null."
-    if key:
-        return f"{key}: {text}."
-    return _grammar(str(error))
+    return f"{key}: {text}."
 
 
 def _grammar(text: str) -> str:

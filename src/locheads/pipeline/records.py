@@ -75,7 +75,11 @@ def heads_record(
         "frequency_std": discovery.frequency_std.tolist(),
         "eligible": discovery.eligible.tolist(),
         "head_iou": iou.tolist(),
-        "model": {"id": config.model.id, "revision": config.model.revision, "preprocess": config.model.preprocess.value},
+        "model": {
+            "id": config.model.id,
+            "revision": config.model.revision,
+            "preprocess": config.model.preprocess.value,
+        },
         "prompt": config.prompt.template,
         "dataset": {"name": config.dataset.name, "split": config.dataset.discovery_split},
         "seed": config.seed,

@@ -1,5 +1,6 @@
 """Experiment tracking. A run never fails because of it: whatever goes wrong there is a warning."""
 
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -7,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+from PIL import Image
+
 from locheads.config import Config, TrackerConfig, TrackerKind, TrackerMode
 from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
 from locheads.report.panel import sample_panel
-from locheads.report.records import read_run
+from locheads.report.records import RunRecord, read_run
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +39,51 @@ def tracked(config: Config, settings: dict[str, Any], folder: Path) -> Iterator[
 
 def log_records(run: Any, folder: Path) -> None:
     """Summary numbers, tables, head-map figures and sample panels of a finished run folder."""
+    record = read_run(folder)
+    if record.metrics is not None:
+        _guarded("log the numbers", lambda: _log_numbers(run, record))
+    if record.heads is not None:
+        _guarded("log the figures", lambda: _log_figures(run, record))
+    if record.gallery:
+        _guarded("log the samples", lambda: _log_samples(run, record))
+    if (folder / "predictions.parquet").exists():
+        _guarded("log the predictions", lambda: _log_predictions(run, folder))
+
+
+def _log_numbers(run: Any, record: RunRecord) -> None:
+    for method, metrics in record.need_metrics().methods.items():
+        for metric, estimate in metrics.items():
+            run.summary[f"{method}/{metric}"] = estimate.value
+            run.summary[f"{method}/{metric}/low"] = estimate.low
+            run.summary[f"{method}/{metric}/high"] = estimate.high
+
+
+def _log_figures(run: Any, record: RunRecord) -> None:
+    figures = {"frequency": frequency_grid, "attention_sum": attention_sum_curve, "figure6": figure6_scatter}
+    run.log({f"figures/{name}": _image(draw(record)) for name, draw in figures.items()})
+
+
+def _log_samples(run: Any, record: RunRecord) -> None:
+    # A key each: W&B shows a list of pictures wrongly where their sizes differ.
+    panels = {item.sample_id: _image(sample_panel(record, item), item.expression) for item in record.gallery}
+    run.log({f"samples/{sample_id}": panel for sample_id, panel in panels.items()})
+
+
+def _log_predictions(run: Any, folder: Path) -> None:
     import pandas as pd
     import wandb
 
-    record = read_run(folder)
-    if record.metrics is not None:
-        for method, metrics in record.metrics.methods.items():
-            for metric, estimate in metrics.items():
-                run.summary[f"{method}/{metric}"] = estimate.value
-                run.summary[f"{method}/{metric}/low"] = estimate.low
-                run.summary[f"{method}/{metric}/high"] = estimate.high
-    if record.heads is not None:
-        figures = {"frequency": frequency_grid, "attention_sum": attention_sum_curve, "figure6": figure6_scatter}
-        run.log({f"figures/{name}": wandb.Image(draw(record)) for name, draw in figures.items()})
-    if record.gallery:
-        run.log({"samples": [wandb.Image(sample_panel(record, item)) for item in record.gallery]})
-    predictions = folder / "predictions.parquet"
-    if predictions.exists():
-        run.log({"predictions": wandb.Table(dataframe=pd.read_parquet(predictions).drop(columns="mask_counts"))})
+    predictions = pd.read_parquet(folder / "predictions.parquet").drop(columns="mask_counts")
+    run.log({"predictions": wandb.Table(dataframe=predictions)})
+
+
+def _image(figure: Figure, caption: str | None = None) -> Any:
+    """Drawn here: wandb.Image needs pyplot to take a figure, and nothing of ours imports it."""
+    import wandb
+
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return wandb.Image(Image.open(content), caption=caption)
 
 
 def _start(config: Config, settings: dict[str, Any], folder: Path) -> Any:

@@ -24,14 +24,14 @@ class Level:
 
 
 LEVELS = (
-    Level((2, 3), KINDS[:1], 0.95, (64,), 0.0, 0.85, palette=6, by_colour=True),
-    Level((2, 3), KINDS[:1], 0.85, (80, 112), 0.02, 0.80, palette=4),
-    Level((2, 3, 4), KINDS[:3], 0.75, (96, 128), 0.04, 0.75),
-    Level((3, 4, 5), KINDS, 0.6, (112, 144, 176), 0.06, 0.70),
+    Level((2, 3), KINDS[:1], 0.95, (80,), 0.0, 0.85, palette=6, by_colour=True),
+    Level((2, 3), KINDS[:1], 0.85, (96, 128), 0.02, 0.85, palette=4),
+    Level((2, 3, 4), KINDS[:3], 0.75, (96, 128), 0.04, 0.80),
+    Level((3, 4, 5), KINDS, 0.6, (112, 144, 176), 0.06, 0.72),
     Level((3, 4, 5), KINDS, 0.5, (128, 176, 224), 0.10, 2.0),
 )
 MEMORY = 0.97  # of the running accuracy, per step
-LONGEST = 2000  # steps on one level
+LONGEST = 800  # steps on one level
 
 
 def task_of(level: int, scenes: int) -> Task:

@@ -12,6 +12,9 @@ from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, build_tokenizer, voc
 WEIGHTS = Path(__file__).parent / "weights"
 GRID = CANVAS // PATCH
 HIDDEN, LAYERS, HEADS = 128, 8, 8
+_NEIGHBOURS = ((-4, 0), (4, 0), (0, -4), (0, 4), (-2, -2), (-2, 2), (2, -2), (2, 2))  # rows, columns, per vision head
+_PAIRS = (10, 17, 24, 31)  # the frequencies by which the vision heads find them
+_SHARPNESS = 2.6  # of their look: about three by three patches
 ROPE_THETA = 1e8  # with 16 numbers per head, most pairs must stay still over 600 positions to match words with patches
 
 
@@ -46,13 +49,30 @@ def build_model(seed: int, layers: int = LAYERS) -> LlavaForConditionalGeneratio
 
 
 def _start_patches(model: LlavaForConditionalGeneration) -> None:
-    """Positions start as sines of row and column; half of the vision heads compare patches by likeness."""
+    """Positions start as sines of row and column. Each vision head starts out reading one neighbour, as a
+    convolution would: so edges, corners and extent are there to be learned in a single layer.
+
+    A turn of each (sine, cosine) pair by its frequency times the step moves the query to the neighbour.
+    """
     tower = model.model.vision_tower
-    tower.embeddings.patch_embedding.weight.normal_(0, 0.08)
-    tower.embeddings.position_embedding.weight[1:] = _grid_sines(GRID, HIDDEN)
+    frequencies = torch.pi / GRID * 2.0 ** torch.linspace(0, 3.5, HIDDEN // 4)
+    tower.embeddings.patch_embedding.weight.normal_(0, 0.05)
+    tower.embeddings.position_embedding.weight[1:] = _grid_sines(frequencies)
     tower.embeddings.position_embedding.weight[0].zero_()
     attention = tower.encoder.layers[0].self_attn
-    attention.k_proj.weight[: HIDDEN // 2] = attention.q_proj.weight[: HIDDEN // 2]
+    query, key = attention.q_proj.weight.zero_(), attention.k_proj.weight.zero_()
+    half = HIDDEN // 4
+    for head, steps in enumerate(_NEIGHBOURS):
+        row = head * (HIDDEN // HEADS)
+        for axis, step in enumerate(steps):
+            for index in _PAIRS:
+                sine, cosine = axis * 2 * half + index, (axis * 2 + 1) * half + index
+                tower.embeddings.patch_embedding.weight[[sine, cosine]] = 0
+                turn = frequencies[index] * step
+                key[row, sine], key[row + 1, cosine] = _SHARPNESS, _SHARPNESS
+                query[row, sine], query[row, cosine] = _SHARPNESS * turn.cos(), _SHARPNESS * turn.sin()
+                query[row + 1, sine], query[row + 1, cosine] = -_SHARPNESS * turn.sin(), _SHARPNESS * turn.cos()
+                row += 2
 
 
 def _start_words(model: LlavaForConditionalGeneration) -> None:
@@ -100,10 +120,9 @@ def load_model(folder: Path = WEIGHTS) -> LlavaForConditionalGeneration:
     return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def _grid_sines(grid: int, width: int) -> torch.Tensor:
-    """Float [grid * grid, width]: sines and cosines of the row in one half, of the column in the other."""
-    angles = torch.arange(grid)[:, None] * (torch.pi / grid) * 2.0 ** torch.linspace(0, 3.5, width // 4)[None, :]
+def _grid_sines(frequencies: torch.Tensor) -> torch.Tensor:
+    """Float [GRID * GRID, 4 n] for n frequencies: sines and cosines of the row, then of the column."""
+    angles = torch.arange(GRID)[:, None] * frequencies[None, :]
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)
-    rows = axis[:, None, :].expand(grid, grid, -1)
-    columns = axis[None, :, :].expand(grid, grid, -1)
-    return torch.cat([rows, columns], dim=2).reshape(grid * grid, width)
+    rows, columns = axis[:, None, :].expand(GRID, GRID, -1), axis[None, :, :].expand(GRID, GRID, -1)
+    return torch.cat([rows, columns], dim=2).reshape(GRID * GRID, 4 * len(frequencies))

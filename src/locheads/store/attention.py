@@ -10,6 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ class AttentionStore:
             entries = [_entry(shard, i, picture) for i, picture in enumerate(content["pictures"])]
         except (OSError, ValueError, LookupError, TypeError) as error:
             log.warning("Shard %s is damaged (%s): it is set aside and computed again.", shard, error)
-            listing.rename(listing.with_suffix(".damaged"))
+            with suppress(OSError):  # another run may have set it aside already, or the store is read-only
+                listing.rename(listing.with_suffix(".damaged"))
             return
         self._entries |= {sample_id: entry for entry in entries for sample_id in entry.sample_ids}
 
@@ -144,7 +146,7 @@ def _entry(shard: Path, position: int, picture: dict[str, Any]) -> _Entry:
 
 def _load(entry: _Entry, rows: list[int]) -> Attention:
     with safe_open(entry.shard, framework="numpy") as file:
-        arrays: dict[str, Float[np.ndarray, "..."]] = {
+        arrays: dict[str, Float[np.ndarray, ...]] = {
             name: file.get_tensor(f"{entry.position}.{name}")[rows] for name in ("maps", "peaks", "sums")
         }
     maps = arrays["maps"].astype(np.float32) * arrays["peaks"]

@@ -44,8 +44,8 @@ def test_the_order_of_the_values_does_not_matter(rule: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [np.full(9, 0.3), np.linspace(0.1, 0.9, 17), np.linspace(0, 1e-3, 1024)],
-    ids=["constant", "linear", "long and linear"],
+    [np.full(9, 0.3), np.linspace(0.1, 0.9, 17), np.linspace(0, 1e-3, 1024), np.arange(1, 30) * 0.1],
+    ids=["constant", "linear", "long and linear", "linear but for rounding"],
 )
 def test_a_curve_without_an_elbow_gives_its_smallest_value(values: np.ndarray) -> None:
     assert elbow_threshold(values) == values.min()

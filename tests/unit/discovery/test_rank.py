@@ -6,6 +6,7 @@ import pytest
 from locheads.config import CriterionConfig, Score, Threshold
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
 from locheads.errors import DiscoveryError
+from locheads.types import HeadScores
 
 INF = np.inf
 #          L0          L1          L2
@@ -119,3 +120,12 @@ def test_the_bottom_row_filter_drops_a_head_in_the_samples_that_exceed_it(scores
     values = rank_values(table, eligible_heads(table.sums.mean(axis=0), config), config)
     np.testing.assert_array_equal(values[0], [[INF, INF], [0.5, 1.5], [2.0, INF]])
     np.testing.assert_array_equal(values[1], [[INF, INF], [INF, 1.5], [2.0, 0.9]])
+
+
+def test_a_map_without_a_component_is_never_chosen_however_high_its_sum() -> None:
+    sums = np.array([[[0.9, 0.5]]])
+    entropy = np.array([[[np.inf, 1.0]]])
+    scores = HeadScores(("a",), sums, entropy, np.zeros_like(sums))
+    criterion = CriterionConfig(score=Score.s_img, skip_layers=0)
+    chosen = best_heads(rank_values(scores, np.ones((1, 2), dtype=bool), criterion), 1)
+    np.testing.assert_array_equal(chosen, [[[False, True]]])

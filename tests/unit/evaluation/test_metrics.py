@@ -171,7 +171,5 @@ def _peak(row: int, col: int, *more: tuple[int, int]) -> np.ndarray:
         (SQUASHED, np.full((4, 4), math.nan), (0, 0, 40, 20), False),
     ],
 )
-def test_pointing(
-    geometry: Geometry, map_: np.ndarray, box: tuple[float, float, float, float], hit: bool
-) -> None:
+def test_pointing(geometry: Geometry, map_: np.ndarray, box: tuple[float, float, float, float], hit: bool) -> None:
     assert inside(peak(map_, geometry), box) is hit

@@ -71,6 +71,7 @@ def test_a_bounding_box_is_no_substitute_for_the_hull() -> None:
         (("##.##", ".....", "....."), (0, 0, 2, 1)),
         ((".....", "#...#", "#...#"), (0, 1, 1, 3)),
         (("...##", ".....", "##..."), (3, 0, 5, 1)),
+        (("#...#.", ".#...#"), (0, 0, 2, 2)),  # hulls of 3 in boxes of 4
     ],
 )
 def test_of_equal_hulls_the_first_in_reading_order_counts(
@@ -82,6 +83,14 @@ def test_of_equal_hulls_the_first_in_reading_order_counts(
 def test_cells_that_touch_at_a_corner_are_one_component() -> None:
     grid = cells("#....", ".#...", ".....", "...##")
     assert tight_box(largest_hull(grid)) == (0, 0, 2, 2)
+
+
+def test_a_hull_holds_no_cell_of_a_neighbour_in_its_box() -> None:
+    # The L's hull is 25 less a triangle of 8, so 17; with the cell in its notch it would be all 25.
+    grid = np.zeros((12, 12), dtype=bool)
+    grid[:5, 0], grid[4, :5], grid[0, 4] = True, True, True
+    grid[6:10, 6:11] = True  # 20
+    assert tight_box(largest_hull(grid)) == (6, 6, 11, 10)
 
 
 def test_a_component_inside_the_box_of_another_is_not_part_of_it() -> None:

@@ -37,6 +37,7 @@ def test_a_geometry_survives_json_exactly(geometry: Geometry) -> None:
         (Preprocess.pad, (200, 300), (2, 0, 10, 12)),
         # A bar of (301 - 200) // 2 = 50 pixels before the picture and 51 after it, at 12 / 301 cells a pixel.
         (Preprocess.pad, (301, 200), (0, 50 * 12 / 301, 12, 250 * 12 / 301)),
+        (Preprocess.pad, (200, 301), (50 * 12 / 301, 0, 250 * 12 / 301, 12)),
         (Preprocess.squash, (300, 200), (0, 0, 12, 12)),
         # 288 x 192 less 48 on either side, 16 pixels a cell.
         (Preprocess.center_crop, (300, 200), (-3, 0, 15, 12)),

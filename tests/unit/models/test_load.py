@@ -134,6 +134,20 @@ def test_a_device_that_torch_does_not_know(name: str) -> None:
         pick_device(name)
 
 
+@pytest.mark.parametrize("name", ["meta", "mps", "xpu:0"])
+def test_a_device_that_is_neither_cpu_nor_cuda_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"engine.device={name} is not supported"):
+        pick_device(name)
+
+
+def test_a_cuda_device_beyond_those_that_are_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [pick_device(name).index for name in ("cuda", "cuda:0", "cuda:1")] == [None, 0, 1]
+    with pytest.raises(ConfigError, match=r"engine\.device=cuda:2 is beyond the 2 CUDA devices"):
+        pick_device("cuda:2")
+
+
 def test_float16_on_a_cpu_is_refused(saved: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.dtype=float16"):
         load_lvlm(ModelConfig(id=str(saved), dtype=DType.float16), CPU)

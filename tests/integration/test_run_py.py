@@ -1,0 +1,71 @@
+"""`python run.py` as a process of its own: exit codes, streams, and what --help teaches."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from running import ROOT, Finished, TinyFiles
+
+
+def launch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_a_whole_run_from_another_folder(files: TinyFiles, finished: Finished, tmp_path: Path) -> None:
+    result = launch(*files.arguments(tmp_path / "out", finished.cache), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "Traceback" not in result.stdout
+    (folder,) = (tmp_path / "out" / "default").iterdir()
+    assert f"Report:     {folder / 'report.html'}" in result.stdout
+    # Another process, the same bytes.
+    for name in ("heads.json", "metrics.json", "predictions.parquet"):
+        assert (folder / name).read_bytes() == (finished.folder / name).read_bytes(), name
+
+
+def test_a_mistake_is_one_line_on_stderr(files: TinyFiles, tmp_path: Path) -> None:
+    result = launch(*files.arguments(tmp_path / "out", tmp_path / "cache"), "heads.kk=2", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == "error: There is no setting heads.kk. Did you mean heads.k? See: python run.py --help\n"
+
+
+def test_an_unwritable_folder_is_one_line_on_stderr(files: TinyFiles, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = launch(*files.arguments(tmp_path / "file" / "out", tmp_path / "cache"), cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'file' / 'out'}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_teaches_groups_and_five_commands(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    result = launch("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.count("  python run.py") >= 5
+    for group in ("model", "dataset", "prompt", "criterion", "selection", "grounding", "tracker", "experiment"):
+        assert f"{group}: " in result.stdout
+    assert not list(tmp_path.iterdir())
+    assert time.perf_counter() - start < 60
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_ends_with_130(files: TinyFiles, tmp_path: Path) -> None:
+    arguments = [*files.arguments(tmp_path / "out", tmp_path / "cache"), "stage=attend", "engine.shard_images=1"]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "cache").rglob("key.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Interrupted. What was finished is stored" in err
+    assert "Traceback" not in out + err
