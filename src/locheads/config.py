@@ -4,6 +4,7 @@ Each dataclass is one Hydra group, so a key that is not here, or a value of anot
 anything loads. `check` adds the rules that types cannot say.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -296,7 +297,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
     rules += [
         (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
-        (g.sigma >= 0, f"grounding.sigma must not be negative, not {g.sigma}."),
+        (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),
         (0 < e.confidence < 1, f"evaluation.confidence must lie between 0 and 1, not {e.confidence}."),
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {c.criterion.skip_layers}."),
