@@ -23,7 +23,7 @@ class SweepSummary(Callback):
     """Hydra callback, named in conf/config.yaml."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Prints the table; writes summary.csv and summary.md."""
+        """Prints the table; writes summary.csv."""
         folder = Path(config.hydra.sweep.dir)
         rows = read_sweep(folder)
         failures[:] = [str(row.folder) for row in rows if row.error]

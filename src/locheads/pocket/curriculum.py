@@ -10,7 +10,8 @@ from locheads.pocket.language import KINDS
 class Level:
     """`keep`: image tokens that the decoder may see (one is drawn per step); `full`: share of steps that see all.
 
-    `palette`: colours per scene (None: as in the data set, few). `leave_at`: running share of right first words at which the next level begins.
+    `leave_at`: running share of right first words at which the next level begins; it also begins after `longest`
+    steps. `palettes`: colours per scene, drawn per step (None: as in the data set).
     """
 
     counts: tuple[int, ...]
@@ -19,25 +20,26 @@ class Level:
     keep: tuple[int, ...]
     full: float
     leave_at: float
-    palette: int | None = None
+    longest: float
+    palettes: tuple[int | None, ...] = (None,)
     by_colour: bool = False
 
 
 LEVELS = (
-    Level((2, 3), KINDS[:1], 0.95, (80,), 0.0, 0.85, palette=6, by_colour=True),
-    Level((2, 3), KINDS[:1], 0.85, (96, 128), 0.02, 0.85, palette=4),
-    Level((2, 3, 4), KINDS[:3], 0.75, (96, 128), 0.04, 0.80),
-    Level((3, 4, 5), KINDS, 0.6, (112, 144, 176), 0.06, 0.72),
-    Level((3, 4, 5), KINDS, 0.5, (128, 176, 224), 0.10, 2.0),
+    Level((2, 3), KINDS[:1], 0.95, (80,), 0.0, 0.85, 800, palettes=(6,), by_colour=True),
+    Level((2, 3), KINDS[:1], 0.85, (96, 128), 0.02, 0.85, 550, palettes=(4,)),
+    Level((2, 3), KINDS[:1], 0.85, (128,), 0.02, 0.85, 800, palettes=(1, 1, 2)),
+    Level((2, 3, 4), KINDS[:3], 0.75, (96, 128), 0.04, 0.80, 700, palettes=(1, 2, 3)),
+    Level((3, 4, 5), KINDS, 0.6, (112, 144, 176), 0.06, 0.72, 700, palettes=(1, None)),
+    Level((3, 4, 5), KINDS, 0.5, (128, 176, 224), 0.10, 2.0, float("inf")),
 )
 MEMORY = 0.97  # of the running accuracy, per step
-LONGEST = 800  # steps on one level
 
 
-def task_of(level: int, scenes: int) -> Task:
+def task_of(level: int, scenes: int, palette: int | None = None) -> Task:
     """The batches of a level."""
     at = LEVELS[level]
-    return Task(at.counts, at.kinds, at.majority, at.palette, at.by_colour, scenes)
+    return Task(at.counts, at.kinds, at.majority, palette, at.by_colour, scenes)
 
 
 @dataclass
@@ -56,5 +58,5 @@ class Progress:
         self.accuracy = MEMORY * self.accuracy + (1 - MEMORY) * accuracy
         spent = self.step - self.level_start
         done = self.accuracy >= LEVELS[self.level].leave_at and spent >= 100
-        if done or (spent >= LONGEST and self.level + 1 < len(LEVELS)):
+        if done or spent >= LEVELS[self.level].longest:
             self.level, self.level_start, self.accuracy = self.level + 1, self.step, 0.0

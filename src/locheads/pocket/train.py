@@ -60,11 +60,12 @@ class Trainer:
         level = LEVELS[self.progress.level]
         draw = np.random.default_rng([arguments.seed, step, 5])
         full = draw.random() < level.full
-        task = task_of(self.progress.level, arguments.scenes)
-        task = replace(task, scenes=max(1, task.scenes // 3)) if full else task
-        batch = to_device(make_batch(task, arguments.seed, step), arguments.device)
         generator = torch.Generator().manual_seed(int(draw.integers(2**40)))
         count = PATCHES if full else int(draw.choice(level.keep))
+        palette = level.palettes[draw.integers(len(level.palettes))]
+        scenes = max(1, arguments.scenes // 3) if full else arguments.scenes
+        task = task_of(self.progress.level, scenes, palette)
+        batch = to_device(make_batch(task, arguments.seed, step), arguments.device)
         kept = keep_patches(task.scenes, count, generator).to(arguments.device)
         with torch.autocast(arguments.device, torch.bfloat16):
             logits, targets = answer_logits(self.model, batch, kept)
