@@ -19,14 +19,14 @@ _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 @dataclass(frozen=True)
 class Task:
-    """What a batch holds: object counts, kinds of expression, share of majority dots, colours per scene, whether
-    expressions go by colour, scenes, exchanges per scene."""
+    """What a batch holds: object counts, kinds of expression, share of majority dots, colours per scene, the field
+    that attribute expressions go by (see `sample_expression`), scenes, exchanges per scene."""
 
     counts: tuple[int, ...] = (3, 4, 5)
     kinds: tuple[str, ...] = KINDS
     majority: float = 0.5
     palette: int | None = None
-    by_colour: bool = False
+    focus: str | None = None
     scenes: int = 8
     exchanges: int = 12
 
@@ -61,7 +61,7 @@ def make_batch(task: Task, seed: int, step: int) -> Batch:
         scene = sample_scene(int(scene_seed), task.counts, task.palette)
         rng = np.random.default_rng([int(scene_seed), 3])
         pictures.append(pad_to_square(render(scene, task.majority)))
-        exchanges.append([sample_exchange(scene, rng, task.kinds, task.by_colour) for _ in range(task.exchanges)])
+        exchanges.append([sample_exchange(scene, rng, task.kinds, task.focus) for _ in range(task.exchanges)])
     return Batch(normalise(np.stack(pictures)), *pack(exchanges), exchanges)
 
 

@@ -11,7 +11,8 @@ class Level:
     """`keep`: image tokens that the decoder may see (one is drawn per step); `full`: share of steps that see all.
 
     `leave_at`: running share of right first words at which the next level begins; it also begins after `longest`
-    steps. `palettes`: colours per scene, drawn per step (None: as in the data set).
+    steps. `palettes`: colours per scene (None: as in the data set), and `focus`: the field by which attribute
+    expressions go; one of each is drawn per step.
     """
 
     counts: tuple[int, ...]
@@ -22,24 +23,23 @@ class Level:
     leave_at: float
     longest: float
     palettes: tuple[int | None, ...] = (None,)
-    by_colour: bool = False
+    focus: tuple[str | None, ...] = (None,)
 
 
 LEVELS = (
-    Level((2, 3), KINDS[:1], 0.95, (80,), 0.0, 0.85, 800, palettes=(6,), by_colour=True),
-    Level((2, 3), KINDS[:1], 0.85, (96, 128), 0.02, 0.85, 550, palettes=(4,)),
-    Level((2, 3), KINDS[:1], 0.85, (128,), 0.02, 0.85, 800, palettes=(1, 1, 2)),
-    Level((2, 3, 4), KINDS[:3], 0.75, (96, 128), 0.04, 0.80, 700, palettes=(1, 2, 3)),
-    Level((3, 4, 5), KINDS, 0.6, (112, 144, 176), 0.06, 0.72, 700, palettes=(1, None)),
+    Level((2, 3), KINDS[:1], 0.95, (80,), 0.0, 0.86, 700, palettes=(6,), focus=("colour",)),
+    Level((1, 2, 3), KINDS[:1], 0.95, (112,), 0.0, 0.90, 1200, (1, 6), ("colour", "texture", "size", "shape")),
+    Level((2, 3, 4), KINDS[:3], 0.8, (112, 144), 0.04, 0.85, 800, palettes=(1, 3, 6)),
+    Level((3, 4, 5), KINDS, 0.65, (112, 144, 176), 0.06, 0.80, 800, palettes=(1, None, None)),
     Level((3, 4, 5), KINDS, 0.5, (128, 176, 224), 0.10, 2.0, float("inf")),
 )
 MEMORY = 0.97  # of the running accuracy, per step
 
 
-def task_of(level: int, scenes: int, palette: int | None = None) -> Task:
+def task_of(level: int, scenes: int, palette: int | None = None, focus: str | None = None) -> Task:
     """The batches of a level."""
     at = LEVELS[level]
-    return Task(at.counts, at.kinds, at.majority, palette, at.by_colour, scenes)
+    return Task(at.counts, at.kinds, at.majority, palette, focus, scenes)
 
 
 @dataclass

@@ -77,9 +77,11 @@ def measure_heads(maps: np.ndarray, truths: list[Truth]) -> HeadReport:
         "random": [(int(a), int(b)) for a, b in np.random.default_rng(0).integers((2, 0), maps.shape[1:3], (TOP, 2))],
         "all": [(a, b) for a in range(maps.shape[1]) for b in range(maps.shape[2])],
     }
-    measured = {name: {"heads": _names(heads)} | _ground(maps[half:], truths[half:], heads) for name, heads in sets.items()}
-    means = [maps.sum((-2, -1)).mean(0), (maps * cells).sum((-2, -1)).mean(0), iou.mean(0), hits.mean(0)]
-    return HeadReport(*means, frequency, measured)
+    measured = {
+        name: {"heads": _names(heads)} | _ground(maps[half:], truths[half:], heads) for name, heads in sets.items()
+    }
+    sums, mass = maps.sum((-2, -1)).mean(0), (maps * cells).sum((-2, -1)).mean(0)
+    return HeadReport(sums, mass, iou.mean(0), hits.mean(0), frequency, measured)
 
 
 def selection_frequency(maps: np.ndarray) -> np.ndarray:

@@ -44,38 +44,38 @@ def describe(item: SceneObject) -> str:
 
 
 def sample_expression(
-    scene: Scene, target: int, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS, by_colour: bool = False
+    scene: Scene, target: int, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS, focus: str | None = None
 ) -> Expression:
     """An unambiguous expression for object `target`; an attribute expression where the drawn kind is impossible.
 
-    `by_colour`: attribute expressions name the colour alone, or with the shape, wherever that suffices.
+    `focus`: attribute expressions name this field alone, or with one more, wherever that suffices.
     """
     shares = np.array([KIND_SHARES[KINDS.index(kind)] for kind in kinds])
     kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
     makers = {"position": _position, "comparative": _comparative, "relation": _relation}
     text = makers[kind](scene, target, rng) if kind in makers else None
     if text is None:
-        kind, text = "attribute", _phrase(scene.objects[target], _unique_subset(scene, target, rng, by_colour))
+        kind, text = "attribute", _phrase(scene.objects[target], _unique_subset(scene, target, rng, focus))
     article = "" if rng.random() < 0.15 else "the "
     return Expression(article + text, kind, target)
 
 
 def sample_exchange(
-    scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS, by_colour: bool = False
+    scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS, focus: str | None = None
 ) -> Exchange:
     """A bare expression (with its full stop) and its answer or, in `QUESTION_SHARE` of the cases, a question."""
     target = int(rng.integers(len(scene.objects)))
     if rng.random() >= QUESTION_SHARE:
-        expression = sample_expression(scene, target, rng, kinds, by_colour)
+        expression = sample_expression(scene, target, rng, kinds, focus)
         return Exchange(f"{expression.text} .", describe(scene.objects[target]), expression.kind, target)
-    return _question(scene, target, rng, by_colour)
+    return _question(scene, target, rng, focus)
 
 
-def _question(scene: Scene, target: int, rng: np.random.Generator, by_colour: bool) -> Exchange:
+def _question(scene: Scene, target: int, rng: np.random.Generator, focus: str | None) -> Exchange:
     item, draw = scene.objects[target], rng.random()
     if draw < 0.12:
         return Exchange("how many objects are there ?", NUMBERS[len(scene.objects)], QUESTION, None)
-    subset = _unique_subset(scene, target, rng, by_colour)
+    subset = _unique_subset(scene, target, rng, focus)
     phrase = "the " + _phrase(item, subset)
     free = [field for field in _FIELDS if field not in subset]
     if draw < 0.45:
@@ -98,14 +98,12 @@ def matching(scene: Scene, item: SceneObject, subset: tuple[str, ...]) -> list[i
     return [i for i, o in enumerate(scene.objects) if all(getattr(o, f) == getattr(item, f) for f in subset)]
 
 
-def _unique_subset(
-    scene: Scene, target: int, rng: np.random.Generator, by_colour: bool = False
-) -> tuple[str, ...]:
+def _unique_subset(scene: Scene, target: int, rng: np.random.Generator, focus: str | None = None) -> tuple[str, ...]:
     """Fields that together fit the target only, drawn evenly from all such sets."""
     item = scene.objects[target]
     unique = [subset for subset in _SUBSETS if len(matching(scene, item, subset)) == 1]
-    if by_colour:
-        unique = [subset for subset in unique if subset in (("colour",), ("colour", "shape"))] or unique
+    if focus is not None:
+        unique = [subset for subset in unique if focus in subset and len(subset) <= 2] or unique
     return unique[rng.integers(len(unique))]
 
 

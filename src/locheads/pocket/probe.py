@@ -7,13 +7,13 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, LlavaForConditionalGeneration
+from transformers import LlavaForConditionalGeneration
 
+from locheads.models.capture import install, recording
+from locheads.pocket.answers import accuracies
 from locheads.pocket.batches import PATCHES, PREFIX, Batch, normalise, pack
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.forward import answer_logits
@@ -21,31 +21,6 @@ from locheads.pocket.heads import HeadReport, Truth, measure_heads, truth_of
 from locheads.pocket.language import KINDS, QUESTION, Exchange, sample_exchange
 from locheads.pocket.model import GRID, WEIGHTS, load_model
 from locheads.pocket.render import pad_to_square, render
-from locheads.pocket.train import accuracies
-
-_capture: dict[str, Any] = {}
-
-
-def _capturing_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """sdpa that also keeps the rows of the query positions over the image tokens, decoder layers only."""
-    mixed = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
-    if attention_mask is not None:
-        rows = _capture["rows"]
-        scores = (query[0][:, rows] @ key[0].transpose(1, 2)) * scaling
-        weights = scores.masked_fill(~attention_mask[0, :, rows], -torch.inf).softmax(dim=-1)
-        _capture["maps"].append(weights[:, :, len(PREFIX) : len(PREFIX) + PATCHES])
-    return mixed.transpose(1, 2), None
-
-
-AttentionInterface.register("pocket_capture", _capturing_attention)
 
 
 @dataclass(frozen=True)
@@ -66,7 +41,7 @@ def observe(
 ) -> Observations:
     """Asks `exchanges` prompts about each of the split's first `scenes` pictures."""
     model.eval()
-    model.set_attn_implementation("pocket_capture")
+    install(model)
     maps, truths, answers = [], [], []
     for _, scene in split_scenes(split)[:scenes]:
         rng = np.random.default_rng([scene.seed, 6])
@@ -74,9 +49,9 @@ def observe(
         batch = Batch(normalise(pad_to_square(render(scene))[None]), *pack([said]), [said])
         found, record = _ask(model, batch)
         answers.append(record)
-        bare = [i for i, exchange in enumerate(said) if exchange.kind != QUESTION]
-        maps.append(found[bare])
-        truths += [truth_of(scene, said[i].target) for i in bare]
+        bare = [(i, e.target) for i, e in enumerate(said) if e.kind != QUESTION and e.target is not None]
+        maps.append(found[[i for i, _ in bare]])
+        truths += [truth_of(scene, target) for _, target in bare]
     return Observations(np.concatenate(maps), truths, answers)
 
 
@@ -86,9 +61,9 @@ def _ask(model: LlavaForConditionalGeneration, batch: Batch) -> tuple[np.ndarray
     for exchange in batch.exchanges[0]:
         rows.append(start + len(exchange.prompt.split()) - 1)
         start += len(exchange.prompt.split()) + len(exchange.answer.split())
-    _capture.update(rows=torch.tensor(rows), maps=[])
-    logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
-    maps = torch.stack(_capture["maps"]).permute(2, 0, 1, 3).numpy()
+    with recording(torch.tensor(rows), len(PREFIX) + torch.arange(PATCHES)) as recorder:
+        logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
+    maps = torch.stack(recorder.rows)[:, 0].permute(2, 0, 1, 3).numpy()
     return maps.reshape(*maps.shape[:3], GRID, GRID), accuracies(logits.argmax(1) == targets, batch) | _counts(batch)
 
 
@@ -108,7 +83,9 @@ def answer_accuracy(answers: list[dict[str, float]]) -> dict[str, float]:
     return result | {"all": right / asked, "first_word": float(np.mean([a["first_word"] for a in answers]))}
 
 
-def probe(model: LlavaForConditionalGeneration, split: str = "val", scenes: int = 40) -> tuple[dict[str, float], HeadReport]:
+def probe(
+    model: LlavaForConditionalGeneration, split: str = "val", scenes: int = 40
+) -> tuple[dict[str, float], HeadReport]:
     """Answer accuracy and what the heads do, on the first `scenes` pictures of a split."""
     seen = observe(model, split, scenes)
     return answer_accuracy(seen.answers), measure_heads(seen.maps, seen.truths)

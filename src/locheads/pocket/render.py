@@ -14,7 +14,9 @@ RGB = {
 PAD_RGB = (122, 116, 104)  # the mean colour of CLIP's normalisation, with which LLaVA pads
 MAJORITY = 0.5  # share of an object's dots that have its dot colour
 _DOT_MARGIN = 5.5  # pixels between a dot's centre and the outline, at least
-_RIM, _RIM_RGB = 3.0, 25  # width in pixels and grey of the outline, without which shapes are hard to read
+_RIM = 4.0  # width of the outline in pixels
+# Each shape has its own outline: a single vision layer reads a colour at an edge, but hardly the edge's course.
+_RIM_RGB = {"circle": (245, 245, 245), "square": (20, 20, 20), "triangle": (135, 75, 30)}
 _STRIPE = 0.55  # brightness of the dark stripes
 _NOISE = np.random.default_rng(7).normal(0, 5, (CANVAS * 2, CANVAS * 2, 1)).astype(np.float32)
 
@@ -57,7 +59,7 @@ def _draw(picture: np.ndarray, item: SceneObject, rng: np.random.Generator, majo
     fill = np.broadcast_to(colour, (h, w, 3)).copy()
     if item.texture == "striped":
         fill[(np.arange(y, y + h) // (PATCH // 2)) % 2 == 1] *= _STRIPE
-    fill[distance < _RIM] = _RIM_RGB
+    fill[distance < _RIM] = _RIM_RGB[item.shape]
     region = picture[y : y + h, x : x + w]
     np.copyto(region, fill, where=(distance >= 0)[:, :, None])
     _draw_dots(region, distance, item, rng, majority)

@@ -12,6 +12,7 @@ import numpy as np
 from locheads.pocket.geometry import signed_distance, vertices
 
 CANVAS = 192
+FEW_COLOURS = 0.4
 PATCH = 8
 SHAPES = ("circle", "square", "triangle")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
@@ -71,14 +72,16 @@ class Scene:
 def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5), palette: int | None = None) -> Scene:
     """The scene of `seed`, with a number of objects drawn evenly from `counts` (1 to 5).
 
-    `palette` is the number of colours to draw from; by default so few that most objects share theirs.
+    `palette` is the number of colours to draw from; by default few (2 or 3) in a share `FEW_COLOURS` of the scenes.
     """
     rng = np.random.default_rng([seed, 1])
     count = int(rng.choice(counts))
     larges = int(rng.choice(3, p=(0.2, 0.45, 0.35) if count < 5 else (0.25, 0.75, 0.0)))
+    few = 3 if count > 3 else 2
+    colours = palette or (few if rng.random() < FEW_COLOURS else len(COLOURS))
     while True:
         width, height = _canvas(rng, count)
-        looks = _looks(rng, count, larges, palette or (3 if count > 3 else 2))
+        looks = _looks(rng, count, larges, colours)
         boxes = _place(rng, looks, width, height)
         if boxes is not None:
             break
@@ -137,4 +140,5 @@ def _footprint(shape: str, width: int, height: int) -> np.ndarray:
     columns, rows = -(-width // _COARSE) + 1, -(-height // _COARSE) + 1
     box = (_COARSE // 2, _COARSE // 2, width, height)
     near = signed_distance(shape, box, rows * _COARSE, columns * _COARSE) >= -(_COARSE // 2 + _GAP / 2)
-    return near.reshape(rows, _COARSE, columns, _COARSE).any(axis=(1, 3)).astype(np.uint8)
+    blocks = near.reshape(rows, _COARSE, columns, _COARSE)
+    return np.asarray(blocks.any(axis=(1, 3)), dtype=np.uint8)

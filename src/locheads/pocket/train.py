@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
+from locheads.pocket.answers import accuracies, first_words
 from locheads.pocket.batches import PATCHES, Batch, make_batch
 from locheads.pocket.curriculum import LEVELS, Progress, task_of
 from locheads.pocket.forward import answer_logits, keep_patches
@@ -63,8 +64,9 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(draw.integers(2**40)))
         count = PATCHES if full else int(draw.choice(level.keep))
         palette = level.palettes[draw.integers(len(level.palettes))]
+        focus = level.focus[draw.integers(len(level.focus))]
         scenes = max(1, arguments.scenes // 3) if full else arguments.scenes
-        task = task_of(self.progress.level, scenes, palette)
+        task = task_of(self.progress.level, scenes, palette, focus)
         batch = to_device(make_batch(task, arguments.seed, step), arguments.device)
         kept = keep_patches(task.scenes, count, generator).to(arguments.device)
         with torch.autocast(arguments.device, torch.bfloat16):
@@ -112,7 +114,8 @@ class Trainer:
 
 def build_optimisers(model: LlavaForConditionalGeneration, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside of the layers and the projector, AdamW for embeddings, norms and the output."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inner = (".layers." in name or "multi_modal_projector" in name) and parameter.ndim == 2
         (matrices if inner else others).append(parameter)
@@ -126,31 +129,6 @@ def to_device(batch: Batch, device: str) -> Batch:
     """The batch with its tensors on `device`."""
     fields = ("pixels", "tokens", "segments", "positions", "targets")
     return replace(batch, **{name: getattr(batch, name).to(device) for name in fields})
-
-
-def first_words(batch: Batch) -> torch.Tensor:
-    """Bool [n]: which of the n supervised positions predict the first word of an answer."""
-    supervised = batch.targets != -100
-    before = torch.nn.functional.pad(supervised, (1, 0))[:, :-1]
-    new_segment = batch.segments != torch.nn.functional.pad(batch.segments, (1, 0))[:, :-1]
-    return (supervised & (~before | new_segment))[supervised]
-
-
-def accuracies(right: torch.Tensor, batch: Batch) -> dict[str, float]:
-    """Share of right first words and other words, and per kind the share of answers without a mistake.
-
-    `right` is bool [n], over the supervised positions row by row.
-    """
-    first = first_words(batch)
-    number = first.cumsum(0) - 1
-    kinds = [exchange.kind for row in batch.exchanges for exchange in row]
-    whole = torch.ones(len(kinds), dtype=torch.int, device=right.device)
-    whole = whole.scatter_reduce(0, number, right.int(), "amin").cpu().numpy()
-    means = {
-        kind: float(whole[[k == kind for k in kinds]].mean()) if kind in kinds else float("nan")
-        for kind in (*KINDS, QUESTION)
-    }
-    return {"first_word": right[first].float().mean().item(), "other_words": right[~first].float().mean().item()} | means
 
 
 def run(trainer: Trainer) -> None:

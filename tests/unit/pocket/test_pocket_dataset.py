@@ -6,12 +6,12 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
+from pocket_evaluator import fits
 from pycocotools import mask as coco_mask
 
 from locheads.errors import DataError
 from locheads.pocket import dataset
 from locheads.pocket.dataset import ANNOTATION_DIGEST, INSTANCES, REFS, SPLITS, ensure_dataset, split_scenes
-from pocket_evaluator import fits
 
 MINIMUM = {"train": (290, 1500), "val": (180, 1000), "testA": (60, 1), "testB": (60, 1)}
 

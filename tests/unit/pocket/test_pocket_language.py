@@ -1,11 +1,11 @@
 from collections import Counter
 
 import numpy as np
+from pocket_evaluator import fits
 
 from locheads.pocket.language import KINDS, QUESTION, describe, sample_exchange, sample_expression
 from locheads.pocket.scenes import DOTS, Scene, SceneObject, sample_scene
 from locheads.pocket.tokenizer import build_tokenizer
-from pocket_evaluator import fits
 
 
 def many_expressions(scenes=150):
@@ -43,12 +43,12 @@ def test_expressions_never_name_the_dots_and_have_no_full_stop():
         assert not set(expression.text.split()) & {*DOTS, "."}
 
 
-def test_a_prompt_never_holds_the_first_word_of_its_answer():
+def test_a_bare_expression_never_holds_the_first_word_of_its_answer():
     for seed in range(100):
         scene, rng = sample_scene(seed), np.random.default_rng(seed)
         for _ in range(6):
             exchange = sample_exchange(scene, rng)
-            if " or " not in exchange.prompt:
+            if exchange.kind != QUESTION:
                 assert exchange.answer.split()[0] not in exchange.prompt.split()
 
 
@@ -71,3 +71,11 @@ def test_the_tokenizer_knows_every_word():
             ids = tokenizer(f"{exchange.prompt} {exchange.answer}", add_special_tokens=False)["input_ids"]
             assert tokenizer.unk_token_id not in ids
             assert len(ids) == len(exchange.prompt.split()) + len(exchange.answer.split())
+
+
+def test_a_focus_makes_expressions_go_by_one_field():
+    scene = next(s for s in map(sample_scene, range(50)) if len({o.colour for o in s.objects}) == len(s.objects))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        words = sample_expression(scene, 0, rng, ("attribute",), focus="colour").text.removeprefix("the ").split()
+        assert scene.objects[0].colour in words and len(words) <= 3

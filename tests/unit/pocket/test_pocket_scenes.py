@@ -56,7 +56,7 @@ def test_the_dot_colour_is_the_most_frequent_one_drawn():
         scene = sample_scene(seed)
         picture = render(scene).astype(int)
         for item in scene.objects:
-            inside = picture[signed_distance(item.shape, item.box, scene.height, scene.width) > 3.5]
+            inside = picture[signed_distance(item.shape, item.box, scene.height, scene.width) > 4.5]
             counts = {name: (np.abs(inside - RGB[name]).max(axis=1) < 24).sum() for name in DOTS}
             if item.colour not in ("red", "yellow"):  # too near to orange for this crude count
                 assert max(counts, key=counts.get) == item.dots

@@ -5,17 +5,21 @@ import pytest
 import torch
 
 from locheads.pocket import curriculum, train
-from locheads.pocket.curriculum import LEVELS, Progress
-from locheads.pocket.model import build_model
+from locheads.pocket.answers import accuracies, first_words
 from locheads.pocket.batches import Batch, pack
+from locheads.pocket.curriculum import LEVELS, Progress
 from locheads.pocket.language import Exchange
-from locheads.pocket.train import Trainer, accuracies, first_words, parse_arguments, run
+from locheads.pocket.model import build_model
+from locheads.pocket.train import Trainer, parse_arguments, run
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Few patches, two levels that change quickly, a line of the log per step."""
-    levels = tuple(replace(level, keep=(24,), full=0.0, leave_at=leave) for level, leave in zip(LEVELS[:2], (-1.0, 2.0)))
+    levels = tuple(
+        replace(level, keep=(24,), full=0.0, leave_at=2.0, longest=longest)
+        for level, longest in zip(LEVELS[:2], (3, float("inf")), strict=True)
+    )
     monkeypatch.setattr(curriculum, "LEVELS", levels)
     monkeypatch.setattr(train, "LEVELS", levels)
     monkeypatch.setattr(train, "_WINDOW", 1)
@@ -38,7 +42,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     assert resumed.progress.step == whole.progress.step == 4
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    losses = [[row["loss"] for row in csv.DictReader((tmp_path / name / "curves.csv").open())] for name in ("whole", "parts")]
+    losses = [
+        [row["loss"] for row in csv.DictReader((tmp_path / name / "curves.csv").open())] for name in ("whole", "parts")
+    ]
     assert losses[0] == losses[1] and len(losses[0]) == 4
 
 
@@ -64,6 +70,14 @@ def test_a_level_is_left_when_the_running_accuracy_says_so(monkeypatch):
     assert progress.level == 0
     progress.update(1.0)
     assert (progress.level, progress.accuracy, progress.level_start) == (1, 0.0, 100)
+
+
+def test_a_level_is_left_after_its_longest_time_and_the_last_one_never(monkeypatch):
+    monkeypatch.setattr(curriculum, "LEVELS", LEVELS)
+    progress = Progress()
+    for _ in range(int(sum(level.longest for level in LEVELS[:-1])) + 50):
+        progress.update(0.0)
+    assert (progress.level, progress.step - progress.level_start) == (len(LEVELS) - 1, 50)
 
 
 def test_accuracies_count_whole_answers_by_kind():
