@@ -106,7 +106,7 @@ def test_batches_follow_from_seed_and_step():
 def test_held_out_answers_beat_chance(shipped):
     accuracy = answer_accuracy(observe(shipped, "val", scenes=10, exchanges=10).answers)
     # chance: 1/4 for the first word; 1/4 * 1/2 * 1/6 * 1/3 for a whole answer
-    assert accuracy["first_word"] > 0.38
+    assert accuracy["first_word"] > 0.5
     assert accuracy["attribute"] > 0.1
 
 
