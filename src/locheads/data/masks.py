@@ -1,0 +1,106 @@
+"""The segmentation of a COCO annotation (polygons or run-length code) as one compressed run-length code.
+
+The masks are pycocotools'. What comes before is checked here, because its C code trusts its input: it reads a
+list of four numbers as a box, and turns runs that do not fill the picture into whatever lies in memory.
+"""
+
+from pycocotools import mask as coco
+
+from locheads.data.records import field, is_number, short
+from locheads.errors import DataError
+
+_ADVICE = "correct it, or leave out the refs to it"
+
+
+def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[str, object]:
+    """COCO `segmentation` -> `{"size": [height, width], "counts": str}`.
+
+    Takes polygons (`[[x, y, x, y, ...], ...]` in pixels; their union is the mask), an uncompressed code
+    (counts are a list) or a compressed one (counts are text). `where` names the annotation in the DataError
+    that is raised for anything else, and for a mask without a pixel.
+    """
+    if isinstance(segmentation, list):
+        parts = _polygons(segmentation, width, height, where)
+        code = coco.merge(coco.frPyObjects(parts, height, width))
+    elif isinstance(segmentation, dict):
+        code = _code(segmentation, width, height, where)
+    else:
+        raise DataError(
+            f"{where} has a segmentation of type {type(segmentation).__name__}, but polygons (a list) or "
+            f"run-length code (a mapping) are needed: {_ADVICE}."
+        )
+    if coco.area(code) == 0:
+        raise DataError(f"{where} has a segmentation that covers no pixel: {_ADVICE}.")
+    counts = code["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": [height, width], "counts": text}
+
+
+def _polygons(parts: list, width: int, height: int, where: str) -> list[list[float]]:
+    reach = max(width, height)
+    for part in parts:
+        if not isinstance(part, list) or len(part) % 2:
+            raise DataError(f"{where} has a polygon that is not a list of x, y pairs: {_ADVICE}.")
+        # Annotators overshoot the border a little; a coordinate far outside is an error of units.
+        if not all(is_number(value, 2 * reach) for value in part):
+            raise DataError(
+                f"{where} has a polygon with a coordinate that is no number or far outside its picture: {_ADVICE}."
+            )
+    # Points and lines cover nothing, and pycocotools would take a list of four numbers for a box.
+    areas = [part for part in parts if len(part) >= 6]
+    if not areas:
+        raise DataError(f"{where} has an empty polygon: {_ADVICE}.")
+    return areas
+
+
+def _code(segmentation: dict, width: int, height: int, where: str) -> dict:
+    size = field(segmentation, "size", list, f"the segmentation of {where}")
+    if size != [height, width]:
+        raise DataError(
+            f"{where} has run-length code for size {short(size)}, but its picture's [height, width] is "
+            f"[{height}, {width}]: {_ADVICE}."
+        )
+    counts = segmentation.get("counts")
+    if isinstance(counts, list):
+        _check_runs(counts, width * height, where)
+        return coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    if isinstance(counts, bytes):  # as in pickles, and as pycocotools itself returns it
+        counts = counts.decode("latin1")
+    if not isinstance(counts, str):
+        raise DataError(f"{where} has run-length code whose counts are neither list nor text: {_ADVICE}.")
+    _check_runs(_runs_of(counts), width * height, where)
+    return {"size": [height, width], "counts": counts}
+
+
+def _check_runs(runs: list | None, pixels: int, where: str) -> None:
+    plain = runs is not None and all(type(run) is int and 0 <= run <= pixels for run in runs)
+    if runs is None or not plain or sum(runs) != pixels:
+        raise DataError(
+            f"{where} has damaged run-length code, whose runs do not add up to the picture's {pixels} "
+            f"pixels: {_ADVICE}."
+        )
+
+
+def _runs_of(counts: str) -> list[int] | None:
+    """The runs of compressed COCO code (cocoapi `common/maskApi.c`, rleFrString); None where it is malformed.
+
+    Five bits a character, the sixth says that more follow; from the fourth run on, the difference to the run
+    two before is stored.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in counts:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            if shift > 60:  # no run is that long
+                return None
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    return runs if shift == 0 else None

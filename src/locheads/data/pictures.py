@@ -1,0 +1,73 @@
+"""Opens the picture of a group, or says in one sentence why not."""
+
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from locheads.errors import DataError
+from locheads.types import ImageGroup
+
+
+def open_picture(group: ImageGroup) -> Image.Image:
+    """The group's picture, RGB, of exactly group.width x group.height pixels; raises DataError as `read_picture`.
+
+    Raises DataError also where it has another size than the annotations say.
+    """
+    return read_picture(group.path, group)
+
+
+def read_picture(path: Path, group: ImageGroup | None = None) -> Image.Image:
+    """A picture as RGB: the pixel array as it is stored.
+
+    An EXIF rotation is not applied, because COCO's boxes and masks refer to the raw array. Raises DataError
+    where the file is absent, empty, damaged, truncated or suspiciously large (Pillow's limit against
+    decompression bombs).
+    """
+    name = str(path) if group is None else f"{path} of image {group.image_id}"
+    try:
+        with Image.open(path) as picture:
+            # Before the pixels are decoded: a header that lies about the size costs nothing then.
+            if group is not None:
+                _check_size(picture, group)
+            return picture.convert("RGB")
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(
+            f"The picture {name} is not there: check paths.data and the data set's picture folder."
+        ) from error
+    # Pillow's decoders raise nearly anything on a damaged file (OSError, SyntaxError, ValueError,
+    # struct.error, ...).
+    except Exception as error:
+        raise DataError(
+            f"The picture {name} cannot be read ({_reason(path, error)}): copy or download it again."
+        ) from error
+
+
+def check_picture_folder(images: Path) -> None:
+    """Raises DataError where the folder is absent: one sentence instead of a failure per sample."""
+    if not images.is_dir():
+        raise DataError(
+            f"The picture folder {images} is not there: set paths.data, or the data set's picture folder, to "
+            "where the pictures (for RefCOCO: COCO train2014) lie."
+        )
+
+
+def _check_size(picture: Image.Image, group: ImageGroup) -> None:
+    if picture.size != (group.width, group.height):
+        raise DataError(
+            f"The picture {group.path} of image {group.image_id} has {picture.width} x {picture.height} "
+            f"pixels, but its annotations are for {group.width} x {group.height}: put the original picture "
+            "there."
+        )
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if path.is_file() and path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture in a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it claims more pixels than is safe to decode"
+    text = str(error).splitlines()
+    return text[0] if text else type(error).__name__

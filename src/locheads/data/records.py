@@ -1,0 +1,111 @@
+"""Look-ups in records that other people wrote: the value, or one sentence that names the record."""
+
+import gc
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from locheads.errors import DataError
+
+T = TypeVar("T")
+
+_LARGEST = 1e9
+"""No coordinate comes near; also keeps C code from overflowing."""
+_LARGEST_ID = 2**63
+_ADVICE = "take the file anew from its publisher, or correct the record"
+_NAMES = {int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
+
+
+def field(record: object, key: str, kind: type[T], where: str) -> T:
+    """`record[key]`, checked to be of exactly this kind. `where` names the record in the DataError."""
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is not a mapping but {type(record).__name__}: {_ADVICE}.")
+    if key not in record:
+        raise DataError(f"{where} has no {key!r}: {_ADVICE}.")
+    value = record[key]
+    # `True` is an int in Python, but no data set means it as one.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise DataError(
+            f"{where} has {key!r} of type {type(value).__name__} where {_NAMES[kind]} is needed: {_ADVICE}."
+        )
+    if isinstance(value, int) and abs(value) > _LARGEST_ID:
+        raise DataError(f"{where} has a {key!r} of more than 64 bits: {_ADVICE}.")
+    return value
+
+
+def is_number(value: object, limit: float = _LARGEST) -> bool:
+    """Whether it is an int or float with |value| <= limit: False for NaN, infinities, text and booleans."""
+    return type(value) in (int, float) and abs(value) <= limit  # type: ignore[arg-type]
+
+
+def side(record: dict, key: str, where: str) -> int:
+    """The width or height of a picture in pixels. Raises DataError where no JPEG could have it."""
+    value = field(record, key, int, where)
+    if not 1 <= value <= 65_535:
+        raise DataError(f"{where} has the {key} {short(value)}, but a picture has 1 to 65535 pixels a side: {_ADVICE}.")
+    return value
+
+
+def xywh_box(record: dict, where: str) -> tuple[float, float, float, float]:
+    """`record["bbox"]`, `[x, y, width, height]` in pixels (COCO) -> xyxy in pixels, not clipped.
+
+    Raises DataError where it is not four finite numbers with a positive width and height.
+    """
+    values = field(record, "bbox", list, where)
+    if len(values) != 4 or not all(is_number(value) for value in values) or min(values[2:]) <= 0:
+        raise DataError(
+            f"{where} has the bbox {short(values)}, which is not [x, y, width, height] in pixels with finite "
+            f"numbers and a width and height above 0: {_ADVICE}."
+        )
+    x, y, width, height = (float(value) for value in values)
+    return x, y, x + width, y + height
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """For reading large files, as a decorator too: nothing is garbage yet, the search doubles the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file. Raises DataError where it cannot be read or is not complete JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is not complete JSON ({reason}): copy or download it again.") from error
+
+
+def index_by_id(records: list, wanted: Iterable[int], what: str, path: Path) -> dict[int, dict]:
+    """The records whose `id` is wanted, by id.
+
+    Raises DataError on a record without an id, and where a wanted id is used twice.
+    """
+    ids = set(wanted)
+    index: dict[int, dict] = {}
+    for number, record in enumerate(records):
+        key = field(record, "id", int, f"{what} number {number} of {path}")
+        if key in index:
+            raise DataError(f"{path} holds {what} {key} twice: remove one, because they may contradict each other.")
+        if key in ids:
+            index[key] = record
+    return index
+
+
+def short(value: object) -> str:
+    """The value as it is printed in an error: never long, whatever a damaged file holds."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print whole numbers of thousands of digits.
+        return "(a number of thousands of digits)"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,113 @@
+"""Pictures come as raw RGB, and a bad one gives one sentence."""
+
+import struct
+import warnings
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from refer_files import TinyRefer
+
+from locheads.data.pictures import check_picture_folder, open_picture
+from locheads.errors import DataError
+from locheads.types import ImageGroup
+
+
+@pytest.fixture
+def group(tiny: TinyRefer) -> ImageGroup:
+    tiny.write_pictures()
+    return tiny.read()[0]
+
+
+def test_opens_as_rgb(group: ImageGroup) -> None:
+    picture = open_picture(group)
+    assert (picture.mode, picture.size) == ("RGB", (60, 40))
+    assert np.abs(np.asarray(picture).astype(int) - (9, 100, 200)).max() <= 4
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
+def test_other_modes_become_rgb(group: ImageGroup, mode: str) -> None:
+    suffix = ".tif" if mode == "CMYK" else ".png"
+    other = replace(group, path=group.path.with_suffix(suffix))
+    Image.new(mode, (60, 40)).save(other.path)
+    assert open_picture(other).mode == "RGB"
+
+
+def test_exif_rotation_is_not_applied(group: ImageGroup) -> None:
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees when shown"
+    Image.fromarray(pixels).save(group.path, quality=95, exif=exif)
+    picture = np.asarray(open_picture(group))
+    assert picture.shape == (40, 60, 3)
+    assert picture[:18].min() > 200
+    assert picture[22:].max() < 50
+
+
+def _huge_png(path: Path) -> None:
+    """A header of 60,000 x 60,000 pixels and next to no data."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[:1500])
+
+
+def _truncated_png(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, format="PNG")
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+BAD = {
+    "absent": (Path.unlink, r" is not there: check paths\.data and the data set's picture folder\.$"),
+    "empty": (
+        lambda path: path.write_bytes(b""),
+        r" cannot be read \(the file is empty\): copy or download it again\.$",
+    ),
+    "text": (
+        lambda path: path.write_text("<html>404</html>"),
+        r" cannot be read \(it is no picture in a known format",
+    ),
+    "half a header": (lambda path: path.write_bytes(path.read_bytes()[:30]), " cannot be read "),
+    "truncated": (_truncate, r" cannot be read \(.*truncated"),
+    "truncated png": (_truncated_png, " cannot be read "),
+    "bomb": (_huge_png, r" cannot be read \(it claims more pixels than is safe to decode\)"),
+    "other size": (
+        lambda path: Image.new("RGB", (40, 60)).save(path),
+        " has 40 x 60 pixels, but its annotations are for 60 x 40: put the original picture there",
+    ),
+    "directory": (_directory, " cannot be read "),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_pictures(group: ImageGroup, case: str) -> None:
+    damage, text = BAD[case]
+    damage(group.path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=r"^The picture .*000009\.jpg of image 9" + text) as caught:
+            open_picture(group)
+    assert "\n" not in str(caught.value)
+
+
+def test_picture_folder(tmp_path: Path) -> None:
+    check_picture_folder(tmp_path)
+    with pytest.raises(DataError, match=r"The picture folder .*train2014 is not there: set paths\.data"):
+        check_picture_folder(tmp_path / "train2014")

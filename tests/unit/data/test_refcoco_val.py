@@ -1,0 +1,55 @@
+"""The whole of RefCOCO val's text and boxes, as REFER files, through the real reader."""
+
+import json
+import pickle
+import time
+from pathlib import Path
+
+import pytest
+
+from locheads.data.refer import read_refer
+
+SOURCE = Path(__file__).parents[4] / "shared" / "data" / "refcoco_unc_val.json"
+
+
+@pytest.fixture(scope="module")
+def refcoco_val(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `refcoco`; the source holds no masks, so the boxes stand for them."""
+    if not SOURCE.is_file():
+        pytest.skip(f"{SOURCE} is not there: the shared test data is needed")
+    refs, images, annotations = [], {}, []
+    sent_id = 0
+    for record in json.loads(SOURCE.read_text()):
+        sentences = []
+        for text in record["sentences"]:
+            sentences.append({"sent_id": sent_id, "sent": text, "raw": text, "tokens": text.split()})
+            sent_id += 1
+        image_id, ref_id = record["image_id"], record["ref_id"]
+        file_name = f"COCO_train2014_{image_id:012d}.jpg"
+        size = {"width": record["width"], "height": record["height"]}
+        images[image_id] = {"id": image_id, "file_name": file_name, **size}
+        x, y, w, h = record["bbox"]
+        polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
+        ids = {"image_id": image_id, "category_id": 1}
+        annotations.append({"id": ref_id, "bbox": record["bbox"], "segmentation": [polygon], **ids})
+        refs.append({"ref_id": ref_id, "ann_id": ref_id, "split": "val", "sentences": sentences, **ids})
+    folder = tmp_path_factory.mktemp("data") / "refcoco"
+    folder.mkdir()
+    (folder / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
+    categories = [{"id": 1, "name": "thing"}]
+    content = {"images": list(images.values()), "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_counts_are_the_published_ones(refcoco_val: Path) -> None:
+    started = time.perf_counter()
+    groups = read_refer(refcoco_val, "refs(unc).p", refcoco_val, "val")
+    seconds = time.perf_counter() - started
+    samples = [sample for group in groups for sample in group.samples]
+    assert len(groups) == 1500
+    assert len({sample.ref_id for sample in samples}) == 3811
+    assert len(samples) == len({sample.sample_id for sample in samples}) == 10834
+    assert seconds < 5
+    first = {sample.ref_id: sample for sample in samples}["77"]
+    assert first.box == pytest.approx((468.3, 0.91, 640, 117.03))

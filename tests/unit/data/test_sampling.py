@@ -1,0 +1,100 @@
+"""Draws, subsets, limits and the leakage guard."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from locheads.data.sampling import draw_trials, exclude_images, limit, subset
+from locheads.errors import ConfigError, DataError
+from locheads.types import ImageGroup, Sample
+
+IDS = [str(i) for i in range(200)]
+
+
+def _sample(sample_id: str) -> Sample:
+    return Sample(sample_id, "1", "a dog", (0, 0, 1, 1), {}, "dog")
+
+
+@pytest.fixture
+def groups() -> list[ImageGroup]:
+    """Pictures a, b, c with the samples 0 1 2 | 3 | 4 5."""
+    parts = {"a": "012", "b": "3", "c": "45"}
+    return [ImageGroup(key, Path(key), 4, 4, tuple(map(_sample, ids))) for key, ids in parts.items()]
+
+
+def _ids(groups: list[ImageGroup]) -> str:
+    return "|".join("".join(s.sample_id for s in group.samples) for group in groups)
+
+
+def test_draws_are_distinct_positions() -> None:
+    draws = draw_trials(IDS, 50, 4, seed=1)
+    assert len(draws) == 4
+    for draw in draws:
+        assert len(set(draw)) == 50
+        assert list(draw) == sorted(draw)
+        assert 0 <= draw[0] <= draw[-1] < 200
+
+
+def test_trials_differ_and_repeat() -> None:
+    first, again, other = draw_trials(IDS, 50, 3, 1), draw_trials(IDS, 50, 3, 1), draw_trials(IDS, 50, 3, 2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert len({tuple(draw) for draw in first + other}) == 6
+
+
+def test_more_trials_leave_the_earlier_ones() -> None:
+    few, many = draw_trials(IDS, 50, 2, 7), draw_trials(IDS, 50, 5, 7)
+    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=False))
+
+
+def test_every_position_is_equally_likely() -> None:
+    counts = np.bincount(np.concatenate(draw_trials(IDS[:20], 5, 2000, 0)), minlength=20)
+    assert np.abs(counts / 2000 - 0.25).max() < 0.05  # 5 standard errors
+
+
+def test_too_few_samples_use_all_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    draws = draw_trials(IDS[:3], 1000, 2, 0)
+    assert [list(draw) for draw in draws] == [[0, 1, 2], [0, 1, 2]]
+    assert "Only 3 of the n_samples=1000" in caplog.text
+
+
+def test_exactly_enough_samples_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert [list(draw) for draw in draw_trials(IDS[:3], 3, 1, 0)] == [[0, 1, 2]]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("n_samples", "trials", "seed"), [(0, 1, 0), (1, 0, 0), (-5, 1, 0), (1, 1, -1)])
+def test_impossible_draws(n_samples: int, trials: int, seed: int) -> None:
+    with pytest.raises(ConfigError, match=f"n_samples={n_samples}, trials={trials}, seed={seed} cannot be drawn"):
+        draw_trials(IDS, n_samples, trials, seed)
+
+
+def test_no_samples() -> None:
+    with pytest.raises(DataError, match="There are no samples to draw from"):
+        draw_trials([], 10, 1, 0)
+
+
+def test_subset(groups: list[ImageGroup]) -> None:
+    assert _ids(subset(groups, {"4", "1", "0", "99"})) == "01|4"
+    assert subset(groups, set()) == []
+
+
+@pytest.mark.parametrize(
+    ("n", "ids"), [(None, "012|3|45"), (1, "0"), (3, "012"), (4, "012|3"), (5, "012|3|4"), (99, "012|3|45")]
+)
+def test_limit(groups: list[ImageGroup], n: int | None, ids: str) -> None:
+    assert _ids(limit(groups, n)) == ids
+
+
+def test_limit_of_nothing(groups: list[ImageGroup]) -> None:
+    with pytest.raises(ConfigError, match="The limit of 0 expressions leaves nothing"):
+        limit(groups, 0)
+
+
+def test_exclude_images(groups: list[ImageGroup]) -> None:
+    kept, excluded = exclude_images(groups, {"b", "c", "z"})
+    assert (_ids(kept), excluded) == ("012", 2)
+    assert exclude_images(groups, set()) == (groups, 0)
+    twice = [*groups, replace(groups[0], samples=())]
+    assert exclude_images(twice, ["a"])[1] == 2
