@@ -43,16 +43,12 @@ class Lvlm:
 
 
 def identify(config: ModelConfig) -> ModelIdentity:
-    """Reads the checkpoint's configuration only.
+    """Reads the checkpoint's configuration, and its weights only to hash them.
 
     Raises:
         ModelError: nothing there, not a checkpoint, or a family without an adapter.
     """
-    source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
-    if _looks_like_a_folder(source) and not Path(source).is_dir():
-        raise ModelError(f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder, or a hub id.")
-    checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
-    adapter_class(checkpoint.model_type, source)
+    source, checkpoint = _checkpoint(config)
     text = checkpoint.get_text_config(decoder=True)
     weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source))
     return ModelIdentity(source, checkpoint.model_type, text.num_hidden_layers, text.num_attention_heads, weights)
@@ -65,27 +61,27 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig) -> Lvlm:
         ModelError: as `identify`, or weights that are damaged or do not fill the model.
         ConfigError: a device that is not there.
     """
-    identity = identify(config)
+    source, checkpoint = _checkpoint(config)
     device = pick_device(engine.device)
     if device.type == "cpu" and config.dtype is DType.float16:
         raise ConfigError("model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16.")
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
     model, info = _read(
-        identity.source,
+        source,
         lambda: AutoModelForImageTextToText.from_pretrained(
-            identity.source, dtype=getattr(torch, config.dtype.value), output_loading_info=True, **_options(config)
+            source, dtype=getattr(torch, config.dtype.value), output_loading_info=True, **_options(config)
         ),
     )
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"{identity.source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
+            f"{source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
             "incomplete or belongs to another model; download or save it again."
         )
-    processor = _read(identity.source, lambda: AutoProcessor.from_pretrained(identity.source, **_options(config)))
+    processor = _read(source, lambda: AutoProcessor.from_pretrained(source, **_options(config)))
     capture.install(model)
-    adapter = adapter_class(identity.model_type, identity.source)(processor, model.config, config.preprocess)
+    adapter = adapter_class(checkpoint.model_type, source)(processor, model.config, config.preprocess)
     return Lvlm(model.eval().to(device), adapter, device)
 
 
@@ -105,6 +101,16 @@ def pick_device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         raise ConfigError(f"engine.device={name} is beyond the {count} CUDA devices that torch sees: count from 0.")
     return device
+
+
+def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
+    """-> (folder or hub id, its configuration), of a family that has an adapter."""
+    source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
+    if _looks_like_a_folder(source) and not Path(source).is_dir():
+        raise ModelError(f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder, or a hub id.")
+    checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
+    adapter_class(checkpoint.model_type, source)
+    return source, checkpoint
 
 
 def _looks_like_a_folder(source: str) -> bool:
