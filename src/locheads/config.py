@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from locheads.data.choices import BoxFormat, Query
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
 from locheads.errors import ConfigError
 from locheads.models.geometry import Preprocess
@@ -21,6 +22,7 @@ class Stage(StrEnum):
     ground = "ground"
     evaluate = "evaluate"
     report = "report"
+    check = "check"  # alone: looks the data set over, without a model
 
 
 class DType(StrEnum):
@@ -51,17 +53,42 @@ class DatasetConfig:
 
     name: str = "pocket"
     reader: str = "pocket"
-    """"pocket" (made at first use) or "refer" (a REFER folder, see README)."""
+    """"pocket" (made at first use), "refer", "hub", "reasonseg", "coco" or "jsonl": see README."""
     folder: str = ""
-    """Folder with instances.json and the refs file."""
+    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"
+    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
+    instances: str = "instances.json"
+    """COCO json of your own annotations (only reader=coco)."""
     images: str = ""
     """Folder with the COCO pictures."""
+    hub: str = ""
+    """Hub id (only reader=hub)."""
+    revision: str | None = None  # commit of the hub data set, as for a model
+    columns: dict[str, str] = field(default_factory=dict)
+    """Where a hub copy's row holds what: src/locheads/data/columns.py."""
+    split_names: dict[str, str] = field(default_factory=dict)
+    """Official name of a split: what the hub copy calls it."""
+    box_format: BoxFormat = BoxFormat.xywh
+    """How the boxes of a hub copy or of your own JSONL are written."""
+    query: Query = Query.all  # only reader=reasonseg
+    notes: list[str] = field(default_factory=list)
+    """Known defects of a hub copy: logged and recorded whenever it is used."""
+    official: str = ""
+    """"refcoco/unc" and the like: counts are checked against split_counts.csv."""
+    guard: list[str] = field(default_factory=lambda: ["beside"])
+    """Whose evaluated pictures discovery must not see, besides the evaluated split's: src/locheads/data/guard.py."""
     split: str = "val"
     """The split that is evaluated."""
     discovery_split: str = "train"
     limit: int | None = None
     """At most this many expressions of the evaluated split, the first in order."""
+    offset: int = 0
+    """Leaves out this many expressions before the limit counts."""
+    shuffle: bool = False
+    """Offset and limit count in a random order of the pictures (drawn with `seed`), not in the file's."""
+    check_images: bool = False
+    """stage=check opens every picture; takes minutes."""
 
 
 REFERSEG = (
@@ -301,6 +328,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (0 < e.confidence < 1, f"evaluation.confidence must lie between 0 and 1, not {e.confidence}."),
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {c.criterion.skip_layers}."),
+        (c.dataset.offset >= 0, f"dataset.offset must not be negative, not {c.dataset.offset}."),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
         (c.prompt.template.count("<image>") == 1, "prompt.template must hold <image> exactly once."),

@@ -4,10 +4,14 @@ The masks are pycocotools'. What comes before is checked here, because its C cod
 list of four numbers as a box, and turns runs that do not fill the picture into whatever lies in memory.
 """
 
+import math
+
+import numpy as np
 from pycocotools import mask as coco
 
 from locheads.data.records import field, is_number, short
 from locheads.errors import DataError
+from locheads.types import Box
 
 _ADVICE = "correct it, or leave out the refs to it"
 
@@ -34,6 +38,39 @@ def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[st
     counts = code["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else counts
     return {"size": [height, width], "counts": text}
+
+
+def encode(mask: np.ndarray, where: str) -> dict[str, object]:
+    """A mask `[height, width]`, non-zero on the object -> run-length code. Raises DataError where it is empty."""
+    if not mask.any():
+        raise DataError(f"{where} has a mask that covers no pixel: {_ADVICE}.")
+    code = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": code["counts"].decode("ascii")}
+
+
+def box_mask(box: Box, width: int, height: int, where: str) -> dict[str, object]:
+    """The pixels that an xyxy box touches, as run-length code: stands in where a data set has boxes only."""
+    x0, y0 = (max(0, math.floor(value)) for value in box[:2])
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[y0 : max(0, math.ceil(box[3])), x0 : max(0, math.ceil(box[2]))] = 1
+    return encode(mask, where)
+
+
+def tight_box(code: dict[str, object]) -> Box:
+    """The smallest xyxy box around a mask that is not empty, in pixels, right and bottom exclusive."""
+    x, y, width, height = (float(value) for value in coco.toBbox(code))
+    return x, y, x + width, y + height
+
+
+def overlapping(segmentation: object, width: int, height: int) -> bool:
+    """Whether polygons of one annotation cover pixels twice, so that their summed areas are no area.
+
+    Takes a segmentation that `to_rle` accepts.
+    """
+    if not isinstance(segmentation, list) or len(segmentation) < 2:
+        return False
+    parts = coco.frPyObjects([part for part in segmentation if len(part) >= 6], height, width)
+    return int(np.sum(coco.area(parts))) > int(coco.area(coco.merge(parts)))
 
 
 def _polygons(parts: list, width: int, height: int, where: str) -> list[list[float]]:

@@ -1,5 +1,6 @@
 """Opens the picture of a group, or says in one sentence why not."""
 
+import os
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -44,6 +45,22 @@ def read_picture(path: Path, group: ImageGroup | None = None) -> Image.Image:
         ) from error
 
 
+def picture_size(path: Path, where: str = "") -> tuple[int, int]:
+    """(width, height) in pixels from the picture's header. `where` names the record that asks for it.
+
+    Raises DataError as `read_picture`.
+    """
+    of = f" of {where}" if where else ""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except FileNotFoundError as error:
+        raise DataError(f"The picture {path}{of} is not there: check paths.data and dataset.images.") from error
+    except Exception as error:
+        name, reason = (text if len(text) < 300 else text[:300] + "..." for text in (str(path), _reason(path, error)))
+        raise DataError(f"The picture {name}{of} cannot be read ({reason}): copy or download it again.") from error
+
+
 def check_picture_folder(images: Path) -> None:
     """Raises DataError where the folder is absent: one sentence instead of a failure per sample."""
     if not images.is_dir():
@@ -63,7 +80,7 @@ def _check_size(picture: Image.Image, group: ImageGroup) -> None:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    if path.is_file() and path.stat().st_size == 0:
+    if os.path.isfile(path) and path.stat().st_size == 0:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture in a known format"

@@ -1,12 +1,14 @@
 """Look-ups in records that other people wrote: the value, or one sentence that names the record."""
 
 import gc
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from locheads.data.tally import Tally
 from locheads.errors import DataError
 
 T = TypeVar("T")
@@ -75,15 +77,70 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_json(path: Path) -> object:
-    """The content of a JSON file. Raises DataError where it cannot be read or is not complete JSON."""
+def read_json(path: Path, fallback: str | None = None) -> object:
+    """The content of a JSON file. Raises DataError where it cannot be read or is not complete JSON.
+
+    `fallback`: the encoding of a file that is not UTF-8.
+    """
     try:
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
+        try:
+            return json.loads(content)
+        except UnicodeDecodeError:
+            if fallback is None:
+                raise
+            return json.loads(content.decode(fallback))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not complete JSON ({reason}): copy or download it again.") from error
+
+
+def read_lines(path: Path, tally: Tally) -> list[tuple[str, dict]]:
+    """(where, object) of every line of a JSONL file that is not blank; `where` is "FILE, line 3".
+
+    Raises DataError for a file that cannot be read, and (or counts it) for a line that is no JSON object.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    numbered = [(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    pairs = [(where, tally.attempt(_object, line, where)) for where, line in numbered]
+    return [(where, record) for where, record in pairs if record is not None]
+
+
+def _object(line: bytes, where: str) -> dict:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not complete JSON ({str(error).splitlines()[0]}): correct the line.") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is not a mapping but {type(record).__name__}: correct the line.")
+    return record
+
+
+def require(path: Path, layout: str, more: str = "") -> Path:
+    """The path, if it is a file; else a DataError that shows the expected `layout`."""
+    if not path.is_file():
+        raise DataError(
+            f"{path} is not there, but {layout}: set paths.data to the folder of all data sets or dataset.folder to "
+            f"this one.{more}"
+        )
+    return path
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """SHA-256 (hex) over the digests of files: changes when any changes. Raises DataError where one is absent."""
+    whole = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                whole.update(hashlib.file_digest(stream, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return whole.hexdigest()
 
 
 def index_by_id(records: list, wanted: Iterable[int], what: str, path: Path) -> dict[int, dict]:

@@ -6,14 +6,17 @@ ref's own `file_name` is wrong in the published files ("COCO_train2014_000000581
 decides.
 """
 
-import hashlib
 import logging
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from locheads.data.masks import to_rle
+from locheads.data import converted
+from locheads.data.masks import overlapping, to_rle
+from locheads.data.pathnames import find_picture, slug
 from locheads.data.pickles import load_plain_pickle
-from locheads.data.records import field, index_by_id, no_garbage_collection, read_json, short, side, xywh_box
+from locheads.data.records import field, index_by_id, no_garbage_collection, read_json, sha256_of, short, side, xywh_box
+from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup, Sample
 
@@ -25,22 +28,63 @@ _Row = tuple[int, int, int, Sample]
 """(image id, ref id, sentence id, sample): sorts in the order of the output."""
 
 
+class ReferDataSet:
+    """A REFER folder. Each split is converted to a parquet table at first use; later runs read that."""
+
+    def __init__(self, folder: Path, refs_name: str, images: Path, cache: Path | None = None) -> None:
+        """`cache` is the folder for the tables (none are kept without it); they are named by `digest`."""
+        self._folder, self._refs, self._images, self._cache = folder, refs_name, images, cache
+        self.notes: list[str] = []
+
+    def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
+        """As `read_refer`. A tally that counts reads the original files, because the table holds no bad record."""
+        if self._cache is None or (tally is not None and tally.counting):
+            return read_refer(self._folder, self._refs, self._images, split, tally)
+        name = f"{slug(self._folder.name)}-{self.digest[:16]}-v{converted.VERSION}"
+        table = self._cache / "data" / name / f"{slug(split)}.parquet"
+        groups = converted.read_samples(table, self._images)
+        if groups is None:
+            groups = read_refer(self._folder, self._refs, self._images, split, tally)
+            converted.write_samples(table, groups, self._images)
+        return groups
+
+    def splits(self) -> list[str]:
+        """Raises DataError as `split_names`."""
+        return split_names(self._folder, self._refs)
+
+    @cached_property
+    def digest(self) -> str:
+        """Raises DataError as `annotation_digest`."""
+        return annotation_digest(self._folder, self._refs)
+
+
 @no_garbage_collection()
-def read_refer(folder: Path, refs_name: str, images: Path, split: str) -> list[ImageGroup]:
+def read_refer(folder: Path, refs_name: str, images: Path, split: str, tally: Tally | None = None) -> list[ImageGroup]:
     """The expressions of one split, grouped by picture; ordered by image id, ref id, sentence id.
 
     `folder` holds `refs_name` (such as "refs(unc).p") and instances.json; `images` holds the pictures under
     the names that instances.json gives them (COCO: `COCO_train2014_000000000009.jpg`). Pictures are not
-    opened. Raises DataError, naming the file and the record, where anything is absent or contradictory.
+    opened. Raises DataError, naming the file and the record, where anything is absent or contradictory; a
+    `tally` that counts keeps unusable refs out instead, as long as the files as a whole can be read.
     """
     refs_path, instances_path = _files(folder, refs_name)
-    refs = _refs_of_split(_load_refs(refs_path), split, refs_path)
-    joiner = _Joiner(refs, refs_path, instances_path)
-    rows = sorted((row for ref in refs for row in joiner.rows(ref)), key=lambda row: row[:3])
-    _check_unique(rows, refs_path)
-    if not rows:
-        raise DataError(f"The refs of split {split!r} in {refs_path} hold no sentence: choose another split.")
-    return [joiner.group(image_id, list(of_image), images) for image_id, of_image in groupby(rows, lambda r: r[0])]
+    refs = _load_refs(refs_path)
+    return join_refs(refs, split, (refs_path, instances_path), images, tally or Tally())
+
+
+def join_refs(refs: list, split: str, paths: tuple[Path, Path], images: Path, tally: Tally) -> list[ImageGroup]:
+    """What `read_refer` does once the refs are loaded. `paths`: where refs and instances come from."""
+    _check_sentence_ids(refs, paths[0], tally)
+    of_split = _refs_of_split(refs, split, paths[0])
+    joiner = _Joiner(of_split, *paths, tally)
+    rows = sorted(
+        (row for ref in of_split for row in tally.attempt(joiner.rows, ref) or ()),
+        key=lambda row: row[:3],
+    )
+    if not rows and not tally.rejected:
+        raise DataError(f"The refs of split {split!r} in {paths[0]} hold no sentence: choose another split.")
+    groups = [tally.attempt(joiner.group, key, list(part), images) for key, part in groupby(rows, lambda row: row[0])]
+    return [group for group in groups if group is not None]
 
 
 def split_names(folder: Path, refs_name: str) -> list[str]:
@@ -54,11 +98,7 @@ def annotation_digest(folder: Path, refs_name: str) -> str:
 
     Raises DataError where one is absent.
     """
-    whole = hashlib.sha256()
-    for path in _files(folder, refs_name):
-        with path.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()
+    return sha256_of(_files(folder, refs_name))
 
 
 def _files(folder: Path, refs_name: str) -> tuple[Path, Path]:
@@ -91,21 +131,27 @@ def _refs_of_split(refs: list, split: str, path: Path) -> list[dict]:
     return [ref for ref in refs if ref["split"] == split]
 
 
-def _check_unique(rows: list[_Row], path: Path) -> None:
-    first_ref: dict[int, int] = {}
-    for _, ref_id, sent_id, _ in rows:
-        if sent_id in first_ref:
-            raise DataError(
-                f"{path} holds the sentence id {sent_id} twice (refs {first_ref[sent_id]} and {ref_id}): "
-                "sentence ids name the samples, so renumber them."
-            )
-        first_ref[sent_id] = ref_id
+def _check_sentence_ids(refs: list, path: Path, tally: Tally) -> None:
+    """Over all splits: sentence ids name the samples, and discovery and evaluation share one store."""
+    first_ref: dict[int, object] = {}
+    for ref in refs:
+        sentences = ref.get("sentences") if isinstance(ref, dict) else None
+        # Other damage is found, and named, where the record is used.
+        for sentence in sentences if isinstance(sentences, list) else ():
+            sent_id = sentence.get("sent_id") if isinstance(sentence, dict) else None
+            if type(sent_id) is int and sent_id in first_ref:
+                numbers = f"refs {short(ref.get('ref_id'))} and {short(first_ref[sent_id])}"
+                problem = f"{path} holds the sentence id {short(sent_id)} twice ({numbers}): sentence ids name the "
+                tally.reject(DataError(problem + "samples, so renumber them."))
+            elif type(sent_id) is int:
+                first_ref[sent_id] = ref.get("ref_id")
 
 
 class _Joiner:
     """Finds what a ref points to in instances.json; holds only the records that the refs at hand need."""
 
-    def __init__(self, refs: list[dict], refs_path: Path, instances_path: Path) -> None:
+    def __init__(self, refs: list[dict], refs_path: Path, instances_path: Path, tally: Tally) -> None:
+        self._tally = tally
         self._refs_path, self._instances_path = refs_path, instances_path
         content, where = read_json(instances_path), str(instances_path)
         image_ids = [field(ref, "image_id", int, self._name(ref)) for ref in refs]
@@ -136,6 +182,7 @@ class _Joiner:
         name = field(category, "name", str, f"category {category_id} of {self._instances_path}")
         box = xywh_box(annotation, named)
         mask = to_rle(annotation.get("segmentation"), size[0], size[1], named)
+        self._note(annotation, size)
         rows: list[_Row] = []
         for sentence in field(ref, "sentences", list, where):
             sent_id, text = _sentence(sentence, where)
@@ -147,7 +194,12 @@ class _Joiner:
         image = self._images[image_id]
         name = field(image, "file_name", str, f"image {image_id} of {self._instances_path}")
         samples = tuple(row[3] for row in rows)
-        return ImageGroup(str(image_id), images / name, image["width"], image["height"], samples)
+        return ImageGroup(str(image_id), find_picture(images, name), image["width"], image["height"], samples)
+
+    def _note(self, annotation: dict, size: list[int]) -> None:
+        if self._tally.counting:
+            self._tally.seen["crowd"] += annotation.get("iscrowd") == 1
+            self._tally.seen["overlap"] += overlapping(annotation["segmentation"], *size)
 
     def _name(self, ref: dict) -> str:
         return f"ref {short(ref.get('ref_id', 'without ref_id'))} of {self._refs_path}"

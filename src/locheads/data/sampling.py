@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
+from locheads.data.pathnames import picture_key
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup
 
@@ -44,11 +45,21 @@ def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageG
     return [group for group in kept if group.samples]
 
 
-def limit(groups: list[ImageGroup], n_expressions: int | None) -> list[ImageGroup]:
-    """The first `n_expressions` expressions (all for None); the last picture may keep only some of its own.
+def shuffle(groups: list[ImageGroup], seed: int) -> list[ImageGroup]:
+    """The pictures in a random order; the expressions of a picture stay together."""
+    # A stream of its own: trials draw with [seed, 0], [seed, 1], ...
+    order = np.random.default_rng([seed, 2**31]).permutation(len(groups))
+    return [groups[i] for i in order]
 
-    Raises ConfigError for a number below 1.
+
+def limit(groups: list[ImageGroup], n_expressions: int | None, offset: int = 0) -> list[ImageGroup]:
+    """`n_expressions` expressions (all for None) after the first `offset`; the first and the last picture may keep
+    only some of their own.
+
+    Raises ConfigError for a number below 1, a negative offset, and an offset that leaves nothing.
     """
+    if offset:
+        groups = _without_first(groups, offset)
     if n_expressions is None:
         return groups
     if n_expressions < 1:
@@ -62,12 +73,25 @@ def limit(groups: list[ImageGroup], n_expressions: int | None) -> list[ImageGrou
     return kept
 
 
-def exclude_images(groups: list[ImageGroup], image_ids: Collection[str]) -> tuple[list[ImageGroup], int]:
-    """The groups whose picture is not among `image_ids`, and how many pictures that excluded.
+def _without_first(groups: list[ImageGroup], offset: int) -> list[ImageGroup]:
+    total = sum(len(group.samples) for group in groups)
+    if not 0 <= offset < total:
+        raise ConfigError(f"The offset of {offset} leaves nothing of {total} expressions: use 0 to {total - 1}.")
+    kept: list[ImageGroup] = []
+    for group in groups:
+        skipped = min(offset, len(group.samples))
+        offset -= skipped
+        if skipped < len(group.samples):
+            kept.append(replace(group, samples=group.samples[skipped:]))
+    return kept
+
+
+def exclude_images(groups: list[ImageGroup], keys: Collection[str]) -> tuple[list[ImageGroup], int]:
+    """The groups whose picture is not among `keys` (see `picture_key`), and how many pictures that excluded.
 
     The guard against leakage: discovery must not see a picture of an evaluated split, and RefCOCO, RefCOCO+
     and RefCOCOg share COCO's pictures and ids.
     """
-    banned = set(image_ids)
-    kept = [group for group in groups if group.image_id not in banned]
+    banned = set(keys)
+    kept = [group for group in groups if picture_key(group.image_id, group.path.name) not in banned]
     return kept, len(groups) - len(kept)

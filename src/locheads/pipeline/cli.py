@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from locheads.config import Config
+from locheads.config import Config, Stage
 from locheads.pipeline import sweep
 from locheads.pipeline.mistakes import explain
 from locheads.pipeline.progress import console
@@ -82,7 +82,6 @@ def _log_to_file(sentence: str) -> None:
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     # Imported late: --help and a wrong override answer before torch and transformers load.
-    from locheads.pipeline.stages import execute
     from locheads.pipeline.tracker import tracked
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table
@@ -92,6 +91,10 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[assignment]
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    if config.stage is Stage.check:
+        from locheads.pipeline.check import run_check as execute  # needs no torch: seconds
+    else:
+        from locheads.pipeline.stages import execute
     with tracked(config, settings, folder):
         execute(config, folder)
     record = read_run(folder)

@@ -1,20 +1,43 @@
 """Which samples a run needs: the evaluated split, and the trials of discovery on other pictures."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from locheads.config import Config, DatasetConfig, PathsConfig
+from locheads.data.guard import group_keys, guarded_keys
+from locheads.data.hub import Copy, HubDataSet
+from locheads.data.jsonl import JsonlDataSet
+from locheads.data.own_coco import CocoDataSet
 from locheads.data.pictures import check_picture_folder
-from locheads.data.refer import annotation_digest, read_refer
-from locheads.data.sampling import draw_trials, exclude_images, limit, subset
+from locheads.data.reasonseg import ReasonSegDataSet
+from locheads.data.refer import ReferDataSet
+from locheads.data.sampling import draw_trials, exclude_images, limit, shuffle, subset
+from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.pocket.dataset import ensure_dataset
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
+
+READERS = ("coco", "hub", "jsonl", "pocket", "reasonseg", "refer")
+
+
+class DataSet(Protocol):
+    """What every reader offers. `read` and `splits` open no picture's pixels and raise DataError."""
+
+    notes: list[str]
+    """What a reader of the figures must know of this copy; complete once its splits are read."""
+
+    def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]: ...
+
+    def splits(self) -> list[str]: ...
+
+    @property
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -27,9 +50,13 @@ class Inputs:
     trials: tuple[tuple[str, ...], ...]
     """Per trial the ids of its samples."""
     n_excluded_images: int
-    """Pictures of the discovery split that the evaluated split also holds."""
+    """Pictures of the discovery split that the evaluated split, or another one that is guarded, also holds."""
     annotations: str
     """sha256 of the annotation files."""
+    guard: dict[str, int] = field(default_factory=dict)
+    """Guarded file (and "SPLIT" for the evaluated one) -> pictures of the discovery split that it also holds."""
+    notes: tuple[str, ...] = ()
+    """Known defects of the data set's copy."""
 
 
 def load_inputs(config: Config) -> Inputs:
@@ -39,16 +66,12 @@ def load_inputs(config: Config) -> Inputs:
         DataError: the data set is absent, incomplete or contradicts itself.
         ConfigError: an unknown reader.
     """
-    folder, images = locate(config.dataset, config.paths)
     dataset = config.dataset
-    evaluated = read_refer(folder, dataset.refs, images, dataset.split)
-    candidates = read_refer(folder, dataset.refs, images, dataset.discovery_split)
-    # The pictures of the whole split: heads found with a small dataset.limit may be evaluated without it later.
-    candidates, n_excluded = exclude_images(candidates, {group.image_id for group in evaluated})
-    if n_excluded:
-        log.warning("%d pictures of %s are also in %s: discovery leaves them out.",
-                    n_excluded, dataset.discovery_split, dataset.split)  # fmt: skip
-    check_picture_folder(images)
+    data = open_dataset(dataset, config.paths)
+    evaluated, candidates = data.read(dataset.split), data.read(dataset.discovery_split)
+    candidates, n_excluded, guard = _guarded(config, evaluated, candidates)
+    if dataset.reader in ("pocket", "refer"):
+        check_picture_folder(locate(dataset, config.paths)[1])
     ids = [sample.sample_id for group in candidates for sample in group.samples]
     if not ids:
         raise DataError(
@@ -56,13 +79,65 @@ def load_inputs(config: Config) -> Inputs:
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
     draws = draw_trials(ids, config.discovery.n_samples, config.discovery.trials, config.seed)
+    ordered = shuffle(evaluated, config.seed) if dataset.shuffle else evaluated
     return Inputs(
-        evaluated=limit(evaluated, dataset.limit),
+        evaluated=limit(ordered, dataset.limit, dataset.offset),
         discovery=subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))}),
         trials=tuple(tuple(ids[i] for i in draw) for draw in draws),
         n_excluded_images=n_excluded,
-        annotations=annotation_digest(folder, dataset.refs),
+        annotations=data.digest,
+        guard=guard,
+        notes=tuple(data.notes),
     )
+
+
+def _guarded(
+    config: Config, evaluated: list[ImageGroup], candidates: list[ImageGroup]
+) -> tuple[list[ImageGroup], int, dict[str, int]]:
+    """-> (candidates that no guarded split holds, excluded pictures, the same by file)."""
+    dataset = config.dataset
+    # The pictures of the whole split: heads found with a small dataset.limit may be evaluated without it later.
+    banned = excluded_pictures(config, group_keys(evaluated))
+    own = group_keys(candidates)
+    guard = {name: len(own & keys) for name, keys in banned.items()}
+    kept, n_excluded = exclude_images(candidates, set().union(*banned.values()))
+    if n_excluded:
+        shared = ", ".join(f"{name} ({count})" for name, count in guard.items() if count)
+        log.warning("%d pictures of %s are also in %s: discovery leaves them out.",
+                    n_excluded, dataset.discovery_split, shared)  # fmt: skip
+    return kept, n_excluded, guard
+
+
+def excluded_pictures(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
+    """Evaluated split, or guarded file -> keys of the pictures that discovery must not see."""
+    dataset = config.dataset
+    beside = locate(dataset, config.paths)[0] if dataset.reader in ("pocket", "refer") else None
+    others = guarded_keys(dataset.guard, beside, dataset.discovery_split, Path(config.paths.cache))
+    return {dataset.split: evaluated} | others
+
+
+def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
+    """The data set behind its reader. Reads nothing yet, but makes the pocket data where it is asked for.
+
+    Raises:
+        ConfigError: there is no such reader, or its settings do not fit it.
+    """
+    folder, images = Path(dataset.folder), Path(dataset.images or dataset.folder)
+    match dataset.reader:
+        case "pocket" | "refer":
+            folder, images = locate(dataset, paths)
+            return ReferDataSet(folder, dataset.refs, images, Path(paths.cache))
+        case "hub":
+            return HubDataSet(_copy(dataset, images, Path(paths.cache)))
+        case "reasonseg":
+            return ReasonSegDataSet(folder, dataset.query)
+        case "coco":
+            return CocoDataSet(folder, dataset.instances, dataset.refs, images)
+        case "jsonl":
+            if "{split}" not in dataset.refs:
+                raise ConfigError(f"dataset.refs={dataset.refs} has no {{split}}: write {{split}}.jsonl, or alike.")
+            return JsonlDataSet(folder, dataset.refs, images, dataset.box_format)
+    raise ConfigError(f"dataset.reader={dataset.reader} is unknown: use {', '.join(READERS[:-1])} or {READERS[-1]}.")
 
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
@@ -70,6 +145,37 @@ def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     if dataset.reader == "pocket":
         root = ensure_dataset(Path(paths.cache))
         return root / "pocket", root / "images" / "train2014"
-    if dataset.reader == "refer":
-        return Path(dataset.folder), Path(dataset.images)
-    raise ConfigError(f"dataset.reader={dataset.reader} is unknown: use pocket or refer.")
+    return Path(dataset.folder), Path(dataset.images)
+
+
+def samples_record(inputs: Inputs, config: Config) -> dict[str, Any]:
+    """samples.json: the ids that the run used, in order, and what was kept out."""
+    return {
+        "split": config.dataset.split,
+        "evaluated": [sample.sample_id for group in inputs.evaluated for sample in group.samples],
+        "discovery_split": config.dataset.discovery_split,
+        "trials": [{"seed": [config.seed, i], "samples": list(ids)} for i, ids in enumerate(inputs.trials)],
+        "n_excluded_images": inputs.n_excluded_images,
+        "guard": inputs.guard,
+        "notes": list(inputs.notes),
+    }
+
+
+def _copy(dataset: DatasetConfig, images: Path, cache: Path) -> Copy:
+    if not dataset.hub:
+        raise ConfigError("dataset.hub is empty: give the hub id that the copy comes from.")
+    folder = Path(dataset.folder) if dataset.folder else None
+    if folder is not None and not folder.is_dir():
+        log.warning("%s is not there: %s is taken from the hub, or from its cache.", folder, dataset.hub)
+        folder = None
+    return Copy(
+        hub=dataset.hub,
+        folder=folder,
+        columns=dataset.columns,
+        images=images,
+        cache=cache,
+        revision=dataset.revision,
+        form=dataset.box_format,
+        split_names=dataset.split_names,
+        notes=tuple(dataset.notes),
+    )

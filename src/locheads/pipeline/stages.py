@@ -23,8 +23,9 @@ from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_hea
 from locheads.evaluation.predict import predict
 from locheads.models.load import ModelIdentity, identify, pick_device
 from locheads.pipeline.attention import fill, open_store
+from locheads.pipeline.check import run_check
 from locheads.pipeline.gallery import write_gallery
-from locheads.pipeline.inputs import Inputs, load_inputs
+from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
 from locheads.report.html import write_report
@@ -65,6 +66,8 @@ def execute(config: Config, folder: Path) -> None:
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
     """
+    if config.stage is Stage.check:
+        return run_check(config, folder)
     status = Status(folder)
     try:
         check(config)
@@ -93,9 +96,15 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     record |= {
         "digest": digest,
         "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
-        "dataset": {"name": config.dataset.name, "annotations_sha256": inputs.annotations},
+        "dataset": {
+            "name": config.dataset.name,
+            "annotations_sha256": inputs.annotations,
+            "guard": inputs.guard,
+            "notes": list(inputs.notes),
+        },
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
+    write_json(folder / "samples.json", samples_record(inputs, config))
     return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest)
 
 
@@ -103,9 +112,11 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
     """What identifies a result: the settings that can change it, the weights and the annotations."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
     # Where they lie; what they are is in the weights' and annotations' own digests.
-    for group, key in (("model", "id"), ("dataset", "folder"), ("dataset", "images")):
+    for group, key in (("model", "id"), ("dataset", "folder"), ("dataset", "images"), ("dataset", "check_images")):
         del settings[group][key]
-    return json_digest([settings, identity.weights, inputs.annotations])
+    # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
+    del settings["dataset"]["guard"]
+    return json_digest([settings, identity.weights, inputs.annotations, inputs.trials])
 
 
 def attend_stage(run: Run) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.data.sampling import draw_trials, exclude_images, limit, subset
+from locheads.data.sampling import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup, Sample
 
@@ -98,3 +98,36 @@ def test_exclude_images(groups: list[ImageGroup]) -> None:
     assert exclude_images(groups, set()) == (groups, 0)
     twice = [*groups, replace(groups[0], samples=())]
     assert exclude_images(twice, ["a"])[1] == 2
+
+
+@pytest.mark.parametrize(
+    ("n", "offset", "ids"),
+    [(None, 1, "12|3|45"), (None, 3, "3|45"), (2, 2, "2|3"), (1, 5, "5"), (99, 4, "45"), (3, 0, "012")],
+)
+def test_offset(groups: list[ImageGroup], n: int | None, offset: int, ids: str) -> None:
+    assert _ids(limit(groups, n, offset)) == ids
+
+
+def test_pages_are_the_whole(groups: list[ImageGroup]) -> None:
+    pages = [_ids(limit(groups, 2, offset)).replace("|", "") for offset in (0, 2, 4)]
+    assert "".join(pages) == "012345"
+
+
+@pytest.mark.parametrize("offset", [6, 100, -1])
+def test_an_offset_of_everything(groups: list[ImageGroup], offset: int) -> None:
+    with pytest.raises(ConfigError, match=f"The offset of {offset} leaves nothing of 6 expressions: use 0 to 5"):
+        limit(groups, 1, offset)
+
+
+def test_shuffle_keeps_pictures_together_and_repeats(groups: list[ImageGroup]) -> None:
+    orders = {_ids(shuffle(groups, seed)) for seed in range(30)}
+    assert len(orders) == 6  # all orders of three pictures
+    assert all(sorted(order.split("|")) == ["012", "3", "45"] for order in orders)
+    assert _ids(shuffle(groups, 4)) == _ids(shuffle(groups, 4))
+
+
+def test_excluded_pictures_are_known_by_their_coco_id() -> None:
+    path = Path("images/000000000009.jpg")
+    group = ImageGroup("picture-1", path, 4, 4, (_sample("0"),))
+    assert exclude_images([group], {"9"}) == ([], 1)
+    assert exclude_images([group], {"picture-1"}) == ([group], 0)

@@ -1,0 +1,186 @@
+"""What can be wrong with samples that could be read: one verdict per split and question."""
+
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from locheads.data.boxes import box_iou
+from locheads.data.masks import tight_box
+from locheads.data.official import Counts
+from locheads.data.pictures import open_picture
+from locheads.data.tally import Tally
+from locheads.errors import DataError
+from locheads.types import Box, ImageGroup, Sample
+
+_FEW = 0.01
+"""Up to this share is a blemish that the published files have, too; above it something is wrong with all of them."""
+_SLACK = 1.0
+"""Pixels by which a box may leave its picture: annotators' rounding."""
+
+
+class State(StrEnum):
+    ok = "ok"
+    warn = "warn"
+    fail = "FAIL"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question about one split."""
+
+    split: str
+    question: str
+    state: State
+    text: str
+
+
+def check_samples(
+    split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool
+) -> list[Verdict]:
+    """All verdicts on one split. `tally` is the one that counted while the groups were read.
+
+    Opens no picture, or every one where `open_images` is set.
+    """
+    objects = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
+    answers = {
+        "counts": _counts(groups, official),
+        "records": _records(tally),
+        "boxes inside": _boxes(objects),
+        "box format": _box_format(objects),
+        "masks": _masks(objects, tally),
+        "ids": _ids(groups),
+        "text": _text(groups),
+        "pictures": _pictures(groups, open_images),
+    }
+    return [Verdict(split, question, *answer) for question, answer in answers.items()]
+
+
+_Answer = tuple[State, str]
+_Objects = list[tuple[ImageGroup, Sample]]
+"""One sample of every ref: its expressions share box and mask."""
+
+
+def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
+    refs = {sample.ref_id for group in groups for sample in group.samples}
+    found = (len(refs), len({group.image_id for group in groups}), sum(len(group.samples) for group in groups))
+    text = "{:,} refs, {:,} pictures, {:,} expressions".format(*found)
+    if official is None:
+        return State.ok, f"{text}; no official counts are known"
+    if found == official:
+        return State.ok, f"{text}, as published"
+    return State.fail, f"{text}, but published are {official[0]:,}, {official[1]:,} and {official[2]:,}"
+
+
+def _records(tally: Tally) -> _Answer:
+    if not tally.rejected:
+        return State.ok, "all usable"
+    return State.fail, f"{tally.rejected:,} unusable, the first: {tally.examples[0]}"
+
+
+def _boxes(objects: _Objects) -> _Answer:
+    outside = [_name(group, s) for group, s in objects if not _inside(s.box, group)]
+    return _share(outside, len(objects), "boxes leave their picture", "all of them")
+
+
+def _box_format(objects: _Objects) -> _Answer:
+    """Whether another reading of the same four numbers fits the masks, or the pictures, better."""
+    if not objects:
+        return State.ok, "no box"
+    as_declared = [box_iou(s.box, tight_box(s.mask)) for _, s in objects]
+    mean = sum(as_declared) / len(objects)
+    inside = sum(_inside(s.box, group) for group, s in objects) / len(objects)
+    for name, other in _OTHER_READINGS.items():
+        boxes = [other(s.box) for _, s in objects]
+        fit = sum(box_iou(box, tight_box(s.mask)) for box, (_, s) in zip(boxes, objects, strict=True)) / len(objects)
+        fits = [_spans(box) and _inside(box, group) for box, (group, _) in zip(boxes, objects, strict=True)]
+        if fit > mean + 0.1:
+            return State.fail, f"{name}: mean IoU with the masks' boxes {fit:.2f} instead of {mean:.2f}"
+        if inside < 1 - _FEW and sum(fits) / len(fits) > max(inside, 1 - _FEW):
+            return State.fail, f"{name}: {inside:.0%} of the boxes are inside their picture now, all would be then"
+    return State.ok, f"mean IoU with the masks' boxes {mean:.2f}"
+
+
+_OTHER_READINGS: dict[str, Callable[[Box], Box]] = {
+    "declared as xywh, but they look like xyxy": lambda b: (b[0], b[1], b[2] - b[0], b[3] - b[1]),
+    "declared as xyxy, but they look like xywh": lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]),
+}
+
+
+def _masks(objects: _Objects, tally: Tally) -> _Answer:
+    far = [_name(group, s) for group, s in objects if box_iou(s.box, tight_box(s.mask)) < 0.5]
+    remarks = [
+        f"{tally.seen[kind]:,} {text}"
+        for kind, text in (
+            ("no mask", "without mask: the box stands for it"),
+            ("crowd", "of crowds: the box is of many objects"),
+            ("overlap", "of overlapping polygons: their union is taken"),
+        )
+        if tally.seen[kind]
+    ]
+    if far:
+        remarks.append(f"{len(far):,} far from their box (first: {far[0]})")
+    bad = far or tally.seen["no mask"] or tally.seen["crowd"]
+    return State.warn if bad else State.ok, "; ".join(remarks) or "none empty, none far from its box"
+
+
+def _ids(groups: list[ImageGroup]) -> _Answer:
+    samples = [sample.sample_id for group in groups for sample in group.samples]
+    images = [group.image_id for group in groups]
+    twice = len(samples) - len(set(samples)), len(images) - len(set(images))
+    if any(twice):
+        return State.fail, f"{twice[0]:,} sample ids and {twice[1]:,} picture ids are used twice"
+    return State.ok, "all different"
+
+
+def _text(groups: list[ImageGroup]) -> _Answer:
+    samples = [sample for group in groups for sample in group.samples]
+    blank = [s.sample_id for s in samples if not s.expression.strip()]
+    # Cc, Cf, Co, Cs: control, invisible and private characters, and halves of characters.
+    odd = [s.sample_id for s in samples if not s.expression.isascii() or not s.expression.isprintable()]
+    texts = {s.sample_id: s.expression for s in samples}
+    odd = [key for key in odd if any(unicodedata.category(c) in ("Cc", "Cf", "Co", "Cs") for c in texts[key])]
+    remarks = [
+        f"{len(ids):,} {what} (first: {ids[0]})"
+        for ids, what in ((blank, "blank"), (odd, "with control characters"))
+        if ids
+    ]
+    return State.warn if remarks else State.ok, "; ".join(remarks) or "no blank one, no control characters"
+
+
+def _pictures(groups: list[ImageGroup], open_images: bool) -> _Answer:
+    problems = list(_picture_problems(groups, open_images))
+    if problems:
+        return State.fail, f"{len(problems):,} of {len(groups):,} unusable, the first: {problems[0]}"
+    return State.ok, "all open, of the annotated size" if open_images else "all there"
+
+
+def _picture_problems(groups: list[ImageGroup], open_images: bool) -> Iterator[str]:
+    for group in groups:
+        if open_images:
+            try:
+                open_picture(group)
+            except DataError as error:
+                yield str(error)
+        elif not group.path.is_file():
+            yield f"{group.path} is not there"
+
+
+def _share(names: list[str], total: int, what: str, else_text: str) -> _Answer:
+    if not names:
+        return State.ok, else_text
+    state = State.warn if len(names) <= _FEW * total else State.fail
+    return state, f"{len(names):,} {what} (first: {names[0]})"
+
+
+def _name(group: ImageGroup, sample: Sample) -> str:
+    return f"ref {sample.ref_id} of picture {group.image_id}"
+
+
+def _inside(box: Box, group: ImageGroup) -> bool:
+    x1, y1 = group.width + _SLACK, group.height + _SLACK
+    return box[0] >= -_SLACK and box[1] >= -_SLACK and box[2] <= x1 and box[3] <= y1
+
+
+def _spans(box: Box) -> bool:
+    return box[2] > box[0] and box[3] > box[1]

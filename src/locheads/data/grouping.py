@@ -1,0 +1,37 @@
+"""Samples in the order of a file -> groups per picture."""
+
+from pathlib import Path
+
+from locheads.data.pathnames import coco_id, slug
+from locheads.data.tally import Tally
+from locheads.errors import DataError
+from locheads.types import ImageGroup, Sample
+
+Row = tuple[str, Path, tuple[int, int], Sample]
+"""(picture name, its path, its (width, height), the sample)."""
+
+
+def group_samples(rows: list[Row], source: Path | str, tally: Tally) -> list[ImageGroup]:
+    """The rows grouped by picture name, pictures in the order of their first row.
+
+    A picture's id is its COCO id where the name tells it, else the name as far as a file may have it. Raises
+    DataError (or counts it) for a sample id that is used twice, and DataError where no row is left.
+    """
+    pictures: dict[str, tuple[Path, tuple[int, int], list[Sample]]] = {}
+    ids: set[str] = set()
+    for name, path, size, sample in rows:
+        if sample.sample_id in ids:
+            tally.reject(DataError(f"{source} holds the sample id {sample.sample_id!r} twice: renumber them."))
+            continue
+        ids.add(sample.sample_id)
+        pictures.setdefault(name, (path, size, []))[2].append(sample)
+    if not pictures and not tally.rejected:
+        raise DataError(f"{source} holds no sample: choose another split or file.")
+    return [
+        ImageGroup(_image_id(name), path, *size, tuple(samples)) for name, (path, size, samples) in pictures.items()
+    ]
+
+
+def _image_id(name: str) -> str:
+    number = coco_id(name)
+    return str(number) if number is not None else slug(name)

@@ -1,0 +1,88 @@
+"""The guard against leakage: which pictures are evaluated anywhere, so that discovery must not see them.
+
+RefCOCO, RefCOCO+ and RefCOCOg take their pictures from COCO train2014, and a picture of one's train split is in
+another's test split. Pictures are compared by their COCO id.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from locheads.data.pathnames import coco_id, picture_key, slug
+from locheads.data.pickles import load_plain_pickle
+from locheads.data.records import field, read_json, read_lines, sha256_of
+from locheads.data.tally import Tally
+from locheads.errors import ConfigError, DataError
+from locheads.store.atomic import write_json
+from locheads.types import ImageGroup
+
+BESIDE = "beside"
+"""In the setting: every refs file in the data set's folder and in the folders beside it."""
+
+
+def group_keys(groups: Iterable[ImageGroup]) -> set[str]:
+    """What identifies the groups' pictures across data sets."""
+    return {picture_key(group.image_id, group.path.name) for group in groups}
+
+
+def guarded_keys(entries: Iterable[str], folder: Path | None, discovery_split: str, cache: Path) -> dict[str, set[str]]:
+    """File -> the keys of the pictures that it says are evaluated.
+
+    An entry is "beside", a refs file (`*.p`: every split but `discovery_split`, and "train", counts as evaluated), a
+    folder of such, a JSONL file (`image`) or a COCO json (`images`). Raises ConfigError for another kind of
+    file, DataError for one that is absent or damaged. What refs files say is kept below `cache`, by their digest.
+    """
+    files: dict[str, set[str]] = {}
+    for entry in entries:
+        for path in _beside(folder) if entry == BESIDE else _files(Path(entry)):
+            files[str(path)] = _keys(path, {discovery_split, "train"}, cache)
+    return files
+
+
+def _beside(folder: Path | None) -> list[Path]:
+    return [] if folder is None else sorted(folder.absolute().parent.glob("*/refs(*).p"))
+
+
+def _files(path: Path) -> list[Path]:
+    found = sorted([*path.glob("refs(*).p"), *path.glob("*/refs(*).p")]) if path.is_dir() else [path]
+    if not found or not found[0].is_file():
+        raise DataError(
+            f"dataset.guard names {path}, which is neither a file nor a folder with refs files: correct it, or take it "
+            "out of the list."
+        )
+    return found
+
+
+def _keys(path: Path, own: set[str], cache: Path) -> set[str]:
+    if path.suffix == ".p":
+        return {key for split, keys in _refs_keys(path, cache).items() if split not in own for key in keys}
+    if path.suffix == ".jsonl":
+        return {_name_key(field(record, "image", str, where)) for where, record in read_lines(path, Tally())}
+    if path.suffix == ".json":
+        images = field(read_json(path), "images", list, str(path))
+        return {_name_key(field(image, "file_name", str, f"an image of {path}")) for image in images}
+    raise ConfigError(f"dataset.guard names {path}, but it can read refs files (*.p), *.jsonl and COCO *.json only.")
+
+
+def _refs_keys(path: Path, cache: Path) -> dict[str, list[str]]:
+    """Split -> its COCO image ids. Unpickling takes seconds, so what was found is kept."""
+    kept = cache / "data" / f"guard-{sha256_of([path])[:16]}.json"
+    try:
+        return json.loads(kept.read_bytes())
+    except (OSError, ValueError):  # not there yet, or damaged
+        pass
+    refs, keys = load_plain_pickle(path), defaultdict(set)
+    if not isinstance(refs, list):
+        raise DataError(f"{path} holds no list of refs: take the file from its publisher.")
+    for number, ref in enumerate(refs):
+        where = f"ref number {number} of {path}"
+        keys[field(ref, "split", str, where)].add(str(field(ref, "image_id", int, where)))
+    found = {split: sorted(ids) for split, ids in keys.items()}
+    write_json(kept, found)
+    return found
+
+
+def _name_key(name: str) -> str:
+    number = coco_id(name)
+    return str(number) if number is not None else slug(name)

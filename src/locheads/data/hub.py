@@ -1,0 +1,226 @@
+"""Data sets of the Hugging Face hub, or local copies of their parquet files, through declared columns.
+
+What a copy calls its columns, its splits and its boxes is in its conf/dataset/*.yaml, with its known defects.
+No code of a repository is run: `datasets` reads the tables only.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from locheads.data.boxes import to_xyxy
+from locheads.data.choices import BoxFormat
+from locheads.data.columns import check_columns, find
+from locheads.data.grouping import Row, group_samples
+from locheads.data.jsonl import BOXES_ONLY
+from locheads.data.masks import box_mask, overlapping, to_rle
+from locheads.data.pathnames import find_picture, plain_name, slug
+from locheads.data.pictures import picture_size
+from locheads.data.records import is_number, short
+from locheads.data.tally import Tally
+from locheads.errors import DataError
+from locheads.store.atomic import write_bytes
+from locheads.types import Box, ImageGroup, Sample
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One copy of a data set."""
+
+    hub: str
+    """Its hub id; names it where `folder` is used, too."""
+    folder: Path | None
+    """A local copy of its parquet files: nothing is downloaded then."""
+    columns: Mapping[str, str]
+    images: Path
+    """Pictures, where the table holds none."""
+    cache: Path
+    """Pictures of the table are written here once; `datasets` keeps its files here."""
+    revision: str | None = None
+    form: BoxFormat = BoxFormat.xywh
+    split_names: Mapping[str, str] = field(default_factory=dict)
+    """Official name of a split -> the copy's; others keep theirs."""
+    notes: tuple[str, ...] = ()
+
+
+class HubDataSet:
+    """A copy on the hub or on disk."""
+
+    def __init__(self, copy: Copy) -> None:
+        check_columns(copy.columns)
+        self._copy, self._stated = copy, [f"{copy.hub}: {note}" for note in copy.notes]
+        self._contents: dict[str, str] = {}
+        self.notes = list(self._stated)
+
+    def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
+        """The samples of one split, grouped by picture in the order of the rows; logs the copy's known defects.
+
+        Raises DataError where the copy cannot be had or a row cannot be used; a `tally` that counts leaves
+        such rows out.
+        """
+        tally = tally or Tally()
+        for note in () if tally.counting else self._stated:
+            log.warning("%s", note)
+        rows: list[Row] = []
+        for number, record in enumerate(self._table(split)):
+            where = f"row {number} of {self._copy.hub} {split}"
+            rows += tally.attempt(self._rows, record, where, f"{split}-{number}", tally) or ()
+        if missing := tally.seen["no mask"]:
+            self.notes = [*self._stated, BOXES_ONLY.format(missing)]
+        groups = group_samples(rows, f"{self._copy.hub} {split}", tally)
+        self._contents[split] = _digest(groups)
+        return groups
+
+    def splits(self) -> list[str]:
+        """The declared splits."""
+        return list(self._copy.split_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the samples of the splits that were read: a hub id tells nothing about its content."""
+        return hashlib.sha256(json.dumps(sorted(self._contents.items())).encode()).hexdigest()
+
+    def _table(self, split: str) -> Iterable[dict]:
+        import datasets  # late: it takes a second
+
+        copy, name = self._copy, self._copy.split_names.get(split, split)
+        cache = str(copy.cache / "datasets")
+        files = _files(copy.folder, name, copy.hub) if copy.folder else []
+        try:
+            if files:
+                names = list(map(str, files))
+                table = datasets.load_dataset("parquet", data_files=names, split="train", cache_dir=cache)
+            else:
+                table = datasets.load_dataset(copy.hub, split=name, revision=copy.revision, cache_dir=cache)
+        # Offline, a wrong name, a damaged file: each library below raises its own.
+        except Exception as error:
+            raise DataError(_unavailable(copy, name, bool(files), error)) from error
+        return _without_decoding(table, datasets.Image(decode=False))
+
+    def _rows(self, record: dict, where: str, fallback_id: str, tally: Tally) -> list[Row]:
+        """The samples of one row, which is an object or a picture of several."""
+        objects_path = self._copy.columns.get("objects")
+        if not objects_path:
+            return self._of_object(record, record, "", where, fallback_id, tally)
+        objects = find(record, objects_path, where)
+        if not isinstance(objects, list):
+            raise DataError(f"{where} has no list of objects at {objects_path!r}: correct dataset.columns.")
+        rows: list[Row] = []
+        for number, each in enumerate(objects):
+            place = f"{objects_path}.", f"object {number} of {where}", f"{fallback_id}-{number}"
+            rows += tally.attempt(self._of_object, each, record, *place, tally) or ()
+        return rows
+
+    def _of_object(self, item: Any, record: dict, prefix: str, where: str, fallback_id: str, tally: Tally) -> list[Row]:
+        def value(key: str) -> Any:
+            path = self._copy.columns.get(key)
+            if not path:
+                return None
+            own = bool(prefix) and path.startswith(prefix)
+            return find(item if own else record, path.removeprefix(prefix) if own else path, where)
+
+        name = plain_name(_text(value("file_name"), "file name", where))
+        path, size = self._picture(name, value("picture"), value("width"), value("height"), where)
+        box = to_xyxy(value("box"), self._copy.form, *size, where)
+        mask = self._mask(value("mask"), box, size, where, tally)
+        tally.seen["crowd"] += value("crowd") == 1
+        ref_id = str(fallback_id if (own_id := value("ref_id")) is None else own_id)
+        category = str(value("category") or "")
+        return [
+            (name, path, size, Sample(sample_id, ref_id, text, box, mask, category))
+            for sample_id, text in _expressions(value("expressions"), value("expression_ids"), ref_id, where)
+        ]
+
+    def _picture(self, name: str, picture: Any, width: Any, height: Any, where: str) -> tuple[Path, tuple[int, int]]:
+        if not self._copy.columns.get("picture"):
+            path = find_picture(self._copy.images, name)
+            given = type(width) is int and type(height) is int and 0 < width < 65_536 and 0 < height < 65_536
+            return path, (width, height) if given else picture_size(path, where)
+        content = picture.get("bytes") if isinstance(picture, dict) else None
+        if not content:
+            raise DataError(f"{where} holds no picture at {self._copy.columns['picture']!r}: correct dataset.columns.")
+        path = self._copy.cache / "data" / slug(self._copy.hub) / slug(name)
+        # Bytes as they are: a picture that is encoded anew is another picture.
+        if not path.exists() or path.stat().st_size != len(content):
+            write_bytes(path, content)
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                return path, opened.size
+        except Exception as error:
+            raise DataError(f"{where} holds a picture that cannot be read: download the copy again.") from error
+
+    def _mask(self, mask: Any, box: Box, size: tuple[int, int], where: str, tally: Tally) -> dict:
+        if isinstance(mask, str):
+            mask = find({"mask": mask}, "mask", where)
+        if mask is None:
+            tally.seen["no mask"] += 1
+            return box_mask(box, *size, where)
+        if isinstance(mask, list) and mask and is_number(mask[0]):
+            mask = [mask]
+        code = to_rle(mask, *size, where)
+        tally.seen["overlap"] += tally.counting and overlapping(mask, *size)
+        return code
+
+
+def _expressions(texts: Any, ids: Any, ref_id: str, where: str) -> list[tuple[str, str]]:
+    """(id, expression) of one object; ids are numbered where the copy has none."""
+    texts = texts if isinstance(texts, list) else [texts]
+    ids = [f"{ref_id}-{n}" for n in range(len(texts))] if ids is None else ids if isinstance(ids, list) else [ids]
+    if len(ids) != len(texts):
+        raise DataError(f"{where} has {len(texts)} expressions but {len(ids)} ids: correct dataset.columns.")
+    return [(str(i), _text(text, "expression", where)) for i, text in zip(ids, texts, strict=True)]
+
+
+def _text(value: Any, what: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where} has the {what} {short(value)}, which is no text: correct dataset.columns.")
+    return value
+
+
+def _files(folder: Path, name: str, hub: str) -> list[Path]:
+    """`val-00000-of-00004.parquet`, `val.parquet` or `ref-l4-val.parquet`, at any depth."""
+    pattern = re.compile(rf"(.*-)?{re.escape(name)}(-\d+-of-\d+.*)?\.parquet")
+    files = sorted(path for path in folder.rglob("*.parquet") if pattern.fullmatch(path.name))
+    if not files:
+        raise DataError(
+            f"{folder} holds no parquet files of the split {name!r} of {hub}, such as {name}-00000-of-00001.parquet: "
+            "download them there, set paths.data or dataset.folder to where they lie, or leave dataset.folder empty to "
+            "take them from the hub."
+        )
+    return files
+
+
+def _unavailable(copy: Copy, name: str, local: bool, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {short((str(error).splitlines() or [''])[0])}"
+    if local:
+        return f"The parquet files of {copy.hub} in {copy.folder} cannot be read ({reason}): download them again."
+    return (
+        f"The split {name!r} of {copy.hub} cannot be had from the hub ({reason}): check the network and the name, "
+        "or put its parquet files into a folder and set dataset.folder to it."
+    )
+
+
+def _without_decoding(table: Any, undecoded: Any) -> Any:
+    for name, feature in table.features.items():
+        if type(feature).__name__ == "Image":
+            table = table.cast_column(name, undecoded)
+    return table
+
+
+def _digest(groups: list[ImageGroup]) -> str:
+    content = hashlib.sha256()
+    for group in groups:
+        for s in group.samples:
+            line = [group.image_id, group.width, group.height, s.sample_id, s.ref_id, s.expression, s.box, s.mask]
+            content.update(json.dumps(line).encode())
+    return content.hexdigest()

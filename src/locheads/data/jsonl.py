@@ -1,0 +1,104 @@
+"""Your own data: one JSON object a line, `{"image": "a.jpg", "expression": "the cup", "box": [x, y, w, h]}`.
+
+`box` is in the format that `dataset.box_format` declares. `mask` may stand beside it or instead of it: COCO
+polygons, COCO run-length code, or the name of a picture that is not black on the object. Optional: `id` (else
+split and line number), `ref_id` (else the line is a ref of its own), `category`.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from locheads.data.boxes import to_xyxy
+from locheads.data.choices import BoxFormat
+from locheads.data.grouping import group_samples
+from locheads.data.masks import box_mask, encode, tight_box, to_rle
+from locheads.data.pathnames import find_picture
+from locheads.data.pictures import picture_size
+from locheads.data.records import field, read_lines, require, sha256_of
+from locheads.data.tally import Tally
+from locheads.errors import DataError
+from locheads.types import Box, ImageGroup, Sample
+
+BOXES_ONLY = "{} samples have no mask: their box stands for it, so mask figures mean nothing for them."
+_LAYOUT = (
+    'a JSONL data set is a folder with one file per split, such as {}, of lines like {{"image": "a.jpg", '
+    '"expression": "the cup", "box": [x, y, w, h]}}'
+)
+
+
+class JsonlDataSet:
+    """A folder with one JSONL file per split; `pattern` names it and holds {split}."""
+
+    def __init__(self, folder: Path, pattern: str, images: Path, form: BoxFormat) -> None:
+        self._folder, self._pattern, self._images, self._form = folder, pattern, images, form
+        self.notes: list[str] = []
+
+    def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
+        """The lines of one split, grouped by picture in the order of their first line.
+
+        Opens the header of every picture for its size. Raises DataError, naming file and line, for a line
+        that cannot be used and for a picture that is not there; a `tally` that counts leaves them out.
+        """
+        tally = tally or Tally()
+        path = self._path(split)
+        sizes: dict[str, tuple[int, int]] = {}
+        rows = [
+            tally.attempt(self._row, record, where, split, sizes, tally) for where, record in read_lines(path, tally)
+        ]
+        if missing := tally.seen["no mask"]:
+            self.notes = [BOXES_ONLY.format(missing)]
+        return group_samples([row for row in rows if row is not None], path, tally)
+
+    def splits(self) -> list[str]:
+        """The splits that there are files for."""
+        before, _, after = self._pattern.partition("{split}")
+        names = [path.name for path in self._folder.glob("*") if path.is_file()]
+        found = [name for name in names if name.startswith(before) and name.endswith(after)]
+        return sorted(name[len(before) : len(name) - len(after)] for name in found)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the files of all splits."""
+        return sha256_of(self._path(split) for split in self.splits())
+
+    def _path(self, split: str) -> Path:
+        path = self._folder / self._pattern.replace("{split}", split)
+        there = f" There are the splits {', '.join(self.splits())}." if self.splits() else ""
+        return require(path, _LAYOUT.format(path.name), there)
+
+    def _row(self, record: dict, where: str, split: str, sizes: dict, tally: Tally) -> tuple[str, Path, tuple, Sample]:
+        """(picture name, its path, its size, the sample)."""
+        name = field(record, "image", str, where)
+        path = find_picture(self._images, name)
+        if name not in sizes:
+            sizes[name] = picture_size(path, where)
+        text = field(record, "expression", str, where)
+        sample_id = str(record.get("id", f"{split}-{where.rpartition(' ')[2]}"))
+        box, mask = self._truth(record, sizes[name], where, tally)
+        ref_id, category = str(record.get("ref_id", sample_id)), str(record.get("category", ""))
+        return name, path, sizes[name], Sample(sample_id, ref_id, text, box, mask, category)
+
+    def _truth(self, record: dict, size: tuple[int, int], where: str, tally: Tally) -> tuple[Box, dict]:
+        box, mask = record.get("box"), record.get("mask")
+        if box is None and mask is None:
+            raise DataError(f"{where} has neither 'box' nor 'mask': give one of them.")
+        code = None
+        if mask is not None:
+            code = self._mask_file(mask, size, where) if isinstance(mask, str) else to_rle(mask, *size, where)
+        if box is None:
+            assert code is not None
+            return tight_box(code), code
+        xyxy = to_xyxy(box, self._form, *size, where)
+        tally.seen["no mask"] += code is None
+        return xyxy, code or box_mask(xyxy, *size, where)
+
+    def _mask_file(self, name: str, size: tuple[int, int], where: str) -> dict:
+        path = self._folder / name
+        if picture_size(path, where) != size:
+            raise DataError(f"{where} names the mask {path}, which has another size than its picture: replace it.")
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture)
+        return encode(pixels.max(axis=2) if pixels.ndim == 3 else pixels, where)

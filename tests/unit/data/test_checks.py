@@ -1,0 +1,160 @@
+"""Every verdict can be ok, and fails on the defect that it is for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from own_files import picture
+from refer_files import REFS, TinyRefer
+
+from locheads.data.checks import State, Verdict, check_samples
+from locheads.data.masks import box_mask, tight_box
+from locheads.data.official import official_counts
+from locheads.data.refer import read_refer
+from locheads.data.tally import Tally
+from locheads.types import Box, ImageGroup, Sample
+
+SIZE = 100
+BOXES: list[Box] = [(10, 20, 30, 90), (50, 5, 99, 40), (60, 60, 80, 95), (0, 0, 100, 100)]
+
+
+def _groups(tmp_path: Path, boxes: list[Box], masks: list[Box] | None = None) -> list[ImageGroup]:
+    groups = []
+    for number, (box, mask) in enumerate(zip(boxes, masks or boxes, strict=True)):
+        path = picture(tmp_path / f"{number}.jpg", (SIZE, SIZE))
+        code = box_mask(mask, SIZE, SIZE, "here")
+        sample = Sample(str(number), str(number), "the cup", box, code, "cup")
+        groups.append(ImageGroup(str(number), path, SIZE, SIZE, (sample,)))
+    return groups
+
+
+def _verdicts(groups: list[ImageGroup], tally: Tally | None = None, **changes: object) -> dict[str, Verdict]:
+    settings: dict = {"official": None, "open_images": False} | changes
+    return {v.question: v for v in check_samples("val", groups, tally or Tally(counting=True), **settings)}
+
+
+def _change(groups: list[ImageGroup], number: int, **changes: object) -> None:
+    group = groups[number]
+    groups[number] = replace(group, samples=(replace(group.samples[0], **changes),))  # type: ignore[arg-type]
+
+
+def test_good_data_pass_every_check(tmp_path: Path) -> None:
+    verdicts = _verdicts(_groups(tmp_path, BOXES), open_images=True)
+    assert {v.state for v in verdicts.values()} == {State.ok}, verdicts
+
+
+def test_counts(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES)
+    assert _verdicts(groups, official=(4, 4, 4))["counts"].text == "4 refs, 4 pictures, 4 expressions, as published"
+    verdict = _verdicts(groups, official=(4, 4, 5000))["counts"]
+    assert (verdict.state, verdict.text.partition(", but ")[2]) == (State.fail, "published are 4, 4 and 5,000")
+
+
+def test_official_counts_are_the_transcribed_ones() -> None:
+    assert official_counts("refcoco/unc")["val"] == (3811, 1500, 10834)
+    assert official_counts("refcocog/umd")["test"] == (5023, 2600, 9602)
+    assert sorted(official_counts("refcoco+/unc")) == ["testA", "testB", "train", "val"]
+    assert official_counts("refcoco/google") == official_counts("") == {}
+
+
+def test_boxes_outside(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES)
+    _change(groups, 0, box=(10, 20, 30, 100.9))
+    assert _verdicts(groups)["boxes inside"].state is State.ok
+    _change(groups, 0, box=(10, 20, 30, 101.1))
+    verdict = _verdicts(groups)["boxes inside"]
+    assert (verdict.state, verdict.text) == (State.fail, "1 boxes leave their picture (first: ref 0 of picture 0)")
+    _change(groups, 0, box=(-1.1, 20, 30, 90))
+    assert _verdicts(groups)["boxes inside"].state is State.fail
+
+
+def test_one_box_outside_of_many_is_a_blemish(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES * 25)
+    _change(groups, 3, box=(0, 0, 100, 120))
+    assert _verdicts(groups)["boxes inside"].state is State.warn
+
+
+def test_xyxy_that_is_declared_xywh_is_suspected_from_masks(tmp_path: Path) -> None:
+    wrong = [(x0, y0, x0 + x1, y0 + y1) for x0, y0, x1, y1 in BOXES]
+    verdict = _verdicts(_groups(tmp_path, wrong, BOXES))["box format"]
+    assert verdict.state is State.fail
+    assert verdict.text.startswith("declared as xywh, but they look like xyxy: mean IoU with the masks' boxes 1.00")
+
+
+def test_xywh_that_is_declared_xyxy_is_suspected_from_masks(tmp_path: Path) -> None:
+    wrong = [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in BOXES if x1 > 2 * x0 and y1 > 2 * y0]
+    right = [box for box in BOXES if box[2] > 2 * box[0] and box[3] > 2 * box[1]]
+    assert len(right) == 2
+    verdict = _verdicts(_groups(tmp_path, wrong, right))["box format"]
+    assert verdict.state is State.fail
+    assert verdict.text.startswith("declared as xyxy, but they look like xywh")
+
+
+def test_xyxy_that_is_declared_xywh_is_suspected_without_masks(tmp_path: Path) -> None:
+    wrong = [(x0, y0, x0 + x1, y0 + y1) for x0, y0, x1, y1 in BOXES]
+    verdict = _verdicts(_groups(tmp_path, wrong))["box format"]
+    assert (verdict.state, "look like xyxy" in verdict.text) == (State.fail, True)
+
+
+def test_masks_far_from_their_boxes(tmp_path: Path) -> None:
+    verdict = _verdicts(_groups(tmp_path, BOXES, [*BOXES[:3], (0, 0, 5, 5)]))["masks"]
+    assert (verdict.state, verdict.text) == (State.warn, "1 far from their box (first: ref 3 of picture 3)")
+
+
+def test_crowds_overlaps_and_unusable_records(tiny: TinyRefer) -> None:
+    tiny.instances["annotations"][1]["iscrowd"] = 1
+    tiny.instances["annotations"][2]["segmentation"] = []
+    tiny.write()
+    tiny.write_pictures()
+    tally = Tally(counting=True)
+    verdicts = _verdicts(read_refer(tiny.folder, REFS, tiny.images, "val", tally), tally)
+    assert "1 of crowds: the box is of many objects" in verdicts["masks"].text
+    assert "1 of overlapping polygons: their union is taken" in verdicts["masks"].text
+    assert verdicts["masks"].state is State.warn
+    assert verdicts["records"].state is State.fail
+    assert verdicts["records"].text.startswith("1 unusable, the first: annotation 3 of ")
+
+
+def test_ids_that_are_used_twice(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES)
+    _change(groups, 0, sample_id="1")
+    assert _verdicts(groups)["ids"].text == "1 sample ids and 0 picture ids are used twice"
+    assert _verdicts([*groups[1:], groups[1]])["ids"].text == "1 sample ids and 1 picture ids are used twice"
+
+
+@pytest.mark.parametrize("text", ["a\x00cup", "a\tcup", "cup\n", "a\u200bcup", "\u202ecup", "cup\ue000", "cup\ud800"])
+def test_control_characters(tmp_path: Path, text: str) -> None:
+    groups = _groups(tmp_path, BOXES)
+    _change(groups, 2, expression=text)
+    verdict = _verdicts(groups)["text"]
+    assert (verdict.state, verdict.text) == (State.warn, "1 with control characters (first: 2)")
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_blank_text(tmp_path: Path, text: str) -> None:
+    groups = _groups(tmp_path, BOXES)
+    _change(groups, 2, expression=text)
+    assert _verdicts(groups)["text"].text == "1 blank (first: 2)"
+
+
+def test_other_languages_are_no_control_characters(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES)
+    _change(groups, 2, expression="die Tasse für Zoë, 左边的杯子 ☕")
+    assert _verdicts(groups)["text"].state is State.ok
+
+
+def test_pictures(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES)
+    picture(groups[1].path, (SIZE, SIZE + 1))
+    groups[2].path.write_bytes(b"404")
+    assert _verdicts(groups)["pictures"].state is State.ok  # they are there; only opening tells
+    verdict = _verdicts(groups, open_images=True)["pictures"]
+    assert verdict.state is State.fail
+    assert verdict.text.startswith("2 of 4 unusable, the first: The picture ")
+    groups[0].path.unlink()
+    assert _verdicts(groups)["pictures"].text == f"1 of 4 unusable, the first: {groups[0].path} is not there"
+
+
+def test_tight_box_of_a_box_mask_is_the_box() -> None:
+    for box in BOXES:
+        assert tight_box(box_mask(box, SIZE, SIZE, "here")) == box

@@ -1,0 +1,226 @@
+"""What a user's own COCO json or JSONL, or ReasonSeg, says comes out exactly."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from own_files import HEIGHT, WIDTH, decoded, picture, ragged_mask, rle, samples_of
+from PIL import Image
+from refer_files import block_mask
+
+from locheads.data.choices import BoxFormat, Query
+from locheads.data.jsonl import JsonlDataSet
+from locheads.data.own_coco import CocoDataSet
+from locheads.data.reasonseg import ReasonSegDataSet
+from locheads.data.tally import Tally
+from locheads.errors import DataError
+
+BOX = (3.25, 4.5, 20.125, 25.0)
+
+
+def _jsonl(root: Path, lines: list[dict[str, Any]], form: BoxFormat = BoxFormat.xyxy) -> JsonlDataSet:
+    picture(root / "images" / "a.jpg")
+    picture(root / "images" / "COCO_train2014_000000000009.jpg")
+    (root / "val.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
+    return JsonlDataSet(root, "{split}.jsonl", root / "images", form)
+
+
+@pytest.mark.parametrize(
+    ("form", "numbers"),
+    [
+        (BoxFormat.xyxy, BOX),
+        (BoxFormat.xywh, (3.25, 4.5, 16.875, 20.5)),
+        (BoxFormat.xyxy_relative, (3.25 / 40, 4.5 / 30, 20.125 / 40, 25 / 30)),
+        (BoxFormat.xywh_relative, (3.25 / 40, 4.5 / 30, 16.875 / 40, 20.5 / 30)),
+    ],
+)
+def test_jsonl_boxes_in_every_format(tmp_path: Path, form: BoxFormat, numbers: tuple[float, ...]) -> None:
+    data = _jsonl(tmp_path, [{"image": "a.jpg", "expression": "it", "box": numbers}], form)
+    (sample,) = samples_of(data.read("val"))
+    assert sample.box == pytest.approx(BOX, abs=1e-12)
+    # The box stands for the mask that is not there: the pixels it touches.
+    np.testing.assert_array_equal(decoded(sample), block_mask(HEIGHT, WIDTH, (3, 4, 21, 25)))
+    assert data.notes == ["1 samples have no mask: their box stands for it, so mask figures mean nothing for them."]
+
+
+def test_jsonl_masks_in_every_form(tmp_path: Path) -> None:
+    mask = ragged_mask(1)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    Image.fromarray(np.stack([mask * 0, mask * 0, mask * 7], axis=2).astype(np.uint8)).save(tmp_path / "red.png")
+    forms: list[Any] = [rle(mask), "mask.png", "red.png", [[5, 6, 15, 6, 15, 16, 5, 16]]]
+    lines = [{"image": "a.jpg", "expression": str(n), "mask": form} for n, form in enumerate(forms)]
+    data = _jsonl(tmp_path, lines)
+    *three, polygon = samples_of(data.read("val"))
+    for sample in three:
+        np.testing.assert_array_equal(decoded(sample), mask)
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert sample.box == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    np.testing.assert_array_equal(decoded(polygon), block_mask(HEIGHT, WIDTH, (5, 6, 15, 16)))
+    assert data.notes == []
+
+
+def test_jsonl_groups_by_picture_and_keeps_ids(tmp_path: Path) -> None:
+    coco_name = "COCO_train2014_000000000009.jpg"
+    lines = [
+        {"image": "a.jpg", "expression": "one", "box": BOX, "id": 7, "ref_id": "r", "category": "cup"},
+        {"image": coco_name, "expression": "two", "box": BOX},
+        {"image": "a.jpg", "expression": "three", "box": BOX},
+    ]
+    data = _jsonl(tmp_path, lines)
+    groups = data.read("val")
+    assert [(g.image_id, g.width, g.height, len(g.samples)) for g in groups] == [("a.jpg", 40, 30, 2), ("9", 40, 30, 1)]
+    first, third, second = samples_of(groups)
+    assert (first.sample_id, first.ref_id, first.category, first.expression) == ("7", "r", "cup", "one")
+    # Blank lines count, so that the number is that of an editor.
+    assert (second.sample_id, third.sample_id) == ("val-3", "val-5")
+    assert data.splits() == ["val"]
+
+
+def test_jsonl_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
+    data = _jsonl(tmp_path, [])
+    with pytest.raises(DataError, match=r'test\.jsonl is not there, but .*"expression".* There are the splits val\.$'):
+        data.read("test")
+
+
+def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:
+    picture(root / "images" / "b.png")
+    annotations = [
+        {
+            "id": 5,
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": [3.25, 4.5, 16.875, 20.5],
+            "segmentation": rle(ragged_mask(2)),
+        },
+        {
+            "id": 6,
+            "image_id": 1,
+            "category_id": 2,
+            "bbox": [5, 6, 10, 10],
+            "segmentation": [[5, 6, 15, 6, 15, 16, 5, 16]],
+        },
+    ]
+    image = {"id": 1, "file_name": "b.png", "width": WIDTH, "height": HEIGHT}
+    content = {"images": [image], "annotations": annotations, "categories": [{"id": 2, "name": "dog"}]}
+    (root / "instances.json").write_text(json.dumps(content))
+    lines = json.dumps(expressions) if name.endswith(".json") else "\n".join(map(json.dumps, expressions))
+    (root / name).write_text(lines)
+    return CocoDataSet(root, "instances.json", name, root / "images")
+
+
+EXPRESSIONS = [
+    {"annotation_id": 6, "expression": "the block", "split": "val"},
+    {"annotation_id": 5, "expression": "the noise", "split": "val", "id": 40},
+    {"annotation_id": 5, "expression": "not this one", "split": "train", "id": 41},
+]
+
+
+@pytest.mark.parametrize("name", ["expressions.json", "expressions.jsonl"])
+def test_coco_round_trip(tmp_path: Path, name: str) -> None:
+    data = _coco(tmp_path, EXPRESSIONS, name)
+    noise, block = samples_of(data.read("val"))
+    assert (noise.sample_id, noise.expression, noise.category, noise.box) == ("40", "the noise", "dog", BOX)
+    np.testing.assert_array_equal(decoded(noise), ragged_mask(2))
+    assert (block.sample_id, block.box) == ("0" if name.endswith(".json") else "1", (5, 6, 15, 16))
+    np.testing.assert_array_equal(decoded(block), block_mask(HEIGHT, WIDTH, (5, 6, 15, 16)))
+    assert data.splits() == ["train", "val"]
+
+
+def test_coco_without_splits_belongs_to_any(tmp_path: Path) -> None:
+    data = _coco(tmp_path, [{"annotation_id": 6, "expression": "it"}])
+    assert data.splits() == []
+    assert len(samples_of(data.read("whatever"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        ("the cup", r"expressions\.json, record 1 is not a mapping but str"),
+        ({"expression": "it"}, r"record 1 has no 'annotation_id'"),
+        (
+            {"annotation_id": 99, "expression": "it"},
+            r"record 1 names annotation 99, which .*instances\.json does not hold",
+        ),
+        ({"annotation_id": 5, "expression": 3}, r"record 1 has 'expression' of type int"),
+        ({"annotation_id": 5, "expression": "it", "id": "7"}, r"record 1 has 'id' of type str"),
+        ({"annotation_id": 5, "expression": "it", "split": 1}, r"record 1 has 'split' of type int"),
+    ],
+)
+def test_wrong_expressions_are_named_or_counted(tmp_path: Path, record: object, text: str) -> None:
+    data = _coco(tmp_path, [EXPRESSIONS[0], record])
+    with pytest.raises(DataError, match=text):
+        data.read("val")
+    tally = Tally(counting=True)
+    assert len(samples_of(data.read("val", tally))) == tally.rejected == 1
+
+
+def test_coco_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expressions\.json is not there, but a COCO data set of your own is a folder"):
+        CocoDataSet(tmp_path, "instances.json", "expressions.json", tmp_path).read("val")
+
+
+def _reasonseg(root: Path, shapes: list[tuple[str, list]], long: bool = True, name: str = "x") -> None:
+    picture(root / "val" / f"{name}.jpg")
+    content = {
+        "text": ["what floats?", "the café boat"],
+        "is_sentence": long,
+        "shapes": [{"label": label, "points": points} for label, points in shapes],
+    }
+    (root / "val" / f"{name}.json").write_bytes(json.dumps(content, ensure_ascii=False).encode("cp1252"))
+
+
+def test_reasonseg_is_painted_as_its_publishers_do(tmp_path: Path) -> None:
+    target, ignored, inner = [[4, 4], [30.9, 5], [28, 25]], [[10, 8], [26, 9], [25, 18]], [[20, 11], [23, 11], [22, 14]]
+    # Written smallest first: the order in the file must not matter.
+    shapes = [("target", inner), ("Ignore_it", ignored), ("target", target), ("FLAG", [[0, 0], [39, 0], [39, 29]])]
+    _reasonseg(tmp_path, shapes)
+    expected = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for points, value in ((target, 1), (ignored, 0), (inner, 1)):
+        cv2.polylines(expected, np.array([points], dtype=np.int32), True, value, 1)
+        cv2.fillPoly(expected, np.array([points], dtype=np.int32), value)
+    first, second = samples_of(ReasonSegDataSet(tmp_path).read("val"))
+    np.testing.assert_array_equal(decoded(first), expected.astype(bool))
+    assert not decoded(first)[10, 15] and decoded(first)[12, 22]
+    assert first.box == (4, 4, 31, 26)
+    assert (first.sample_id, second.sample_id, second.expression) == ("val-x-0", "val-x-1", "the café boat")
+
+
+def test_reasonseg_short_and_long(tmp_path: Path) -> None:
+    square = [("target", [[4, 4], [20, 4], [20, 20], [4, 20]])]
+    _reasonseg(tmp_path, square, long=True, name="a")
+    _reasonseg(tmp_path, square, long=False, name="b")
+    pictures = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in Query}
+    assert pictures == {Query.all: ["a", "b"], Query.short: ["b"], Query.long: ["a"]}
+
+
+def test_reasonseg_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"test holds no \*\.json, but ReasonSeg is a folder with train, val and test"):
+        ReasonSegDataSet(tmp_path).read("test")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"shapes": []}, r"x\.json has a mask that covers no pixel"),
+        ({"shapes": [{"label": "target", "points": [[1, "2"]]}]}, r"x\.json has a polygon that is not a list of"),
+        ({"shapes": [{"label": "target", "points": [[1, 1e9]]}]}, r"x\.json has a polygon that is not a list of"),
+        ({"shapes": [{"points": [[1, 2]]}]}, r"a shape of .*x\.json has no 'label'"),
+        ({"is_sentence": "yes"}, r"x\.json has no 'is_sentence'"),
+        ({"text": [3]}, r"x\.json has a query of type int"),
+        ({"text": "boat"}, r"x\.json has 'text' of type str where a list is needed"),
+    ],
+)
+def test_wrong_reasonseg_files_are_named_or_counted(tmp_path: Path, change: dict[str, Any], text: str) -> None:
+    good = [("target", [[4, 4], [20, 4], [20, 20]])]
+    _reasonseg(tmp_path, good)
+    _reasonseg(tmp_path, good, name="good")
+    path = tmp_path / "val" / "x.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes().decode("cp1252")) | change))
+    with pytest.raises(DataError, match=text):
+        ReasonSegDataSet(tmp_path).read("val")
+    tally = Tally(counting=True)
+    assert len(samples_of(ReasonSegDataSet(tmp_path).read("val", tally))) == 2
+    assert tally.rejected == 1
