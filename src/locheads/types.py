@@ -143,9 +143,16 @@ class Discovery:
 
     def ranking(self) -> list[HeadIndex]:
         """Heads that were chosen at least once, the most frequent first; ties by (layer, head)."""
-        order = np.argsort(-self.frequency_mean, axis=None, kind="stable")
-        cols = self.frequency_mean.shape[1]
-        return [HeadIndex(*divmod(int(i), cols)) for i in order if self.frequency_mean.flat[i] > 0]
+        return _ranking(self.frequency_mean)
+
+    def ranking_per_trial(self) -> list[list[HeadIndex]]:
+        """As `ranking`, for each trial alone: do other samples lead to the same heads?"""
+        return [_ranking(frequency) for frequency in self.frequency_per_trial]
+
+
+def _ranking(frequency: Float[np.ndarray, "layer head"]) -> list[HeadIndex]:
+    order = np.argsort(-frequency, axis=None, kind="stable")
+    return [HeadIndex(*divmod(int(i), frequency.shape[1])) for i in order if frequency.flat[i] > 0]
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,19 @@ from locheads.config import EvaluationConfig
 from locheads.evaluation.intervals import Interval, ratio_interval
 from locheads.evaluation.methods import CENTRE_BOX, METHODS
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
+from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
 from locheads.types import ImageGroup, Sample
 
 THRESHOLDS = (0.25, 0.5, 0.75)
 
 
 def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -> pd.DataFrame:
-    """Adds box_iou, intersection, union (pixels), pointed and the true box to rows of `predict`.
+    """Adds box_iou, intersection, union (pixels), pointed, swapped, chance and the true box to rows of `predict`.
 
-    A prediction without a box or mask scores 0: its union is the object's own area.
+    A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map of
+    another expression points at this object (see `swapped_pointing`); `chance`: the share of the picture in its box.
     """
+    groups = list(groups)
     truth = {sample.sample_id: sample for group in groups for sample in group.samples}
     samples = [truth[sample_id] for sample_id in predictions["sample_id"]]
     boxes = predictions[["x0", "y0", "x1", "y1"]].astype(float)
@@ -32,6 +35,8 @@ def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -
     scores["intersection"] = [intersection for intersection, _ in masks]
     scores["union"] = [union for _, union in masks]
     scores["pointed"] = [_pointed(row, sample) for row, sample in zip(_records(predictions), samples, strict=True)]
+    scores["swapped"] = swapped_pointing(predictions, truth, partners(groups))
+    scores["chance"] = box_shares(samples)
     scores[["true_x0", "true_y0", "true_x1", "true_y1"]] = true_boxes
     return scores
 
@@ -57,6 +62,8 @@ def _metrics(method: str, rows: pd.DataFrame, config: EvaluationConfig, seed: in
     }
     if method != CENTRE_BOX:
         ratios["pointing"] = (rows["pointed"], one)
+        ratios["pointing_swapped"] = (rows["swapped"].fillna(0), rows["swapped"].notna())
+        ratios["pointing_chance"] = (rows["chance"], one)
     return {name: _interval(top, bottom, rows, config, seed) for name, (top, bottom) in ratios.items()}
 
 

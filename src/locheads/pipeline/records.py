@@ -64,6 +64,7 @@ def heads_record(
         "criterion": {key: getattr(value, "value", value) for key, value in vars(config.criterion).items()},
         "tau": discovery.tau,
         "tau_per_trial": list(discovery.tau_per_trial),
+        "top_per_trial": [[str(head) for head in top[: config.heads.k]] for top in discovery.ranking_per_trial()],
         "n_samples": len(inputs.trials[0]),
         "trials": len(inputs.trials),
         "n_failed": n_failed,

@@ -1,6 +1,5 @@
 """After a multirun: one table of all its runs, in the terminal and as files in the sweep's folder."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from omegaconf import DictConfig
 
 from locheads.pipeline.progress import console
 from locheads.report.sweep import SweepRow, sweep_frame, sweep_table
-from locheads.store.atomic import write_text
+from locheads.store.atomic import read_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +42,7 @@ def _row(folder: Path) -> SweepRow:
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
     # A deletion such as ~tracker has no value.
     pairs = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in overrides)}
-    status, metrics = _read_json(folder / "status.json"), _read_json(folder / "metrics.json")
+    status, metrics = (read_json(p) if p.exists() else None for p in (folder / "status.json", folder / "metrics.json"))
     finished = status is not None and status.get("state") == "done"
     error = None if finished else (status or {}).get("error") or "did not finish: see its run.log"
     return SweepRow(pairs, folder, metrics, error)
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None

@@ -10,6 +10,7 @@ from locheads.pocket.scenes import SHAPES, Scene, SceneObject
 
 CATEGORIES = [{"supercategory": "shape", "id": i, "name": name} for i, name in enumerate(SHAPES, start=1)]
 _SENTENCES_PER_REF = (2, 3)
+_DRAWS = 30  # tries to find different ones
 
 
 def file_name(image_id: int) -> str:
@@ -59,10 +60,11 @@ def caption_object(
     """One ref with its sentences, and the kind of each sentence by its id as text."""
     expressions: dict[str, Expression] = {}
     wanted = int(rng.integers(_SENTENCES_PER_REF[0], _SENTENCES_PER_REF[1] + 1))
-    while len(expressions) < wanted:
-        expression = sample_expression(scene, target, rng)
-        expressions.setdefault(expression.text.removeprefix("the "), expression)
-    ids = range(first_sentence, first_sentence + wanted)
+    for _ in range(_DRAWS):  # few objects can be told in one way only
+        if len(expressions) < wanted:
+            expression = sample_expression(scene, target, rng)
+            expressions.setdefault(expression.text.removeprefix("the "), expression)
+    ids = range(first_sentence, first_sentence + len(expressions))
     image_id = annotation["image_id"]
     ref = {
         "ref_id": ref_id,

@@ -19,30 +19,24 @@ _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 @dataclass(frozen=True)
 class Task:
-    """What a batch holds: object counts, kinds of expression, share of majority dots, colours per scene, the field
-    that attribute expressions go by (see `sample_expression`), scenes, exchanges per scene."""
+    """What a batch holds: object counts, kinds of expression, share of majority dots, scenes, exchanges per scene."""
 
     counts: tuple[int, ...] = (3, 4, 5)
     kinds: tuple[str, ...] = KINDS
-    majority: float = 0.5
-    palette: int | None = None
-    focus: str | None = None
-    scenes: int = 8
-    exchanges: int = 12
+    majority: float = 0.6
+    scenes: int = 6
+    exchanges: int = 16
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`pixels` float [b, 3, 192, 192]; `tokens`, `segments`, `positions`, `targets` int64 [b, t] of the packed text.
+    """`pixels` float [b, 3, 192, 192]; `tokens`, `targets` int64 [b, exchanges, t], filled up at the end.
 
-    `segments` is 1.. per exchange and -1 for filling; `targets` is -100 where nothing is supervised. `exchanges` holds
-    what the segments say, per scene.
+    `targets` is -100 where nothing is supervised. `exchanges` holds what the tokens say, per scene.
     """
 
     pixels: torch.Tensor
     tokens: torch.Tensor
-    segments: torch.Tensor
-    positions: torch.Tensor
     targets: torch.Tensor
     exchanges: list[list[Exchange]]
 
@@ -58,26 +52,23 @@ def make_batch(task: Task, seed: int, step: int) -> Batch:
     seeds = np.random.default_rng([seed, step]).integers(2**40, 2**41, size=task.scenes)
     pictures, exchanges = [], []
     for scene_seed in seeds:
-        scene = sample_scene(int(scene_seed), task.counts, task.palette)
+        scene = sample_scene(int(scene_seed), task.counts)
         rng = np.random.default_rng([int(scene_seed), 3])
         pictures.append(pad_to_square(render(scene, task.majority)))
-        exchanges.append([sample_exchange(scene, rng, task.kinds, task.focus) for _ in range(task.exchanges)])
+        exchanges.append([sample_exchange(scene, rng, task.kinds) for _ in range(task.exchanges)])
     return Batch(normalise(np.stack(pictures)), *pack(exchanges), exchanges)
 
 
-def pack(exchanges: list[list[Exchange]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens, segments, positions and targets of `Batch`: the exchanges of each scene one after the other."""
-    rows = []
-    for scene_exchanges in exchanges:
-        row: list[tuple[int, int, int, int]] = []
-        for segment, exchange in enumerate(scene_exchanges, start=1):
-            prompt, answer = ([IDS[word] for word in text.split()] for text in (exchange.prompt, exchange.answer))
-            tokens = prompt + answer
-            targets = [-100] * (len(prompt) - 1) + answer + [IDS[EOS]]
-            start = len(PREFIX) + PATCHES
-            row += [(token, segment, start + i, targets[i]) for i, token in enumerate(tokens)]
-        rows.append(row)
-    longest = max(map(len, rows))
-    filled = [row + [(IDS[PAD], -1, 0, -100)] * (longest - len(row)) for row in rows]
-    packed = torch.tensor(filled)
-    return packed[..., 0], packed[..., 1], packed[..., 2], packed[..., 3]
+def pack(exchanges: list[list[Exchange]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and targets of `Batch`: each position's target is the token that follows it in an answer."""
+    rows = [_tokens(exchange) for of_scene in exchanges for exchange in of_scene]
+    longest = max(len(tokens) for tokens, _ in rows)
+    tokens = [tokens + [IDS[PAD]] * (longest - len(tokens)) for tokens, _ in rows]
+    targets = [targets + [-100] * (longest - len(targets)) for _, targets in rows]
+    shape = (len(exchanges), -1, longest)
+    return torch.tensor(tokens).reshape(shape), torch.tensor(targets).reshape(shape)
+
+
+def _tokens(exchange: Exchange) -> tuple[list[int], list[int]]:
+    prompt, answer = ([IDS[word] for word in text.split()] for text in (exchange.prompt, exchange.answer))
+    return prompt + answer, [-100] * (len(prompt) - 1) + answer + [IDS[EOS]]

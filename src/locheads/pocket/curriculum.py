@@ -1,4 +1,4 @@
-"""What is trained when: levels of growing difficulty, each left when the running accuracy says so."""
+"""What is trained when: first words (see `pretrain`), then answers on levels of growing difficulty."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,8 @@ from locheads.pocket.language import KINDS
 class Level:
     """`keep`: image tokens that the decoder may see (one is drawn per step); `full`: share of steps that see all.
 
-    `leave_at`: running share of right first words at which the next level begins; it also begins after `longest`
-    steps. `palettes`: colours per scene (None: as in the data set), and `focus`: the field by which attribute
-    expressions go; one of each is drawn per step.
+    `majority`: share of an object's dots that have its dot colour. `leave_at`: running share of right first words at
+    which the next level begins; it also begins after `longest` steps.
     """
 
     counts: tuple[int, ...]
@@ -22,35 +21,40 @@ class Level:
     full: float
     leave_at: float
     longest: float
-    palettes: tuple[int | None, ...] = (None,)
-    focus: tuple[str | None, ...] = (None,)
 
 
 LEVELS = (
-    Level((2, 3), KINDS[:1], 0.95, (80,), 0.0, 0.86, 700, palettes=(6,), focus=("colour",)),
-    Level((1, 2, 3), KINDS[:1], 0.95, (112,), 0.0, 0.90, 1200, (1, 6), ("colour", "texture", "size", "shape")),
-    Level((2, 3, 4), KINDS[:3], 0.8, (112, 144), 0.04, 0.85, 800, palettes=(1, 3, 6)),
-    Level((3, 4, 5), KINDS, 0.65, (112, 144, 176), 0.06, 0.80, 800, palettes=(1, None, None)),
-    Level((3, 4, 5), KINDS, 0.5, (128, 176, 224), 0.10, 2.0, float("inf")),
+    Level((2, 3), KINDS[:1], 0.95, (96,), 0.0, 0.88, 1200),
+    Level((3, 4, 5), KINDS, 0.8, (96, 128), 0.02, 0.88, 2000),
+    Level((3, 4, 5), KINDS, 0.6, (112, 144, 192), 0.06, 2.0, float("inf")),
 )
 MEMORY = 0.97  # of the running accuracy, per step
 
 
-def task_of(level: int, scenes: int, palette: int | None = None, focus: str | None = None) -> Task:
+def task_of(level: int, scenes: int) -> Task:
     """The batches of a level."""
     at = LEVELS[level]
-    return Task(at.counts, at.kinds, at.majority, palette, focus, scenes)
+    return Task(at.counts, at.kinds, at.majority, scenes)
 
 
 @dataclass
 class Progress:
-    """Where a run stands; saved in its checkpoints. `accuracy` is the running one of the level, `seconds` trained."""
+    """Where a run stands; saved in its checkpoints. `words` and `step`: steps done of the first and second stage.
 
+    `accuracy` is the running one of the level, `seconds` trained.
+    """
+
+    words: int = 0
     step: int = 0
     level: int = 0
     level_start: int = 0
     accuracy: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Steps of both stages."""
+        return self.words + self.step
 
     def update(self, accuracy: float) -> None:
         """Takes the accuracy of one step in and moves to the next level when it is time."""

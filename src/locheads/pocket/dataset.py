@@ -17,12 +17,12 @@ from PIL import Image
 
 from locheads.errors import DataError, StoreError
 from locheads.pocket.annotations import CATEGORIES, annotation, caption_object, file_name, picture_entry
-from locheads.pocket.files import sync, write_json
 from locheads.pocket.render import render
 from locheads.pocket.scenes import Scene, sample_scene
+from locheads.store.atomic import write_bytes, write_json
 
-VERSION = 1
-ANNOTATION_DIGEST = "c12092c4d4cb71e3ec650e23f3e44ec020353ce06d92f67ad5f62789c19e756d"
+VERSION = 2
+ANNOTATION_DIGEST = "7d2266ad4f652c9cdde2f5c74a95845be5ac4c8720846820fa273e3e3e798c0b"
 SPLITS = {
     "train": (300, (3, 4, 5)),
     "val": (190, (3, 4, 5)),
@@ -54,7 +54,10 @@ def ensure_dataset(cache_dir: Path) -> Path:
 
 
 def find_damage(root: Path) -> str | None:
-    """What is wrong with a built data set, in words; None if nothing is. Tables by hash, pictures by size."""
+    """What is wrong with a built data set, in words; None if nothing is. Tables by hash, pictures by size.
+
+    So a machine that died while it was built needs no care: what did not reach the disk is found here.
+    """
     try:
         manifest = json.loads((root / MANIFEST).read_text())
         if ANNOTATION_DIGEST and manifest["annotations"] != ANNOTATION_DIGEST:
@@ -94,7 +97,6 @@ def _build_beside(root: Path) -> None:
         except OSError:
             if find_damage(root) is not None:
                 raise
-        sync(root.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -107,7 +109,6 @@ def _build(root: Path) -> None:
         for image_id, scene in split_scenes(split):
             path = root / PICTURES / file_name(image_id)
             Image.fromarray(render(scene)).save(path, quality=_JPEG_QUALITY, subsampling=0)
-            sync(path)
             pictures[str(PICTURES / path.name)] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
             tables.add(split, image_id, scene)
     digest = tables.digest()
@@ -156,8 +157,7 @@ class _Tables:
         """Writes the three tables."""
         write_json(root / INSTANCES, self.instances())
         write_json(root / KINDS_FILE, self.kinds)
-        (root / REFS).write_bytes(pickle.dumps(self.refs, protocol=2))
-        sync(root / REFS)
+        write_bytes(root / REFS, pickle.dumps(self.refs, protocol=2))
 
 
 def _sha256(path: Path) -> str:

@@ -1,69 +1,98 @@
-"""The training pass through the stock modules: image tokens dropped at random, exchanges apart by a block mask."""
+"""The training pass through the stock modules: image tokens dropped at random, exchanges apart from each other."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, LlavaForConditionalGeneration
 
 from locheads.pocket.batches import PATCHES, PREFIX, Batch
 
+ATTENTION = "pocket_training"
 
-def _float_attention(
+
+def _attention(
     module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
+    exchanges: tuple[int, int] | None = None,
     **_: Any,
-) -> tuple[torch.Tensor, None]:
-    """sdpa in float32 whatever autocast says: on a CPU twice as fast as in bfloat16 at 16 numbers per head."""
+) -> tuple[Tensor, None]:
+    """Float32 whatever autocast says: on a CPU twice as fast as bfloat16 at 16 numbers per head.
+
+    `exchanges` (how many, tokens in each) says that the end of the sequence holds exchanges, all of one length.
+    """
     with torch.autocast(query.device.type, enabled=False):
-        mixed = scaled_dot_product_attention(
-            query.float(), key.float(), value.float(), attn_mask=attention_mask, scale=scaling
-        )
-    return mixed.transpose(1, 2).to(query.dtype), None
+        query, key, value = query.float(), key.float(), value.float()
+        if exchanges:
+            mixed = _packed(query, key, value, *exchanges, scaling)
+        else:
+            mixed = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling)
+    return mixed.transpose(1, 2), None
 
 
-AttentionInterface.register("pocket_float32", _float_attention)
+AttentionInterface.register(ATTENTION, _attention)
 
 
-def keep_patches(scenes: int, kept: int, generator: torch.Generator) -> torch.Tensor:
+def _packed(query: Tensor, key: Tensor, value: Tensor, exchanges: int, length: int, scale: float | None) -> Tensor:
+    """Causal attention in which an exchange sees the prefix and itself; all are [b, heads, tokens, n].
+
+    Scores between exchanges are never computed, which halves the work of a block mask over the whole sequence.
+    """
+    query = query * (scale or query.shape[-1] ** -0.5)
+    prefix = query.shape[2] - exchanges * length
+    before = [x[:, :, :prefix] for x in (query, key, value)]
+    first = scaled_dot_product_attention(before[0], before[1], before[2], is_causal=True, scale=1.0)
+    queries, keys, values = (x[:, :, prefix:].unflatten(2, (exchanges, length)) for x in (query, key, value))
+    future = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+    own = (queries @ keys.transpose(-1, -2)).masked_fill(future, -torch.inf)
+    shared = query[:, :, prefix:] @ key[:, :, :prefix].transpose(-1, -2)
+    weights = torch.cat([shared, own.flatten(2, 3)], dim=3).softmax(dim=3)
+    mixed = weights[..., :prefix] @ value[:, :, :prefix]
+    mixed = mixed + (weights[..., prefix:].unflatten(2, (exchanges, length)) @ values).flatten(2, 3)
+    return torch.cat([first, mixed], dim=2)
+
+
+def keep_patches(scenes: int, kept: int, generator: torch.Generator) -> Tensor:
     """Int64 [scenes, kept]: per scene the patches that stay, ascending."""
     order = torch.rand(scenes, PATCHES, generator=generator).argsort(dim=1)
     return order[:, :kept].sort(dim=1).values
 
 
-def answer_logits(
-    model: LlavaForConditionalGeneration, batch: Batch, kept: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [n, vocabulary] and targets [n] at the n supervised positions, row by row.
+def image_features(model: LlavaForConditionalGeneration, pixels: Tensor, kept: Tensor) -> Tensor:
+    """Float [b, k, hidden]: the projected image tokens at `kept`, int64 [b, k]."""
+    features = model.model.get_image_features(pixels, return_dict=True).pooler_output
+    every = torch.stack(list(features))
+    return every.gather(1, kept[:, :, None].expand(-1, -1, every.shape[2]))
+
+
+def answer_logits(model: LlavaForConditionalGeneration, batch: Batch, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [n, vocabulary] and targets [n] at the n supervised positions, exchange by exchange.
 
     `kept` is int64 [b, k]: the image tokens that the decoder sees, at their original positions.
+
+    Raises ValueError where the model has another attention function: it would mix the exchanges, silently.
     """
-    device = batch.pixels.device
-    count, prefix = len(kept), len(PREFIX)
-    inner = model.model
-    features = inner.get_image_features(batch.pixels, return_dict=True).pooler_output
-    image = torch.stack(list(features)).gather(1, kept[:, :, None].expand(-1, -1, inner.config.text_config.hidden_size))
+    if model.config.text_config._attn_implementation != ATTENTION:
+        raise ValueError("call model.set_attn_implementation(ATTENTION) first")
+    device, (count, exchanges, length) = batch.pixels.device, batch.tokens.shape
     embed = model.get_input_embeddings()
     system = embed(torch.tensor(PREFIX, device=device)).expand(count, -1, -1)
-    hidden = torch.cat([system, image.to(system.dtype), embed(batch.tokens)], dim=1)
-    system_positions = torch.arange(prefix, device=device).expand(count, -1)
-    positions = torch.cat([system_positions, kept + prefix, batch.positions], dim=1)
-    output = inner.language_model(
-        inputs_embeds=hidden, position_ids=positions, attention_mask=block_mask(batch.segments, prefix + kept.shape[1]),
+    image = image_features(model, batch.pixels, kept).to(system.dtype)
+    text = torch.arange(length, device=device).repeat(exchanges) + len(PREFIX) + PATCHES
+    positions = [torch.arange(len(PREFIX), device=device), text]
+    before, after = (p.expand(count, -1) for p in positions)
+    output = model.model.language_model(
+        inputs_embeds=torch.cat([system, image, embed(batch.tokens.flatten(1))], dim=1),
+        position_ids=torch.cat([before, kept + len(PREFIX), after], dim=1),
+        attention_mask=None,
         use_cache=False,
-    ).last_hidden_state  # fmt: skip
-    supervised = batch.targets != -100
-    return model.lm_head(output[:, prefix + kept.shape[1] :][supervised]), batch.targets[supervised]
-
-
-def block_mask(segments: torch.Tensor, prefix: int) -> torch.Tensor:
-    """Bool [b, 1, prefix + t, prefix + t], True = may be seen: causal, and only the prefix and one's own segment."""
-    count, length = segments.shape
-    full = torch.cat([segments.new_zeros(count, prefix), segments], dim=1)
-    causal = torch.ones(prefix + length, prefix + length, dtype=torch.bool, device=segments.device).tril()
-    own = (full[:, None, :] == full[:, :, None]) | (full[:, None, :] == 0)
-    return (causal & own)[:, None]
+        exchanges=(exchanges, length),
+    ).last_hidden_state
+    targets = batch.targets.flatten(1)
+    supervised = targets != -100
+    return model.lm_head(output[:, -exchanges * length :][supervised]), targets[supervised]

@@ -1,4 +1,4 @@
-"""Draws a scene: textured background, striped or plain objects, dots of which one colour is the most frequent."""
+"""Draws a scene: blotches, textured objects with contour lines, and dots of which one colour is the most frequent."""
 
 import cv2
 import numpy as np
@@ -12,12 +12,13 @@ RGB = {
     "white": (250, 250, 250), "black": (15, 15, 15), "orange": (255, 140, 0), "pink": (255, 150, 200),
 }  # fmt: skip
 PAD_RGB = (122, 116, 104)  # the mean colour of CLIP's normalisation, with which LLaVA pads
-MAJORITY = 0.5  # share of an object's dots that have its dot colour
+MAJORITY = 0.6  # share of an object's dots that have its dot colour
 _DOT_MARGIN = 5.5  # pixels between a dot's centre and the outline, at least
-_RIM = 4.0  # width of the outline in pixels
-# Each shape has its own outline: a single vision layer reads a colour at an edge, but hardly the edge's course.
-_RIM_RGB = {"circle": (245, 245, 245), "square": (20, 20, 20), "triangle": (135, 75, 30)}
-_STRIPE = 0.55  # brightness of the dark stripes
+_RING, _LINE = 9.0, 3.0  # pixels from one contour line to the next, and their width
+# Contour lines run through the whole object, in a colour per shape: so every patch of it tells its shape, as a patch
+# feature of a real vision tower does. A single small vision layer cannot follow an outline from afar.
+LINE_RGB = {"circle": (200, 255, 130), "square": (25, 25, 100), "triangle": (120, 30, 20)}
+_DARK = 0.5  # brightness of the dark stripes and checks
 _NOISE = np.random.default_rng(7).normal(0, 5, (CANVAS * 2, CANVAS * 2, 1)).astype(np.float32)
 
 
@@ -57,12 +58,20 @@ def _draw(picture: np.ndarray, item: SceneObject, rng: np.random.Generator, majo
     distance = signed_distance(item.shape, (0, 0, w, h), h, w)
     colour = np.array(RGB[item.colour], np.float32) * rng.uniform(0.9, 1.05)
     fill = np.broadcast_to(colour, (h, w, 3)).copy()
-    if item.texture == "striped":
-        fill[(np.arange(y, y + h) // (PATCH // 2)) % 2 == 1] *= _STRIPE
-    fill[distance < _RIM] = _RIM_RGB[item.shape]
+    fill[dark_part(item)] *= _DARK
+    fill[distance % _RING < _LINE] = LINE_RGB[item.shape]
     region = picture[y : y + h, x : x + w]
     np.copyto(region, fill, where=(distance >= 0)[:, :, None])
     _draw_dots(region, distance, item, rng, majority)
+
+
+def dark_part(item: SceneObject) -> np.ndarray:
+    """Bool [h, w]: the dark part of the texture, stripes or checks of half a patch."""
+    x, y, w, h = item.box
+    rows = (np.arange(y, y + h) // (PATCH // 2) % 2 == 1)[:, None]
+    columns = (np.arange(x, x + w) // (PATCH // 2) % 2 == 1)[None, :]
+    parts = {"plain": np.zeros((h, w), bool), "striped": rows & (columns | True), "checked": rows ^ columns}
+    return parts[item.texture]
 
 
 def _draw_dots(

@@ -17,7 +17,7 @@ PATCH = 8
 SHAPES = ("circle", "square", "triangle")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SIZES = ("small", "large")
-TEXTURES = ("plain", "striped")
+TEXTURES = ("plain", "striped", "checked")
 DOTS = ("white", "black", "orange", "pink")
 # width, height of the tight box in pixels: (lowest, highest) by size and shape
 EXTENT = {
@@ -34,7 +34,7 @@ _COARSE = 4  # pixels per cell of the occupancy map
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object. `box` is x, y, width, height in pixels (whole numbers)."""
+    """One object. `box` is x, y, width, height in pixels (whole numbers). `size` is never named in words."""
 
     shape: str
     colour: str
@@ -69,16 +69,16 @@ class Scene:
     objects: tuple[SceneObject, ...]
 
 
-def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5), palette: int | None = None) -> Scene:
+def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5)) -> Scene:
     """The scene of `seed`, with a number of objects drawn evenly from `counts` (1 to 5).
 
-    `palette` is the number of colours to draw from; by default few (2 or 3) in a share `FEW_COLOURS` of the scenes.
+    A share `FEW_COLOURS` of the scenes has two or three colours only.
     """
     rng = np.random.default_rng([seed, 1])
     count = int(rng.choice(counts))
     larges = int(rng.choice(3, p=(0.2, 0.45, 0.35) if count < 5 else (0.25, 0.75, 0.0)))
     few = 3 if count > 3 else 2
-    colours = palette or (few if rng.random() < FEW_COLOURS else len(COLOURS))
+    colours = few if rng.random() < FEW_COLOURS else len(COLOURS)
     while True:
         width, height = _canvas(rng, count)
         looks = _looks(rng, count, larges, colours)
@@ -96,16 +96,14 @@ def _canvas(rng: np.random.Generator, count: int) -> tuple[int, int]:
 
 
 def _looks(rng: np.random.Generator, count: int, larges: int, colours: int) -> list[tuple[str, str, str, str]]:
-    """Distinct (shape, colour, size, texture) in `colours` colours, large ones first."""
+    """(shape, colour, size, texture), distinct without the size, in `colours` colours, large ones first."""
     palette = rng.choice(len(COLOURS), size=colours, replace=False)
-    looks: list[tuple[str, str, str, str]] = []
+    looks: list[tuple[str, str, str]] = []
     while len(looks) < count:
-        size = SIZES[1] if len(looks) < larges else SIZES[0]
-        shape, texture = SHAPES[rng.integers(3)], TEXTURES[rng.integers(2)]
-        look = (shape, COLOURS[rng.choice(palette)], size, texture)
+        look = (SHAPES[rng.integers(3)], COLOURS[rng.choice(palette)], TEXTURES[rng.integers(3)])
         if look not in looks:
             looks.append(look)
-    return looks
+    return [(shape, colour, SIZES[i < larges], texture) for i, (shape, colour, texture) in enumerate(looks)]
 
 
 def _place(

@@ -3,7 +3,6 @@
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from locheads.pocket.language import NUMBERS
 from locheads.pocket.scenes import COLOURS, DOTS, SHAPES, SIZES, TEXTURES
 
 SYSTEM = (
@@ -22,7 +21,7 @@ _OTHER = (
 def vocabulary() -> list[str]:
     """Every token in the order of its id."""
     system = SYSTEM.lower().replace(".", " .").replace(",", " ,").split()
-    words = [*system, *DOTS, *SIZES, *COLOURS, *SHAPES, *TEXTURES, *NUMBERS, *_OTHER.split()]
+    words = [*system, *DOTS, *SIZES, *COLOURS, *SHAPES, *TEXTURES, *_OTHER.split()]
     return list(dict.fromkeys([PAD, BOS, EOS, UNK, IMAGE, *words]))
 
 

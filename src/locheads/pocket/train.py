@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
@@ -18,26 +19,31 @@ from transformers import LlavaForConditionalGeneration
 from locheads.pocket.answers import accuracies, first_words
 from locheads.pocket.batches import PATCHES, Batch, make_batch
 from locheads.pocket.curriculum import LEVELS, Progress, task_of
-from locheads.pocket.forward import answer_logits, keep_patches
+from locheads.pocket.curves import plot_curves
+from locheads.pocket.forward import ATTENTION, answer_logits, keep_patches
 from locheads.pocket.language import KINDS, QUESTION
 from locheads.pocket.model import build_model, export
+from locheads.pocket.pretrain import word_loss
+from locheads.store.atomic import replacing
 
 FIRST_WORD_WEIGHT = 2.0  # of the loss: the first answer word is the one that the paper's query position predicts
+WORD_SCENES = 16  # pictures per step of the first stage
+DECAY = 0.35  # of a stage: the last part, over which the learning rate falls to 0
 MUON_FACTOR = 3.0  # of its learning rate over AdamW's
 _WINDOW = 50  # steps per line of curves.csv
-_COLUMNS = ("step", "seconds", "level", "lr", "loss", "first_word", "other_words", *KINDS, QUESTION)
+_COLUMNS = ("step", "seconds", "level", "lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.train", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, curves.csv and export/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, curves.csv, curves.png, export/")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=4600)
-    parser.add_argument("--decay", type=int, default=1000, help="last steps, over which the learning rate falls to 0")
+    parser.add_argument("--words", type=int, default=400, help="steps of the first stage, see locheads.pocket.pretrain")
+    parser.add_argument("--steps", type=int, default=4000, help="steps of the second stage, that learns to answer")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, with a checkpoint")
-    parser.add_argument("--stop-at", type=int, help="stop at this step, with a checkpoint (default: --steps)")
-    parser.add_argument("--scenes", type=int, default=8, help="pictures per step")
+    parser.add_argument("--stop-at", type=int, help="stop at this step of both stages together, with a checkpoint")
+    parser.add_argument("--scenes", type=int, default=6, help="pictures per step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -52,40 +58,53 @@ class Trainer:
     def __init__(self, arguments: argparse.Namespace, model: LlavaForConditionalGeneration | None = None) -> None:
         self.arguments, self.progress = arguments, Progress()
         self.model = (model or build_model(arguments.seed)).to(arguments.device).train()
-        self.model.set_attn_implementation("pocket_float32")
+        self.model.set_attn_implementation(ATTENTION)
         self.optimisers = build_optimisers(self.model, arguments.lr)
 
     def step(self) -> dict[str, float]:
-        """One optimiser step. Returns loss and accuracies (nan where a kind did not occur)."""
+        """One optimiser step. Returns loss and accuracies (absent where a kind did not occur)."""
+        if self.progress.words < self.arguments.words:
+            return self._learn_words()
+        loss, record = self._answers()
+        rate = self._set_rate(self.progress.step / self.arguments.steps)
+        self._descend(loss)
+        self.progress.update(record["first_word"])
+        return record | {"lr": rate, "loss": loss.item()}
+
+    def _learn_words(self) -> dict[str, float]:
+        arguments, step = self.arguments, self.progress.words
+        loss = word_loss(self.model, arguments.seed, step, WORD_SCENES, arguments.device)
+        rate = self._set_rate(step / arguments.words)
+        self._descend(loss)
+        self.progress.words += 1
+        return {"lr": rate, "word_loss": loss.item()}
+
+    def _answers(self) -> tuple[torch.Tensor, dict[str, float]]:
         arguments, step = self.arguments, self.progress.step
         level = LEVELS[self.progress.level]
         draw = np.random.default_rng([arguments.seed, step, 5])
         full = draw.random() < level.full
         generator = torch.Generator().manual_seed(int(draw.integers(2**40)))
         count = PATCHES if full else int(draw.choice(level.keep))
-        palette = level.palettes[draw.integers(len(level.palettes))]
-        focus = level.focus[draw.integers(len(level.focus))]
-        scenes = max(1, arguments.scenes // 3) if full else arguments.scenes
-        task = task_of(self.progress.level, scenes, palette, focus)
+        task = task_of(self.progress.level, max(1, arguments.scenes // 3) if full else arguments.scenes)
         batch = to_device(make_batch(task, arguments.seed, step), arguments.device)
         kept = keep_patches(task.scenes, count, generator).to(arguments.device)
         with torch.autocast(arguments.device, torch.bfloat16):
             logits, targets = answer_logits(self.model, batch, kept)
         weights = 1 + (FIRST_WORD_WEIGHT - 1) * first_words(batch).float()
         loss = (cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / weights.sum()
-        rate = self._set_rate(step)
+        return loss, accuracies(logits.argmax(1) == targets, batch)
+
+    def _descend(self, loss: torch.Tensor) -> None:
         self.model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
-        record = {"lr": rate, "loss": loss.item(), **accuracies(logits.argmax(1) == targets, batch)}
-        self.progress.update(record["first_word"])
-        return record
 
-    def _set_rate(self, step: int) -> float:
-        arguments = self.arguments
-        rate = arguments.lr * min(1.0, (step + 1) / 200, (arguments.steps - step) / max(1, arguments.decay))
+    def _set_rate(self, done: float) -> float:
+        """Up over the first part of a stage, down over the last third; `done` is the share of the stage done."""
+        rate = self.arguments.lr * min(1.0, (done + 1e-3) * 20, (1 - done) / DECAY)
         for optimiser, factor in zip(self.optimisers, (MUON_FACTOR, 1.0), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
@@ -98,8 +117,8 @@ class Trainer:
             "model": self.model.state_dict(), "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "progress": asdict(self.progress), "arguments": {k: str(v) for k, v in vars(self.arguments).items()},
         }  # fmt: skip
-        torch.save(state, out / "checkpoint.tmp")
-        os.replace(out / "checkpoint.tmp", out / "checkpoint.pt")
+        with replacing(out / "checkpoint.pt") as temporary:
+            torch.save(state, temporary)
         export(self.model, out / "export")
 
     def restore(self) -> None:
@@ -109,7 +128,7 @@ class Trainer:
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
-        _cut_curves(self.arguments.out / "curves.csv", self.progress.step)
+        _cut_curves(self.arguments.out / "curves.csv", self.progress.done)
 
 
 def build_optimisers(model: LlavaForConditionalGeneration, rate: float) -> list[torch.optim.Optimizer]:
@@ -127,7 +146,7 @@ def build_optimisers(model: LlavaForConditionalGeneration, rate: float) -> list[
 
 def to_device(batch: Batch, device: str) -> Batch:
     """The batch with its tensors on `device`."""
-    fields = ("pixels", "tokens", "segments", "positions", "targets")
+    fields = ("pixels", "tokens", "targets")
     return replace(batch, **{name: getattr(batch, name).to(device) for name in fields})
 
 
@@ -137,12 +156,13 @@ def run(trainer: Trainer) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     window: list[dict[str, float]] = []
     begun = clock = saved = time.monotonic()
-    last = arguments.steps if arguments.stop_at is None else min(arguments.stop_at, arguments.steps)
-    while progress.step < last and clock - begun < arguments.minutes * 60:
+    total = arguments.words + arguments.steps
+    last = total if arguments.stop_at is None else min(arguments.stop_at, total)
+    while progress.done < last and clock - begun < arguments.minutes * 60:
         window.append(trainer.step())
         progress.seconds += time.monotonic() - clock
         clock = time.monotonic()
-        if len(window) < _WINDOW and progress.step < last:
+        if len(window) < _WINDOW and progress.done < last:
             continue
         _report(trainer, window)
         window = []
@@ -150,6 +170,7 @@ def run(trainer: Trainer) -> None:
             trainer.save()
             saved = clock
     trainer.save()
+    plot_curves(arguments.out)
 
 
 def _cut_curves(path: Path, step: int) -> None:
@@ -161,19 +182,18 @@ def _cut_curves(path: Path, step: int) -> None:
 
 def _report(trainer: Trainer, window: list[dict[str, float]]) -> None:
     progress, arguments = trainer.progress, trainer.arguments
-    table = np.array([[record[name] for name in _COLUMNS[3:]] for record in window])
-    known = ~np.isnan(table)
-    means = np.where(known.any(0), np.where(known, table, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    means = pd.DataFrame(window).reindex(columns=_COLUMNS[3:]).mean()
     path = arguments.out / "curves.csv"
     fresh = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:
             writer.writerow(_COLUMNS)
-        writer.writerow([progress.step, round(progress.seconds), progress.level, *(f"{value:.5g}" for value in means)])
-    left = progress.seconds / progress.step * (arguments.steps - progress.step) / 60
-    shown = " ".join(f"{name} {value:.3f}" for name, value in zip(_COLUMNS[4:], means[1:], strict=True))
-    print(f"step {progress.step}/{arguments.steps} level {progress.level} {shown} | {left:.0f} min left", flush=True)
+        writer.writerow([progress.done, round(progress.seconds), progress.level, *(f"{value:.5g}" for value in means)])
+    total = arguments.words + arguments.steps
+    left = progress.seconds / progress.done * (total - progress.done) / 60
+    shown = " ".join(f"{name} {value:.3f}" for name, value in means.drop("lr").dropna().items())
+    print(f"step {progress.done}/{total} level {progress.level} {shown} | {left:.0f} min left", flush=True)
 
 
 def main() -> None:

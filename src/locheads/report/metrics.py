@@ -24,6 +24,8 @@ METRICS = {
     "res_ciou": "RES cIoU",
     "res_miou": "RES mIoU",
     "pointing": "Pointing",
+    "pointing_swapped": "Pointing, expression swapped",
+    "pointing_chance": "Pointing by chance",
 }
 """In the order of the tables. All in [0, 1], shown in percent."""
 

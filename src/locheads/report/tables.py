@@ -71,7 +71,18 @@ def results_caption(metrics: MetricsRecord) -> str:
         f"{metrics.split}: {metrics.n_images} pictures, {metrics.n_expressions} expressions, "
         f"{metrics.n_failed} failed, {metrics.n_empty} without a box (both count as misses). "
         f"Brackets: {100 * metrics.confidence:.0f} % interval, resampling pictures. "
-        "* chosen with ground truth."
+        "* chosen with ground truth." + _swapped_text(metrics)
+    )
+
+
+def _swapped_text(metrics: MetricsRecord) -> str:
+    """Do the maps follow the words? Nothing where the run did not measure it."""
+    own = metrics.methods.get("localization_heads", {})
+    if "pointing_swapped" not in own:
+        return ""
+    swapped, chance = (percent(own[name].value) for name in ("pointing_swapped", "pointing_chance"))
+    return (
+        f" The localization heads' maps of another expression point at the object in {swapped} % (chance {chance} %)."
     )
 
 

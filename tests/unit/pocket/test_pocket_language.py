@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 from pocket_evaluator import fits
 
-from locheads.pocket.language import KINDS, QUESTION, describe, sample_exchange, sample_expression
+from locheads.pocket.language import KINDS, QUESTION, SIDES, describe, sample_exchange, sample_expression, sides
 from locheads.pocket.scenes import DOTS, Scene, SceneObject, sample_scene
 from locheads.pocket.tokenizer import build_tokenizer
 
@@ -54,12 +54,13 @@ def test_a_bare_expression_never_holds_the_first_word_of_its_answer():
 
 def test_answers_follow_from_the_scene():
     one = SceneObject("circle", "red", "small", "plain", "pink", (0, 0, 56, 56))
-    assert describe(one) == "pink small red circle"
+    assert describe(one) == "pink plain red circle"
     scene = Scene(0, 192, 192, (one,))
     rng = np.random.default_rng(0)
     answers = {e.prompt: e.answer for e in (sample_exchange(scene, rng) for _ in range(3000)) if e.kind == QUESTION}
-    assert answers["how many objects are there ?"] == "one"
+    assert answers["what colour are the dots on the red object ?"] == "pink"
     assert answers["what shape is the red object ?"] == "circle"
+    assert answers["describe the circle ."] == "red circle plain pink"
 
 
 def test_the_tokenizer_knows_every_word():
@@ -73,9 +74,8 @@ def test_the_tokenizer_knows_every_word():
             assert len(ids) == len(exchange.prompt.split()) + len(exchange.answer.split())
 
 
-def test_a_focus_makes_expressions_go_by_one_field():
-    scene = next(s for s in map(sample_scene, range(50)) if len({o.colour for o in s.objects}) == len(s.objects))
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        words = sample_expression(scene, 0, rng, ("attribute",), focus="colour").text.removeprefix("the ").split()
-        assert scene.objects[0].colour in words and len(words) <= 3
+def test_sides_are_those_of_the_picture():
+    item = SceneObject("circle", "red", "small", "plain", "pink", (0, 120, 60, 60))
+    assert [SIDES[i] for i in sides(Scene(0, 192, 192, (item,)), item)] == ["on the left", "at the bottom"]
+    middle = SceneObject("circle", "red", "small", "plain", "pink", (70, 66, 60, 60))
+    assert sides(Scene(0, 192, 192, (middle,)), middle) == []

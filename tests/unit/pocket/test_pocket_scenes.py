@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from locheads.pocket.geometry import signed_distance
-from locheads.pocket.render import RGB, pad_to_square, render
-from locheads.pocket.scenes import CANVAS, DOTS, sample_scene
+from locheads.pocket.render import LINE_RGB, RGB, dark_part, pad_to_square, render
+from locheads.pocket.scenes import CANVAS, DOTS, PATCH, TEXTURES, SceneObject, sample_scene
 
 
 def test_a_seed_gives_the_same_scene_and_picture_twice():
@@ -28,7 +28,7 @@ def test_objects_lie_in_the_picture_and_apart(count):
 
 def test_no_two_objects_of_a_scene_look_alike():
     for seed in range(40):
-        looks = [(o.shape, o.colour, o.size, o.texture) for o in sample_scene(seed).objects]
+        looks = [(o.shape, o.colour, o.texture) for o in sample_scene(seed).objects]
         assert len(set(looks)) == len(looks)
 
 
@@ -49,6 +49,29 @@ def test_signed_distance_has_known_values():
     assert (square >= 0).sum() == 16 and square[0, 3] == -1.5
     triangle = signed_distance("triangle", (0, 0, 10, 10), 10, 10)
     assert triangle[9, 5] == pytest.approx(0.5) and triangle[0, 0] < 0
+
+
+def test_every_patch_inside_an_object_shows_its_contour_lines():
+    for seed in range(6):
+        scene = sample_scene(seed)
+        picture = render(scene, majority=1.0).astype(int)
+        for item in scene.objects:
+            line = np.abs(picture - LINE_RGB[item.shape]).max(axis=2) < 24
+            deep = signed_distance(item.shape, item.box, scene.height, scene.width) >= PATCH
+            corners = np.argwhere(deep[: -PATCH + 1, : -PATCH + 1] & deep[PATCH - 1 :, PATCH - 1 :])[::37]
+            assert len(corners)
+            for row, column in corners:
+                # two patches wide: dots hide some lines
+                assert line[max(row - 4, 0) : row + 12, max(column - 4, 0) : column + 12].any()
+
+
+def test_textures_darken_half_of_the_fill_or_nothing():
+    box = (8, 16, 56, 56)
+    looks = {texture: SceneObject("square", "blue", "small", texture, "pink", box) for texture in TEXTURES}
+    shares = {texture: dark_part(item).mean() for texture, item in looks.items()}
+    assert shares == {"plain": 0, "striped": 0.5, "checked": 0.5}
+    assert (dark_part(looks["striped"])[:, 0] == dark_part(looks["striped"])[:, 5]).all()
+    assert not (dark_part(looks["checked"])[:, 0] == dark_part(looks["checked"])[:, 5]).any()
 
 
 def test_the_dot_colour_is_the_most_frequent_one_drawn():

@@ -15,7 +15,7 @@ LAYERS, HEADS = 6, 8
 CHOSEN = ((3, 1), (4, 6), (2, 5))
 ODD_EXPRESSION = """<script>alert(1)</script> "it's" R&D $\\frac{1}{$"""
 
-# value, low, high of the seven metrics, in the order of metrics.METRICS
+# value, low, high of the first metric, in the order of metrics.METRICS
 VALUES = {
     "localization_heads": (0.532, 0.501, 0.560),
     "oracle_heads": (0.571, 0.540, 0.602),
@@ -23,7 +23,10 @@ VALUES = {
     "random_heads": (0.205, 0.181, 0.231),
     "centre_box": (0.098, 0.074, 0.121),
 }
-METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+METRICS = (
+    *("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou"),
+    *("pointing", "pointing_swapped", "pointing_chance"),
+)
 
 
 def make_metrics(values: dict[str, tuple[float, float, float]] = VALUES) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def make_metrics(values: dict[str, tuple[float, float, float]] = VALUES) -> dict
         method: {
             metric: dict(zip(("value", "low", "high"), (round(v + i / 1000, 3) for v in triple), strict=True))
             for i, metric in enumerate(METRICS)
-            if (method, metric) != ("centre_box", "pointing")
+            if method != "centre_box" or not metric.startswith("pointing")
         }
         for method, triple in values.items()
     }

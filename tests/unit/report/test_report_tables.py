@@ -41,6 +41,7 @@ def test_results_are_the_records_numbers(run_folder):
     flat = " ".join(text.split())
     assert "val: 120 pictures, 400 expressions, 2 failed, 5 without a box" in flat
     assert "95 % interval" in flat
+    assert "maps of another expression point at the object in 53.9 % (chance 54.0 %)" in flat
 
 
 def test_results_fit_100_columns_at_their_widest(run_folder, metrics_json, edit_json):

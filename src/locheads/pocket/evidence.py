@@ -1,0 +1,146 @@
+"""The evidence that localization heads formed in a pocket model: the study `python run.py experiment=pocket`.
+
+After the sweep over criterion and selection (Table 5's layout) it asks the model questions, checks every aim set for
+it and writes evidence.md and evidence.json into the sweep's folder.
+"""
+
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.markup import escape
+
+from locheads.pipeline.progress import console
+from locheads.pipeline.sweep import read_sweep
+from locheads.report.metrics import METHODS, Estimate, MetricsRecord, parse_metrics, percent, spearman_text
+from locheads.report.sweep import SweepRow
+from locheads.report.tables import new_table
+from locheads.store.atomic import read_json, write_json, write_text
+
+FOUND, ORACLE, CENTRE = "localization_heads", "oracle_heads", "centre_box"
+RIVALS = ("random_heads", "mean_of_all_heads", CENTRE)
+ACCURACY = "rec_acc@0.5"
+PAPER = {"criterion": "s_img_entropy", "selection": "fixed"}
+COLUMNS = (ACCURACY, "rec_acc@0.25", "res_ciou", "pointing", "pointing_swapped")
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One aim, what came out, and whether it holds."""
+
+    aim: str
+    measured: str
+    holds: bool
+
+
+class EvidenceCallback(Callback):
+    """Hydra callback, named in conf/experiment/pocket.yaml. Without a finished run there is nothing to write."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Prints the aims; writes evidence.md and evidence.json."""
+        folder = Path(config.hydra.sweep.dir)
+        runs = read_sweep(folder)
+        paper = next((run for run in runs if not run.error and run.overrides.items() >= PAPER.items()), None)
+        if paper is None:
+            return
+        evidence = gather(runs, paper)
+        write_json(folder / "evidence.json", evidence)
+        write_text(folder / "evidence.md", render(evidence))
+        table = new_table("Did localization heads form?")
+        for heading in ("aim", "measured", "holds"):
+            table.add_column(heading)
+        for aim in evidence["aims"]:
+            table.add_row(escape(aim["aim"]), escape(aim["measured"]), "yes" if aim["holds"] else "NO")
+        console.print(table)
+        console.print(f"Evidence: {folder / 'evidence.md'}", soft_wrap=True, highlight=False)
+
+
+def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
+    """All numbers of the evidence, as plain values."""
+    # Imported late: torch and transformers, which no other callback needs.
+    from locheads.pocket.model import load_model
+    from locheads.pocket.probe import answer_accuracy
+
+    metrics, heads = parse_metrics(paper.metrics), read_json(paper.folder / "heads.json")
+    provenance = read_json(paper.folder / "provenance.json")
+    answers = answer_accuracy(load_model(Path(provenance["model"]["source"])))
+    return {
+        "aims": [asdict(aim) for aim in [*_aims(metrics, answers), _agreement(heads)]],
+        "answers": answers,
+        "methods": {name: _row(metrics, name) for name in METHODS},
+        "table5": [_table5_row(run) for run in runs],
+        "figure6": spearman_text(metrics.figure6),
+        "heads": list(metrics.heads), "oracle_heads": list(metrics.oracle_heads),
+        "n_images": metrics.n_images, "n_expressions": metrics.n_expressions,
+        "chance": percent(_value(metrics, FOUND, "pointing_chance")),
+        "made_from": heads["made_from"],
+        "command": " ".join(["python run.py", *_overrides(paper)]),
+        "commit": provenance["commit"], "started": provenance["started"], "hardware": provenance["hardware"],
+    }  # fmt: skip
+
+
+def render(evidence: dict[str, Any]) -> str:
+    """evidence.md."""
+    template = (resources.files("locheads.pocket") / "evidence.md.j2").read_text()
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(**evidence)
+
+
+def _aims(metrics: MetricsRecord, answers: dict[str, dict[str, float]]) -> list[Aim]:
+    found, oracle = metrics.methods[FOUND], metrics.methods[ORACLE]
+    accuracy, pointing, swapped = (found[name] for name in (ACCURACY, "pointing", "pointing_swapped"))
+    share = accuracy.value / oracle[ACCURACY].value if oracle[ACCURACY].value else 0.0
+    chance = _value(metrics, FOUND, "pointing_chance")
+    return [
+        Aim("answers without a mistake >= 90 %", _shown(answers["all"]), answers["all"]["value"] >= 0.9),
+        Aim("REC Acc@0.5 >= 50 %", str(accuracy), accuracy.value >= 0.5),
+        *(_beats(accuracy, metrics.methods[rival][ACCURACY], rival) for rival in RIVALS),
+        Aim("at least 85 % of the oracle's Acc@0.5", f"{percent(share)} %", share >= 0.85),
+        Aim("pointing >= 80 %", str(pointing), pointing.value >= 0.8),
+        Aim("expression swapped: pointing at chance or below", f"{swapped}, chance {percent(chance)}",
+            swapped.low <= chance),
+    ]  # fmt: skip
+
+
+def _beats(found: Estimate, rival: Estimate, name: str) -> Aim:
+    return Aim(f"beats {METHODS[name].lower()}, intervals apart", f"{found} against {rival}", found.low > rival.high)
+
+
+def _agreement(heads: dict[str, Any]) -> Aim:
+    tops = [set(top) for top in heads["top_per_trial"]]
+    return Aim(
+        f"{len(tops)} trials agree on the top {heads['k']}",
+        "; ".join(" ".join(top) for top in heads["top_per_trial"]),
+        all(top == tops[0] for top in tops),
+    )
+
+
+def _row(metrics: MetricsRecord, method: str) -> dict[str, str]:
+    estimates = {name: metrics.get(method, name) for name in COLUMNS}
+    return {name: str(estimate) if estimate else "" for name, estimate in estimates.items()}
+
+
+def _table5_row(run: SweepRow) -> dict[str, Any]:
+    metrics, reason = run.parsed()
+    shown = {key: run.overrides.get(key, "") for key in PAPER}
+    if metrics is None:
+        return shown | {"heads": "", "found": {"error": reason} | dict.fromkeys(COLUMNS[1:], "")}
+    return shown | {"heads": " ".join(metrics.heads), "found": _row(metrics, FOUND)}
+
+
+def _shown(share: dict[str, float]) -> str:
+    return str(Estimate(share["value"], share["low"], share["high"]))
+
+
+def _value(metrics: MetricsRecord, method: str, metric: str) -> float:
+    return metrics.methods[method][metric].value
+
+
+def _overrides(run: SweepRow) -> list[str]:
+    said = yaml.safe_load((run.folder / "overrides.yaml").read_text()) or []
+    return [override for override in said if override.partition("=")[0] not in PAPER]
