@@ -140,21 +140,30 @@ def _read(source: str, action: Any) -> Any:
         if Path(source).is_dir():  # nothing to download, and copying weights in memory needs no bar
             transformers_log.disable_progress_bar()
         return action()
+    except ImportError as error:
+        raise ModelError(
+            f"{source} needs a package that is not installed ({_first_line(error)}): "
+            ".venv/bin/python -m pip install torchvision num2words brings what the families of conf/model need."
+        ) from error
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise ModelError(
                 f"{source} does not fit into the memory of its device: choose engine.device_map=auto, "
                 "model.dtype=bfloat16 or engine.quantization, or set engine.maps to a heads.json to load fewer layers."
             ) from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"Cannot load the model {source} ({reason.rstrip('.')}): {_where(source)}. model.id must be 'pocket', a "
+            f"Cannot load the model {source} ({_first_line(error)}): {_where(source)}. model.id must be 'pocket', a "
             "folder with a transformers checkpoint, or a hub id that is downloaded or can be reached."
         ) from error
     finally:
         transformers_log.set_verbosity(level)
         if bar:
             transformers_log.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _where(source: str) -> str:

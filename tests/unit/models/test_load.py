@@ -237,6 +237,15 @@ def test_memory_that_runs_out_while_loading_is_one_sentence(saved: Path, monkeyp
     assert "does not fit into the memory of its device" in message(saved)
 
 
+def test_a_processor_that_lacks_a_package_is_one_sentence(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("\nPixtralProcessor requires the Torchvision library but it was not found.\nInstall it.")
+
+    monkeypatch.setattr(load.AutoProcessor, "from_pretrained", fail)
+    text = message(saved)
+    assert "Torchvision library" in text and "pip install torchvision num2words" in text
+
+
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
 def test_quantization_without_cuda_or_its_package_is_one_sentence(bits, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = replace(CPU, quantization=Quantization[bits])
