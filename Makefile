@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: help install run test check format lock clean
+.PHONY: help install run test check bench format lock clean
 
 help:
 	@grep -E '^[a-z]+:.*#' Makefile | sed -E 's/:[^#]*#/:/'
@@ -36,6 +36,10 @@ check: install  # lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: install  # the attention pass beside how it is done today, and the entropy; about 4 minutes; ARGS="--shape tiny"
+	$(BIN)/python -m locheads.bench attention --shape small --json outputs/bench/attention.json $(ARGS)
+	$(BIN)/python -m locheads.bench entropy --json outputs/bench/entropy.json
 
 format: install  # lets ruff mend what it can
 	$(BIN)/ruff check --fix .

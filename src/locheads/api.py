@@ -49,7 +49,9 @@ class Grounder:
         config = model if isinstance(model, ModelConfig) else ModelConfig(name=model, id=model)
         self.heads = _heads(config, heads)
         self._prompt, self._grounding = prompt or PromptConfig(), grounding or GroundingConfig()
-        self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device))
+        # What lies beyond the deepest head is neither loaded nor run.
+        layers = 1 + max((head.layer for head in self.heads), default=0)
+        self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device), layers)
         self._check_heads()
 
     def __call__(self, image: Image.Image | np.ndarray | str | Path, expression: str) -> Grounding:
@@ -58,9 +60,8 @@ class Grounder:
         Raises:
             DataError: the picture cannot be read or the expression is empty.
         """
-        maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt)
-        chosen = maps[0, [head.layer for head in self.heads], [head.head for head in self.heads]]
-        return ground_maps(chosen, geometry, self._grounding)
+        maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt, self.heads)
+        return ground_maps(maps[0], geometry, self._grounding)
 
     def _check_heads(self) -> None:
         text = self._lvlm.model.config.get_text_config(decoder=True)

@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from locheads.data.choices import BoxFormat, Query
+from locheads.data.choices import DatasetConfig
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
+from locheads.engine import EngineConfig, engine_rules
 from locheads.errors import ConfigError
 from locheads.models.geometry import Preprocess
 
@@ -44,51 +45,10 @@ class ModelConfig:
     """Commit of the hub repository; pin it for figures that others should be able to repeat."""
     dtype: DType = DType.float32
     preprocess: Preprocess = Preprocess.pad
+    tiles: bool = False
+    """For families that cut a picture into tiles: the grid is that of the tiles, not that of the view of the whole
+    picture. Either way the model reads both."""
     trust_remote_code: bool = False
-
-
-@dataclass
-class DatasetConfig:
-    """Referring expressions with boxes and masks."""
-
-    name: str = "pocket"
-    reader: str = "pocket"
-    """"pocket" (made at first use), "refer", "hub", "reasonseg", "coco" or "jsonl": see README."""
-    folder: str = ""
-    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
-    refs: str = "refs(unc).p"
-    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
-    instances: str = "instances.json"
-    """COCO json of your own annotations (only reader=coco)."""
-    images: str = ""
-    """Folder with the COCO pictures."""
-    hub: str = ""
-    """Hub id (only reader=hub)."""
-    revision: str | None = None  # commit of the hub data set, as for a model
-    columns: dict[str, str] = field(default_factory=dict)
-    """Where a hub copy's row holds what: src/locheads/data/columns.py."""
-    split_names: dict[str, str] = field(default_factory=dict)
-    """Official name of a split: what the hub copy calls it."""
-    box_format: BoxFormat = BoxFormat.xywh
-    """How the boxes of a hub copy or of your own JSONL are written."""
-    query: Query = Query.all  # only reader=reasonseg
-    notes: list[str] = field(default_factory=list)
-    """Known defects of a hub copy: logged and recorded whenever it is used."""
-    official: str = ""
-    """"refcoco/unc" and the like: counts are checked against split_counts.csv."""
-    guard: list[str] = field(default_factory=lambda: ["beside"])
-    """Whose evaluated pictures discovery must not see, besides the evaluated split's: src/locheads/data/guard.py."""
-    split: str = "val"
-    """The split that is evaluated."""
-    discovery_split: str = "train"
-    limit: int | None = None
-    """At most this many expressions of the evaluated split, the first in order."""
-    offset: int = 0
-    """Leaves out this many expressions before the limit counts."""
-    shuffle: bool = False
-    """Offset and limit count in a random order of the pictures (drawn with `seed`), not in the file's."""
-    check_images: bool = False
-    """stage=check opens every picture; takes minutes."""
 
 
 REFERSEG = (
@@ -96,6 +56,17 @@ REFERSEG = (
     "provides, and assist the user with a variety of tasks using natural language.\n<image>\n{expression}"
 )
 """The released code's text: system line, picture, expression; no roles."""
+
+
+class Query(StrEnum):
+    """The token from which attention is taken."""
+
+    last = "last"
+    """The last token of the whole prompt (the paper)."""
+    expression_last = "expression_last"
+    """The last token of the expression itself, without an added full stop."""
+    expression_mean = "expression_mean"
+    """The mean of the rows of all tokens of the expression."""
 
 
 @dataclass
@@ -106,6 +77,10 @@ class PromptConfig:
     template: str = REFERSEG
     full_stop: bool = True
     """Ends an expression with a full stop, the query token of the paper's examples, where it has none."""
+    chat: bool = False
+    """The template is a question without `<image>`; the model's own chat template puts roles and picture around it."""
+    query: Query = Query.last
+    """Where the expression stands several times in the template, the last of them counts."""
 
 
 class Score(StrEnum):
@@ -233,18 +208,6 @@ class EvaluationConfig:
     """Samples shown in the report, evenly spaced over the split."""
 
 
-@dataclass
-class EngineConfig:
-    """Where and how the model runs. Changes speed, not results."""
-
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    threads: int | None = None
-    """CPU threads of torch; null leaves torch's choice."""
-    shard_images: int = 32
-    """Pictures per file of the attention store: what a killed run loses at most."""
-
-
 class TrackerKind(StrEnum):
     none = "none"
     wandb = "wandb"
@@ -317,11 +280,10 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         "criterion.candidates": c.criterion.candidates,
         "evaluation.random_draws": e.random_draws,
         "evaluation.resamples": e.resamples,
-        "engine.shard_images": c.engine.shard_images,
         "dataset.limit": 1 if c.dataset.limit is None else c.dataset.limit,
-        "engine.threads": 1 if c.engine.threads is None else c.engine.threads,
     }
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
+    rules += engine_rules(c.engine)
     rules += [
         (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
         (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),
@@ -331,9 +293,14 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (c.dataset.offset >= 0, f"dataset.offset must not be negative, not {c.dataset.offset}."),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
-        (c.prompt.template.count("<image>") == 1, "prompt.template must hold <image> exactly once."),
         (
-            c.prompt.template.find("<image>") < c.prompt.template.find("{expression}"),
+            c.prompt.template.count("<image>") == (0 if c.prompt.chat else 1),
+            "prompt.template must not hold <image> with prompt.chat=true: the chat template places the picture."
+            if c.prompt.chat
+            else "prompt.template must hold <image> exactly once.",
+        ),
+        (
+            c.prompt.chat or c.prompt.template.find("<image>") < c.prompt.template.find("{expression}"),
             "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
         ),
         (

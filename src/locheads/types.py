@@ -1,6 +1,7 @@
 """What the rooms hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original picture, x1 and y1
 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,16 @@ class Attention:
     sums: Float[np.ndarray, "sample layer head"]
     """attention_sum (S_img) of each map, in [0, 1], summed before the maps were packed into 16 bits."""
     geometry: Geometry
+    picture: str | None = None
+    """sha256 of the picture's file; None where it is not known."""
+
+    def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
+        """The maps of some heads for one sample."""
+        return self.maps[row][[h.layer for h in heads], [h.head for h in heads]]
+
+    def mean_map(self, row: int) -> Float[np.ndarray, "row col"]:
+        """The mean over all heads of the model for one sample."""
+        return self.maps[row].mean(axis=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,40 @@ class HeadScores:
         """The scores of some samples, by position (repeats allowed)."""
         ids = tuple(self.sample_ids[i] for i in indices)
         return HeadScores(ids, self.sums[indices], self.entropy[indices], self.bottom_row[indices])
+
+
+@dataclass(frozen=True)
+class CompactAttention:
+    """As `Attention`, but with the maps of some heads only; what was not asked for is None."""
+
+    image_id: str
+    sample_ids: tuple[str, ...]
+    heads: tuple[HeadIndex, ...]
+    maps: Float[np.ndarray, "sample chosen row col"]
+    geometry: Geometry
+    scores: HeadScores | None = None
+    """Of every head of the model."""
+    scored_by: tuple[str, str] | None = None
+    """(floor, weighting) of the scores' entropy."""
+    mean: Float[np.ndarray, "sample row col"] | None = None
+    """The mean over all heads of the model."""
+    cells: Bool[np.ndarray, "sample layer head row col"] | None = None
+    """Of every head: the cells above the map's mean."""
+    picture: str | None = None
+    """sha256 of the picture's file; None where it is not known."""
+
+    def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
+        """The maps of some heads for one sample. Raises ValueError where one of them is not there."""
+        absent = [str(head) for head in heads if head not in self.heads]
+        if absent:
+            raise ValueError(f"the attention store lacks the maps of {', '.join(absent)}")
+        return self.maps[row][[self.heads.index(head) for head in heads]]
+
+    def mean_map(self, row: int) -> Float[np.ndarray, "row col"]:
+        """The mean over all heads of the model for one sample. Raises ValueError where it is not there."""
+        if self.mean is None:
+            raise ValueError("the attention store lacks the mean over all heads")
+        return self.mean[row]
 
 
 @dataclass(frozen=True)

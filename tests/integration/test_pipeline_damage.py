@@ -233,7 +233,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(attention, "attend", interrupt)
+    monkeypatch.setattr(attention, "attend_groups", interrupt)
     result = command(*files.arguments(tmp_path / "out", tmp_path / "cache"))
     assert result.code == 130
     # The bar of the weights' file comes first, from transformers.

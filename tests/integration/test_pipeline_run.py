@@ -168,6 +168,8 @@ def test_metrics_follow_from_scores(scores: pd.DataFrame, metrics: dict[str, Any
         }
         if method != "centre_box":
             expected["pointing"] = rows["pointed"].mean()
+            expected["pointing_swapped"] = rows["swapped"].mean()  # leaves out expressions without a partner
+            expected["pointing_chance"] = rows["chance"].mean()
         found = metrics["methods"][method]
         assert {name: estimate["value"] for name, estimate in found.items()} == pytest.approx(expected)
         assert all(e["low"] <= e["value"] <= e["high"] for e in found.values())

@@ -34,13 +34,13 @@ N_PICTURES = 14
 def attended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the pictures that the model saw, in order."""
     seen: list[str] = []
-    real = attention.attend
+    real = attention.attend_groups
 
-    def counting(lvlm: Any, group: Any, *rest: Any) -> Any:
-        seen.append(group.image_id)
-        return real(lvlm, group, *rest)
+    def counting(lvlm: Any, batch: Any, *rest: Any) -> Any:
+        seen.extend(group.image_id for group, _ in batch)
+        return real(lvlm, batch, *rest)
 
-    monkeypatch.setattr(attention, "attend", counting)
+    monkeypatch.setattr(attention, "attend_groups", counting)
     return seen
 
 
@@ -78,16 +78,16 @@ def test_a_killed_attention_pass_goes_on_where_it_was(
     attended: list[str],
 ) -> None:
     config = files.config(tmp_path, engine=SMALL_SHARDS)
-    real, seen = attention.attend, []
+    real, seen = attention.attend_groups, []
 
-    def killed_at_the_fourth(lvlm: Any, group: Any, *rest: Any) -> Any:
+    def killed_at_the_fourth(lvlm: Any, batch: Any, *rest: Any) -> Any:
         if len(seen) == 3:
             raise KeyboardInterrupt
-        seen.append(group.image_id)
-        return real(lvlm, group, *rest)
+        seen.extend(group.image_id for group, _ in batch)
+        return real(lvlm, batch, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(attention, "attend", killed_at_the_fourth)
+        patch.setattr(attention, "attend_groups", killed_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     attended.clear()

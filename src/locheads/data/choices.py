@@ -1,5 +1,6 @@
 """The choices of the readers; kept apart from them, because the configuration loads before everything."""
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -16,7 +17,7 @@ class BoxFormat(StrEnum):
     """As xyxy, in shares (0 to 1) of the picture's width and height."""
 
 
-class Query(StrEnum):
+class QueryLength(StrEnum):
     """Which queries of ReasonSeg are read."""
 
     all = "all"
@@ -24,3 +25,47 @@ class Query(StrEnum):
     """Phrases (`is_sentence` false)."""
     long = "long"
     """Sentences."""
+
+
+@dataclass
+class DatasetConfig:
+    """Referring expressions with boxes and masks."""
+
+    name: str = "pocket"
+    reader: str = "pocket"
+    """"pocket" (made at first use), "refer", "hub", "reasonseg", "coco" or "jsonl": see README."""
+    folder: str = ""
+    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
+    refs: str = "refs(unc).p"
+    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
+    instances: str = "instances.json"
+    """COCO json of your own annotations (only reader=coco)."""
+    images: str = ""
+    """Folder with the COCO pictures."""
+    hub: str = ""
+    """Hub id (only reader=hub)."""
+    revision: str | None = None  # commit of the hub data set, as for a model
+    columns: dict[str, str] = field(default_factory=dict)
+    """Where a hub copy's row holds what: src/locheads/data/columns.py."""
+    split_names: dict[str, str] = field(default_factory=dict)
+    """Official name of a split: what the hub copy calls it."""
+    box_format: BoxFormat = BoxFormat.xywh
+    """How the boxes of a hub copy or of your own JSONL are written."""
+    query: QueryLength = QueryLength.all  # only reader=reasonseg
+    notes: list[str] = field(default_factory=list)
+    """Known defects of a hub copy: logged and recorded whenever it is used."""
+    official: str = ""
+    """"refcoco/unc" and the like: counts are checked against split_counts.csv."""
+    guard: list[str] = field(default_factory=lambda: ["beside"])
+    """Whose evaluated pictures discovery must not see, besides the evaluated split's: src/locheads/data/guard.py."""
+    split: str = "val"
+    """The split that is evaluated."""
+    discovery_split: str = "train"
+    limit: int | None = None
+    """At most this many expressions of the evaluated split, the first in order."""
+    offset: int = 0
+    """Leaves out this many expressions before the limit counts."""
+    shuffle: bool = False
+    """Offset and limit count in a random order of the pictures (drawn with `seed`), not in the file's."""
+    check_images: bool = False
+    """stage=check opens every picture; takes minutes."""

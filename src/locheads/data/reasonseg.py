@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from locheads.data.choices import Query
+from locheads.data.choices import QueryLength
 from locheads.data.grouping import Row, group_samples
 from locheads.data.masks import encode, tight_box
 from locheads.data.pictures import picture_size
@@ -28,7 +28,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 class ReasonSegDataSet:
     """A folder with train, val and test."""
 
-    def __init__(self, folder: Path, query: Query = Query.all) -> None:
+    def __init__(self, folder: Path, query: QueryLength = QueryLength.all) -> None:
         self._folder, self._query = folder, query
         self.notes = ["Regions that ReasonSeg ignores count as background here; LISA leaves them out of its figures."]
 
@@ -65,7 +65,7 @@ class ReasonSegDataSet:
         content = read_json(path, fallback="cp1252")  # as the publishers do: some files are not UTF-8
         texts, where = field(content, "text", list, str(path)), str(path)
         long = _is_sentence(content, where)
-        if self._query is not Query.all and long != (self._query is Query.long):
+        if self._query is not QueryLength.all and long != (self._query is QueryLength.long):
             return []
         picture = next((p for s in _SUFFIXES if (p := path.with_suffix(s)).exists()), path.with_suffix(".jpg"))
         size = picture_size(picture)

@@ -70,9 +70,10 @@ def spatial_entropy(
         Entropy in nats, [n], >= 0. A map without any cell above its floor (a constant map, or one with NaN)
         gets inf, so that it is never eligible. (The released code gives some such maps 0, its best score.)
     """
-    excess, chosen = _above_floor(np.asarray(maps), Floor(floor))
+    by_mass = Weighting(weighting) is Weighting.mass
+    excess, chosen = _above_floor(np.asarray(maps), Floor(floor), by_mass)
     labels, count = ndimage.label(chosen, structure=_EIGHT_CONNECTED)
-    if Weighting(weighting) is Weighting.area:
+    if excess is None or not by_mass:
         weights, totals = None, chosen.sum(axis=(1, 2)).astype(np.float64)
     else:
         weights, totals = excess.ravel(), excess.sum(axis=(1, 2), dtype=np.float64)
@@ -110,13 +111,13 @@ def elbow_threshold(values: Float[np.ndarray, "n"], rule: str = "chord") -> floa
     return float(curve[gap.argmax()])
 
 
-def _above_floor(maps: np.ndarray, floor: Floor) -> tuple[np.ndarray, np.ndarray]:
-    """-> (ReLU(a - floor), the cells that count), both [n, row, col]."""
+def _above_floor(maps: np.ndarray, floor: Floor, by_mass: bool) -> tuple[np.ndarray | None, np.ndarray]:
+    """-> (ReLU(a - floor), the cells that count), both [n, row, col]; no ReLU where nothing reads it."""
     mean = maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
     if floor is Floor.mean:
         # A constant map's rounded mean may lie below its cells: compare with the extremes, not only the mean.
         not_constant = maps.max(axis=(1, 2), keepdims=True) > maps.min(axis=(1, 2), keepdims=True)
-        return np.maximum(maps - mean, 0), (maps > mean) & not_constant
+        return np.maximum(maps - mean, 0) if by_mass else None, (maps > mean) & not_constant
     factor = 2.0 if floor is Floor.relu_2mean_eps else 1.0
     excess = np.maximum(maps - factor * mean, 0)
     return excess, excess > RELU_EPS

@@ -6,7 +6,7 @@ import numpy as np
 
 from locheads.config import CriterionConfig
 from locheads.discovery.criteria import spatial_entropy
-from locheads.types import Attention, HeadScores
+from locheads.types import Attention, CompactAttention, HeadScores
 
 
 def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
@@ -19,9 +19,10 @@ def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
     return HeadScores(attention.sample_ids, attention.sums, entropy, maps[..., -1, :].max(axis=-1))
 
 
-def score_all(attentions: Iterable[Attention], criterion: CriterionConfig) -> HeadScores:
+def score_all(attentions: Iterable[Attention | CompactAttention], criterion: CriterionConfig) -> HeadScores:
     """Scores of many pictures, one after the other: only three numbers per head stay in memory, no map."""
-    parts = [score(attention, criterion) for attention in attentions]
+    found = (score(a, criterion) if isinstance(a, Attention) else a.scores for a in attentions)
+    parts = [part for part in found if part is not None]
     return HeadScores(
         sample_ids=tuple(i for part in parts for i in part.sample_ids),
         sums=np.concatenate([part.sums for part in parts]),

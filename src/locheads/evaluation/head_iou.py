@@ -12,13 +12,15 @@ from pycocotools import mask as coco
 from scipy.stats import spearmanr
 
 from locheads.grounding.fuse import binarise
-from locheads.types import Attention, Discovery, HeadIndex, ImageGroup
+from locheads.types import Attention, CompactAttention, Discovery, HeadIndex, ImageGroup
 
 MIN_FREQUENCY = 0.01
 """Fig. 6 leaves out heads that fewer than 1 % of the samples choose."""
 
 
-def head_iou(attentions: Iterable[Attention], groups: Iterable[ImageGroup]) -> Float[np.ndarray, "layer head"]:
+def head_iou(
+    attentions: Iterable[Attention | CompactAttention], groups: Iterable[ImageGroup]
+) -> Float[np.ndarray, "layer head"]:
     """Mean over the samples of the IoU of each head's map (> mean, no smoothing) with the object's mask.
 
     Computed on the grid as an exact area integral: every cell counts the object's pixels that it holds. What a
@@ -27,7 +29,9 @@ def head_iou(attentions: Iterable[Attention], groups: Iterable[ImageGroup]) -> F
     truth = {sample.sample_id: sample.mask for group in groups for sample in group.samples}
     total, count = None, 0
     for attention in attentions:
-        cells = binarise(attention.maps)
+        cells = binarise(attention.maps) if isinstance(attention, Attention) else attention.cells
+        if cells is None:
+            continue
         pixels = attention.geometry.cell_pixels()
         for sample_id, of_sample in zip(attention.sample_ids, cells, strict=True):
             mask = coco.decode(truth[sample_id]).astype(bool)

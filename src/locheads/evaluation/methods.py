@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from locheads.config import GroundingConfig
 from locheads.grounding.ground import ground_maps
-from locheads.types import Attention, Discovery, Grounding, HeadIndex, ImageGroup
+from locheads.types import Attention, CompactAttention, Discovery, Grounding, HeadIndex, ImageGroup
 
 LOCALIZATION_HEADS = "localization_heads"
 ORACLE_HEADS = "oracle_heads"
@@ -60,26 +60,25 @@ def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[Hea
 
 
 def ground_with(
-    attention: Attention, row: int, heads: Sequence[HeadIndex] | None, config: GroundingConfig
+    attention: Attention | CompactAttention, row: int, heads: Sequence[HeadIndex] | None, config: GroundingConfig
 ) -> Grounding:
     """Grounds one sample with some heads, or with the mean over all heads of the model.
 
     Raises:
-        ValueError: no head at all, or a map that is not finite.
+        ValueError: no head at all, a map that is not stored, or one that is not finite.
     """
-    maps = attention.maps[row]
     if heads is None:
-        return ground_maps(maps.mean(axis=(0, 1))[None], attention.geometry, config)
-    return ground_maps(take(maps, heads), attention.geometry, config)
+        return ground_maps(attention.mean_map(row)[None], attention.geometry, config)
+    return ground_maps(take(attention, row, heads), attention.geometry, config)
 
 
 def take(
-    maps: Float[np.ndarray, "layer head row col"], heads: Sequence[HeadIndex]
+    attention: Attention | CompactAttention, row: int, heads: Sequence[HeadIndex]
 ) -> Float[np.ndarray, "chosen row col"]:
-    """The maps of some heads. Raises ValueError without any: there is nothing to sum."""
+    """The maps of some heads for one sample. Raises ValueError without any: there is nothing to sum."""
     if not heads:
         raise ValueError("no head is eligible for this sample")
-    return maps[[h.layer for h in heads], [h.head for h in heads]]
+    return attention.chosen(row, heads)
 
 
 def centre_mask(group: ImageGroup) -> tuple[tuple[float, float, float, float], np.ndarray]:

@@ -10,14 +10,14 @@ from pycocotools import mask as coco
 from locheads.config import GroundingConfig
 from locheads.evaluation.methods import CENTRE_BOX, HeadPlan, centre_mask, ground_with, methods_of
 from locheads.evaluation.metrics import peak
-from locheads.types import Attention, Box, Grounding, HeadIndex, ImageGroup, Sample
+from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
 
 Row = dict[str, Any]
 
 
 def predict(
     group: ImageGroup,
-    attentions: Iterable[Attention],
+    attentions: Iterable[Attention | CompactAttention],
     plan: HeadPlan,
     config: GroundingConfig,
     failures: Mapping[str, str],
@@ -38,7 +38,12 @@ def predict(
 
 
 def _rows(
-    group: ImageGroup, sample: Sample, attention: Attention, row: int, plan: HeadPlan, config: GroundingConfig
+    group: ImageGroup,
+    sample: Sample,
+    attention: Attention | CompactAttention,
+    row: int,
+    plan: HeadPlan,
+    config: GroundingConfig,
 ) -> Iterator[Row]:
     for method, draw, heads in methods_of(plan, sample.sample_id):
         try:

@@ -1,6 +1,9 @@
 """The attention pass: the only step that runs the LVLM."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,12 +12,18 @@ from PIL.Image import Image
 
 from locheads.config import PromptConfig
 from locheads.discovery.criteria import attention_sum
-from locheads.models.adapters import PreparedInput
+from locheads.errors import ModelError
+from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.batching import Budget, chunks, with_halving
 from locheads.models.capture import recording
 from locheads.models.geometry import Geometry
 from locheads.models.load import Lvlm
-from locheads.models.packing import Packed, pack
-from locheads.types import Attention, ImageGroup
+from locheads.models.packing import Batch, Strip, collate, single, whole
+from locheads.types import Attention, HeadIndex, ImageGroup
+
+NO_MEMORY = "The memory of the device does not hold a forward pass of this expression alone."
+
+Maps = Float[np.ndarray, "*head row col"]
 
 
 def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) -> Attention:
@@ -25,36 +34,155 @@ def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) ->
 
 
 def attend_image(
-    lvlm: Lvlm, image: Image, expressions: Sequence[str], prompt: PromptConfig
-) -> tuple[Float[np.ndarray, "sample layer head row col"], Geometry]:
-    """Maps of every layer and head from the last input token of each expression to the image tokens.
+    lvlm: Lvlm,
+    image: Image,
+    expressions: Sequence[str],
+    prompt: PromptConfig,
+    heads: Sequence[HeadIndex] | None = None,
+) -> tuple[Float[np.ndarray, "sample *head row col"], Geometry]:
+    """Maps from the query tokens of each expression to the image tokens, [sample, layer, head, row, col].
 
-    One forward pass for all expressions of the picture.
+    With `heads` only theirs, [sample, chosen, row, col], and no layer beyond the deepest of them runs.
 
     Raises:
         DataError: an expression that cannot be asked.
+        ModelError: an expression for which the memory does not suffice.
     """
     prepared = lvlm.adapter.prepare(image, expressions, prompt)
-    rows = _rows(lvlm, prepared)
-    return rows.reshape(*rows.shape[:3], prepared.geometry.rows, prepared.geometry.cols), prepared.geometry
+    (found,) = attend_prepared(lvlm, [prepared], Budget.of(None, lvlm.device), heads)
+    maps = [one for one in found if one is not None]
+    if len(maps) < len(found):
+        raise ModelError(NO_MEMORY)
+    return np.stack(maps), prepared.geometry
+
+
+def attend_prepared(
+    lvlm: Lvlm, pictures: Sequence[PreparedInput], budget: Budget, heads: Sequence[HeadIndex] | None = None
+) -> list[list[Maps | None]]:
+    """Per picture and expression its maps as in `attend_image`; None where the memory does not hold even one."""
+    strips = [strip for picture in pictures for strip in strips_of(lvlm, picture)]
+    flat: list[np.ndarray | None] = []
+    for chunk in chunks(strips, budget):
+        flat += with_halving(lambda some: _forward(lvlm, some, heads), chunk, budget)
+    result, start = [], 0
+    for picture in pictures:
+        grid = (picture.geometry.rows, picture.geometry.cols)
+        end = start + len(picture.suffixes)
+        result.append([None if rows is None else rows.reshape(*rows.shape[:-1], *grid) for rows in flat[start:end]])
+        start = end
+    return result
+
+
+def attend_groups(
+    lvlm: Lvlm,
+    batch: Sequence[tuple[ImageGroup, PreparedInput]],
+    budget: Budget,
+    heads: Sequence[HeadIndex] | None = None,
+) -> list[list[Maps | None]]:
+    """`attend_prepared` of pictures of a data set."""
+    return attend_prepared(lvlm, [prepared for _, prepared in batch], budget, heads)
+
+
+def strips_of(lvlm: Lvlm, picture: PreparedInput) -> list[Strip]:
+    """The picture's expressions as rows of a batch: one row where the family may share it, else one each."""
+    return whole(picture) if _shares(lvlm, picture) else single(picture)
+
+
+def _shares(lvlm: Lvlm, picture: PreparedInput) -> bool:
+    if lvlm.adapter.sharing is Sharing.plain:
+        return False
+    # A mask of ours replaces the family's, which would hide what lies beyond a sliding window.
+    window = getattr(lvlm.model.config.get_text_config(decoder=True), "sliding_window", None)
+    return window is None or len(picture.prefix) + max(len(suffix) for suffix in picture.suffixes) <= window
 
 
 @torch.inference_mode()
-def _rows(lvlm: Lvlm, prepared: PreparedInput) -> Float[np.ndarray, "sample layer head cell"]:
-    packed = pack(prepared.prefix, prepared.suffixes)
-    with recording(packed.queries.to(lvlm.device), prepared.image_tokens.to(lvlm.device)) as recorder:
-        _forward(lvlm, packed, prepared)
-    return torch.stack(recorder.rows)[:, 0].permute(2, 0, 1, 3).cpu().numpy()
+def _forward(
+    lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | None
+) -> list[Float[np.ndarray, "*head cell"]]:
+    """One forward pass -> per expression the rows of its query tokens, averaged."""
+    shared = _shares(lvlm, strips[0].picture)
+    batch = collate(strips, shared)
+    wanted, depth = _wanted(lvlm, heads)
+    with recording(batch.queries.to(lvlm.device), batch.keys.to(lvlm.device), wanted, depth) as recorder:
+        _run(lvlm, batch)
+    rows = [part.to(lvlm.device) for part in recorder.rows]
+    layers = len(rows)
+    found = _per_expression(torch.cat(rows, dim=1).float().cpu(), strips)
+    if heads is None:
+        return [one.reshape(layers, -1, one.shape[-1]) for one in found]
+    order = {head: i for i, head in enumerate(sorted(set(heads)))}
+    return [one[[order[head] for head in heads]] for one in found]
 
 
-def _forward(lvlm: Lvlm, packed: Packed, prepared: PreparedInput) -> None:
-    dtype = lvlm.model.dtype
-    tensors = {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in prepared.tensors.items()}
-    # base_model: no logits are needed, so the LM head does not run.
-    lvlm.model.base_model(
-        input_ids=packed.input_ids.to(lvlm.device),
-        position_ids=packed.position_ids.to(lvlm.device),
-        attention_mask=packed.mask.to(lvlm.device),
-        use_cache=False,
-        **tensors,
+def _wanted(lvlm: Lvlm, heads: Sequence[HeadIndex] | None) -> tuple[dict[int, list[int]] | None, int | None]:
+    """-> (heads per layer in order, None for all; how many layers have to run, None for no early exit)."""
+    if heads is None:
+        depth = int(lvlm.model.config.get_text_config(decoder=True).num_hidden_layers)
+        return None, None if _is_offloaded(lvlm) else depth
+    wanted: dict[int, list[int]] = defaultdict(list)
+    for head in sorted(set(heads)):
+        wanted[head.layer].append(head.head)
+    return dict(wanted), None if _is_offloaded(lvlm) else max(wanted) + 1
+
+
+def _is_offloaded(lvlm: Lvlm) -> bool:
+    """Weights that come and go during the pass would stay where they are if it were left."""
+    return bool({"cpu", "disk"} & {str(place) for place in getattr(lvlm.model, "hf_device_map", {}).values()}) and (
+        lvlm.device.type != "cpu"
     )
+
+
+def _run(lvlm: Lvlm, batch: Batch) -> None:
+    dtype, model = lvlm.model.dtype, lvlm.model.base_model
+    once = _can_look_once(lvlm, batch)
+    tensors = {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in batch.tensors(once).items()}
+    tensors |= {name: types.to(lvlm.device) for name, types in batch.token_types.items()}
+    if batch.position_ids is not None:
+        tensors["position_ids"] = batch.position_ids.to(lvlm.device)
+    with _features_repeated(model, batch.copies) if once else nullcontext():
+        # base_model: no logits are needed, so the LM head does not run.
+        model(
+            input_ids=batch.input_ids.to(lvlm.device),
+            attention_mask=batch.mask.to(lvlm.device),
+            use_cache=False,
+            **tensors,
+        )
+
+
+def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:
+    """Whether strips of one picture can be given the same vision features, one block of them per picture."""
+    simple = all(p.tensors.keys() == {"pixel_values"} and len(p.tensors["pixel_values"]) == 1 for p in batch.pictures)
+    return max(batch.copies) > 1 and simple and hasattr(lvlm.model.base_model, "get_image_features")
+
+
+@contextmanager
+def _features_repeated(model: Any, copies: Sequence[int]) -> Iterator[None]:
+    """While open, `model` looks at each picture once and gives its features to that many strips."""
+    look = model.get_image_features
+
+    def repeated(*arguments: Any, **options: Any) -> Any:
+        output = look(*arguments, **options)
+        counts = torch.tensor(copies, device=output.pooler_output.device)
+        output.pooler_output = output.pooler_output.repeat_interleave(counts, dim=0)
+        return output
+
+    model.get_image_features = repeated
+    try:
+        yield
+    finally:
+        del model.get_image_features
+
+
+def _per_expression(
+    rows: Float[torch.Tensor, "batch head query key"], strips: Sequence[Strip]
+) -> list[Float[np.ndarray, "head cell"]]:
+    result = []
+    for row, strip in zip(rows, strips, strict=True):
+        start = 0
+        for i in strip.suffixes:
+            first, end = strip.picture.spans[i]
+            of_span = row[:, start : start + end - first, : len(strip.picture.image_tokens)]
+            result.append(of_span.mean(dim=1).numpy())
+            start += end - first
+    return result

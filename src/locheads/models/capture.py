@@ -4,14 +4,14 @@ transformers looks attention functions up by name. Ours runs sdpa for the output
 active, also computes the softmax of the few query rows: L x H x Q x N numbers instead of L x H x N x N.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -20,48 +20,95 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 NAME = "locheads_rows"
 """Must not contain "sdpa": Gemma 2 looks for that string."""
 
+Positions = Int[Tensor, "position"] | Int[Tensor, "batch position"]
+"""Token positions, the same for the whole batch or its own for each row."""
+
 
 @dataclass
 class Recorder:
-    """Rows of one forward pass, one entry per decoder layer in order."""
+    """Rows of one forward pass, one entry per recorded decoder layer in order."""
 
-    queries: Int[Tensor, "query"]
-    keys: Int[Tensor, "key"]
+    queries: Positions
+    keys: Positions
+    heads: Mapping[int, Sequence[int]] | None = None
+    """Which heads of which layers are recorded; None: all of all."""
+    depth: int | None = None
+    """The forward pass ends with the rows of this many layers; None: it runs to its own end."""
     rows: list[Float[Tensor, "batch head query key"]] = field(default_factory=list)
+    layers_seen: int = 0
+
+    def wants(self) -> bool:
+        """Whether the layer that runs now is recorded."""
+        return self.heads is None or self.layers_seen in self.heads
+
+    def take(self, rows: Float[Tensor, "batch head query key"]) -> None:
+        """Keeps the wanted heads of the layer that runs now."""
+        self.rows.append(rows if self.heads is None else rows[:, list(self.heads[self.layers_seen])])
+
+
+class _Done(Exception):
+    """Everything is recorded: the rest of the forward pass would compute what nobody reads."""
 
 
 _active: ContextVar[Recorder | None] = ContextVar("locheads_recorder", default=None)
 
 
 @contextmanager
-def recording(queries: Int[Tensor, "query"], keys: Int[Tensor, "key"]) -> Iterator[Recorder]:
-    """While open, every decoder layer's post-softmax weights from `queries` to `keys` (positions) are recorded."""
-    recorder = Recorder(queries, keys)
+def recording(
+    queries: Positions, keys: Positions, heads: Mapping[int, Sequence[int]] | None = None, depth: int | None = None
+) -> Iterator[Recorder]:
+    """While open, the decoder's post-softmax weights from `queries` to `keys` (positions) are recorded.
+
+    With `depth`, the forward pass that runs inside is left as soon as that many layers gave their rows, and what
+    follows it inside the `with` does not run.
+    """
+    recorder = Recorder(queries, keys, heads, depth)
     token = _active.set(recorder)
     try:
         yield recorder
+    except _Done:
+        pass
     finally:
         _active.reset(token)
 
 
-def install(model: PreTrainedModel) -> None:
-    """Gives the text decoder of `model` the recording attention function, and sdpa to everything else."""
+def install(model: PreTrainedModel, rest: str = "sdpa") -> None:
+    """Gives the text decoder of `model` the recording attention function, and `rest` to everything else."""
     AttentionInterface.register(NAME, _attention)
     # Without the mask function, padded batches would silently get no mask at all.
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     text = model.config.get_text_config(decoder=True)
-    parts = {key: NAME if getattr(model.config, key) is text else "sdpa" for key in model.config.sub_configs}
-    model.set_attn_implementation({"": "sdpa", **parts})
+    parts = {key: NAME if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
+    model.set_attn_implementation({"": rest, **parts})
 
 
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
+    scaling = options.get("scaling") or query.shape[-1] ** -0.5
+    softcap = options.pop("softcap", None)
+    causal = _is_causal(module, options)
+    if attention_mask is None and softcap is not None:
+        attention_mask = _causal_mask(key.shape[2], causal, None, key.device)
+    window = options.get("sliding_window")
+    if attention_mask is None and window is not None and key.shape[2] > window:
+        # sdpa knows no window of its own: without a mask it would look beyond it.
+        attention_mask = _causal_mask(key.shape[2], causal, window, key.device)
     recorder = _active.get()
     if recorder is not None:
-        scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        recorder.rows.append(query_rows(query, key, attention_mask, scaling, recorder))
+        _record(recorder, query, key, attention_mask, scaling, softcap, causal)
+    if softcap is not None:
+        return _softcapped(query, key, value, attention_mask, scaling, softcap), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+def _record(recorder: Recorder, query: Tensor, key: Tensor, mask: Tensor | None, *how: Any) -> None:
+    scaling, softcap, causal = how
+    if recorder.wants():
+        recorder.take(query_rows(query, key, mask, scaling, recorder, softcap, causal))
+    recorder.layers_seen += 1
+    if recorder.layers_seen == recorder.depth:
+        raise _Done
 
 
 def query_rows(
@@ -70,19 +117,74 @@ def query_rows(
     mask: Tensor | None,
     scaling: float,
     recorder: Recorder,
+    softcap: float | None = None,
+    causal: bool = True,
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(q K^T * scaling + mask) in float32 over *all* keys, for the recorder's queries, at its keys.
 
     Grouped-query attention needs no copies of the keys: the query heads of a group become more rows.
+
+    Args:
+        query, key: as the attention function gets them, positions already rotated in.
+        mask: bool (True: may attend) or additive, [batch or 1, head or 1, token, token or more]; None: causal, or
+            everything where `causal` is False.
+        scaling: of the logits, usually dim ** -0.5.
+        recorder: whose queries and keys.
+        softcap: logits are squeezed into (-softcap, softcap) by tanh before the mask (Gemma 2).
+        causal: whether a missing mask hides the future, as sdpa takes it.
     """
     batch, heads, _, dim = query.shape
-    kv_heads = key.shape[1]
-    picked = query[:, :, recorder.queries].float().reshape(batch, kv_heads, -1, dim)
+    queries, keys = recorder.queries.to(query.device), recorder.keys.to(query.device)
+    picked = _pick(query, queries).float().reshape(batch, key.shape[1], -1, dim)
     logits = (picked @ key.float().transpose(-1, -2) * scaling).reshape(batch, heads, -1, key.shape[2])
-    if mask is None:
-        future = torch.arange(key.shape[2], device=key.device) > recorder.queries[:, None]
-        logits = logits.masked_fill(future, -torch.inf)
-    else:
-        row = mask[:, :, recorder.queries, : key.shape[2]]
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    if mask is not None:
+        row = _pick(mask.expand(batch, -1, -1, -1), queries)[..., : key.shape[2]]
         logits = logits.masked_fill(~row, -torch.inf) if row.dtype == torch.bool else logits + row.float()
-    return logits.softmax(dim=-1)[..., recorder.keys]
+    elif causal:
+        future = torch.arange(key.shape[2], device=key.device) > queries[..., None]
+        logits = logits.masked_fill(future if future.ndim == 2 else future[:, None], -torch.inf)
+    weights = logits.softmax(dim=-1)
+    if keys.ndim == 1:
+        return weights[..., keys]
+    return weights.gather(-1, keys[:, None, None].expand(-1, heads, weights.shape[2], -1))
+
+
+def _pick(tensor: Tensor, positions: Positions) -> Tensor:
+    """[batch, head, token, x] -> [batch, head, position, x]."""
+    if positions.ndim == 1:
+        return tensor[:, :, positions]
+    return tensor.gather(2, positions[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[3]))
+
+
+def _is_causal(module: nn.Module, options: Mapping[str, Any]) -> bool:
+    """As sdpa decides it where there is no mask."""
+    said = options.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if said is None else said)
+
+
+def _causal_mask(
+    tokens: int, causal: bool, window: int | None, device: torch.device
+) -> Bool[Tensor, "1 1 token token"]:
+    """True where a token may attend: to itself and before where causal, and less than `window` tokens away."""
+    index = torch.arange(tokens, device=device)
+    distance = index[:, None] - index[None, :]
+    visible = distance >= 0 if causal else torch.ones_like(distance, dtype=torch.bool)
+    return (visible if window is None else visible & (distance.abs() < window))[None, None]
+
+
+def _softcapped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, softcap: float
+) -> Float[Tensor, "batch token head dim"]:
+    """The output of attention whose logits are squeezed by tanh, which sdpa cannot; masks as in `query_rows`."""
+    assert mask is not None
+    batch, heads, tokens, dim = query.shape
+    grouped = query.reshape(batch, key.shape[1], -1, dim)
+    logits = (grouped @ key.transpose(-1, -2) * scaling).reshape(batch, heads, tokens, -1)
+    logits = torch.tanh(logits / softcap) * softcap
+    row = mask[..., : key.shape[2]]
+    logits = logits.masked_fill(~row, -torch.inf) if row.dtype == torch.bool else logits + row
+    weights = logits.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    mixed = weights.reshape(batch, key.shape[1], -1, key.shape[2]) @ value
+    return mixed.reshape(batch, heads, tokens, -1).transpose(1, 2).contiguous()

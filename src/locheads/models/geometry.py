@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 
 class Preprocess(StrEnum):
-    """How a picture becomes the square that the vision tower sees."""
+    """How a picture becomes what the vision tower sees. All but `native` make a square of it."""
 
     pad = "pad"
     """Bars of the mean colour make it square (the original LLaVA-1.5)."""
@@ -21,6 +21,8 @@ class Preprocess(StrEnum):
     """The short side is resized, the long side's ends are cut off (converted checkpoints' default)."""
     squash = "squash"
     """Both sides are resized independently."""
+    native = "native"
+    """Whatever the checkpoint's own processor does, the aspect ratio kept where it keeps it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,29 @@ class Geometry:
         limits = (self.width, self.height) * 2
         return np.clip(self.to_pixels(boxes), 0, limits)
 
+    def window(self) -> Float[np.ndarray, "4"]:
+        """The part of the picture that the grid shows, xyxy in original pixels; what lies outside a crop cut off."""
+        return self.to_visible_pixels(np.array([0.0, 0.0, self.cols, self.rows]))
+
+    def visible_part(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+        """What the model sees of each box, xyxy in original pixels: an empty box (of area 0) where it sees nothing."""
+        x0, y0, x1, y1 = self.window()
+        return np.clip(np.asarray(boxes, dtype=np.float64), (x0, y0, x0, y0), (x1, y1, x1, y1))
+
+    def visible_mask(self) -> Bool[np.ndarray, "height width"]:
+        """True for the pixels whose centre lies in a cell. The others were cut off: unknown, not background."""
+        return self.upsample(np.ones((self.rows, self.cols), dtype=bool))
+
+    def seen_through(self, width: int, height: int, corners: tuple[float, float, float, float]) -> "Geometry":
+        """The geometry of the original picture, where this one is that of a picture made from it.
+
+        `corners` is where the whole original (width x height pixels) lies in the made picture, xyxy in the made
+        picture's pixels: inside it where bars were added, beyond it where a crop cut.
+        """
+        if corners == (0, 0, self.width, self.height) and (width, height) == (self.width, self.height):
+            return self  # not through a product and a quotient: exact to the bit
+        return placed(width, height, self.rows, self.cols, tuple(self.to_cells(np.array(corners)).tolist()))
+
     def upsample(self, cells: Bool[np.ndarray, "row col"]) -> Bool[np.ndarray, "height width"]:
         """A mask on the grid -> a mask in original pixels: every pixel takes the cell that its centre lies in.
 
@@ -81,24 +106,57 @@ class Geometry:
         return Geometry(**{**values, **pair})
 
 
-def square_geometry(width: int, height: int, side: int, grid: int, how: Preprocess) -> Geometry:
+def placed(width: int, height: int, rows: int, cols: int, corners: tuple[float, ...]) -> Geometry:
+    """The geometry of a picture that lies at `corners` (xyxy in cells, outside the grid where a crop cut)."""
+    x0, y0, x1, y1 = corners
+    return Geometry(width, height, rows, cols, ((x1 - x0) / width, (y1 - y0) / height), (x0, y0))
+
+
+def stretched(width: int, height: int, rows: int, cols: int, across: float = 1.0) -> Geometry:
+    """The geometry of a picture resized to fill the grid.
+
+    `across` > 1: it is that many times larger than the grid, and its right and bottom ends lie outside (a vision
+    tower of 384 pixels and patches of 14 has 27 of them, and does not look at the last 6 pixels).
+    """
+    return placed(width, height, rows, cols, (0.0, 0.0, cols * across, rows * across))
+
+
+def square_geometry(
+    width: int, height: int, side: int, grid: int, how: Preprocess, patch: int | None = None
+) -> Geometry:
     """The geometry of a model whose input is a square of `side` pixels cut into `grid` x `grid` patches.
 
     Follows the CLIP image processor: bars and crops are split with floor division, the resized long side is
-    truncated to whole pixels.
+    truncated to whole pixels. `patch`: side of a patch in pixels, where `side` is no multiple of it.
     """
-    per_pixel = grid / side
+    across = grid if patch is None else side / patch
+    per_pixel = across / side
     if how is Preprocess.squash:
-        return Geometry(width, height, grid, grid, (grid / width, grid / height), (0.0, 0.0))
+        return stretched(width, height, grid, grid, across / grid)
     if how is Preprocess.pad:
         longest = max(width, height)
         bar_x, bar_y = (longest - width) // 2, (longest - height) // 2
-        cells = grid / longest
+        cells = across / longest
         return Geometry(width, height, grid, grid, (cells, cells), (bar_x * cells, bar_y * cells))
+    if how is Preprocess.native:
+        raise ValueError("native has no geometry of its own: the adapter knows what its processor does")
     new_width, new_height = _shortest_edge(width, height, side)
     scale = (new_width / width * per_pixel, new_height / height * per_pixel)
     offset = (-((new_width - side) // 2) * per_pixel, -((new_height - side) // 2) * per_pixel)
     return Geometry(width, height, grid, grid, scale, offset)
+
+
+def padded_square(width: int, height: int, side: int, grid: int, least: int) -> Geometry:
+    """The geometry of a processor that resizes the long side to `side`, rounds the short one, and then adds bars.
+
+    Unlike `Preprocess.pad`, which adds the bars first. `least`: no side becomes smaller (DeepSeek-VL).
+    """
+    factor = side / max(width, height)
+    new_width, new_height = max(round(width * factor), least), max(round(height * factor), least)
+    longest = max(new_width, new_height)
+    x, y, cells = (longest - new_width) // 2, (longest - new_height) // 2, grid / longest
+    corners = (x * cells, y * cells, (x + new_width) * cells, (y + new_height) * cells)
+    return placed(width, height, grid, grid, corners)
 
 
 def _shortest_edge(width: int, height: int, side: int) -> tuple[int, int]:

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants as hub
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
-from locheads.config import DType, EngineConfig, ModelConfig
-from locheads.errors import ConfigError, ModelError
+from locheads.config import EngineConfig, ModelConfig
+from locheads.errors import ModelError
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class
+from locheads.models.batching import is_out_of_memory
+from locheads.models.placement import placement
 from locheads.store.digest import files_digest
 
 POCKET = "pocket"
@@ -42,35 +45,44 @@ class Lvlm:
     device: torch.device
 
 
-def identify(config: ModelConfig) -> ModelIdentity:
+def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
     """Reads the checkpoint's configuration, and its weights only to hash them.
+
+    Args:
+        config: which checkpoint.
+        cache: folder that remembers the hashes of files that have not changed; None: hash them all.
 
     Raises:
         ModelError: nothing there, not a checkpoint, or a family without an adapter.
     """
     source, checkpoint = _checkpoint(config)
     text = checkpoint.get_text_config(decoder=True)
-    weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source))
+    weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
     return ModelIdentity(source, checkpoint.model_type, text.num_hidden_layers, text.num_attention_heads, weights)
 
 
-def load_lvlm(config: ModelConfig, engine: EngineConfig) -> Lvlm:
+def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = None) -> Lvlm:
     """Loads weights, processor and adapter, and installs the capture.
+
+    Args:
+        config: which checkpoint.
+        engine: where it goes and in how many bits.
+        layers: how many decoder layers are needed; the weights of those beyond are not loaded. None: all.
 
     Raises:
         ModelError: as `identify`, or weights that are damaged or do not fill the model.
-        ConfigError: a device that is not there.
+        ConfigError: a device or package that is not there, or a choice that makes no sense on the device.
     """
     source, checkpoint = _checkpoint(config)
-    device = pick_device(engine.device)
-    if device.type == "cpu" and config.dtype is DType.float16:
-        raise ConfigError("model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16.")
+    device, options = placement(config, engine)
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
+    if layers is not None:
+        keep_layers(checkpoint, layers)
     model, info = _read(
         source,
         lambda: AutoModelForImageTextToText.from_pretrained(
-            source, dtype=getattr(torch, config.dtype.value), output_loading_info=True, **_options(config)
+            source, config=checkpoint, output_loading_info=True, **options, **_options(config)
         ),
     )
     missing = sorted(info["missing_keys"])
@@ -80,27 +92,23 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig) -> Lvlm:
             "incomplete or belongs to another model; download or save it again."
         )
     processor = _read(source, lambda: AutoProcessor.from_pretrained(source, **_options(config)))
-    capture.install(model)
-    adapter = adapter_class(checkpoint.model_type, source)(processor, model.config, config.preprocess)
-    return Lvlm(model.eval().to(device), adapter, device)
+    capture.install(model, engine.attention.value)
+    adapter = adapter_class(checkpoint.model_type, source)(processor, model.config, config.preprocess, config.tiles)
+    # Quantized and spread weights are already where they belong, and refuse to be moved.
+    placed = model.eval() if "device_map" in options else model.eval().to(device)
+    return Lvlm(placed, adapter, placed.device)
 
 
-def pick_device(name: str) -> torch.device:
-    """ "auto" is CUDA where there is one. Raises ConfigError for a device that torch does not know or have."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"engine.device={name} is no device: use auto, cpu, cuda or cuda:N.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"engine.device={name} is not supported: use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"engine.device={name} was asked for, but torch sees no CUDA device: use cpu or auto.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ConfigError(f"engine.device={name} is beyond the {count} CUDA devices that torch sees: count from 0.")
-    return device
+def keep_layers(checkpoint: Any, layers: int) -> None:
+    """Makes the configuration describe a model with only the first `layers` decoder layers.
+
+    Before the model is built: several families ignore a later change. Their weights are then "unexpected", which
+    is as it should be, while a weight that is missing among the rest is refused as ever.
+    """
+    text = checkpoint.get_text_config(decoder=True)
+    text.num_hidden_layers = min(layers, text.num_hidden_layers)
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[: text.num_hidden_layers]
 
 
 def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
@@ -126,16 +134,26 @@ def _read(source: str, action: Any) -> Any:
     """Runs a from_pretrained; its many kinds of failure become one sentence."""
     level, bar = transformers_log.get_verbosity(), transformers_log.is_progress_bar_enabled()
     try:
-        # Its image processors announce that they do without torchvision: expected, and of no consequence.
+        # Its image processors announce that they do without torchvision, and its loader that there are weights of
+        # layers that we left out: expected, and of no consequence.
         transformers_log.set_verbosity_error()
         if Path(source).is_dir():  # nothing to download, and copying weights in memory needs no bar
             transformers_log.disable_progress_bar()
         return action()
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except ImportError as error:
         raise ModelError(
-            f"Cannot load the model {source} ({reason}): model.id must be 'pocket', a folder with a transformers "
-            "checkpoint, or a hub id that is downloaded or can be reached."
+            f"{source} needs a package that is not installed ({_first_line(error)}): "
+            ".venv/bin/python -m pip install torchvision num2words brings what the families of conf/model need."
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise ModelError(
+                f"{source} does not fit into the memory of its device: choose engine.device_map=auto, "
+                "model.dtype=bfloat16 or engine.quantization, or set engine.maps to a heads.json to load fewer layers."
+            ) from error
+        raise ModelError(
+            f"Cannot load the model {source} ({_first_line(error)}): {_where(source)}. model.id must be 'pocket', a "
+            "folder with a transformers checkpoint, or a hub id that is downloaded or can be reached."
         ) from error
     finally:
         transformers_log.set_verbosity(level)
@@ -143,6 +161,21 @@ def _read(source: str, action: Any) -> Any:
             transformers_log.enable_progress_bar()
 
 
-def _folder_digest(folder: Path) -> str:
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _where(source: str) -> str:
+    """Where the checkpoint was looked for."""
+    if Path(source).is_dir():
+        return "the folder is there, but not a complete checkpoint"
+    cache = f"looked for it among the downloads in {hub.HF_HUB_CACHE}"
+    if hub.HF_HUB_OFFLINE:
+        return f"{cache} only, because HF_HUB_OFFLINE is set"
+    return f"{cache} and at {hub.ENDPOINT}"
+
+
+def _folder_digest(folder: Path, cache: Path | None) -> str:
     kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja")
-    return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds))
+    return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds), cache)

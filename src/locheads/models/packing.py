@@ -1,40 +1,156 @@
-"""All expressions of a picture in one sequence: [prefix with the image | suffix 1 | suffix 2 | ...].
+"""Prompts become the rows of a batch: several expressions of a picture in one strip, several strips in one forward.
 
-With the image before the text and a causal decoder, nothing before the expression depends on it, so the LVLM
-reads the picture once. Exact: a block mask keeps the suffixes apart, and their positions start again after the
-prefix, so every suffix sees what it would see alone.
+A strip is [prefix with the image | suffix 1 | suffix 2 | ...]. With the image before the text and a causal decoder,
+nothing before the expression depends on it, so the LVLM reads the picture once. Exact: a block mask keeps the suffixes
+apart, and their positions start again after the prefix, so every suffix sees what it would see alone. Where a family
+cannot share, a strip holds one suffix and the family makes its own mask.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from locheads.models.adapters.base import PreparedInput
+
 
 @dataclass(frozen=True)
-class Packed:
-    """One sequence of T tokens that holds Q expressions."""
+class Strip:
+    """One row of a batch: a picture with some of its expressions."""
 
-    input_ids: Int[Tensor, "1 token"]
-    position_ids: Int[Tensor, "1 token"]
-    mask: Bool[Tensor, "1 1 token token"]
-    """True where a token may attend."""
-    queries: Int[Tensor, "query"]
-    """Position of the last token of each suffix."""
+    picture: PreparedInput
+    suffixes: tuple[int, ...]
+    """Which of the picture's, in order."""
+
+    def lengths(self) -> list[int]:
+        """Tokens of each suffix."""
+        return [len(self.picture.suffixes[i]) for i in self.suffixes]
+
+    def __len__(self) -> int:
+        """Tokens of the row."""
+        return len(self.picture.prefix) + sum(self.lengths())
 
 
-def pack(prefix: Int[Tensor, "prefix"], suffixes: Sequence[Int[Tensor, "suffix"]]) -> Packed:
-    """Packs one prefix and its suffixes. Every suffix needs at least one token: its last is the query."""
-    lengths = torch.tensor([len(suffix) for suffix in suffixes])
-    start = len(prefix)
-    # Segment 0 is the prefix, segment i the i-th suffix.
-    segment = torch.repeat_interleave(torch.arange(len(suffixes) + 1), torch.cat([torch.tensor([start]), lengths]))
-    positions = torch.cat([torch.arange(start), *(torch.arange(start, start + n) for n in lengths.tolist())])
-    index = torch.arange(len(segment))
-    visible = (segment[None, :] == 0) | (segment[:, None] == segment[None, :])
-    mask = (index[:, None] >= index[None, :]) & visible
-    return Packed(
-        torch.cat([prefix, *suffixes])[None], positions[None], mask[None, None], start + lengths.cumsum(0) - 1
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass takes, besides the pictures: B strips, padded on the right to T tokens."""
+
+    input_ids: Int[Tensor, "batch token"]
+    position_ids: Int[Tensor, "batch token"] | Int[Tensor, "3 batch token"] | None
+    """None where the family counts for itself."""
+    mask: Bool[Tensor, "batch 1 token token"] | Int[Tensor, "batch token"]
+    """Block mask, True where a token may attend; or, where nothing is shared, 1 for tokens and 0 for padding."""
+    queries: Int[Tensor, "batch query"]
+    """Query tokens of all suffixes in order; shorter rows repeat their last."""
+    keys: Int[Tensor, "batch key"]
+    """Image tokens; shorter rows repeat their last."""
+    token_types: dict[str, Int[Tensor, "batch token"]]
+    pictures: tuple[PreparedInput, ...]
+    """Each once, in order."""
+    copies: tuple[int, ...]
+    """How many strips in a row each picture has."""
+
+    def tensors(self, once: bool = False) -> dict[str, Tensor]:
+        """The pictures' tensors, one after the other along the first axis: for every strip, or each `once`."""
+        copies = [1] * len(self.pictures) if once else self.copies
+        parts = [picture.tensors for picture, n in zip(self.pictures, copies, strict=True) for _ in range(n)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def whole(picture: PreparedInput) -> list[Strip]:
+    """All expressions of the picture in one strip."""
+    return [Strip(picture, tuple(range(len(picture.suffixes))))]
+
+
+def single(picture: PreparedInput) -> list[Strip]:
+    """A strip per expression."""
+    return [Strip(picture, (i,)) for i in range(len(picture.suffixes))]
+
+
+def halves(strips: Sequence[Strip]) -> tuple[list[Strip], list[Strip]] | None:
+    """The first and second half of the expressions; None where a single one is left."""
+    if len(strips) > 1:
+        return list(strips[: len(strips) // 2]), list(strips[len(strips) // 2 :])
+    strip = strips[0]
+    middle = len(strip.suffixes) // 2
+    if middle == 0:
+        return None
+    return [Strip(strip.picture, strip.suffixes[:middle])], [Strip(strip.picture, strip.suffixes[middle:])]
+
+
+def fit_together(one: PreparedInput, other: PreparedInput) -> bool:
+    """Whether the tensors of two pictures can lie in one batch."""
+    return one.tensors.keys() == other.tensors.keys() and all(
+        tensor.shape[1:] == other.tensors[name].shape[1:] for name, tensor in one.tensors.items()
     )
+
+
+def collate(strips: Sequence[Strip], shared: bool) -> Batch:
+    """The batch of some strips. `shared`: with block masks; else each strip must hold one suffix."""
+    ids = [torch.cat([s.picture.prefix, *(s.picture.suffixes[i] for i in s.suffixes)]) for s in strips]
+    length = max(len(row) for row in ids)
+    pictures = [strip.picture for strip in strips]
+    types = [picture.token_types for picture in pictures]
+    runs = [list(run) for _, run in groupby(pictures, key=id)]
+    own_positions = not shared and pictures[0].prefix_positions is None
+    return Batch(
+        # Padded with a word: an image token would ask for features.
+        input_ids=torch.stack([_pad(row, length, int(row[-1])) for row in ids]),
+        position_ids=None if own_positions else torch.stack([_pad(_positions(s), length, 0) for s in strips], dim=-2),
+        mask=_block_masks(strips, length)
+        if shared
+        else torch.stack([_pad(torch.ones_like(i), length, 0) for i in ids]),
+        queries=_aligned([_queries(strip) for strip in strips]),
+        keys=_aligned([picture.image_tokens for picture in pictures]),
+        token_types={} if types[0] is None else {pictures[0].token_types_name: _rows(types, length)},
+        pictures=tuple(run[0] for run in runs),
+        copies=tuple(len(run) for run in runs),
+    )
+
+
+def _rows(rows: Sequence[Tensor | None], length: int) -> Int[Tensor, "batch token"]:
+    return torch.stack([_pad(row, length, 0) for row in rows if row is not None])
+
+
+def _pad(row: Int[Tensor, "*n token"], length: int, value: int) -> Int[Tensor, "*n length"]:
+    return torch.nn.functional.pad(row, (0, length - row.shape[-1]), value=value)
+
+
+def _aligned(rows: Sequence[Int[Tensor, "n"]]) -> Int[Tensor, "batch longest"]:
+    longest = max(len(row) for row in rows)
+    return torch.stack([_pad(row, longest, int(row[-1])) for row in rows])
+
+
+def _positions(strip: Strip) -> Int[Tensor, "token"] | Int[Tensor, "3 token"]:
+    prefix = strip.picture.prefix_positions
+    if prefix is None:
+        prefix = torch.arange(len(strip.picture.prefix))
+    start = int(prefix.max()) + 1
+    suffixes = [torch.arange(start, start + n).expand(*prefix.shape[:-1], n) for n in strip.lengths()]
+    return torch.cat([prefix, *suffixes], dim=-1)
+
+
+def _queries(strip: Strip) -> Int[Tensor, "query"]:
+    """Where the query tokens of the suffixes stand in the strip."""
+    parts, start = [], len(strip.picture.prefix)
+    for i, length in zip(strip.suffixes, strip.lengths(), strict=True):
+        first, end = strip.picture.spans[i]
+        parts.append(torch.arange(start + first, start + end))
+        start += length
+    return torch.cat(parts)
+
+
+def _block_masks(strips: Sequence[Strip], length: int) -> Bool[Tensor, "batch 1 token token"]:
+    # Padding sees itself: a row that sees nothing would be NaN.
+    mask = torch.eye(length, dtype=torch.bool).repeat(len(strips), 1, 1)[:, None]
+    for row, strip in zip(mask[:, 0], strips, strict=True):
+        size = len(strip)
+        # Segment 0 is the prefix, segment i the i-th suffix.
+        counts = torch.tensor([len(strip.picture.prefix), *strip.lengths()])
+        segment = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        visible = (segment[None, :] == 0) | (segment[:, None] == segment[None, :])
+        row[:size, :size] = visible.tril()
+    return mask

@@ -1,67 +1,114 @@
 """The attend stage: fills the store with what it lacks, and loads the LVLM only if it lacks something."""
 
+import dataclasses
 import logging
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 
 from locheads.config import Config
 from locheads.data.pictures import open_picture
+from locheads.discovery.criteria import attention_sum
+from locheads.engine import Quantization
 from locheads.errors import DataError
-from locheads.models.attend import attend
+from locheads.models.adapters.base import Adapter, PreparedInput
+from locheads.models.attend import NO_MEMORY, attend_groups, strips_of
+from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, ModelIdentity, load_lvlm
 from locheads.models.prompts import render_prompt
+from locheads.pipeline.background import Copies, in_background
+from locheads.pipeline.compact import Picks, compact
 from locheads.pipeline.progress import track
 from locheads.store.attention import AttentionStore
-from locheads.types import Attention, Failure, ImageGroup
+from locheads.store.need import EVERYTHING, Need
+from locheads.store.shards import Stored
+from locheads.types import Attention, CompactAttention, Failure, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)
 
 
 def open_store(config: Config, identity: ModelIdentity, annotations: str) -> AttentionStore:
-    """The store of exactly this model, preprocessing, prompt and annotation files."""
-    model = config.model
-    key = {
-        "model": {"id": model.id, "revision": model.revision, "weights": identity.weights},
-        "dtype": model.dtype.value,
-        "preprocess": model.preprocess.value,
-        "prompt": {"template": config.prompt.template, "full_stop": config.prompt.full_stop},
+    """The store of exactly this model, precision, preprocessing, prompt and annotation files.
+
+    The pictures are not in the key: each entry holds the checksum of its own.
+    """
+    model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
+    for group in (model, prompt):
+        del group["name"]
+    key: dict[str, Any] = {
+        "model": model | {"weights": identity.weights},
+        "prompt": prompt,
         "annotations": annotations,
     }
+    if config.engine.quantization is not Quantization.none:
+        key["quantization"] = config.engine.quantization.value
     return AttentionStore(Path(config.paths.cache), key)
 
 
-def fill(store: AttentionStore, groups: list[ImageGroup], config: Config) -> list[Failure]:
+class Loader:
+    """Loads the LVLM when it is first needed, and again only if more of its layers are."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._lvlm: Lvlm | None = None
+        self._layers: int | None = 0
+
+    def get(self, layers: int | None) -> Lvlm:
+        """The model with at least its first `layers` decoder layers; None: with all. Raises as `load_lvlm`."""
+        enough = self._layers is None or (layers is not None and layers <= self._layers)
+        if self._lvlm is None or not enough:
+            log.info("Loading %s.", self._config.model.id)
+            self._lvlm = None  # not both at once in memory
+            self._lvlm, self._layers = load_lvlm(self._config.model, self._config.engine, layers), layers
+        return self._lvlm
+
+
+@dataclass
+class _Opened:
+    """A picture on its way to the model."""
+
+    group: ImageGroup
+    """With the expressions that can be asked."""
+    prepared: PreparedInput | None
+    """None where nothing can be asked."""
+    failures: list[Failure]
+
+
+def fill(
+    store: AttentionStore,
+    groups: Sequence[ImageGroup],
+    config: Config,
+    need: Need = EVERYTHING,
+    picks: Picks | None = None,
+    loader: Loader | None = None,
+) -> list[Failure]:
     """Runs the attention pass for what the store lacks. Returns the samples that failed; the rest is stored.
 
     An interrupted run loses at most the shard in progress: start it again and it goes on.
+
+    Args:
+        store: to be filled.
+        groups: the pictures and their expressions.
+        config: of the run.
+        need: what is needed of every sample; where that is only some heads, the layers beyond them do not run.
+        picks: heads besides, that the scores of a picture's samples ask for.
+        loader: of the model; keeps it from one call to the next.
     """
-    missing = store.missing(groups)
+    missing = store.missing(groups, need)
     n_samples = sum(len(group.samples) for group in groups)
     n_missing = sum(len(group.samples) for group in missing)
     log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
-    if not missing:
-        return []
-    lvlm: Lvlm | None = None
     failures: list[Failure] = []
-    pending: list[Attention] = []
-    for group in track(missing, "attend", "pictures"):
-        asked, picture, failed = _open(group, config)
-        failures += failed
-        if picture is None:
-            continue
-        if lvlm is None:
-            # Only now: where all that is missing is what failed before, no weights load.
-            log.info("Loading %s.", config.model.id)
-            lvlm = load_lvlm(config.model, config.engine)
-        attention, failed = _attend_group(lvlm, asked, picture, config)
-        failures += failed
-        pending += [attention] if attention else []
-        if len(pending) >= config.engine.shard_images:
-            store.write(pending)
-            pending = []
-    store.write(pending)
+    # Only once a picture opens: where all that is missing is what failed before, no weights load.
+    start, failed = _skip_unreadable(missing, config)
+    failures += failed
+    if start < len(missing):
+        lack, loader = store.lack(missing, need), loader or Loader(config)
+        failures += _Pass(store, config, lack, need, picks, loader).run(missing[start:])
     for failure in failures[:5]:
         log.warning("Sample %s failed: %s", failure.sample_id, failure.reason)
     if len(failures) > 5:
@@ -69,8 +116,144 @@ def fill(store: AttentionStore, groups: list[ImageGroup], config: Config) -> lis
     return failures
 
 
-def _open(group: ImageGroup, config: Config) -> tuple[ImageGroup, Image | None, list[Failure]]:
-    """-> (the group with the expressions that can be asked, its picture if any can, what failed)."""
+@dataclass
+class _Pass:
+    """One pass of the model over pictures of which the store lacks something."""
+
+    store: AttentionStore
+    config: Config
+    lack: Need
+    """What is missing of any sample."""
+    need: Need
+    picks: Picks | None
+    loader: Loader
+    pending: list[Stored] = field(default_factory=list)
+
+    def run(self, groups: list[ImageGroup]) -> list[Failure]:
+        """-> the samples that failed."""
+        layers = None if self.lack.whole_model() else 1 + max(head.layer for head in self._all_heads(groups))
+        lvlm = self.loader.get(layers)
+        budget = Budget.of(self.config.engine.token_budget, lvlm.device)
+        failures: list[Failure] = []
+        opened = self._opened(groups, lvlm.adapter, failures)
+        for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
+            heads = None if self.lack.whole_model() else self._all_heads([group for group, _ in batch])
+            found = attend_groups(lvlm, batch, budget, heads)
+            for (group, prepared), maps in zip(batch, found, strict=True):
+                failures += self._keep(group, prepared, maps, heads)
+        self.store.write(self.pending)
+        return failures
+
+    def _all_heads(self, groups: Iterable[ImageGroup]) -> list[HeadIndex]:
+        own = {h for group in groups for s in group.samples for h in self.need.own.get(s.sample_id, ())}
+        return sorted((self.lack.heads or frozenset()) | own)
+
+    def _opened(
+        self, groups: list[ImageGroup], adapter: Adapter, failures: list[Failure]
+    ) -> Iterator[tuple[ImageGroup, PreparedInput]]:
+        """The pictures that can be asked about; why others cannot is added to `failures`."""
+        workers = self.config.engine.workers
+        adapters = Copies(adapter, workers)
+
+        def work(group: ImageGroup) -> _Opened:
+            with adapters.one() as own:
+                return _prepare(group, own, self.config)
+
+        for _, opened in zip(track(groups, "attend", "pictures"), in_background(work, groups, workers), strict=True):
+            failures += opened.failures
+            if opened.prepared is not None:
+                yield opened.group, opened.prepared
+
+    def _keep(
+        self,
+        group: ImageGroup,
+        prepared: PreparedInput,
+        maps: list[np.ndarray | None],
+        heads: Sequence[HeadIndex] | None,
+    ) -> list[Failure]:
+        """Stores one picture's maps, soon. -> its samples for which the memory did not suffice."""
+        there = [i for i, one in enumerate(maps) if one is not None]
+        if there:
+            ids = tuple(group.samples[i].sample_id for i in there)
+            arrays = np.stack([one for one in maps if one is not None])
+            self.pending.append(self._record(group, ids, arrays, prepared, heads))
+        if len(self.pending) >= self.config.engine.shard_images:
+            self.store.write(self.pending)
+            self.pending = []
+        lost = [sample for i, sample in enumerate(group.samples) if i not in there]
+        return [Failure(sample.sample_id, group.image_id, NO_MEMORY) for sample in lost]
+
+    def _record(
+        self,
+        group: ImageGroup,
+        ids: tuple[str, ...],
+        maps: np.ndarray,
+        prepared: PreparedInput,
+        heads: Sequence[HeadIndex] | None,
+    ) -> Stored:
+        picture = self.store.picture(group)
+        if heads is not None:
+            return CompactAttention(
+                group.image_id, ids, tuple(heads), maps, prepared.geometry, picture=picture
+            )  # fmt: skip
+        whole = Attention(group.image_id, ids, maps, attention_sum(maps), prepared.geometry, picture)
+        if self.need.heads is None:
+            return whole
+        need = replace(self.lack, own=self.need.own)
+        return compact(whole, need, self.config.criterion, self.picks)
+
+
+def _skip_unreadable(groups: list[ImageGroup], config: Config) -> tuple[int, list[Failure]]:
+    """-> (index of the first picture that can be asked about, why those before it cannot)."""
+    failures: list[Failure] = []
+    for index, group in enumerate(groups):
+        asked, failed = _askable(group, config)
+        try:
+            if asked.samples:
+                open_picture(asked)
+                return index, failures
+        except DataError as error:
+            failed += _all_failed(asked, error)
+        failures += failed
+    return len(groups), failures
+
+
+def _prepare(group: ImageGroup, adapter: Adapter, config: Config) -> _Opened:
+    asked, failures = _askable(group, config)
+    if not asked.samples:
+        return _Opened(asked, None, failures)
+    try:
+        picture = open_picture(asked)
+    except DataError as error:
+        return _Opened(asked, None, failures + _all_failed(asked, error))
+    try:
+        return _Opened(asked, _ask(asked, picture, adapter, config), failures)
+    except DataError:
+        return _without_culprits(asked, picture, adapter, config, failures)
+
+
+def _without_culprits(
+    group: ImageGroup, picture: Image, adapter: Adapter, config: Config, failures: list[Failure]
+) -> _Opened:
+    """One expression that cannot be asked must not take the picture's others with it."""
+    fine = []
+    for sample in group.samples:
+        alone = replace(group, samples=(sample,))
+        try:
+            _ask(alone, picture, adapter, config)
+            fine.append(sample)
+        except DataError as error:
+            failures = failures + _all_failed(alone, error)
+    asked = replace(group, samples=tuple(fine))
+    return _Opened(asked, _ask(asked, picture, adapter, config) if fine else None, failures)
+
+
+def _ask(group: ImageGroup, picture: Image, adapter: Adapter, config: Config) -> PreparedInput:
+    return adapter.prepare(picture, [sample.expression for sample in group.samples], config.prompt)
+
+
+def _askable(group: ImageGroup, config: Config) -> tuple[ImageGroup, list[Failure]]:
+    """-> (the group with the expressions that can be asked, what failed)."""
     askable, failures = [], []
     for sample in group.samples:
         try:
@@ -78,22 +261,7 @@ def _open(group: ImageGroup, config: Config) -> tuple[ImageGroup, Image | None, 
             askable.append(sample)
         except DataError as error:
             failures.append(Failure(sample.sample_id, group.image_id, str(error)))
-    asked = replace(group, samples=tuple(askable))
-    if not askable:
-        return asked, None, failures
-    try:
-        return asked, open_picture(group), failures
-    except DataError as error:
-        return asked, None, failures + _all_failed(asked, error)
-
-
-def _attend_group(
-    lvlm: Lvlm, group: ImageGroup, picture: Image, config: Config
-) -> tuple[Attention | None, list[Failure]]:
-    try:
-        return attend(lvlm, group, picture, config.prompt), []
-    except DataError as error:
-        return None, _all_failed(group, error)
+    return replace(group, samples=tuple(askable)), failures
 
 
 def _all_failed(group: ImageGroup, error: DataError) -> list[Failure]:

@@ -17,7 +17,7 @@ from locheads.grounding.fuse import fuse
 from locheads.models.geometry import Geometry
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention import AttentionStore
-from locheads.types import Attention, HeadIndex, ImageGroup
+from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 
 
 def write_gallery(
@@ -43,8 +43,8 @@ def write_gallery(
     write_json(folder / "gallery.json", items)
 
 
-def _maps(attention: Attention, heads: tuple[HeadIndex, ...], config: Config) -> np.ndarray:
-    single = take(attention.maps[0], heads)
+def _maps(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], config: Config) -> np.ndarray:
+    single = take(attention, 0, heads)
     return np.concatenate([fuse(single, config.grounding)[None], single]).astype(np.float32)
 
 

@@ -15,15 +15,19 @@ import pandas as pd
 
 from locheads.config import Config, SelectionKind, Stage, check
 from locheads.discovery.discover import discover, greedy_heads, top_heads
+from locheads.discovery.headset import read_heads
 from locheads.discovery.scores import score_all
+from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.evaluate import score_predictions, summarise
 from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
 from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
 from locheads.evaluation.predict import predict
-from locheads.models.load import ModelIdentity, identify, pick_device
-from locheads.pipeline.attention import fill, open_store
+from locheads.models.load import ModelIdentity, identify
+from locheads.models.placement import check_placement
+from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
+from locheads.pipeline.compact import Picks
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
@@ -32,8 +36,9 @@ from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
 from locheads.store.digest import json_digest
+from locheads.store.need import EVERYTHING, Need
 from locheads.store.provenance import provenance
-from locheads.types import Discovery, HeadScores
+from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,7 @@ class Run:
     identity: ModelIdentity
     store: AttentionStore
     digest: str
+    loader: Loader | None = None
     failures: dict[str, str] = field(default_factory=dict)
     """Sample id -> why it has no attention."""
     discovery: Discovery | None = None
@@ -88,9 +94,10 @@ def execute(config: Config, folder: Path) -> None:
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     """Checks everything that can be checked without loading weights, and opens the store."""
-    pick_device(config.engine.device)
-    identity = identify(config.model)
+    check_placement(config.model, config.engine)
+    identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
+    _known_heads(config, identity)
     inputs = load_inputs(config)
     digest = run_digest(config, identity, inputs)
     record |= {
@@ -111,6 +118,8 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
 def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
     """What identifies a result: the settings that can change it, the weights and the annotations."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
+    if config.engine.quantization is not Quantization.none:
+        settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
     for group, key in (("model", "id"), ("dataset", "folder"), ("dataset", "images"), ("dataset", "check_images")):
         del settings[group][key]
@@ -120,28 +129,103 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
 
 
 def attend_stage(run: Run) -> None:
-    """Fills the store for discovery and evaluation. The only stage that may load the LVLM."""
-    failures = fill(run.store, [*run.inputs.discovery, *run.inputs.evaluated], run.config)
-    run.failures = {failure.sample_id: failure.reason for failure in failures}
+    """Fills the store for discovery and evaluation. Loads the LVLM only if something is not there."""
+    inputs = run.inputs
+    if run.config.engine.maps == ALL_MAPS:
+        _fill(run, [*inputs.discovery, *inputs.evaluated])
+        return
+    _fill(run, inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True))
+    known = _known_heads(run.config, run.identity)
+    if known is not None:
+        _fill(run, inputs.evaluated, Need(known))
+    else:
+        _find_heads(run)
+        _fill_compactly(run, top_heads_kept(run.config.engine.maps))
 
 
 def discover_stage(run: Run) -> None:
     """Scores, frequencies and the k heads -> heads.json."""
-    groups = run.inputs.discovery
-    failed = [s.sample_id for group in groups for s in group.samples if s.sample_id in run.failures]
-    if len(failed) == sum(len(group.samples) for group in groups):
-        reason = run.failures[failed[0]]
-        raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
-    scores = score_all(run.store.read(track(groups, "discover", "pictures")), run.config.criterion)
-    run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
-    run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
-    record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, len(failed))
+    _find_heads(run)
+    assert run.discovery is not None and run.head_iou is not None
+    n_failed = len(_failed_in_discovery(run))
+    record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, n_failed)
     made_from = {"weights": run.identity.weights, "annotations": run.inputs.annotations}
     write_json(run.folder / "heads.json", record | {"made_from": made_from, "digest": run.digest})
 
 
+def _find_heads(run: Run) -> None:
+    """Fills run.discovery and run.head_iou, unless they are there."""
+    if run.discovery is not None:
+        return
+    groups, failed = run.inputs.discovery, _failed_in_discovery(run)
+    if len(failed) == sum(len(group.samples) for group in groups):
+        reason = run.failures[failed[0]]
+        raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
+    stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
+    scores = score_all(stored, run.config.criterion)
+    run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
+
+
+def _failed_in_discovery(run: Run) -> list[str]:
+    return [s.sample_id for group in run.inputs.discovery for s in group.samples if s.sample_id in run.failures]
+
+
+def _fill(run: Run, groups: list[ImageGroup], need: Need = EVERYTHING, picks: Picks | None = None) -> None:
+    run.loader = run.loader or Loader(run.config)
+    failures = fill(run.store, groups, run.config, need, picks, run.loader)
+    run.failures |= {failure.sample_id: failure.reason for failure in failures}
+
+
+def _scored_by(run: Run) -> tuple[str, str]:
+    return run.config.criterion.floor.value, run.config.criterion.weighting.value
+
+
+def _known_heads(config: Config, identity: ModelIdentity) -> frozenset[HeadIndex] | None:
+    """The heads of engine.maps=PATH; None for its other forms. Raises StoreError or ConfigError for a wrong file."""
+    if config.engine.maps == ALL_MAPS or top_heads_kept(config.engine.maps):
+        return None
+    path = Path(config.engine.maps)
+    heads = read_heads(path / "heads.json" if path.is_dir() else path)
+    for head in heads:
+        if head.layer >= identity.layers or head.head >= identity.heads:
+            raise ConfigError(
+                f"engine.maps={path} names {head}, but the model has {identity.layers} layers of "
+                f"{identity.heads} heads: use the heads.json of a run with this model."
+            )
+    return frozenset(heads)
+
+
+def _fill_compactly(run: Run, top: int = 0) -> None:
+    """Stores what grounding reads of the evaluated split, and the maps of the `top` most frequent heads."""
+    assert run.discovery is not None
+    discovery, config, groups = run.discovery, run.config, run.inputs.evaluated
+    picks = None
+    if config.selection.kind is SelectionKind.greedy:
+
+        def picks(scores: HeadScores) -> set[HeadIndex]:
+            found = greedy_heads(scores, discovery, config.heads.k, config.criterion)
+            return {head for heads in found.values() for head in heads}
+
+        _fill(run, groups, _compact_need(run, _plan(run, None), top), picks)
+    plan = plan_heads(run)
+    _fill(run, groups, _compact_need(run, plan, top), picks)
+
+
+def _compact_need(run: Run, plan: HeadPlan, top: int) -> Need:
+    assert run.discovery is not None
+    heads = {*plan.fixed, *plan.oracle, *(head for draw in plan.random for head in draw)}
+    heads |= set(run.discovery.ranking()[:top])
+    own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
+    # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
+    scored_by = _scored_by(run) if top or run.config.selection.kind is SelectionKind.greedy else None
+    return Need(frozenset(heads), own, scored_by, mean=True)
+
+
 def ground_stage(run: Run) -> None:
     """The localization heads and every baseline on the evaluated split -> predictions.parquet, baselines.parquet."""
+    if run.config.engine.maps != ALL_MAPS:
+        _fill_compactly(run)
     run.plan = plan_heads(run)
     rows: list[dict[str, Any]] = []
     for group in track(run.inputs.evaluated, "ground", "pictures"):
@@ -183,14 +267,20 @@ STAGES = {
 
 def plan_heads(run: Run) -> HeadPlan:
     """Which heads ground which sample, for the method and its baselines."""
+    config = run.config
+    if config.selection.kind is not SelectionKind.greedy:
+        return _plan(run, None)
+    assert run.discovery is not None
+    greedy: dict[str, list[HeadIndex]] = {}
+    if any(s.sample_id not in run.failures for group in run.inputs.evaluated for s in group.samples):
+        scores = score_all(run.store.read(run.inputs.evaluated, _scored_by(run)), config.criterion)
+        greedy = greedy_heads(scores, run.discovery, config.heads.k, config.criterion)
+    return _plan(run, greedy)
+
+
+def _plan(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
     assert run.discovery is not None and run.head_iou is not None
     config, k = run.config, run.config.heads.k
-    greedy = None
-    if config.selection.kind is SelectionKind.greedy:
-        greedy = {}
-        if any(s.sample_id not in run.failures for group in run.inputs.evaluated for s in group.samples):
-            scores = score_all(run.store.read(run.inputs.evaluated), config.criterion)
-            greedy = greedy_heads(scores, run.discovery, k, config.criterion)
     return HeadPlan(
         fixed=tuple(top_heads(run.discovery, k)),
         greedy=greedy,

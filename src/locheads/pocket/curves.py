@@ -13,10 +13,14 @@ def plot_curves(folder: Path) -> None:
     curves = pd.read_csv(folder / "curves.csv")
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, shares = figure.subplots(1, 2)
-    curves.plot("step", ["word_loss", "loss"], ax=losses, ylim=(0, 3), ylabel="loss")
-    shown = [name for name in ("first_word", *KINDS, QUESTION) if curves[name].notna().any()]
-    if shown:  # nothing is answered in the first stage
-        curves.plot("step", shown, ax=shares, ylim=(0, 1), ylabel="share right on training scenes")
+    for name in ("word_loss", "loss"):
+        losses.plot(curves["step"], curves[name], label=name.replace("_", " "))
+    for name in ("first_word", *KINDS, QUESTION):
+        shares.plot(curves["step"], curves[name], label=name.replace("_", " "))
+    losses.set(xlabel="step", ylabel="loss", ylim=(0, 3))
+    shares.set(xlabel="step", ylabel="share right on training scenes", ylim=(0, 1))
+    for axes in (losses, shares):
+        axes.legend()
     for step in curves["step"][curves["level"].diff() > 0]:
         for axes in (losses, shares):
             axes.axvline(step, color="0.7", linewidth=0.8, linestyle=":")

@@ -1,46 +1,30 @@
 """The attention store: what the attention pass found, so that the LVLM is never asked the same thing twice.
 
-A folder per digest of everything that determines the maps. In it, shards of some pictures each: a safetensors
-file with the arrays and, written after it, a JSON file that lists its content and its checksum. A shard without
-its JSON does not exist; a shard whose bytes do not match is set aside and computed again. Nothing is rewritten,
-so several runs may fill the same store.
+A folder per digest of everything that determines the maps. In it, shards of some pictures each (see `shards`). A
+shard whose bytes do not match is set aside and computed again. Nothing is rewritten, so several runs may fill the
+same store. What a sample needs may lie in several shards: maps of some heads in one, of others in the next.
 """
 
-import json
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from locheads.models.geometry import Geometry
-from locheads.store.atomic import replacing, write_json
+from locheads.store.atomic import write_json
 from locheads.store.digest import file_digest, json_digest
-from locheads.types import Attention, ImageGroup
+from locheads.store.need import EVERYTHING, Need, lacking, union
+from locheads.store.shards import LISTING, Entry, Stored, listing_of, load, read_listing, shard_of, write_shard
+from locheads.types import CompactAttention, ImageGroup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Raise it when the capture or the layout changes, so that old stores are not read as new ones."""
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Where one picture's arrays lie, and which samples their rows are."""
-
-    shard: Path
-    position: int
-    """Which of the shard's pictures, from 0."""
-    image_id: str
-    sample_ids: tuple[str, ...]
-    geometry: Geometry
 
 
 class AttentionStore:
@@ -50,104 +34,110 @@ class AttentionStore:
         """`key` holds everything that determines the maps, as plain values. Raises StoreError if unwritable."""
         self.digest = json_digest({"format": FORMAT, **key})
         self.folder = cache / "attention" / self.digest[:16]
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, list[Entry]] = {}
+        self._pictures: dict[Path, str | None] = {}
         if not (self.folder / "key.json").exists():
             write_json(self.folder / "key.json", {"format": FORMAT, **key})
-        for listing in sorted(self.folder.glob("*.shard.json")):
-            self._index(listing)
+        for listing in sorted(self.folder.glob(f"*{LISTING}")):
+            self._index(shard_of(listing))
 
-    def missing(self, groups: Iterable[ImageGroup]) -> list[ImageGroup]:
-        """The pictures and expressions that are not stored yet, each group with only those samples."""
+    def missing(self, groups: Iterable[ImageGroup], need: Need = EVERYTHING) -> list[ImageGroup]:
+        """The pictures and expressions of which not all that is needed is stored, each group with only those."""
         result = []
         for group in groups:
-            absent = tuple(s for s in group.samples if s.sample_id not in self._entries)
+            absent = tuple(s for s in group.samples if self._lacks(group, s.sample_id, need))
             if absent:
-                result.append(ImageGroup(group.image_id, group.path, group.width, group.height, absent))
+                result.append(replace(group, samples=absent))
         return result
 
-    def write(self, attentions: Sequence[Attention]) -> None:
+    def lack(self, groups: Iterable[ImageGroup], need: Need) -> Need:
+        """What a pass over the groups must find so that nothing is missing of them any more."""
+        found = (self._lacks(group, sample.sample_id, need) for group in groups for sample in group.samples)
+        return union(need for need in found if need is not None)
+
+    def write(self, attentions: Sequence[Stored]) -> None:
         """Appends one shard. Raises StoreError; then nothing of this shard remains, and all earlier ones do."""
-        if not attentions:
-            return
-        path = self.folder / f"{uuid.uuid4().hex}.safetensors"
-        arrays: dict[str, np.ndarray] = {}
-        for position, attention in enumerate(attentions):
-            arrays |= _pack(position, attention)
-        with replacing(path) as temporary:
-            _save(arrays, temporary)
-            checksum = file_digest(temporary)
-        listing = path.with_suffix(".shard.json")
-        try:
-            write_json(listing, {"sha256": checksum, "pictures": [_describe(a) for a in attentions]})
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        self._index(listing, verify=False)
+        if attentions:
+            path = self.folder / f"{uuid.uuid4().hex}.safetensors"
+            write_shard(path, attentions)
+            self._index(path, verify=False)
 
-    def read(self, groups: Iterable[ImageGroup]) -> Iterator[Attention]:
-        """The stored attention of the groups' samples, one picture at a time; absent samples are left out."""
+    def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, str] | None = None) -> Iterator[Stored]:
+        """The stored attention of the groups' samples, at most one picture at a time; absent samples are left out.
+
+        A sample with the maps of all heads comes with its picture's others, as `Attention`; any other comes alone,
+        as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this
+        (floor, weighting), else none.
+        """
         for group in groups:
-            entries = {id(e): e for s in group.samples if (e := self._entries.get(s.sample_id))}
-            wanted = {sample.sample_id for sample in group.samples}
-            for entry in entries.values():
-                yield _load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in wanted])
+            whole, parts = self._sorted_out(group)
+            for entry, wanted in whole:
+                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in wanted])
+            for sample_id, entries in parts:
+                yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
 
-    def _index(self, listing: Path, verify: bool = True) -> None:
-        shard = listing.with_name(listing.name.removesuffix(".shard.json") + ".safetensors")
+    def picture(self, group: ImageGroup) -> str | None:
+        """sha256 of the group's picture, read once; None where it is not there.
+
+        The bytes, not size and time: those differ between copies of one data set, and reading 1,500 COCO pictures
+        takes about a second, which the first decoding of any of them pays back.
+        """
+        if group.path not in self._pictures:
+            try:
+                self._pictures[group.path] = file_digest(group.path)
+            except OSError:
+                self._pictures[group.path] = None
+        return self._pictures[group.path]
+
+    def _sorted_out(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
+        """-> (entries with all maps and the samples to take from each, samples in parts with their entries)."""
+        whole: dict[int, tuple[Entry, set[str]]] = {}
+        parts = []
+        for sample in group.samples:
+            entries = self._valid(group, sample.sample_id)
+            entry = next((entry for entry in reversed(entries) if entry.heads is None), None)
+            if entry is not None:
+                whole.setdefault(id(entry), (entry, set()))[1].add(sample.sample_id)
+            elif entries:
+                parts.append((sample.sample_id, entries))
+        return list(whole.values()), parts
+
+    def _valid(self, group: ImageGroup, sample_id: str) -> list[Entry]:
+        """The sample's entries that were made from the picture that is there now; all where none is there."""
+        entries = self._entries.get(sample_id, [])
+        if not entries or (picture := self.picture(group)) is None:
+            return entries
+        return [entry for entry in entries if entry.picture in (None, picture)]
+
+    def _lacks(self, group: ImageGroup, sample_id: str, need: Need) -> Need | None:
+        return lacking(need, sample_id, self._valid(group, sample_id))
+
+    def _index(self, shard: Path, verify: bool = True) -> None:
         try:
-            content = json.loads(listing.read_text())
-            if verify and file_digest(shard) != content["sha256"]:
-                raise ValueError("its checksum does not match")
-            entries = [_entry(shard, i, picture) for i, picture in enumerate(content["pictures"])]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            entries = read_listing(shard, verify)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             log.warning("Shard %s is damaged (%s): it is set aside and computed again.", shard, error)
-            with suppress(OSError):  # another run may have set it aside already, or the store is read-only
-                listing.rename(listing.with_suffix(".damaged"))
+            for file in (listing_of(shard), shard):
+                with suppress(OSError):  # another run may have set it aside already, or the store is read-only
+                    file.rename(file.with_name(file.name + ".damaged"))
             return
-        self._entries |= {sample_id: entry for entry in entries for sample_id in entry.sample_ids}
+        for entry in entries:
+            for sample_id in entry.sample_ids:
+                self._entries.setdefault(sample_id, []).append(entry)
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    # save_file writes memory as it lies: a permuted array (the pass gives [sample, layer, head, ...] so) comes back
-    # with its axes mixed up.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    try:
-        save_file(contiguous, path)
-    except SafetensorError as error:  # its word for a full disk, which is no OSError
-        raise OSError(str(error)) from error
-
-
-def _pack(position: int, attention: Attention) -> dict[str, np.ndarray]:
-    """Maps in 16 bits, each scaled by its peak: weights of faint heads would be subnormal otherwise.
-
-    Named by the place in the shard, because a shard may hold a picture twice.
-    """
-    peaks = attention.maps.max(axis=(-2, -1), keepdims=True)
-    scaled = np.divide(attention.maps, peaks, out=np.zeros_like(attention.maps), where=peaks > 0)
-    return {
-        f"{position}.maps": scaled.astype(np.float16),
-        f"{position}.peaks": peaks.astype(np.float32),
-        f"{position}.sums": attention.sums.astype(np.float32),
-    }
-
-
-def _describe(attention: Attention) -> dict[str, Any]:
-    return {
-        "image_id": attention.image_id,
-        "sample_ids": list(attention.sample_ids),
-        "geometry": attention.geometry.as_dict(),
-    }
-
-
-def _entry(shard: Path, position: int, picture: dict[str, Any]) -> _Entry:
-    geometry = Geometry.from_dict(picture["geometry"])
-    return _Entry(shard, position, picture["image_id"], tuple(picture["sample_ids"]), geometry)
-
-
-def _load(entry: _Entry, rows: list[int]) -> Attention:
-    with safe_open(entry.shard, framework="numpy") as file:
-        arrays: dict[str, Float[np.ndarray, ...]] = {
-            name: file.get_tensor(f"{entry.position}.{name}")[rows] for name in ("maps", "peaks", "sums")
-        }
-    maps = arrays["maps"].astype(np.float32) * arrays["peaks"]
-    return Attention(entry.image_id, tuple(entry.sample_ids[i] for i in rows), maps, arrays["sums"], entry.geometry)
+def _merged(parts: Sequence[Stored], scored_by: tuple[str, str] | None) -> CompactAttention:
+    """Everything that several entries hold of one sample."""
+    compact = [part for part in parts if isinstance(part, CompactAttention)]
+    maps = {head: part.maps[:, i] for part in compact for i, head in enumerate(part.heads)}
+    last = compact[-1]
+    empty = np.zeros((1, 0, *last.maps.shape[-2:]), np.float32)
+    return replace(
+        last,
+        heads=tuple(sorted(maps)),
+        maps=np.stack([maps[head] for head in sorted(maps)], axis=1) if maps else empty,
+        scores=next((part.scores for part in compact if part.scores and part.scored_by == scored_by), None),
+        scored_by=scored_by,
+        mean=next((part.mean for part in compact if part.mean is not None), None),
+        cells=next((part.cells for part in compact if part.cells is not None), None),
+    )

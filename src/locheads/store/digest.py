@@ -2,9 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from locheads.errors import StoreError
+from locheads.store.atomic import write_json
+
+REMEMBERED = "digests.json"
+"""In the cache folder: path -> [size, time of change in ns, sha256]."""
+SETTLED_NS = 2_000_000_000
 
 
 def json_digest(content: Any) -> str:
@@ -18,6 +27,44 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_digest(paths: Iterable[Path]) -> str:
-    """sha256 over the names and contents of files, in the order given."""
-    return json_digest([[path.name, file_digest(path)] for path in paths])
+def files_digest(paths: Iterable[Path], cache: Path | None = None) -> str:
+    """sha256 over the names and contents of files, in the order given.
+
+    With a `cache` folder, a file of unchanged path, size and time of change is not read again.
+    """
+    known = {} if cache is None else _remembered(cache)
+    found = [(path, _stamp(path), _digest_of(path, known)) for path in paths]
+    if cache is not None:
+        _remember(cache, found)
+    return json_digest([[path.name, digest] for path, _, digest in found])
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _digest_of(path: Path, known: dict[str, Any]) -> str:
+    match known.get(str(path.resolve())):
+        case [size, time, str(digest)] if [size, time] == _stamp(path):
+            return digest
+    return file_digest(path)
+
+
+def _remembered(cache: Path) -> dict[str, Any]:
+    try:
+        known = json.loads((cache / REMEMBERED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _remember(cache: Path, found: Sequence[tuple[Path, list[int], str]]) -> None:
+    # A file that changed just now may change again without its time of change telling.
+    settled = {
+        str(path.resolve()): [*stamp, digest] for path, stamp, digest in found if time.time_ns() - stamp[1] > SETTLED_NS
+    }
+    known = _remembered(cache)
+    if not settled.items() <= known.items():
+        with suppress(StoreError):  # it only saves time
+            write_json(cache / REMEMBERED, known | settled)

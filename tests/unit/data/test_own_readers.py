@@ -11,7 +11,7 @@ from own_files import HEIGHT, WIDTH, decoded, picture, ragged_mask, rle, samples
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.choices import BoxFormat, Query
+from locheads.data.choices import BoxFormat, QueryLength
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.reasonseg import ReasonSegDataSet
@@ -193,7 +193,7 @@ def test_reasonseg_short_and_long(tmp_path: Path) -> None:
     _reasonseg(tmp_path, square, long=True, name="a")
     _reasonseg(tmp_path, square, long=False, name="b")
     pictures = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in Query}
-    assert pictures == {Query.all: ["a", "b"], Query.short: ["b"], Query.long: ["a"]}
+    assert pictures == {QueryLength.all: ["a", "b"], QueryLength.short: ["b"], QueryLength.long: ["a"]}
 
 
 def test_reasonseg_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:

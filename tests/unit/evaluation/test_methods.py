@@ -69,7 +69,7 @@ def test_all_heads_are_averaged_over_layers_and_heads(attention: Attention) -> N
 
 
 def test_take_keeps_the_order_of_the_heads(attention: Attention) -> None:
-    maps = take(attention.maps[0], [B, A])
+    maps = take(attention, 0, [B, A])
     np.testing.assert_array_equal(maps, [attention.maps[0, 1, 0], attention.maps[0, 0, 1]])
 
 

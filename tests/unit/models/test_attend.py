@@ -11,10 +11,12 @@ from transformers import LlavaForConditionalGeneration as Llava
 
 from locheads.config import PromptConfig
 from locheads.errors import DataError
+from locheads.models.adapters.base import PreparedInput
 from locheads.models.attend import attend
 from locheads.models.capture import recording
+from locheads.models.geometry import Preprocess, square_geometry
 from locheads.models.load import Lvlm
-from locheads.models.packing import Packed, pack
+from locheads.models.packing import Strip, collate, halves, single, whole
 from locheads.types import Attention, ImageGroup, Sample
 
 EXPRESSIONS = ("the red circle", "the small square left of the blue circle", "circle", "a triangle ?")
@@ -31,12 +33,27 @@ def ask(lvlm: Lvlm, picture: Image.Image, *expressions: str) -> Attention:
     return attend(lvlm, ImageGroup("p7", Path("p7.jpg"), *picture.size, samples), picture, PROMPT)
 
 
-def test_pack_lays_out_prefix_and_suffixes_with_block_mask_and_positions_by_hand() -> None:
-    packed = pack(torch.tensor([7, 8]), [torch.tensor([1]), torch.tensor([2, 3]), torch.tensor([4])])
-    assert packed.input_ids.tolist() == [[7, 8, 1, 2, 3, 4]]
-    assert packed.position_ids.tolist() == [[0, 1, 2, 2, 3, 2]]
-    assert packed.queries.tolist() == [2, 4, 5]
-    assert packed.mask[0, 0].int().tolist() == [
+def by_hand(prefix: list[int], suffixes: list[list[int]], spans: list[tuple[int, int]], **more) -> PreparedInput:
+    geometry = square_geometry(4, 4, 4, 2, Preprocess.pad)
+    words = tuple(torch.tensor(suffix) for suffix in suffixes)
+    cells = torch.arange(1, len(prefix))
+    pixels = {"pixel_values": torch.full((1, 2), float(len(prefix)))}
+    return PreparedInput(torch.tensor(prefix), words, tuple(spans), cells, pixels, geometry, **more)
+
+
+def test_collate_lays_out_strips_with_block_mask_positions_and_padding_by_hand() -> None:
+    long = by_hand([7, 8], [[1], [2, 3], [4]], [(0, 1), (0, 2), (0, 1)])
+    short = by_hand([9, 8], [[5, 6]], [(0, 1)])
+    batch = collate([*whole(long), *whole(short)], shared=True)
+    assert batch.input_ids.tolist() == [[7, 8, 1, 2, 3, 4], [9, 8, 5, 6, 6, 6]]
+    assert batch.position_ids[0].tolist() == [0, 1, 2, 2, 3, 2]
+    assert batch.position_ids[1].tolist()[:4] == [0, 1, 2, 3]
+    # The second suffix is asked at both of its tokens; shorter rows repeat their last query.
+    assert batch.queries.tolist() == [[2, 3, 4, 5], [2, 2, 2, 2]]
+    assert batch.keys.tolist() == [[1], [1]]
+    assert batch.tensors()["pixel_values"].tolist() == [[2, 2], [2, 2]]
+    assert batch.copies == (1, 1)
+    assert batch.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [1, 1, 1, 0, 0, 0],
@@ -44,6 +61,43 @@ def test_pack_lays_out_prefix_and_suffixes_with_block_mask_and_positions_by_hand
         [1, 1, 0, 1, 1, 0],
         [1, 1, 0, 0, 0, 1],
     ]
+    assert batch.mask[1, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],  # padding sees itself, so that no row is NaN
+        [0, 0, 0, 0, 0, 1],
+    ]
+
+
+def test_collate_counts_on_in_all_three_rows_of_m_rope_positions() -> None:
+    positions = torch.tensor([[0, 1], [0, 5], [0, 3]])
+    picture = by_hand([7, 8], [[1, 2], [3]], [(1, 2), (0, 1)], prefix_positions=positions)
+    batch = collate(whole(picture), shared=True)
+    assert batch.position_ids[:, 0].tolist() == [[0, 1, 6, 7, 6], [0, 5, 6, 7, 6], [0, 3, 6, 7, 6]]
+    assert collate(single(picture), shared=False).position_ids.shape == (3, 2, 4)
+
+
+def test_collate_of_single_strips_leaves_positions_and_mask_to_the_family() -> None:
+    types = torch.tensor([0, 1])
+    picture = by_hand([7, 8], [[1], [2, 3]], [(0, 1), (1, 2)], token_types=types, token_types_name="kinds")
+    batch = collate(single(picture), shared=False)
+    assert batch.input_ids.tolist() == [[7, 8, 1, 1], [7, 8, 2, 3]]
+    assert batch.position_ids is None
+    assert batch.mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert batch.queries.tolist() == [[2], [3]]
+    assert batch.token_types["kinds"].tolist() == [[0, 1, 0, 0], [0, 1, 0, 0]]
+    assert batch.copies == (2,)
+    assert batch.tensors()["pixel_values"].shape == (2, 2)
+    assert batch.tensors(once=True)["pixel_values"].shape == (1, 2)
+
+
+def test_halves_split_batches_then_strips_and_end_at_one_expression() -> None:
+    picture = by_hand([7, 8], [[1], [2], [3]], [(0, 1)] * 3)
+    assert halves([*whole(picture), *whole(picture)]) == (whole(picture), whole(picture))
+    assert halves(whole(picture)) == ([Strip(picture, (0,))], [Strip(picture, (1, 2))])
+    assert halves([Strip(picture, (1,))]) is None
 
 
 @torch.inference_mode()
@@ -77,13 +131,12 @@ def test_nothing_leaks_from_one_expression_into_another(lvlm: Lvlm, picture: Ima
 @torch.inference_mode()
 def test_a_plain_causal_mask_would_leak(lvlm: Lvlm, picture: Image.Image) -> None:
     prepared = lvlm.adapter.prepare(picture, EXPRESSIONS, PROMPT)
-    right = pack(prepared.prefix, prepared.suffixes)
-    wrong = Packed(right.input_ids, right.position_ids, torch.ones_like(right.mask).tril(), right.queries)
+    right = collate(whole(prepared), shared=True)
     maps = []
-    for packed in (right, wrong):
-        with recording(packed.queries, prepared.image_tokens) as recorder:
+    for mask in (right.mask, torch.ones_like(right.mask).tril()):
+        with recording(right.queries, prepared.image_tokens) as recorder:
             lvlm.model.base_model(
-                packed.input_ids, position_ids=packed.position_ids, attention_mask=packed.mask, **prepared.tensors
+                right.input_ids, position_ids=right.position_ids, attention_mask=mask, **prepared.tensors
             )
         maps.append(torch.stack(recorder.rows)[:, 0])
     torch.testing.assert_close(maps[0][:, :, 0], maps[1][:, :, 0], rtol=0, atol=2e-5)

@@ -5,6 +5,7 @@ import tiny_llava
 import torch
 from transformers import LlavaForConditionalGeneration as Llava
 
+from locheads.models import capture
 from locheads.models.capture import NAME, recording
 
 PIXELS = torch.randn(1, 3, tiny_llava.SIDE, tiny_llava.SIDE, generator=torch.Generator().manual_seed(2))
@@ -95,3 +96,53 @@ def test_only_the_text_decoder_gets_the_recording_function(model: Llava) -> None
     assert model.config.text_config._attn_implementation == NAME
     assert model.config.vision_config._attn_implementation == "sdpa"
     assert "sdpa" not in NAME
+
+
+@torch.inference_mode()
+def test_only_the_wanted_heads_of_the_wanted_layers_are_recorded(model: Llava) -> None:
+    full = captured(model, tokens(), [25, 24])
+    with recording(torch.tensor([25, 24]), CELLS, heads={0: [3, 1], 2: [0]}) as recorder:
+        output = model.base_model(input_ids=tokens(), pixel_values=PIXELS)
+    assert output.last_hidden_state.shape[1] == tokens().shape[1]  # without a depth it runs to its end
+    assert [tuple(rows.shape) for rows in recorder.rows] == [(1, 2, 2, 16), (1, 1, 2, 16)]
+    torch.testing.assert_close(recorder.rows[0], full[0][:, [3, 1]], rtol=0, atol=0)
+    torch.testing.assert_close(recorder.rows[1], full[2][:, [0]], rtol=0, atol=0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_pass_ends_at_its_depth_with_rows_that_are_exact_to_the_bit(model: Llava, depth: int) -> None:
+    full = captured(model, tokens(), [25])
+    reached = False
+    with recording(torch.tensor([25]), CELLS, depth=depth) as recorder:
+        model.base_model(input_ids=tokens(), pixel_values=PIXELS)
+        reached = True
+    assert not reached
+    torch.testing.assert_close(torch.stack(recorder.rows), full[:depth], rtol=0, atol=0)
+    # Nothing of the exit stays behind.
+    torch.testing.assert_close(captured(model, tokens(), [25]), full, rtol=0, atol=0)
+
+
+class Module(torch.nn.Module):
+    """What an attention function is told about its layer."""
+
+    num_key_value_groups = 2
+
+
+@pytest.mark.parametrize("options", [{"sliding_window": 4}, {"softcap": 1.5}, {"softcap": 1.5, "is_causal": False}, {}])
+def test_output_and_rows_agree_without_a_mask(options: dict) -> None:
+    generator = torch.Generator().manual_seed(5)
+    query = torch.randn(2, 4, 9, 8, generator=generator) * 2
+    key, value = (torch.randn(2, 2, 9, 8, generator=generator) * 2 for _ in range(2))
+    with recording(torch.arange(9), torch.arange(9)) as recorder:
+        output, _ = capture._attention(Module(), query, key, value, None, scaling=0.5, **options)
+    (rows,) = recorder.rows
+    # Rows of all queries times the values are the output, whatever the options: both or neither are right.
+    expected = rows @ value.repeat_interleave(2, dim=1)
+    torch.testing.assert_close(output, expected.transpose(1, 2), rtol=0, atol=1e-5)
+    index = torch.arange(9)
+    distance = index[:, None] - index[None, :]
+    hidden = (distance < 0) & torch.tensor(options.get("is_causal", True))
+    hidden |= distance >= options.get("sliding_window", 9)
+    assert rows[..., hidden].abs().sum() == 0
+    assert (rows[..., ~hidden] > 0).all()

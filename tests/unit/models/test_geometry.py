@@ -7,14 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locheads.models.geometry import Geometry, Preprocess, square_geometry
+from locheads.models.geometry import Geometry, Preprocess, padded_square, placed, square_geometry, stretched
+
+SQUARES = [how for how in Preprocess if how is not Preprocess.native]
 
 sides = st.integers(1, 2000)
 how_many = st.sampled_from([(336, 24), (192, 24), (384, 27), (224, 16)])
-geometries = st.builds(
-    lambda w, h, side_grid, how: square_geometry(w, h, *side_grid, how),
-    sides, sides, how_many, st.sampled_from(list(Preprocess)),
+patches = st.sampled_from([None, 14, 16])
+squares = st.builds(
+    lambda w, h, side_grid, how, patch: square_geometry(w, h, *side_grid, how, patch),
+    sides, sides, how_many, st.sampled_from(SQUARES), patches,
 )  # fmt: skip
+bars = st.builds(padded_square, sides, sides, st.sampled_from([384, 1024]), st.just(24), st.sampled_from([1, 14]))
+wide = st.builds(stretched, sides, sides, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1.0, 384 / 378]))
+geometries = st.one_of(squares, bars, wide)
 
 
 @settings(max_examples=200, deadline=None)
@@ -60,7 +66,7 @@ def test_visible_pixels_end_at_the_picture() -> None:
     np.testing.assert_allclose(found, [[0, 0, 300, 200], [25, 0, 75, 25], [100, 50, 125, 75]], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("how", list(Preprocess))
+@pytest.mark.parametrize("how", SQUARES)
 @pytest.mark.parametrize("size", [(37, 23), (23, 37), (24, 24), (61, 10), (7, 5)])
 def test_upsampling_gives_every_pixel_the_cell_of_its_centre(how: Preprocess, size: tuple[int, int]) -> None:
     width, height = size
@@ -113,3 +119,76 @@ def test_a_pixel_that_a_cell_border_cuts_counts_in_shares() -> None:
     geometry = square_geometry(3, 1, 2, 2, Preprocess.squash)
     middle = np.array([[False, True, False]])
     np.testing.assert_allclose(geometry.coverage(middle), [[0.25, 0.25], [0.25, 0.25]], rtol=0, atol=1e-12)
+
+
+def test_native_alone_is_no_geometry() -> None:
+    with pytest.raises(ValueError, match="the adapter knows"):
+        square_geometry(30, 20, 40, 4, Preprocess.native)
+
+
+def test_what_a_crop_cut_off_is_not_visible() -> None:
+    # 30 x 20 pixels, of which the crop shows x from 5 to 25.
+    geometry = square_geometry(30, 20, 40, 4, Preprocess.center_crop)
+    assert geometry.window().tolist() == [5, 0, 25, 20]
+    mask = geometry.visible_mask()
+    assert mask.shape == (20, 30) and mask[:, 5:25].all() and not mask[:, :5].any() and not mask[:, 25:].any()
+    boxes = np.array([[0, 2, 10, 8], [6, 2, 10, 8], [0, 0, 4, 20], [26, 1, 30, 3]])
+    expected = [[5, 2, 10, 8], [6, 2, 10, 8], [5, 0, 5, 20], [25, 1, 25, 3]]
+    np.testing.assert_allclose(geometry.visible_part(boxes), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("how", [Preprocess.pad, Preprocess.squash])
+def test_all_of_a_picture_that_is_not_cut_is_visible(how: Preprocess) -> None:
+    geometry = square_geometry(37, 23, 48, 6, how)
+    np.testing.assert_allclose(geometry.window(), [0, 0, 37, 23], rtol=0, atol=1e-9)
+    assert geometry.visible_mask().all()
+    box = np.array([3.0, 4, 30, 20])
+    np.testing.assert_allclose(geometry.visible_part(box), box, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("size", "corners"),
+    [
+        # 384 / 300 * 200 = 256 rows, 64 above.
+        ((300, 200), (0, 4, 24, 20)),
+        # 384 / 301 * 200 = 255.1: 255 rows, (384 - 255) // 2 = 64 above.
+        ((301, 200), (0, 4, 24, 319 / 16)),
+        ((200, 301), (4, 0, 319 / 16, 24)),
+        # 384 / 299 * 101 = 129.7: 130 columns, (384 - 130) // 2 = 127 to the left.
+        ((101, 299), (127 / 16, 0, 257 / 16, 24)),
+        ((299, 101), (0, 127 / 16, 24, 257 / 16)),
+        # 384 / 1000 * 10 = 3.84, but no side is below 14: 14 rows, 185 above.
+        ((1000, 10), (0, 185 / 16, 24, 199 / 16)),
+    ],
+)
+def test_bars_after_resizing_follow_the_processors_rounding(size: tuple[int, int], corners: tuple[float, ...]) -> None:
+    found = padded_square(*size, 384, 24, 14).to_cells(np.array([0, 0, *size]))
+    np.testing.assert_allclose(found, corners, rtol=0, atol=1e-9)
+
+
+def test_a_stretched_picture_may_end_beyond_the_grid() -> None:
+    geometry = stretched(768, 384, 27, 27, 384 / 378)
+    np.testing.assert_allclose(geometry.window(), [0, 0, 756, 378], rtol=0, atol=1e-9)
+    assert not geometry.visible_mask()[:, 756:].any() and geometry.visible_mask()[:378, :756].all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(geometries, sides, sides, st.tuples(*[st.floats(0, 1)] * 4))
+def test_a_picture_seen_through_another_is_one_transform_after_the_other(
+    inner: Geometry, width: int, height: int, share: tuple[float, float, float, float]
+) -> None:
+    # The original lies somewhere in the made picture, by a transform of its own.
+    x0, x1 = share[0] * inner.width / 2, inner.width * (0.6 + share[2])
+    y0, y1 = share[1] * inner.height / 2, inner.height * (0.6 + share[3])
+    outer = placed(width, height, 1, 1, (x0, y0, x1, y1))
+    whole = inner.seen_through(width, height, (x0, y0, x1, y1))
+    box = np.array([0.1 * width, 0.2 * height, 0.7 * width, 0.9 * height])
+    np.testing.assert_allclose(whole.to_cells(box), inner.to_cells(outer.to_cells(box)), rtol=1e-9, atol=1e-8)
+    assert (whole.width, whole.rows, whole.cols) == (width, inner.rows, inner.cols)
+
+
+@settings(max_examples=100, deadline=None)
+@given(geometries)
+def test_a_picture_seen_as_it_is_keeps_its_geometry_to_the_bit(geometry: Geometry) -> None:
+    corners = (0.0, 0.0, float(geometry.width), float(geometry.height))
+    assert geometry.seen_through(geometry.width, geometry.height, corners) == geometry

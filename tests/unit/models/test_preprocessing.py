@@ -6,25 +6,27 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPVisionConfig, LlavaConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.config import PromptConfig
+from locheads.errors import ConfigError
 from locheads.models.adapters.llava import LlavaAdapter
 from locheads.models.geometry import Geometry, Preprocess
 
 SIDE, PATCH, GRID = 192, 16, 12
 SIZES = [(192, 192), (300, 200), (200, 300), (640, 427), (427, 640), (500, 101), (101, 333), (97, 89), (640, 33)]
 PROCESSORS = {
-    "clip": CLIPImageProcessorPil(),
+    "clip": CLIPImageProcessorPil(size={"shortest_edge": SIDE}),
     "llava that pads by itself": LlavaImageProcessorPil(do_pad=True),
 }
 
 
 def prepare(image: Image.Image, how: Preprocess, processor, images: object) -> tuple[torch.Tensor, Geometry]:
     parts = SimpleNamespace(tokenizer=processor.tokenizer, image_processor=images, image_token="<image>")
-    vision = SimpleNamespace(image_size=SIDE, patch_size=PATCH)
-    adapter = LlavaAdapter(parts, SimpleNamespace(image_token_id=4, vision_config=vision), how)
+    config = LlavaConfig(vision_config=CLIPVisionConfig(image_size=SIDE, patch_size=PATCH), image_token_id=4)
+    adapter = LlavaAdapter(parts, config, how)
     prepared = adapter.prepare(image, ["the circle"], PromptConfig())
     return prepared.tensors["pixel_values"][0], prepared.geometry
 
@@ -65,7 +67,9 @@ def test_a_rectangle_arrives_where_the_geometry_says(
 def test_the_geometry_of_another_preprocessing_does_not_fit(size: tuple[int, int], how: Preprocess, processor) -> None:
     images = PROCESSORS["clip"]
     seen = seen_in_cells(prepare(picture(size), how, processor, images)[0], images)
-    for other in set(Preprocess) - {how}:
+    # This processor crops by itself.
+    same = {Preprocess.native, Preprocess.center_crop}
+    for other in set(Preprocess) - (same if how in same else {how}):
         wrong = prepare(picture(size), other, processor, images)[1].to_cells(np.array(white_box(*size)))
         assert np.abs(np.clip(wrong, 0, GRID) - seen).max() > 0.5
 
@@ -94,3 +98,47 @@ def test_the_bars_have_the_mean_colour(processor) -> None:
     # int(mean * 255) is at most one grey level below the mean, which normalises to 0.
     assert pixels[:, :32].abs().max() < 1 / 255 / 0.26
     assert pixels[:, 80:112].max() < -1.0
+
+
+@pytest.mark.parametrize(
+    ("images", "same"),
+    [
+        (CLIPImageProcessorPil(size={"shortest_edge": SIDE}), Preprocess.center_crop),
+        (LlavaImageProcessorPil(do_pad=True, do_center_crop=False), Preprocess.pad),
+        (LlavaImageProcessorPil(do_pad=False, do_center_crop=False), Preprocess.squash),
+    ],
+    ids=["crops", "pads", "squashes"],
+)
+def test_native_is_what_the_processor_is_set_to(images: object, same: Preprocess, processor) -> None:
+    found, geometry = prepare(picture((300, 200)), Preprocess.native, processor, images)
+    expected, its_geometry = prepare(picture((300, 200)), same, processor, images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert geometry == its_geometry
+
+
+def test_native_refuses_a_crop_that_is_smaller_than_the_resized_picture(processor) -> None:
+    with pytest.raises(ConfigError, match="resizes to 256 pixels before it crops to 192"):
+        prepare(picture((30, 20)), Preprocess.native, processor, CLIPImageProcessorPil(size={"shortest_edge": 256}))
+
+
+def test_the_last_pixels_of_a_tower_that_is_no_multiple_of_its_patch_lie_outside(processor) -> None:
+    # 200 pixels and patches of 16: 12 of them see 192 pixels.
+    vision = CLIPVisionConfig(image_size=200, patch_size=16)
+    parts = SimpleNamespace(
+        tokenizer=processor.tokenizer, image_processor=CLIPImageProcessorPil(), image_token="<image>"
+    )
+    adapter = LlavaAdapter(parts, LlavaConfig(vision_config=vision, image_token_id=4), Preprocess.squash)
+    prepared = adapter.prepare(picture((100, 100)), ["the circle"], PromptConfig())
+    assert prepared.tensors["pixel_values"].shape == (1, 3, 200, 200)
+    assert (prepared.geometry.rows, prepared.geometry.scale) == (12, (0.125, 0.125))
+    assert prepared.geometry.window().tolist() == [0, 0, 96, 96]
+
+
+def test_a_class_token_that_the_model_keeps_is_no_cell(processor) -> None:
+    vision = CLIPVisionConfig(image_size=SIDE, patch_size=PATCH)
+    config = LlavaConfig(vision_config=vision, image_token_id=4, vision_feature_select_strategy="full")
+    parts = SimpleNamespace(tokenizer=processor.tokenizer, image_processor=PROCESSORS["clip"], image_token="<image>")
+    prepared = LlavaAdapter(parts, config, Preprocess.pad).prepare(picture((30, 20)), ["the circle"], PromptConfig())
+    assert (prepared.prefix == 4).sum() == GRID**2 + 1
+    first = int((prepared.prefix == 4).nonzero()[0])
+    assert prepared.image_tokens.tolist() == list(range(first + 1, first + 1 + GRID**2))

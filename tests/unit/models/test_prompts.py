@@ -1,13 +1,16 @@
 """The text around the expression."""
 
+from typing import Any
+
 import pytest
+from family_parts import tokenizer
 from PIL import Image
 
-from locheads.config import PromptConfig
-from locheads.errors import DataError
+from locheads.config import Config, PromptConfig, Query, check
+from locheads.errors import ConfigError, DataError
 from locheads.models.adapters.llava import LlavaAdapter
 from locheads.models.geometry import Preprocess
-from locheads.models.prompts import render_prompt
+from locheads.models.prompts import Asked, ask, ask_in_chat, fill, render_prompt, tokenise
 
 PLAIN = "<image>\n{expression}"
 
@@ -60,3 +63,148 @@ def test_all_prompts_share_the_prefix_up_to_the_last_image_token(processor, tiny
         whole = processor.tokenizer(text, return_tensors="pt").input_ids[0]
         assert [*prepared.prefix.tolist(), *suffix.tolist()] == whole.tolist()
         assert 4 not in suffix.tolist()
+
+
+@pytest.mark.parametrize(
+    ("template", "expression", "located"),
+    [
+        (PLAIN, "red cup", "red cup"),
+        (PLAIN, "red cup?", "red cup?"),
+        (PLAIN, " red   cup ", "red cup"),
+        ("<image> {expression} Box of {expression} now", "cup", "cup"),
+        ("<image> cup {expression} cup", "cup", "cup"),
+        ("<image> {expression}", "{expression}", "{expression}"),
+    ],
+)
+def test_the_expression_is_located_without_the_added_stop(template: str, expression: str, located: str) -> None:
+    asked = ask(PromptConfig(template=template), expression)
+    assert asked.text == render_prompt(PromptConfig(template=template), expression)
+    assert asked.text[asked.start : asked.end] == located
+
+
+def test_of_several_places_the_last_counts() -> None:
+    asked = ask(PromptConfig(template="<image> {expression} Box of {expression} now"), "cup")
+    assert asked == Asked("<image> cup. Box of cup. now", 20, 23)
+
+
+class Chat:
+    """A processor as far as its chat template goes."""
+
+    def __init__(self, write: Any) -> None:
+        self.write = write
+
+    def apply_chat_template(self, messages: list[dict], tokenize: bool, add_generation_prompt: bool) -> str:
+        assert not tokenize and add_generation_prompt
+        (message,) = messages
+        picture, text = message["content"]
+        assert (message["role"], picture["type"], text["type"]) == ("user", "image", "text")
+        return self.write(text["text"])
+
+
+@pytest.mark.parametrize(
+    "template", ["Where is {expression} ?", "  Where is {expression} ?\n", "Find it: {expression}"]
+)
+@pytest.mark.parametrize("write", [lambda t: f"USER: [P] {t} A:", lambda t: f"U [P]\n{t.strip()}</s>"])
+def test_a_chat_template_keeps_the_place_of_the_expression(template: str, write: Any) -> None:
+    prompt = PromptConfig(template=template, chat=True, full_stop=False)
+    asked = ask_in_chat(prompt, "the red cup", Chat(write))
+    assert asked.text == write(template.replace("{expression}", "the red cup"))
+    assert asked.text[asked.start : asked.end] == "the red cup"
+
+
+def test_a_chat_template_that_rewrites_the_question_is_found_out() -> None:
+    with pytest.raises(DataError, match="changed the question 'Where is cup'"):
+        ask_in_chat(PromptConfig(template="Where is {expression}", chat=True, full_stop=False), "cup", Chat(str.upper))
+
+
+def test_filling_in_the_picture_moves_the_expression() -> None:
+    assert fill(Asked("a [P] cup", 6, 9), "[P]", "[P][P][P]") == Asked("a [P][P][P] cup", 12, 15)
+
+
+def test_a_picture_after_the_expression_or_absent_is_refused() -> None:
+    for text in ("cup [P]", "cup"):
+        with pytest.raises(ConfigError, match=r"picture .* before the expression"):
+            fill(Asked(text, 0, 3), "[P]", "x")
+    with pytest.raises(DataError, match=r"holds .*take it out"):
+        fill(Asked("[P] cup [P]", 4, 11), "[P]", "x")
+
+
+class Slow:
+    """A tokenizer without offsets: one token per word, but for "7 cup", which is one."""
+
+    is_fast = False
+
+    def __call__(self, text: str, add_special_tokens: bool, return_offsets_mapping: bool = False) -> dict:
+        assert not return_offsets_mapping
+        words = text.replace("7 cup", "7cup").split()
+        return {"input_ids": [1] * add_special_tokens + [sum(word.encode()) for word in words]}
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_without_offsets_the_expression_is_found_by_what_precedes_it(special: bool) -> None:
+    asked = Asked("where is the red cup now", 9, 20)
+    for query, span in ((Query.last, (5, 6)), (Query.expression_last, (4, 5)), (Query.expression_mean, (2, 5))):
+        found = tokenise(Slow(), asked, query, special)[1]
+        assert found == (span[0] + special, span[1] + special)
+
+
+def test_without_offsets_a_merged_token_is_an_error_and_no_guess() -> None:
+    asked = Asked("box 7 cup now", 6, 9)
+    with pytest.raises(DataError, match="'cup' cannot be located"):
+        tokenise(Slow(), asked, Query.expression_mean, False)
+    assert tokenise(Slow(), asked, Query.last, False)[1] == (2, 3)
+
+
+@pytest.mark.parametrize("expression", ["the red circle", "x", "tasse à café ☕", "(b) [c] {d}", "circle circle"])
+@pytest.mark.parametrize("bos", [None, "<s>"])
+def test_offsets_find_exactly_the_expressions_tokens(expression: str, bos: str | None) -> None:
+    words = tokenizer(bos)
+    asked = ask(PromptConfig(template="<image> where is {expression} in it", full_stop=False), expression)
+    ids, (first, end) = tokenise(words, asked, Query.expression_mean, special=True)
+    assert words.decode(ids[first:end]).strip() == expression
+    assert words.decode(ids[:first]).rstrip().endswith("where is") and words.decode(ids[end:]) == " in it"
+    assert tokenise(words, asked, Query.expression_last, special=True)[1] == (end - 1, end)
+    assert ids == words(asked.text)["input_ids"]
+
+
+def test_no_first_token_twice_after_a_chat_template_that_wrote_it(tiny_config, processor) -> None:
+    class Parts:
+        image_processor = processor.image_processor
+        image_token = "<image>"
+
+        def __init__(self, template: str) -> None:
+            self.tokenizer = tokenizer("<s>")
+            self.template = template
+
+        def apply_chat_template(self, messages: list[dict], **_: Any) -> str:
+            return self.template.format(messages[0]["content"][1]["text"])
+
+    tiny_config.image_token_id = tokenizer().convert_tokens_to_ids("<image>")
+    first = tokenizer().convert_tokens_to_ids("<s>")
+    prompt = PromptConfig(template="{expression}", chat=True)
+    for template in ("<s>U <image> {}", "U <image> {}"):
+        adapter = LlavaAdapter(Parts(template), tiny_config, Preprocess.pad)
+        prefix = adapter.prepare(Image.new("RGB", (30, 20)), ["cup"], prompt).prefix.tolist()
+        assert prefix[0] == first and first not in prefix[1:]
+
+
+@pytest.mark.parametrize(
+    ("template", "in_chat", "sentence"),
+    [
+        ("<image>", False, r"no \{expression\}"),
+        ("{expression}", False, "exactly once"),
+        ("<image><image>{expression}", False, "exactly once"),
+        ("{expression}<image>", False, "<image> before"),
+        ("<image>{expression}", True, "must not hold <image> with prompt.chat=true"),
+        ("Where?", True, r"no \{expression\}"),
+    ],
+)
+def test_templates_are_checked_before_anything_loads(template: str, in_chat: bool, sentence: str) -> None:
+    config = Config(prompt=PromptConfig(template=template, chat=in_chat))
+    with pytest.raises(ConfigError, match=sentence):
+        check(config)
+
+
+@pytest.mark.parametrize("prompt", [PromptConfig(), PromptConfig(template="Where is {expression}?", chat=True)])
+def test_good_templates_pass_the_check(prompt: PromptConfig) -> None:
+    assert check(Config(prompt=prompt)) is None

@@ -1,5 +1,7 @@
 """The softmax row of a query, on random numbers, against a loop that knows nothing of batches or groups."""
 
+import math
+
 import pytest
 import torch
 
@@ -15,7 +17,12 @@ def tensors(kv_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rows_by_loops(
-    query: torch.Tensor, key: torch.Tensor, visible: torch.Tensor, queries: list[int], keys: list[int]
+    query: torch.Tensor,
+    key: torch.Tensor,
+    visible: torch.Tensor,
+    queries: list[int],
+    keys: list[int],
+    softcap: float | None = None,
 ) -> torch.Tensor:
     """`visible` is True where a query [batch, query, key] may look."""
     batch, heads = query.shape[:2]
@@ -28,7 +35,10 @@ def rows_by_loops(
                 for k in range(TOKENS):
                     if visible[b, q, k]:
                         product = sum(float(query[b, h, q, d] * key[b, h // group, k, d]) for d in range(DIM))
-                        weights[k] = torch.tensor(product * SCALING, dtype=torch.float64).exp()
+                        logit = product * SCALING
+                        if softcap is not None:
+                            logit = math.tanh(logit / softcap) * softcap
+                        weights[k] = math.exp(logit)
                 rows[b, h, i] = (weights / weights.sum())[keys]
     return rows
 
@@ -96,3 +106,38 @@ def test_a_longer_mask_than_there_are_keys_is_cut() -> None:
         rtol=0,
         atol=0,
     )
+
+
+@pytest.mark.parametrize("kv_heads", [4, 1])
+def test_a_softcap_squeezes_the_logits_before_the_mask(kv_heads: int) -> None:
+    query, key = tensors(kv_heads)
+    recorder = Recorder(torch.tensor([6, 8]), torch.arange(TOKENS))
+    mask = padded()[:, None]
+    found = query_rows(query, key, mask, SCALING, recorder, softcap=1.5)
+    expected = rows_by_loops(query, key, padded(), [6, 8], list(range(TOKENS)), softcap=1.5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert (query_rows(query, key, mask, SCALING, recorder) - found).abs().max() > 0.1
+
+
+def test_without_a_mask_a_decoder_that_is_not_causal_sees_everything() -> None:
+    query, key = tensors(2)
+    recorder = Recorder(torch.tensor([3]), torch.arange(TOKENS))
+    found = query_rows(query, key, None, SCALING, recorder, causal=False)
+    everything = torch.ones(2, TOKENS, TOKENS, dtype=torch.bool)
+    torch.testing.assert_close(
+        found, rows_by_loops(query, key, everything, [3], list(range(TOKENS))), rtol=0, atol=1e-6
+    )
+    assert found[..., 4:].max() > 0.01
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_row_of_a_batch_may_have_queries_and_keys_of_its_own(masked: bool) -> None:
+    query, key = tensors(2)
+    queries, keys = torch.tensor([[8, 4], [5, 5]]), torch.tensor([[0, 3, 2], [1, 4, 4]])
+    mask = padded()[:, None] if masked else None
+    found = query_rows(query, key, mask, SCALING, Recorder(queries, keys))
+    for row in range(2):
+        alone = Recorder(queries[row], keys[row])
+        expected = query_rows(query, key, mask, SCALING, alone)[row]
+        torch.testing.assert_close(found[row], expected, rtol=0, atol=1e-6)
+    assert (found[0] - found[1]).abs().max() > 0.05

@@ -1,10 +1,13 @@
 """Digests: equal for equal content, different for anything else."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+from locheads.store import digest
 from locheads.store.digest import file_digest, files_digest, json_digest
 
 ONE = {"b": {"y": 1, "x": [1, 2]}, "a": None}
@@ -47,3 +50,63 @@ def test_files_digest_depends_on_names_contents_and_order(tmp_path: Path) -> Non
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a").write_text("1")
     assert files_digest([tmp_path / "other" / "a"]) == files_digest([a])
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were hashed, in order."""
+    seen: list[str] = []
+    real = digest.file_digest
+
+    def counting(path: Path) -> str:
+        seen.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(digest, "file_digest", counting)
+    return seen
+
+
+def old(path: Path, text: str, age: int = 100) -> Path:
+    path.write_text(text)
+    os.utime(path, ns=(0, time.time_ns() - age * 10**9))
+    return path
+
+
+def test_an_unchanged_file_is_hashed_once(tmp_path: Path, reads: list[str]) -> None:
+    paths = [old(tmp_path / "a", "1"), old(tmp_path / "b", "2")]
+    first = files_digest(paths, tmp_path / "cache")
+    assert reads == ["a", "b"]
+    assert files_digest(paths, tmp_path / "cache") == first == files_digest(paths)
+    assert reads == ["a", "b", "a", "b"]  # those of the call without a cache
+
+
+@pytest.mark.parametrize("age", [100, 50])
+def test_a_changed_file_is_hashed_again(tmp_path: Path, reads: list[str], age: int) -> None:
+    path = old(tmp_path / "a", "1")
+    first = files_digest([path], tmp_path / "cache")
+    old(path, "2" if age == 50 else "22", age)  # another time, or another size
+    assert files_digest([path], tmp_path / "cache") == files_digest([path]) != first
+
+
+def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[str]) -> None:
+    path = tmp_path / "a"
+    path.write_text("1")
+    files_digest([path], tmp_path / "cache")
+    files_digest([path], tmp_path / "cache")
+    assert reads == ["a", "a"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
+def test_a_damaged_memory_of_digests_is_ignored(tmp_path: Path, reads: list[str], content: str) -> None:
+    path = old(tmp_path / "a", "1")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / digest.REMEMBERED).write_text(content)
+    assert files_digest([path], tmp_path / "cache") == files_digest([path])
+    assert files_digest([path], tmp_path / "cache") == files_digest([path])
+    assert reads.count("a") == 3
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path: Path, reads: list[str]) -> None:
+    path = old(tmp_path / "a", "1")
+    (tmp_path / "file").write_text("")
+    assert files_digest([path], tmp_path / "file" / "below") == files_digest([path])

@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from locheads.errors import StoreError
-from locheads.store import attention as store_module
+from locheads.store import shards as store_module
 from locheads.store.attention import AttentionStore
 from locheads.types import Attention, ImageGroup
 

@@ -1,23 +1,86 @@
-"""Which adapter serves which family. A new family is one file here and one line below."""
+"""Which adapter serves which family. A new family is one small file here and one line below: see TEMPLATE.md."""
 
 from typing import Any
 
-from locheads.errors import ModelError
-from locheads.models.adapters.base import Adapter, PreparedInput
-from locheads.models.adapters.llava import LlavaAdapter
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-FAMILIES: dict[str, type] = {"llava": LlavaAdapter}
-"""transformers' `config.model_type` -> adapter."""
+from locheads.errors import ModelError
+from locheads.models.adapters.base import Adapter, PreparedInput, Sharing
+from locheads.models.adapters.llava import LlavaAdapter, llava_adapter
+from locheads.models.adapters.llava_next import LlavaNextAdapter, LlavaOnevisionAdapter
+from locheads.models.adapters.pixtral import PixtralAdapter
+from locheads.models.adapters.qwen_vl import QwenVlAdapter
+from locheads.models.adapters.square import (
+    DeepseekVlAdapter,
+    DeepseekVlHybridAdapter,
+    Gemma3Adapter,
+    PaliGemmaAdapter,
+)
+from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter
+
+FAMILIES: dict[str, Any] = {
+    "llava": llava_adapter,
+    "vipllava": LlavaAdapter,
+    "llava_next": LlavaNextAdapter,
+    "llava_onevision": LlavaOnevisionAdapter,
+    "deepseek_vl": DeepseekVlAdapter,
+    "deepseek_vl_hybrid": DeepseekVlHybridAdapter,
+    "internvl": InternVlAdapter,
+    "qwen2_vl": QwenVlAdapter,
+    "qwen2_5_vl": QwenVlAdapter,
+    "qwen3_vl": QwenVlAdapter,
+    "gemma3": Gemma3Adapter,
+    "paligemma": PaliGemmaAdapter,
+    "idefics3": IdeficsAdapter,
+    "smolvlm": IdeficsAdapter,
+    "mistral3": PixtralAdapter,
+}
+"""transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
+
+CROSS_ATTENTION = "its decoder looks at the picture through cross-attention, apart from its own sequence"
+Q_FORMER = "a Q-Former turns the picture into a few learned queries, none of which belongs to a place in it"
+RESAMPLER = "a resampler turns the picture into a few learned queries, none of which belongs to a place in it"
+ENCODER_DECODER = "the picture goes to its encoder, and its decoder has no image tokens in its own sequence"
+REFUSED: dict[str, str] = {
+    "mllama": CROSS_ATTENTION,
+    "idefics": CROSS_ATTENTION,
+    "blip": CROSS_ATTENTION,
+    "blip-2": Q_FORMER,
+    "instructblip": Q_FORMER,
+    "instructblipvideo": Q_FORMER,
+    "idefics2": RESAMPLER,
+    "kosmos-2": RESAMPLER,
+    "kosmos-2.5": RESAMPLER,
+    "florence2": ENCODER_DECODER,
+    "pix2struct": ENCODER_DECODER,
+    "udop": ENCODER_DECODER,
+    "vision-encoder-decoder": ENCODER_DECODER,
+}
+"""Families that can have no adapter, with the reason."""
 
 
 def adapter_class(model_type: str, source: str) -> Any:
-    """Raises ModelError for a family without an adapter."""
-    if model_type not in FAMILIES:
+    """The adapter of a family, to be called as (processor, config, preprocess, tiles=False).
+
+    Raises ModelError for a family without one, saying why there can be none or which file to write.
+    """
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    if model_type in REFUSED:
         raise ModelError(
-            f"{source} is a {model_type!r} model, which has no adapter yet (there are: {', '.join(sorted(FAMILIES))}): "
-            "write src/locheads/models/adapters/NAME.py after the example of llava.py and list it in __init__.py."
+            f"{source} is a {model_type!r} model, which cannot be used: {REFUSED[model_type]}, so there is no "
+            "attention map from the text to the patches. Choose a model of another family."
         )
-    return FAMILIES[model_type]
+    if model_type not in CONFIG_MAPPING_NAMES:
+        raise ModelError(
+            f"{source} is a {model_type!r} model, which transformers does not know: use a checkpoint in transformers' "
+            "own format (often a repository whose name ends in -hf)."
+        )
+    raise ModelError(
+        f"{source} is a {model_type!r} model, which has no adapter yet (there are: {', '.join(sorted(FAMILIES))}): "
+        f"write src/locheads/models/adapters/{model_type}.py after TEMPLATE.md in that folder and list it in FAMILIES "
+        "of __init__.py."
+    )
 
 
-__all__ = ["FAMILIES", "Adapter", "PreparedInput", "adapter_class"]
+__all__ = ["FAMILIES", "REFUSED", "Adapter", "PreparedInput", "Sharing", "adapter_class"]

@@ -1,64 +1,72 @@
-"""LLaVA-1.5 and every checkpoint converted to its format: a square picture, one token per patch."""
+"""LLaVA-1.5, ViP-LLaVA and every checkpoint converted to their format: a square picture, one token per patch."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
-from locheads.config import PromptConfig
-from locheads.models.adapters.base import PreparedInput
+from locheads.errors import ConfigError
+from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, padded
+from locheads.models.adapters.pixtral import PixtralAdapter
 from locheads.models.geometry import Preprocess, square_geometry
-from locheads.models.prompts import IMAGE, render_prompt
 
 
-class LlavaAdapter:
+class LlavaAdapter(FamilyAdapter):
     """Prepares inputs with the checkpoint's own tokenizer and image processor.
 
     The converted checkpoints' processor centre-crops; the original LLaVA-1.5 pads to a square with the mean
-    colour. Both are offered, so the processor's own crop setting is overridden either way.
+    colour. All forms are offered, so the processor's own crop setting is overridden but for `native`.
     """
 
-    def __init__(self, processor: Any, config: Any, preprocess: Preprocess) -> None:
-        self._tokenizer = processor.tokenizer
-        self._images = processor.image_processor
-        self._image_token = processor.image_token
-        self._image_token_id = config.image_token_id
-        self._side = config.vision_config.image_size
-        self._grid = config.vision_config.image_size // config.vision_config.patch_size
-        self._preprocess = preprocess
+    def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
+        super().__init__(processor, config, preprocess, tiles)
+        vision = config.vision_config
+        self._side, self._patch = vision.image_size, vision.patch_size
+        self._grid = self._side // self._patch
+        # A CLIP tower's first token is no patch; with the strategy "full" the model keeps it.
+        full = getattr(config, "vision_feature_select_strategy", "default") == "full"
+        self._classes = int(full and getattr(vision, "model_type", "") == "clip_vision_model")
+        self._how = self._stock() if preprocess is Preprocess.native else preprocess
 
-    def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
-        """See `Adapter.prepare`."""
-        texts = [render_prompt(prompt, expression) for expression in expressions]
-        ids = [self._tokenise(text) for text in texts]
-        is_image = ids[0] == self._image_token_id
-        end = int(is_image.nonzero()[-1]) + 1
-        return PreparedInput(
-            prefix=ids[0][:end],
-            suffixes=tuple(row[end:] for row in ids),
-            image_tokens=is_image.nonzero().squeeze(1),
-            tensors={"pixel_values": self._pixels(image)},
-            geometry=square_geometry(*image.size, self._side, self._grid, self._preprocess),
-        )
+    def picture_text(self, inputs: Any) -> str:
+        return self.processor.image_token * (self._grid**2 + self._classes)
 
-    def _tokenise(self, text: str) -> torch.Tensor:
-        tokens = self._image_token * self._grid**2
-        return self._tokenizer(text.replace(IMAGE, tokens), return_tensors="pt").input_ids[0]
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        geometry = square_geometry(*view.size, self._side, self._grid, self._how, self._patch)
+        return torch.arange(self._classes, n_tokens), geometry
 
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
-        square = {"height": self._side, "width": self._side}
-        if self._preprocess is Preprocess.center_crop:
+    def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
+        # The geometry of `cells` is that of the picture before the padding.
+        return image, (0.0, 0.0, float(image.width), float(image.height))
+
+    def _process(self, view: Image.Image) -> Any:
+        images, square = self.processor.image_processor, {"height": self._side, "width": self._side}
+        if self._how is Preprocess.center_crop:
             options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
         else:
             options = {"size": square, "do_center_crop": False}
-        if self._preprocess is Preprocess.pad:
-            image = self._pad(image)
+        if self._how is Preprocess.pad:
+            view = padded(view, images.image_mean)[0]
         # do_pad off: a LlavaImageProcessor that pads by itself would do so before a crop or squash, too.
-        return self._images(image, return_tensors="pt", do_pad=False, **options)["pixel_values"]
+        return images(view, return_tensors="pt", do_pad=False, **options)
 
-    def _pad(self, image: Image.Image) -> Image.Image:
-        longest = max(image.size)
-        canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in self._images.image_mean))
-        canvas.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
-        return canvas
+    def _stock(self) -> Preprocess:
+        """What the checkpoint's own processor does."""
+        images = self.processor.image_processor
+        if getattr(images, "do_pad", False):
+            return Preprocess.pad
+        if not getattr(images, "do_center_crop", False):
+            return Preprocess.squash
+        resized = images.size["shortest_edge"]
+        if resized != self._side:
+            raise ConfigError(
+                f"model.preprocess=native: this checkpoint's processor resizes to {resized} pixels before it crops to "
+                f"{self._side}, which is not supported: use pad, center_crop or squash."
+            )
+        return Preprocess.center_crop
+
+
+def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:
+    """`model_type` llava holds two families: LLaVA-1.5's, and Pixtral-12B, whose vision tower keeps the aspect."""
+    pixtral = config.vision_config.model_type == "pixtral"
+    return (PixtralAdapter if pixtral else LlavaAdapter)(processor, config, preprocess, tiles)

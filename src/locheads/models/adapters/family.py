@@ -1,0 +1,196 @@
+"""What all adapters share: a family of LVLMs states what is specific to it, and this prepares the input.
+
+The checkpoint's own processor does the pictures' and the text's work, in two halves, so that a picture is
+processed once for all its expressions: its image processor makes the tensors, and `replace_image_token` the text
+that stands for the picture in every prompt.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from locheads.config import PromptConfig
+from locheads.errors import ConfigError, DataError, ModelError
+from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.geometry import Geometry, Preprocess
+from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
+
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused: decoded and resized as floats they take gigabytes."""
+
+Corners = tuple[float, float, float, float]
+"""Where the whole original lies in a picture made from it, xyxy in the made picture's pixels."""
+
+Cells = tuple[Int[Tensor, "cell"], Geometry]
+"""Which of the image tokens are the grid's cells, in reading order (indices into the prompt's image tokens), and
+where they lie in the picture that the processor was given."""
+
+
+class FamilyAdapter:
+    """Base of every family's adapter. A family overrides `cells`, and of the rest what differs."""
+
+    sharing: Sharing = Sharing.packed
+    has_tiles: ClassVar[bool] = False
+    """Whether `model.tiles` means anything."""
+    square: ClassVar[bool] = True
+    """Whether the processor resizes any picture to a square by itself, so that `squash` is what it does anyway."""
+    wrapping: ClassVar[str] = "{}"
+    """What `<image>` in a template becomes; {} is the model's own placeholder."""
+    not_for_model: ClassVar[tuple[str, ...]] = ()
+    """Outputs of the image processor that the model's forward does not take."""
+
+    def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
+        """Raises ConfigError for an option that the family does not have."""
+        if tiles and not self.has_tiles:
+            raise ConfigError(f"model.tiles=true: a {config.model_type} model does not cut pictures into tiles.")
+        self.processor, self.config, self.preprocess, self.tiles = processor, config, preprocess, tiles
+        text = config.get_text_config(decoder=True)
+        self._context = getattr(text, "max_position_embeddings", None)
+        if _slides(text):
+            # A window over the packed sequence would cut other tokens than one over each prompt.
+            self.sharing = Sharing.plain
+
+    def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
+        """See `Adapter.prepare`.
+
+        Raises:
+            DataError: a picture or an expression that cannot be asked.
+            ConfigError: a prompt that this model cannot be asked in.
+            ModelError: the checkpoint's processor does not fit its configuration.
+        """
+        view, corners = self.view(check_picture(image).convert("RGB"))
+        inputs = self._process(view)
+        picture = self.picture_text(inputs)
+        asked = [self._ask(prompt, expression, picture) for expression in expressions]
+        encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in asked]
+        ids = [torch.tensor(row) for row, _ in encoded]
+        positions = self._image_positions(ids)
+        end = int(positions[-1]) + 1
+        self._check_length(ids, expressions)
+        cells, geometry = self.cells(len(positions), inputs, view)
+        return PreparedInput(
+            prefix=ids[0][:end],
+            suffixes=tuple(row[end:] for row in ids),
+            spans=tuple((first - end, last - end) for _, (first, last) in encoded),
+            image_tokens=positions[cells],
+            tensors={key: value for key, value in inputs.items() if key not in self.not_for_model},
+            geometry=geometry.seen_through(*image.size, corners),
+            **self.extras(ids[0][:end], inputs),
+        )
+
+    # What a family may override.
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        """The grid. `n_tokens`: how many image tokens the prompt holds; `inputs`: the image processor's output;
+        `view`: the picture that it was given."""
+        raise NotImplementedError
+
+    def image_options(self) -> dict[str, Any]:
+        """What the family's processor passes to its image processor by default."""
+        return {}
+
+    def picture_text(self, inputs: Any) -> str:
+        """The text that stands for the picture in a prompt, special tokens and all."""
+        return self.processor.replace_image_token(inputs, 0)
+
+    def finish(self, asked: Asked) -> Asked:
+        """The prompt as the family's processor would complete it."""
+        return asked
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        """More fields of PreparedInput: positions, token types."""
+        return {}
+
+    def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
+        """-> (what the processor is given for `preprocess`, where the whole picture lies in that)."""
+        how = self.preprocess
+        if how is Preprocess.pad:
+            return padded(image, self.processor.image_processor.image_mean)
+        if how is Preprocess.center_crop:
+            return cropped(image)
+        whole = (0.0, 0.0, float(image.width), float(image.height))
+        if how is Preprocess.squash and not self.square:
+            side = max(image.size)
+            return image.resize((side, side), Image.Resampling.BICUBIC), (0.0, 0.0, float(side), float(side))
+        return image, whole
+
+    # The machinery.
+
+    def _process(self, view: Image.Image) -> Any:
+        try:
+            return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
+        except ValueError as error:
+            raise DataError(
+                f"The model's image processor refuses a picture of {view.width} x {view.height} pixels ({error})."
+            ) from error
+
+    def _ask(self, prompt: PromptConfig, expression: str, picture: str) -> Asked:
+        placeholder = self.processor.image_token
+        if prompt.chat:
+            return self.finish(fill(ask_in_chat(prompt, expression, self.processor), placeholder, picture))
+        asked = fill(ask(prompt, expression), IMAGE, self.wrapping.format(placeholder))
+        return self.finish(fill(asked, placeholder, picture))
+
+    def _adds_special(self, asked: Asked) -> bool:
+        """A chat template often writes the first token itself; twice would be wrong."""
+        first = self.processor.tokenizer.bos_token
+        return first is None or not asked.text.startswith(first)
+
+    def _image_positions(self, ids: Sequence[Int[Tensor, "token"]]) -> Int[Tensor, "image_token"]:
+        """Raises DataError where an expression holds image tokens, so that prompts differ in them."""
+        token = self.config.image_token_id
+        found = [(row == token).nonzero().squeeze(1) for row in ids]
+        if len(found[0]) == 0:
+            raise ModelError(
+                f"The tokenizer makes no image tokens (id {token}) of the picture's placeholder "
+                f"{self.processor.image_token!r}: the checkpoint's tokenizer and configuration do not fit together."
+            )
+        if any(len(one) != len(found[0]) or (one != found[0]).any() for one in found):
+            raise DataError("An expression holds the model's image token: take it out.")
+        return found[0]
+
+    def _check_length(self, ids: Sequence[Int[Tensor, "token"]], expressions: Sequence[str]) -> None:
+        for row, expression in zip(ids, expressions, strict=True):
+            if self._context is not None and len(row) > self._context:
+                raise DataError(
+                    f"The prompt for the expression {expression[:40]!r} has {len(row)} tokens, and the model reads "
+                    f"{self._context} at most: shorten the expression or the template."
+                )
+
+
+def check_picture(image: Image.Image) -> Image.Image:
+    """The picture itself. Raises DataError where it has no pixels, or more than 100 million."""
+    width, height = image.size
+    if width == 0 or height == 0:
+        raise DataError(f"The picture has {width} x {height} pixels: there is nothing to see.")
+    if width * height > MAX_PIXELS:
+        raise DataError(f"The picture has {width} x {height} pixels, more than 100 million: scale it down.")
+    return image
+
+
+def padded(image: Image.Image, mean: Sequence[float]) -> tuple[Image.Image, Corners]:
+    """The picture on a square of the mean colour, bars split with floor division as by the original LLaVA."""
+    longest = max(image.size)
+    x, y = (longest - image.width) // 2, (longest - image.height) // 2
+    canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in mean))
+    canvas.paste(image, (x, y))
+    return canvas, (float(x), float(y), float(x + image.width), float(y + image.height))
+
+
+def cropped(image: Image.Image) -> tuple[Image.Image, Corners]:
+    """The square in the picture's middle, in original pixels."""
+    side = min(image.size)
+    x, y = (image.width - side) // 2, (image.height - side) // 2
+    corners = (-float(x), -float(y), float(image.width - x), float(image.height - y))
+    return image.crop((x, y, x + side, y + side)), corners
+
+
+def _slides(text: Any) -> bool:
+    """Whether any layer of the text decoder sees only a window of the sequence."""
+    kinds = getattr(text, "layer_types", None)
+    slides = kinds is None or "sliding_attention" in kinds
+    return getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True) and slides

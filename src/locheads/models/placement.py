@@ -1,0 +1,98 @@
+"""Where the weights go and in how many bits: checked before anything loads."""
+
+import importlib.util
+import logging
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from locheads.config import DType, ModelConfig
+from locheads.engine import EngineConfig, Quantization, RestAttention
+from locheads.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is CUDA where there is one. Raises ConfigError for a device that torch does not know or have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"engine.device={name} is no device: use auto, cpu, cuda or cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"engine.device={name} is not supported: use auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"engine.device={name} was asked for, but torch sees no CUDA device: use cpu or auto.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"engine.device={name} is beyond the {count} CUDA devices that torch sees: count from 0.")
+    return device
+
+
+def check_placement(config: ModelConfig, engine: EngineConfig) -> torch.device:
+    """The device, once everything about it is known to work together. Raises ConfigError as `placement`."""
+    device = pick_device(engine.device)
+    if device.type == "cpu" and config.dtype is DType.float16:
+        raise ConfigError("model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16.")
+    if engine.attention is RestAttention.flash:
+        _check_flash(config, device)
+    if engine.device_map is not None:
+        _need("accelerate", f"engine.device_map={engine.device_map}")
+    if engine.quantization is not Quantization.none:
+        _check_quantization(engine, device)
+    return device
+
+
+def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, dict[str, Any]]:
+    """-> (the device, options of `from_pretrained`). Warns of choices that make rows inexact.
+
+    Raises:
+        ConfigError: a device or package that is not there, or a choice that makes no sense on the device.
+    """
+    device = check_placement(config, engine)
+    dtype = getattr(torch, config.dtype.value)
+    options: dict[str, Any] = {"dtype": dtype}
+    if engine.device_map is not None:
+        options["device_map"] = engine.device_map
+    if engine.quantization is not Quantization.none:
+        bits = {"load_in_8bit": True} if engine.quantization is Quantization["8bit"] else {"load_in_4bit": True}
+        options["quantization_config"] = BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)
+        options.setdefault("device_map", {"": device})
+    _warn(config, engine)
+    return device, options
+
+
+def _check_flash(config: ModelConfig, device: torch.device) -> None:
+    name = f"engine.attention={RestAttention.flash.name}"
+    _need("flash_attn", name)
+    if device.type != "cuda" or config.dtype is DType.float32:
+        raise ConfigError(f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa.")
+
+
+def _check_quantization(engine: EngineConfig, device: torch.device) -> None:
+    name = f"engine.quantization={engine.quantization.value}"
+    if device.type != "cuda":
+        raise ConfigError(f"{name} needs a CUDA device, not {device}: use engine.quantization=none.")
+    _need("bitsandbytes", name)
+    _need("accelerate", name)
+
+
+def _need(package: str, setting: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{setting} needs the package {package}: pip install {package.replace('_', '-')}.")
+
+
+def _warn(config: ModelConfig, engine: EngineConfig) -> None:
+    if config.dtype is not DType.float32:
+        log.warning(
+            "model.dtype=%s: attention rows differ from float32 by its rounding, and a little between batches of "
+            "different shape (engine.token_budget).", config.dtype.value,
+        )  # fmt: skip
+    if engine.quantization is not Quantization.none:
+        log.warning(
+            "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
+            engine.quantization.value,
+        )

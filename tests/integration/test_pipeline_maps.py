@@ -1,0 +1,197 @@
+"""`engine.maps`: a store without all maps gives the same results, and computes what is missing later."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from running import Finished, TinyFiles
+
+from locheads.config import (
+    Config,
+    CriterionConfig,
+    EngineConfig,
+    EvaluationConfig,
+    Floor,
+    HeadsConfig,
+    SelectionConfig,
+    SelectionKind,
+    Stage,
+)
+from locheads.errors import ConfigError, StoreError
+from locheads.pipeline import attention
+from locheads.types import HeadIndex
+
+RESULTS = ("heads.json", "predictions.parquet", "baselines.parquet", "metrics.json", "scores.parquet")
+ENGINE = EngineConfig(device="cpu", threads=1)
+TOP = replace(ENGINE, maps="top 4")
+Run = Callable[[Config], Path]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[HeadIndex] | None]]:
+    """(pictures, heads) of every call of the model."""
+    seen: list[tuple[int, list[HeadIndex] | None]] = []
+    real = attention.attend_groups
+
+    def counting(lvlm: Any, batch: Any, budget: Any, heads: Any = None) -> Any:
+        seen.append((len(batch), heads))
+        return real(lvlm, batch, budget, heads)
+
+    monkeypatch.setattr(attention, "attend_groups", counting)
+    return seen
+
+
+def assert_same_results(one: Path, other: Path) -> None:
+    for name in RESULTS:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert json.loads((one / "metrics.json").read_text())["n_failed"] == 0
+
+
+def size(cache: Path) -> int:
+    return sum(file.stat().st_size for file in (cache / "attention").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("kind", list(SelectionKind))
+def test_results_are_the_same_to_the_byte_with_all_maps_and_with_few(
+    kind: SelectionKind, files: TinyFiles, store: Path, tmp_path: Path, run: Run, passes: list
+) -> None:
+    selection = SelectionConfig(kind)
+    whole = run(files.config(tmp_path, store, selection=selection))
+    assert passes == []
+    compact = run(files.config(tmp_path / "compact", selection=selection, engine=TOP))
+    assert_same_results(whole, compact)
+    assert sum(pictures for pictures, _ in passes) == 14  # every picture once, whatever greedy selection picks
+    passes.clear()
+    assert_same_results(whole, run(files.config(tmp_path / "compact", selection=selection, engine=TOP)))
+    assert passes == []
+    assert size(tmp_path / "compact" / "cache") < 0.6 * size(store)
+
+
+def test_heads_that_a_later_run_needs_are_computed_alone_and_no_deeper(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, passes: list
+) -> None:
+    few = EvaluationConfig(random_draws=1, resamples=50, gallery=3)
+    run(files.config(tmp_path, engine=replace(ENGINE, maps="top 1"), heads=HeadsConfig(1), evaluation=few))
+    passes.clear()
+    compact = run(files.config(tmp_path, engine=replace(ENGINE, maps="top 1"), heads=HeadsConfig(4), evaluation=few))
+    assert passes, "k=4 needs heads that k=1 did not store"
+    assert all(heads for _, heads in passes)
+    assert sum(pictures for pictures, _ in passes) == 6  # the evaluated ones only
+    whole = run(files.config(tmp_path / "whole", store, heads=HeadsConfig(4), evaluation=few))
+    assert_same_results(whole, compact)
+
+
+def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
+    files: TinyFiles, finished: Finished, tmp_path: Path, run: Run, passes: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set").mkdir()
+    real, layers = attention.load_lvlm, []
+
+    def counting(*arguments: Any) -> Any:
+        lvlm = real(*arguments)
+        layers.append(len(lvlm.model.base_model.language_model.layers))
+        return lvlm
+
+    monkeypatch.setattr(attention, "load_lvlm", counting)
+    engine = replace(ENGINE, maps=str(tmp_path / "set"))
+    for named in ([HeadIndex(0, 2)], [HeadIndex(1, 3), HeadIndex(2, 1)]):
+        heads = [{"layer": head.layer, "head": head.head} for head in named]
+        (tmp_path / "set" / "heads.json").write_text(json.dumps({"heads": heads}))
+        run(files.config(tmp_path, engine=engine, stage=Stage.attend))
+    # The first run loaded all layers, once, because discovery needs them.
+    assert layers == [5, 3]
+    first, second = [[HeadIndex(0, 2)]], [[HeadIndex(1, 3), HeadIndex(2, 1)]]
+    assert [heads for _, heads in passes] == [None] * 8 + first * 6 + second * 6
+    # The whole run goes on from there, and computes what its baselines need.
+    assert_same_results(run(files.config(tmp_path, engine=engine)), run(files.config(tmp_path / "w", finished.cache)))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "sentence"),
+    [
+        ('{"heads": [{"layer": 5, "head": 0}]}', ConfigError, "names L5H0, but the model has 5 layers of 4 heads"),
+        ("{}", StoreError, "is no heads.json of a run"),
+        (None, StoreError, "is no heads.json of a run"),
+    ],
+)
+def test_a_wrong_head_set_is_one_sentence_before_anything_loads(
+    content: str | None, error: type, sentence: str, files: TinyFiles, tmp_path: Path, run: Run, no_model: None
+) -> None:
+    if content is not None:
+        (tmp_path / "heads.json").write_text(content)
+    with pytest.raises(error, match=sentence):
+        run(files.config(tmp_path, engine=replace(ENGINE, maps=str(tmp_path / "heads.json"))))
+
+
+@pytest.mark.parametrize("maps", ["top", "top 0", "top ten", "Top 3"])
+def test_maps_that_are_not_understood(maps: str, files: TinyFiles, tmp_path: Path, run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.maps=.* is not understood"):
+        run(files.config(tmp_path, engine=replace(ENGINE, maps=maps)))
+
+
+def test_another_floor_of_the_entropy_is_computed_again_and_the_first_is_still_there(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, passes: list
+) -> None:
+    other = CriterionConfig(floor=Floor.relu_mean_eps)
+    first = run(files.config(tmp_path, engine=TOP))
+    passes.clear()
+    compact = run(files.config(tmp_path, engine=TOP, criterion=other))
+    assert passes
+    assert_same_results(run(files.config(tmp_path / "w", store, criterion=other)), compact)
+    passes.clear()
+    assert_same_results(first, run(files.config(tmp_path, engine=TOP)))
+    assert passes == []
+
+
+@pytest.mark.parametrize("maps", ["all", "top 4"])
+def test_a_picture_that_changed_under_its_name_is_asked_again(
+    maps: str, files: TinyFiles, tmp_path: Path, run: Run, passes: list
+) -> None:
+    copy = files.copy(tmp_path / "copy")
+    config = copy.config(tmp_path, engine=replace(ENGINE, maps=maps))
+    before = pd.read_parquet(run(config) / "baselines.parquet")
+    passes.clear()
+    path = copy.images / "COCO_train2014_000000000201.jpg"
+    with Image.open(path) as picture:
+        Image.fromarray(255 - np.asarray(picture)).save(path)
+    after = pd.read_parquet(run(config) / "baselines.parquet")
+    assert sum(pictures for pictures, _ in passes) == 1
+    changed = (before["mask_counts"] != after["mask_counts"]) & (before["method"] != "centre_box")
+    assert set(before["image_id"][changed]) == {"201"}
+
+
+def test_batches_over_pictures_and_no_workers_change_nothing_but_rounding(
+    files: TinyFiles, finished: Finished, tmp_path: Path, run: Run, passes: list
+) -> None:
+    engine = replace(ENGINE, token_budget=400, workers=0)
+    folder = run(files.config(tmp_path, engine=engine))
+    assert max(pictures for pictures, _ in passes) > 1
+    found = pd.read_parquet(folder / "predictions.parquet")
+    expected = pd.read_parquet(finished.folder / "predictions.parquet")
+    np.testing.assert_allclose(found["x0"], expected["x0"], atol=1e-3)
+    assert found["heads"].equals(expected["heads"])
+
+
+def test_memory_that_never_suffices_is_a_recorded_reason(
+    files: TinyFiles, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from locheads.models import attend
+
+    real = attend._run
+
+    def small(lvlm: Any, batch: Any) -> None:
+        if batch.input_ids.shape[1] > 75:
+            raise RuntimeError("CUDA out of memory")
+        real(lvlm, batch)
+
+    monkeypatch.setattr(attend, "_run", small)
+    folder = run(files.config(tmp_path))
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    assert 0 < rows["error"].notna().sum() < len(rows)
+    assert rows["error"].dropna().unique().tolist() == [attend.NO_MEMORY]

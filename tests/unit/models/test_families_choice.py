@@ -1,0 +1,61 @@
+"""Which adapter a model gets, and what is said of models that have none."""
+
+import pytest
+import torch
+from families import FAMILY_BUILDERS
+from transformers import AutoModelForImageTextToText
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from locheads.errors import ModelError
+from locheads.models.adapters import FAMILIES, REFUSED, adapter_class
+from locheads.models.adapters.llava import LlavaAdapter
+from locheads.models.adapters.pixtral import PixtralAdapter
+from locheads.models.geometry import Preprocess
+
+
+@pytest.mark.parametrize(
+    "model_type", ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct"]
+)
+def test_a_model_without_image_tokens_in_its_decoder_is_refused_with_the_reason(model_type: str) -> None:
+    reason = "cross-attention|Q-Former|resampler|no image tokens in its own sequence"
+    with pytest.raises(ModelError, match=f"a/b is a '{model_type}' model, which cannot be used.*({reason})"):
+        adapter_class(model_type, "a/b")
+
+
+@pytest.mark.parametrize("model_type", ["aya_vision", "glm4v", "llama4", "janus"])
+def test_a_model_that_could_have_an_adapter_says_which_file_to_write(model_type: str) -> None:
+    with pytest.raises(ModelError, match=rf"adapters/{model_type}\.py after TEMPLATE\.md.*FAMILIES"):
+        adapter_class(model_type, "a/b")
+
+
+def test_a_model_that_transformers_does_not_know_is_told_apart() -> None:
+    with pytest.raises(ModelError, match=r"'internvl_chat' model, which transformers does not know.*-hf"):
+        adapter_class("internvl_chat", "OpenGVLab/InternVL2-8B")
+
+
+def test_every_family_is_one_that_transformers_can_load_and_that_has_a_test() -> None:
+    known = set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    assert set(FAMILIES) <= known
+    assert not set(FAMILIES) & set(REFUSED)
+    assert set(FAMILIES) <= set(FAMILY_BUILDERS)
+
+
+def test_refused_families_carry_names_that_transformers_uses() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    assert set(REFUSED) <= set(CONFIG_MAPPING_NAMES)
+
+
+def test_a_llava_with_pixtrals_tower_gets_pixtrals_adapter() -> None:
+    for name, kind in (("llava", LlavaAdapter), ("llava_pixtral", PixtralAdapter)):
+        model, processor = FAMILY_BUILDERS[name]()
+        assert type(adapter_class("llava", "x")(processor, model.config, Preprocess.native)) is kind
+
+
+@pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
+def test_the_builders_make_what_a_checkpoint_of_the_family_loads_as(name: str) -> None:
+    model, _ = FAMILY_BUILDERS[name]()
+    assert type(AutoModelForImageTextToText.from_config(model.config)) is type(model)
+    assert model.config.model_type in FAMILIES
+    again = FAMILY_BUILDERS[name]()[0]
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))

@@ -1,0 +1,169 @@
+"""Every family's geometry against its real processor and a real model: where does a white rectangle arrive?
+
+In pixels, in what the vision tower is given; and in cells, in the tokens that the decoder gets for the picture. For
+the latter the vision tower's attention is switched off, so that a token only depends on its own patch.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILY_BUILDERS
+from PIL import Image
+from test_families import adapter, sequence
+from torch import Tensor
+
+from locheads.config import PromptConfig
+from locheads.models.adapters import FAMILIES, PreparedInput
+from locheads.models.geometry import Geometry, Preprocess
+
+PROMPT = PromptConfig(template="<image>\n{expression}")
+SIZES = [(130, 70), (70, 130), (64, 64), (100, 90), (61, 97), (31, 33), (200, 60)]
+CELL = {"gemma3": 16, "qwen2_vl": 16, "qwen2_5_vl": 16, "qwen3_vl": 16, "mistral3": 16, "smolvlm": 12}
+"""Pixels of the vision tower's input per cell, where it is not 8."""
+UNSEEN = {"llava_onevision": 2, "smolvlm": 2}
+"""Pixels at the right and bottom of its input that the vision tower makes no patch of."""
+TILED = ["llava_next", "llava_onevision", "internvl", "idefics3", "smolvlm"]
+
+
+def white_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """In one corner, so that a mirrored or shifted transform does not fit by luck."""
+    return round(width * 0.1), round(height * 0.5), round(width * 0.5), round(height * 0.95)
+
+
+def picture(size: tuple[int, int], box: bool = True) -> Image.Image:
+    image = Image.new("RGB", size, (0, 0, 0))
+    if box:
+        image.paste((255, 255, 255), white_box(*size))
+    return image
+
+
+def view(name: str, prepared: PreparedInput) -> Tensor:
+    """What the vision tower sees of the whole picture, [height, width] of one colour, as it was normalised."""
+    pixels = prepared.tensors["pixel_values"]
+    if "image_grid_thw" in prepared.tensors:
+        # Rows of patches [cell row, cell column, row in cell, column in cell, colour, time, height, width].
+        _, rows, cols = prepared.tensors["image_grid_thw"][0].tolist()
+        patches = pixels.reshape(rows // 2, cols // 2, 2, 2, 3, 2, 8, 8)[:, :, :, :, 0, 0]
+        return patches.permute(0, 2, 4, 1, 3, 5).reshape(rows * 8, cols * 8)
+    last = name in ("idefics3", "smolvlm", "internvl")
+    pixels = pixels[0] if pixels.dim() == 5 else pixels
+    return pixels[-1 if last else 0, 0]
+
+
+def bounds(seen: np.ndarray) -> np.ndarray:
+    """Tight xyxy box of the True cells of a grid."""
+    ys, xs = np.nonzero(seen)
+    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+
+
+def expected_box(geometry: Geometry, size: tuple[int, int]) -> np.ndarray:
+    limits = np.array([geometry.cols, geometry.rows] * 2)
+    return np.clip(geometry.to_cells(np.array(white_box(*size))), 0, limits)
+
+
+@pytest.mark.parametrize("how", list(Preprocess))
+@pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
+def test_a_rectangle_arrives_in_the_pixels_where_the_geometry_says(name: str, how: Preprocess) -> None:
+    ours = adapter(name, how)
+    images = ours.processor.image_processor
+    for size in SIZES:
+        prepared = ours.prepare(picture(size), ["cup"], PROMPT)
+        # Nearer to white than to the grey of bars.
+        seen = view(name, prepared).numpy() * images.image_std[0] + images.image_mean[0] > 0.75
+        cell = CELL.get(name, 8)
+        height, width = prepared.geometry.rows * cell, prepared.geometry.cols * cell
+        assert seen.shape == (height + UNSEEN.get(name, 0), width + UNSEEN.get(name, 0))
+        found = bounds(seen[:height, :width]) / cell
+        # One and a half of the tower's pixels: under a fifth of a cell.
+        np.testing.assert_allclose(found, expected_box(prepared.geometry, size), rtol=0, atol=1.5 / cell)
+
+
+@pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
+def test_the_high_resolution_view_agrees(name: str) -> None:
+    if name != "deepseek_vl_hybrid":
+        prepared = adapter(name).prepare(picture((130, 70)), ["cup"], PROMPT)
+        assert "high_res_pixel_values" not in prepared.tensors
+        return
+    for size in SIZES:
+        prepared = adapter(name).prepare(picture(size), ["cup"], PROMPT)
+        found = bounds(prepared.tensors["high_res_pixel_values"][0, 0].numpy() > 0.9) / 16
+        np.testing.assert_allclose(found, expected_box(prepared.geometry, size), rtol=0, atol=1 / 16)
+
+
+@cache
+def near_sighted(name: str) -> Any:
+    """The family's model, with a vision tower whose tokens do not look at each other."""
+    model, _ = FAMILY_BUILDERS[name]()
+    outputs = ("attn.out_proj", "attn.proj.", "attention.projection_layer", "attention.o_proj")
+    with torch.no_grad():
+        zeroed = [
+            weight.zero_()
+            for key, weight in model.named_parameters()
+            if ("vision" in key or "visual" in key) and any(output in key for output in outputs)
+        ]
+    assert zeroed
+    return model
+
+
+@torch.inference_mode()
+def picture_tokens(name: str, prepared: PreparedInput) -> Tensor:
+    """What the decoder is given for the grid's cells, [cell, hidden]."""
+    model = near_sighted(name)
+    decoder = model.base_model.get_decoder() if hasattr(model.base_model, "get_decoder") else model.get_decoder()
+    got: list[Tensor] = []
+    hook = decoder.register_forward_pre_hook(
+        lambda _, __, options: got.append(options["inputs_embeds"]), with_kwargs=True
+    )
+    try:
+        model.base_model(**sequence(prepared), use_cache=False)
+    finally:
+        hook.remove()
+    return got[0][0, prepared.image_tokens]
+
+
+def lit(name: str, how: Preprocess, size: tuple[int, int], tiles: bool = False) -> tuple[np.ndarray, Geometry]:
+    """-> (which cells' tokens the white box changes, the geometry)."""
+    model, processor = near_sighted(name), adapter(name).processor
+    ours = FAMILIES[model.config.model_type](processor, model.config, how, tiles)
+    with_box, without = (ours.prepare(picture(size, box), ["cup"], PROMPT) for box in (True, False))
+    change = (picture_tokens(name, with_box) - picture_tokens(name, without)).norm(dim=-1)
+    grid = change.reshape(with_box.geometry.rows, with_box.geometry.cols).numpy()
+    return grid > 0.2 * grid.max(), with_box.geometry
+
+
+def check(seen: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> None:
+    expected = expected_box(geometry, size)
+    assert np.abs(bounds(seen) - expected).max() <= 1
+    x0, y0, x1, y1 = (*np.ceil(expected[:2] - 1e-9).astype(int), *np.floor(expected[2:] + 1e-9).astype(int))
+    assert seen[y0:y1, x0:x1].all()
+    # And back in the picture: the lit cells lie on the box, within one cell.
+    back = geometry.to_visible_pixels(bounds(seen))
+    slack = 1 / np.array(geometry.scale * 2) + 1e-6
+    assert (np.abs(back - geometry.visible_part(np.array(white_box(*size)))) <= slack).all()
+
+
+@pytest.mark.parametrize("how", list(Preprocess))
+@pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
+def test_the_tokens_of_the_rectangle_are_where_the_geometry_says(name: str, how: Preprocess) -> None:
+    for size in SIZES[:5]:
+        check(*lit(name, how, size), size)
+
+
+@pytest.mark.parametrize("how", [Preprocess.native, Preprocess.pad])
+@pytest.mark.parametrize("name", TILED)
+def test_the_tokens_of_the_rectangle_are_where_the_geometry_says_on_tiles(name: str, how: Preprocess) -> None:
+    for size in [*SIZES, (300, 280), (250, 64), (64, 250), (95, 33)]:
+        check(*lit(name, how, size, tiles=True), size)
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+@pytest.mark.parametrize("name", TILED)
+def test_the_check_fails_for_a_mirrored_or_transposed_grid(name: str, tiles: bool) -> None:
+    seen, geometry = lit(name, Preprocess.native, (64, 64), tiles)
+    check(seen, geometry, (64, 64))
+    for wrong in (seen[::-1], seen[:, ::-1], seen.T):
+        with pytest.raises(AssertionError):
+            check(wrong, geometry, (64, 64))

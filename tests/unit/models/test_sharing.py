@@ -1,0 +1,185 @@
+"""Every family: expressions that share a forward pass get the maps that each would get alone."""
+
+import copy
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import FAMILY_BUILDERS
+from PIL import Image
+
+from locheads.config import PromptConfig
+from locheads.models import capture
+from locheads.models.adapters import FAMILIES
+from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.attend import attend_prepared
+from locheads.models.batching import Budget
+from locheads.models.geometry import Preprocess
+from locheads.models.load import Lvlm
+from locheads.models.packing import Strip, collate, single, whole
+from locheads.types import HeadIndex
+
+EXPRESSIONS = ["the red circle", "the blue square in the image", "circle"]
+PROMPT = PromptConfig(template="look <image>\n{expression}")
+ONE_STRIP, LARGE = Budget(1, 1), Budget(100_000)
+CPU = torch.device("cpu")
+
+families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
+
+
+@cache
+def lvlm(name: str) -> Lvlm:
+    model, processor = FAMILY_BUILDERS[name]()
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2 and not weight.any():  # Gemma 3's projector: all pictures would look the same
+                weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
+    capture.install(model)
+    return Lvlm(model, FAMILIES[model.config.model_type](processor, model.config, Preprocess.native), CPU)
+
+
+def as_plain(one: Lvlm) -> Lvlm:
+    """The same model asked about one expression at a time, with its own masks."""
+    adapter = copy.copy(one.adapter)
+    adapter.sharing = Sharing.plain
+    return Lvlm(one.model, adapter, one.device)
+
+
+@cache
+def prepared(name: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> PreparedInput:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return lvlm(name).adapter.prepare(Image.fromarray(pixels), EXPRESSIONS, PROMPT)
+
+
+def maps(one: Lvlm, pictures: list[PreparedInput], budget: Budget = ONE_STRIP, heads: Any = None) -> list[np.ndarray]:
+    return [np.stack(found) for found in attend_prepared(one, pictures, budget, heads)]
+
+
+@torch.inference_mode()
+def eager_rows(name: str, i: int, before: int = 0) -> np.ndarray:
+    """[layer, head, cell] of one expression's last token (or one `before`) by transformers' own eager attention."""
+    twin = copy.deepcopy(lvlm(name).model)
+    twin.set_attn_implementation("eager")
+    picture = prepared(name)
+    batch = collate([Strip(picture, (i,))], shared=False)
+    inputs = {**batch.tensors(), **batch.token_types}
+    if batch.position_ids is not None:
+        inputs["position_ids"] = batch.position_ids
+    found = twin(input_ids=batch.input_ids, attention_mask=batch.mask, output_attentions=True, **inputs).attentions
+    query = len(picture.prefix) + picture.spans[i][1] - 1 - before
+    return torch.stack(found)[:, 0, :, query][..., picture.image_tokens].numpy()
+
+
+@families
+def test_the_engine_equals_eager_attention_of_each_expression_alone(name: str) -> None:
+    (found,) = maps(lvlm(name), [prepared(name)])
+    for i in range(len(EXPRESSIONS)):
+        flat = found[i].reshape(*found.shape[1:3], -1)
+        np.testing.assert_allclose(flat, eager_rows(name, i), rtol=0, atol=2e-5)
+        assert np.abs(flat - eager_rows(name, i, before=1)).max() > 0.03
+
+
+@families
+def test_shared_or_batched_equals_one_expression_at_a_time(name: str) -> None:
+    alone = maps(as_plain(lvlm(name)), [prepared(name)])
+    for budget in (ONE_STRIP, LARGE):
+        (found,) = maps(lvlm(name), [prepared(name)], budget)
+        np.testing.assert_allclose(found, alone[0], rtol=0, atol=1e-5)
+    assert np.abs(alone[0][0] - alone[0][1]).max() > 0.01
+
+
+@families
+def test_pictures_in_one_forward_pass_equal_each_picture_alone(name: str) -> None:
+    pictures = [prepared(name), prepared(name, 1), prepared(name, 2)]
+    together = maps(lvlm(name), pictures, LARGE)
+    for one, picture in zip(together, pictures, strict=True):
+        np.testing.assert_allclose(one, maps(lvlm(name), [picture])[0], rtol=0, atol=1e-5)
+    assert np.abs(together[0] - together[1]).max() > 0.01
+
+
+@families
+def test_the_early_exit_is_exact_to_the_bit(name: str) -> None:
+    (full,) = maps(lvlm(name), [prepared(name)])
+    wanted = [HeadIndex(1, 2), HeadIndex(0, 3), HeadIndex(1, 0)]
+    (some,) = maps(lvlm(name), [prepared(name)], heads=wanted)
+    np.testing.assert_array_equal(some, full[:, [1, 0, 1], [2, 3, 0]])
+    assert np.abs(some[:, 0] - full[:, 1, 3]).max() > 0.001
+
+
+@families
+def test_the_layers_after_the_exit_do_not_run_and_the_next_pass_is_whole_again(name: str) -> None:
+    one = lvlm(name)
+    ran: list[int] = []
+    layers = [m for m in one.model.modules() if type(m).__name__.endswith("DecoderLayer") and hasattr(m, "self_attn")]
+    layers = [m for m in layers if hasattr(m.self_attn, "layer_idx")]
+    hooks = [m.register_forward_pre_hook(lambda *_, i=i: ran.append(i)) for i, m in enumerate(layers)]
+    try:
+        maps(one, [prepared(name)], LARGE, heads=[HeadIndex(1, 0)])
+        assert ran == [0, 1]
+        ran.clear()
+        maps(one, [prepared(name)], LARGE)
+        assert ran == list(range(len(layers)))
+        assert len(ran) > 2
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("name", ["gemma3", "paligemma", "paligemma2"])
+@torch.inference_mode()
+def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
+    one = lvlm(name)
+    assert one.adapter.sharing is Sharing.plain
+    (right,) = maps(one, [prepared(name)])
+    batch = collate(whole(prepared(name)), shared=True)
+    with capture.recording(batch.queries, batch.keys) as recorder:
+        one.model.base_model(
+            input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.position_ids,
+            **batch.tensors(), **batch.token_types,
+        )  # fmt: skip
+    rows = torch.stack(recorder.rows)[:, 0].permute(2, 0, 1, 3).numpy()
+    assert np.abs(rows - right.reshape(rows.shape)).max() > 0.01
+
+
+@families
+def test_a_picture_is_looked_at_once_for_all_its_expressions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lvlm(name).model.base_model
+    looks: list[int] = []
+    real = type(model).get_image_features
+
+    def counting(self: Any, *arguments: Any, **options: Any) -> Any:
+        looks.append(1)
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(type(model), "get_image_features", counting)
+    pictures = [prepared(name), prepared(name, 1)]
+    together = maps(lvlm(name), pictures, LARGE)
+    assert len(looks) == 1
+    alone = [maps(as_plain(lvlm(name)), [picture], ONE_STRIP)[0] for picture in pictures]
+    assert len(looks) == 1 + 2 * len(EXPRESSIONS)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    assert "get_image_features" not in vars(model)
+
+
+@families
+def test_the_mean_over_a_span_of_queries_is_the_mean_of_their_rows(name: str) -> None:
+    picture = prepared(name)
+    ends = [len(suffix) for suffix in picture.suffixes]
+    rows = []
+    for back in (1, 2):
+        shifted = copy.copy(picture)
+        object.__setattr__(shifted, "spans", tuple((end - back, end - back + 1) for end in ends))
+        rows.append(maps(lvlm(name), [shifted])[0])
+    both = copy.copy(picture)
+    object.__setattr__(both, "spans", tuple((end - 2, end) for end in ends))
+    np.testing.assert_allclose(maps(lvlm(name), [both])[0], (rows[0] + rows[1]) / 2, rtol=0, atol=1e-6)
+    assert np.abs(rows[0] - rows[1]).max() > 0.01
+
+
+def test_strips_of_a_picture_hold_every_expression_once() -> None:
+    picture = prepared("llava")
+    assert [strip.suffixes for strip in whole(picture)] == [(0, 1, 2)]
+    assert [strip.suffixes for strip in single(picture)] == [(0,), (1,), (2,)]

@@ -1,0 +1,162 @@
+"""A store that keeps the maps of some heads only: what is missing is known, and parts come together again."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from locheads.store.attention import AttentionStore
+from locheads.store.need import EVERYTHING, Need, lacking, union
+from locheads.store.shards import LISTING, rounded
+from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores, ImageGroup
+
+KEY = {"model": "m"}
+A, B, C = HeadIndex(0, 1), HeadIndex(1, 2), HeadIndex(1, 0)
+BY = ("mean", "area")
+Make = Callable[..., Attention]
+Group = Callable[..., ImageGroup]
+
+
+def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, str] | None = None, rest: bool = False):
+    """Some heads of it, and where asked for the scores, the mean and the cells."""
+    maps = whole.maps[:, [h.layer for h in heads], [h.head for h in heads]]
+    scores = HeadScores(whole.sample_ids, whole.sums, whole.sums.astype(np.float64) + len(str(scored_by)), whole.sums)
+    return CompactAttention(
+        whole.image_id, whole.sample_ids, heads, maps, whole.geometry,
+        scores if scored_by else None, scored_by,
+        whole.maps.mean(axis=(1, 2)) if rest else None,
+        whole.maps > whole.maps.mean(axis=(-2, -1), keepdims=True) if rest else None,
+        whole.picture,
+    )  # fmt: skip
+
+
+def read_one(store: AttentionStore, group: ImageGroup, scored_by: tuple[str, str] | None = None) -> CompactAttention:
+    found = list(store.read([group], scored_by))
+    assert all(isinstance(one, CompactAttention) for one in found)
+    return found[0]
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_what_is_written_of_some_heads_is_read(tmp_path: Path, attention: Make, group: Group, reopened: bool) -> None:
+    whole = attention("a", 2)
+    store = AttentionStore(tmp_path, KEY)
+    store.write([part(whole, B, A, scored_by=BY, rest=True)])
+    store = AttentionStore(tmp_path, KEY) if reopened else store
+    found = list(store.read([group("a", 2)], BY))
+    assert [one.sample_ids for one in found] == [("a/0",), ("a/1",)]
+    for i, one in enumerate(found):
+        np.testing.assert_array_equal(one.chosen(0, [A, B]), rounded(whole.maps[i, [0, 1], [1, 2]]))
+        np.testing.assert_array_equal(one.mean_map(0), whole.maps[i].mean(axis=(0, 1)))
+        np.testing.assert_array_equal(one.cells[0], whole.maps[i] > whole.maps[i].mean(axis=(-2, -1), keepdims=True))
+        np.testing.assert_array_equal(one.scores.entropy[0], whole.sums[i].astype(np.float64) + len(str(BY)))
+        assert one.scores.sample_ids == one.sample_ids
+    assert np.abs(found[0].chosen(0, [A]) - found[1].chosen(0, [A])).max() > 0
+
+
+def test_a_head_that_is_not_stored_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    store.write([part(attention("a", 1), A)])
+    one = read_one(store, group("a", 1))
+    with pytest.raises(ValueError, match="lacks the maps of L1H2, L1H0"):
+        one.chosen(0, [A, B, C])
+    with pytest.raises(ValueError, match="lacks the mean over all heads"):
+        one.mean_map(0)
+    assert one.scores is None and one.cells is None
+
+
+def test_parts_of_a_sample_come_together_whatever_pictures_they_were_written_with(
+    tmp_path: Path, attention: Make, group: Group
+) -> None:
+    whole = attention("a", 3)
+    store = AttentionStore(tmp_path, KEY)
+    store.write([part(attention("b", 1), A), part(whole, A, scored_by=BY)])
+    second = part(whole, C, B, rest=True)
+    store.write([replace(second, sample_ids=second.sample_ids[1:2], maps=second.maps[1:2], mean=second.mean[1:2],
+                         cells=second.cells[1:2])])  # fmt: skip
+    found = list(AttentionStore(tmp_path, KEY).read([group("a", 3)], BY))
+    assert [one.heads for one in found] == [(A,), (A, C, B), (A,)]
+    np.testing.assert_array_equal(found[1].chosen(0, [B, A, C]), rounded(whole.maps[1, [1, 0, 1], [2, 1, 0]]))
+    assert [one.mean is None for one in found] == [True, False, True]
+    assert all(one.scores is not None for one in found)
+
+
+def test_of_several_scores_those_asked_for_are_read(tmp_path: Path, attention: Make, group: Group) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    for by in (BY, ("relu_mean_eps", "mass")):
+        store.write([part(attention("a", 1), A, scored_by=by)])
+    for by in (BY, ("relu_mean_eps", "mass")):
+        entropy = read_one(store, group("a", 1), by).scores.entropy
+        np.testing.assert_array_equal(entropy, attention("a", 1).sums.astype(np.float64) + len(str(by)))
+    assert read_one(store, group("a", 1), ("mean", "mass")).scores is None
+
+
+def test_missing_and_lack_say_which_part_of_the_need_is_open(tmp_path: Path, attention: Make, group: Group) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    store.write([part(attention("a", 2), A, scored_by=BY)])
+    groups = [group("a", 2), group("b", 1)]
+    need = Need(frozenset([A, B]), scored_by=BY, mean=True)
+    assert [g.image_id for g in store.missing(groups, need)] == ["a", "b"]
+    assert store.lack(groups[:1], need) == Need(frozenset([B]), mean=True)
+    assert store.lack(groups, need) == need
+    assert [g.image_id for g in store.missing(groups, Need(frozenset([A]), scored_by=BY))] == ["b"]
+    assert [g.image_id for g in store.missing(groups, Need(frozenset([A]), scored_by=("mean", "mass")))] == ["a", "b"]
+    assert [g.image_id for g in store.missing(groups, EVERYTHING)] == ["a", "b"]
+    own = Need(frozenset([A]), own={"a/1": (C,)})
+    (left,) = store.missing(groups[:1], own)
+    assert [sample.sample_id for sample in left.samples] == ["a/1"]
+    assert store.lack(groups[:1], own).heads == {C}
+
+
+def test_all_maps_serve_every_need_and_win_over_parts(tmp_path: Path, attention: Make, group: Group) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    store.write([part(attention("a", 1), A)])
+    store.write([attention("a", 1)])
+    assert store.missing([group("a", 1)], Need(frozenset([B]), scored_by=BY, mean=True, cells=True)) == []
+    assert store.missing([group("a", 1)]) == []
+    (found,) = store.read([group("a", 1)])
+    assert isinstance(found, Attention)
+    np.testing.assert_array_equal(found.chosen(0, [B, A]), rounded(attention("a", 1).maps[0, [1, 0], [2, 1]]))
+
+
+def test_union_of_needs() -> None:
+    assert union([Need(frozenset([A])), Need(frozenset([B]), mean=True)]) == Need(frozenset([A, B]), mean=True)
+    assert union([Need(frozenset([A])), EVERYTHING]) == EVERYTHING
+    assert not Need(frozenset([A])).whole_model()
+    assert all(need.whole_model() for need in (EVERYTHING, Need(frozenset(), mean=True), Need(frozenset(), cells=True)))
+    assert lacking(Need(frozenset()), "a", []) is None
+
+
+def test_entries_of_another_picture_do_not_count(tmp_path: Path, attention: Make, group: Group) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one picture")
+    one = replace(group("a", 1), path=path)
+    store = AttentionStore(tmp_path, KEY)
+    store.write([replace(attention("a", 1), picture=store.picture(one))])
+    assert store.missing([one]) == []
+    path.write_bytes(b"two picture")  # of the same size
+    other = AttentionStore(tmp_path, KEY)
+    assert [g.image_id for g in other.missing([one])] == ["a"]
+    assert list(other.read([one])) == []
+    path.unlink()
+    # Without the picture nothing contradicts, and downstream needs none.
+    assert AttentionStore(tmp_path, KEY).missing([one]) == []
+
+
+@pytest.mark.parametrize("change", [("b/0", "b/9"), ('"position"', '"x"'), ('"mean": false', '"mean": true')])
+def test_a_listing_that_was_edited_is_damaged_and_both_files_are_set_aside(
+    tmp_path: Path, attention: Make, group: Group, change: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    store.write([attention("b", 1)])
+    (listing,) = store.folder.glob(f"*{LISTING}")
+    text = listing.read_text()
+    listing.write_text(text.replace(*change) if change[0] in text else text[:-3])
+    again = AttentionStore(tmp_path, KEY)
+    assert "is damaged" in caplog.text
+    assert [g.image_id for g in again.missing([group("b", 1)])] == ["b"]
+    assert sorted(file.suffix for file in store.folder.iterdir()) == [".damaged", ".damaged", ".json"]
+    assert sorted(file.name for file in store.folder.glob("*.damaged"))[0].endswith(".safetensors.damaged")
+    assert json.loads((store.folder / "key.json").read_text())["model"] == "m"
