@@ -192,7 +192,7 @@ def test_reasonseg_short_and_long(tmp_path: Path) -> None:
     square = [("target", [[4, 4], [20, 4], [20, 20], [4, 20]])]
     _reasonseg(tmp_path, square, long=True, name="a")
     _reasonseg(tmp_path, square, long=False, name="b")
-    pictures = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in Query}
+    pictures = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in QueryLength}
     assert pictures == {QueryLength.all: ["a", "b"], QueryLength.short: ["b"], QueryLength.long: ["a"]}
 
 

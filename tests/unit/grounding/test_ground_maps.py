@@ -46,8 +46,9 @@ def test_a_planted_rectangle_gives_exactly_its_pixels(
 
 
 def test_the_geometry_of_another_preprocessing_puts_the_rectangle_elsewhere() -> None:
-    boxes = [ground_maps(block((3, 4, 6, 8)), square_geometry(300, 200, 192, 12, how), PLAIN).box for how in Preprocess]
-    assert len(set(boxes)) == 3
+    own = [how for how in Preprocess if how is not Preprocess.native]  # native is the family's business
+    boxes = [ground_maps(block((3, 4, 6, 8)), square_geometry(300, 200, 192, 12, how), PLAIN).box for how in own]
+    assert len(set(boxes)) == len(own) == 3
 
 
 def test_a_constant_map_has_no_box_and_an_empty_mask() -> None:
