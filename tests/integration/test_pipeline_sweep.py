@@ -54,7 +54,8 @@ def test_table_4(sweep: Callable[..., tuple[Result, pd.DataFrame]]) -> None:
 def test_an_experiment_file_sweeps_as_it_says(
     experiment: str, n_runs: int, sweep: Callable[..., tuple[Result, pd.DataFrame]]
 ) -> None:
-    result, rows = sweep(f"experiment={experiment}")
+    # tau=0: of the few heads of a model with random weights, the elbow may leave fewer than five
+    result, rows = sweep(f"experiment={experiment}", "criterion.tau=0")
     assert result.code == 0, result.err
     assert len(rows) == n_runs
     assert rows["error"].isna().all()
