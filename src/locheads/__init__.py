@@ -1,7 +1,7 @@
 """Visual grounding from a few attention heads of a frozen LVLM.
 
 >>> from locheads import ground
->>> result = ground("scene.jpg", "the small red circle")  # doctest: +SKIP
+>>> result = ground("scene.jpg", "the striped red circle")  # doctest: +SKIP
 >>> result.box, result.mask, result.heatmap  # doctest: +SKIP
 """
 

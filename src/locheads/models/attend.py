@@ -104,7 +104,8 @@ def _forward(
     shared = _shares(lvlm, strips[0].picture)
     batch = collate(strips, shared)
     wanted, depth = _wanted(lvlm, heads)
-    with recording(batch.queries.to(lvlm.device), batch.keys.to(lvlm.device), wanted, depth) as recorder:
+    queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
+    with recording(queries, keys, wanted, depth, batch.causal_prefix) as recorder:
         _run(lvlm, batch)
     rows = [part.to(lvlm.device) for part in recorder.rows]
     layers = len(rows)

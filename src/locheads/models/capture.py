@@ -34,6 +34,8 @@ class Recorder:
     """Which heads of which layers are recorded; None: all of all."""
     depth: int | None = None
     """The forward pass ends with the rows of this many layers; None: it runs to its own end."""
+    prefix: int | None = None
+    """How many tokens at the start of every row see just those before them, whatever the mask says of the rest."""
     rows: list[Float[Tensor, "batch head query key"]] = field(default_factory=list)
     layers_seen: int = 0
 
@@ -55,14 +57,18 @@ _active: ContextVar[Recorder | None] = ContextVar("locheads_recorder", default=N
 
 @contextmanager
 def recording(
-    queries: Positions, keys: Positions, heads: Mapping[int, Sequence[int]] | None = None, depth: int | None = None
+    queries: Positions,
+    keys: Positions,
+    heads: Mapping[int, Sequence[int]] | None = None,
+    depth: int | None = None,
+    prefix: int | None = None,
 ) -> Iterator[Recorder]:
     """While open, the decoder's post-softmax weights from `queries` to `keys` (positions) are recorded.
 
     With `depth`, the forward pass that runs inside is left as soon as that many layers gave their rows, and what
-    follows it inside the `with` does not run.
+    follows it inside the `with` does not run. `prefix`: see `Recorder`; it saves work and changes no result.
     """
-    recorder = Recorder(queries, keys, heads, depth)
+    recorder = Recorder(queries, keys, heads, depth, prefix)
     token = _active.set(recorder)
     try:
         yield recorder
@@ -99,7 +105,21 @@ def _attention(
         _record(recorder, query, key, attention_mask, scaling, softcap, causal)
     if softcap is not None:
         return _softcapped(query, key, value, attention_mask, scaling, softcap), None
+    if recorder is not None and recorder.prefix is not None and attention_mask is not None:
+        return _in_two(module, query, key, value, attention_mask, recorder.prefix, **options), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+def _in_two(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, prefix: int, **options: Any
+) -> Float[Tensor, "batch token head dim"]:
+    """sdpa of the prefix and of what follows it apart. The kernels skip the future where it is all that is hidden;
+    under a mask they work out every pair of tokens."""
+    first, _ = sdpa_attention_forward(
+        module, query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], None, **options | {"is_causal": True}
+    )
+    rest, _ = sdpa_attention_forward(module, query[:, :, prefix:], key, value, mask[:, :, prefix:], **options)
+    return torch.cat([first, rest], dim=1)
 
 
 def _record(recorder: Recorder, query: Tensor, key: Tensor, mask: Tensor | None, *how: Any) -> None:

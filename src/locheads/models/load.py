@@ -16,7 +16,7 @@ from locheads.errors import ModelError
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class
 from locheads.models.batching import is_out_of_memory
-from locheads.models.placement import placement
+from locheads.models.placement import keep_freed_memory, placement
 from locheads.store.digest import files_digest
 
 POCKET = "pocket"
@@ -77,6 +77,8 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     device, options = placement(config, engine)
     if engine.threads is not None:
         torch.set_num_threads(engine.threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     if layers is not None:
         keep_layers(checkpoint, layers)
     model, info = _read(

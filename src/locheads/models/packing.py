@@ -52,6 +52,8 @@ class Batch:
     """Each once, in order."""
     copies: tuple[int, ...]
     """How many strips in a row each picture has."""
+    causal_prefix: int | None
+    """Length of the prefix of every strip, under block masks; None where they differ, or there are no such masks."""
 
     def tensors(self, once: bool = False) -> dict[str, Tensor]:
         """The pictures' tensors, one after the other along the first axis: for every strip, or each `once`."""
@@ -108,7 +110,13 @@ def collate(strips: Sequence[Strip], shared: bool) -> Batch:
         token_types={} if types[0] is None else {pictures[0].token_types_name: _rows(types, length)},
         pictures=tuple(run[0] for run in runs),
         copies=tuple(len(run) for run in runs),
+        causal_prefix=_common_prefix(pictures) if shared else None,
     )
+
+
+def _common_prefix(pictures: Sequence[PreparedInput]) -> int | None:
+    lengths = {len(picture.prefix) for picture in pictures}
+    return lengths.pop() if len(lengths) == 1 else None
 
 
 def _rows(rows: Sequence[Tensor | None], length: int) -> Int[Tensor, "batch token"]:

@@ -1,7 +1,9 @@
 """Where the weights go and in how many bits: checked before anything loads."""
 
+import ctypes
 import importlib.util
 import logging
+import sys
 from typing import Any
 
 import torch
@@ -63,6 +65,22 @@ def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, 
         options.setdefault("device_map", {"": device})
     _warn(config, engine)
     return device, options
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep what a layer frees for the next one, instead of giving it back to the system each time.
+
+    On a CPU, a forward pass otherwise spends a fifth of its time on fresh pages. At most 64 MiB stay with the process
+    that it would have given back. Without glibc nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""From glibc's malloc.h; 32 MiB is its largest threshold. Left alone, it gets there in steps, or never."""
 
 
 def _check_flash(config: ModelConfig, device: torch.device) -> None:

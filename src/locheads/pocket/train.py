@@ -169,6 +169,8 @@ def run(trainer: Trainer) -> None:
         if clock - saved > arguments.save_minutes * 60:
             trainer.save()
             saved = clock
+    if window:  # the time was up
+        _report(trainer, window)
     trainer.save()
     plot_curves(arguments.out)
 

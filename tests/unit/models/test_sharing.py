@@ -1,6 +1,7 @@
 """Every family: expressions that share a forward pass get the maps that each would get alone."""
 
 import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -183,3 +184,34 @@ def test_strips_of_a_picture_hold_every_expression_once() -> None:
     picture = prepared("llava")
     assert [strip.suffixes for strip in whole(picture)] == [(0, 1, 2)]
     assert [strip.suffixes for strip in single(picture)] == [(0,), (1,), (2,)]
+
+
+@families
+def test_the_prefix_alone_and_the_rest_under_the_mask_are_the_whole_under_the_mask(name: str) -> None:
+    one = lvlm(name)
+    if one.adapter.sharing is Sharing.plain:
+        pytest.skip("no block masks")
+    strips = [*whole(prepared(name)), *whole(prepared(name, 1))]
+    (whole_mask, in_two) = (rows_with(one, strips, prefix) for prefix in (None, len(prepared(name).prefix)))
+    np.testing.assert_allclose(in_two, whole_mask, rtol=0, atol=1e-5)
+    # A prefix that reaches into the last suffix would let it see the suffixes before it.
+    assert np.abs(rows_with(one, strips, min(map(len, strips)) - 1) - whole_mask).max() > 1e-4
+
+
+@torch.inference_mode()
+def rows_with(one: Lvlm, strips: list[Strip], prefix: int | None) -> np.ndarray:
+    batch = collate(strips, shared=True)
+    with capture.recording(batch.queries, batch.keys, prefix=prefix) as recorder:
+        one.model.base_model(
+            input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.position_ids,
+            **batch.tensors(), **batch.token_types,
+        )  # fmt: skip
+    return torch.stack(recorder.rows).numpy()
+
+
+def test_a_batch_knows_the_prefix_that_its_strips_share() -> None:
+    picture = prepared("llava")
+    longer = replace(picture, prefix=torch.cat([picture.prefix[:1], picture.prefix]))
+    assert collate(whole(picture), shared=True).causal_prefix == len(picture.prefix)
+    assert collate([*whole(picture), *whole(longer)], shared=True).causal_prefix is None
+    assert collate(single(picture), shared=False).causal_prefix is None
