@@ -15,6 +15,10 @@ class BoxFormat(StrEnum):
     """As xywh, in shares (0 to 1) of the picture's width and height."""
     xyxy_relative = "xyxy_relative"
     """As xyxy, in shares (0 to 1) of the picture's width and height."""
+    xywh_1000 = "xywh_1000"
+    """As xywh, in thousandths (0 to 1000) of the picture's width and height."""
+    xyxy_1000 = "xyxy_1000"
+    """As xyxy, in thousandths (0 to 1000) of the picture's width and height (Qwen-VL, InternVL)."""
 
 
 class QueryLength(StrEnum):

@@ -88,10 +88,15 @@ def heads_record(
 
 
 def metrics_record(
-    scores: pd.DataFrame, methods: dict[str, Any], config: Config, heads: list[str], oracle: list[str], figure6: dict
+    scores: pd.DataFrame,
+    methods: dict[str, Any],
+    slices: list[dict[str, Any]],
+    config: Config,
+    method: str = LOCALIZATION_HEADS,
+    **more: Any,
 ) -> dict[str, Any]:
-    """metrics.json."""
-    own = scores[scores["method"] == LOCALIZATION_HEADS]
+    """metrics.json. `method` is the one that is counted; `more` holds what only some runs have."""
+    own = scores[scores["method"] == method]
     return {
         "split": config.dataset.split,
         "n_expressions": len(own),
@@ -100,9 +105,8 @@ def metrics_record(
         "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
         "confidence": config.evaluation.confidence,
         "methods": methods,
-        "heads": heads,
-        "oracle_heads": oracle,
-        "figure6": figure6,
+        "slices": slices,
+        **more,
     }
 
 

@@ -19,8 +19,9 @@ from locheads.discovery.headset import read_heads
 from locheads.discovery.scores import score_all
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
-from locheads.evaluation.evaluate import score_predictions, summarise
+from locheads.evaluation.evaluate import score_predictions, summarise, summarise_slices
 from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
+from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
 from locheads.evaluation.predict import predict
 from locheads.models.load import ModelIdentity, identify
@@ -232,8 +233,9 @@ def ground_stage(run: Run) -> None:
         rows += predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures)
     run.predictions = pd.DataFrame(rows)
     own = run.predictions["method"] == LOCALIZATION_HEADS
-    write_parquet(run.folder / "predictions.parquet", run.predictions[own])
-    write_parquet(run.folder / "baselines.parquet", run.predictions[~own])
+    answers = run.predictions.drop(columns=list(MAP_METRICS))  # scores.parquet has what needs the truth
+    write_parquet(run.folder / "predictions.parquet", answers[own])
+    write_parquet(run.folder / "baselines.parquet", answers[~own])
 
 
 def evaluate_stage(run: Run) -> None:
@@ -245,9 +247,10 @@ def evaluate_stage(run: Run) -> None:
     metrics = metrics_record(
         scores,
         summarise(scores, run.config.evaluation, run.config.seed),
+        summarise_slices(scores, LOCALIZATION_HEADS, run.config.evaluation, run.config.seed),
         run.config,
         heads=[str(head) for head in run.plan.fixed],
-        oracle=[str(head) for head in run.plan.oracle],
+        oracle_heads=[str(head) for head in run.plan.oracle],
         figure6=figure6(run.discovery, run.head_iou),
     )
     write_json(run.folder / "metrics.json", metrics)
