@@ -32,6 +32,21 @@ class QueryLength(StrEnum):
 
 
 @dataclass
+class PredictionsConfig:
+    """How a file of predictions is written (`predictions=FILE`)."""
+
+    box_format: BoxFormat | None = None
+    """Has no default, because a wrong one gives plausible figures. A file of masks alone needs none."""
+    id: str = "id"
+    """Key (JSONL) or column (CSV) that holds the sample id."""
+    box: str = "box"
+    """Key or column of the box: four numbers, or null (CSV: empty) where nothing was answered. Four columns of a CSV
+    are named with commas: x0,y0,x1,y1."""
+    mask: str = "mask"
+    """Key or column of the mask: COCO polygons or run-length code."""
+
+
+@dataclass
 class DatasetConfig:
     """Referring expressions with boxes and masks."""
 

@@ -161,7 +161,7 @@ class _Joiner:
         self._annotations = index_by_id(
             field(content, "annotations", list, where), annotation_ids, "annotation", instances_path
         )
-        self._same_category = _objects_per_category(content["annotations"], set(image_ids))
+        self._same_category = _objects_per_category(field(content, "annotations", list, where), set(image_ids))
         categories = field(content, "categories", list, where)
         category_ids = [field(each, "id", int, f"category number {n} of {where}") for n, each in enumerate(categories)]
         self._categories = index_by_id(categories, category_ids, "category", instances_path)
@@ -218,7 +218,7 @@ class _Joiner:
 
 
 def _objects_per_category(annotations: list[dict], images: set[int]) -> Counter[tuple[int, int]]:
-    """(image id, category id) -> how many annotations that are no crowds. Damaged ones are named where a ref uses them."""
+    """(image id, category id) -> how many annotations that are no crowds. Damaged ones are named where they are used."""
     pairs = ((a.get("image_id"), a.get("category_id")) for a in annotations if a.get("iscrowd") != 1)
     return Counter((i, c) for i, c in pairs if type(i) is int and type(c) is int and i in images)
 

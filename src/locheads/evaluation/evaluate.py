@@ -86,8 +86,16 @@ def _intervals(
 ) -> dict[str, dict[str, float]]:
     # Numbers sort faster than names, and every metric sorts them.
     pictures, _ = pd.factorize(rows["image_id"])
-    how = {"confidence": config.confidence, "resamples": config.resamples, "seed": seed}
     return {
-        name: vars(ratio_interval(np.asarray(top, dtype=float), np.asarray(bottom, dtype=float), pictures, **how))
+        name: vars(
+            ratio_interval(
+                np.asarray(top, dtype=float),
+                np.asarray(bottom, dtype=float),
+                pictures,
+                confidence=config.confidence,
+                resamples=config.resamples,
+                seed=seed,
+            )
+        )
         for name, (top, bottom) in metrics.items()
     }

@@ -63,7 +63,8 @@ def mask_intersection_union(
 ) -> tuple[int, int]:
     """(intersection, union) in pixels of two masks in COCO run-length code, {"size": [height, width], "counts"}.
 
-    `truth_area`: in pixels, where it is known. Never decoded: a mask costs its runs, not its pixels. Raises DataError where they are not of one size.
+    `truth_area`: in pixels, where it is known. Never decoded: a mask costs its runs, not its pixels. Raises DataError
+    where they are not of one size.
     """
     if list(prediction["size"]) != list(truth["size"]):
         raise DataError(
@@ -94,7 +95,7 @@ def inside(points: ArrayLike, boxes: ArrayLike) -> Bool[np.ndarray, "n"]:
     its 15-pixel tolerance.
     """
     at, box = np.asarray(points, dtype=np.float64).reshape(-1, 2), np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    return ((box[:, :2] <= at) & (at < box[:, 2:])).all(axis=1)
+    return np.all((box[:, :2] <= at) & (at < box[:, 2:]), axis=1)
 
 
 def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:

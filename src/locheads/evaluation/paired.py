@@ -158,7 +158,5 @@ def _difference(
 def _linearised(a: Sums, b: Sums) -> Float[np.ndarray, "n"]:
     """What each expression adds to b - a, centred at 0: of means the paired difference less its mean, of ratios its
     Taylor form (Särndal et al., "Model Assisted Survey Sampling", 1992, 5.6)."""
-    of_a, of_b = (
-        (run.numerators - run.value * run.denominators) / (run.denominators.mean() or 1.0) for run in (a, b)
-    )
+    of_a, of_b = ((run.numerators - run.value * run.denominators) / (run.denominators.mean() or 1.0) for run in (a, b))
     return of_b - of_a

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from pycocotools import mask as coco
 
 from locheads.config import GroundingConfig
-from locheads.evaluation.methods import CENTRE_BOX, HeadPlan, centre_mask, ground_with, methods_of
 from locheads.evaluation.map_metrics import MAP_METRICS, map_scores
+from locheads.evaluation.methods import CENTRE_BOX, HeadPlan, centre_mask, ground_with, methods_of
 from locheads.evaluation.metrics import peak
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
 

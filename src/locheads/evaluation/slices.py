@@ -9,15 +9,18 @@ import pandas as pd
 from locheads.types import Sample
 
 SPATIAL_WORDS = frozenset(
-    "left leftmost right rightmost top bottom upper lower middle center centre central front back background foreground "
-    "behind far farthest furthest near nearest close closest next beside between above below under beneath over side "
-    "corner edge end row".split()
-)
+    [
+        "left", "leftmost", "right", "rightmost", "top", "bottom", "upper", "lower", "middle", "center", "centre",
+        "central", "front", "back", "background", "foreground", "behind", "far", "farthest", "furthest", "near",
+        "nearest", "close", "closest", "next", "beside", "between", "above", "below", "under", "beneath", "over",
+        "side", "corner", "edge", "end", "row",
+    ]
+)  # fmt: skip
 """Words of place. "in" and "on" are not among them: people in RefCOCO say "in red", too."""
 
 SLICES = {
-    "area": "Object's share of its picture",
-    "same_category": "Objects of its category in the picture",
+    "area": "Share of the picture",
+    "same_category": "Objects of its category",
     "words": "Words of the expression",
     "spatial": "Words of place",
 }

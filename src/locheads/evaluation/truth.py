@@ -50,7 +50,7 @@ class Truth:
         scores["pointed"] = inside(predictions[["peak_x", "peak_y"]].to_numpy(dtype=float), true_boxes)
         scores["swapped"] = swapped_pointing(predictions, true_boxes, self._partners)
         scores[[f"true_{key}" for key in _BOX]] = true_boxes
-        scores[list(self._facts)] = self._facts.iloc[rows].set_axis(scores.index)
+        scores[[*FACTS, "chance"]] = self._facts.iloc[rows].set_axis(scores.index)
         scores[list(MAP_METRICS)] = _map_scores(predictions)
         return scores
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from locheads.discovery.discover import top_heads
 from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import replacing, write_json
+from locheads.store.provenance import provenance
 from locheads.types import Discovery
 
 
@@ -42,6 +44,17 @@ class Status:
 
     def _write(self) -> None:
         write_json(self._path, self._content)
+
+
+@contextmanager
+def recorded_provenance(folder: Path) -> Iterator[dict[str, Any]]:
+    """provenance.json, written at the start (a run that dies has one, too) and again with the time at the end."""
+    record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
+    write_json(folder / "provenance.json", record)
+    start = time.perf_counter()
+    yield record
+    record["seconds"] = round(time.perf_counter() - start, 3)
+    write_json(folder / "provenance.json", record)
 
 
 def heads_record(

@@ -114,6 +114,8 @@ class MetricsRecord:
     slices: tuple[Slice, ...] = ()
     n_missing: int | None = None
     """Expressions that a file of predictions does not mention: scored as misses, and among n_failed."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures must know."""
 
     def get(self, method: str, metric: str) -> Estimate | None:
         return self.methods.get(method, {}).get(metric)
@@ -170,6 +172,7 @@ def parse_metrics(raw: Any) -> MetricsRecord:
         figure6=None if figure6 is None else _figure6(figure6),
         slices=tuple(_slice(parse.mapping(s, "a slice")) for s in parse.listing(raw.get("slices", []), "slices")),
         n_missing=None if raw.get("n_missing") is None else parse.count(raw["n_missing"], "n_missing"),
+        notes=tuple(map(str, raw.get("notes") or ())),
     )
 
 
@@ -182,8 +185,9 @@ def _estimates(values: Any, method: str) -> dict[str, Estimate]:
 
 
 def _slice(raw: dict[str, Any]) -> Slice:
-    counts = (parse.count(raw[key], key) for key in ("n_expressions", "n_images"))
-    return Slice(str(raw["by"]), str(raw["slice"]), *counts, _estimates(raw["metrics"], str(raw["slice"])))
+    n_expressions, n_images = (parse.count(raw[key], key) for key in ("n_expressions", "n_images"))
+    name = str(raw["slice"])
+    return Slice(str(raw["by"]), name, n_expressions, n_images, _estimates(raw["metrics"], name))
 
 
 def _figure6(raw: Any) -> Figure6:

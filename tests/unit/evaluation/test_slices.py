@@ -55,7 +55,7 @@ def test_edges_of_the_slices(key: str, column: str, values: list, expected: dict
 
 
 def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
-    """Both objects of the fixture: the left one is missed, the right one is exact, and only it has "right" in its text."""
+    """The left object is missed, the right one is exact, and only its text has a word of place."""
     rows = []
     for sample in group.samples:
         code = sample.mask if sample.sample_id == "right" else {"size": [40, 80], "counts": _empty()}
