@@ -218,7 +218,7 @@ class _Joiner:
 
 
 def _objects_per_category(annotations: list[dict], images: set[int]) -> Counter[tuple[int, int]]:
-    """(image id, category id) -> how many annotations that are no crowds. Damaged ones are named where they are used."""
+    """(image id, category id) -> how many annotations that are no crowds. Damaged ones are named where used."""
     pairs = ((a.get("image_id"), a.get("category_id")) for a in annotations if a.get("iscrowd") != 1)
     return Counter((i, c) for i, c in pairs if type(i) is int and type(c) is int and i in images)
 

@@ -169,7 +169,7 @@ def _caption(record: dict[str, Any]) -> str:
     rest = f" Left out: {left_out['a']} of a and {left_out['b']} of b." if any(left_out.values()) else ""
     return (
         f"{record['n_expressions']} expressions on {record['n_images']} pictures that both runs answered.{rest} "
-        f"Intervals ({100 * record['confidence']:.0f} %) resample pictures, p flips the runs per picture. Needed: pictures "
-        f"that show a difference as large as this one {100 * record['power']:.0f} times in 100; the design effect is what "
-        "expressions of the same picture cost."
+        f"Intervals ({100 * record['confidence']:.0f} %) resample pictures, p flips the runs per picture. "
+        f"Needed: pictures that show a difference as large as this one {100 * record['power']:.0f} times in 100; "
+        "the design effect is what expressions of the same picture cost."
     )

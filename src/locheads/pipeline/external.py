@@ -88,7 +88,7 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     write_json(folder / "samples.json", {"split": config.dataset.split, "evaluated": ids, "notes": list(data.notes)})
     sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
     what = f"the split {config.dataset.split} of {config.dataset.name}"
-    answers = _Watched(read_predictions(path, config.predictions_format, sizes, what), sizes)
+    answers = _Watched(read_predictions(path, config.predictions_format, sizes, what), sizes, _lines(path))
     absent = f"{path.name} has no prediction for it"
     parts = []
     with replacing(folder / "predictions.parquet") as temporary, pq.ParquetWriter(temporary, _SCHEMA) as writer:
@@ -116,15 +116,20 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     write_json(folder / "metrics.json", metrics)
 
 
+def _lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(bool(line.strip()) for line in stream) - (path.suffix == ".csv")
+
+
 class _Watched:
     """The answers, looked at on their way: does the stated format fit them?"""
 
-    def __init__(self, answers: Iterator[Answer], sizes: dict[str, tuple[int, int]]) -> None:
-        self._answers, self._sizes = answers, sizes
+    def __init__(self, answers: Iterator[Answer], sizes: dict[str, tuple[int, int]], lines: int) -> None:
+        self._answers, self._sizes, self._lines = answers, sizes, lines
         self.count = self.boxes = self.outside = self.specks = 0
 
     def __iter__(self) -> Iterator[Answer]:
-        for answer in track(self._answers, "evaluate", "predictions", len(self._sizes)):
+        for answer in track(self._answers, "evaluate", "predictions", self._lines):
             self.count += 1
             if answer.box is not None:
                 width, height = self._sizes[answer.sample_id]
