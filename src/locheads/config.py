@@ -319,7 +319,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
             "takes its heads from a sample's candidates: lower heads.k or raise criterion.candidates.",
         ),
         (
-            c.dataset.split != c.dataset.discovery_split,
+            c.predictions is not None or c.dataset.split != c.dataset.discovery_split,
             f"dataset.split and dataset.discovery_split are both {c.dataset.split}: heads must be found on other "
             "pictures than those that are evaluated.",
         ),

@@ -25,7 +25,7 @@ RECORDS["evaluate"] = RECORDS["ground"] | {"scores.parquet", "metrics.json", "ga
 RECORDS["report"] = RECORDS["evaluate"] | {"report.html"}
 ALWAYS = {"provenance.json", "status.json", "samples.json"}
 
-STAGES = [stage for stage in Stage if stage is not Stage.check]
+STAGES = [stage for stage in Stage if stage not in (Stage.check, Stage.compare)]
 """Those of a run."""
 
 

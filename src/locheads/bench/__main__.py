@@ -15,7 +15,6 @@ from locheads.errors import ConfigError, LocHeadsError
 from locheads.models.placement import pick_device
 from locheads.store.atomic import write_json
 
-
 COLUMNS = {
     "times_faster": ("times faster", "{:.1f}"),
     "per_second": ("per second", "{:,.0f}"),

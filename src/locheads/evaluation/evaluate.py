@@ -84,8 +84,8 @@ def ratios(method: str, rows: pd.DataFrame) -> dict[str, Ratio]:
 def _intervals(
     metrics: dict[str, Ratio], rows: pd.DataFrame, config: EvaluationConfig, seed: int
 ) -> dict[str, dict[str, float]]:
-    # Numbers sort faster than names, and every metric sorts them.
-    pictures, _ = pd.factorize(rows["image_id"])
+    # Numbers sort faster than names, and every metric sorts them; sorted, so that the order of the rows is nothing.
+    pictures, _ = pd.factorize(rows["image_id"], sort=True)
     return {
         name: vars(
             ratio_interval(

@@ -147,7 +147,7 @@ def table(record: dict[str, Any]) -> Table:
 def _metrics(
     a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], config: EvaluationConfig, seed: int
 ) -> dict[str, dict[str, Any]]:
-    pictures, _ = pd.factorize(a[1]["image_id"])
+    pictures, _ = pd.factorize(a[1]["image_id"], sort=True)
     # Of the two methods only what both have: a file of predictions has no map to point with.
     method = next((m for m, _ in (a, b) if m in WITHOUT_MAP), a[0])
     of_a, of_b = (ratios(method, rows) for _, rows in (a, b))

@@ -16,7 +16,7 @@ def mean(values: np.ndarray) -> Sums:
 
 
 def hits(rng: np.random.Generator, pictures: int, per_picture: int, shift: float) -> tuple[Runs, np.ndarray]:
-    """Two runs' continuous scores, b better by `shift`; a picture's expressions share half of the difference's spread."""
+    """Two runs' continuous scores, b better by `shift`; a picture's expressions share half of its variance."""
     shared = np.repeat(rng.normal(0, 1, pictures), per_picture)
     noise = rng.normal(0, 1, pictures * per_picture)
     a = rng.normal(0, 3, pictures * per_picture)
