@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[Callable[[TinyRefer], None], str]] = {
         ANNOTATION_2 + "a segmentation of type NoneType",
     ),
     "segmentation of text": (_segmentation("mask"), ANNOTATION_2 + "a segmentation of type str"),
-    "no polygon": (_segmentation([]), ANNOTATION_2 + "an empty polygon: correct it, or leave out"),
+    "no polygon": (_segmentation([]), ANNOTATION_2 + "an empty polygon: correct it, or leave it out"),
     "empty polygon": (_segmentation([[]]), ANNOTATION_2 + "an empty polygon"),
     "polygon of a line": (_segmentation([[1, 1, 5, 5]]), ANNOTATION_2 + "an empty polygon"),
     "polygon without area": (
