@@ -37,7 +37,8 @@ class Truth:
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the picture points at this object; NaN where these predictions hold none.
-        `chance`: the share of the picture in the object's box.
+        `chance`: the share of the picture in the object's box. MAP_METRICS: OF_NOTHING where the map failed, NaN of
+        methods that have none.
         """
         rows = np.array([self._position[key] for key in predictions["sample_id"]], dtype=int)
         boxes = predictions[_BOX].to_numpy(dtype=float)
@@ -48,10 +49,12 @@ class Truth:
         scores["box_iou"] = box_iou(boxes, true_boxes)
         scores["intersection"], scores["union"] = overlaps[:, 0], overlaps[:, 1]
         scores["pointed"] = inside(predictions[["peak_x", "peak_y"]].to_numpy(dtype=float), true_boxes)
-        scores["swapped"] = swapped_pointing(predictions, true_boxes, self._partners)
+        without = predictions["method"].isin(WITHOUT_MAP)
+        scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
         scores[[f"true_{key}" for key in _BOX]] = true_boxes
         scores[[*FACTS, "chance"]] = self._facts.iloc[rows].set_axis(scores.index)
-        scores[list(MAP_METRICS)] = _map_scores(predictions)
+        found = predictions.reindex(columns=list(MAP_METRICS)).astype(float)
+        scores[list(MAP_METRICS)] = found.where(without, found.fillna(OF_NOTHING))
         return scores
 
     def _overlaps(self, predictions: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
@@ -65,10 +68,3 @@ class Truth:
             else:
                 result[i] = 0, self._areas[row]
         return result
-
-
-def _map_scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """OF_NOTHING for a method that has maps and failed; NaN for methods that have none."""
-    found = predictions.reindex(columns=list(MAP_METRICS)).astype(float)
-    without = predictions["method"].isin(WITHOUT_MAP)
-    return found.where(without, found.fillna(OF_NOTHING))
