@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from pycocotools import mask as coco
 from rich.progress import track
 
-from locheads.bench.measure import machine, peak_extra_mib, spread
+from locheads.bench.measure import machine, peak_extra_mib, seconds, spread
 from locheads.data.choices import BoxFormat, PredictionsConfig
 from locheads.data.masks import tight_box
 from locheads.data.predictions import read_predictions
@@ -30,29 +29,19 @@ FORM = PredictionsConfig(box_format=BoxFormat.xyxy)
 
 
 def benchmark(rounds: int = ROUNDS, n: int = PREDICTIONS) -> dict[str, Any]:
-    """Milliseconds per prediction, from the file to the scores; memory of a tenth of them and of all."""
+    """Milliseconds per prediction, from the file to the scores; memory of all, and of a tenth of them."""
     where = machine(torch.device("cpu"))
     shapes = _shapes()
-    groups = _groups(shapes, n)
+    kinds = ("boxes", "masks")
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
-        files = {kind: Path(folder) / f"{kind}.jsonl" for kind in ("boxes", "masks")}
-        for kind, path in files.items():
-            path.write_text("".join(_lines(kind, shapes, n)))
-        runs = {f"{kind}, {n:,}": _scoring(path, groups) for kind, path in files.items()}
-        for run in runs.values():
+        all_, few = ({kind: _scoring(Path(folder), kind, shapes, size) for kind in kinds} for size in (n, n // 10))
+        for run in few.values():
             run()  # what the first call loads is nobody's memory
-        memory = {name: peak_extra_mib(run, torch.device("cpu")) for name, run in runs.items()}
-        few = groups[: len(groups) // 10]
-        few_memory = {
-            f"{kind}, {n:,}": peak_extra_mib(_scoring(path, few, of=groups), torch.device("cpu"))
-            for kind, path in files.items()
-        }
-        times: dict[str, list[float]] = {name: [] for name in runs}
+        memory = {kind: [peak_extra_mib(of[kind], torch.device("cpu")) for of in (all_, few)] for kind in kinds}
         for _ in track(range(rounds), "rounds", transient=True):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                times[name].append(1000 * (time.perf_counter() - start) / n)
+            for kind, run in all_.items():
+                times[kind].append(1000 * seconds(run, torch.device("cpu")) / n)
     return {
         "benchmark": "evaluate",
         "machine": where,
@@ -60,20 +49,23 @@ def benchmark(rounds: int = ROUNDS, n: int = PREDICTIONS) -> dict[str, Any]:
         "unit": "ms per prediction",
         "steps": [
             {
-                "name": name,
+                "name": f"{kind}, {n:,}",
                 "time": spread(found),
                 "per_second": 1000 / float(np.median(found)),
-                "peak_extra_mib": memory[name],
-                "peak_extra_mib_of_a_tenth": few_memory[name],
+                "peak_extra_mib": memory[kind][0],
+                "peak_extra_mib_of_a_tenth": memory[kind][1],
             }
-            for name, found in times.items()
+            for kind, found in times.items()
         ],
     }
 
 
-def _scoring(path: Path, groups: list[ImageGroup], of: list[ImageGroup] | None = None) -> Callable[[], None]:
-    """Scores what the file says about `groups`; it may speak about all of `of`. Keeps nothing but a sum."""
-    sizes = {sample.sample_id: (WIDTH, HEIGHT) for group in of or groups for sample in group.samples}
+def _scoring(folder: Path, kind: str, shapes: list[dict[str, object]], n: int) -> Callable[[], None]:
+    """Writes a file about n samples -> what scores it, and keeps nothing but a sum."""
+    path, groups = folder / f"{kind}_{n}.jsonl", _groups(shapes, n)
+    with path.open("w") as file:
+        file.writelines(_lines(kind, shapes, n))
+    sizes = {sample.sample_id: (WIDTH, HEIGHT) for group in groups for sample in group.samples}
 
     def run() -> None:
         answers = read_predictions(path, FORM, sizes, "the benchmark")

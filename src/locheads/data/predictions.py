@@ -41,10 +41,12 @@ def read_predictions(
     the file may be about; `what` names these in an error.
 
     A box that spans no area answers nothing. Raises DataError, naming file and line, for what is no prediction, an
-    unknown id and one that is there twice; ConfigError where the boxes' format is not stated.
+    unknown id, one that is there twice, and lines of which only some have boxes or masks; ConfigError where the boxes' format is not stated.
     """
     seen: set[str] = set()
+    kinds: list[str] | None = None
     for where, record in _records(path, form):
+        kinds = _kinds(record, form, kinds, where)
         sample_id = _id(record, form.id, where)
         if sample_id not in sizes:
             raise DataError(
@@ -57,13 +59,24 @@ def read_predictions(
         yield _answer(record, form, sample_id, sizes[sample_id], where)
 
 
-def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[int, int], where: str) -> Answer:
-    has_box, has_mask = form.box in record, form.mask in record
-    if not has_box and not has_mask:
+def _kinds(record: dict, form: PredictionsConfig, before: list[str] | None, where: str) -> list[str]:
+    """Which of box and mask the line has: the same as the lines before, because it decides what stands for what."""
+    kinds = [key for key in (form.box, form.mask) if key in record]
+    if not kinds:
         raise DataError(
             f"{where} has neither {form.box!r} nor {form.mask!r}: set predictions_format.box or .mask to where they "
             "are, and write null where nothing was answered."
         )
+    if before is not None and kinds != before:
+        raise DataError(
+            f"{where} has {' and '.join(kinds)}, but the lines before have {' and '.join(before)}: give every line the "
+            "same, and write null where nothing was answered."
+        )
+    return kinds
+
+
+def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[int, int], where: str) -> Answer:
+    has_box, has_mask = form.box in record, form.mask in record
     box = _box(record[form.box], form, size, where) if has_box else None
     code = _mask(record[form.mask], size, where) if has_mask else None
     if not has_mask and box is not None:

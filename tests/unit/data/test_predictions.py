@@ -137,6 +137,8 @@ LINES: dict[str, tuple[str, str]] = {
     "unknown id": (GOOD.replace("1,", "77,", 1), "sample '77', which the split val of mine does not hold"),
     "id twice": (GOOD.replace("1,", '"2",', 1), "sample '2', which an earlier line has"),
     "neither box nor mask": ('{"id": 1, "bbox": [1, 2, 3, 4]}', "has neither 'box' nor 'mask': set predictions_format"),
+    "only a mask": ('{"id": 1, "mask": null}', "has mask, but the lines before have box: give every line the same"),
+    "a mask besides": (GOOD.replace("}", ', "mask": null}'), "has box and mask, but the lines before have box"),
     "three numbers": (GOOD.replace(", 18", ""), "is not four finite numbers"),
     "text": (GOOD.replace("18", '"18"'), "is not four finite numbers"),
     "a mapping": (GOOD.replace("[8, 3, 24, 18]", '{"x": 1}'), "is not four finite numbers"),
@@ -153,8 +155,11 @@ LINES: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("case", LINES)
 def test_what_is_no_prediction_is_named(case: str, tmp_path: Path) -> None:
     line, sentence = LINES[case]
+    first = (
+        '{"id": 2, "mask": null}' if "a segm" in sentence or "run-length" in sentence or "x, y" in sentence else None
+    )
     with pytest.raises(DataError, match=r"\.$") as caught:
-        read(jsonl(tmp_path, GOOD.replace("1,", "2,", 1), line))
+        read(jsonl(tmp_path, first or GOOD.replace("1,", "2,", 1), line))
     assert f"{tmp_path / 'p.jsonl'}, line 2 " in str(caught.value)
     assert sentence in str(caught.value)
     assert len(str(caught.value)) < 600
