@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from locheads.data.choices import DatasetConfig
+from locheads.data.choices import DatasetConfig, PredictionsConfig
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
 from locheads.engine import EngineConfig, engine_rules
 from locheads.errors import ConfigError
@@ -24,6 +24,7 @@ class Stage(StrEnum):
     evaluate = "evaluate"
     report = "report"
     check = "check"  # alone: looks the data set over, without a model
+    compare = "compare"  # alone: two finished runs, `runs`, without a model
 
 
 class DType(StrEnum):
@@ -258,6 +259,11 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    predictions: str | None = None
+    """A file of another model's boxes or masks (JSONL or CSV): scored instead of the heads, without a model."""
+    predictions_format: PredictionsConfig = field(default_factory=PredictionsConfig)
+    runs: list[str] = field(default_factory=list)
+    """Two run folders, for stage=compare."""
     study: str = "default"
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
@@ -291,6 +297,10 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {c.criterion.skip_layers}."),
         (c.dataset.offset >= 0, f"dataset.offset must not be negative, not {c.dataset.offset}."),
+        (
+            c.predictions is None or c.stage in (Stage.evaluate, Stage.report),
+            f"predictions={c.predictions} is scored by stage=evaluate or stage=report, not by stage={c.stage}.",
+        ),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
         (
@@ -309,7 +319,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
             "takes its heads from a sample's candidates: lower heads.k or raise criterion.candidates.",
         ),
         (
-            c.dataset.split != c.dataset.discovery_split,
+            c.predictions is not None or c.dataset.split != c.dataset.discovery_split,
             f"dataset.split and dataset.discovery_split are both {c.dataset.split}: heads must be found on other "
             "pictures than those that are evaluated.",
         ),

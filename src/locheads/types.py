@@ -37,6 +37,8 @@ class Sample:
     mask: dict[str, object]
     """The object's mask as COCO run-length code, {"size": [height, width], "counts": str}."""
     category: str
+    same_category: int | None = None
+    """Objects of that category in the picture, this one included; None where the data set does not tell."""
 
 
 @dataclass(frozen=True)

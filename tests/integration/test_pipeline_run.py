@@ -25,7 +25,7 @@ RECORDS["evaluate"] = RECORDS["ground"] | {"scores.parquet", "metrics.json", "ga
 RECORDS["report"] = RECORDS["evaluate"] | {"report.html"}
 ALWAYS = {"provenance.json", "status.json", "samples.json"}
 
-STAGES = [stage for stage in Stage if stage is not Stage.check]
+STAGES = [stage for stage in Stage if stage not in (Stage.check, Stage.compare)]
 """Those of a run."""
 
 
@@ -165,14 +165,34 @@ def test_metrics_follow_from_scores(scores: pd.DataFrame, metrics: dict[str, Any
             "rec_mean_iou": rows["box_iou"].mean(),
             "res_ciou": rows["intersection"].sum() / rows["union"].sum(),
             "res_miou": ratio.mean(),
+            **{f"res_pr@{t / 10}": (ratio >= t / 10).mean() for t in range(5, 10)},
         }
         if method != "centre_box":
             expected["pointing"] = rows["pointed"].mean()
             expected["pointing_swapped"] = rows["swapped"].mean()  # leaves out expressions without a partner
             expected["pointing_chance"] = rows["chance"].mean()
+            expected |= {name: rows[name].mean() for name in ("map_energy", "map_kld", "map_sim", "map_nss")}
         found = metrics["methods"][method]
         assert {name: estimate["value"] for name, estimate in found.items()} == pytest.approx(expected)
         assert all(e["low"] <= e["value"] <= e["high"] for e in found.values())
+
+
+def test_slices_follow_from_scores_and_instances(
+    scores: pd.DataFrame, metrics: dict[str, Any], truth: dict[str, Any]
+) -> None:
+    own = scores[scores["method"] == "localization_heads"].set_index("sample_id")
+    assert set(own["same_category"]) == {2}  # two squares in every picture
+    shares = {key: each["area"] / (each["size"][0] * each["size"][1]) for key, each in truth.items()}
+    assert own["area_share"].to_dict() == pytest.approx(shares)
+    found = {(each["by"], each["slice"]): each for each in metrics["slices"]}
+    # EXPRESSIONS: three of the five name a side.
+    assert found["spatial", "with"]["n_expressions"] == 18
+    assert found["spatial", "without"]["metrics"]["rec_mean_iou"]["value"] == own[~own["spatial"]]["box_iou"].mean()
+    assert found["same_category", "2"]["n_expressions"] == found["same_category", "2"]["n_images"] * 5 == 30
+
+
+def test_predictions_are_free_of_the_truth(predictions: pd.DataFrame) -> None:
+    assert not [name for name in predictions.columns if name.startswith(("map_", "true_"))]
 
 
 def test_counts_of_the_split(metrics: dict[str, Any], scores: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""`python -m locheads.bench attention --shape small --json FILE` or `python -m locheads.bench entropy`."""
+"""`python -m locheads.bench attention --shape small --json FILE`, `... entropy` or `... evaluate`."""
 
 import argparse
 import sys
@@ -9,11 +9,20 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from locheads.bench import attention, entropy
+from locheads.bench import attention, entropy, evaluate
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError
 from locheads.models.placement import pick_device
 from locheads.store.atomic import write_json
+
+COLUMNS = {
+    "times_faster": ("times faster", "{:.1f}"),
+    "per_second": ("per second", "{:,.0f}"),
+    "peak_extra_mib": ("peak extra MiB", "{:.0f}"),
+    "peak_extra_mib_of_a_tenth": ("of a tenth", "{:.0f}"),
+    "largest_difference_to_today": ("difference to today", "{:.1e}"),
+}
+"""Key of a step: heading and form of its column, where any step has it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,19 +46,15 @@ def show(record: dict[str, Any]) -> None:
     where = record["machine"]
     console = Console(width=None if sys.stdout.isatty() else 140)
     table = Table(title=f"{record['unit']}, {record['rounds']} interleaved rounds")
-    for column in ("step", "median", "min to max", "times faster", "peak extra MiB", "difference to today"):
+    for column in ("step", "median", "min to max"):
         table.add_column(column, justify="left" if column == "step" else "right")
+    shown = {key: how for key, how in COLUMNS.items() if any(key in step for step in record["steps"])}
+    for heading, _ in shown.values():
+        table.add_column(heading, justify="right")
     for step in record["steps"]:
-        time, memory = step["time"], step.get("peak_extra_mib")
-        difference = step.get("largest_difference_to_today")
-        table.add_row(
-            step["name"],
-            f"{time['median']:.4g}",
-            f"{time['min']:.4g} to {time['max']:.4g}",
-            f"{step['times_faster']:.1f}",
-            "" if memory is None else f"{memory:.0f}",
-            "" if difference is None else f"{difference:.1e}",
-        )
+        time = step["time"]
+        cells = ["" if step.get(key) is None else form.format(step[key]) for key, (_, form) in shown.items()]
+        table.add_row(step["name"], f"{time['median']:.4g}", f"{time['min']:.4g} to {time['max']:.4g}", *cells)
     console.print(table)
     if floor := record.get("floor"):
         console.print(
@@ -65,6 +70,9 @@ def show(record: dict[str, Any]) -> None:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    if options.benchmark == "evaluate":
+        torch.set_num_threads(1)
+        return evaluate.benchmark(options.rounds or evaluate.ROUNDS, options.predictions)
     if options.benchmark == "entropy":
         torch.set_num_threads(1)
         return entropy.benchmark(options.rounds or entropy.ROUNDS)
@@ -77,8 +85,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=("attention", "entropy"))
+    parser.add_argument("benchmark", choices=("attention", "entropy", "evaluate"))
     parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of the attention benchmark")
+    parser.add_argument("--predictions", type=int, default=evaluate.PREDICTIONS, help="of the evaluate benchmark")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--rounds", type=int, help="repetitions of every step (default: the shape's)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")

@@ -15,6 +15,10 @@ class BoxFormat(StrEnum):
     """As xywh, in shares (0 to 1) of the picture's width and height."""
     xyxy_relative = "xyxy_relative"
     """As xyxy, in shares (0 to 1) of the picture's width and height."""
+    xywh_1000 = "xywh_1000"
+    """As xywh, in thousandths (0 to 1000) of the picture's width and height."""
+    xyxy_1000 = "xyxy_1000"
+    """As xyxy, in thousandths (0 to 1000) of the picture's width and height (Qwen-VL, InternVL)."""
 
 
 class QueryLength(StrEnum):
@@ -25,6 +29,21 @@ class QueryLength(StrEnum):
     """Phrases (`is_sentence` false)."""
     long = "long"
     """Sentences."""
+
+
+@dataclass
+class PredictionsConfig:
+    """How a file of predictions is written (`predictions=FILE`)."""
+
+    box_format: BoxFormat | None = None
+    """Has no default, because a wrong one gives plausible figures. A file of masks alone needs none."""
+    id: str = "id"
+    """Key (JSONL) or column (CSV) that holds the sample id."""
+    box: str = "box"
+    """Key or column of the box: four numbers, or null (CSV: empty) where nothing was answered. Four columns of a CSV
+    are named with commas: x0,y0,x1,y1."""
+    mask: str = "mask"
+    """Key or column of the mask: COCO polygons or run-length code."""
 
 
 @dataclass

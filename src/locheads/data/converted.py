@@ -14,12 +14,12 @@ from locheads.types import ImageGroup, Sample
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
 _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("image_id", "file_name")),
-        *((name, pa.int32()) for name in ("width", "height")),
+        *((name, pa.int32()) for name in ("width", "height", "same_category")),
         *((name, pa.string()) for name in ("sample_id", "ref_id", "expression", "category", "counts")),
         *((name, pa.float64()) for name in ("x0", "y0", "x1", "y1")),
     ]
@@ -52,7 +52,7 @@ def _row(group: ImageGroup, sample: Sample, images: Path) -> dict:
     name = group.path.relative_to(images) if group.path.is_relative_to(images) else group.path
     row = {"image_id": group.image_id, "file_name": str(name), "width": group.width, "height": group.height}
     row |= {"sample_id": sample.sample_id, "ref_id": sample.ref_id, "expression": sample.expression}
-    row |= {"category": sample.category, "counts": sample.mask["counts"]}
+    row |= {"category": sample.category, "same_category": sample.same_category, "counts": sample.mask["counts"]}
     return row | dict(zip(("x0", "y0", "x1", "y1"), sample.box, strict=True))
 
 
@@ -67,6 +67,7 @@ def _group(rows: list[dict], images: Path) -> ImageGroup:
             (row["x0"], row["y0"], row["x1"], row["y1"]),
             {"size": [height, width], "counts": row["counts"]},
             row["category"],
+            row["same_category"],
         )
         for row in rows
     )

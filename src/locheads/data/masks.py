@@ -13,7 +13,7 @@ from locheads.data.records import field, is_number, short
 from locheads.errors import DataError
 from locheads.types import Box
 
-_ADVICE = "correct it, or leave out the refs to it"
+_ADVICE = "correct it, or leave it out"
 
 
 def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[str, object]:
@@ -23,6 +23,14 @@ def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[st
     (counts are a list) or a compressed one (counts are text). `where` names the annotation in the DataError
     that is raised for anything else, and for a mask without a pixel.
     """
+    code = any_rle(segmentation, width, height, where)
+    if coco.area(code) == 0:
+        raise DataError(f"{where} has a segmentation that covers no pixel: {_ADVICE}.")
+    return code
+
+
+def any_rle(segmentation: object, width: int, height: int, where: str) -> dict[str, object]:
+    """As `to_rle`, but a mask may be empty."""
     if isinstance(segmentation, list):
         parts = _polygons(segmentation, width, height, where)
         code = coco.merge(coco.frPyObjects(parts, height, width))
@@ -33,8 +41,6 @@ def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[st
             f"{where} has a segmentation of type {type(segmentation).__name__}, but polygons (a list) or "
             f"run-length code (a mapping) are needed: {_ADVICE}."
         )
-    if coco.area(code) == 0:
-        raise DataError(f"{where} has a segmentation that covers no pixel: {_ADVICE}.")
     counts = code["counts"]
     text = counts.decode("ascii") if isinstance(counts, bytes) else counts
     return {"size": [height, width], "counts": text}
@@ -50,10 +56,21 @@ def encode(mask: np.ndarray, where: str) -> dict[str, object]:
 
 def box_mask(box: Box, width: int, height: int, where: str) -> dict[str, object]:
     """The pixels that an xyxy box touches, as run-length code: stands in where a data set has boxes only."""
+    code = box_code(box, width, height)
+    if code is None:
+        raise DataError(f"{where} has a box that covers no pixel of its picture: {_ADVICE}.")
+    return code
+
+
+def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
+    """As `box_mask`; None where the box touches no pixel of the picture."""
     x0, y0 = (max(0, math.floor(value)) for value in box[:2])
-    mask = np.zeros((height, width), dtype=np.uint8)
-    mask[y0 : max(0, math.ceil(box[3])), x0 : max(0, math.ceil(box[2]))] = 1
-    return encode(mask, where)
+    x1, y1 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    # Whole numbers, of which pycocotools makes exactly these pixels.
+    (code,) = coco.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], dtype=np.float64), height, width)
+    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
 
 
 def tight_box(code: dict[str, object]) -> Box:

@@ -7,6 +7,7 @@ decides.
 """
 
 import logging
+from collections import Counter
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -160,6 +161,7 @@ class _Joiner:
         self._annotations = index_by_id(
             field(content, "annotations", list, where), annotation_ids, "annotation", instances_path
         )
+        self._same_category = _objects_per_category(field(content, "annotations", list, where), set(image_ids))
         categories = field(content, "categories", list, where)
         category_ids = [field(each, "id", int, f"category number {n} of {where}") for n, each in enumerate(categories)]
         self._categories = index_by_id(categories, category_ids, "category", instances_path)
@@ -182,11 +184,13 @@ class _Joiner:
         name = field(category, "name", str, f"category {category_id} of {self._instances_path}")
         box = xywh_box(annotation, named)
         mask = to_rle(annotation.get("segmentation"), size[0], size[1], named)
+        same = max(1, self._same_category[image_id, category_id])  # a crowd alone counts no object
         self._note(annotation, size)
         rows: list[_Row] = []
         for sentence in field(ref, "sentences", list, where):
             sent_id, text = _sentence(sentence, where)
-            rows.append((image_id, ref_id, sent_id, Sample(str(sent_id), str(ref_id), text, box, mask, name)))
+            sample = Sample(str(sent_id), str(ref_id), text, box, mask, name, same)
+            rows.append((image_id, ref_id, sent_id, sample))
         return rows
 
     def group(self, image_id: int, rows: list[_Row], images: Path) -> ImageGroup:
@@ -211,6 +215,12 @@ class _Joiner:
                 "from the same release."
             )
         return index[key]
+
+
+def _objects_per_category(annotations: list[dict], images: set[int]) -> Counter[tuple[int, int]]:
+    """(image id, category id) -> how many annotations that are no crowds. Damaged ones are named where used."""
+    pairs = ((a.get("image_id"), a.get("category_id")) for a in annotations if a.get("iscrowd") != 1)
+    return Counter((i, c) for i, c in pairs if type(i) is int and type(c) is int and i in images)
 
 
 def _sentence(sentence: object, where: str) -> tuple[int, str]:

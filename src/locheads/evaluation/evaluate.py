@@ -5,91 +5,97 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pycocotools import mask as coco
 
 from locheads.config import EvaluationConfig
-from locheads.evaluation.intervals import Interval, ratio_interval
-from locheads.evaluation.methods import CENTRE_BOX, METHODS
-from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
-from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
-from locheads.types import ImageGroup, Sample
+from locheads.evaluation.intervals import ratio_interval
+from locheads.evaluation.map_metrics import MAP_METRICS
+from locheads.evaluation.methods import METHODS, WITHOUT_MAP
+from locheads.evaluation.slices import slices_of
+from locheads.evaluation.truth import Truth
+from locheads.types import ImageGroup
 
 THRESHOLDS = (0.25, 0.5, 0.75)
+"""Of box IoU: REC's Acc@t."""
+PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""Of mask IoU: RES's Pr@t, the share of expressions whose mask IoU is at least t (LAVT, CVPR 2022)."""
+OF_SLICES = ("rec_acc@0.5", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+
+Ratio = tuple[Any, Any]
+"""Numerators and denominators per row: a metric is the ratio of their sums."""
 
 
 def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -> pd.DataFrame:
-    """Adds box_iou, intersection, union (pixels), pointed, swapped, chance and the true box to rows of `predict`.
-
-    A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map of
-    another expression points at this object (see `swapped_pointing`); `chance`: the share of the picture in its box.
-    """
-    groups = list(groups)
-    truth = {sample.sample_id: sample for group in groups for sample in group.samples}
-    samples = [truth[sample_id] for sample_id in predictions["sample_id"]]
-    boxes = predictions[["x0", "y0", "x1", "y1"]].astype(float)
-    true_boxes = np.array([sample.box for sample in samples]).reshape(-1, 4)
-    masks = [_mask_overlap(row, sample) for row, sample in zip(_records(predictions), samples, strict=True)]
-    scores = predictions[["method", "draw", "sample_id", "image_id", "error"]].copy()
-    scores["answered"] = boxes.notna().all(axis=1)
-    scores["box_iou"] = box_iou(boxes.to_numpy(), true_boxes)
-    scores["intersection"] = [intersection for intersection, _ in masks]
-    scores["union"] = [union for _, union in masks]
-    scores["pointed"] = [_pointed(row, sample) for row, sample in zip(_records(predictions), samples, strict=True)]
-    scores["swapped"] = swapped_pointing(predictions, truth, partners(groups))
-    scores["chance"] = box_shares(samples)
-    scores[["true_x0", "true_y0", "true_x1", "true_y1"]] = true_boxes
-    return scores
+    """Rows of `predict` -> rows of `Truth.score`."""
+    return Truth(groups).score(predictions)
 
 
 def summarise(scores: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, dict[str, Any]]:
-    """Per method and metric {"value", "low", "high"}, 0 to 1; intervals resample pictures.
+    """Per method and metric {"value", "low", "high"}, 0 to 1 (map_kld and map_nss: on their own scales); intervals
+    resample pictures.
 
     Draws of the random baseline count as rows of their own: the value is the mean over the draws.
     """
     by_method = dict(iter(scores.groupby("method", sort=False)))
-    return {method: _metrics(method, by_method[method], config, seed) for method in METHODS if method in by_method}
+    return {
+        method: _intervals(ratios(method, by_method[method]), by_method[method], config, seed)
+        for method in METHODS
+        if method in by_method
+    }
 
 
-def _metrics(method: str, rows: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, Any]:
+def summarise_slices(scores: pd.DataFrame, method: str, config: EvaluationConfig, seed: int) -> list[dict[str, Any]]:
+    """The same for one method's rows, slice by slice, with the metrics of OF_SLICES."""
+    return [
+        {
+            "by": key,
+            "slice": name,
+            "n_expressions": int(rows["sample_id"].nunique()),
+            "n_images": int(rows["image_id"].nunique()),
+            "metrics": _intervals(
+                {metric: ratio for metric, ratio in ratios(method, rows).items() if metric in OF_SLICES},
+                rows,
+                config,
+                seed,
+            ),
+        }
+        for key, name, rows in slices_of(scores[scores["method"] == method])
+    ]
+
+
+def ratios(method: str, rows: pd.DataFrame) -> dict[str, Ratio]:
+    """Every metric of a method as numerators and denominators per row."""
     one = np.ones(len(rows))
-    ratios: dict[str, tuple[Any, Any]]
     iou = rows["intersection"] / rows["union"].where(rows["union"] > 0, 1)
-    ratios = {f"rec_acc@{t}": (rows["box_iou"] >= t, one) for t in THRESHOLDS}
-    ratios |= {
+    found: dict[str, Ratio] = {f"rec_acc@{t}": (rows["box_iou"] >= t, one) for t in THRESHOLDS}
+    found |= {
         "rec_mean_iou": (rows["box_iou"], one),
         "res_ciou": (rows["intersection"], rows["union"]),
         "res_miou": (iou, one),
     }
-    if method != CENTRE_BOX:
-        ratios["pointing"] = (rows["pointed"], one)
-        ratios["pointing_swapped"] = (rows["swapped"].fillna(0), rows["swapped"].notna())
-        ratios["pointing_chance"] = (rows["chance"], one)
-    return {name: _interval(top, bottom, rows, config, seed) for name, (top, bottom) in ratios.items()}
+    found |= {f"res_pr@{t}": (iou >= t, one) for t in PRECISIONS}
+    if method not in WITHOUT_MAP:
+        found["pointing"] = (rows["pointed"], one)
+        found["pointing_swapped"] = (rows["swapped"].fillna(0), rows["swapped"].notna())
+        found["pointing_chance"] = (rows["chance"], one)
+        found |= {metric: (rows[metric], one) for metric in MAP_METRICS}
+    return found
 
 
-def _interval(top: Any, bottom: Any, rows: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, float]:
-    result: Interval = ratio_interval(
-        np.asarray(top, dtype=float),
-        np.asarray(bottom, dtype=float),
-        rows["image_id"].to_numpy(),
-        confidence=config.confidence,
-        resamples=config.resamples,
-        seed=seed,
-    )
-    return {"value": result.value, "low": result.low, "high": result.high}
-
-
-def _mask_overlap(row: Any, sample: Sample) -> tuple[int, int]:
-    if not isinstance(row["mask_counts"], str):
-        return 0, int(coco.area(sample.mask))
-    code = {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"]}
-    return mask_intersection_union(code, sample.mask)
-
-
-def _pointed(row: Any, sample: Sample) -> bool:
-    point = (row["peak_x"], row["peak_y"])
-    return inside(None if any(pd.isna(v) for v in point) else point, sample.box)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[Any, Any]]:
-    return frame.to_dict("records")
+def _intervals(
+    metrics: dict[str, Ratio], rows: pd.DataFrame, config: EvaluationConfig, seed: int
+) -> dict[str, dict[str, float]]:
+    # Numbers sort faster than names, and every metric sorts them; sorted, so that the order of the rows is nothing.
+    pictures, _ = pd.factorize(rows["image_id"], sort=True)
+    return {
+        name: vars(
+            ratio_interval(
+                np.asarray(top, dtype=float),
+                np.asarray(bottom, dtype=float),
+                pictures,
+                confidence=config.confidence,
+                resamples=config.resamples,
+                seed=seed,
+            )
+        )
+        for name, (top, bottom) in metrics.items()
+    }

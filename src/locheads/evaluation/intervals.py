@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.stats import bootstrap
 
-_BATCH_CELLS = 1_000_000
+BATCH_CELLS = 1_000_000
 """Resampled values held at once, per array: some 8 MB an array, however large the data set."""
 
 
@@ -38,18 +38,18 @@ def ratio_interval(
 
     Source: cluster bootstrap (Davison & Hinkley 1997, 3.8), resampled by `scipy.stats.bootstrap`.
     """
-    per_picture = _sums_per_picture(numerators, denominators, groups)
-    value = float(_ratio(*per_picture))
+    per_picture = sums_per_picture(numerators, denominators, groups)
+    value = float(sum_ratio(*per_picture))
     pictures = len(per_picture[0])
     if pictures < 2:
         return Interval(value, value, value)
     result = bootstrap(
         per_picture,
-        _ratio,
+        sum_ratio,
         paired=True,
         vectorized=True,
         n_resamples=resamples,
-        batch=max(1, _BATCH_CELLS // pictures),
+        batch=max(1, BATCH_CELLS // pictures),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),
@@ -58,7 +58,7 @@ def ratio_interval(
     return Interval(value, float(low), float(high))
 
 
-def _sums_per_picture(
+def sums_per_picture(
     numerators: ArrayLike, denominators: ArrayLike, groups: ArrayLike
 ) -> tuple[Float[np.ndarray, "picture"], Float[np.ndarray, "picture"]]:
     """Sums first: the statistic needs no more of a picture, and resampling them is exact and cheap."""
@@ -69,10 +69,11 @@ def _sums_per_picture(
     return top, bottom
 
 
-def _ratio(
+def sum_ratio(
     numerators: Float[np.ndarray, "*batch picture"],
     denominators: Float[np.ndarray, "*batch picture"],
     axis: int = -1,
 ) -> Float[np.ndarray, "*batch"]:
+    """sum(numerators) / sum(denominators); 0 where the denominators sum to 0."""
     tops, bottoms = np.sum(numerators, axis=axis), np.sum(denominators, axis=axis)
     return np.divide(tops, bottoms, out=np.zeros(np.shape(tops)), where=bottoms > 0)

@@ -18,8 +18,11 @@ ORACLE_HEADS = "oracle_heads"
 MEAN_OF_ALL_HEADS = "mean_of_all_heads"
 RANDOM_HEADS = "random_heads"
 CENTRE_BOX = "centre_box"
-METHODS = (LOCALIZATION_HEADS, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX)
+PREDICTIONS = "predictions"
+"""Those of a file: another model's boxes or masks."""
+METHODS = (LOCALIZATION_HEADS, PREDICTIONS, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX)
 """In the order of the tables."""
+WITHOUT_MAP = (PREDICTIONS, CENTRE_BOX)
 
 
 @dataclass(frozen=True)

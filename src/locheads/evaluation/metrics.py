@@ -8,13 +8,12 @@ report their number beside it.
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import ArrayLike
 from pycocotools import mask as coco
 
 from locheads.errors import DataError
 from locheads.models.geometry import Geometry
-from locheads.types import Box
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, "n"]:
@@ -59,10 +58,13 @@ def mean_iou(intersections: ArrayLike, unions: ArrayLike) -> float:
     return float(ratios.mean()) if ratios.size else 0.0
 
 
-def mask_intersection_union(prediction: dict[str, Any], truth: dict[str, Any]) -> tuple[int, int]:
+def mask_intersection_union(
+    prediction: dict[str, Any], truth: dict[str, Any], truth_area: int | None = None
+) -> tuple[int, int]:
     """(intersection, union) in pixels of two masks in COCO run-length code, {"size": [height, width], "counts"}.
 
-    Never decoded: a mask costs its runs, not its pixels. Raises DataError where they are not of one size.
+    `truth_area`: in pixels, where it is known. Never decoded: a mask costs its runs, not its pixels. Raises DataError
+    where they are not of one size.
     """
     if list(prediction["size"]) != list(truth["size"]):
         raise DataError(
@@ -70,7 +72,8 @@ def mask_intersection_union(prediction: dict[str, Any], truth: dict[str, Any]) -
             "give it in pixels of the original picture, [height, width]."
         )
     intersection = int(coco.area(coco.merge([prediction, truth], intersect=True)))
-    return intersection, int(coco.area(prediction)) + int(coco.area(truth)) - intersection
+    true_area = int(coco.area(truth)) if truth_area is None else truth_area
+    return intersection, int(coco.area(prediction)) + true_area - intersection
 
 
 def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float, float] | None:
@@ -85,13 +88,14 @@ def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float,
     return float(x), float(y)
 
 
-def inside(point: tuple[float, float] | None, box: Box) -> bool:
-    """Whether a point hits an xyxy box; None, a map that points nowhere, is a miss.
+def inside(points: ArrayLike, boxes: ArrayLike) -> Bool[np.ndarray, "n"]:
+    """Whether point i (x, y) of `[n, 2]` hits xyxy box i of `[n, 4]`; NaN, a map that points nowhere, is a miss.
 
     The pointing game (Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016), without
     its 15-pixel tolerance.
     """
-    return point is not None and bool(box[0] <= point[0] < box[2] and box[1] <= point[1] < box[3])
+    at, box = np.asarray(points, dtype=np.float64).reshape(-1, 2), np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.all((box[:, :2] <= at) & (at < box[:, 2:]), axis=1)
 
 
 def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:

@@ -1,13 +1,18 @@
-"""One row per expression and method: what was answered, before anybody looks at the truth."""
+"""One row per expression and method: what was answered, before anybody looks at the truth.
+
+But for MAP_METRICS: they need the map, which is not kept, so they are taken here. Nothing that answers reads them, and
+predictions.parquet leaves them out.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from pycocotools import mask as coco
 
 from locheads.config import GroundingConfig
+from locheads.evaluation.map_metrics import MAP_METRICS, map_scores
 from locheads.evaluation.methods import CENTRE_BOX, HeadPlan, centre_mask, ground_with, methods_of
 from locheads.evaluation.metrics import peak
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
@@ -45,22 +50,30 @@ def _rows(
     plan: HeadPlan,
     config: GroundingConfig,
 ) -> Iterator[Row]:
+    coverage = attention.geometry.coverage(coco.decode(sample.mask).astype(bool))
     for method, draw, heads in methods_of(plan, sample.sample_id):
         try:
             answer = ground_with(attention, row, heads, config)
         except ValueError as error:
             yield _row(group, sample, method, draw, heads or (), error=str(error))
         else:
-            yield _answer_row(group, sample, method, draw, heads or (), answer)
+            yield _answer_row(group, sample, method, draw, heads or (), answer, coverage)
     box, mask = centre_mask(group)
     yield _row(group, sample, CENTRE_BOX, 0, (), box=box, mask=mask)
 
 
 def _answer_row(
-    group: ImageGroup, sample: Sample, method: str, draw: int, heads: tuple[HeadIndex, ...], answer: Grounding
+    group: ImageGroup,
+    sample: Sample,
+    method: str,
+    draw: int,
+    heads: tuple[HeadIndex, ...],
+    answer: Grounding,
+    coverage: Float[np.ndarray, "row col"],
 ) -> Row:
     point = peak(answer.heatmap, answer.geometry)
-    return _row(group, sample, method, draw, heads, box=answer.box, mask=answer.mask, point=point)
+    row = _row(group, sample, method, draw, heads, box=answer.box, mask=answer.mask, point=point)
+    return row | map_scores(answer.heatmap, answer.geometry, sample.box, coverage)
 
 
 def _row(
@@ -96,4 +109,5 @@ def _row(
         "mask_height": group.height,
         "mask_width": group.width,
         "error": error,
+        **dict.fromkeys(MAP_METRICS),
     }

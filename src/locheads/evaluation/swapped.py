@@ -28,20 +28,18 @@ def partners(groups: Iterable[ImageGroup]) -> dict[str, str]:
 
 
 def swapped_pointing(
-    predictions: pd.DataFrame, truth: dict[str, Sample], partner_of: dict[str, str]
+    predictions: pd.DataFrame, true_boxes: Float[np.ndarray, "n 4"], partner_of: dict[str, str]
 ) -> Float[np.ndarray, "n"]:
     """Per row of `predictions` 1 where its partner's peak lies in the row's own object, else 0.
 
     NaN where the sample has no partner, or the table no row of that partner by the same method and draw.
     """
-    keys = zip(predictions["method"], predictions["draw"], predictions["sample_id"], strict=True)
-    peaks = dict(zip(keys, zip(predictions["peak_x"], predictions["peak_y"], strict=True), strict=True))
-    result = np.full(len(predictions), np.nan)
-    for row, (method, draw, sample_id) in enumerate(predictions[["method", "draw", "sample_id"]].to_numpy()):
-        point = peaks.get((method, draw, partner_of.get(sample_id)))
-        if point is not None:
-            result[row] = inside(None if any(pd.isna(v) for v in point) else point, truth[sample_id].box)
-    return result
+    methods, draws, ids = (predictions[key].tolist() for key in ("method", "draw", "sample_id"))
+    row_of = {key: row for row, key in enumerate(zip(methods, draws, ids, strict=True))}
+    others = (partner_of.get(sample_id) for sample_id in ids)
+    partner = np.array([row_of.get(key, -1) for key in zip(methods, draws, others, strict=True)], dtype=int)
+    peaks = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)[partner]
+    return np.where(partner < 0, np.nan, inside(peaks, true_boxes))
 
 
 def box_shares(samples: Iterable[Sample]) -> Float[np.ndarray, "n"]:

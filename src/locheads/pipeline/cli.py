@@ -84,7 +84,7 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     # Imported late: --help and a wrong override answer before torch and transformers load.
     from locheads.pipeline.tracker import tracked
     from locheads.report.records import read_run
-    from locheads.report.tables import heads_table, results_table
+    from locheads.report.tables import heads_table, results_table, slices_table
 
     settings: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
     # Merged once more, because Hydra lets +key=value add what the schema does not hold.
@@ -93,6 +93,10 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     if config.stage is Stage.check:
         from locheads.pipeline.check import run_check as execute  # needs no torch: seconds
+    elif config.stage is Stage.compare:
+        from locheads.pipeline.compare import run_compare as execute
+    elif config.predictions is not None:
+        from locheads.pipeline.external import run_external as execute
     else:
         from locheads.pipeline.stages import execute
     with tracked(config, settings, folder):
@@ -102,6 +106,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
         console.print(heads_table(record))
     if record.metrics is not None:
         console.print(results_table(record, console.width))
+        if record.metrics.slices:
+            console.print(slices_table(record))
     console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, highlight=False)

@@ -79,9 +79,8 @@ def load_inputs(config: Config) -> Inputs:
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
     draws = draw_trials(ids, config.discovery.n_samples, config.discovery.trials, config.seed)
-    ordered = shuffle(evaluated, config.seed) if dataset.shuffle else evaluated
     return Inputs(
-        evaluated=limit(ordered, dataset.limit, dataset.offset),
+        evaluated=chosen(evaluated, config),
         discovery=subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))}),
         trials=tuple(tuple(ids[i] for i in draw) for draw in draws),
         n_excluded_images=n_excluded,
@@ -89,6 +88,12 @@ def load_inputs(config: Config) -> Inputs:
         guard=guard,
         notes=tuple(data.notes),
     )
+
+
+def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:
+    """What dataset.shuffle, offset and limit leave of the evaluated split."""
+    ordered = shuffle(split, config.seed) if config.dataset.shuffle else split
+    return limit(ordered, config.dataset.limit, config.dataset.offset)
 
 
 def _guarded(

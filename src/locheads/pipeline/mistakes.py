@@ -61,6 +61,8 @@ def _value(key: str, text: str) -> str:
         return f"{key} needs true or false, not {kind[1]!r}."
     if "Invalid type assigned" in text:
         return f"{key} is a group of settings: choose a file with {key}=NAME, or set {key}.SETTING=VALUE. {HELP}"
+    if re.match(r"Invalid value assigned: \w+ is not a ListConfig", text):
+        return f"{key} needs a list, such as {key}=[A,B]."
     if "not Optional" in text:
         return f"{key} needs a value, not null."
     return f"{key}: {text}."
@@ -71,6 +73,8 @@ def _grammar(text: str) -> str:
         return f"{ambiguous[1]} holds several values: add -m to run them one after the other. {HELP}"
     if override := re.match(r"Error parsing override '(.*)'", text):
         return f"{override[1]} is not of the form setting=value (quote special characters). {HELP}"
+    if unread := re.match(r"(?:no viable alternative at|mismatched|extraneous) input '(.*?)'", text):
+        return f'{unread[1]} cannot be read: quote special characters, such as \'runs=["k=1,a","k=2,a"]\'. {HELP}'
     return f"{' '.join(text.split()).rstrip('.')}. {HELP}"
 
 

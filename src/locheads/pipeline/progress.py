@@ -1,7 +1,7 @@
 """Progress with the time left, on anything that may take more than a few seconds."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
 from rich.console import Console
@@ -16,8 +16,11 @@ console = Console(
 )
 
 
-def track(items: Sequence[T], stage: str, unit: str) -> Iterable[T]:
-    """Yields the items under a progress bar; a log without a terminal gets only the finished bar."""
+def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -> Iterable[T]:
+    """Yields the items under a progress bar; a log without a terminal gets only the finished bar.
+
+    `total`: how many there are, where they cannot be counted before.
+    """
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(),
@@ -28,4 +31,4 @@ def track(items: Sequence[T], stage: str, unit: str) -> Iterable[T]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield from progress.track(items, description=stage)
+        yield from progress.track(items, total, description=stage)

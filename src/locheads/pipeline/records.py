@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from locheads.discovery.discover import top_heads
 from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import replacing, write_json
+from locheads.store.provenance import provenance
 from locheads.types import Discovery
 
 
@@ -42,6 +44,17 @@ class Status:
 
     def _write(self) -> None:
         write_json(self._path, self._content)
+
+
+@contextmanager
+def recorded_provenance(folder: Path) -> Iterator[dict[str, Any]]:
+    """provenance.json, written at the start (a run that dies has one, too) and again with the time at the end."""
+    record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
+    write_json(folder / "provenance.json", record)
+    start = time.perf_counter()
+    yield record
+    record["seconds"] = round(time.perf_counter() - start, 3)
+    write_json(folder / "provenance.json", record)
 
 
 def heads_record(
@@ -88,10 +101,15 @@ def heads_record(
 
 
 def metrics_record(
-    scores: pd.DataFrame, methods: dict[str, Any], config: Config, heads: list[str], oracle: list[str], figure6: dict
+    scores: pd.DataFrame,
+    methods: dict[str, Any],
+    slices: list[dict[str, Any]],
+    config: Config,
+    method: str = LOCALIZATION_HEADS,
+    **more: Any,
 ) -> dict[str, Any]:
-    """metrics.json."""
-    own = scores[scores["method"] == LOCALIZATION_HEADS]
+    """metrics.json. `method` is the one that is counted; `more` holds what only some runs have."""
+    own = scores[scores["method"] == method]
     return {
         "split": config.dataset.split,
         "n_expressions": len(own),
@@ -100,9 +118,8 @@ def metrics_record(
         "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
         "confidence": config.evaluation.confidence,
         "methods": methods,
-        "heads": heads,
-        "oracle_heads": oracle,
-        "figure6": figure6,
+        "slices": slices,
+        **more,
     }
 
 

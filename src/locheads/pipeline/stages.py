@@ -2,11 +2,7 @@
 
 import dataclasses
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,9 @@ from locheads.discovery.headset import read_heads
 from locheads.discovery.scores import score_all
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
-from locheads.evaluation.evaluate import score_predictions, summarise
+from locheads.evaluation.evaluate import score_predictions, summarise, summarise_slices
 from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
+from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
 from locheads.evaluation.predict import predict
 from locheads.models.load import ModelIdentity, identify
@@ -28,21 +25,22 @@ from locheads.models.placement import check_placement
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
+from locheads.pipeline.compare import run_compare
+from locheads.pipeline.external import run_external
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
-from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
+from locheads.pipeline.records import Status, heads_record, metrics_record, recorded_provenance, write_parquet
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
 from locheads.store.digest import json_digest
 from locheads.store.need import EVERYTHING, Need
-from locheads.store.provenance import provenance
 from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -74,10 +72,14 @@ def execute(config: Config, folder: Path) -> None:
     """
     if config.stage is Stage.check:
         return run_check(config, folder)
+    if config.stage is Stage.compare:
+        return run_compare(config, folder)
+    if config.predictions is not None:
+        return run_external(config, folder)
     status = Status(folder)
     try:
         check(config)
-        with _provenance(folder, config) as record:
+        with recorded_provenance(folder) as record:
             run = prepare(config, folder, record)
             for stage in list(STAGES)[: list(Stage).index(config.stage) + 1]:
                 with status.stage(stage.value):
@@ -232,8 +234,9 @@ def ground_stage(run: Run) -> None:
         rows += predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures)
     run.predictions = pd.DataFrame(rows)
     own = run.predictions["method"] == LOCALIZATION_HEADS
-    write_parquet(run.folder / "predictions.parquet", run.predictions[own])
-    write_parquet(run.folder / "baselines.parquet", run.predictions[~own])
+    answers = run.predictions.drop(columns=list(MAP_METRICS))  # scores.parquet has what needs the truth
+    write_parquet(run.folder / "predictions.parquet", answers[own])
+    write_parquet(run.folder / "baselines.parquet", answers[~own])
 
 
 def evaluate_stage(run: Run) -> None:
@@ -245,9 +248,10 @@ def evaluate_stage(run: Run) -> None:
     metrics = metrics_record(
         scores,
         summarise(scores, run.config.evaluation, run.config.seed),
+        summarise_slices(scores, LOCALIZATION_HEADS, run.config.evaluation, run.config.seed),
         run.config,
         heads=[str(head) for head in run.plan.fixed],
-        oracle=[str(head) for head in run.plan.oracle],
+        oracle_heads=[str(head) for head in run.plan.oracle],
         figure6=figure6(run.discovery, run.head_iou),
     )
     write_json(run.folder / "metrics.json", metrics)
@@ -305,14 +309,3 @@ def _positions(run: Run, scores: HeadScores) -> list[np.ndarray]:
     """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
     where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
     return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in run.inputs.trials]
-
-
-@contextmanager
-def _provenance(folder: Path, config: Config) -> Iterator[dict[str, Any]]:
-    """provenance.json, written at the start (a run that dies has one, too) and again with the time at the end."""
-    record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
-    write_json(folder / "provenance.json", record)
-    start = time.perf_counter()
-    yield record
-    record["seconds"] = round(time.perf_counter() - start, 3)
-    write_json(folder / "provenance.json", record)

@@ -11,8 +11,31 @@ UNKNOWN = "not recorded"
 def facts(record: RunRecord) -> list[tuple[str, str]]:
     """Name and value of what identifies the run, for people."""
     s = record.setting
-    heads = record.heads
-    rows = [
+    rows = _file_facts(record) if record.external else _head_facts(record)
+    rows += [
+        ("Seed", s("seed")),
+        ("State", _state(record)),
+        ("Code", _commit(record.provenance)),
+        ("Started", record.provenance.get("started")),
+        ("Duration", _duration(record.provenance.get("seconds"))),
+    ]
+    return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
+
+
+def _file_facts(record: RunRecord) -> list[tuple[str, Any]]:
+    s, missing = record.setting, record.metrics.n_missing if record.metrics else None
+    return [
+        ("Predictions", record.external),
+        ("Boxes are written as", s("predictions_format.box_format")),
+        ("Data set", s("dataset.name")),
+        ("Split", s("dataset.split")),
+        ("Samples that the file lacks", missing),
+    ]
+
+
+def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
+    s, heads = record.setting, record.heads
+    return [
         ("Model", _with_id(s("model.name"), s("model.id"))),
         ("Preprocessing", s("model.preprocess")),
         ("Data set", s("dataset.name")),
@@ -27,13 +50,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
             f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}",
         ),
         ("Discovery", f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"),
-        ("Seed", s("seed")),
-        ("State", _state(record)),
-        ("Code", _commit(record.provenance)),
-        ("Started", record.provenance.get("started")),
-        ("Duration", _duration(record.provenance.get("seconds"))),
     ]
-    return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
 
 
 def _with_id(name: Any, identity: Any) -> str | None:
@@ -69,6 +86,8 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
     averaged = f"averaged over {draws} draws" if draws else "averaged over several draws"
     oracle = f"The {k} heads whose maps have the best IoU on the discovery samples. "
     rows = {
+        "predictions": "Boxes or masks from a file, in the format that it was said to have. Where it has boxes only, a "
+        "box stands for its mask; where it has masks only, a mask's tight box is its box.",
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
         "oracle_heads": oracle + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",

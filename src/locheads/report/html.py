@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from locheads.errors import StoreError
+from locheads.evaluation.slices import SLICES
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
@@ -18,7 +19,7 @@ from locheads.report.figures import (
     sample_panel,
 )
 from locheads.report.gallery import GalleryItem
-from locheads.report.metrics import METRICS, method_label
+from locheads.report.metrics import DETAILS, METRICS, SLICE_METRICS, method_label, value_text
 from locheads.report.records import RunRecord, read_run
 from locheads.report.tables import heads_caption, heads_rows, results_caption
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
@@ -64,6 +65,10 @@ def render(record: RunRecord) -> str:
         verdict=verdict(record),
         metrics=record.metrics,
         metric_labels=METRICS,
+        detail_labels=_measured(DETAILS, record),
+        slice_labels=SLICE_METRICS,
+        slice_kinds=SLICES,
+        value_text=value_text,
         method_label=method_label,
         results_caption=results_caption(record.metrics) if record.metrics else "",
         baseline_notes=baseline_notes(record),
@@ -77,6 +82,12 @@ def render(record: RunRecord) -> str:
         provenance=provenance_rows(record.provenance),
         digest=digest_line(record),
     )
+
+
+def _measured(labels: dict[str, str], record: RunRecord) -> dict[str, str]:
+    """Those that any method has: a run of another kind, or of an earlier version, lacks some."""
+    found = {name for of_method in record.metrics.methods.values() for name in of_method} if record.metrics else set()
+    return {name: label for name, label in labels.items() if name in found}
 
 
 def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Chart | None:

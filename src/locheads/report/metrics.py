@@ -9,6 +9,7 @@ from locheads.types import HeadIndex
 
 METHODS = {
     "localization_heads": "Localization heads",
+    "predictions": "Predictions of a file",
     "oracle_heads": "Oracle heads",
     "mean_of_all_heads": "Mean of all heads",
     "random_heads": "Random heads",
@@ -29,6 +30,19 @@ METRICS = {
 }
 """In the order of the tables. All in [0, 1], shown in percent."""
 
+DETAILS = {
+    **{f"res_pr@{t}": f"RES Pr@{t}" for t in (0.5, 0.6, 0.7, 0.8, 0.9)},
+    "map_energy": "Energy in the box",
+    "map_sim": "SIM",
+    "map_kld": "KLD (nats)",
+    "map_nss": "NSS",
+}
+"""The page's second table; in percent, too, but for UNSCALED."""
+
+UNSCALED = ("map_kld", "map_nss")
+
+SLICE_METRICS = {key: METRICS[key] for key in ("rec_acc@0.5", "rec_mean_iou", "res_ciou", "res_miou", "pointing")}
+
 RHO = "\N{GREEK SMALL LETTER RHO}"
 
 PRIMARY = ("rec_acc@0.5", "res_ciou")
@@ -46,6 +60,18 @@ class Estimate:
     def __str__(self) -> str:
         """In percent: 53.2 [50.1, 56.0]."""
         return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The run's own method on a part of the expressions."""
+
+    by: str
+    """A key of locheads.evaluation.slices.SLICES."""
+    name: str
+    n_expressions: int
+    n_images: int
+    metrics: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -85,6 +111,11 @@ class MetricsRecord:
     heads: tuple[str, ...]
     oracle_heads: tuple[str, ...]
     figure6: Figure6 | None
+    slices: tuple[Slice, ...] = ()
+    n_missing: int | None = None
+    """Expressions that a file of predictions does not mention: scored as misses, and among n_failed."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures must know."""
 
     def get(self, method: str, metric: str) -> Estimate | None:
         return self.methods.get(method, {}).get(metric)
@@ -97,6 +128,11 @@ class MetricsRecord:
 def percent(value: float) -> str:
     """0.532 -> "53.2"."""
     return f"{100 * value:.1f}"
+
+
+def value_text(metric: str, value: float) -> str:
+    """In percent with one decimal; UNSCALED as they are, with two."""
+    return f"{value:.2f}" if metric in UNSCALED else percent(value)
 
 
 def method_label(method: str) -> str:
@@ -134,6 +170,9 @@ def parse_metrics(raw: Any) -> MetricsRecord:
         heads=tuple(map(str, raw.get("heads") or ())),
         oracle_heads=tuple(map(str, raw.get("oracle_heads") or ())),
         figure6=None if figure6 is None else _figure6(figure6),
+        slices=tuple(_slice(parse.mapping(s, "a slice")) for s in parse.listing(raw.get("slices", []), "slices")),
+        n_missing=None if raw.get("n_missing") is None else parse.count(raw["n_missing"], "n_missing"),
+        notes=tuple(map(str, raw.get("notes") or ())),
     )
 
 
@@ -143,6 +182,12 @@ def _estimates(values: Any, method: str) -> dict[str, Estimate]:
         for metric, e in parse.mapping(values, method).items()
         if e is not None and e["value"] is not None
     }
+
+
+def _slice(raw: dict[str, Any]) -> Slice:
+    n_expressions, n_images = (parse.count(raw[key], key) for key in ("n_expressions", "n_images"))
+    name = str(raw["slice"])
+    return Slice(str(raw["by"]), name, n_expressions, n_images, _estimates(raw["metrics"], name))
 
 
 def _figure6(raw: Any) -> Figure6:

@@ -54,6 +54,11 @@ class RunRecord:
             value = value.get(part) if isinstance(value, dict) else None
         return value
 
+    @property
+    def external(self) -> str | None:
+        """The file of predictions that the run scored instead of heads; None for the other runs."""
+        return self.setting("predictions") or None
+
     def need_heads(self) -> HeadsRecord:
         """heads.json, or StoreError."""
         if self.heads is None:
@@ -82,9 +87,14 @@ def read_run(folder: Path) -> RunRecord:
         raise StoreError(f"{folder} is not a folder: give the run folder that `python run.py` printed.")
     reader = _Reader(folder)
     text = reader.read("config.yaml", _read_text, "")
+    config: dict[str, Any] = {}
+    if text:
+        config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
+    if config.get("predictions"):
+        reader.needless = ("heads.json", "gallery.json", "gallery.npz")
     record = RunRecord(
         folder=folder,
-        config=reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {}) if text else {},
+        config=config,
         config_text=text,
         provenance=reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
         status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
@@ -106,11 +116,14 @@ class _Reader:
         self.folder = folder
         self.problems: list[str] = []
         self.found = False
+        self.needless: tuple[str, ...] = ()
+        """Files that a run of this kind does not write."""
 
     def read(self, name: str, load: Callable[[Path], T], default: T) -> T:
         path = self.folder / name
         if not path.is_file():
-            self.problems.append(f"{name} is missing.")
+            if name not in self.needless:
+                self.problems.append(f"{name} is missing.")
             return default
         self.found = True
         try:

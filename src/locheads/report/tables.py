@@ -5,7 +5,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from locheads.report.metrics import MetricsRecord, method_label, percent
+from locheads.evaluation.slices import SLICES
+from locheads.report.metrics import SLICE_METRICS, MetricsRecord, method_label, percent
 from locheads.report.records import RunRecord
 
 # column heading, metric, with interval; the headings break so that the table fits 100 columns
@@ -67,12 +68,40 @@ def results_table(record: RunRecord, width: int = WIDE) -> Table:
 
 def results_caption(metrics: MetricsRecord) -> str:
     """What the numbers were measured on; shared by the terminal and the page."""
+    missing = f" ({metrics.n_missing} of them not in the file)" if metrics.n_missing else ""
     return (
         f"{metrics.split}: {metrics.n_images} pictures, {metrics.n_expressions} expressions, "
-        f"{metrics.n_failed} failed, {metrics.n_empty} without a box (both count as misses). "
+        f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a box (both count as misses). "
         f"Brackets: {100 * metrics.confidence:.0f} % interval, resampling pictures. "
         "* chosen with ground truth." + _swapped_text(metrics)
     )
+
+
+def slices_table(record: RunRecord) -> Table:
+    """The run's own method on parts of the expressions, in percent; 100 columns wide.
+
+    Raises:
+        StoreError: the run has no readable metrics.json.
+    """
+    metrics = record.need_metrics()
+    table = new_table("By slices, in percent")
+    table.add_column("", no_wrap=True)
+    table.add_column("expres-\nsions", justify="right", no_wrap=True)
+    for heading, metric, _ in COLUMNS:
+        if metric in SLICE_METRICS:
+            table.add_column(heading, justify="right", no_wrap=True)
+    before = None
+    for part in metrics.slices:
+        if part.by != before:
+            table.add_row(f"[bold]{escape(SLICES.get(part.by, part.by))}[/]")
+        cells = [
+            ABSENT if metric not in part.metrics else str(part.metrics[metric]) if interval else
+            percent(part.metrics[metric].value)
+            for _, metric, interval in COLUMNS if metric in SLICE_METRICS
+        ]  # fmt: skip
+        table.add_row(escape(f"  {part.name}"), str(part.n_expressions), *cells)
+        before = part.by
+    return table
 
 
 def _swapped_text(metrics: MetricsRecord) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 
 from locheads.report.metrics import (
     METRICS,
@@ -43,6 +44,10 @@ def compare(ours: Estimate, other: Estimate) -> str:
 def verdict(record: RunRecord) -> Verdict:
     """The sentences of the page's first box."""
     metrics = record.metrics
+    if metrics is not None and record.external:
+        return Verdict(
+            "none", f"{Path(record.external).name}, scored; no baseline stands beside it.", _file_points(metrics)
+        )
     if metrics is None or "localization_heads" not in metrics.methods:
         return Verdict("none", "This run has no evaluation to judge.", ())
     outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
@@ -51,6 +56,10 @@ def verdict(record: RunRecord) -> Verdict:
     points += [_oracle_sentence(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
     points.append(_scope_sentence(record, metrics))
     return Verdict(tone, headline, tuple(p for p in points if p))
+
+
+def _file_points(metrics: MetricsRecord) -> tuple[str, ...]:
+    return tuple(text for text in (_misses_sentence(metrics), *metrics.notes) if text)
 
 
 def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from locheads.bench import attention, entropy
+from locheads.bench import attention, entropy, evaluate
 from locheads.bench.__main__ import main
 from locheads.bench.measure import peak_extra_mib, seconds, spread
 from locheads.bench.shapes import SHAPES, build, packed_flop, picture
+from locheads.data.predictions import read_predictions
 from locheads.discovery.criteria import spatial_entropy
+from locheads.evaluation.external import score_answers
 
 TINY, CPU = SHAPES["tiny"], torch.device("cpu")
 
@@ -163,3 +165,26 @@ def test_the_entropy_benchmark_compares_both_ways(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "e.json").read_text())
     assert [step["name"] for step in record["steps"]] == ["one stack", "head by head"]
     assert record["largest_difference"] < 1e-9
+
+
+def test_the_evaluate_benchmark_scores_boxes_and_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "e.json"
+    assert main(["evaluate", "--rounds", "2", "--predictions", "700", "--json", str(file)]) == 0
+    record = json.loads(file.read_text())
+    assert [step["name"] for step in record["steps"]] == ["boxes, 700", "masks, 700"]
+    for step in record["steps"]:
+        assert len(step["time"]["all"]) == 2
+        assert step["per_second"] == pytest.approx(1000 / step["time"]["median"])
+    assert "per second" in capsys.readouterr().out
+
+
+def test_the_evaluate_benchmark_answers_every_sample_with_another_shape(tmp_path: Path) -> None:
+    shapes = evaluate._shapes()
+    groups = evaluate._groups(shapes, 20)
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(evaluate._lines("masks", shapes, 20)))
+    answers = read_predictions(path, evaluate.FORM, {str(i): (640, 480) for i in range(20)}, "it")
+    (scores,) = [scores for _, scores in score_answers(answers, groups, "absent")]
+    assert scores["error"].isna().all()
+    assert 0 < (scores["intersection"] > 0).mean() < 1
+    assert [len(group.samples) for group in groups] == [7, 7, 6]

@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[Callable[[TinyRefer], None], str]] = {
         ANNOTATION_2 + "a segmentation of type NoneType",
     ),
     "segmentation of text": (_segmentation("mask"), ANNOTATION_2 + "a segmentation of type str"),
-    "no polygon": (_segmentation([]), ANNOTATION_2 + "an empty polygon: correct it, or leave out"),
+    "no polygon": (_segmentation([]), ANNOTATION_2 + "an empty polygon: correct it, or leave it out"),
     "empty polygon": (_segmentation([[]]), ANNOTATION_2 + "an empty polygon"),
     "polygon of a line": (_segmentation([[1, 1, 5, 5]]), ANNOTATION_2 + "an empty polygon"),
     "polygon without area": (
@@ -334,3 +334,18 @@ def test_missing_file(tiny: TinyRefer, missing: str) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="refcoco" + LAYOUT):
         read_refer(tmp_path / "refcoco", REFS, tmp_path, "val")
+
+
+def test_objects_of_the_same_category_are_counted_in_the_picture(tiny: TinyRefer) -> None:
+    def found() -> dict[str, int | None]:
+        return {s.sample_id: s.same_category for group in tiny.read() for s in group.samples}
+
+    # Picture 25 has two persons; 9 has one dog, and the dogs of picture 3 are not its.
+    assert found() == {"40": 1, "32": 2, "30": 2, "31": 2}
+    extra = {"id": 6, "image_id": 9, "category_id": 18, "iscrowd": 0}  # of which no ref is about
+    odd = [{"id": 7, "image_id": [9], "category_id": 18}, {"id": 8}, {"id": 10, "image_id": 9, "category_id": 1}]
+    tiny.instances["annotations"] += [extra, extra | {"id": 9, "iscrowd": 1}, *odd]
+    assert found() == {"40": 2, "32": 2, "30": 2, "31": 2}
+    tiny.instances["annotations"][0]["iscrowd"] = 1  # the dog that the ref is about
+    tiny.instances["annotations"].remove(extra)
+    assert found()["40"] == 1

@@ -11,6 +11,7 @@ from pycocotools import mask as coco
 
 from locheads.config import EvaluationConfig, GroundingConfig
 from locheads.evaluation.evaluate import score_predictions, summarise
+from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import predict
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
@@ -80,8 +81,9 @@ def test_an_empty_mask_counts_like_no_mask(groups: list[ImageGroup]) -> None:
 def test_a_table_of_failures_only_scores_zero(groups: list[ImageGroup]) -> None:
     scores = score_predictions(pd.DataFrame([row(i, None, error="x") for i in "abc"]), groups)
     metrics = summarise(scores, CONFIG, 0)[OWN]
-    values = {name: metric["value"] for name, metric in metrics.items() if name != "pointing_chance"}
+    values = {name: metric["value"] for name, metric in metrics.items() if name not in ("pointing_chance", "map_kld")}
     assert values == dict.fromkeys(values, 0.0)
+    assert metrics["map_kld"]["value"] == pytest.approx(52 * np.log(2))  # 0 would be perfect
     assert scores["union"].tolist() == [40, 10, 16]
 
 
@@ -99,6 +101,9 @@ def test_the_summary_counts_every_row(predictions: pd.DataFrame, groups: list[Im
             "pointing": 1 / 3,
             "pointing_swapped": 0,
             "pointing_chance": 66 / 600,
+            "res_pr@0.5": 2 / 3,  # so is a mask IoU of exactly .5
+            **dict.fromkeys(["res_pr@0.6", "res_pr@0.7", "res_pr@0.8", "res_pr@0.9"], 1 / 3),
+            **OF_NOTHING,  # the table holds no map
         },
         abs=1e-12,
     )

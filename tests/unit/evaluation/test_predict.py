@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
 from locheads.config import GroundingConfig
+from locheads.evaluation.evaluate import score_predictions
+from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import Row, predict
 from locheads.types import Attention, HeadIndex, ImageGroup
@@ -106,3 +109,26 @@ def test_a_sample_without_greedy_heads_fails_by_that_method_only(attention: Atte
     failed = {key: row["error"] for key, row in rows.items() if row["error"] is not None}
     assert failed == {("left", "localization_heads", 0): "no head is eligible for this sample"}
     assert rows["right", "localization_heads", 0]["heads"] == "L1H0"
+
+
+def test_maps_are_measured_on_their_own_object(attention: Attention, group: ImageGroup) -> None:
+    rows = table(list(predict(group, [attention], PLAN, PLAIN, {})))
+    # L1H0 looks exactly at the object, with the same weight in each of its cells.
+    exact = {name: rows["left", "oracle_heads", 0][name] for name in MAP_METRICS}
+    assert exact == pytest.approx({"map_energy": 1, "map_kld": 0, "map_sim": 1, "map_nss": np.sqrt(15)}, abs=1e-6)
+    # L1H0 + L0H0: the left half of the object has .5, the right half .2.
+    fused = rows["right", "localization_heads", 0]
+    assert fused["map_sim"] == pytest.approx(0.5 + 0.4 / 1.4)
+    assert fused["map_energy"] == pytest.approx(1)
+    on_the_bar, nowhere = rows["left", "random_heads", 0], rows["left", "random_heads", 1]
+    assert (on_the_bar["map_energy"], on_the_bar["map_sim"]) == (0, 0)
+    assert nowhere["map_energy"] == pytest.approx(4 / 64)
+    assert {rows["left", "centre_box", 0][name] for name in MAP_METRICS} == {None}
+
+
+def test_failed_maps_are_scored_as_nothing_and_boxes_without_a_map_not_at_all(group: ImageGroup) -> None:
+    rows = pd.DataFrame(predict(group, [], PLAN, PLAIN, {}))
+    scores = score_predictions(rows, [group]).set_index("method")[list(MAP_METRICS)]
+    assert scores.loc["centre_box"].isna().all(axis=None)
+    for method in ("localization_heads", "random_heads"):
+        assert scores.loc[method].drop_duplicates().to_dict("records") == [OF_NOTHING]

@@ -26,8 +26,9 @@ def table(peaks: dict[str, tuple | None], method: str = "m", draw: int = 0) -> p
     return pd.DataFrame(columns | {"peak_x": [p[0] for p in points], "peak_y": [p[1] for p in points]})
 
 
-def truth(group: ImageGroup) -> dict[str, Sample]:
-    return {s.sample_id: s for s in group.samples}
+def truth(group: ImageGroup, predictions: pd.DataFrame) -> np.ndarray:
+    boxes = {s.sample_id: s.box for s in group.samples}
+    return np.array([boxes[key] for key in predictions["sample_id"]])
 
 
 def test_a_partner_is_the_next_expression_for_another_object(group: ImageGroup) -> None:
@@ -37,31 +38,33 @@ def test_a_partner_is_the_next_expression_for_another_object(group: ImageGroup) 
 def test_a_picture_with_one_object_has_no_partners(group: ImageGroup) -> None:
     alone = ImageGroup("p", Path("p"), 20, 10, group.samples[:2])
     assert partners([alone]) == {}
-    swapped = swapped_pointing(table({"l1": (1, 1), "l2": (1, 1)}), truth(alone), partners([alone]))
+    predictions = table({"l1": (1, 1), "l2": (1, 1)})
+    swapped = swapped_pointing(predictions, truth(alone, predictions), partners([alone]))
     assert np.isnan(swapped).all()
 
 
 def test_heads_that_follow_the_words_never_point_at_the_original(group: ImageGroup) -> None:
     predictions = table({"l1": (3, 3), "l2": (3, 3), "r": (15, 3)})
-    assert swapped_pointing(predictions, truth(group), partners([group])).tolist() == [0, 0, 0]
+    assert swapped_pointing(predictions, truth(group, predictions), partners([group])).tolist() == [0, 0, 0]
 
 
 def test_heads_that_follow_the_picture_point_where_they_did(group: ImageGroup) -> None:
     predictions = table({"l1": (3, 3), "l2": (3, 3), "r": (3, 3)})
-    assert swapped_pointing(predictions, truth(group), partners([group])).tolist() == [1, 1, 0]
+    assert swapped_pointing(predictions, truth(group, predictions), partners([group])).tolist() == [1, 1, 0]
 
 
 def test_methods_and_draws_are_kept_apart_and_a_lost_partner_counts_as_unknown(group: ImageGroup) -> None:
     one = table({"l1": (3, 3), "r": (3, 3)}, draw=0)
     two = table({"l1": (3, 3), "r": (15, 3)}, draw=1)
     other = table({"l1": (3, 3)}, method="n")
-    swapped = swapped_pointing(pd.concat([one, two, other]), truth(group), partners([group]))
+    predictions = pd.concat([one, two, other])
+    swapped = swapped_pointing(predictions, truth(group, predictions), partners([group]))
     np.testing.assert_array_equal(swapped, [1, 0, 0, 0, np.nan])
 
 
 def test_a_failed_partner_points_nowhere(group: ImageGroup) -> None:
     predictions = table({"l1": (3, 3), "r": None})
-    assert swapped_pointing(predictions, truth(group), partners([group])).tolist() == [0, 0]
+    assert swapped_pointing(predictions, truth(group, predictions), partners([group])).tolist() == [0, 0]
 
 
 def test_chance_is_the_share_of_the_picture(group: ImageGroup) -> None:

@@ -171,3 +171,17 @@ def test_unwritable_page(run_folder):
     (run_folder / "report.html").mkdir()
     with pytest.raises(StoreError, match="Cannot write"):
         write_report(run_folder)
+
+
+def test_details_and_slices_are_tables_of_their_own(run_folder, metrics_json, edit_json):
+    methods = metrics_json()["methods"]
+    one = {"value": 0.5, "low": 0.25, "high": 1.5}
+    methods["localization_heads"] |= {"map_kld": one, "map_energy": one}
+    part = {"by": "spatial", "slice": "<i>with", "n_expressions": 12, "n_images": 7, "metrics": {"res_ciou": one}}
+    edit_json(run_folder / "metrics.json", methods=methods, slices=[part])
+    page = Page(write_report(run_folder))
+    assert len(page.all("caption")) == len(page.all("table")) == 6
+    assert "0.50 [0.25, 1.50]" in page.text  # KLD is no percentage
+    assert "50.0 [25.0, 150.0]" in page.text
+    assert "Words of place: <i>with" in page.text
+    assert "<i>with" not in page.source

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from locheads.report import SweepRow, heads_table, read_run, results_table, sweep_frame, sweep_table
-from locheads.report.tables import ABSENT
+from locheads.report.tables import ABSENT, slices_table
 
 
 def printed(table, width=100):
@@ -157,3 +157,25 @@ def test_sweep_frame(metrics):
 def test_empty_sweep():
     assert "Sweep of 0 runs" in printed(sweep_table([]))
     assert len(sweep_frame([])) == 0
+
+
+def _slices(metrics, **changes):
+    estimates = {key: metrics["methods"]["localization_heads"][key] for key in ("rec_acc@0.5", "res_ciou", "pointing")}
+    part = {"by": "words", "slice": "1 to 2", "n_expressions": 12, "n_images": 7, "metrics": estimates}
+    return [part, part | {"slice": "3 to 4"}, part | {"by": "kind", "slice": "[red]<b>"} | changes]
+
+
+def test_slices_are_the_records_numbers(run_folder, metrics, edit_json):
+    edit_json(run_folder / "metrics.json", slices=_slices(metrics))
+    text = printed(slices_table(read_run(run_folder)))
+    assert line_of(text, "1 to 2") == f"1 to 2 12 53.2 [50.1, 56.0] {ABSENT} 53.6 [50.5, 56.4] {ABSENT} 53.8"
+    assert text.count("Words of the expression") == 1
+    assert "[red]<b>" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_broken_slice_is_a_problem_and_no_error(run_folder, metrics, edit_json):
+    edit_json(run_folder / "metrics.json", slices=_slices(metrics, n_images="seven"))
+    record = read_run(run_folder)
+    assert record.metrics is None
+    assert "n_images" in " ".join(record.problems)

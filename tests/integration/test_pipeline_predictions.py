@@ -1,0 +1,151 @@
+"""predictions=FILE: another model's answers through the run's own scoring, without a model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from running import Finished, Result, TinyFiles
+
+from locheads.pipeline import stages
+
+Scored = Callable[..., tuple[Result, Path]]
+
+
+@pytest.fixture
+def scored(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Scored:
+    """Scores these lines -> (what the user sees, run folder); naming or loading a model is an error."""
+    monkeypatch.setattr(stages, "prepare", lambda *_: pytest.fail("a run was prepared"))
+    runs = iter(range(9))
+
+    def start(lines: list[dict[str, Any]], *overrides: str) -> tuple[Result, Path]:
+        (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        out = tmp_path / f"out_{next(runs)}"
+        arguments = files.arguments(out, tmp_path / "cache")
+        file = f"predictions={tmp_path / 'p.jsonl'}"
+        result = command(*arguments, "stage=evaluate", "model.id=/no/such/model", file, *overrides)
+        (folder,) = (out / "default").iterdir()
+        return result, folder
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def answers(finished: Finished) -> pd.DataFrame:
+    """The heads' own answers, as somebody else could have written them down."""
+    return pd.read_parquet(finished.folder / "predictions.parquet")
+
+
+def _line(row: dict[str, Any], mask: bool = True) -> dict[str, Any]:
+    box = [row[key] for key in ("x0", "y0", "x1", "y1")]
+    line = {"id": row["sample_id"], "box": None if np.isnan(box).any() else box}
+    return line | (
+        {"mask": {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"]}} if mask else {}
+    )
+
+
+def test_the_same_answers_score_the_same(scored: Scored, finished: Finished, answers: pd.DataFrame) -> None:
+    lines = [_line(row) for row in answers.to_dict("records")]
+    result, folder = scored(lines[::-1], "predictions_format=xyxy")
+    assert result.code == 0, result.err
+    found, of_run = (pd.read_parquet(each / "scores.parquet") for each in (folder, finished.folder))
+    own = of_run[of_run["method"] == "localization_heads"].set_index("sample_id")
+    columns = ["box_iou", "intersection", "union", "area_share", "same_category", "n_words", "true_x0"]
+    pd.testing.assert_frame_equal(found.set_index("sample_id").loc[own.index, columns], own[columns])
+    metrics, expected = (json.loads((each / "metrics.json").read_text()) for each in (folder, finished.folder))
+    for name, estimate in metrics["methods"]["predictions"].items():
+        assert estimate == pytest.approx(expected["methods"]["localization_heads"][name]), name
+    assert not [name for name in metrics["methods"]["predictions"] if name.startswith(("map_", "pointing"))]
+    assert (metrics["n_missing"], metrics["n_failed"], metrics["notes"]) == (0, 0, [])
+    assert metrics["slices"][0]["n_expressions"] > 0
+    written = pd.read_parquet(folder / "predictions.parquet")
+    assert list(written.columns.sort_values()) == list(answers.columns.sort_values())
+
+
+def test_the_run_folder_and_the_page(scored: Scored, answers: pd.DataFrame) -> None:
+    result, folder = scored([_line(row, mask=False) for row in answers.to_dict("records")], "predictions_format=xyxy")
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "overrides.yaml", "run.log", "provenance.json", "status.json", "samples.json",
+        "predictions.parquet", "scores.parquet", "metrics.json", "report.html",
+    }  # fmt: skip
+    assert "Predictions of a file" in result.out
+    page = (folder / "report.html").read_text()
+    assert "p.jsonl" in page and "not complete" not in page and "heads.json" not in page
+    record = json.loads((folder / "provenance.json").read_text())
+    assert record["predictions"]["format"]["box_format"] == "xyxy"
+    assert len(record["predictions"]["sha256"]) == len(record["dataset"]["annotations_sha256"]) == 64
+
+
+def test_samples_that_the_file_lacks_are_misses(scored: Scored, answers: pd.DataFrame) -> None:
+    lines = [_line(row, mask=False) for row in answers.to_dict("records")][:21]
+    lines[0]["box"] = None
+    result, folder = scored(lines, "predictions_format=xyxy")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["n_expressions"], metrics["n_missing"], metrics["n_failed"]) == (30, 9, 9)
+    scores = pd.read_parquet(folder / "scores.parquet")
+    assert metrics["methods"]["predictions"]["rec_mean_iou"]["value"] == pytest.approx(
+        scores["box_iou"][:21].sum() / 30
+    )
+    assert metrics["n_empty"] == (~scores["answered"][:21]).sum() >= 1
+    assert set(scores["error"][21:]) == {"p.jsonl has no prediction for it"}
+    assert (scores["union"][21:] > 0).all()
+    assert "9 failed (9 of them not in the file)" in " ".join(result.out.split())
+    assert "lacks 9 samples" in (folder / "run.log").read_text()
+
+
+def test_a_limit_leaves_out_what_the_file_says_of_the_rest(scored: Scored, answers: pd.DataFrame) -> None:
+    lines = [_line(row, mask=False) for row in answers.to_dict("records")]
+    _, folder = scored(lines, "predictions_format=xyxy", "dataset.limit=10")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["n_expressions"], metrics["n_missing"], metrics["n_not_evaluated"]) == (10, 0, 20)
+
+
+def test_a_format_that_cannot_be_right_is_said(scored: Scored, answers: pd.DataFrame) -> None:
+    lines = [_line(row, mask=False) for row in answers.to_dict("records")]
+    _, folder = scored(lines, "predictions_format=xyxy_relative")
+    (note,) = json.loads((folder / "metrics.json").read_text())["notes"]
+    assert "boxes leave their picture by half of it: is predictions_format=xyxy_relative how they are written?" in note
+    assert note in (folder / "report.html").read_text()
+    _, folder = scored([line | {"box": [0.1, 0.1, 0.2, 0.2]} for line in lines], "predictions_format=xyxy")
+    (note,) = json.loads((folder / "metrics.json").read_text())["notes"]
+    assert "are smaller than 1/200 of their picture" in note
+
+
+def test_it_is_compared_like_any_run(
+    scored: Scored, finished: Finished, answers: pd.DataFrame, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    _, folder = scored([_line(row) for row in answers.to_dict("records")], "predictions_format=xyxy")
+    result = command("stage=compare", f"runs=[{finished.folder},{folder}]", f"paths.outputs={tmp_path / 'compared'}")
+    assert result.code == 0, result.err
+    (path,) = (tmp_path / "compared").rglob("compare.json")
+    record = json.loads(path.read_text())
+    assert [record[run]["method"] for run in "ab"] == ["localization_heads", "predictions"]
+    # A file has no map to point with.
+    assert list(record["metrics"]) == ["rec_acc@0.5", "rec_mean_iou", "res_miou", "res_ciou"]
+    assert {found["difference"] for found in record["metrics"].values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ((), "has a box, but how it is written is not stated: choose predictions_format=FORMAT, one of xywh,"),
+        (("predictions_format=xyhw",), "There is no predictions_format=xyhw. Did you mean xywh?"),
+        (("predictions_format=xyxy", "predictions_format.id=name"), "set predictions_format.id to where the ids are"),
+        (("predictions=/no/such.jsonl",), "predictions=/no/such.jsonl is no file"),
+        (("stage=ground",), "is scored by stage=evaluate or stage=report, not by stage=ground"),
+        (("predictions_format=xyxy", "dataset.split=train"), "which the split train of pocket does not hold"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    overrides: tuple[str, ...], sentence: str, files: TinyFiles, tmp_path: Path, command: Callable[..., Result],
+    no_model: None,
+) -> None:  # fmt: skip
+    (tmp_path / "p.jsonl").write_text('{"id": 20000, "box": [1, 2, 3, 4]}\n')
+    arguments = files.arguments(tmp_path / "out", tmp_path / "cache")
+    result = command(*arguments, "stage=evaluate", f"predictions={tmp_path / 'p.jsonl'}", *overrides)
+    assert result.code == 1
+    assert sentence in result.err
+    assert result.err.count("\n") == 1 and "Traceback" not in result.out + result.err
