@@ -41,7 +41,8 @@ def read_predictions(
     the file may be about; `what` names these in an error.
 
     A box that spans no area answers nothing. Raises DataError, naming file and line, for what is no prediction, an
-    unknown id, one that is there twice, and lines of which only some have boxes or masks; ConfigError where the boxes' format is not stated.
+    unknown id, one that is there twice, and lines of which only some have boxes or masks; ConfigError where the
+    boxes' format is not stated.
     """
     seen: set[str] = set()
     kinds: list[str] | None = None

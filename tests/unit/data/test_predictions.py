@@ -145,6 +145,8 @@ LINES: dict[str, tuple[str, str]] = {
     "NaN": (GOOD.replace("18", "NaN"), "is not four finite numbers"),
     "infinity": (GOOD.replace("18", "Infinity"), "is not four finite numbers"),
     "huge": (GOOD.replace("18", "9" * 400), "is not four finite numbers"),
+}
+MASKS: dict[str, tuple[str, str]] = {
     "mask of another size": ('{"id": 1, "mask": {"size": [3, 4], "counts": [12]}}', "run-length code for size [3, 4]"),
     "damaged mask": ('{"id": 1, "mask": {"size": [30, 40], "counts": "0"}}', "damaged run-length code"),
     "mask is a number": ('{"id": 1, "mask": 3}', "has a segmentation of type int"),
@@ -152,14 +154,12 @@ LINES: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", LINES)
+@pytest.mark.parametrize("case", [*LINES, *MASKS])
 def test_what_is_no_prediction_is_named(case: str, tmp_path: Path) -> None:
-    line, sentence = LINES[case]
-    first = (
-        '{"id": 2, "mask": null}' if "a segm" in sentence or "run-length" in sentence or "x, y" in sentence else None
-    )
+    line, sentence = (LINES | MASKS)[case]
+    first = '{"id": 2, "mask": null}' if case in MASKS else GOOD.replace("1,", "2,", 1)
     with pytest.raises(DataError, match=r"\.$") as caught:
-        read(jsonl(tmp_path, first or GOOD.replace("1,", "2,", 1), line))
+        read(jsonl(tmp_path, first, line))
     assert f"{tmp_path / 'p.jsonl'}, line 2 " in str(caught.value)
     assert sentence in str(caught.value)
     assert len(str(caught.value)) < 600
