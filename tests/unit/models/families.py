@@ -26,6 +26,8 @@ from family_parts import (
     without_video,
 )
 
+from locheads.models.variants import LlavaVariantConfig, LlavaVariantForConditionalGeneration
+
 LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 """Of tiles, as (rows, columns)."""
 
@@ -55,6 +57,17 @@ def vipllava() -> Family:
         image_token_index=token_id("<image>"), vision_feature_layer=[-1, -2], image_seq_length=16,
     )  # fmt: skip
     return build(tf.VipLlavaForConditionalGeneration, config), llava()[1]
+
+
+def locheads_llava() -> Family:
+    """As Yi-VL, with LLaVA v1's tokens around the picture."""
+    native, processor = llava()
+    parts = {key: getattr(native.config, key) for key in ("vision_config", "text_config", "image_token_id")}
+    config = LlavaVariantConfig(
+        projector="mlp2x_gelu_Norm", image_wrapping="<im_start>{}<im_end>", vision_feature_layer=-2, **parts
+    )
+    processor.chat_template = chat("<im_start><image><im_end>")
+    return build(LlavaVariantForConditionalGeneration, config), processor
 
 
 def _pinpoints(side: int) -> list[list[int]]:
@@ -298,8 +311,8 @@ def mistral3() -> Family:
 FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
-        llava, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl, deepseek_vl_hybrid, internvl,
-        qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, idefics3, smolvlm, mistral3,
+        llava, locheads_llava, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl, deepseek_vl_hybrid,
+        internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, idefics3, smolvlm, mistral3,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""

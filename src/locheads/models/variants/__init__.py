@@ -1,0 +1,18 @@
+"""The parts that transformers' own classes lack, each the smallest subclass that adds it.
+
+Importing this makes them known to AutoConfig and AutoModelForImageTextToText under their `model_type`, so a converted
+checkpoint loads like any other, without code from its folder.
+"""
+
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from locheads.models.variants.llava import LlavaVariantConfig, LlavaVariantForConditionalGeneration
+
+VARIANTS = {LlavaVariantConfig: LlavaVariantForConditionalGeneration}
+"""Configuration -> model."""
+
+for _config, _model in VARIANTS.items():
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModelForImageTextToText.register(_config, _model, exist_ok=True)
+
+__all__ = ["VARIANTS", "LlavaVariantConfig", "LlavaVariantForConditionalGeneration"]
