@@ -22,6 +22,7 @@ from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter
 FAMILIES: dict[str, Any] = {
     "llava": llava_adapter,
     "locheads_llava": LlavaAdapter,
+    "locheads_mini_gemini": LlavaAdapter,
     "vipllava": LlavaAdapter,
     "llava_next": LlavaNextAdapter,
     "llava_onevision": LlavaOnevisionAdapter,

@@ -25,6 +25,8 @@ class LlavaAdapter(FamilyAdapter):
         self._side, self._patch = side_of(vision.image_size), side_of(vision.patch_size)
         self.wrapping = getattr(config, "image_wrapping", self.wrapping)
         self._grid = self._side // self._patch
+        if large := getattr(config, "image_size_aux", None):  # Mini-Gemini makes the small picture from a large one
+            self._side, self._patch = large, large // self._grid
         # A CLIP tower's first token is no patch; with the strategy "full" the model keeps it.
         full = getattr(config, "vision_feature_select_strategy", "default") == "full"
         self._classes = int(full and getattr(vision, "model_type", "") == "clip_vision_model")

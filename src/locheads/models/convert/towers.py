@@ -19,6 +19,15 @@ TOWER = "model.vision_tower."
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
+KNOWN_CLIPS: dict[str, dict[str, Any]] = {
+    f"clip-vit-large-patch14{suffix}": {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "patch_size": 14, "image_size": side, "projection_dim": 768,
+    }
+    for suffix, side in (("", 224), ("-336", 336))
+}  # fmt: skip
+"""OpenAI's towers."""
+
 LLAMA_KEYS = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_theta",
@@ -32,6 +41,27 @@ CLIP: tuple[Rule, ...] = (
     drop(r"(text_model|text_projection|visual_projection)\..+|logit_scale", "CLIP's text half"),
 )
 """A CLIPModel or CLIPVisionModel as transformers 4 saved it."""
+
+
+def known_clip(name: str) -> CLIPVisionConfig | None:
+    """The configuration of a tower that checkpoints contain without it, by its repository's name."""
+    settings = KNOWN_CLIPS.get(Path(name).name)
+    return None if settings is None else CLIPVisionConfig(**settings)
+
+
+def folder_of(source: Path, name: str, given: Path | None, file: str = "config.json") -> Path | None:
+    """The folder of a tower: the one that was given, or where its name points to in the checkpoint's or by itself."""
+    if given is not None:
+        return given
+    return next((folder for folder in (source / name, Path(name)) if (folder / file).exists()), None)
+
+
+def absent(source: Path, name: str, option: str) -> str:
+    """What is said where a tower's folder is needed."""
+    return (
+        f"{source} names its vision tower {name} and does not contain it, or not its settings: download that "
+        f"repository and give its folder with {option} DIR."
+    )
 
 
 def clip_config(folder: Path) -> CLIPVisionConfig:

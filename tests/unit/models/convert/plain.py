@@ -158,3 +158,69 @@ def normal(shape: tuple[int, ...], generator: torch.Generator, scale: float, cen
 
 def spread(x: Any) -> SimpleNamespace:
     return SimpleNamespace(**x)
+
+
+def gemma(x: Tensor, w: Weights, size: SimpleNamespace, act: Any) -> Decoded:
+    """Gemma: as LLaMA, but what comes in is scaled, norms multiply by 1 + weight, and the gate has a GELU."""
+    made = {key: 1 + value if key.endswith("norm.weight") else value for key, value in w.items()}
+    x = x * x.shape[-1] ** 0.5
+    found = Decoded(x)
+    for i in range(size.layers):
+        at = f"model.layers.{i}."
+        y = rms_norm(x, made[at + "input_layernorm.weight"], size.eps)
+        q = rotated(heads_of(linear(y, made, at + "self_attn.q_proj"), size.heads), size.theta)
+        k = rotated(heads_of(linear(y, made, at + "self_attn.k_proj"), size.kv_heads), size.theta)
+        v = heads_of(linear(y, made, at + "self_attn.v_proj"), size.kv_heads)
+        k, v = (t.repeat_interleave(size.heads // size.kv_heads, dim=0) for t in (k, v))
+        mixed, weights = attend(q, k, v, causal=True)
+        found.attention.append(weights)
+        x = x + linear(mixed, made, at + "self_attn.o_proj")
+        y = rms_norm(x, made[at + "post_attention_layernorm.weight"], size.eps)
+        gated = act(linear(y, made, at + "mlp.gate_proj")) * linear(y, made, at + "mlp.up_proj")
+        x = x + linear(gated, made, at + "mlp.down_proj")
+    found.hidden = rms_norm(x, made["model.norm.weight"], size.eps)
+    return found
+
+
+def convnext(pixels: Tensor, w: Weights, depths: tuple[int, ...], prefix: str = "visual.trunk.") -> list[Tensor]:
+    """ConvNeXt -> the features of its stages, [channel, row, col]: each half as large as the one before."""
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return layer_norm(x.permute(1, 2, 0), w, name, 1e-6).permute(2, 0, 1)
+
+    def conv(x: Tensor, name: str, **how: int) -> Tensor:
+        return F.conv2d(x[None], w[f"{name}.weight"], w[f"{name}.bias"], **how)[0]
+
+    x, found = norm(conv(pixels, prefix + "stem.0", stride=4), prefix + "stem.1"), []
+    for i, depth in enumerate(depths):
+        at = f"{prefix}stages.{i}."
+        if i > 0:
+            x = conv(norm(x, at + "downsample.0"), at + "downsample.1", stride=2)
+        for j in range(depth):
+            block = f"{at}blocks.{j}."
+            y = conv(x, block + "conv_dw", padding=3, groups=len(x)).permute(1, 2, 0)
+            y = F.gelu(linear(layer_norm(y, w, block + "norm", 1e-6), w, block + "mlp.fc1"))
+            y = linear(y, w, block + "mlp.fc2") * w[block + "gamma"]
+            x = x + y.permute(2, 0, 1)
+        found.append(x)
+    return found
+
+
+def mined(tokens: Tensor, details: Tensor, w: Weights) -> Tensor:
+    """Patch info mining, token by token: tokens [cell, width], details [channel, row, col] -> [cell, width]."""
+    grid = math.isqrt(len(tokens))
+    side = details.shape[-1] // grid
+    found = []
+    for cell, token in enumerate(tokens):
+        y, x = cell // grid * side, cell % grid * side
+        inside = details[:, y : y + side, x : x + side].flatten(1).T
+
+        def mapped(one: Tensor, name: str) -> Tensor:
+            return linear(
+                layer_norm(one, w, f"model.vlm_uni_{name}_projector.0", 1e-5), w, f"model.vlm_uni_{name}_projector.1"
+            )
+
+        keys = mapped(inside, "aux")
+        weights = (keys @ mapped(token, "query") / math.sqrt(keys.shape[-1])).softmax(0)
+        found.append(weights @ mapped(inside, "val"))
+    return torch.stack(found)

@@ -246,8 +246,8 @@ def test_damaged_settings(source: Path, capsys: pytest.CaptureFixture) -> None:
     (source / "config.json").write_text("{")
     assert "config.json is damaged: it holds no JSON" in failing(source, capsys)
     (source / "config.json").write_text('{"architectures": ["MptForCausalLM"], "model_type": "mpt"}')
-    assert "(mpt) is of none of the formats llava" in failing(source, capsys)
-    assert "--format gguf is unknown: there are llava" in failing(source, capsys, "--format", "gguf")
+    assert "(mpt) is of none of the formats mini_gemini, llava" in failing(source, capsys)
+    assert "--format gguf is unknown: there are mini_gemini, llava" in failing(source, capsys, "--format", "gguf")
     (source / "config.json").unlink()
     assert "config.json cannot be read" in failing(source, capsys)
     assert "has no vocab_size" in failing(_with(source, {"mm_vision_tower": "x"}), capsys, "--format", "llava")
@@ -280,7 +280,7 @@ def test_a_destination_that_is_there_stays_as_it_is(source: Path, capsys: pytest
 
 def test_the_command_line_lists_formats_and_wants_two_folders(capsys: pytest.CaptureFixture) -> None:
     assert main(["--list"]) == 0
-    assert capsys.readouterr().out.startswith("llava ")
+    assert capsys.readouterr().out.startswith("mini_gemini ")
     assert main(["only-one"]) == 1
     assert "SRC and DST" in capsys.readouterr().err
 

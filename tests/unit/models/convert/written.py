@@ -11,6 +11,7 @@ import numpy as np
 import pieces
 import plain
 import torch
+from family_parts import tokenizer
 from PIL import Image
 from torch import Tensor
 
@@ -264,7 +265,7 @@ INTERN_SIZE = SimpleNamespace(width=16, layers=5, heads=2, patch=84, own_side=16
 
 
 def internvl_chat() -> Original:
-    """InternVL-Chat-ViT-6B-Vicuna-7B's form: an InternViT for 168 pixels sees 336, looked at four layers from its end."""
+    """InternVL-Chat-ViT-6B-Vicuna-7B's form: an InternViT for 168 pixels sees 336, read four layers from its end."""
     made = llava(mm_vision_select_layer=-4)
     tower = Maker(7)
     tower.intern_vit(INTERN_SIZE)
@@ -281,3 +282,114 @@ def internvl_chat() -> Original:
     }  # fmt: skip
     made.towers, made.see = {"tower": (config, tower.made, {})}, see
     return made
+
+
+WIDTHS, DEPTHS, LARGE = (4, 6, 8), (1, 2, 1), 128
+GEMMA_HEAD = 12
+
+
+def convnext_weights(maker: Maker, prefix: str = "visual.trunk.") -> None:
+    """timm's names. Three stages for four, of a small picture."""
+
+    def conv(name: str, out: int, inputs: int, side: int) -> None:
+        maker.tensor(f"{name}.weight", out, inputs, side, side, scale=(inputs * side * side) ** -0.5)
+        maker.tensor(f"{name}.bias", out, scale=0.3)
+
+    conv(prefix + "stem.0", WIDTHS[0], 3, 4)
+    maker.norm(prefix + "stem.1", WIDTHS[0])
+    for i, (width, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True)):
+        at = f"{prefix}stages.{i}."
+        if i > 0:
+            maker.norm(at + "downsample.0", WIDTHS[i - 1])
+            conv(at + "downsample.1", width, WIDTHS[i - 1], 2)
+        for j in range(depth):
+            block = f"{at}blocks.{j}."
+            conv(block + "conv_dw", width, 1, 7)
+            maker.norm(block + "norm", width)
+            maker.matrix(block + "mlp.fc1", 4 * width, width, bias=True)
+            maker.matrix(block + "mlp.fc2", width, 4 * width, bias=True)
+            maker.tensor(block + "gamma", width, scale=0.2, centre=0.7)
+
+
+class Gemma(Original):
+    """A checkpoint with a Gemma and its tokenizer.json."""
+
+    def decode(self, image: Image.Image, text: str) -> tuple[plain.Decoded, slice]:
+        before, after = text.split("<image>")
+        start, embed = tokenizer("<bos>")(before)["input_ids"], self.weights["model.embed_tokens.weight"]
+        seen = self.see(image)
+        end = tokenizer()(after, add_special_tokens=False)["input_ids"]
+        size = SimpleNamespace(layers=LAYERS, heads=HEADS, kv_heads=1, theta=THETA, eps=EPS)
+        x = torch.cat([embed[start], seen, embed[end]])
+        return plain.gemma(x, self.weights, size, torch.nn.functional.gelu), slice(len(start), len(start) + len(seen))
+
+    def write(self, folder: Path, shards: int = 2) -> Path:
+        super().write(folder, shards)
+        (folder / "tokenizer.model").unlink()
+        tokenizer("<bos>").save_pretrained(folder)
+        (folder / "trunk" / "pytorch_model.bin").rename(folder / "trunk" / "open_clip_pytorch_model.bin")
+        return folder
+
+
+def mini_gemini(own_towers: bool = False) -> Gemma:
+    """MGM-2B's form: a Gemma with one key head and heads wider than its states, a CLIP, a ConvNeXt of OpenCLIP."""
+    vocabulary = len(tokenizer())
+    maker, clip, trunk = Maker(), Maker(100), Maker(200)
+    maker.llama(vocabulary)
+    for i in range(LAYERS):
+        at = f"model.layers.{i}.self_attn."
+        maker.matrix(at + "q_proj", HEADS * GEMMA_HEAD, HIDDEN, gain=2)
+        maker.matrix(at + "k_proj", GEMMA_HEAD, HIDDEN, gain=2)
+        maker.matrix(at + "v_proj", GEMMA_HEAD, HIDDEN)
+        maker.matrix(at + "o_proj", HIDDEN, HEADS * GEMMA_HEAD)
+    for key in maker.made:
+        if key.endswith("norm.weight"):
+            maker.made[key] = maker.made[key] - 1
+    maker.made["model.embed_tokens.weight"] *= HIDDEN**-0.5
+    maker.made["lm_head.weight"] = maker.made["model.embed_tokens.weight"].clone()
+    detail = sum(WIDTHS)
+    for name, inputs in (("query", 16), ("aux", detail), ("val", detail)):
+        maker.norm(f"model.vlm_uni_{name}_projector.0", inputs)
+        maker.matrix(f"model.vlm_uni_{name}_projector.1", 16, inputs, bias=True)
+    maker.matrix("model.mm_projector.0", HIDDEN, 16, bias=True)
+    maker.matrix("model.mm_projector.2", HIDDEN, HIDDEN, bias=True)
+    for part in ("weight", "bias"):
+        maker.made[f"model.mm_projector.2.{part}"] *= HIDDEN**-0.5
+    clip.clip(CLIP_SIZE)
+    convnext_weights(trunk)
+    trunk.tensor("visual.trunk.head.proj.weight", 3, 3)
+    trunk.tensor("transformer.resblocks.0.ln_1.weight", 3)
+
+    def see(image: Image.Image) -> Tensor:
+        large = pixels(cropped(square(image, CLIP_MEAN), LARGE), CLIP_MEAN, CLIP_STD)
+        small = torch.nn.functional.interpolate(large[None], size=(32, 32), mode="bilinear", align_corners=False)[0]
+        tokens = plain.clip(small, clip.made, CLIP_SIZE)[-2][1:]
+        stages = plain.convnext(large, trunk.made, DEPTHS)
+        size = stages[0].shape[1:]
+        details = torch.cat(
+            [
+                torch.nn.functional.interpolate(s[None], size=size, mode="bilinear", align_corners=False)[0]
+                for s in stages
+            ]
+        )
+        return plain.projector(tokens + plain.mined(tokens, details, maker.made), maker.made, "mlp2x_gelu")
+
+    config = llama_config(
+        vocabulary, mm_projector_type="mlp2x_gelu", mm_vision_tower="./clip", mm_vision_tower_aux="./trunk",
+        mm_use_im_start_end=False, image_aspect_ratio="pad", image_size_aux=LARGE, image_grid=1,
+    )  # fmt: skip
+    config |= {"architectures": ["MGMGemmaForCausalLM"], "model_type": "mgm_gemma", "head_dim": GEMMA_HEAD,
+               "num_key_value_heads": 1, "hidden_act": "gelu", "tie_word_embeddings": True}  # fmt: skip
+    towers = {"clip": (CLIP_CONFIG, clip.made, CLIP_IMAGES), "trunk": ({}, trunk.made, {})}
+    made = dict(maker.made)
+    if own_towers:
+        made |= {f"model.vision_tower.vision_tower.{key}": tensor for key, tensor in clip.made.items()}
+        for key, tensor in trunk.made.items():
+            if "trunk.st" in key:
+                made[key.replace("visual.trunk.st", "model.vision_tower_aux.vision_st")] = tensor
+        config["optimize_vision_tower_aux"] = True
+        other = Maker(300)
+        other.clip(CLIP_SIZE)
+        convnext_weights(other)
+        towers = {"clip": (CLIP_CONFIG, other.made, CLIP_IMAGES), "trunk": ({}, other.made, {})}
+    return Gemma(config, made, see, towers=towers)

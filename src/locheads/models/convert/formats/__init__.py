@@ -6,9 +6,10 @@ from typing import Any
 
 from locheads.errors import ModelError
 from locheads.models.convert.formats.llava import LLAVA
+from locheads.models.convert.formats.mini_gemini import MINI_GEMINI
 from locheads.models.convert.recipe import Format
 
-FORMATS: tuple[Format, ...] = (LLAVA,)
+FORMATS: tuple[Format, ...] = (MINI_GEMINI, LLAVA)
 
 
 def choose(source: Path, settings: Mapping[str, Any], name: str | None) -> Format:

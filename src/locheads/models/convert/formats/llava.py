@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPVisionConfig, LlavaConfig, LlavaProcessor, PreTrainedConfig
+from transformers import LlavaConfig, LlavaProcessor, PreTrainedConfig
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.errors import ModelError
@@ -19,14 +19,6 @@ from locheads.models.variants.llava import LlavaVariantConfig
 
 INSIDE = "model.vision_tower.vision_tower."
 """Where a checkpoint keeps a vision tower of its own."""
-KNOWN_TOWERS: dict[str, dict[str, Any]] = {
-    f"openai/clip-vit-large-patch14{suffix}": {
-        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
-        "patch_size": 14, "image_size": side, "projection_dim": 768,
-    }
-    for suffix, side in (("", 224), ("-336", 336))
-}  # fmt: skip
-"""Towers that a checkpoint may contain without their configuration."""
 IMAGE = "<image>"
 DELTA_NORM = 0.05
 """The final norm's weights lie around 1 in a language model, and around 0 where they are a difference."""
@@ -104,18 +96,10 @@ def _projector_rules(config: PreTrainedConfig) -> tuple[Rule, ...]:
 def _tower(request: Request, weights: Checkpoint) -> Tower:
     """Its own folder counts, as in the original code, but where the checkpoint says that the tower was tuned along."""
     name = str(request.need("mm_vision_tower"))
-    folder = request.vision_tower or _beside(request.source, name)
+    folder = towers.folder_of(request.source, name, request.vision_tower)
     contained = any(key.startswith(INSIDE) for key, _ in weights.outlines())
-    if folder is None and not contained:
-        raise ModelError(
-            f"{request.source} names its vision tower {name} and does not contain it: download that repository and "
-            "give its folder with --vision-tower DIR."
-        )
-    if folder is None and name not in KNOWN_TOWERS:
-        raise ModelError(
-            f"{request.source} contains the weights of its vision tower {name} without its configuration: give that "
-            "repository's folder with --vision-tower DIR."
-        )
+    if folder is None and (not contained or towers.known_clip(name) is None):
+        raise ModelError(towers.absent(request.source, name, "--vision-tower"))
     tuned = bool(request.settings.get("unfreeze_mm_vision_tower", False))
     vision, images, rules = _tower_of(request, folder, name)
     if contained and (folder is None or tuned):
@@ -134,7 +118,8 @@ def _tower_of(
     """-> (configuration, image processor, key map) of a tower."""
     pad = request.settings.get("image_aspect_ratio") == "pad"
     if folder is None:
-        vision = CLIPVisionConfig(**KNOWN_TOWERS[name])
+        vision = towers.known_clip(name)
+        assert vision is not None
         return vision, towers.pixel_settings(None, vision.image_size, pad), towers.CLIP
     settings = read_json(folder / "config.json")
     if settings.get("model_type") == "intern_vit_6b":
@@ -151,14 +136,6 @@ def _intern_vit(
     vision = towers.intern_vit_config(settings, side)
     images = towers.image_processor(side, towers.IMAGENET_MEAN, towers.IMAGENET_STD, pad)
     return vision, images, towers.intern_vit(towers.resized_positions(side // vision.patch_size[0]))
-
-
-def _beside(source: Path, name: str) -> Path | None:
-    """The tower's folder where it lies in the checkpoint's (Yi-VL), or where its name is a folder's."""
-    for folder in (source / name, Path(name)):
-        if (folder / "config.json").exists():
-            return folder
-    return None
 
 
 def _base(request: Request, weights: Checkpoint) -> Checkpoint | None:
