@@ -58,7 +58,7 @@ def read_tokenizer(folder: Path, image_token: str, fast: bool, named: Mapping[st
     words = PreTrainedTokenizerFast(
         tokenizer_object=backend, extra_special_tokens=extra, clean_up_tokenization_spaces=False, **roles
     )
-    return Words(words, int(words.convert_tokens_to_ids(image_token)), max(backend.get_vocab(True).values()) + 1)
+    return Words(words, int(words.convert_tokens_to_ids(image_token)), max(words.get_vocab().values()) + 1)
 
 
 def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer:

@@ -100,15 +100,18 @@ def _with_base(part: Part, key: str, tensor: Tensor) -> Tensor:
     if part.base is None:
         return tensor
     base = part.base.find(key)
-    if base is None:
+    if base is None and ("mm_projector" in key or "vision_tower" in key):
         return tensor
-    if base.ndim != tensor.ndim or any(b > d for b, d in zip(base.shape, tensor.shape, strict=True)):
+    if base is None:
+        raise ModelError(f"{part.base.folder} has no {key}, which the delta weights change: it is not their base.")
+    grown = key.endswith(("embed_tokens.weight", "lm_head.weight")) and base.shape[0] <= tensor.shape[0]
+    if base.shape[1:] != tensor.shape[1:] or not (grown or base.shape == tensor.shape):
         raise ModelError(
             f"{key} has the shape {list(tensor.shape)} in the delta weights and {list(base.shape)} in their base "
             f"{part.base.folder}: this is not the base that they were made from."
         )
     total = tensor.clone()
-    total[tuple(slice(size) for size in base.shape)] += base.to(total.dtype)
+    total[: base.shape[0]] += base.to(total.dtype)
     return total
 
 

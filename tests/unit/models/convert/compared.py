@@ -1,7 +1,7 @@
 """An original beside what its conversion loads as, through the doors that a user takes."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ PROMPT = PromptConfig(template="A USER: <image>\nwhere is {expression} ASSISTANT
 
 def scene() -> Image.Image:
     """A drawn picture, wider than high: bars and crops matter."""
-    image = Image.new("RGB", (90, 56), (60, 120, 200))
+    image = Image.new("RGB", (90, 57), (60, 120, 200))
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 40, 90, 56), fill=(90, 160, 60))
     draw.ellipse((10, 8, 38, 36), fill=(210, 40, 40))
@@ -45,7 +45,9 @@ def largest(found: Tensor, expected: Tensor) -> float:
 class Converted:
     """An original, and what its conversion loads as."""
 
-    def __init__(self, original: written.Original, folder: Path, *options: str) -> None:
+    def __init__(
+        self, original: written.Original, folder: Path, *options: str, load: Callable[[Path], Lvlm] = load
+    ) -> None:
         self.original, self.source, self.result = original, original.write(folder / "source"), folder / "result"
         assert main([str(self.source), str(self.result), *options]) == 0
         self.lvlm = load(self.result)

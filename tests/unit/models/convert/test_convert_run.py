@@ -161,6 +161,13 @@ def test_delta_weights_need_their_base_and_become_the_sum(tmp_path: Path, capsys
     written.write_shards(tmp_path / "base", base, 2)
     one = Converted(made, tmp_path / "again", "--base", str(tmp_path / "base"))
     assert max(Again(one, whole).differences()) < 2e-5  # the sum rounds once more
+    up, down = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"
+    for wrong, part in (
+        ({key: value for key, value in base.items() if key != up}, f"has no {up}"),
+        ({**base, up: base[down].clone()}, f"{up} has the shape [48, 32] in the delta weights and [32, 48]"),
+    ):
+        written.write_shards(tmp_path / "base", wrong, 2)
+        assert part in failing(tmp_path / "source", capsys, "--base", str(tmp_path / "base"))
     (tmp_path / "plain").mkdir()
     whole.write(tmp_path / "plain" / "source")
     sentence = failing(tmp_path / "plain" / "source", capsys, "--base", str(tmp_path / "base"))
@@ -246,8 +253,10 @@ def test_damaged_settings(source: Path, capsys: pytest.CaptureFixture) -> None:
     (source / "config.json").write_text("{")
     assert "config.json is damaged: it holds no JSON" in failing(source, capsys)
     (source / "config.json").write_text('{"architectures": ["MptForCausalLM"], "model_type": "mpt"}')
-    assert "(mpt) is of none of the formats mini_gemini, llava" in failing(source, capsys)
-    assert "--format gguf is unknown: there are mini_gemini, llava" in failing(source, capsys, "--format", "gguf")
+    assert "(mpt) is of none of the formats deepseek_vl, internvl, mini_gemini, llava" in failing(source, capsys)
+    assert "--format gguf is unknown: there are deepseek_vl, internvl, mini_gemini, llava" in failing(
+        source, capsys, "--format", "gguf"
+    )
     (source / "config.json").unlink()
     assert "config.json cannot be read" in failing(source, capsys)
     assert "has no vocab_size" in failing(_with(source, {"mm_vision_tower": "x"}), capsys, "--format", "llava")
@@ -280,7 +289,7 @@ def test_a_destination_that_is_there_stays_as_it_is(source: Path, capsys: pytest
 
 def test_the_command_line_lists_formats_and_wants_two_folders(capsys: pytest.CaptureFixture) -> None:
     assert main(["--list"]) == 0
-    assert capsys.readouterr().out.startswith("mini_gemini ")
+    assert capsys.readouterr().out.startswith("deepseek_vl ")
     assert main(["only-one"]) == 1
     assert "SRC and DST" in capsys.readouterr().err
 

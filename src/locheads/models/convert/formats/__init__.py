@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import ModelError
+from locheads.models.convert.formats.deepseek_vl import DEEPSEEK_VL
+from locheads.models.convert.formats.internvl import INTERNVL
 from locheads.models.convert.formats.llava import LLAVA
 from locheads.models.convert.formats.mini_gemini import MINI_GEMINI
 from locheads.models.convert.recipe import Format
 
-FORMATS: tuple[Format, ...] = (MINI_GEMINI, LLAVA)
+FORMATS: tuple[Format, ...] = (DEEPSEEK_VL, INTERNVL, MINI_GEMINI, LLAVA)
 
 
 def choose(source: Path, settings: Mapping[str, Any], name: str | None) -> Format:

@@ -156,13 +156,18 @@ def _base(request: Request, weights: Checkpoint) -> Checkpoint | None:
 
 def _processor(request: Request, words: Words, tower: Tower, wrapping: str) -> LlavaProcessor:
     patch = tower.config.patch_size
-    default = "yi_vl" if str(request.settings.get("mm_projector_type", "")).endswith("_Norm") else "llava_v1"
-    conversation = request.conversation or default
+    conversation = request.conversation or _conversation(request.settings)
     return LlavaProcessor(
         tower.images, words.tokenizer, patch_size=patch if isinstance(patch, int) else patch[0],
         vision_feature_select_strategy=_strategy(request), num_additional_image_tokens=1,
         chat_template=chat_template(conversation, wrapping.format(IMAGE)),
     )  # fmt: skip
+
+
+def _conversation(settings: Mapping[str, Any]) -> str:
+    if str(settings.get("mm_projector_type", "")).endswith("_Norm"):
+        return "yi_vl"
+    return "vicuna_v1" if "Share4VLlamaForCausalLM" in settings.get("architectures", ()) else "llava_v1"
 
 
 LLAVA = Format(

@@ -161,7 +161,7 @@ def _convnext_config(weights: Checkpoint, prefix: str) -> ConvNextConfig:
 def _processor(request: Request, words: Words, config: MiniGeminiConfig) -> LlavaProcessor:
     side, grid = config.image_size_aux, config.vision_config.image_size // config.vision_config.patch_size
     pad = request.settings.get("image_aspect_ratio") == "pad"
-    conversation = request.conversation or ("gemma" if _is_gemma(request) else "vicuna_v1")
+    conversation = request.conversation or ("mini_gemini" if _is_gemma(request) else "vicuna_v1")
     return LlavaProcessor(
         towers.image_processor(side, towers.CLIP_MEAN, towers.CLIP_STD, pad), words.tokenizer, patch_size=side // grid,
         vision_feature_select_strategy="default", num_additional_image_tokens=1,
