@@ -2,21 +2,22 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, PreTrainedConfig
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
-from locheads.errors import ModelError, StoreError
+from locheads.errors import StoreError
 from locheads.models import variants  # noqa: F401  makes our own classes known
 from locheads.models.convert.formats import choose
 from locheads.models.convert.recipe import Recipe, Request
-from locheads.models.convert.rules import Plan, account
+from locheads.models.convert.rules import Part, Plan, Step, account
 from locheads.models.convert.source import read_json
 from locheads.models.convert.weights import SHARD_BYTES, count, stream
 from locheads.store.atomic import write_json
@@ -53,22 +54,30 @@ def convert(
     settings = read_json(source / "config.json")
     kind = choose(source, settings, form)
     recipe = kind.recipe(Request(source, settings, **folders))
-    plan = account(recipe.parts, expected_weights(recipe.config))
+    model = skeleton(recipe.config)
+    plan = account(recipe.parts, expected_weights(model))
     with _partial(destination) as folder:
-        _write_settings(recipe, folder)
-        with _progress(count(plan)) as done:
+        _write_settings(recipe, type(model).__name__, folder)
+        with _progress("convert", "tensors", count(plan)) as done:
             total = stream(recipe.parts, plan, folder, shard_bytes, done)
-        manifest = _manifest(kind.name, recipe, plan, folder, total)
+        hashes = _hashes(_folders(recipe, folder))
+        manifest = _manifest(kind.name, recipe, plan, hashes) | {
+            "result": {"files": hashes[folder], "bytes_of_weights": total}
+        }
         write_json(folder / MANIFEST, manifest)
     return manifest
 
 
-def expected_weights(config: PreTrainedConfig) -> dict[str, Tensor]:
-    """Names and shapes of the weights that a checkpoint of this configuration holds, on the meta device."""
+def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
+    """The model that a checkpoint of this configuration loads as, on the meta device: names and shapes, no weights."""
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config)
+        return AutoModelForImageTextToText.from_config(config)
+
+
+def expected_weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Name -> outline of each weight that a checkpoint of this model holds."""
     weights = dict(model.state_dict())
-    if config.tie_word_embeddings:
+    if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     return weights
 
@@ -90,66 +99,68 @@ def _partial(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_settings(recipe: Recipe, folder: Path) -> None:
-    recipe.config.architectures = [variants_name(recipe.config)]
+def _write_settings(recipe: Recipe, architecture: str, folder: Path) -> None:
+    recipe.config.architectures = [architecture]
     recipe.config.save_pretrained(folder)
     recipe.processor.save_pretrained(folder)
 
 
-def variants_name(config: PreTrainedConfig) -> str:
-    """Name of the class that a checkpoint of this configuration loads as."""
-    return AutoModelForImageTextToText._model_mapping[type(config)].__name__
-
-
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
+def _progress(task: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
     columns = (
-        TextColumn("convert"), BarColumn(), MofNCompleteColumn(), TextColumn("tensors"), TimeElapsedColumn(),
+        TextColumn(f"{task:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("convert", total=total)
-        yield lambda: progress.advance(task)
+    with Progress(*columns, disable=not sys.stderr.isatty(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task(task, total=total)
+        yield lambda: progress.advance(bar)
 
 
-def _manifest(form: str, recipe: Recipe, plan: Plan, folder: Path, total: int) -> dict[str, Any]:
-    sources = {}
-    for part, steps in zip(recipe.parts, plan, strict=True):
-        unused: dict[str, list[str]] = {}
-        for key, step in steps.items():
-            if not step.targets:
-                unused.setdefault(step.unused, []).append(key)
-        sources[part.name] = {
-            "folder": str(part.weights.folder),
-            "files": _hashes(part.weights.folder),
-            "tensors": len(steps),
-            "mapped": sum(bool(step.targets) for step in steps.values()),
-            "unused": unused,
-        }
-        if part.base is not None:
-            sources[part.name]["added_to"] = {
-                "folder": str(part.base.folder), "files": _hashes(part.base.folder)
-            }  # fmt: skip
+def _folders(recipe: Recipe, result: Path) -> list[Path]:
+    bases = [part.base.folder for part in recipe.parts if part.base is not None]
+    return [*(part.weights.folder for part in recipe.parts), *bases, result]
+
+
+def _hashes(folders: Sequence[Path]) -> dict[Path, dict[str, str]]:
+    """Per folder: name of a file -> sha256."""
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in READ]
+    found: dict[Path, dict[str, str]] = {folder: {} for folder in folders}
+    with _progress("hash", "files", len(files)) as done:
+        for path in files:
+            found[path.parent][path.name] = file_digest(path)
+            done()
+    return found
+
+
+def _manifest(form: str, recipe: Recipe, plan: Plan, hashes: Mapping[Path, Mapping[str, str]]) -> dict[str, Any]:
     return {
         "format": form,
         "argv": sys.argv,
         "code": git_state(),
         "notes": list(recipe.notes),
-        "sources": sources,
-        "result": {"files": _hashes(folder), "bytes_of_weights": total},
-        "map": _map(recipe, plan),
+        "sources": {part.name: _source(part, steps, hashes) for part, steps in zip(recipe.parts, plan, strict=True)},
+        "map": {
+            part.name: {key: list(step.targets) for key, step in steps.items() if step.targets}
+            for part, steps in zip(recipe.parts, plan, strict=True)
+        },
     }
 
 
-def _map(recipe: Recipe, plan: Plan) -> dict[str, dict[str, list[str]]]:
+def _source(part: Part, steps: Mapping[str, Step], hashes: Mapping[Path, Mapping[str, str]]) -> dict[str, Any]:
+    unused: dict[str, list[str]] = {}
+    for key, step in steps.items():
+        if not step.targets:
+            unused.setdefault(step.unused, []).append(key)
+    base = part.base
+    added = {} if base is None else {"added_to": {"folder": str(base.folder), "files": hashes[base.folder]}}
     return {
-        part.name: {key: list(step.targets) for key, step in steps.items() if step.targets}
-        for part, steps in zip(recipe.parts, plan, strict=True)
+        "folder": str(part.weights.folder),
+        "files": hashes[part.weights.folder],
+        "tensors": len(steps),
+        "mapped": sum(bool(step.targets) for step in steps.values()),
+        "unused": unused,
+        **added,
     }
 
 
-def _hashes(folder: Path) -> Mapping[str, str]:
-    return {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.suffix in READ}
-
-
-__all__ = ["MANIFEST", "ModelError", "convert", "expected_weights"]
+__all__ = ["MANIFEST", "convert"]

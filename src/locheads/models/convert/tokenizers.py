@@ -5,7 +5,7 @@ before and after the picture apart; here both come in one text with image tokens
 because the space that sentencepiece puts before a text is put before each part between added tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ class Words:
     """Token ids in use: all are below it."""
 
 
-def read_tokenizer(folder: Path, image_token: str, fast: bool, named: Mapping[str, str] | None = None) -> Words:
+def read_tokenizer(
+    folder: Path, image_token: str, fast: bool, named: Mapping[str, str] | None = None, added: Sequence[str] = ()
+) -> Words:
     """The tokenizer of a checkpoint.
 
     Args:
@@ -41,6 +43,7 @@ def read_tokenizer(folder: Path, image_token: str, fast: bool, named: Mapping[st
         image_token: stands for the picture; it is added where the tokenizer has no such token.
         fast: the original code prefers tokenizer.json to tokenizer.model.
         named: further tokens that the processor asks for by name, such as `start_image_token`.
+        added: tokens that the original code adds when it loads the tokenizer, where they are not in it.
 
     Raises:
         ModelError: no tokenizer, a damaged one, or one of an algorithm that cannot be converted.
@@ -48,7 +51,7 @@ def read_tokenizer(folder: Path, image_token: str, fast: bool, named: Mapping[st
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     backend = _backend(folder, settings, fast)
     _add_recorded(backend, folder, settings)
-    backend.add_special_tokens([_special(image_token)])
+    backend.add_special_tokens([_special(token) for token in (*added, image_token)])
     roles = {role: token for role in ("bos_token", "eos_token", "unk_token", "pad_token")
              if (token := _content(_setting(folder, settings, role)))}  # fmt: skip
     absent = [token for token in roles.values() if backend.token_to_id(token) is None]

@@ -61,6 +61,12 @@ def test_added_tokens_keep_their_ids_and_the_picture_comes_after_them(where: str
     assert words.size == size + 3
 
 
+def test_tokens_that_the_original_code_adds_come_before_the_pictures(tmp_path: Path) -> None:
+    size = len(pieces.vocabulary())
+    words = read_tokenizer(folder(tmp_path), "<image>", fast=False, added=["<im_patch>", "<im_start>"])
+    assert words.tokenizer.convert_tokens_to_ids(["<im_patch>", "<im_start>", "<image>"]) == [size, size + 1, size + 2]
+
+
 def test_added_tokens_of_another_tokenizer_are_found_out(tmp_path: Path) -> None:
     source = folder(tmp_path)
     (source / "added_tokens.json").write_text(json.dumps({"<im_patch>": 32000}))

@@ -43,7 +43,7 @@ def _fits(settings: Mapping[str, Any]) -> bool:
 
 
 def _recipe(request: Request) -> Recipe:
-    words = read_tokenizer(request.source, IMAGE, fast=False)
+    words = read_tokenizer(request.source, IMAGE, fast=False, added=_added(request.settings))
     rows = max(int(request.need("vocab_size")), words.size)
     weights = Checkpoint(request.source)
     tower = _tower(request, weights)
@@ -54,6 +54,12 @@ def _recipe(request: Request) -> Recipe:
     whole = Part("checkpoint", weights, (*language, *projector, *tower.inside), base)
     processor = _processor(request, words, tower, getattr(config, "image_wrapping", "{}"))
     return Recipe(config, processor, (whole, tower.part) if tower.part else (whole,), (tower.note,))
+
+
+def _added(settings: Mapping[str, Any]) -> list[str]:
+    """Tokens that the original code gives a tokenizer which lacks them, in its order."""
+    patch = ["<im_patch>"] if settings.get("mm_use_im_patch_token", True) else []
+    return patch + (["<im_start>", "<im_end>"] if settings.get("mm_use_im_start_end", False) else [])
 
 
 def _config(request: Request, words: Words, rows: int, vision: PreTrainedConfig) -> PreTrainedConfig:
