@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, processors
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges, import_protobuf
 
@@ -98,18 +98,30 @@ def from_sentencepiece(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
             fuse_unk=True, byte_fallback=trained.byte_fallback,
         )
     )  # fmt: skip
-    steps: list[Any] = [normalizers.Prepend("▁")] if normal.add_dummy_prefix else []
-    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
+    backend.normalizer = _normaliser(normal)
     back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*back, decoders.Strip(" ", left=1)] if normal.add_dummy_prefix else back)
     backend.add_special_tokens([_special(piece.piece) for piece in pieces if piece.type in (UNKNOWN, CONTROL)])
     backend.add_tokens([AddedToken(p.piece, normalized=False) for p in pieces if p.type == USER_DEFINED])
     if settings.get("add_bos_token", True):
-        first = _content(settings.get("bos_token")) or pieces[trained.bos_id].piece
+        first = _content(settings.get("bos_token"))
+        first = first if first in vocabulary else pieces[trained.bos_id].piece
         backend.post_processor = processors.TemplateProcessing(
             single=f"{first} $A", special_tokens=[(first, vocabulary[first])]
         )
     return backend
+
+
+def _normaliser(spec: Any) -> normalizers.Normalizer:
+    """What sentencepiece does to a text before it looks for pieces."""
+    steps: list[Any] = []
+    if spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+    if spec.remove_extra_whitespaces:
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend("▁"))
+    return normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
 
 
 def _parsed(path: Path) -> Any:

@@ -28,7 +28,9 @@ def vocabulary(first: str = "<s>", last: str = "</s>") -> list[tuple[str, float,
     return pieces + [(one, -float(len(unique) + i), 1) for i, one in enumerate(characters)]
 
 
-def write(path: Path, pieces: Sequence[tuple[str, float, int]], dummy_prefix: bool = True) -> None:
+def write(
+    path: Path, pieces: Sequence[tuple[str, float, int]], dummy_prefix: bool = True, thrifty: bool = False
+) -> None:
     model = import_protobuf().ModelProto()
     for text, score, kind in pieces:
         piece = model.pieces.add()
@@ -38,7 +40,7 @@ def write(path: Path, pieces: Sequence[tuple[str, float, int]], dummy_prefix: bo
     model.trainer_spec.unk_id, model.trainer_spec.bos_id, model.trainer_spec.eos_id = 0, 1, 2
     model.normalizer_spec.name = "identity"
     model.normalizer_spec.add_dummy_prefix = dummy_prefix
-    model.normalizer_spec.remove_extra_whitespaces = False
+    model.normalizer_spec.remove_extra_whitespaces = thrifty
     model.normalizer_spec.escape_whitespaces = True
     path.write_bytes(model.SerializeToString())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pieces
 import pytest
+from family_parts import tokenizer
 
 from locheads.errors import ModelError
 from locheads.models.convert.tokenizers import read_tokenizer
@@ -28,6 +29,14 @@ def test_tokens_are_sentencepieces(text: str, dummy_prefix: bool, tmp_path: Path
     expected = pieces.tokenise(text, pieces.vocabulary(), dummy_prefix)
     assert words.tokenizer(text)["input_ids"] == expected
     assert words.tokenizer.decode(expected).strip() == text.strip()
+
+
+def test_a_model_that_removes_spaces(tmp_path: Path) -> None:
+    source, known = folder(tmp_path, add_bos_token=False), pieces.vocabulary()
+    pieces.write(source / "tokenizer.model", known, thrifty=True)
+    words = read_tokenizer(source, "<image>", fast=False)
+    for text, kept in (("  where   is ", "where is"), ("\n  cup", "\n cup")):
+        assert words.tokenizer(text)["input_ids"] == pieces.tokenise(kept, known)
 
 
 @pytest.mark.parametrize("before", ["A USER: ", "", "where is"])
@@ -65,6 +74,17 @@ def test_tokens_that_the_original_code_adds_come_before_the_pictures(tmp_path: P
     size = len(pieces.vocabulary())
     words = read_tokenizer(folder(tmp_path), "<image>", fast=False, added=["<im_patch>", "<im_start>"])
     assert words.tokenizer.convert_tokens_to_ids(["<im_patch>", "<im_start>", "<image>"]) == [size, size + 1, size + 2]
+
+
+def test_a_byte_level_vocabulary_with_merges(tmp_path: Path) -> None:
+    known = tokenizer()
+    model = json.loads(known.backend_tokenizer.to_str())["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = "\n".join(" ".join(pair) for pair in model["merges"])
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + merges)
+    words = read_tokenizer(tmp_path, "<IMG_CONTEXT>", fast=False)
+    assert words.tokenizer("where is the red circle")["input_ids"] == known("where is the red circle")["input_ids"]
+    assert words.image_token_id == known.convert_tokens_to_ids("<IMG_CONTEXT>")
 
 
 def test_added_tokens_of_another_tokenizer_are_found_out(tmp_path: Path) -> None:
