@@ -164,8 +164,11 @@ def _features_repeated(model: Any, copies: Sequence[int]) -> Iterator[None]:
 
     def repeated(*arguments: Any, **options: Any) -> Any:
         output = look(*arguments, **options)
-        counts = torch.tensor(copies, device=output.pooler_output.device)
-        output.pooler_output = output.pooler_output.repeat_interleave(counts, dim=0)
+        features = output.pooler_output
+        if isinstance(features, list | tuple):  # Llava's: one per picture
+            output.pooler_output = [one for one, n in zip(features, copies, strict=True) for _ in range(n)]
+        else:
+            output.pooler_output = features.repeat_interleave(torch.tensor(copies, device=features.device), dim=0)
         return output
 
     model.get_image_features = repeated

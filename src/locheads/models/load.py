@@ -117,7 +117,10 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     """-> (folder or hub id, its configuration), of a family that has an adapter."""
     source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
     if _looks_like_a_folder(source) and not Path(source).is_dir():
-        raise ModelError(f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder, or a hub id.")
+        raise ModelError(
+            f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder (python -m "
+            "locheads.models.convert makes one of an original), or a hub id."
+        )
     checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
     adapter_class(checkpoint.model_type, source)
     return source, checkpoint

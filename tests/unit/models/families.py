@@ -26,6 +26,13 @@ from family_parts import (
     without_video,
 )
 
+from locheads.models.variants import (
+    LlavaVariantConfig,
+    LlavaVariantForConditionalGeneration,
+    MiniGeminiConfig,
+    MiniGeminiForConditionalGeneration,
+)
+
 LAYOUTS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 """Of tiles, as (rows, columns)."""
 
@@ -55,6 +62,31 @@ def vipllava() -> Family:
         image_token_index=token_id("<image>"), vision_feature_layer=[-1, -2], image_seq_length=16,
     )  # fmt: skip
     return build(tf.VipLlavaForConditionalGeneration, config), llava()[1]
+
+
+def locheads_llava() -> Family:
+    """As Yi-VL, with LLaVA v1's tokens around the picture."""
+    native, processor = llava()
+    parts = {key: getattr(native.config, key) for key in ("vision_config", "text_config", "image_token_id")}
+    config = LlavaVariantConfig(
+        projector="mlp2x_gelu_Norm", image_wrapping="<im_start>{}<im_end>", vision_feature_layer=-2, **parts
+    )
+    processor.chat_template = chat("<im_start><image><im_end>")
+    return build(LlavaVariantForConditionalGeneration, config), processor
+
+
+def locheads_mini_gemini() -> Family:
+    side = 128
+    config = MiniGeminiConfig(
+        vision_config=vision(tf.CLIPVisionConfig, 32, 8, projection_dim=16), text_config=text(tf.GemmaConfig),
+        vision_config_aux=tf.ConvNextConfig(num_stages=3, hidden_sizes=[4, 6, 8], depths=[1, 1, 1]),
+        image_token_id=token_id("<image>"), vision_feature_layer=-2, image_size_aux=side,
+    )  # fmt: skip
+    processor = tf.LlavaProcessor(
+        _clip("clip", "CLIPImageProcessorPil", side), tokenizer("<s>", image_token="<image>"), patch_size=32,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=chat("<image>"),
+    )  # fmt: skip
+    return build(MiniGeminiForConditionalGeneration, config), processor
 
 
 def _pinpoints(side: int) -> list[list[int]]:
@@ -298,8 +330,9 @@ def mistral3() -> Family:
 FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
-        llava, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl, deepseek_vl_hybrid, internvl,
-        qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, idefics3, smolvlm, mistral3,
+        llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
+        deepseek_vl_hybrid, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, idefics3, smolvlm,
+        mistral3,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""

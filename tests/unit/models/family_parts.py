@@ -27,7 +27,8 @@ NAMED = {
 OTHERS = [
     "<pad>", "<s>", "</s>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "[IMG]",
     "[IMG_BREAK]", "[IMG_END]", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<bos>",
-    "<image_soft_token>", "<image_placeholder>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]",
+    "<image_soft_token>", "<image_placeholder>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<im_start>",
+    "<im_end>",
     *(f"<row_{row + 1}_col_{col + 1}>" for row in range(6) for col in range(6)),
 ]  # fmt: skip
 CORPUS = [

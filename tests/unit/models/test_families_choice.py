@@ -11,6 +11,7 @@ from locheads.models.adapters import FAMILIES, REFUSED, adapter_class
 from locheads.models.adapters.llava import LlavaAdapter
 from locheads.models.adapters.pixtral import PixtralAdapter
 from locheads.models.geometry import Preprocess
+from locheads.models.variants import VARIANTS
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_a_model_that_transformers_does_not_know_is_told_apart() -> None:
 
 
 def test_every_family_is_one_that_transformers_can_load_and_that_has_a_test() -> None:
-    known = set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    known = set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) | {config.model_type for config in VARIANTS}
     assert set(FAMILIES) <= known
     assert not set(FAMILIES) & set(REFUSED)
     assert set(FAMILIES) <= set(FAMILY_BUILDERS)

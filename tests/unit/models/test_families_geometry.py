@@ -21,7 +21,8 @@ from locheads.models.geometry import Geometry, Preprocess
 
 PROMPT = PromptConfig(template="<image>\n{expression}")
 SIZES = [(130, 70), (70, 130), (64, 64), (100, 90), (61, 97), (31, 33), (200, 60)]
-CELL = {"gemma3": 16, "qwen2_vl": 16, "qwen2_5_vl": 16, "qwen3_vl": 16, "mistral3": 16, "smolvlm": 12}
+CELL = {"gemma3": 16, "qwen2_vl": 16, "qwen2_5_vl": 16, "qwen3_vl": 16, "mistral3": 16, "smolvlm": 12,
+        "locheads_mini_gemini": 32}  # fmt: skip
 """Pixels of the vision tower's input per cell, where it is not 8."""
 UNSEEN = {"llava_onevision": 2, "smolvlm": 2}
 """Pixels at the right and bottom of its input that the vision tower makes no patch of."""

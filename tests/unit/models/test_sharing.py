@@ -93,6 +93,14 @@ def test_shared_or_batched_equals_one_expression_at_a_time(name: str) -> None:
 
 
 @families
+def test_expressions_one_by_one_in_one_forward_pass_equal_each_in_its_own(name: str) -> None:
+    """As for a decoder whose window is shorter than the prompt: nothing is shared but the look at the picture."""
+    pictures = [prepared(name), prepared(name, 1)]
+    alone = [maps(as_plain(lvlm(name)), [picture])[0] for picture in pictures]
+    np.testing.assert_allclose(maps(as_plain(lvlm(name)), pictures, LARGE), alone, rtol=0, atol=1e-5)
+
+
+@families
 def test_pictures_in_one_forward_pass_equal_each_picture_alone(name: str) -> None:
     pictures = [prepared(name), prepared(name, 1), prepared(name, 2)]
     together = maps(lvlm(name), pictures, LARGE)

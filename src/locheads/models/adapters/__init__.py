@@ -5,6 +5,7 @@ from typing import Any
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from locheads.errors import ModelError
+from locheads.models import variants  # noqa: F401  makes AutoConfig and AutoModel know the families of our own
 from locheads.models.adapters.base import Adapter, PreparedInput, Sharing
 from locheads.models.adapters.llava import LlavaAdapter, llava_adapter
 from locheads.models.adapters.llava_next import LlavaNextAdapter, LlavaOnevisionAdapter
@@ -20,6 +21,8 @@ from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter
 
 FAMILIES: dict[str, Any] = {
     "llava": llava_adapter,
+    "locheads_llava": LlavaAdapter,
+    "locheads_mini_gemini": LlavaAdapter,
     "vipllava": LlavaAdapter,
     "llava_next": LlavaNextAdapter,
     "llava_onevision": LlavaOnevisionAdapter,
@@ -74,7 +77,7 @@ def adapter_class(model_type: str, source: str) -> Any:
     if model_type not in CONFIG_MAPPING_NAMES:
         raise ModelError(
             f"{source} is a {model_type!r} model, which transformers does not know: use a checkpoint in transformers' "
-            "own format (often a repository whose name ends in -hf)."
+            "own format (often a repository whose name ends in -hf), or convert it: python -m locheads.models.convert."
         )
     raise ModelError(
         f"{source} is a {model_type!r} model, which has no adapter yet (there are: {', '.join(sorted(FAMILIES))}): "

@@ -38,7 +38,7 @@ class FamilyAdapter:
     """Whether `model.tiles` means anything."""
     square: ClassVar[bool] = True
     """Whether the processor resizes any picture to a square by itself, so that `squash` is what it does anyway."""
-    wrapping: ClassVar[str] = "{}"
+    wrapping: str = "{}"
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
     """Outputs of the image processor that the model's forward does not take."""

@@ -1,5 +1,6 @@
 """LLaVA-1.5, ViP-LLaVA and every checkpoint converted to their format: a square picture, one token per patch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,8 +22,11 @@ class LlavaAdapter(FamilyAdapter):
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
         super().__init__(processor, config, preprocess, tiles)
         vision = config.vision_config
-        self._side, self._patch = vision.image_size, vision.patch_size
+        self._side, self._patch = side_of(vision.image_size), side_of(vision.patch_size)
+        self.wrapping = getattr(config, "image_wrapping", self.wrapping)
         self._grid = self._side // self._patch
+        if large := getattr(config, "image_size_aux", None):  # Mini-Gemini makes the small picture from a large one
+            self._side, self._patch = large, large // self._grid
         # A CLIP tower's first token is no patch; with the strategy "full" the model keeps it.
         full = getattr(config, "vision_feature_select_strategy", "default") == "full"
         self._classes = int(full and getattr(vision, "model_type", "") == "clip_vision_model")
@@ -64,6 +68,11 @@ class LlavaAdapter(FamilyAdapter):
                 f"{self._side}, which is not supported: use pad, center_crop or squash."
             )
         return Preprocess.center_crop
+
+
+def side_of(size: int | Sequence[int]) -> int:
+    """Of a square, which some vision towers write as a pair."""
+    return size if isinstance(size, int) else size[0]
 
 
 def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:

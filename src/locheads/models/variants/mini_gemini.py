@@ -1,0 +1,112 @@
+"""Mini-Gemini: a LLaVA whose CLIP tokens each look up details in a ConvNeXt's view of the same patch, enlarged.
+
+arXiv 2403.18814: "patch info mining". The large picture is given; the small one is made from it, as in the original.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from huggingface_hub.dataclasses import strict
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from transformers import ConvNextConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers.configuration_utils import SubConfigSpec
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.auto.configuration_auto import AutoConfig
+from transformers.models.convnext.modeling_convnext import ConvNextEmbeddings, ConvNextStage
+from transformers.models.llava.modeling_llava import LlavaModel
+
+
+@strict
+class MiniGeminiConfig(LlavaConfig):
+    """A LlavaConfig with a second vision tower."""
+
+    model_type = "locheads_mini_gemini"
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
+        **LlavaConfig.sub_configs_defaults,
+        "vision_config_aux": SubConfigSpec(config_class=AutoConfig, model_type="convnext"),
+    }
+
+    vision_config_aux: Any = None
+    image_size_aux: int = 768
+    """Side of the large picture, in pixels."""
+
+
+class ConvNextTrunk(nn.Module):
+    """A ConvNeXt without its head: the features of all stages, at the size of the first."""
+
+    def __init__(self, config: ConvNextConfig) -> None:
+        super().__init__()
+        self.embeddings = ConvNextEmbeddings(config)
+        sizes = [config.hidden_sizes[0], *config.hidden_sizes]
+        self.stages = nn.ModuleList(
+            ConvNextStage(config, sizes[i], sizes[i + 1], stride=1 if i == 0 else 2, depth=depth)
+            for i, depth in enumerate(config.depths)
+        )
+
+    def forward(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channel row col"]:
+        x, found = self.embeddings(pixels), []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        size = found[0].shape[-2:]
+        large = [interpolate(y.float(), size=size, mode="bilinear").to(y.dtype) for y in found[1:]]
+        return torch.cat([found[0], *large], dim=1)
+
+
+class MiniGeminiModel(LlavaModel):
+    """LlavaModel that adds what the second tower sees to every token of the first."""
+
+    config: MiniGeminiConfig
+
+    def __init__(self, config: MiniGeminiConfig) -> None:
+        super().__init__(config)
+        width, detail = config.vision_config.hidden_size, sum(config.vision_config_aux.hidden_sizes)
+        self.vision_tower_aux = ConvNextTrunk(config.vision_config_aux)
+        self.vlm_uni_query_projector = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.vlm_uni_aux_projector = nn.Sequential(nn.LayerNorm(detail), nn.Linear(detail, width))
+        self.vlm_uni_val_projector = nn.Sequential(nn.LayerNorm(detail), nn.Linear(detail, width))
+        # Gemma multiplies whatever it is given by this, pictures too; transformers' own does so to words only.
+        gemma = config.text_config.model_type == "gemma"
+        self.scale = config.text_config.hidden_size**0.5 if gemma else 1.0
+        self.post_init()
+
+    def get_image_features(
+        self,
+        pixel_values: Float[Tensor, "batch 3 side side"],
+        vision_feature_layer: int | None = None,
+        vision_feature_select_strategy: str | None = None,
+        image_sizes: None = None,
+        **options: Any,
+    ) -> BaseModelOutputWithPooling:
+        """What the text decoder gets for each large picture, in `pooler_output`: a list of [cell, width]."""
+        side = self.config.vision_config.image_size
+        small = interpolate(pixel_values, size=(side, side), mode="bilinear", align_corners=False)
+        states = self.vision_tower(small, output_hidden_states=True, return_dict=True).hidden_states
+        tokens = states[self.config.vision_feature_layer][:, 1:]
+        mined = self.mine(tokens, self.vision_tower_aux(pixel_values))
+        features = self.multi_modal_projector(tokens + mined) * self.scale
+        return BaseModelOutputWithPooling(pooler_output=list(features))
+
+    def mine(
+        self, tokens: Float[Tensor, "batch cell width"], details: Float[Tensor, "batch channel row col"]
+    ) -> Float[Tensor, "batch cell width"]:
+        """Each token attends to the details that lie in its own cell, and to nothing else."""
+        grid = round(tokens.shape[1] ** 0.5)
+        inside = details.unflatten(3, (grid, -1)).unflatten(2, (grid, -1))  # batch, channel, row, y, col, x
+        inside = inside.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)  # batch, cell, detail, channel
+        query, keys = self.vlm_uni_query_projector(tokens), self.vlm_uni_aux_projector(inside)
+        weights = (query[:, :, None] @ (keys.transpose(-1, -2) / keys.shape[-1] ** 0.5)).softmax(dim=-1)
+        return (weights @ self.vlm_uni_val_projector(inside))[:, :, 0]
+
+
+class MiniGeminiForConditionalGeneration(LlavaForConditionalGeneration):
+    """LlavaForConditionalGeneration on top of `MiniGeminiModel`."""
+
+    config: MiniGeminiConfig
+
+    def __init__(self, config: MiniGeminiConfig) -> None:
+        super().__init__(config)
+        self.model = MiniGeminiModel(config)
+        self.post_init()
