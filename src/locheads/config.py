@@ -141,9 +141,13 @@ class SelectionConfig:
 
 @dataclass
 class HeadsConfig:
-    """How many heads are summed."""
+    """How many heads are summed, and where they come from."""
 
     k: int = 3
+    set: str | None = None
+    """null: the run discovers them. Else its first k heads ground every sample, and discovery is left out: a published
+    set (such as llava_1_5_7b, the paper's heads), the heads.json of a run, or a folder with one. Then there is no
+    oracle, and the random heads are drawn from all layers but criterion.skip_layers."""
 
 
 @dataclass
@@ -302,6 +306,15 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (
             c.prompt.chat or c.prompt.template.find("<image>") < c.prompt.template.find("{expression}"),
             "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
+        ),
+        (
+            c.heads.set is None or c.stage is not Stage.discover,
+            f"stage=discover finds heads, and heads.set={c.heads.set} gives them: leave one of the two out.",
+        ),
+        (
+            c.heads.set is None or c.selection.kind is SelectionKind.fixed,
+            f"selection=greedy needs the scores of discovery, and heads.set={c.heads.set} leaves it out: use "
+            "selection=fixed.",
         ),
         (
             c.selection.kind is SelectionKind.fixed or c.heads.k <= c.criterion.candidates,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from locheads.config import Config
 from locheads.discovery.discover import top_heads
+from locheads.discovery.headset import SCHEMA
 from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import replacing, write_json
@@ -50,6 +51,7 @@ def heads_record(
     """heads.json: the HeadSet with everything it was chosen from."""
     layers, heads_per_layer = discovery.frequency_mean.shape
     return {
+        "schema": SCHEMA,
         "heads": [
             {
                 "layer": head.layer,
@@ -88,7 +90,12 @@ def heads_record(
 
 
 def metrics_record(
-    scores: pd.DataFrame, methods: dict[str, Any], config: Config, heads: list[str], oracle: list[str], figure6: dict
+    scores: pd.DataFrame,
+    methods: dict[str, Any],
+    config: Config,
+    heads: list[str],
+    oracle: list[str],
+    figure6: dict | None,
 ) -> dict[str, Any]:
     """metrics.json."""
     own = scores[scores["method"] == LOCALIZATION_HEADS]

@@ -82,13 +82,16 @@ def read_run(folder: Path) -> RunRecord:
         raise StoreError(f"{folder} is not a folder: give the run folder that `python run.py` printed.")
     reader = _Reader(folder)
     text = reader.read("config.yaml", _read_text, "")
+    provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
+    given = "heads" in provenance
     record = RunRecord(
         folder=folder,
         config=reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {}) if text else {},
         config_text=text,
-        provenance=reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
+        provenance=provenance,
         status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
-        heads=reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
+        # A run that was given its heads discovered none.
+        heads=None if given else reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
         metrics=reader.read("metrics.json", lambda p: parse_metrics(_read_json(p)), None),
         gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
         maps=reader.read("gallery.npz", _read_maps, {}),
