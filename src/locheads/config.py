@@ -266,6 +266,9 @@ class Config:
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
     seed: int = 0
+    fresh: bool = False
+    """In a sweep: does every run anew. Else a run that this study has done with the same settings, code and data is
+    taken over; see pipeline/receipt.py."""
 
 
 def check(config: Config) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.given import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
+from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
@@ -42,7 +43,7 @@ from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage", "fresh")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -68,8 +69,16 @@ class Run:
     predictions: pd.DataFrame | None = None
 
 
-def execute(config: Config, folder: Path) -> None:
+def execute(
+    config: Config, folder: Path, earlier: Path | None = None, started: Callable[[str], None] = lambda _: None
+) -> None:
     """Runs all stages up to `config.stage` and writes their files into `folder`.
+
+    Args:
+        config: of the run.
+        folder: the run folder.
+        earlier: a study's folder, of which a run that has done the same is taken over; None: run whatever is there.
+        started: called with the run's digest, before the first stage or after the taking over.
 
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
@@ -81,17 +90,29 @@ def execute(config: Config, folder: Path) -> None:
         check(config)
         with _provenance(folder, config) as record:
             run = prepare(config, folder, record)
-            for stage in _stages(config):
-                with status.stage(stage.value):
-                    STAGES[stage](run)
+            key = receipt_key(config, run.digest, run.inputs)
+            done = None if earlier is None else find_done(earlier, key)
+            if done is None:
+                started(run.digest)
+                _run_stages(run, status)
+        if done is not None:
+            take_over(done, folder)
+            return started(run.digest)
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
         if config.stage is Stage.report:
             with status.stage(Stage.report.value):
                 write_report(folder)
+        write_receipt(folder, key, len(run.failures))
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)
         raise
+
+
+def _run_stages(run: Run, status: Status) -> None:
+    for stage in _stages(run.config):
+        with status.stage(stage.value):
+            STAGES[stage](run)
 
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
