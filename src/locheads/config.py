@@ -232,7 +232,14 @@ class TrackerConfig:
     project: str = "locheads"
     entity: str | None = None
     group: str | None = None
+    """null: the study; for the runs of a sweep, the study and an id that follows from the sweep's command."""
+    job_type: str | None = None
+    """null: the stage."""
+    tags: list[str] = field(default_factory=list)
+    """Besides the names of model and data set."""
     mode: TrackerMode = TrackerMode.auto
+    timeout: float = 60.0
+    """Seconds that the end of a run waits for W&B at most."""
 
 
 @dataclass
@@ -298,6 +305,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {c.criterion.skip_layers}."),
         (c.dataset.offset >= 0, f"dataset.offset must not be negative, not {c.dataset.offset}."),
+        (0 < c.tracker.timeout < math.inf, f"tracker.timeout must be a number of seconds, not {c.tracker.timeout}."),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
         (

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _log_to_file(sentence: str) -> None:
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
     # Imported late: --help and a wrong override answer before torch and transformers load.
-    from locheads.pipeline.tracker import tracked
+    from locheads.pipeline.tracking.client import tracked
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table
 
@@ -91,8 +92,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[assignment]
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
-    with tracked(config, settings, folder):
-        _execute(config, folder, reuse=sweeping and not config.fresh)
+    with tracked(config, settings, folder) as started:
+        _execute(config, folder, sweeping and not config.fresh, started)
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
@@ -103,14 +104,14 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def _execute(config: Config, folder: Path, reuse: bool) -> None:
+def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
     if config.stage is Stage.check:
         from locheads.pipeline.check import run_check  # needs no torch: seconds
 
         return run_check(config, folder)
     from locheads.pipeline.stages import execute
 
-    execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None)
+    execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None, started)
 
 
 def _fail(sentence: str) -> None:

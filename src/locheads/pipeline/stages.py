@@ -78,7 +78,7 @@ def execute(
         config: of the run.
         folder: the run folder.
         earlier: a study's folder, of which a run that has done the same is taken over; None: run whatever is there.
-        started: called with the run's digest, before the first stage or after the taking over.
+        started: called with what identifies the run, before the first stage or after the taking over.
 
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
@@ -93,11 +93,11 @@ def execute(
             key = receipt_key(config, run.digest, run.inputs)
             done = None if earlier is None else find_done(earlier, key)
             if done is None:
-                started(run.digest)
+                started(json_digest(key))
                 _run_stages(run, status)
         if done is not None:
             take_over(done, folder)
-            return started(run.digest)
+            return started(json_digest(key))
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
         if config.stage is Stage.report:

@@ -6,13 +6,14 @@ from typing import Any
 
 import yaml
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from locheads.pipeline.progress import console
 from locheads.pipeline.receipt import DONE_BEFORE
 from locheads.pipeline.records import write_parquet
+from locheads.pipeline.tracking.names import SWEEP, sweep_record
 from locheads.report.sweep import SweepRow, sweep_frame, sweep_table
-from locheads.store.atomic import read_json
+from locheads.store.atomic import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,12 @@ failures: list[str] = []
 
 class SweepSummary(Callback):
     """Hydra callback, named in conf/config.yaml."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Writes sweep.json, from which the runs know what they share."""
+        params = OmegaConf.to_container(config.hydra.sweeper).get("params")  # type: ignore[union-attr]
+        overrides = list(config.hydra.overrides.task)
+        write_json(Path(config.hydra.sweep.dir) / SWEEP, sweep_record(overrides, params))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Prints the table; writes sweep.parquet."""
