@@ -25,11 +25,11 @@ class Told:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    artifacts: dict[str, list[str]] = field(default_factory=dict)
-    """Type -> names of the files in it."""
+    artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)
+    """Type -> name of a file in it -> where that file waits for its upload."""
     exit_code: int | None = None
 
-    def keys(self) -> set[str]:
+    def logged(self) -> set[str]:
         return {key for point in self.history for key in point}
 
 
@@ -54,14 +54,16 @@ def _add(result: Told, record: Any) -> None:
         case "history":
             result.history.append({_key(item): json.loads(item.value_json) for item in record.history.item})
         case "artifact":
-            names = [entry.path for entry in record.artifact.manifest.contents]
-            result.artifacts.setdefault(record.artifact.type, []).extend(names)
+            _add_artifact(result, record.artifact)
         case "request" if record.request.WhichOneof("request_type") == "log_artifact":
-            artifact = record.request.log_artifact.artifact
-            names = [entry.path for entry in artifact.manifest.contents]
-            result.artifacts.setdefault(artifact.type, []).extend(names)
+            _add_artifact(result, record.request.log_artifact.artifact)
         case "exit":
             result.exit_code = record.exit.exit_code
+
+
+def _add_artifact(result: Told, artifact: Any) -> None:
+    files = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
+    result.artifacts.setdefault(artifact.type, {}).update(files)
 
 
 def _key(item: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Timer
@@ -105,7 +106,8 @@ class Worker:
         os._exit(0)
 
     def _say(self, **message: Any) -> None:
-        print(json.dumps(message), file=self._out, flush=True)
+        with suppress(OSError):  # the run is gone, and W&B should still know how it ended
+            print(json.dumps(message), file=self._out, flush=True)
 
 
 def choose_mode(mode: str) -> str:
