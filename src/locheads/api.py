@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,11 @@ from PIL import Image
 
 from locheads.config import EngineConfig, GroundingConfig, ModelConfig, PromptConfig
 from locheads.data.pictures import read_picture
-from locheads.discovery.headset import parse_heads, read_heads
+from locheads.discovery.headset import check_headset, parse_heads, published, published_for, read_headset
 from locheads.errors import ConfigError
 from locheads.grounding.ground import ground_maps
 from locheads.models.attend import attend_image
-from locheads.models.load import POCKET, Lvlm, load_lvlm
+from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
 from locheads.types import Grounding, HeadIndex
 
 
@@ -38,7 +37,8 @@ class Grounder:
 
         Args:
             model: "pocket", a folder, a hub id, or a ModelConfig for dtype, revision and preprocessing.
-            heads: the heads.json of a run, or names such as ["L14H24", "L14H13"]. The pocket model brings its own.
+            heads: the heads.json of a run, a published set such as "llava_1_5_7b", or names such as ["L14H24",
+                "L14H13"]. None: the published set of this model, if there is one.
             prompt: what the model is asked (default: referseg).
             grounding: from maps to box (default: the paper's).
             device: auto, cpu, cuda or cuda:N.
@@ -52,7 +52,6 @@ class Grounder:
         # What lies beyond the deepest head is neither loaded nor run.
         layers = 1 + max((head.layer for head in self.heads), default=0)
         self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device), layers)
-        self._check_heads()
 
     def __call__(self, image: Image.Image | np.ndarray | str | Path, expression: str) -> Grounding:
         """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
@@ -62,15 +61,6 @@ class Grounder:
         """
         maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt, self.heads)
         return ground_maps(maps[0], geometry, self._grounding)
-
-    def _check_heads(self) -> None:
-        text = self._lvlm.model.config.get_text_config(decoder=True)
-        for head in self.heads:
-            if head.layer >= text.num_hidden_layers or head.head >= text.num_attention_heads:
-                raise ConfigError(
-                    f"{head} is not in this model, which has {text.num_hidden_layers} layers of "
-                    f"{text.num_attention_heads} heads: use the heads.json of a run with it."
-                )
 
 
 def ground(
@@ -90,14 +80,22 @@ def _grounder(model: str, heads: str | Path | tuple[str, ...] | None) -> Grounde
 
 
 def _heads(config: ModelConfig, heads: str | Path | Iterable[str] | None) -> tuple[HeadIndex, ...]:
-    if heads is None and config.id == POCKET:
-        return read_heads(Path(str(resources.files("locheads.pocket") / "heads.json")))
-    if heads is None:
-        raise ConfigError(
-            f"Which heads of {config.id} localize is not known: give heads= the heads.json of a run with it, "
-            'or names such as ["L14H24", "L14H13", "L14H26"].'
-        )
-    return read_heads(Path(heads)) if isinstance(heads, str | Path) else parse_heads(heads)
+    """The heads, all of which the model has."""
+    layers, per_layer = decoder_shape(config)
+    if heads is None or isinstance(heads, str | Path):
+        found = published_for(config.id) if heads is None else read_headset(heads)
+        if found is None:
+            raise ConfigError(
+                f"Which heads of {config.id} localize is not known: give heads= the heads.json of a run with it, a "
+                f'published set ({", ".join(published())}), or names such as ["L14H24", "L14H13", "L14H26"].'
+            )
+        check_headset(found, layers, per_layer)
+        return found.heads
+    named = parse_heads(heads)
+    for head in named:
+        if head.layer >= layers or head.head >= per_layer:
+            raise ConfigError(f"{head} is not in this model, which has {layers} layers of {per_layer} heads.")
+    return named
 
 
 def _picture(image: Image.Image | np.ndarray | str | Path) -> Image.Image:

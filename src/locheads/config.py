@@ -142,9 +142,13 @@ class SelectionConfig:
 
 @dataclass
 class HeadsConfig:
-    """How many heads are summed."""
+    """How many heads are summed, and where they come from."""
 
     k: int = 3
+    set: str | None = None
+    """null: the run discovers them. Else its first k heads ground every sample, and discovery is left out: a published
+    set (such as llava_1_5_7b, the paper's heads), the heads.json of a run, or a folder with one. Then there is no
+    oracle, and the random heads are drawn from all layers but criterion.skip_layers."""
 
 
 @dataclass
@@ -229,7 +233,14 @@ class TrackerConfig:
     project: str = "locheads"
     entity: str | None = None
     group: str | None = None
+    """null: the study; for the runs of a sweep, the study and an id that follows from the sweep's command."""
+    job_type: str | None = None
+    """null: the stage."""
+    tags: list[str] = field(default_factory=list)
+    """Besides the names of model and data set."""
     mode: TrackerMode = TrackerMode.auto
+    timeout: float = 60.0
+    """Seconds that the end of a run waits for W&B at most."""
 
 
 @dataclass
@@ -268,6 +279,9 @@ class Config:
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
     seed: int = 0
+    fresh: bool = False
+    """In a sweep: does every run anew. Else a run that this study has done with the same settings, code and data is
+    taken over; see pipeline/receipt.py."""
 
 
 def check(config: Config) -> None:
@@ -301,6 +315,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
             c.predictions is None or c.stage in (Stage.evaluate, Stage.report),
             f"predictions={c.predictions} is scored by stage=evaluate or stage=report, not by stage={c.stage}.",
         ),
+        (0 < c.tracker.timeout < math.inf, f"tracker.timeout must be a number of seconds, not {c.tracker.timeout}."),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
         (
@@ -312,6 +327,15 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (
             c.prompt.chat or c.prompt.template.find("<image>") < c.prompt.template.find("{expression}"),
             "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
+        ),
+        (
+            c.heads.set is None or c.stage is not Stage.discover,
+            f"stage=discover finds heads, and heads.set={c.heads.set} gives them: leave one of the two out.",
+        ),
+        (
+            c.heads.set is None or c.selection.kind is SelectionKind.fixed,
+            f"selection=greedy needs the scores of discovery, and heads.set={c.heads.set} leaves it out: use "
+            "selection=fixed.",
         ),
         (
             c.selection.kind is SelectionKind.fixed or c.heads.k <= c.criterion.candidates,

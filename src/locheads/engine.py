@@ -40,8 +40,9 @@ class EngineConfig:
     maps: str = ALL_MAPS
     """Which attention maps the store keeps. "all": of every head, for every ablation without the model; 1.2 MB per
     expression of LLaVA-1.5-7B. "top N" (such as "top 20"): of the N most frequent heads of discovery and those that
-    the baselines need, beside the numbers of all heads; some 80 KB. The heads.json of a run, or a folder with one: of
-    its k heads; the layers beyond them neither run nor load. A map that is missing later is computed then."""
+    the baselines need, beside the numbers of all heads; some 80 KB. A published head set, the heads.json of a run,
+    or a folder with one: of its heads; the layers beyond them neither run nor load. A map that is missing later is
+    computed then."""
     shard_images: int = 32
     """Pictures per file of the attention store: what a killed run loses at most."""
 

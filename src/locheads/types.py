@@ -158,6 +158,25 @@ def _ranking(frequency: Float[np.ndarray, "layer head"]) -> list[HeadIndex]:
 
 
 @dataclass(frozen=True)
+class HeadSet:
+    """Localization heads that were found elsewhere, as a heads.json gives them."""
+
+    heads: tuple[HeadIndex, ...]
+    """The most frequent first."""
+    name: str
+    """Its path, or its name among the published ones."""
+    source: str
+    """Who found the heads, in words."""
+    model: str | None
+    """Id of the model in which they were found."""
+    layers: int
+    """Of that model."""
+    heads_per_layer: int
+    found_on: tuple[str, str] | None = None
+    """(data set, split) of the discovery; None where the file does not say."""
+
+
+@dataclass(frozen=True)
 class Grounding:
     """The answer for one expression."""
 

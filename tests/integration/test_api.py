@@ -6,19 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from locheads import Grounder, ground
 from locheads.config import ModelConfig
 from locheads.data.pictures import open_picture
 from locheads.data.refer import read_refer
+from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.models.load import identify
 from locheads.pocket.dataset import ensure_dataset
 from locheads.types import HeadIndex
 
 ROOT = Path(__file__).parents[2]
-POCKET = ROOT / "src/locheads/pocket"
+HEADS = ROOT / "src/locheads/heads"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_the_readmes_example_runs_as_it_stands(picture, tmp_path, monkeypatch):
 
 
 def test_the_shipped_heads_were_found_in_the_shipped_weights():
-    record = json.loads((POCKET / "heads.json").read_text())
+    record = json.loads((HEADS / "pocket.json").read_text())
     assert record["made_from"]["weights"] == identify(ModelConfig()).weights
 
 
@@ -63,15 +65,29 @@ def test_other_heads_give_another_map(picture):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"model": "some/model"}, ConfigError, "Which heads of some/model localize is not known"),
+        ({"heads": "llava_1_5_7b"}, ConfigError, "32 layers of 32 heads, but this model has 8 layers of 8 heads"),
         ({"heads": ("24",)}, StoreError, "'24' is no head"),
         ({"heads": ("L99H0",)}, ConfigError, "L99H0 is not in this model, which has 8 layers of 8 heads"),
-        ({"heads": "nowhere.json"}, StoreError, "nowhere.json is no heads.json of a run"),
+        ({"heads": "nowhere.json"}, StoreError, "There is no head set nowhere.json"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, error, says):
     with pytest.raises(error, match=re.escape(says)):
         ground(Image.new("RGB", (64, 64)), "the red object", **arguments)
+
+
+def test_a_model_whose_heads_nobody_published_is_named(tmp_path):
+    other = tiny.write_checkpoint(tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"Which heads of .*model localize is not known: .*llava_1_5_7b"):
+        ground(Image.new("RGB", (64, 64)), "the red object", model=str(other))
+
+
+def test_a_headset_file_grounds_as_its_names_do(picture):
+    by_file, by_name = (ground(picture, "the red object", heads=h) for h in (str(HEADS / "pocket.json"), "pocket"))
+    names = [str(head) for head in read_headset("pocket").heads]
+    named = ground(picture, "the red object", heads=names)
+    assert by_file.box == by_name.box == named.box
+    np.testing.assert_array_equal(by_file.heatmap, named.heatmap)
 
 
 def test_an_empty_expression_and_a_missing_picture_are_named(tmp_path):

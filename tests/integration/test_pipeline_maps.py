@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from running import Finished, TinyFiles
+from tiny import headset, write_headset
 
 from locheads.config import (
     Config,
@@ -101,8 +102,7 @@ def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
     monkeypatch.setattr(attention, "load_lvlm", counting)
     engine = replace(ENGINE, maps=str(tmp_path / "set"))
     for named in ([HeadIndex(0, 2)], [HeadIndex(1, 3), HeadIndex(2, 1)]):
-        heads = [{"layer": head.layer, "head": head.head} for head in named]
-        (tmp_path / "set" / "heads.json").write_text(json.dumps({"heads": heads}))
+        write_headset(tmp_path / "set" / "heads.json", named)
         run(files.config(tmp_path, engine=engine, stage=Stage.attend))
     # The first run loaded all layers, once, because discovery needs them.
     assert layers == [5, 3]
@@ -115,9 +115,10 @@ def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
 @pytest.mark.parametrize(
     ("content", "error", "sentence"),
     [
-        ('{"heads": [{"layer": 5, "head": 0}]}', ConfigError, "names L5H0, but the model has 5 layers of 4 heads"),
-        ("{}", StoreError, "is no heads.json of a run"),
-        (None, StoreError, "is no heads.json of a run"),
+        (headset([HeadIndex(5, 0)], (6, 4)), ConfigError, "6 layers of 4 heads, but this model has 5 layers of 4"),
+        (headset([HeadIndex(5, 0)], (5, 4)), StoreError, "L5H0 is not among 5 layers of 4 heads"),
+        ("{}", StoreError, "has the schema version None"),
+        (None, StoreError, "There is no head set"),
     ],
 )
 def test_a_wrong_head_set_is_one_sentence_before_anything_loads(

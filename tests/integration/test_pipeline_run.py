@@ -23,7 +23,7 @@ RECORDS = {
 }
 RECORDS["evaluate"] = RECORDS["ground"] | {"scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery"}
 RECORDS["report"] = RECORDS["evaluate"] | {"report.html"}
-ALWAYS = {"provenance.json", "status.json", "samples.json"}
+ALWAYS = {"receipt.json", "provenance.json", "status.json", "samples.json"}
 
 STAGES = [stage for stage in Stage if stage not in (Stage.check, Stage.compare)]
 """Those of a run."""

@@ -1,4 +1,4 @@
-"""Several runs in one command: one table, one file, and a failed run is a row with its reason."""
+"""Several runs in one command: one table, one sweep.parquet, and a failed run is a row with its reason."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +15,13 @@ from locheads.pipeline import stages
 def sweep(
     files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result], no_model: None
 ) -> Callable[..., tuple[Result, pd.DataFrame]]:
-    """`-m` with these overrides, up to the metrics -> what was printed, summary.csv."""
+    """`-m` with these overrides, up to the metrics -> what was printed, sweep.parquet."""
 
     def start(*overrides: str) -> tuple[Result, pd.DataFrame]:
         result = command("-m", *files.arguments(tmp_path / "out", store), "stage=evaluate", *overrides)
         (folder,) = (tmp_path / "out").glob("*/sweep_*")
         assert f"Sweep: {folder}" in result.out
-        return result, pd.read_csv(folder / "summary.csv", dtype={"heads.k": str})
+        return result, pd.read_parquet(folder / "sweep.parquet")
 
     return start
 

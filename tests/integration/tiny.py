@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from PIL import Image
 from pycocotools import mask as coco
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from locheads.discovery.headset import SCHEMA
 from locheads.pocket.model import build_processor
 from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, vocabulary
+from locheads.types import HeadIndex
 
 LAYERS, HEADS, HIDDEN, SIDE, PATCH = 5, 4, 32, 48, 8
 SPLITS = {"train": range(100, 108), "val": range(200, 206)}
@@ -69,6 +72,19 @@ def write_checkpoint(folder: Path, layers: int = LAYERS) -> Path:
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     build_processor().save_pretrained(folder)
     return folder
+
+
+def headset(heads: Sequence[HeadIndex], shape: tuple[int, int] = (LAYERS, HEADS), **more: Any) -> str:
+    """The heads.json of these heads, as text."""
+    listed = [{"layer": head.layer, "head": head.head} for head in heads]
+    layers, per_layer = shape
+    return json.dumps({"schema": SCHEMA, "heads": listed, "layers": layers, "heads_per_layer": per_layer} | more)
+
+
+def write_headset(path: Path, heads: Sequence[HeadIndex]) -> Path:
+    """As a file."""
+    path.write_text(headset(heads))
+    return path
 
 
 def _add_picture(instances: dict, refs: list, images: Path, split: str, image_id: int) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from locheads.config import GroundingConfig
 from locheads.grounding.ground import ground_maps
-from locheads.types import Attention, CompactAttention, Discovery, Grounding, HeadIndex, ImageGroup
+from locheads.types import Attention, CompactAttention, Grounding, HeadIndex, ImageGroup
 
 LOCALIZATION_HEADS = "localization_heads"
 ORACLE_HEADS = "oracle_heads"
@@ -34,6 +34,7 @@ class HeadPlan:
     greedy: Mapping[str, Sequence[HeadIndex]] | None
     """Per sample its own heads; None for selection=fixed."""
     oracle: tuple[HeadIndex, ...]
+    """Empty where heads were given: without discovery samples there is nothing to choose it on."""
     random: tuple[tuple[HeadIndex, ...], ...]
     """One entry per draw."""
 
@@ -42,21 +43,21 @@ class HeadPlan:
         return self.fixed if self.greedy is None else tuple(self.greedy.get(sample_id, ()))
 
 
-def random_heads(discovery: Discovery, k: int, draws: int, seed: int) -> tuple[tuple[HeadIndex, ...], ...]:
+def random_heads(
+    eligible: Bool[np.ndarray, "layer head"], k: int, draws: int, seed: int
+) -> tuple[tuple[HeadIndex, ...], ...]:
     """`draws` draws of k different eligible heads (all of them where fewer are eligible)."""
     rng = np.random.default_rng([seed, 1])  # 1: another stream than the trials'.
-    eligible = [HeadIndex(int(layer), int(head)) for layer, head in np.argwhere(discovery.eligible)]
-    size = min(k, len(eligible))
-    return tuple(
-        tuple(sorted(eligible[i] for i in rng.choice(len(eligible), size, replace=False))) for _ in range(draws)
-    )
+    heads = [HeadIndex(int(layer), int(head)) for layer, head in np.argwhere(eligible)]
+    size = min(k, len(heads))
+    return tuple(tuple(sorted(heads[i] for i in rng.choice(len(heads), size, replace=False))) for _ in range(draws))
 
 
 def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[HeadIndex, ...] | None]]:
     """(method, draw, heads) of everything that grounds this sample from maps; None stands for all heads."""
     return [
         (LOCALIZATION_HEADS, 0, plan.heads(sample_id)),
-        (ORACLE_HEADS, 0, plan.oracle),
+        *([(ORACLE_HEADS, 0, plan.oracle)] if plan.oracle else []),
         (MEAN_OF_ALL_HEADS, 0, None),
         *((RANDOM_HEADS, draw, heads) for draw, heads in enumerate(plan.random)),
     ]

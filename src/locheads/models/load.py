@@ -56,9 +56,13 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
         ModelError: nothing there, not a checkpoint, or a family without an adapter.
     """
     source, checkpoint = _checkpoint(config)
-    text = checkpoint.get_text_config(decoder=True)
     weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
-    return ModelIdentity(source, checkpoint.model_type, text.num_hidden_layers, text.num_attention_heads, weights)
+    return ModelIdentity(source, checkpoint.model_type, *_shape(checkpoint), weights)
+
+
+def decoder_shape(config: ModelConfig) -> tuple[int, int]:
+    """(layers, query heads per layer) of the text decoder, from the checkpoint's configuration. Raises ModelError."""
+    return _shape(_checkpoint(config)[1])
 
 
 def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = None) -> Lvlm:
@@ -124,6 +128,11 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
     adapter_class(checkpoint.model_type, source)
     return source, checkpoint
+
+
+def _shape(checkpoint: Any) -> tuple[int, int]:
+    text = checkpoint.get_text_config(decoder=True)
+    return text.num_hidden_layers, text.num_attention_heads
 
 
 def _looks_like_a_folder(source: str) -> bool:

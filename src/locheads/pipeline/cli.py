@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _task(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     single = hydra_config.mode is RunMode.RUN
     try:
-        _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task))
+        _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), not single)
     except Exception as error:
         sentence = explain(error)
         if sentence is None and single:
@@ -80,9 +81,9 @@ def _log_to_file(sentence: str) -> None:
             handler.handle(record)
 
 
-def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
+def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
     # Imported late: --help and a wrong override answer before torch and transformers load.
-    from locheads.pipeline.tracker import tracked
+    from locheads.pipeline.tracking.client import tracked
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table, slices_table
 
@@ -91,16 +92,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[assignment]
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
-    if config.stage is Stage.check:
-        from locheads.pipeline.check import run_check as execute  # needs no torch: seconds
-    elif config.stage is Stage.compare:
-        from locheads.pipeline.compare import run_compare as execute
-    elif config.predictions is not None:
-        from locheads.pipeline.external import run_external as execute
-    else:
-        from locheads.pipeline.stages import execute
-    with tracked(config, settings, folder):
-        execute(config, folder)
+    with tracked(config, settings, folder) as started:
+        _execute(config, folder, sweeping and not config.fresh, started)
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
@@ -111,6 +104,24 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
+    if config.stage is Stage.check:
+        from locheads.pipeline.check import run_check  # needs no torch: seconds
+
+        return run_check(config, folder)
+    if config.stage is Stage.compare:
+        from locheads.pipeline.compare import run_compare
+
+        return run_compare(config, folder)
+    if config.predictions is not None:
+        from locheads.pipeline.external import run_external
+
+        return run_external(config, folder)
+    from locheads.pipeline.stages import execute
+
+    execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None, started)
 
 
 def _fail(sentence: str) -> None:

@@ -68,10 +68,34 @@ def load_inputs(config: Config) -> Inputs:
     """
     dataset = config.dataset
     data = open_dataset(dataset, config.paths)
-    evaluated, candidates = data.read(dataset.split), data.read(dataset.discovery_split)
-    candidates, n_excluded, guard = _guarded(config, evaluated, candidates)
+    evaluated = data.read(dataset.split)
+    discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in ("pocket", "refer"):
         check_picture_folder(locate(dataset, config.paths)[1])
+    return Inputs(
+        evaluated=chosen(evaluated, config),
+        discovery=discovery.groups,
+        trials=discovery.trials,
+        n_excluded_images=discovery.n_excluded,
+        annotations=data.digest,
+        guard=discovery.guard,
+        notes=tuple(data.notes),
+    )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What discovery sees; the fields are those of `Inputs`. Nothing where the heads are given."""
+
+    groups: list[ImageGroup] = field(default_factory=list)
+    trials: tuple[tuple[str, ...], ...] = ()
+    n_excluded: int = 0
+    guard: dict[str, int] = field(default_factory=dict)
+
+
+def _draw(config: Config, data: DataSet, evaluated: list[ImageGroup]) -> Draw:
+    dataset = config.dataset
+    candidates, n_excluded, guard = _guarded(config, evaluated, data.read(dataset.discovery_split))
     ids = [sample.sample_id for group in candidates for sample in group.samples]
     if not ids:
         raise DataError(
@@ -79,15 +103,8 @@ def load_inputs(config: Config) -> Inputs:
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
     draws = draw_trials(ids, config.discovery.n_samples, config.discovery.trials, config.seed)
-    return Inputs(
-        evaluated=chosen(evaluated, config),
-        discovery=subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))}),
-        trials=tuple(tuple(ids[i] for i in draw) for draw in draws),
-        n_excluded_images=n_excluded,
-        annotations=data.digest,
-        guard=guard,
-        notes=tuple(data.notes),
-    )
+    drawn = subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))})
+    return Draw(drawn, tuple(tuple(ids[i] for i in draw) for draw in draws), n_excluded, guard)
 
 
 def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:

@@ -1,13 +1,18 @@
 """Progress with the time left, on anything that may take more than a few seconds."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+Listener = Callable[[str, str, int, int | None], None]
+"""Called with the stage, the unit, how many are done, and of how many (None where nobody knows)."""
+
+_listeners: list[Listener] = []
 
 console = Console(
     stderr=not sys.stdout.isatty() and sys.stderr.isatty(),
@@ -30,5 +35,24 @@ def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -
         TextColumn("left"),
         TimeRemainingColumn(),
     )
+    count = len(items) if total is None and isinstance(items, Sized) else total
+    _tell(stage, unit, 0, count)
     with Progress(*columns, console=console) as progress:
-        yield from progress.track(items, total, description=stage)
+        for done, item in enumerate(progress.track(items, total, description=stage), start=1):
+            yield item
+            _tell(stage, unit, done, count)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Tells `listener` of every step of every progress bar."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def _tell(stage: str, unit: str, done: int, total: int | None) -> None:
+    for listener in _listeners:
+        listener(stage, unit, done, total)

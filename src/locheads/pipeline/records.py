@@ -12,6 +12,7 @@ import pandas as pd
 
 from locheads.config import Config
 from locheads.discovery.discover import top_heads
+from locheads.discovery.headset import SCHEMA
 from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import replacing, write_json
@@ -63,6 +64,7 @@ def heads_record(
     """heads.json: the HeadSet with everything it was chosen from."""
     layers, heads_per_layer = discovery.frequency_mean.shape
     return {
+        "schema": SCHEMA,
         "heads": [
             {
                 "layer": head.layer,

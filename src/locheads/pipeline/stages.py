@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pandas as pd
 
 from locheads.config import Config, SelectionKind, Stage, check
 from locheads.discovery.discover import discover, greedy_heads, top_heads
-from locheads.discovery.headset import read_heads
 from locheads.discovery.scores import score_all
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
@@ -28,19 +28,21 @@ from locheads.pipeline.compact import Picks
 from locheads.pipeline.compare import run_compare
 from locheads.pipeline.external import run_external
 from locheads.pipeline.gallery import write_gallery
+from locheads.pipeline.given import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
+from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.records import Status, heads_record, metrics_record, recorded_provenance, write_parquet
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
 from locheads.store.digest import json_digest
 from locheads.store.need import EVERYTHING, Need
-from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
+from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs")
+WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs", "fresh")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -54,6 +56,8 @@ class Run:
     identity: ModelIdentity
     store: AttentionStore
     digest: str
+    given: HeadSet | None = None
+    """The heads of heads.set; None where discovery finds them."""
     loader: Loader | None = None
     failures: dict[str, str] = field(default_factory=dict)
     """Sample id -> why it has no attention."""
@@ -64,8 +68,16 @@ class Run:
     predictions: pd.DataFrame | None = None
 
 
-def execute(config: Config, folder: Path) -> None:
+def execute(
+    config: Config, folder: Path, earlier: Path | None = None, started: Callable[[str], None] = lambda _: None
+) -> None:
     """Runs all stages up to `config.stage` and writes their files into `folder`.
+
+    Args:
+        config: of the run.
+        folder: the run folder.
+        earlier: a study's folder, of which a run that has done the same is taken over; None: run whatever is there.
+        started: called with what identifies the run, before the first stage or after the taking over.
 
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
@@ -81,17 +93,29 @@ def execute(config: Config, folder: Path) -> None:
         check(config)
         with recorded_provenance(folder) as record:
             run = prepare(config, folder, record)
-            for stage in list(STAGES)[: list(Stage).index(config.stage) + 1]:
-                with status.stage(stage.value):
-                    STAGES[stage](run)
+            key = receipt_key(config, run.digest, run.inputs)
+            done = None if earlier is None else find_done(earlier, key)
+            if done is None:
+                started(json_digest(key))
+                _run_stages(run, status)
+        if done is not None:
+            take_over(done, folder)
+            return started(json_digest(key))
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
         if config.stage is Stage.report:
             with status.stage(Stage.report.value):
                 write_report(folder)
+        write_receipt(folder, key, len(run.failures))
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)
         raise
+
+
+def _run_stages(run: Run, status: Status) -> None:
+    for stage in _stages(run.config):
+        with status.stage(stage.value):
+            STAGES[stage](run)
 
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
@@ -99,9 +123,10 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     check_placement(config.model, config.engine)
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
-    _known_heads(config, identity)
+    maps_heads(config, identity)
+    given = given_heads(config, identity)
     inputs = load_inputs(config)
-    digest = run_digest(config, identity, inputs)
+    digest = run_digest(config, identity, inputs, given)
     record |= {
         "digest": digest,
         "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
@@ -113,11 +138,19 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
         },
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
+    if given is not None:
+        record["heads"] = given_record(given, config.heads.k)
     write_json(folder / "samples.json", samples_record(inputs, config))
-    return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest)
+    return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest, given)
 
 
-def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
+def _stages(config: Config) -> list[Stage]:
+    """All up to `config.stage`, but for discovery where the heads are given."""
+    stages = list(STAGES)[: list(Stage).index(config.stage) + 1]
+    return [stage for stage in stages if stage is not Stage.discover or config.heads.set is None]
+
+
+def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: HeadSet | None = None) -> str:
     """What identifies a result: the settings that can change it, the weights and the annotations."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
     if config.engine.quantization is not Quantization.none:
@@ -127,6 +160,8 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
         del settings[group][key]
     # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
     del settings["dataset"]["guard"]
+    # Which heads they are counts, not where their file lies.
+    settings["heads"]["set"] = None if given is None else [str(head) for head in given.heads]
     return json_digest([settings, identity.weights, inputs.annotations, inputs.trials])
 
 
@@ -136,12 +171,14 @@ def attend_stage(run: Run) -> None:
     if run.config.engine.maps == ALL_MAPS:
         _fill(run, [*inputs.discovery, *inputs.evaluated])
         return
-    _fill(run, inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True))
-    known = _known_heads(run.config, run.identity)
+    if run.given is None:
+        _fill(run, inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True))
+    known = maps_heads(run.config, run.identity)
     if known is not None:
         _fill(run, inputs.evaluated, Need(known))
     else:
-        _find_heads(run)
+        if run.given is None:
+            _find_heads(run)
         _fill_compactly(run, top_heads_kept(run.config.engine.maps))
 
 
@@ -183,27 +220,13 @@ def _scored_by(run: Run) -> tuple[str, str]:
     return run.config.criterion.floor.value, run.config.criterion.weighting.value
 
 
-def _known_heads(config: Config, identity: ModelIdentity) -> frozenset[HeadIndex] | None:
-    """The heads of engine.maps=PATH; None for its other forms. Raises StoreError or ConfigError for a wrong file."""
-    if config.engine.maps == ALL_MAPS or top_heads_kept(config.engine.maps):
-        return None
-    path = Path(config.engine.maps)
-    heads = read_heads(path / "heads.json" if path.is_dir() else path)
-    for head in heads:
-        if head.layer >= identity.layers or head.head >= identity.heads:
-            raise ConfigError(
-                f"engine.maps={path} names {head}, but the model has {identity.layers} layers of "
-                f"{identity.heads} heads: use the heads.json of a run with this model."
-            )
-    return frozenset(heads)
-
-
 def _fill_compactly(run: Run, top: int = 0) -> None:
     """Stores what grounding reads of the evaluated split, and the maps of the `top` most frequent heads."""
-    assert run.discovery is not None
-    discovery, config, groups = run.discovery, run.config, run.inputs.evaluated
+    config, groups = run.config, run.inputs.evaluated
     picks = None
     if config.selection.kind is SelectionKind.greedy:
+        discovery = run.discovery
+        assert discovery is not None
 
         def picks(scores: HeadScores) -> set[HeadIndex]:
             found = greedy_heads(scores, discovery, config.heads.k, config.criterion)
@@ -215,9 +238,9 @@ def _fill_compactly(run: Run, top: int = 0) -> None:
 
 
 def _compact_need(run: Run, plan: HeadPlan, top: int) -> Need:
-    assert run.discovery is not None
     heads = {*plan.fixed, *plan.oracle, *(head for draw in plan.random for head in draw)}
-    heads |= set(run.discovery.ranking()[:top])
+    if run.discovery is not None:
+        heads |= set(run.discovery.ranking()[:top])
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
     # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
     scored_by = _scored_by(run) if top or run.config.selection.kind is SelectionKind.greedy else None
@@ -242,7 +265,6 @@ def ground_stage(run: Run) -> None:
 def evaluate_stage(run: Run) -> None:
     """Scores against the truth -> scores.parquet, metrics.json and the samples that the report shows."""
     assert run.predictions is not None and run.plan is not None
-    assert run.discovery is not None and run.head_iou is not None
     scores = score_predictions(run.predictions, run.inputs.evaluated)
     write_parquet(run.folder / "scores.parquet", scores)
     metrics = metrics_record(
@@ -252,7 +274,7 @@ def evaluate_stage(run: Run) -> None:
         run.config,
         heads=[str(head) for head in run.plan.fixed],
         oracle_heads=[str(head) for head in run.plan.oracle],
-        figure6=figure6(run.discovery, run.head_iou),
+        figure6=None if run.discovery is None or run.head_iou is None else figure6(run.discovery, run.head_iou),
     )
     write_json(run.folder / "metrics.json", metrics)
     own = run.predictions["method"] == LOCALIZATION_HEADS
@@ -283,13 +305,18 @@ def plan_heads(run: Run) -> HeadPlan:
 
 
 def _plan(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
-    assert run.discovery is not None and run.head_iou is not None
     config, k = run.config, run.config.heads.k
+    draws, seed = config.evaluation.random_draws, config.seed
+    if run.given is not None:
+        admitted = np.zeros((run.identity.layers, run.identity.heads), dtype=bool)
+        admitted[config.criterion.skip_layers :] = True
+        return HeadPlan(run.given.heads[:k], None, oracle=(), random=random_heads(admitted, k, draws, seed))
+    assert run.discovery is not None and run.head_iou is not None
     return HeadPlan(
         fixed=tuple(top_heads(run.discovery, k)),
         greedy=greedy,
         oracle=tuple(best_heads_by_iou(run.head_iou, k)),
-        random=random_heads(run.discovery, k, config.evaluation.random_draws, config.seed),
+        random=random_heads(run.discovery.eligible, k, draws, seed),
     )
 
 

@@ -1,4 +1,4 @@
-"""After a multirun: one table of all its runs, in the terminal and as files in the sweep's folder."""
+"""After a multirun: one table of all its runs, in the terminal and as a file in the sweep's folder."""
 
 import logging
 from pathlib import Path
@@ -6,11 +6,14 @@ from typing import Any
 
 import yaml
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from locheads.pipeline.progress import console
+from locheads.pipeline.receipt import DONE_BEFORE
+from locheads.pipeline.records import write_parquet
+from locheads.pipeline.tracking.names import SWEEP, sweep_record
 from locheads.report.sweep import SweepRow, sweep_frame, sweep_table
-from locheads.store.atomic import read_json, write_text
+from locheads.store.atomic import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +24,18 @@ failures: list[str] = []
 class SweepSummary(Callback):
     """Hydra callback, named in conf/config.yaml."""
 
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Writes sweep.json, from which the runs know what they share."""
+        params = OmegaConf.to_container(config.hydra.sweeper).get("params")  # type: ignore[union-attr]
+        overrides = list(config.hydra.overrides.task)
+        write_json(Path(config.hydra.sweep.dir) / SWEEP, sweep_record(overrides, params))
+
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Prints the table; writes summary.csv."""
+        """Prints the table; writes sweep.parquet."""
         folder = Path(config.hydra.sweep.dir)
         rows = read_sweep(folder)
         failures[:] = [str(row.folder) for row in rows if row.error]
-        frame = sweep_frame(rows)
-        write_text(folder / "summary.csv", frame.to_csv(index=False))
+        write_parquet(folder / "sweep.parquet", sweep_frame(rows))
         console.print(sweep_table(rows))
         console.print(f"Sweep: {folder}", soft_wrap=True, highlight=False)
 
@@ -42,7 +50,10 @@ def _row(folder: Path) -> SweepRow:
     overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
     # A deletion such as ~tracker has no value.
     pairs = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in overrides)}
-    status, metrics = (read_json(p) if p.exists() else None for p in (folder / "status.json", folder / "metrics.json"))
-    finished = status is not None and status.get("state") == "done"
-    error = None if finished else (status or {}).get("error") or "did not finish: see its run.log"
-    return SweepRow(pairs, folder, metrics, error)
+    status, metrics, before, provenance = (
+        read_json(folder / name) if (folder / name).exists() else {}
+        for name in ("status.json", "metrics.json", DONE_BEFORE, "provenance.json")
+    )
+    finished = status.get("state") == "done"
+    error = None if finished else status.get("error") or "did not finish: see its run.log"
+    return SweepRow(pairs, folder, metrics or None, error, before.get("folder"), provenance.get("digest"))

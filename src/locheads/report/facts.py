@@ -41,7 +41,7 @@ def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
         ("Data set", s("dataset.name")),
         (
             "Splits",
-            f"heads from {s('dataset.discovery_split') or '?'}, evaluated on {s('dataset.split') or '?'}",
+            f"heads from {_found_on(record)}, evaluated on {s('dataset.split') or '?'}",
         ),
         ("Prompt", s("prompt.name")),
         ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
@@ -49,8 +49,22 @@ def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
             "Selection",
             f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}",
         ),
-        ("Discovery", f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"),
+        ("Discovery", _discovery(record)),
     ]
+
+
+def _found_on(record: RunRecord) -> str:
+    given = record.setting("heads.set")
+    return str((record.setting("dataset.discovery_split") or "?") if given is None else given)
+
+
+def _discovery(record: RunRecord) -> str:
+    given = record.provenance.get("heads")
+    if isinstance(given, dict):
+        names = ", ".join(map(str, given.get("heads") or []))
+        return f"none: heads {names} of {given.get('set')}, {given.get('source')}"
+    s = record.setting
+    return f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"
 
 
 def _with_id(name: Any, identity: Any) -> str | None:
@@ -84,6 +98,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
     k = record.heads.k if record.heads else record.setting("heads.k") or "k"
     draws = record.setting("evaluation.random_draws")
     averaged = f"averaged over {draws} draws" if draws else "averaged over several draws"
+    eligible = "eligible heads" if record.setting("heads.set") is None else "heads of the layers that discovery admits"
     oracle = f"The {k} heads whose maps have the best IoU on the discovery samples. "
     rows = {
         "predictions": "Boxes or masks from a file, in the format that it was said to have. Where it has boxes only, a "
@@ -91,7 +106,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
         "oracle_heads": oracle + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",
-        "random_heads": f"{k} eligible heads drawn at random, {averaged}: what choosing the right ones adds.",
+        "random_heads": f"{k} {eligible} drawn at random, {averaged}: what choosing the right ones adds.",
         "centre_box": "A box with half the picture's width and height in its centre; it looks at nothing.",
     }
     shown = record.metrics.methods if record.metrics else {}
@@ -100,6 +115,8 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
 
 def _chosen(record: RunRecord, k: Any) -> str:
     kind = record.setting("selection.kind") or (record.heads.selection if record.heads else "fixed")
+    if record.setting("heads.set") is not None:
+        return f"The first {k} heads of {record.setting('heads.set')}, given to the run, the same for every sample."
     if kind == "greedy":
         return f"Each sample's own {k} best heads by the criterion (selection=greedy)."
     return f"The {k} heads that discovery chose on other pictures, the same for every sample."

@@ -92,13 +92,16 @@ def read_run(folder: Path) -> RunRecord:
         config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
     if config.get("predictions"):
         reader.needless = ("heads.json", "gallery.json", "gallery.npz")
+    provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
+    given = "heads" in provenance
     record = RunRecord(
         folder=folder,
         config=config,
         config_text=text,
-        provenance=reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
+        provenance=provenance,
         status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
-        heads=reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
+        # A run that was given its heads discovered none.
+        heads=None if given else reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
         metrics=reader.read("metrics.json", lambda p: parse_metrics(_read_json(p)), None),
         gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
         maps=reader.read("gallery.npz", _read_maps, {}),

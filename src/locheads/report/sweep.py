@@ -28,6 +28,10 @@ class SweepRow:
     """Content of metrics.json; None where the run did not get that far."""
     error: str | None
     """Why the run failed."""
+    done_before: str | None = None
+    """The earlier run that was taken over, because it had done the same."""
+    digest: str | None = None
+    """Of the run; the same for runs that have to give the same result."""
 
     def parsed(self) -> tuple[MetricsRecord | None, str]:
         """-> (metrics, "") or (None, the reason in one line)."""
@@ -48,7 +52,8 @@ def sweep_table(runs: Sequence[SweepRow]) -> Table:
 
 
 def sweep_frame(runs: Sequence[SweepRow]) -> pd.DataFrame:
-    """One row per run: its overrides, each metric in [0, 1] with `_low` and `_high`, heads, folder, error."""
+    """One row per run: its overrides as text, each metric in [0, 1] with `_low` and `_high`, heads, error, and where
+    the result comes from."""
     return pd.DataFrame([_frame_row(run) for run in runs])
 
 
@@ -73,7 +78,8 @@ def _frame_row(run: SweepRow) -> dict[str, Any]:
         row[f"{metric}_low"] = estimate.low if estimate else None
         row[f"{metric}_high"] = estimate.high if estimate else None
     heads = " ".join(metrics.heads) if metrics else None
-    return {**row, "heads": heads, "folder": str(run.folder), "error": reason or None}
+    origin = {"digest": run.digest, "folder": str(run.folder), "done_before": run.done_before}
+    return {**row, "heads": heads, "error": reason or None, **origin}
 
 
 def _cell(run: SweepRow, metric: str) -> str:
@@ -89,6 +95,8 @@ def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
     notes = [f"Brackets: {_confidence(runs)}interval, resampling pictures."]
     if common:
         notes.append("All runs: " + ", ".join(f"{k}={v}" for k, v in common.items()) + ".")
+    if before := sum(run.done_before is not None for run in runs):
+        notes.append(f"{before} of {len(runs)} runs were done before and are not run again (fresh=true would).")
     failed = [(run, reason) for run in runs if (reason := run.parsed()[1])]
     if failed:
         notes.append(f"{len(failed)} of {len(runs)} runs failed.")

@@ -6,20 +6,39 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from locheads.store.digest import file_digest, json_digest
+
 PACKAGES = ("locheads", "torch", "transformers", "numpy", "scipy", "opencv-python", "pycocotools", "hydra-core")
+SOURCES = (".py", ".j2", ".csv")
+"""What decides how a result comes out; weights and head sets have digests of their own."""
 
 
 def provenance() -> dict[str, Any]:
     """Plain values for provenance.json. Holds no environment variables, so no secrets."""
     return {
         **git_state(),
+        "source_sha256": source_digest(),
         "argv": sys.argv,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages on which a result stands."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+@cache
+def source_digest() -> str:
+    """sha256 over the package's own files but the weights: tells one state of the code from another, git or not."""
+    root = Path(__file__).resolve().parents[1]
+    files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix in SOURCES)
+    return json_digest([[str(path.relative_to(root)), file_digest(path)] for path in files])
 
 
 def git_state() -> dict[str, Any]:

@@ -16,16 +16,16 @@ ELIGIBLE = [[False, True, True], [True, False, True]]
 
 def test_random_heads_are_the_same_for_the_same_seed_and_others_for_another(discovery) -> None:
     found = discovery(np.zeros((8, 8)).tolist())
-    first = random_heads(found, 3, 10, seed=0)
-    assert random_heads(found, 3, 10, seed=0) == first
-    assert random_heads(found, 3, 10, seed=1) != first
-    assert random_heads(found, 3, 4, seed=0) == first[:4]  # more draws do not change the earlier ones
+    first = random_heads(found.eligible, 3, 10, seed=0)
+    assert random_heads(found.eligible, 3, 10, seed=0) == first
+    assert random_heads(found.eligible, 3, 10, seed=1) != first
+    assert random_heads(found.eligible, 3, 4, seed=0) == first[:4]  # more draws do not change the earlier ones
     assert len(set(first)) > 5
 
 
 def test_random_heads_are_eligible_and_distinct_within_a_draw(discovery) -> None:
     found = discovery(np.zeros((2, 3)).tolist(), ELIGIBLE)
-    draws = random_heads(found, 3, 50, seed=4)
+    draws = random_heads(found.eligible, 3, 50, seed=4)
     admitted = {HeadIndex(0, 1), HeadIndex(0, 2), HeadIndex(1, 0), HeadIndex(1, 2)}
     assert {head for heads in draws for head in heads} == admitted
     assert {len(set(heads)) for heads in draws} == {3}
@@ -35,7 +35,7 @@ def test_random_heads_are_eligible_and_distinct_within_a_draw(discovery) -> None
 def test_random_heads_takes_all_where_fewer_are_eligible(discovery) -> None:
     found = discovery(np.zeros((2, 3)).tolist(), ELIGIBLE)
     everything = (HeadIndex(0, 1), HeadIndex(0, 2), HeadIndex(1, 0), HeadIndex(1, 2))
-    assert random_heads(found, 9, 2, seed=0) == (everything, everything)
+    assert random_heads(found.eligible, 9, 2, seed=0) == (everything, everything)
 
 
 def test_methods_of_a_sample_name_the_heads_of_each() -> None:

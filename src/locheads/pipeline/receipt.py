@@ -1,0 +1,118 @@
+"""A finished run's receipt: what it was made from and the checksums of its files, so that a sweep need not do it again.
+
+A run is taken over only where its settings, the model's and the data's digests, the pictures' sizes and times of
+change, the package's source and the versions of what it stands on are the same, no sample failed, and every file is
+intact. Its files are linked, so the sweep's folder is complete by itself.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from locheads.config import Config
+from locheads.pipeline.inputs import Inputs
+from locheads.store.atomic import read_json, write_json
+from locheads.store.digest import file_digest, json_digest
+from locheads.store.provenance import source_digest, versions
+
+log = logging.getLogger(__name__)
+
+RECEIPT, DONE_BEFORE, TRACKER = "receipt.json", "done_before.json", "tracker.json"
+OWN = {RECEIPT, DONE_BEFORE, TRACKER, "run.log", "overrides.yaml"}
+"""What belongs to a run folder itself, not to the result in it."""
+ELSEWHERE = ("paths", "tracker", "study", "fresh")
+"""Settings that say where results go. `engine` is not among them: who sweeps over it wants to compare times."""
+
+
+def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:
+    """All that has to be the same for a run to count as done. `digest`: of the run, see `run_digest`."""
+    settings = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
+    pictures = [group.path for group in [*inputs.evaluated, *inputs.discovery]]
+    return {
+        "digest": digest,
+        "settings": json_digest(settings),
+        "pictures": json_digest([_stamp(path) for path in pictures]),
+        "code": json_digest([source_digest(), versions()]),
+    }
+
+
+def write_receipt(folder: Path, key: dict[str, str], n_failed: int) -> None:
+    """At the very end of a run. `n_failed`: samples without attention, which another attempt might mend."""
+    files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(_results(folder))}
+    write_json(folder / RECEIPT, {"key": key, "n_failed": n_failed, "files": files})
+
+
+def find_done(study: Path, key: dict[str, str]) -> Path | None:
+    """The newest run in a study's folder, or in a sweep's in it, that need not be done again."""
+    receipts = [*study.glob(f"*/{RECEIPT}"), *study.glob(f"*/*/{RECEIPT}")]
+    other_code = None
+    for path in sorted(receipts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        receipt = _read(path)
+        theirs = receipt.get("key") or {}
+        if theirs == key and receipt.get("n_failed") == 0 and _intact(path.parent, receipt):
+            return path.parent
+        if theirs != key and theirs | {"code": key["code"]} == key:
+            other_code = other_code or path.parent
+    if other_code is not None:
+        log.info("%s has the same settings and data, but other code or packages: running again.", other_code)
+    return None
+
+
+def take_over(done: Path, folder: Path) -> None:
+    """Makes `folder` hold the result of the run in `done`."""
+    receipt = _read(done / RECEIPT)
+    # status.json says that the run is complete, so it comes last.
+    for name in sorted(receipt["files"], key=lambda name: name == "status.json"):
+        _link(done / name, folder / name)
+    for name in (TRACKER, RECEIPT):
+        if (done / name).exists():
+            _link(done / name, folder / name)
+    origin = _read(done / DONE_BEFORE).get("folder", str(done))
+    write_json(folder / DONE_BEFORE, {"folder": origin, "key": receipt["key"]})
+    log.info("Done before, with the same settings, code and data, in %s.", origin)
+
+
+def _results(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and parts[0] not in OWN | {"wandb"} and not path.name.startswith("."):
+            yield path
+
+
+def _intact(folder: Path, receipt: dict[str, Any]) -> bool:
+    try:
+        return all(file_digest(folder / name) == digest for name, digest in receipt["files"].items())
+    except (OSError, KeyError, AttributeError):
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for the same file, which nobody changes in place; a copy where the file system has no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.taken-over")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copy2(source, temporary)
+    os.replace(temporary, target)
+
+
+def _stamp(path: Path) -> list[Any]:
+    try:
+        status = path.stat()
+    except OSError:
+        return [path.name]
+    return [path.name, status.st_size, status.st_mtime_ns]
