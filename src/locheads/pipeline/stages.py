@@ -16,7 +16,7 @@ import pandas as pd
 from locheads.config import Config, SelectionKind, Stage, check
 from locheads.discovery.discover import discover, greedy_heads, top_heads
 from locheads.discovery.headset import read_heads
-from locheads.discovery.scores import score_all
+from locheads.discovery.scores import mean_entropy, score_all
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.evaluate import score_predictions, summarise
@@ -28,6 +28,7 @@ from locheads.models.placement import check_placement
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
+from locheads.pipeline.explorer import Kept, write_explorer
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
@@ -42,7 +43,7 @@ from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+WITHOUT_EFFECT = ("engine", "explorer", "tracker", "paths", "study", "stage")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -62,6 +63,8 @@ class Run:
     discovery: Discovery | None = None
     head_iou: np.ndarray | None = None
     """[layer, head], on the discovery samples."""
+    head_entropy: np.ndarray | None = None
+    """[layer, head], mean over the discovery samples with any component."""
     plan: HeadPlan | None = None
     predictions: pd.DataFrame | None = None
 
@@ -164,6 +167,7 @@ def _find_heads(run: Run) -> None:
     stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
     scores = score_all(stored, run.config.criterion)
     run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    run.head_entropy = mean_entropy(scores)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
 
 
@@ -254,6 +258,8 @@ def evaluate_stage(run: Run) -> None:
     own = run.predictions["method"] == LOCALIZATION_HEADS
     rows = run.predictions[own].join(scores[[*scores.columns.difference(run.predictions.columns)]])
     write_gallery(run.folder, run.inputs.evaluated, run.store, run.plan, rows, run.config)
+    kept = Kept(run.identity.layers, run.identity.heads, run.plan, run.discovery, run.head_entropy)
+    write_explorer(run.folder, run.inputs.evaluated, run.store, kept, rows, run.config)
 
 
 # The page is made from the records alone, after the run.
