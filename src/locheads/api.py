@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from locheads.config import EngineConfig, GroundingConfig, ModelConfig, PromptConfig
@@ -14,6 +15,7 @@ from locheads.discovery.headset import parse_heads, read_heads
 from locheads.errors import ConfigError
 from locheads.grounding.ground import ground_maps
 from locheads.models.attend import attend_image
+from locheads.models.geometry import Geometry
 from locheads.models.load import POCKET, Lvlm, load_lvlm
 from locheads.types import Grounding, HeadIndex
 
@@ -60,8 +62,14 @@ class Grounder:
         Raises:
             DataError: the picture cannot be read or the expression is empty.
         """
+        return ground_maps(*self.maps(image, expression), self._grounding)
+
+    def maps(
+        self, image: Image.Image | np.ndarray | str | Path, expression: str
+    ) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+        """The maps of `heads`, one by one, and where their cells lie in the picture. Raises as a call does."""
         maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt, self.heads)
-        return ground_maps(maps[0], geometry, self._grounding)
+        return maps[0], geometry
 
     def _check_heads(self) -> None:
         text = self._lvlm.model.config.get_text_config(decoder=True)

@@ -2,14 +2,14 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from locheads.config import Config
+from locheads.config import Config, GroundingConfig
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
 from locheads.errors import DataError
@@ -22,7 +22,7 @@ from locheads.report.explorer.codes import decode, encode
 from locheads.report.explorer.record import INDEX, MAPS, VERSION, picture_name
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention import AttentionStore
-from locheads.types import Attention, CompactAttention, Discovery, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
 
 SIDE = 480
 """Pixels of a picture's long side: it is shown about this wide."""
@@ -58,13 +58,16 @@ def write_explorer(
     shown = evenly_spaced(groups, config.explorer.samples)
     if not shown:
         return
-    pictures = _Pictures(folder)
+    budget, pictures = int(1e6 * config.explorer.megabytes / len(shown)), _Pictures(folder)
+    samples = []
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
-        samples = [
-            _sample(file, group, by_sample[sample_id], store, kept, config, len(shown))
-            | {"picture": pictures.number(group)}
-            for group, sample_id in track(shown, "explorer", "samples")
-        ]
+        for group, sample_id in track(shown, "explorer", "samples"):
+            own = kept.plan.heads(sample_id)
+            attention = next(iter(store.read(subset([group], {sample_id}))), None)
+            coded = _coded(group, attention, kept.order(own), budget)
+            line = _sample(group, by_sample[sample_id], coded, own, config, at=file.tell())
+            samples.append(line | {"picture": pictures.number(group)})
+            file.write(coded.codes.tobytes())
     write_json(folder / INDEX, _index(groups, kept, config) | {"samples": samples})
 
 
@@ -85,78 +88,64 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+@dataclass(frozen=True)
+class _Coded:
+    """One sample's maps in 8 bits; empty where there are none, or where one is not finite."""
+
+    geometry: Geometry
+    heads: list[HeadIndex] = field(default_factory=list)
+    codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1), np.uint8))
+    scales: list[float] = field(default_factory=list)
+
+    def box(self, heads: Sequence[HeadIndex], config: GroundingConfig) -> Box | None:
+        """What these heads' coded maps ground to."""
+        where = [self.heads.index(head) for head in heads]
+        return ground_maps(decode(self.codes[where], [self.scales[i] for i in where]), self.geometry, config).box
+
+
 def _sample(
-    file: IO[bytes],
-    group: ImageGroup,
-    row: Mapping[Any, Any],
-    store: AttentionStore,
-    kept: Kept,
-    config: Config,
-    n_shown: int,
+    group: ImageGroup, row: Mapping[Any, Any], coded: _Coded, own: Sequence[HeadIndex], config: Config, at: int
 ) -> dict[str, Any]:
-    """Appends the sample's maps to `file`. -> its line of explorer.json, but for the picture."""
-    sample_id, at = row["sample_id"], file.tell()
-    attention = next(iter(store.read(subset([group], {sample_id}))), None)
-    own = kept.plan.heads(sample_id)
-    heads, codes, scales = [], np.zeros((0, 1, 1), np.uint8), []
-    if attention is not None:
-        budget = int(1e6 * config.explorer.megabytes / n_shown)
-        heads = _affordable(attention, kept.order(own), budget)
-        maps = attention.chosen(0, heads)
-        if heads and np.isfinite(maps).all():
-            codes, scales = encode(maps)
-        else:
-            heads = []
-    file.write(codes.tobytes())
-    geometry = attention.geometry if attention is not None else stretched(group.width, group.height, 1, 1)
+    """One line of explorer.json, but for the picture."""
+    geometry = coded.geometry
     box = [row[key] for key in ("x0", "y0", "x1", "y1")]
     answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
+    same = None
+    if own and all(head in coded.heads for head in own):
+        again = coded.box(own, config.grounding)
+        same = (None if again is None else list(again)) == answer
     return {
-        "sample_id": sample_id,
+        "sample_id": row["sample_id"],
         "image_id": group.image_id,
         "expression": row["expression"],
-        **_frame(geometry),
+        **{key: getattr(geometry, key) for key in ("width", "height", "rows", "cols")},
+        "scale": list(geometry.scale),
+        "offset": list(geometry.offset),
         "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
         "box": answer,
         "iou": row["box_iou"],
         "error": row["error"] if isinstance(row["error"], str) else None,
         "own": [str(head) for head in own],
-        "heads": [str(head) for head in heads],
-        "scales": scales,
+        "heads": [str(head) for head in coded.heads],
+        "scales": coded.scales,
         "at": at,
-        "same_box": _same_box(codes, scales, heads, own, geometry, answer, config),
+        "same_box": same,
     }
 
 
-def _frame(geometry: Geometry) -> dict[str, Any]:
-    return {key: getattr(geometry, key) for key in ("width", "height", "rows", "cols")} | {
-        "scale": list(geometry.scale),
-        "offset": list(geometry.offset),
-    }
-
-
-def _affordable(attention: Attention | CompactAttention, order: list[HeadIndex], budget: int) -> list[HeadIndex]:
+def _coded(
+    group: ImageGroup, attention: Attention | CompactAttention | None, order: list[HeadIndex], budget: int
+) -> _Coded:
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
+    if attention is None:
+        return _Coded(stretched(group.width, group.height, 1, 1))
     there = order if isinstance(attention, Attention) else [head for head in order if head in attention.heads]
     rows, cols = attention.maps.shape[-2:]
-    return there[: max(budget // (rows * cols), 1)]
-
-
-def _same_box(
-    codes: np.ndarray,
-    scales: list[float],
-    heads: list[HeadIndex],
-    own: Sequence[HeadIndex],
-    geometry: Geometry,
-    answer: list[float] | None,
-    config: Config,
-) -> bool | None:
-    """Whether 8 bits suffice for the run's own box; None where a map of its heads is missing."""
-    if not own or any(head not in heads for head in own):
-        return None
-    where = [heads.index(head) for head in own]
-    box = ground_maps(decode(codes[where], [scales[i] for i in where]), geometry, config.grounding).box
-    return (None if box is None else list(box)) == answer
+    heads = there[: max(budget // (rows * cols), 1)]
+    maps = attention.chosen(0, heads)
+    if not heads or not np.isfinite(maps).all():
+        return _Coded(attention.geometry)
+    return _Coded(attention.geometry, heads, *encode(maps))
 
 
 class _Pictures:

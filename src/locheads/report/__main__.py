@@ -14,7 +14,10 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["serve"]:
         return serve(arguments[1:])
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("Usage: python -m locheads.report RUN_FOLDER, or: python -m locheads.report serve RUN_FOLDER", file=sys.stderr)
+        print(
+            "Usage: python -m locheads.report RUN_FOLDER, or: python -m locheads.report serve RUN_FOLDER",
+            file=sys.stderr,
+        )
         return 0 if arguments in (["-h"], ["--help"]) else 2
     try:
         print(write_report(Path(arguments[0])))

@@ -61,7 +61,7 @@ const Draw = ((heat) => {
   function drawMask(target, result) {
     const { context, factor, sample } = target;
     const corner = (x, y) => Ground.toPixels([x, y], sample).map((v) => v * factor);
-    context.fillStyle = `${COLOURS.mask}4d`;
+    context.fillStyle = `${COLOURS.mask}26`;
     for (const cell of result.chosen.members) {
       const col = cell % sample.cols, row = Math.floor(cell / sample.cols);
       const [x0, y0] = corner(col, row), [x1, y1] = corner(col + 1, row + 1);

@@ -45,8 +45,8 @@
     if (state.preset) state.heads = presetOf(sample);
     $("sample").value = state.sample;
     $("expression").textContent = sample.expression;
-    picture.width = sample.width;
-    picture.height = sample.height;
+    $("stage").style.aspectRatio = `${sample.width} / ${sample.height}`;
+    $("stage").style.width = `calc(var(--tallest) * ${sample.width / sample.height})`;
     picture.alt = `Picture ${sample.image_id} for “${sample.expression.slice(0, 200)}”`;
     if (sample.picture === null) picture.removeAttribute("src");
     else picture.src = pictureOf(sample.picture);
@@ -169,7 +169,7 @@
   function readAddress() {
     const view = new URLSearchParams(location.hash.slice(1));
     if (!view.has("sample")) return 0; // a link to a section
-    state.preset = ["localization", "oracle"].includes(view.get("preset")) ? view.get("preset") : "";
+    state.preset = view.has("heads") ? "" : view.get("preset") === "oracle" ? "oracle" : "localization";
     state.heads = (view.get("heads") || "").split(",").filter((name) => /^L\d+H\d+$/.test(name));
     for (const key of Object.keys(SLIDERS)) {
       if (!view.has(key)) continue;

@@ -77,7 +77,7 @@ def _render(
 
 def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> list[str]:
     """What the page holds and what it leaves out, in sentences."""
-    counts = [s.n_heads for s in shown]
+    counts = [s.n_heads for s in shown if s.n_heads]
     every, n_kept = record.layers * record.heads_per_layer, len(record.samples)
     lines = [
         f"{len(shown)} of the {record.n_split} expressions of the evaluated split, evenly spaced over it and not "
@@ -137,12 +137,13 @@ def _sample(sample: ExplorerSample, n_heads: int) -> dict[str, Any]:
 def _metrics(run: RunRecord, record: ExplorerRecord) -> list[dict[str, Any]]:
     """What the grid can be coloured by: values per layer and head, and how they are written."""
     heads = run.heads
+    frequency, sums, iou = (heads.frequency_mean, heads.mean_attention_sum, heads.head_iou) if heads else (None,) * 3
     percent, number = {"factor": 100, "digits": 1, "unit": " %"}, {"factor": 1, "digits": 3, "unit": ""}
     offered = [
-        ("frequency", "selection frequency", "of the discovery samples", percent, heads and heads.frequency_mean),
-        ("sum", "attention sum", "of its attention lies on the picture", number, heads and heads.mean_attention_sum),
+        ("frequency", "selection frequency", "of the discovery samples", percent, frequency),
+        ("sum", "attention sum", "of its attention lies on the picture", number, sums),
         ("entropy", "spatial entropy", "nats; low: concentrated", number | {"digits": 2}, record.entropy),
-        ("iou", "IoU of its map", "with the true masks of discovery", percent, heads and heads.head_iou),
+        ("iou", "IoU of its map", "with the true masks of discovery", percent, iou),
     ]
     shape = (record.layers, record.heads_per_layer)
     return [

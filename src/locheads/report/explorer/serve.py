@@ -7,7 +7,7 @@ a number, so there is no path to climb out of the folder.
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -97,7 +97,7 @@ def make_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         raise StoreError(f"Port {port} cannot be used ({error}): choose another with --port.") from error
 
 
-def main(arguments: list[str], started: Callable[[str], None] = print) -> int:
+def main(arguments: list[str]) -> int:
     """Serves until Ctrl-C. Returns the exit code."""
     parser = argparse.ArgumentParser("python -m locheads.report serve", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="run folder")
@@ -109,9 +109,7 @@ def main(arguments: list[str], started: Callable[[str], None] = print) -> int:
         print(error, file=sys.stderr)
         return 1
     with server:
-        started(f"http://{HOST}:{server.server_address[1]}/ (Ctrl-C ends it)")
-        try:
+        print(f"http://{HOST}:{server.server_address[1]}/ (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
             server.serve_forever()
-        except KeyboardInterrupt:
-            pass
     return 0
