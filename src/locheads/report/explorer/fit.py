@@ -8,8 +8,10 @@ from locheads.report.explorer.record import ExplorerRecord, ExplorerSample
 
 LIMIT = 30_000_000
 """Bytes of the self-contained page. Browsers open larger files, but mail and chat refuse them."""
-SHELL = 400_000
-"""Bytes kept for everything that is not of one sample: markup, script, the grid's numbers of 2,000 heads."""
+SHELL = 80_000
+"""Bytes kept for markup, style and script."""
+PER_CELL = 48
+"""Bytes of the grid's numbers for each head of the model."""
 LINE = 700
 """Bytes of a sample's own record beside its expression and its heads."""
 PER_HEAD = 24
@@ -32,7 +34,7 @@ def fit(record: ExplorerRecord, limit: int = LIMIT) -> list[Shown]:
     n = len(record.samples)
     while n > 0:
         chosen = [record.samples[i] for i in np.unique(np.linspace(0, len(record.samples) - 1, n).round().astype(int))]
-        room = limit - SHELL - _fixed(record, chosen)
+        room = limit - SHELL - PER_CELL * record.layers * record.heads_per_layer - _fixed(record, chosen)
         least = sum(min(MIN_HEADS, len(s.heads)) * _head_cost(s) for s in chosen)
         if least <= room:
             return _shared_out(chosen, room)

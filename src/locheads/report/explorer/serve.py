@@ -42,6 +42,8 @@ class Site:
         """-> (media type, content) of a path such as /maps/12; None where there is nothing."""
         if address in ("/", "/explorer.html"):
             return HTML, self._page
+        if address == "/favicon.ico":
+            return "image/x-icon", b""  # browsers ask for it unasked
         if address == "/report.html":
             return (HTML, self._report.read_bytes()) if self._report.is_file() else None
         match = re.fullmatch(r"/(maps|pictures)/([0-9]{1,6})", address, re.ASCII)
