@@ -77,7 +77,7 @@ function HeadGrid(element, data, onPick, onAbout) {
   function build() {
     const heads = [...Array(data.heads_per_layer).keys()], layers = [...Array(data.layers).keys()];
     const every = heads.length > 16 ? 4 : 1;
-    element.style.gridTemplateColumns = `auto repeat(${heads.length}, minmax(22px, 44px))`;
+    element.style.gridTemplateColumns = `auto repeat(${heads.length}, minmax(var(--cell), 44px))`;
     const top = heads.map((head) => label(head % every ? "" : String(head), "columnheader"));
     const lines = layers.map((l) => row(label(String(l), "rowheader"), ...heads.map((head) => cellOf(l, head))));
     element.append(row(label("", "columnheader"), ...top), ...lines);
