@@ -1,8 +1,9 @@
 """Keeps what the head explorer shows: 8-bit maps of many heads of some samples, and small pictures."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ class _Pictures:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers: dict[str, int | None] = {}
-        self._free: Iterator[int] = iter(range(10**9))
+        self._free = count()
 
     def number(self, group: ImageGroup) -> int | None:
         """None where it cannot be opened: the sample's row carries the reason."""
