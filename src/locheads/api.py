@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from locheads.config import EngineConfig, GroundingConfig, ModelConfig, PromptConfig
@@ -13,6 +14,7 @@ from locheads.discovery.headset import check_headset, parse_heads, published, pu
 from locheads.errors import ConfigError
 from locheads.grounding.ground import ground_maps
 from locheads.models.attend import attend_image
+from locheads.models.geometry import Geometry
 from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
 from locheads.types import Grounding, HeadIndex
 
@@ -59,8 +61,14 @@ class Grounder:
         Raises:
             DataError: the picture cannot be read or the expression is empty.
         """
+        return ground_maps(*self.maps(image, expression), self._grounding)
+
+    def maps(
+        self, image: Image.Image | np.ndarray | str | Path, expression: str
+    ) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+        """The maps of `heads`, one by one, and where their cells lie in the picture. Raises as a call does."""
         maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt, self.heads)
-        return ground_maps(maps[0], geometry, self._grounding)
+        return maps[0], geometry
 
 
 def ground(
@@ -68,10 +76,11 @@ def ground(
     expression: str,
     *,
     model: str = POCKET,
-    heads: str | Path | tuple[str, ...] | None = None,
+    heads: str | Path | Iterable[str] | None = None,
 ) -> Grounding:
     """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
-    return _grounder(model, heads)(image, expression)
+    hashable = heads if heads is None or isinstance(heads, str | Path) else tuple(heads)
+    return _grounder(model, hashable)(image, expression)
 
 
 @lru_cache(maxsize=1)

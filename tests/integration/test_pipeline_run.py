@@ -21,8 +21,10 @@ RECORDS = {
     "discover": {"heads.json"},
     "ground": {"heads.json", "predictions.parquet", "baselines.parquet"},
 }
-RECORDS["evaluate"] = RECORDS["ground"] | {"scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery"}
-RECORDS["report"] = RECORDS["evaluate"] | {"report.html"}
+RECORDS["evaluate"] = RECORDS["ground"] | {
+    *("scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery", "explorer.json", "explorer")
+}
+RECORDS["report"] = RECORDS["evaluate"] | {"report.html", "explorer.html"}
 ALWAYS = {"receipt.json", "provenance.json", "status.json", "samples.json"}
 
 STAGES = [stage for stage in Stage if stage not in (Stage.check, Stage.compare)]

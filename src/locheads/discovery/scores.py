@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Float
 
 from locheads.config import CriterionConfig
 from locheads.discovery.criteria import spatial_entropy
@@ -29,3 +30,11 @@ def score_all(attentions: Iterable[Attention | CompactAttention], criterion: Cri
         entropy=np.concatenate([part.entropy for part in parts]),
         bottom_row=np.concatenate([part.bottom_row for part in parts]),
     )
+
+
+def mean_entropy(scores: HeadScores) -> Float[np.ndarray, "layer head"]:
+    """Mean spatial entropy of every head in nats over the samples in which its map has a component; NaN without any."""
+    finite = np.isfinite(scores.entropy)
+    total = np.where(finite, scores.entropy, 0.0).sum(axis=0, dtype=np.float64)
+    count = finite.sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

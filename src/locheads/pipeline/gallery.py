@@ -25,12 +25,9 @@ def write_gallery(
 ) -> None:
     """Pictures, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
     by_sample = {row["sample_id"]: row for row in rows.to_dict("records")}
-    order = [(group, sample.sample_id) for group in groups for sample in group.samples]
-    n_shown = min(config.evaluation.gallery, len(order))
-    shown = [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
     items: list[dict[str, Any]] = []
     maps: dict[str, np.ndarray] = {}
-    for group, sample_id in shown:
+    for group, sample_id in evenly_spaced(groups, config.evaluation.gallery):
         attention = next(iter(store.read(subset([group], {sample_id}))), None)
         heads = plan.heads(sample_id)
         geometry = None
@@ -41,6 +38,13 @@ def write_gallery(
     with replacing(folder / "gallery.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **maps)
     write_json(folder / "gallery.json", items)
+
+
+def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageGroup, str]]:
+    """(picture, sample id) of at most `n_samples` samples, from the first to the last of the split."""
+    order = [(group, sample.sample_id) for group in groups for sample in group.samples]
+    n_shown = min(n_samples, len(order))
+    return [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
 
 
 def _maps(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], config: Config) -> np.ndarray:

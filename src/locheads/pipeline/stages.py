@@ -12,7 +12,7 @@ import pandas as pd
 
 from locheads.config import Config, SelectionKind, Stage, check
 from locheads.discovery.discover import discover, greedy_heads, top_heads
-from locheads.discovery.scores import score_all
+from locheads.discovery.scores import mean_entropy, score_all
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.evaluate import score_predictions, summarise, summarise_slices
@@ -26,6 +26,7 @@ from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
 from locheads.pipeline.compare import run_compare
+from locheads.pipeline.explorer import Kept, write_explorer
 from locheads.pipeline.external import run_external
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.given import given_heads, given_record, maps_heads
@@ -42,7 +43,9 @@ from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs", "fresh")
+WITHOUT_EFFECT = (
+    "engine", "explorer", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs", "fresh"
+)  # fmt: skip
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -64,6 +67,8 @@ class Run:
     discovery: Discovery | None = None
     head_iou: np.ndarray | None = None
     """[layer, head], on the discovery samples."""
+    head_entropy: np.ndarray | None = None
+    """[layer, head], mean over the discovery samples with any component."""
     plan: HeadPlan | None = None
     predictions: pd.DataFrame | None = None
 
@@ -203,6 +208,7 @@ def _find_heads(run: Run) -> None:
     stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
     scores = score_all(stored, run.config.criterion)
     run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    run.head_entropy = mean_entropy(scores)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
 
 
@@ -280,6 +286,8 @@ def evaluate_stage(run: Run) -> None:
     own = run.predictions["method"] == LOCALIZATION_HEADS
     rows = run.predictions[own].join(scores[[*scores.columns.difference(run.predictions.columns)]])
     write_gallery(run.folder, run.inputs.evaluated, run.store, run.plan, rows, run.config)
+    kept = Kept(run.identity.layers, run.identity.heads, run.plan, run.discovery, run.head_entropy)
+    write_explorer(run.folder, run.inputs.evaluated, run.store, kept, rows, run.config)
 
 
 # The page is made from the records alone, after the run.

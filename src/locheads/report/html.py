@@ -1,8 +1,8 @@
-"""The page of a run: one file with everything in it, readable without a network."""
+"""The page of a run: one file with everything in it, readable without a network; and the head explorer beside it."""
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from locheads.errors import StoreError
 from locheads.evaluation.slices import SLICES
+from locheads.report.explorer.page import EXPLORER_PAGE, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
@@ -40,18 +41,25 @@ class Chart:
 def write_report(folder: Path) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
+    Writes `explorer.html` beside it where the run kept what the explorer shows.
+
     Raises:
         StoreError: the folder is no run folder, or the page cannot be written.
     """
     record = read_run(folder)
+    explorer = None
+    try:
+        explorer = write_explorer_page(record)
+    except StoreError as error:
+        record = replace(record, problems=(*record.problems, str(error)))
     path = record.folder / PAGE
     # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
-    write_text(path, render(record).encode("utf-8", "replace").decode("utf-8"))
+    write_text(path, render(record, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
     return path
 
 
-def render(record: RunRecord) -> str:
-    """The page as text."""
+def render(record: RunRecord, with_explorer: bool = False) -> str:
+    """The page as text; `with_explorer`: linked to the explorer beside it."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -61,6 +69,7 @@ def render(record: RunRecord) -> str:
     )
     return environment.get_template("page.html.j2").render(
         record=record,
+        explorer=EXPLORER_PAGE if with_explorer else None,
         facts=facts(record),
         verdict=verdict(record),
         metrics=record.metrics,

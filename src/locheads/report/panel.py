@@ -94,23 +94,23 @@ def _draw(
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), item.width, item.height, facecolor="#8a9099", zorder=0))
     if picture is not None:
-        shown = picture if heat is None else _faded(picture)
+        shown = picture if heat is None else faded(picture)
         axes.imshow(shown, extent=(0, item.width, item.height, 0), interpolation="bilinear", zorder=1)
     if heat is not None:
         x0, y0, x1, y1 = item.cell_box
-        axes.imshow(_unit(heat), extent=(x0, x1, y1, y0), cmap=heat_map(), interpolation="bilinear", zorder=2)
+        axes.imshow(unit(heat), extent=(x0, x1, y1, y0), cmap=heat_map(), interpolation="bilinear", zorder=2)
     axes.set_aspect("equal", anchor="NW")
     axes.set_xlim(0, item.width)
     axes.set_ylim(item.height, 0)
 
 
-def _faded(picture: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
+def faded(picture: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
     """Dark grey, because heat over a red or yellow object could not be told from the object."""
     grey = picture @ np.array([0.299, 0.587, 0.114])
     return np.repeat((0.75 * grey)[..., None], 3, axis=2).astype(np.uint8)
 
 
-def _unit(heat: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
+def unit(heat: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
     """Scaled to [0, 1] by its own extremes: maps of different heads differ by orders of magnitude.
 
     The strongest 2 % of the cells share the value 1: single cells often outweigh all others and would hide them.

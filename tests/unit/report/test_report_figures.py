@@ -18,7 +18,7 @@ from locheads.report import (
 )
 from locheads.report.margin import spread
 from locheads.report.metrics import RHO
-from locheads.report.panel import _unit
+from locheads.report.panel import unit
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, to_svg
 
 
@@ -192,14 +192,14 @@ def test_one_strong_cell_does_not_hide_the_others():
     heat = np.zeros((10, 10))
     heat[:2] = 1.0
     heat[5, 5] = 1000.0
-    unit = _unit(heat)
-    assert unit.min() == 0.0
-    assert unit[0].tolist() == [1.0] * 10
-    assert unit[5, 5] == 1.0
+    scaled = unit(heat)
+    assert scaled.min() == 0.0
+    assert scaled[0].tolist() == [1.0] * 10
+    assert scaled[5, 5] == 1.0
     lone = np.where(heat > 1, 1.0, 0.0)
-    assert _unit(lone).max() == 1.0
-    assert _unit(np.full((4, 4), 0.3)).tolist() == np.zeros((4, 4)).tolist()
-    assert _unit(np.array([[np.nan, 1.0], [0.0, np.inf]])).max() == 1.0
+    assert unit(lone).max() == 1.0
+    assert unit(np.full((4, 4), 0.3)).tolist() == np.zeros((4, 4)).tolist()
+    assert unit(np.array([[np.nan, 1.0], [0.0, np.inf]])).max() == 1.0
 
 
 def test_threshold_text_leaves_the_curve_free(record):

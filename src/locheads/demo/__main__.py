@@ -1,0 +1,47 @@
+"""`python -m locheads.demo [--model NAME] [--heads heads.json]`."""
+
+import argparse
+import sys
+
+from locheads.errors import LocHeadsError
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until Ctrl-C. Returns the exit code."""
+    parser = argparse.ArgumentParser("python -m locheads.demo", description="Ground an expression in your own picture.")
+    parser.add_argument("--model", default="pocket", help="of conf/model, a hub id or a folder (default: pocket)")
+    parser.add_argument("--heads", help="heads.json of a run with the model, or names: L14H24,L14H13,L14H26")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to the network (default: this machine)")
+    parser.add_argument("--port", type=int, default=7860)
+    options = parser.parse_args(arguments)
+    try:
+        serve(options)
+    except LocHeadsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Loads the model and opens the page. Raises LocHeadsError for everything that a user can mend."""
+    from locheads.demo.app import build, import_gradio  # imported late, so that --help answers at once
+
+    import_gradio()  # before the weights: what is missing is said at once
+    from locheads.api import Grounder
+    from locheads.demo.answers import Answers, example
+    from locheads.demo.models import chosen_heads, model_config
+    from locheads.errors import ConfigError
+    from locheads.models.load import POCKET
+
+    config = model_config(options.model)
+    answers = Answers(Grounder(config, chosen_heads(options.heads), device=options.device))
+    page = build(answers, f"LocHeads: {config.name}", example() if config.id == POCKET else None)
+    try:
+        page.launch(server_name=options.host, server_port=options.port, share=False)
+    except OSError as error:
+        raise ConfigError(f"Port {options.port} cannot be used ({error}): choose another with --port.") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

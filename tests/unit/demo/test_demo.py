@@ -1,0 +1,144 @@
+"""What is behind the demo's page: the pictures, one question asked once, and which model --model means."""
+
+import importlib.util
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from locheads.api import Grounder
+from locheads.config import DType, ModelConfig
+from locheads.demo import app
+from locheads.demo.__main__ import main
+from locheads.demo.answers import Answers, example
+from locheads.demo.draw import MASK_COLOUR, SIDE, over, with_box, with_mask
+from locheads.demo.models import chosen_heads, model_config
+from locheads.errors import ConfigError, DataError
+from locheads.models.geometry import Preprocess, square_geometry, stretched
+from locheads.types import HeadIndex
+
+
+class FakeGrounder:
+    """Two heads that look at the top left quarter, and counts how often it is asked."""
+
+    heads = (HeadIndex(1, 2), HeadIndex(3, 0))
+
+    def __init__(self):
+        self.asked = []
+
+    def maps(self, picture, expression):
+        self.asked.append(expression)
+        maps = np.full((2, 8, 8), 0.001)
+        maps[:, :4, :4] = 0.05
+        return maps, stretched(*picture.size, 8, 8)
+
+
+@pytest.fixture
+def picture():
+    return Image.new("RGB", (80, 40), (200, 100, 50))
+
+
+def test_answer_has_box_mask_fused_map_and_single_heads(picture):
+    answer = Answers(FakeGrounder())(picture, "it", sigma=0)
+    assert answer.text == "L1H2 + L3H0: box from (0, 0) to (40, 20) in pixels; the mask covers 25 %."
+    assert [name for _, name in answer.heads] == ["L1H2", "L3H0"]
+    assert all(one.size == (80, 40) for one in (answer.fused, answer.mask, *(drawn for drawn, _ in answer.heads)))
+    # Heat where the heads look; the mask's green there, grey elsewhere.
+    warm, cold = (np.asarray(answer.heads[0][0])[y, x].astype(int) for y, x in ((8, 16), (32, 64)))
+    assert np.ptp(warm) > 50 and np.ptp(cold) <= 1
+    inside, outside = (np.asarray(answer.mask)[y, x].astype(int) for y, x in ((8, 16), (32, 64)))
+    assert inside.tolist() == (0.6 * np.array([200, 100, 50]) + 0.4 * MASK_COLOUR).astype(int).tolist()
+    assert np.ptp(outside) == 0
+
+
+def test_the_model_is_asked_once_per_question(picture):
+    grounder = FakeGrounder()
+    answers = Answers(grounder)
+    first, second = answers(picture, "it", sigma=0), answers(picture, "it", sigma=2)
+    assert grounder.asked == ["it"]
+    assert first.text != second.text
+    answers(picture, "another", sigma=0)
+    answers(Image.new("RGB", (80, 40)), "another", sigma=0)
+    answers(Image.new("RGB", (40, 80)), "another", sigma=0)
+    assert len(grounder.asked) == 4
+
+
+@pytest.mark.parametrize(("shown", "expression", "said"), [(None, "it", "upload one"), (True, "  ", "type what to")])
+def test_nothing_to_ask_is_one_sentence(picture, shown, expression, said):
+    with pytest.raises(DataError, match=said):
+        Answers(FakeGrounder())(picture if shown else None, expression, 1.0)
+
+
+def test_a_constant_map_has_no_box(picture):
+    grounder = SimpleNamespace(
+        heads=(HeadIndex(0, 0),), maps=lambda *_: (np.full((1, 4, 4), 0.1), stretched(80, 40, 4, 4))
+    )
+    assert "there is no box" in Answers(grounder)(picture, "it", 1.0).text
+
+
+def test_heat_lies_where_the_cell_is_whatever_the_preprocessing():
+    wide = Image.new("RGB", (1600, 800), (128, 128, 128))
+    for how in (Preprocess.pad, Preprocess.center_crop, Preprocess.squash):
+        geometry = square_geometry(1600, 800, 112, 8, how)
+        heat = np.zeros((8, 8))
+        heat[5, 2] = 1.0
+        drawn = np.asarray(over(wide, heat, geometry)).astype(int)
+        assert drawn.shape[:2] == (SIDE // 2, SIDE)
+        ys, xs = np.nonzero(drawn.max(axis=2) - drawn.min(axis=2) > 40)
+        x0, y0, x1, y1 = geometry.to_pixels(np.array([2, 5, 3, 6])) * SIDE / 1600
+        assert abs(xs.mean() - (x0 + x1) / 2) < 0.15 * (x1 - x0)
+        assert abs(ys.mean() - (y0 + y1) / 2) < 0.15 * (y1 - y0)
+
+
+def test_box_and_mask_are_scaled_with_the_picture():
+    drawn = Image.new("RGB", (960, 480))
+    pixels = np.asarray(with_box(drawn, (200.0, 100.0, 1000.0, 700.0), (1600, 800)))
+    ys, xs = np.nonzero(pixels[..., 0] > 200)
+    assert (xs.min(), ys.min(), xs.max(), ys.max()) == (120, 60, 600, 420)
+    assert with_box(drawn, None, (1600, 800)) is drawn
+    assert with_mask(Image.new("RGB", (1600, 800)), np.ones((800, 1600), dtype=bool)).size == (960, 480)
+
+
+def test_example_is_one_of_the_pocket_models_own_world():
+    answer = Answers(Grounder())(*example(), sigma=1.0)
+    assert len(answer.heads) == 3
+
+
+def test_names_of_conf_model_and_others(tmp_path):
+    llava = model_config("llava_1_5_7b")
+    assert (llava.id, llava.dtype) == ("llava-hf/llava-1.5-7b-hf", DType.bfloat16)
+    assert llava.preprocess is Preprocess.pad
+    assert model_config("owner/name") == ModelConfig(name="owner/name", id="owner/name")
+    assert model_config(str(tmp_path)).id == str(tmp_path)
+    assert model_config("pocket", conf=tmp_path) == ModelConfig()
+    with pytest.raises(ConfigError, match=r"There is no model llava: .* llava_1_5_13b, llava_1_5_7b"):
+        model_config("llava")
+
+
+def test_heads_by_name_or_by_file():
+    assert chosen_heads("L14H24,L14H13") == ["L14H24", "L14H13"]
+    assert chosen_heads("runs/heads.json") == "runs/heads.json"
+    assert chosen_heads(None) is None
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="Gradio is installed")
+def test_without_gradio_the_command_is_named(capsys):
+    assert main([]) == 1
+    assert capsys.readouterr().err == f"error: {app.MISSING}\n"
+    assert "python -m pip install 'gradio" in app.MISSING
+
+
+def test_page_offers_what_the_answer_has(picture):
+    pytest.importorskip("gradio", reason="Gradio is not installed (extra `demo`)")
+    grounder = FakeGrounder()
+    page = app.build(Answers(grounder), "title", (picture, "it"))
+    (ask,) = {function.fn for function in page.fns.values()}
+    text, fused, mask, heads = ask(picture, "it", 1.0)
+    assert text.startswith("L1H2 + L3H0") and fused.size == mask.size == (80, 40) and len(heads) == 2
+    labels = [block.label for block in page.blocks.values() if getattr(block, "label", None)]
+    assert {"Picture", "Expression", "Answer", "Mask", "Single heads"} <= set(labels)
+    import gradio
+
+    with pytest.raises(gradio.Error, match="type what to look for"):
+        ask(picture, "", 1.0)

@@ -1,0 +1,191 @@
+"""The explorer's records, its self-contained page, and what is left out when it would be too large."""
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from explorer_files import EXPRESSIONS, HEADS, LAYERS, build_explorer
+from locheads.errors import StoreError
+from locheads.report import read_run, write_report
+from locheads.report.explorer.codes import decode, encode
+from locheads.report.explorer.fit import LIMIT, fit
+from locheads.report.explorer.page import held, self_contained
+from locheads.report.explorer.record import ExplorerSample, read_explorer
+
+
+@pytest.fixture
+def folder(run_folder):
+    return build_explorer(run_folder)
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1])
+
+
+def test_eight_bits_keep_a_map_to_half_a_step_of_its_root():
+    maps = np.random.default_rng(0).gamma(0.3, 0.01, (5, 24, 24)).astype(np.float32)
+    codes, scales = encode(maps)
+    assert codes.dtype == np.uint8
+    shares = np.sqrt(maps / maps.max(axis=(1, 2), keepdims=True))
+    again = np.sqrt(decode(codes, scales) / np.array(scales)[:, None, None])
+    assert np.abs(again - shares).max() <= 0.5 / 255 + 1e-5
+    # Equal steps of the weight itself would be coarser where the threshold lies.
+    mean = maps.mean(axis=(1, 2), keepdims=True)
+    near = np.abs(maps / mean - 1) < 0.2
+    linear = np.rint(255 * maps / maps.max(axis=(1, 2), keepdims=True)) / 255 * maps.max(axis=(1, 2), keepdims=True)
+    assert np.abs(decode(codes, scales) - maps)[near].mean() < 0.7 * np.abs(linear - maps)[near].mean()
+
+
+def test_a_map_of_zeros_stays_one():
+    codes, scales = encode(np.zeros((2, 3, 3)))
+    assert scales == [0.0, 0.0]
+    assert not decode(codes, scales).any()
+
+
+def test_page_is_written_beside_the_report_and_both_are_linked(folder):
+    report = write_report(folder).read_text(encoding="utf-8")
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert report.count('href="explorer.html"') == 2
+    assert 'href="report.html"' in page
+    assert "This report is not complete" not in report
+
+
+def test_no_explorer_without_its_records(run_folder):
+    report = write_report(run_folder).read_text(encoding="utf-8")
+    assert "explorer.html" not in report
+    assert not (run_folder / "explorer.html").exists()
+
+
+def test_same_records_give_the_same_bytes(folder):
+    write_report(folder)
+    first = (folder / "explorer.html").read_bytes()
+    write_report(folder)
+    assert (folder / "explorer.html").read_bytes() == first
+
+
+def test_maps_and_pictures_are_in_the_file(folder):
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    record = read_explorer(folder)
+    blocks = dict(re.findall(r'<script type="text/plain" id="([\w-]+)">([^<]*)</script>', page))
+    assert len(blocks) == 12
+    for i, sample in enumerate(record.samples):
+        assert base64.b64decode(blocks[f"maps-{i}"]) == record.maps(sample).tobytes()
+        assert base64.b64decode(blocks[f"picture-{sample.picture}"])[8:12] == b"WEBP"
+    assert not re.search(r'(?:src|href)="(?!report\.html|#)', page)
+    assert "http:" not in page and "https:" not in page
+
+
+def test_only_the_pages_own_script_and_style_may_run(folder):
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1].replace("&#39;", "'")
+    for tag in ("style", "script"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.S)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_text_from_data_cannot_end_its_block(folder):
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page and "<!--" not in page
+    assert page.count("</script>") == page.count("<script") == 1 + 12 + 1
+    assert [sample["expression"] for sample in data_of(page)["samples"]] == list(EXPRESSIONS)
+
+
+def test_the_grid_can_be_coloured_four_ways(folder):
+    write_report(folder)
+    metrics = data_of((folder / "explorer.html").read_text(encoding="utf-8"))["metrics"]
+    assert [metric["key"] for metric in metrics] == ["frequency", "sum", "entropy", "iou"]
+    assert all(np.shape(metric["values"]) == (LAYERS, HEADS) for metric in metrics)
+    assert metrics[0]["values"][3][1] == 0.62
+    assert metrics[2]["values"][0][0] is None
+
+
+def test_without_heads_json_the_explorer_still_opens(folder):
+    (folder / "heads.json").unlink()
+    write_report(folder)
+    data = data_of((folder / "explorer.html").read_text(encoding="utf-8"))
+    assert [metric["key"] for metric in data["metrics"]] == ["entropy"]
+
+
+def test_page_says_what_it_holds(folder):
+    record = read_explorer(folder)
+    said = " ".join(held(record, fit(record)))
+    assert "6 of the 400 expressions" in said
+    assert "The maps of all 48 heads." in said
+    assert "the run's own box in 5 of 6 samples" in said
+    assert "serve" not in said
+
+
+def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
+    folder = build_explorer(build(tmp_path / "run"), n_samples=40)
+    record, run = read_explorer(folder), read_run(folder)
+    whole = self_contained(run, record)
+    assert 200_000 < len(whole) < 400_000
+    for limit in (300_000, 200_000, 150_000):
+        shown = fit(record, limit)
+        page = self_contained(run, record, limit)
+        assert len(page) <= limit
+        said = " ".join(held(record, shown))
+        assert f"{len(shown)} of the 400 expressions" in said
+        assert f"Maps of {shown[0].n_heads} of the model's 48 heads per sample" in said
+        assert "python -m locheads.report serve run" in said
+        assert [s["heads"] for s in data_of(page)["samples"]] == [list(s.sample.heads[: s.n_heads]) for s in shown]
+    assert len(fit(record, 300_000)) == 40 > len(fit(record, 150_000))
+    assert fit(record, 80_000) == []
+
+
+def test_a_real_models_records_fit_into_one_file():
+    # LLaVA-1.5-7B, by calculation: 200 samples, 139 maps of 24 x 24 each, pictures of 40 KB.
+    sample = ExplorerSample(
+        "s", "1", "the man in the blue shirt", 0, 640, 480, 24, 24, (0.04, 0.04), (0, 0), (0, 0, 9, 9), None,
+        0.0, None, (), tuple(f"L{i // 32}H{i % 32}" for i in range(139)), (0.01234567,) * 139, 0, None,
+    )  # fmt: skip
+
+    class Record:
+        layers = heads_per_layer = 32
+        samples = tuple(replace(sample, picture=i) for i in range(200))
+
+        def picture(self, number):
+            return bytes(40_000)
+
+    shown = fit(Record(), LIMIT)
+    assert len(shown) == 200
+    # 200 x 40 KB x 4/3 = 10.7 MB of pictures leave 19 MB: 119 maps of 768 + 24 bytes each.
+    assert shown[0].n_heads == pytest.approx(119, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": 99}, "its version is 99"),
+        ({"samples": "no"}, "samples is not a list"),
+        ({"entropy": [[1]]}, "entropy has the shape"),
+    ],
+)
+def test_broken_records_are_named_on_the_report(folder, edit_json, change, said):
+    edit_json(folder / "explorer.json", **change)
+    with pytest.raises(StoreError, match=said):
+        read_explorer(folder)
+    report = write_report(folder).read_text(encoding="utf-8")
+    assert "explorer.json cannot be read" in report
+    assert 'href="explorer.html"' not in report
+
+
+def test_a_missing_field_and_truncated_maps_are_named(folder):
+    record = json.loads((folder / "explorer.json").read_text())
+    del record["samples"][0]["rows"]
+    (folder / "explorer.json").write_text(json.dumps(record))
+    with pytest.raises(StoreError, match=r"explorer\.json is incomplete \(no 'rows'\)"):
+        read_explorer(folder)
+    build_explorer(folder)
+    (folder / "explorer/maps.bin").write_bytes(b"short")
+    assert "maps.bin is too short" in write_report(folder).read_text(encoding="utf-8")
