@@ -4,14 +4,14 @@ Each dataclass is one Hydra group, so a key that is not here, or a value of anot
 anything loads. `check` adds the rules that types cannot say.
 """
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from locheads.data.choices import DatasetConfig
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
-from locheads.engine import EngineConfig, engine_rules
+from locheads.engine import ALL_MAPS, EngineConfig, engine_rules
 from locheads.errors import ConfigError
+from locheads.grounding.choices import GroundingConfig, Sinks, grounding_rules
 from locheads.models.geometry import Preprocess
 
 
@@ -154,48 +154,6 @@ class DiscoveryConfig:
     trials: int = 5
 
 
-class Border(StrEnum):
-    """What smoothing sees beyond the map's border (names as in scipy.ndimage). The paper does not say."""
-
-    mirror = "mirror"
-    """d c b | a b c d | c b a: OpenCV's default, and torchvision's."""
-    reflect = "reflect"
-    nearest = "nearest"
-    constant = "constant"
-
-
-class BoxRule(StrEnum):
-    """Which cells above the mean make the box."""
-
-    largest_hull = "largest_hull"
-    """The component whose convex hull is largest (the paper)."""
-    all_cells = "all_cells"
-    """All of them (released code C1)."""
-
-
-class MaskRule(StrEnum):
-    """Which cells make the pseudo-mask."""
-
-    all_cells = "all_cells"
-    """All above the mean (the paper's pseudo-mask)."""
-    box_cells = "box_cells"
-    """Only those of the component that made the box."""
-
-
-@dataclass
-class GroundingConfig:
-    """From the chosen heads' maps to a box and a pseudo-mask."""
-
-    name: str = "paper"
-    kernel: int = 7
-    """Width of the Gaussian's window in cells, odd."""
-    sigma: float = 1.0
-    """In cells; 0 switches smoothing off."""
-    border: Border = Border.mirror
-    box: BoxRule = BoxRule.largest_hull
-    mask: MaskRule = MaskRule.all_cells
-
-
 @dataclass
 class EvaluationConfig:
     """Baselines and intervals."""
@@ -272,7 +230,7 @@ def check(config: Config) -> None:
 
 
 def _rules(c: Config) -> list[tuple[bool, str]]:
-    g, e = c.grounding, c.evaluation
+    e = c.evaluation
     at_least_one = {
         "heads.k": c.heads.k,
         "discovery.n_samples": c.discovery.n_samples,
@@ -283,10 +241,8 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         "dataset.limit": 1 if c.dataset.limit is None else c.dataset.limit,
     }
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
-    rules += engine_rules(c.engine)
+    rules += engine_rules(c.engine) + grounding_rules(c.grounding)
     rules += [
-        (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
-        (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),
         (0 < e.confidence < 1, f"evaluation.confidence must lie between 0 and 1, not {e.confidence}."),
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {c.criterion.skip_layers}."),
@@ -307,6 +263,10 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
             c.selection.kind is SelectionKind.fixed or c.heads.k <= c.criterion.candidates,
             f"heads.k={c.heads.k} is more than criterion.candidates={c.criterion.candidates}, and selection=greedy "
             "takes its heads from a sample's candidates: lower heads.k or raise criterion.candidates.",
+        ),
+        (
+            c.grounding.sinks is not Sinks.mean_map or c.engine.maps == ALL_MAPS,
+            f"grounding.sinks=mean_map needs the maps of all heads: set engine.maps=all, not {c.engine.maps}.",
         ),
         (
             c.dataset.split != c.dataset.discovery_split,

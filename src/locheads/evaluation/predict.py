@@ -47,7 +47,7 @@ def _rows(
 ) -> Iterator[Row]:
     for method, draw, heads in methods_of(plan, sample.sample_id):
         try:
-            answer = ground_with(attention, row, heads, config)
+            answer = ground_with(attention, row, heads, config, plan.sinks)
         except ValueError as error:
             yield _row(group, sample, method, draw, heads or (), error=str(error))
         else:

@@ -23,6 +23,8 @@ from locheads.evaluation.evaluate import score_predictions, summarise
 from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
 from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
 from locheads.evaluation.predict import predict
+from locheads.grounding.choices import Sinks
+from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
 from locheads.pipeline.attention import Loader, fill, open_store
@@ -286,7 +288,16 @@ def _plan(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
         greedy=greedy,
         oracle=tuple(best_heads_by_iou(run.head_iou, k)),
         random=random_heads(run.discovery, k, config.evaluation.random_draws, config.seed),
+        sinks=_sinks(run),
     )
+
+
+def _sinks(run: Run) -> SinkCells | None:
+    """From the discovery samples, so that nothing of the evaluated split takes part."""
+    grounding = run.config.grounding
+    if grounding.sinks is not Sinks.mean_map:
+        return None
+    return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "pictures")), grounding.sink_factor)
 
 
 def _check_head_count(config: Config, identity: ModelIdentity) -> None:
