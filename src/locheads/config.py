@@ -7,12 +7,14 @@ anything loads. `check` adds the rules that types cannot say.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from locheads.audit.choices import AuditConfig, audit_rules
 from locheads.data.choices import DatasetConfig
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
 from locheads.engine import ALL_MAPS, EngineConfig, engine_rules
 from locheads.errors import ConfigError
 from locheads.grounding.choices import GroundingConfig, Sinks, grounding_rules
 from locheads.models.geometry import Preprocess
+from locheads.segmenters.choices import SegmenterConfig, SegmenterKind, segmenter_rules
 
 
 class Stage(StrEnum):
@@ -23,6 +25,7 @@ class Stage(StrEnum):
     ground = "ground"
     evaluate = "evaluate"
     report = "report"
+    audit = "audit"  # after discover, instead of the others: what every choice does, from the store
     check = "check"  # alone: looks the data set over, without a model
 
 
@@ -212,7 +215,9 @@ class Config:
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -241,7 +246,8 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         "dataset.limit": 1 if c.dataset.limit is None else c.dataset.limit,
     }
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
-    rules += engine_rules(c.engine) + grounding_rules(c.grounding)
+    rules += engine_rules(c.engine) + grounding_rules(c.grounding) + segmenter_rules(c.segmenter)
+    rules += _audit_rules(c) if c.stage is Stage.audit else []
     rules += [
         (0 < e.confidence < 1, f"evaluation.confidence must lie between 0 and 1, not {e.confidence}."),
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
@@ -275,3 +281,19 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         ),
     ]
     return rules
+
+
+def _audit_rules(c: Config) -> list[tuple[bool, str]]:
+    return [
+        *audit_rules(c.audit),
+        (
+            c.dataset.split not in c.dataset.test_splits,
+            f"stage=audit compares choices, and {c.dataset.split} is a test split (dataset.test_splits): choose "
+            "dataset.split=val.",
+        ),
+        (c.engine.maps == ALL_MAPS, f"stage=audit needs the maps of all heads: engine.maps=all, not {c.engine.maps}."),
+        (
+            c.segmenter.kind is SegmenterKind.none,
+            f"stage=audit measures pseudo-masks: set segmenter=none, not {c.segmenter.kind.value}.",
+        ),
+    ]

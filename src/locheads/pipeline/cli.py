@@ -83,6 +83,7 @@ def _log_to_file(sentence: str) -> None:
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     # Imported late: --help and a wrong override answer before torch and transformers load.
     from locheads.pipeline.tracker import tracked
+    from locheads.report.audit import audit_tables
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table
 
@@ -100,6 +101,9 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
+    if record.audit is not None:
+        for table in audit_tables(record):
+            console.print(table)
     if record.metrics is not None:
         console.print(results_table(record, console.width))
     console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)

@@ -23,10 +23,12 @@ from locheads.evaluation.evaluate import score_predictions, summarise
 from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
 from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
 from locheads.evaluation.predict import predict
+from locheads.evaluation.segmented import segment_rows
 from locheads.grounding.choices import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
+from locheads.pipeline.audit import audit_stage
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
@@ -35,6 +37,7 @@ from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
 from locheads.report.html import write_report
+from locheads.segmenters.load import check_segmenter, load_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
 from locheads.store.digest import json_digest
@@ -44,7 +47,7 @@ from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+WITHOUT_EFFECT = ("audit", "engine", "tracker", "paths", "study", "stage")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -67,6 +70,11 @@ class Run:
     plan: HeadPlan | None = None
     predictions: pd.DataFrame | None = None
 
+    def positions(self, scores: HeadScores) -> list[np.ndarray]:
+        """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
+        where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
+        return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in self.inputs.trials]
+
 
 def execute(config: Config, folder: Path) -> None:
     """Runs all stages up to `config.stage` and writes their files into `folder`.
@@ -81,12 +89,12 @@ def execute(config: Config, folder: Path) -> None:
         check(config)
         with _provenance(folder, config) as record:
             run = prepare(config, folder, record)
-            for stage in list(STAGES)[: list(Stage).index(config.stage) + 1]:
+            for stage in _stages(config.stage):
                 with status.stage(stage.value):
                     STAGES[stage](run)
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
-        if config.stage is Stage.report:
+        if config.stage in (Stage.report, Stage.audit):
             with status.stage(Stage.report.value):
                 write_report(folder)
     except BaseException as error:
@@ -97,6 +105,7 @@ def execute(config: Config, folder: Path) -> None:
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_placement(config.model, config.engine)
+    check_segmenter(config.segmenter)
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
     _known_heads(config, identity)
@@ -123,10 +132,12 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
     if config.engine.quantization is not Quantization.none:
         settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
-    for group, key in (("model", "id"), ("dataset", "folder"), ("dataset", "images"), ("dataset", "check_images")):
-        del settings[group][key]
+    del settings["model"]["id"]
+    for key in ("folder", "images", "check_images", "test_splits"):
+        del settings["dataset"][key]
     # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
     del settings["dataset"]["guard"]
+    settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
     return json_digest([settings, identity.weights, inputs.annotations, inputs.trials])
 
 
@@ -165,7 +176,7 @@ def _find_heads(run: Run) -> None:
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
     scores = score_all(stored, run.config.criterion)
-    run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    run.discovery = discover(scores, run.positions(scores), run.config.criterion)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
 
 
@@ -230,8 +241,10 @@ def ground_stage(run: Run) -> None:
         _fill_compactly(run)
     run.plan = plan_heads(run)
     rows: list[dict[str, Any]] = []
+    segmenter = load_segmenter(run.config.segmenter, run.config.engine)
     for group in track(run.inputs.evaluated, "ground", "pictures"):
-        rows += predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures)
+        found = list(predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures))
+        rows += segment_rows(found, group, segmenter, run.config.segmenter.box) if segmenter else found
     run.predictions = pd.DataFrame(rows)
     own = run.predictions["method"] == LOCALIZATION_HEADS
     write_parquet(run.folder / "predictions.parquet", run.predictions[own])
@@ -264,7 +277,16 @@ STAGES = {
     Stage.discover: discover_stage,
     Stage.ground: ground_stage,
     Stage.evaluate: evaluate_stage,
+    Stage.audit: audit_stage,
 }
+
+
+def _stages(last: Stage) -> list[Stage]:
+    """Those that lead to the last one."""
+    if last is Stage.audit:
+        return [Stage.attend, Stage.discover, Stage.audit]
+    order = [stage for stage in STAGES if stage is not Stage.audit]
+    return order[: list(Stage).index(last) + 1]
 
 
 def plan_heads(run: Run) -> HeadPlan:
@@ -310,12 +332,6 @@ def _check_head_count(config: Config, identity: ModelIdentity) -> None:
             f"{identity.layers} layers of {identity.heads} heads, and criterion.skip_layers={skipped} leaves out the "
             "first layers."
         )
-
-
-def _positions(run: Run, scores: HeadScores) -> list[np.ndarray]:
-    """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
-    where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
-    return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in run.inputs.trials]
 
 
 @contextmanager
