@@ -43,13 +43,6 @@ def _default_grid() -> Grid:
             "normalise": ["none", "sum", "max"],
             "sigma": [0.0, 0.5, 1.0, 2.0],
             "border": ["mirror", "reflect", "nearest", "constant"],
-            "resolution": [
-                "grid",
-                {"resolution": "input", "upsampling": "nearest"},
-                {"resolution": "input", "upsampling": "bilinear"},
-                {"resolution": "input", "upsampling": "bicubic"},
-                {"resolution": "picture", "upsampling": "bilinear"},
-            ],
             "threshold": [
                 "mean",
                 {"threshold": "mean", "level": 1.5},
@@ -69,6 +62,21 @@ def _default_grid() -> Grid:
     }
 
 
+def _default_alone() -> Grid:
+    """A finer lattice has some 200 times as many cells as the grid, and costs as much more."""
+    return {
+        "grounding": {
+            "resolution": [
+                "grid",
+                {"resolution": "input", "upsampling": "nearest"},
+                {"resolution": "input", "upsampling": "bilinear"},
+                {"resolution": "input", "upsampling": "bicubic"},
+                {"resolution": "picture", "upsampling": "bilinear"},
+            ],
+        }
+    }
+
+
 @dataclass
 class AuditConfig:
     """What stage=audit tries; it reads the store and runs no model."""
@@ -80,6 +88,8 @@ class AuditConfig:
     seed: int = 0
     grid: Grid = field(default_factory=_default_grid)
     """Group -> setting -> values. An empty list leaves the setting alone."""
+    alone: Grid = field(default_factory=_default_alone)
+    """As `grid`, but measured one at a time only, in any mode: what costs much."""
     metric: str = "rec_acc@0.5"
     """What combinations are ranked by."""
     target: float | None = None
@@ -100,5 +110,9 @@ def audit_rules(audit: AuditConfig) -> list[tuple[bool, str]]:
             f"audit.target must lie between 0 and 1 (0.865, not 86.5), not {audit.target}.",
         ),
         (audit.workers is None or audit.workers >= 1, f"audit.workers must be at least 1, not {audit.workers}."),
-        *((g in GROUPS, f"audit.grid.{g} cannot be varied: the audit knows {groups}.") for g in audit.grid),
+        *(
+            (group in GROUPS, f"audit.{name}.{group} cannot be varied: the audit knows {groups}.")
+            for name, grid in (("grid", audit.grid), ("alone", audit.alone))
+            for group in grid
+        ),
     ]

@@ -86,15 +86,20 @@ def _is_word(value: Any) -> bool:
     return value is None or isinstance(value, bool)
 
 
-def combinations(base: Choice, options: Sequence[Sequence[Change]], audit: AuditConfig) -> list[Choice]:
+def combinations(
+    base: Choice, options: Sequence[Sequence[Change]], alone: Sequence[Sequence[Change]], audit: AuditConfig
+) -> list[Choice]:
     """`base` first, then every change alone, then those of the mode; none twice.
 
     Raises ConfigError where there are too many.
     """
-    found = [base, *(base.changed(change) for option in options for change in option)]
+    found = [base, *(base.changed(change) for option in [*options, *alone] for change in option)]
     if audit.mode is not AuditMode.one_at_a_time:
         found += [base.changed(*changes) for changes in _several(options, audit)]
-    return list({choice.key: choice for choice in reversed(found)}.values())[::-1]
+    distinct: dict[str, Choice] = {}
+    for choice in found:
+        distinct.setdefault(choice.key, choice)
+    return list(distinct.values())
 
 
 def _several(options: Sequence[Sequence[Change]], audit: AuditConfig) -> list[tuple[Change, ...]]:

@@ -43,19 +43,20 @@ class Components:
 
     @cached_property
     def hulls(self) -> Float[np.ndarray, "component"]:
-        """Area of each hull in cells; 0 for a component whose box is smaller than another hull of its map: it cannot
-        win."""
-        found = np.zeros(len(self.where))
+        """Area of each hull in cells, where that is needed to tell which of its map is the largest.
+
+        A hull lies between the component and its box, so most maps are decided without one: a component whose box
+        is smaller than another component of its map gets 0, and one that is left alone its own area.
+        """
         boxes = self._box_areas()
-        best: dict[int, float] = {}
-        # Largest box first: its hull usually rules all others out.
-        for i in np.lexsort((np.arange(len(boxes)), -boxes)):
-            owner, leader = int(self.owner[i]), best.get(int(self.owner[i]), 0.0)
-            if boxes[i] < leader:
-                continue
-            # A component that fills its box is its own hull.
-            found[i] = boxes[i] if boxes[i] == self.areas[i] else hull_area(self.labels[self.where[i]][0] == i + 1)
-            best[owner] = max(leader, found[i])
+        largest = np.zeros(len(self.labels))
+        np.maximum.at(largest, self.owner, self.areas)
+        rivals = boxes >= largest[self.owner]
+        contested = np.bincount(self.owner, weights=rivals, minlength=len(self.labels))[self.owner] > 1
+        found = np.where(rivals, self.areas, 0.0)
+        # A component that fills its box is its own hull.
+        for i in np.flatnonzero(rivals & contested & (boxes > self.areas)):
+            found[i] = hull_area(self.labels[self.where[i]][0] == i + 1)
         return found
 
     def _box_areas(self) -> Float[np.ndarray, "component"]:

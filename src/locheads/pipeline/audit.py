@@ -1,5 +1,6 @@
 """stage=audit: which of the choices after the attention pass matter, and how much, from the store alone."""
 
+import dataclasses
 import logging
 import os
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from locheads.audit.choices import EMPTY_GRID
+from locheads.audit.choices import EMPTY_GRID, Grid
 from locheads.audit.grid import Change, Choice, combinations
 from locheads.audit.measure import SUMS, Plan, criterion_key, head_key, measure
 from locheads.audit.summary import audit_frame, audit_record
@@ -43,7 +44,11 @@ CHUNK = 32
 def audit_stage(run: "Run") -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
-    choices = combinations(base_choice(config), options_of(config), config.audit)
+    choices = combinations(
+        base_choice(config), options_of(config.audit.grid), options_of(config.audit.alone), config.audit
+    )
+    if len(choices) == 1:
+        raise ConfigError(EMPTY_GRID)
     _check_choices(config, choices)
     plan, errors = _plan(run, choices)
     sums = _measure(run, plan)
@@ -78,16 +83,14 @@ def base_choice(config: Config) -> Choice:
     return Choice(config.criterion, config.selection, config.heads.k, config.grounding)
 
 
-def options_of(config: Config) -> list[list[Change]]:
-    """audit.grid with the types of the schema. Raises OmegaConf's errors for a value that does not fit."""
+def options_of(grid: Grid) -> list[list[Change]]:
+    """The values with the types of the schema. Raises OmegaConf's errors for one that does not fit."""
     schema = OmegaConf.structured(Config)
     options = []
-    for group, settings in config.audit.grid.items():
+    for group, settings in grid.items():
         for key, values in settings.items():
             found = [_change(schema, group, key, value) for value in values]
             options += [found] if found else []
-    if not options:
-        raise ConfigError(EMPTY_GRID)
     return options
 
 
@@ -100,8 +103,6 @@ def _change(schema: Any, group: str, key: str, value: Any) -> Change:
 
 def _check_choices(config: Config, choices: Sequence[Choice]) -> None:
     """Every combination keeps the rules that a run would. Raises ConfigError with the first that does not."""
-    import dataclasses
-
     for choice in choices:
         heads = dataclasses.replace(config.heads, k=choice.k)
         check(
