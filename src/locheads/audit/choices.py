@@ -31,7 +31,6 @@ def _default_grid() -> Grid:
     return {
         "criterion": {
             "score": ["s_img_entropy", "s_img", "entropy"],
-            "elbow": ["chord", "kneed"],
             "floor": ["mean", "relu_mean_eps"],
             "weighting": ["area", "mass"],
             "candidates": [5, 10],
@@ -63,8 +62,10 @@ def _default_grid() -> Grid:
 
 
 def _default_alone() -> Grid:
-    """A finer lattice has some 200 times as many cells as the grid, and costs as much more."""
+    """A finer lattice has some 200 times as many cells as the grid, and costs as much more; `kneed` finds no knee in
+    many curves."""
     return {
+        "criterion": {"elbow": ["chord", "kneed"]},
         "grounding": {
             "resolution": [
                 "grid",

@@ -1,7 +1,7 @@
 """Some pictures' samples under every choice: each step once for all choices that share it, all samples at once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,7 +49,7 @@ def criterion_key(choice: Choice) -> str:
 
 
 def head_key(choice: Choice) -> str:
-    """Equal for choices that ground with the same heads."""
+    """Equal for choices whose heads are found by the same rules."""
     return f"{choice.selection.kind.value} {choice.k} {criterion_key(choice)}"
 
 
@@ -100,7 +100,7 @@ def measure(
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
     result = np.empty((len(plan.choices), len(groups), len(SUMS)))
     memos = {grid: _Memo() for grid in stacks}
-    for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i])):
+    for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
         rows = _misses(areas)
         for grid, stack in stacks.items():
             rows[stack.rows] = _rows(stack, plan.choices[number], plan, scored, memos[grid])
@@ -146,9 +146,17 @@ def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[He
     return found
 
 
-def _order(choice: Choice) -> str:
+def _same_heads(choice: Choice, plan: Plan) -> str:
+    """Equal for choices that ground with the same heads, whatever led to them."""
+    if choice.selection.kind is SelectionKind.greedy:
+        # A sample's own best heads do not depend on how many vote in discovery.
+        return head_key(replace(choice, criterion=replace(choice.criterion, candidates=0)))
+    return " ".join(map(str, plan.heads.get(head_key(choice), ())))
+
+
+def _order(choice: Choice, plan: Plan) -> str:
     """Sorts choices so that those that share early steps are neighbours."""
-    return repr((head_key(choice), *(key for _, key in _keys(choice.grounding))))
+    return repr((_same_heads(choice, plan), *(key for _, key in _keys(choice.grounding))))
 
 
 def _keys(g: GroundingConfig) -> list[tuple[str, Any]]:
@@ -171,7 +179,7 @@ def _rows(
 ) -> Float[np.ndarray, "sample sum"]:
     """SUMS of each sample of the stack."""
     g, keys = choice.grounding, dict(_keys(choice.grounding))
-    heads = head_key(choice)
+    heads = _same_heads(choice, plan)
     path: list[Any] = [heads]
 
     def step(name: str, make: Callable[[], T]) -> T:
@@ -179,8 +187,8 @@ def _rows(
             path.append(keys[name])
         return memo.get(name, tuple(path), make)
 
-    own = [_heads_of(choice, plan, scored, sample.sample_id) for sample in stack.samples]
-    raw, sinks = memo.get("raw", (heads, g.sinks.value, g.sink_factor), lambda: _take(stack, own, plan, g))
+    own = lambda: [_heads_of(choice, plan, scored, sample.sample_id) for sample in stack.samples]  # noqa: E731
+    raw, sinks = memo.get("raw", (heads, g.sinks.value, g.sink_factor), lambda: _take(stack, own(), plan, g))
     maps = step("maps", lambda: normalise(without_sinks(raw, g, sinks), g))
     fused = step("fused", lambda: smooth(maps, g).sum(axis=-3))
     pointed = step("pointed", lambda: _pointed(stack, fused))
@@ -196,7 +204,7 @@ def _rows(
     boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
     by_mask = [c.labels > 0 for c in components] if g.mask is MaskRule.all_cells else chosen
     masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
-    return np.concatenate([np.ones((len(own), 1)), boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
+    return np.concatenate([np.ones((len(stack.samples), 1)), boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
 
 
 def _heads_of(choice: Choice, plan: Plan, scored: Mapping, sample_id: str) -> tuple[HeadIndex, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from locheads.audit.choices import EMPTY_GRID, Grid
 from locheads.audit.grid import Change, Choice, combinations
@@ -44,12 +45,7 @@ CHUNK = 32
 def audit_stage(run: "Run") -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
-    choices = combinations(
-        base_choice(config), options_of(config.audit.grid), options_of(config.audit.alone), config.audit
-    )
-    if len(choices) == 1:
-        raise ConfigError(EMPTY_GRID)
-    _check_choices(config, choices)
+    choices = choices_of(config)
     plan, errors = _plan(run, choices)
     sums = _measure(run, plan)
     evaluation, groups = config.evaluation, run.inputs.evaluated
@@ -78,13 +74,24 @@ def audit_stage(run: "Run") -> None:
     write_bytes(run.folder / "audit.png", to_png(audit_effects(read_run(run.folder))))
 
 
+def choices_of(config: Config) -> list[Choice]:
+    """All combinations, the run's own settings first. Raises ConfigError for a value that makes no sense."""
+    options, alone = options_of(config.audit.grid), options_of(config.audit.alone)
+    choices = combinations(base_choice(config), options, alone, config.audit)
+    if len(choices) == 1:
+        raise ConfigError(EMPTY_GRID)
+    for choice in choices:
+        _check_choice(config, choice)
+    return choices
+
+
 def base_choice(config: Config) -> Choice:
     """The run's own settings: the paper's reading, unless it was told otherwise."""
     return Choice(config.criterion, config.selection, config.heads.k, config.grounding)
 
 
 def options_of(grid: Grid) -> list[list[Change]]:
-    """The values with the types of the schema. Raises OmegaConf's errors for one that does not fit."""
+    """The values with the types of the schema. Raises ConfigError for one that does not fit."""
     schema = OmegaConf.structured(Config)
     options = []
     for group, settings in grid.items():
@@ -96,20 +103,20 @@ def options_of(grid: Grid) -> list[list[Change]]:
 
 def _change(schema: Any, group: str, key: str, value: Any) -> Change:
     plain = value if isinstance(value, dict) else {key: value}
-    merged = OmegaConf.to_object(OmegaConf.merge(schema, {group: plain}))
+    try:
+        merged = OmegaConf.to_object(OmegaConf.merge(schema, {group: plain}))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"The audit cannot set {group}.{key} to {value!r}: {reason}.") from error
     assert isinstance(merged, Config)
     return Change(f"{group}.{key}", {name: getattr(getattr(merged, group), name) for name in plain})
 
 
-def _check_choices(config: Config, choices: Sequence[Choice]) -> None:
-    """Every combination keeps the rules that a run would. Raises ConfigError with the first that does not."""
-    for choice in choices:
-        heads = dataclasses.replace(config.heads, k=choice.k)
-        check(
-            dataclasses.replace(
-                config, criterion=choice.criterion, selection=choice.selection, heads=heads, grounding=choice.grounding
-            )
-        )
+def _check_choice(config: Config, choice: Choice) -> None:
+    """Every combination keeps the rules that a run would. Raises ConfigError with the first that it breaks."""
+    heads = dataclasses.replace(config.heads, k=choice.k)
+    own = {"criterion": choice.criterion, "selection": choice.selection, "heads": heads, "grounding": choice.grounding}
+    check(dataclasses.replace(config, **own))
 
 
 def _plan(run: "Run", choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:

@@ -28,7 +28,7 @@ from locheads.grounding.choices import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
-from locheads.pipeline.audit import audit_stage
+from locheads.pipeline.audit import audit_stage, choices_of
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
@@ -106,6 +106,8 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_placement(config.model, config.engine)
     check_segmenter(config.segmenter)
+    if config.stage is Stage.audit:
+        choices_of(config)
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
     _known_heads(config, identity)

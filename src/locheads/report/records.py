@@ -95,7 +95,8 @@ def read_run(folder: Path) -> RunRecord:
     text = reader.read("config.yaml", _read_text, "")
     config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {}) if text else {}
     # An audit evaluates nothing by itself, and other runs hold no audit.
-    reader.optional = _EVALUATION if config.get("stage") == "audit" else ("audit.json",)
+    audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
+    reader.optional = _EVALUATION if audits else ("audit.json",)
     record = RunRecord(
         folder=folder,
         config=config,
