@@ -1,4 +1,4 @@
-"""`python -m locheads.bench attention --shape small --json FILE` or `python -m locheads.bench entropy`."""
+"""`python -m locheads.bench attention --shape small --json FILE`, or `entropy`, or `grounding`."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from locheads.bench import attention, entropy
+from locheads.bench import attention, entropy, grounding
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError
 from locheads.models.placement import pick_device
@@ -68,6 +68,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.benchmark == "entropy":
         torch.set_num_threads(1)
         return entropy.benchmark(options.rounds or entropy.ROUNDS)
+    if options.benchmark == "grounding":
+        torch.set_num_threads(1)
+        return grounding.benchmark(options.rounds or grounding.ROUNDS)
     shape = SHAPES[options.shape]
     device = pick_device(options.device or shape.device)
     if shape.dtype == "bfloat16" and device.type == "cpu":
@@ -77,7 +80,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=("attention", "entropy"))
+    parser.add_argument("benchmark", choices=("attention", "entropy", "grounding"))
     parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of the attention benchmark")
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--rounds", type=int, help="repetitions of every step (default: the shape's)")

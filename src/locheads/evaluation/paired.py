@@ -33,7 +33,8 @@ def ratios(
     tops: Float[np.ndarray, "*way picture"], bottoms: Float[np.ndarray, "*way picture"]
 ) -> Float[np.ndarray, "*way"]:
     """Sum of tops over sum of bottoms; 0 where the bottoms sum to 0."""
-    top, bottom = tops.sum(axis=-1), bottoms.sum(axis=-1)
+    # Contiguous: numpy rounds a sum over strided memory differently, and a value is to be the same to the bit.
+    top, bottom = (np.ascontiguousarray(values).sum(axis=-1) for values in (tops, bottoms))
     return np.divide(top, bottom, out=np.zeros(np.shape(top)), where=bottom > 0)
 
 
