@@ -37,9 +37,10 @@ check: install  # lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  # the attention pass beside how it is done today, the entropy, the scoring; about 6 minutes; ARGS="--shape tiny"
+bench: install  # the attention pass beside how it is done today, entropy, grounding, scoring; about 6 minutes; ARGS="--shape tiny"
 	$(BIN)/python -m locheads.bench attention --shape small --json outputs/bench/attention.json $(ARGS)
 	$(BIN)/python -m locheads.bench entropy --json outputs/bench/entropy.json
+	$(BIN)/python -m locheads.bench grounding --json outputs/bench/grounding.json
 	$(BIN)/python -m locheads.bench evaluate --json outputs/bench/evaluate.json
 
 format: install  # lets ruff mend what it can

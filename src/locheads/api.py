@@ -12,6 +12,7 @@ from locheads.config import EngineConfig, GroundingConfig, ModelConfig, PromptCo
 from locheads.data.pictures import read_picture
 from locheads.discovery.headset import check_headset, parse_heads, published, published_for, read_headset
 from locheads.errors import ConfigError
+from locheads.grounding.choices import Sinks
 from locheads.grounding.ground import ground_maps
 from locheads.models.attend import attend_image
 from locheads.models.geometry import Geometry
@@ -51,6 +52,8 @@ class Grounder:
         config = model if isinstance(model, ModelConfig) else ModelConfig(name=model, id=model)
         self.heads = _heads(config, heads)
         self._prompt, self._grounding = prompt or PromptConfig(), grounding or GroundingConfig()
+        if self._grounding.sinks is Sinks.mean_map:
+            raise ConfigError("sinks=mean_map needs the mean over many samples: it works in a run, not here.")
         # What lies beyond the deepest head is neither loaded nor run.
         layers = 1 + max((head.layer for head in self.heads), default=0)
         self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device), layers)

@@ -4,15 +4,17 @@ Each dataclass is one Hydra group, so a key that is not here, or a value of anot
 anything loads. `check` adds the rules that types cannot say.
 """
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from locheads.audit.choices import AuditConfig, audit_rules
 from locheads.data.choices import DatasetConfig, PredictionsConfig
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
-from locheads.engine import EngineConfig, engine_rules
+from locheads.engine import ALL_MAPS, EngineConfig, engine_rules
 from locheads.errors import ConfigError
+from locheads.grounding.choices import GroundingConfig, Sinks, grounding_rules
 from locheads.models.geometry import Preprocess
+from locheads.segmenters.choices import SegmenterConfig, SegmenterKind, segmenter_rules
 
 
 class Stage(StrEnum):
@@ -23,6 +25,7 @@ class Stage(StrEnum):
     ground = "ground"
     evaluate = "evaluate"
     report = "report"
+    audit = "audit"  # after discover, instead of the others: what every choice does, from the store
     check = "check"  # alone: looks the data set over, without a model
     compare = "compare"  # alone: two finished runs, `runs`, without a model
 
@@ -159,48 +162,6 @@ class DiscoveryConfig:
     trials: int = 5
 
 
-class Border(StrEnum):
-    """What smoothing sees beyond the map's border (names as in scipy.ndimage). The paper does not say."""
-
-    mirror = "mirror"
-    """d c b | a b c d | c b a: OpenCV's default, and torchvision's."""
-    reflect = "reflect"
-    nearest = "nearest"
-    constant = "constant"
-
-
-class BoxRule(StrEnum):
-    """Which cells above the mean make the box."""
-
-    largest_hull = "largest_hull"
-    """The component whose convex hull is largest (the paper)."""
-    all_cells = "all_cells"
-    """All of them (released code C1)."""
-
-
-class MaskRule(StrEnum):
-    """Which cells make the pseudo-mask."""
-
-    all_cells = "all_cells"
-    """All above the mean (the paper's pseudo-mask)."""
-    box_cells = "box_cells"
-    """Only those of the component that made the box."""
-
-
-@dataclass
-class GroundingConfig:
-    """From the chosen heads' maps to a box and a pseudo-mask."""
-
-    name: str = "paper"
-    kernel: int = 7
-    """Width of the Gaussian's window in cells, odd."""
-    sigma: float = 1.0
-    """In cells; 0 switches smoothing off."""
-    border: Border = Border.mirror
-    box: BoxRule = BoxRule.largest_hull
-    mask: MaskRule = MaskRule.all_cells
-
-
 @dataclass
 class EvaluationConfig:
     """Baselines and intervals."""
@@ -277,8 +238,10 @@ class Config:
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -304,7 +267,7 @@ def check(config: Config) -> None:
 
 
 def _rules(c: Config) -> list[tuple[bool, str]]:
-    g, e = c.grounding, c.evaluation
+    e = c.evaluation
     at_least_one = {
         "heads.k": c.heads.k,
         "discovery.n_samples": c.discovery.n_samples,
@@ -315,10 +278,9 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         "dataset.limit": 1 if c.dataset.limit is None else c.dataset.limit,
     }
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
-    rules += engine_rules(c.engine)
+    rules += engine_rules(c.engine) + grounding_rules(c.grounding) + segmenter_rules(c.segmenter)
+    rules += _audit_rules(c) if c.stage is Stage.audit else []
     rules += [
-        (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
-        (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),
         (0 < e.confidence < 1, f"evaluation.confidence must lie between 0 and 1, not {e.confidence}."),
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.explorer.samples >= 0, f"explorer.samples must not be negative, not {c.explorer.samples}."),
@@ -361,9 +323,34 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
             "takes its heads from a sample's candidates: lower heads.k or raise criterion.candidates.",
         ),
         (
+            c.grounding.sinks is not Sinks.mean_map or c.engine.maps == ALL_MAPS,
+            f"grounding.sinks=mean_map needs the maps of all heads: set engine.maps=all, not {c.engine.maps}.",
+        ),
+        (
+            c.heads.set is None or (c.grounding.sinks is not Sinks.mean_map and c.stage is not Stage.audit),
+            f"heads.set={c.heads.set} leaves discovery out, and grounding.sinks=mean_map and stage=audit need it: "
+            "set heads.set=null.",
+        ),
+        (
             c.predictions is not None or c.dataset.split != c.dataset.discovery_split,
             f"dataset.split and dataset.discovery_split are both {c.dataset.split}: heads must be found on other "
             "pictures than those that are evaluated.",
         ),
     ]
     return rules
+
+
+def _audit_rules(c: Config) -> list[tuple[bool, str]]:
+    return [
+        *audit_rules(c.audit),
+        (
+            c.dataset.split not in c.dataset.test_splits,
+            f"stage=audit compares choices, and {c.dataset.split} is a test split (dataset.test_splits): choose "
+            "dataset.split=val.",
+        ),
+        (c.engine.maps == ALL_MAPS, f"stage=audit needs the maps of all heads: engine.maps=all, not {c.engine.maps}."),
+        (
+            c.segmenter.kind is SegmenterKind.none,
+            f"stage=audit measures pseudo-masks: set segmenter=none, not {c.segmenter.kind.value}.",
+        ),
+    ]

@@ -61,7 +61,7 @@ def test_an_experiment_beats_the_defaults_and_the_command_line_beats_it() -> Non
     config = composed(CONF, "experiment=released_c1", "criterion.candidates=7")
     assert config.discovery.trials == 10
     assert config.criterion.name == "released_c1"
-    assert config.grounding.box.value == "all_cells"
+    assert config.grounding.component.value == "all_cells"
     assert config.criterion.candidates == 7
 
 

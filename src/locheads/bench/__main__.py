@@ -1,4 +1,4 @@
-"""`python -m locheads.bench attention --shape small --json FILE`, `... entropy` or `... evaluate`."""
+"""`python -m locheads.bench attention --shape small --json FILE`, or `entropy`, `grounding`, `evaluate`."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from locheads.bench import attention, entropy, evaluate
+from locheads.bench import attention, entropy, evaluate, grounding
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError
 from locheads.models.placement import pick_device
@@ -76,6 +76,9 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.benchmark == "entropy":
         torch.set_num_threads(1)
         return entropy.benchmark(options.rounds or entropy.ROUNDS)
+    if options.benchmark == "grounding":
+        torch.set_num_threads(1)
+        return grounding.benchmark(options.rounds or grounding.ROUNDS)
     shape = SHAPES[options.shape]
     device = pick_device(options.device or shape.device)
     if shape.dtype == "bfloat16" and device.type == "cpu":
@@ -85,7 +88,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=("attention", "entropy", "evaluate"))
+    parser.add_argument("benchmark", choices=("attention", "entropy", "grounding", "evaluate"))
     parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of the attention benchmark")
     parser.add_argument("--predictions", type=int, default=evaluate.PREDICTIONS, help="of the evaluate benchmark")
     parser.add_argument("--json", type=Path, help="file to write")

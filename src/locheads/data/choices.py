@@ -80,6 +80,8 @@ class DatasetConfig:
     split: str = "val"
     """The split that is evaluated."""
     discovery_split: str = "train"
+    test_splits: list[str] = field(default_factory=lambda: ["testA", "testB", "test"])
+    """Splits on which nothing may be chosen: stage=audit refuses them."""
     limit: int | None = None
     """At most this many expressions of the evaluated split, the first in order."""
     offset: int = 0

@@ -1,6 +1,6 @@
 """From attention maps to the numbers that discovery ranks heads by."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -23,7 +23,11 @@ def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
 def score_all(attentions: Iterable[Attention | CompactAttention], criterion: CriterionConfig) -> HeadScores:
     """Scores of many pictures, one after the other: only three numbers per head stay in memory, no map."""
     found = (score(a, criterion) if isinstance(a, Attention) else a.scores for a in attentions)
-    parts = [part for part in found if part is not None]
+    return stack_scores([part for part in found if part is not None])
+
+
+def stack_scores(parts: Sequence[HeadScores]) -> HeadScores:
+    """The scores of several pictures as one."""
     return HeadScores(
         sample_ids=tuple(i for part in parts for i in part.sample_ids),
         sums=np.concatenate([part.sums for part in parts]),

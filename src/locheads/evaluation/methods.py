@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from locheads.config import GroundingConfig
 from locheads.grounding.ground import ground_maps
+from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, CompactAttention, Grounding, HeadIndex, ImageGroup
 
 LOCALIZATION_HEADS = "localization_heads"
@@ -37,6 +38,8 @@ class HeadPlan:
     """Empty where heads were given: without discovery samples there is nothing to choose it on."""
     random: tuple[tuple[HeadIndex, ...], ...]
     """One entry per draw."""
+    sinks: SinkCells | None = None
+    """What grounding.sinks=mean_map removes."""
 
     def heads(self, sample_id: str) -> tuple[HeadIndex, ...]:
         """The localization heads of one sample; none where greedy selection has no scores for it."""
@@ -64,16 +67,21 @@ def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[Hea
 
 
 def ground_with(
-    attention: Attention | CompactAttention, row: int, heads: Sequence[HeadIndex] | None, config: GroundingConfig
+    attention: Attention | CompactAttention,
+    row: int,
+    heads: Sequence[HeadIndex] | None,
+    config: GroundingConfig,
+    sinks: SinkCells | None = None,
 ) -> Grounding:
     """Grounds one sample with some heads, or with the mean over all heads of the model.
 
     Raises:
         ValueError: no head at all, a map that is not stored, or one that is not finite.
     """
-    if heads is None:
-        return ground_maps(attention.mean_map(row)[None], attention.geometry, config)
-    return ground_maps(take(attention, row, heads), attention.geometry, config)
+    geometry = attention.geometry
+    maps = attention.mean_map(row)[None] if heads is None else take(attention, row, heads)
+    cells = None if sinks is None else sinks.get((geometry.rows, geometry.cols), heads)
+    return ground_maps(maps, geometry, config, cells)
 
 
 def take(

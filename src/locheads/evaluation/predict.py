@@ -53,7 +53,7 @@ def _rows(
     coverage = attention.geometry.coverage(coco.decode(sample.mask).astype(bool))
     for method, draw, heads in methods_of(plan, sample.sample_id):
         try:
-            answer = ground_with(attention, row, heads, config)
+            answer = ground_with(attention, row, heads, config, plan.sinks)
         except ValueError as error:
             yield _row(group, sample, method, draw, heads or (), error=str(error))
         else:

@@ -1,28 +1,108 @@
-"""The chosen heads' maps -> one fused map -> the cells above its mean (paper, grounding)."""
+"""The chosen heads' maps -> one fused map -> the cells above its threshold (paper, grounding steps 1 and 2)."""
+
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from locheads.config import GroundingConfig
+from locheads.grounding.choices import GroundingConfig, Normalise, Sinks, ThresholdRule
 
 
-def fuse(maps: Float[np.ndarray, "*n head row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
+def fuse(
+    maps: Float[np.ndarray, "*n head row col"],
+    config: GroundingConfig,
+    sinks: Bool[np.ndarray, "*#n head row col"] | None = None,
+) -> Float[np.ndarray, "*n row col"]:
     """Smooths every head's map with a Gaussian and sums them, element by element.
 
-    The window is `kernel` cells wide and renormalised, as OpenCV's and torchvision's Gaussian blur are. Which
-    border the paper uses is not documented; it matters for objects that touch the picture's edge.
+    `sinks`: cells that config.sinks=mean_map sets to zero. Other rows of the stack never change a row's result.
     """
+    return smooth(normalise(without_sinks(maps, config, sinks), config), config).sum(axis=-3)
+
+
+def without_sinks(
+    maps: Float[np.ndarray, "*n head row col"],
+    config: GroundingConfig,
+    sinks: Bool[np.ndarray, "*#n head row col"] | None = None,
+) -> Float[np.ndarray, "*n head row col"]:
+    """The maps with zeros where config.sinks says; a grid of which no mean map is known keeps all cells."""
+    if config.sinks is Sinks.border_rows:
+        maps = maps.copy()
+        maps[..., [0, -1], :] = 0
+    elif config.sinks is Sinks.mean_map and sinks is not None:
+        maps = np.where(sinks, maps.dtype.type(0), maps)
+    return maps
+
+
+def normalise(
+    maps: Float[np.ndarray, "*n head row col"], config: GroundingConfig
+) -> Float[np.ndarray, "*n head row col"]:
+    """Each map over its sum or maximum; a map of zeros stays one."""
+    if config.normalise is Normalise.none:
+        return maps
+    flat = np.ascontiguousarray(maps).reshape(*maps.shape[:-2], -1)
+    size = flat.sum(axis=-1) if config.normalise is Normalise.sum else flat.max(axis=-1)
+    size = size[..., None, None]
+    return np.divide(maps, size, out=np.zeros_like(maps), where=size > 0)
+
+
+def smooth(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
+    """The window is `kernel` cells wide and renormalised, as OpenCV's and torchvision's Gaussian blur are. Which
+    border the paper uses is not documented; it matters for objects that touch the picture's edge."""
     if config.sigma == 0 or config.kernel == 1:
-        return maps.sum(axis=-3)
-    smooth = ndimage.gaussian_filter(
+        return maps
+    return ndimage.gaussian_filter(
         maps, config.sigma, mode=config.border.value, radius=config.kernel // 2, axes=(-2, -1)
     )
-    return smooth.sum(axis=-3)
 
 
-def binarise(fused: Float[np.ndarray, "*n row col"]) -> Bool[np.ndarray, "*n row col"]:
-    """Cells above their map's mean. A constant map has none."""
-    mean = fused.mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
-    low, high = fused.min(axis=(-2, -1), keepdims=True), fused.max(axis=(-2, -1), keepdims=True)
-    return (fused > mean) & (high > low)
+def binarise(
+    fused: Float[np.ndarray, "*n row col"], rule: ThresholdRule = ThresholdRule.mean, level: float = 1.0
+) -> Bool[np.ndarray, "*n row col"]:
+    """Cells above their own map's threshold, by default its mean. A constant map has none."""
+    flat = np.ascontiguousarray(fused).reshape(-1, fused.shape[-2] * fused.shape[-1])
+    low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
+    if rule is ThresholdRule.fixed_area:
+        above = flat >= _weakest_of_share(flat, level)
+    else:
+        above = flat > _THRESHOLDS[rule](flat, level)
+    return (above & (high > low)).reshape(fused.shape)
+
+
+def _mean(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
+    return level * flat.astype(np.float64).mean(axis=1, keepdims=True)
+
+
+def _otsu(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
+    """Otsu's threshold on the values themselves, not on a histogram: the best of all splits of the sorted cells."""
+    ordered = np.sort(flat.astype(np.float64), axis=1)
+    total = np.cumsum(ordered, axis=1)
+    below = np.arange(1, ordered.shape[1])
+    above = ordered.shape[1] - below
+    gap = total[:, :-1] / below - (total[:, -1:] - total[:, :-1]) / above
+    # Equal cells cannot be parted.
+    variance = np.where(ordered[:, :-1] < ordered[:, 1:], below * above * gap**2, -1.0)
+    return np.take_along_axis(ordered, variance.argmax(axis=1)[:, None], axis=1)
+
+
+def _quantile(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
+    return np.quantile(flat.astype(np.float64), level, axis=1)[:, None]
+
+
+def _fraction(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
+    return level * flat.max(axis=1, keepdims=True).astype(np.float64)
+
+
+def _weakest_of_share(flat: Float[np.ndarray, "n cell"], share: float) -> Float[np.ndarray, "n 1"]:
+    """The weakest of the strongest cells that make up this share, at least one."""
+    kept = max(1, round(share * flat.shape[1]))
+    return np.partition(flat, flat.shape[1] - kept, axis=1)[:, [flat.shape[1] - kept]]
+
+
+_THRESHOLDS: dict[ThresholdRule, Callable[[np.ndarray, float], np.ndarray]] = {
+    ThresholdRule.mean: _mean,
+    ThresholdRule.otsu: _otsu,
+    ThresholdRule.quantile: _quantile,
+    ThresholdRule.max_fraction: _fraction,
+}

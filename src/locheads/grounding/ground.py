@@ -1,34 +1,69 @@
 """From the chosen heads' maps of one expression to its box and pseudo-mask in the original picture."""
 
-import numpy as np
-from jaxtyping import Float
+from dataclasses import dataclass
 
-from locheads.config import BoxRule, GroundingConfig, MaskRule
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from locheads.grounding.boxes import Frames, cell_boxes
+from locheads.grounding.choices import GroundingConfig, MaskRule
+from locheads.grounding.components import Components, choose
 from locheads.grounding.fuse import binarise, fuse
-from locheads.grounding.hulls import largest_hull, tight_box
+from locheads.grounding.lattice import lattice, upsample
 from locheads.models.geometry import Geometry
 from locheads.types import Box, Grounding
 
 
-def ground_maps(maps: Float[np.ndarray, "head row col"], geometry: Geometry, config: GroundingConfig) -> Grounding:
+@dataclass(frozen=True)
+class Steps:
+    """What grounding did with one expression, step by step."""
+
+    fused: Float[np.ndarray, "row col"]
+    """On the patch grid."""
+    lattice: Geometry
+    """Of the arrays below: where the threshold applied."""
+    field: Float[np.ndarray, "y x"]
+    """The fused map there."""
+    labels: Int[np.ndarray, "y x"]
+    """0: below the threshold; else the number of the component."""
+    chosen: Bool[np.ndarray, "y x"]
+    """The cells that made the box."""
+    box: Box | None
+    """xyxy in pixels; None without cells, or where all of them lie on padding bars."""
+
+    def mask(self, rule: MaskRule) -> Bool[np.ndarray, "height width"]:
+        """The pseudo-mask in pixels of the original picture."""
+        return self.lattice.upsample(self.labels > 0 if rule is MaskRule.all_cells else self.chosen)
+
+
+def ground_maps(
+    maps: Float[np.ndarray, "head row col"],
+    geometry: Geometry,
+    config: GroundingConfig,
+    sinks: Bool[np.ndarray, "head row col"] | None = None,
+) -> Grounding:
     """Smooth, sum, binarise, hull, box (paper, grounding steps 1 to 3).
 
     Raises:
         ValueError: a map holds NaN or infinity: nothing can be grounded on it.
     """
+    steps = ground_steps(maps, geometry, config, sinks)
+    return Grounding(steps.box, steps.mask(config.mask), steps.fused, geometry)
+
+
+def ground_steps(
+    maps: Float[np.ndarray, "head row col"],
+    geometry: Geometry,
+    config: GroundingConfig,
+    sinks: Bool[np.ndarray, "head row col"] | None = None,
+) -> Steps:
+    """As `ground_maps`, with everything in between."""
     if not np.isfinite(maps).all():
         raise ValueError("an attention map holds NaN or infinity")
-    heatmap = fuse(maps, config)
-    cells = binarise(heatmap)
-    box_cells = largest_hull(cells) if config.box is BoxRule.largest_hull else cells
-    mask_cells = cells if config.mask is MaskRule.all_cells else box_cells
-    return Grounding(_pixel_box(box_cells, geometry), geometry.upsample(mask_cells), heatmap, geometry)
-
-
-def _pixel_box(cells: np.ndarray, geometry: Geometry) -> Box | None:
-    """None without cells, or where all of them lie on padding bars."""
-    box = tight_box(cells)
-    if box is None:
-        return None
-    x0, y0, x1, y1 = (float(v) for v in geometry.to_visible_pixels(np.array(box)))
-    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+    fused = fuse(maps[None], config, sinks)
+    where, field = lattice(geometry, config), upsample(fused, geometry, config)
+    components = Components.of(binarise(field, config.threshold, config.threshold_level()))
+    chosen = choose(components, field, config.component)
+    box = Frames.of([where]).pixels(cell_boxes(chosen, field, config), config.clamp)[0]
+    found = None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    return Steps(fused[0], where, field[0], components.labels[0], chosen[0], found)

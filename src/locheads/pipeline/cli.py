@@ -84,6 +84,7 @@ def _log_to_file(sentence: str) -> None:
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
     # Imported late: --help and a wrong override answer before torch and transformers load.
     from locheads.pipeline.tracking.client import tracked
+    from locheads.report.audit import audit_tables
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table, slices_table
 
@@ -97,6 +98,9 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
+    if record.audit is not None:
+        for table in audit_tables(record):
+            console.print(table)
     if record.metrics is not None:
         console.print(results_table(record, console.width))
         if record.metrics.slices:

@@ -20,9 +20,13 @@ from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan, random_heads
 from locheads.evaluation.predict import predict
+from locheads.evaluation.segmented import segment_rows
+from locheads.grounding.choices import Sinks
+from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
 from locheads.pipeline.attention import Loader, fill, open_store
+from locheads.pipeline.audit import audit_stage, choices_of
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
 from locheads.pipeline.compare import run_compare
@@ -35,6 +39,7 @@ from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.records import Status, heads_record, metrics_record, recorded_provenance, write_parquet
 from locheads.report.html import write_report
+from locheads.segmenters.load import check_segmenter, load_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
 from locheads.store.digest import json_digest
@@ -44,7 +49,8 @@ from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
 log = logging.getLogger(__name__)
 
 WITHOUT_EFFECT = (
-    "engine", "explorer", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs", "fresh"
+    "audit", "engine", "explorer", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs",
+    "fresh",
 )  # fmt: skip
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
@@ -71,6 +77,11 @@ class Run:
     """[layer, head], mean over the discovery samples with any component."""
     plan: HeadPlan | None = None
     predictions: pd.DataFrame | None = None
+
+    def positions(self, scores: HeadScores) -> list[np.ndarray]:
+        """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
+        where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
+        return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in self.inputs.trials]
 
 
 def execute(
@@ -108,7 +119,7 @@ def execute(
             return started(json_digest(key))
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
-        if config.stage is Stage.report:
+        if config.stage in (Stage.report, Stage.audit):
             with status.stage(Stage.report.value):
                 write_report(folder)
         write_receipt(folder, key, len(run.failures))
@@ -126,6 +137,9 @@ def _run_stages(run: Run, status: Status) -> None:
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_placement(config.model, config.engine)
+    check_segmenter(config.segmenter)
+    if config.stage is Stage.audit:
+        choices_of(config)
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
     maps_heads(config, identity)
@@ -149,24 +163,20 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest, given)
 
 
-def _stages(config: Config) -> list[Stage]:
-    """All up to `config.stage`, but for discovery where the heads are given."""
-    stages = list(STAGES)[: list(Stage).index(config.stage) + 1]
-    return [stage for stage in stages if stage is not Stage.discover or config.heads.set is None]
-
-
 def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: HeadSet | None = None) -> str:
     """What identifies a result: the settings that can change it, the weights and the annotations."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
     if config.engine.quantization is not Quantization.none:
         settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
-    for group, key in (("model", "id"), ("dataset", "folder"), ("dataset", "images"), ("dataset", "check_images")):
-        del settings[group][key]
+    del settings["model"]["id"]
+    for key in ("folder", "images", "check_images", "test_splits"):
+        del settings["dataset"][key]
     # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
     del settings["dataset"]["guard"]
     # Which heads they are counts, not where their file lies.
     settings["heads"]["set"] = None if given is None else [str(head) for head in given.heads]
+    settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
     return json_digest([settings, identity.weights, inputs.annotations, inputs.trials])
 
 
@@ -207,7 +217,7 @@ def _find_heads(run: Run) -> None:
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
     scores = score_all(stored, run.config.criterion)
-    run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    run.discovery = discover(scores, run.positions(scores), run.config.criterion)
     run.head_entropy = mean_entropy(scores)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
 
@@ -259,8 +269,10 @@ def ground_stage(run: Run) -> None:
         _fill_compactly(run)
     run.plan = plan_heads(run)
     rows: list[dict[str, Any]] = []
+    segmenter = load_segmenter(run.config.segmenter, run.config.engine)
     for group in track(run.inputs.evaluated, "ground", "pictures"):
-        rows += predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures)
+        found = list(predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures))
+        rows += segment_rows(found, group, segmenter, run.config.segmenter.box) if segmenter else found
     run.predictions = pd.DataFrame(rows)
     own = run.predictions["method"] == LOCALIZATION_HEADS
     answers = run.predictions.drop(columns=list(MAP_METRICS))  # scores.parquet has what needs the truth
@@ -296,7 +308,17 @@ STAGES = {
     Stage.discover: discover_stage,
     Stage.ground: ground_stage,
     Stage.evaluate: evaluate_stage,
+    Stage.audit: audit_stage,
 }
+
+
+def _stages(config: Config) -> list[Stage]:
+    """Those that lead to the last one, but for discovery where the heads are given."""
+    if config.stage is Stage.audit:
+        return [Stage.attend, Stage.discover, Stage.audit]
+    order = [stage for stage in STAGES if stage is not Stage.audit]
+    stages = order[: list(Stage).index(config.stage) + 1]
+    return [stage for stage in stages if stage is not Stage.discover or config.heads.set is None]
 
 
 def plan_heads(run: Run) -> HeadPlan:
@@ -325,7 +347,16 @@ def _plan(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
         greedy=greedy,
         oracle=tuple(best_heads_by_iou(run.head_iou, k)),
         random=random_heads(run.discovery.eligible, k, draws, seed),
+        sinks=_sinks(run),
     )
+
+
+def _sinks(run: Run) -> SinkCells | None:
+    """From the discovery samples, so that nothing of the evaluated split takes part."""
+    grounding = run.config.grounding
+    if grounding.sinks is not Sinks.mean_map:
+        return None
+    return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "pictures")), grounding.sink_factor)
 
 
 def _check_head_count(config: Config, identity: ModelIdentity) -> None:
@@ -338,9 +369,3 @@ def _check_head_count(config: Config, identity: ModelIdentity) -> None:
             f"{identity.layers} layers of {identity.heads} heads, and criterion.skip_layers={skipped} leaves out the "
             "first layers."
         )
-
-
-def _positions(run: Run, scores: HeadScores) -> list[np.ndarray]:
-    """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
-    where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
-    return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in run.inputs.trials]

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from locheads.report.audit import audit_effects
 from locheads.report.grid import frequency_grid
 from locheads.report.intervals import method_intervals
 from locheads.report.margin import margin_labels
@@ -12,7 +13,14 @@ from locheads.report.panel import sample_panel
 from locheads.report.records import RunRecord
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes, new_chart
 
-__all__ = ["attention_sum_curve", "figure6_scatter", "frequency_grid", "method_intervals", "sample_panel"]
+__all__ = [
+    "attention_sum_curve",
+    "audit_effects",
+    "figure6_scatter",
+    "frequency_grid",
+    "method_intervals",
+    "sample_panel",
+]
 
 MIN_FREQUENCY = 0.01
 """The paper's Fig. 6 leaves out heads that fewer than 1 % of the samples chose."""

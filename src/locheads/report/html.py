@@ -14,13 +14,14 @@ from locheads.report.explorer.page import EXPLORER_PAGE, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
+    audit_effects,
     figure6_scatter,
     frequency_grid,
     method_intervals,
     sample_panel,
 )
 from locheads.report.gallery import GalleryItem
-from locheads.report.metrics import DETAILS, METRICS, SLICE_METRICS, method_label, value_text
+from locheads.report.metrics import DETAILS, METRICS, PRIMARY, SLICE_METRICS, method_label, value_text
 from locheads.report.records import RunRecord, read_run
 from locheads.report.tables import heads_caption, heads_rows, results_caption
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
@@ -82,6 +83,8 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         results_caption=results_caption(record.metrics) if record.metrics else "",
         baseline_notes=baseline_notes(record),
         intervals=_chart(record, method_intervals),
+        audit_metrics=PRIMARY,
+        effects=_chart(record, audit_effects),
         heads_rows=heads_rows(record) if record.heads else [],
         heads_caption=heads_caption(record) if record.heads else "",
         frequency=_chart(record, frequency_grid),

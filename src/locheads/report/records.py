@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from locheads.errors import StoreError
 from locheads.report import parse
+from locheads.report.audit import AuditRecord, parse_audit
 from locheads.report.gallery import GalleryItem, read_items
 from locheads.report.heads import HeadsRecord, parse_heads
 from locheads.report.metrics import MetricsRecord, parse_metrics
@@ -27,6 +28,9 @@ BROKEN = (
     *(OSError, ValueError, TypeError, AttributeError, EOFError),
     *(yaml.YAMLError, zipfile.BadZipFile, zlib.error, struct.error),
 )
+
+
+_EVALUATION = ("metrics.json", "gallery.json", "gallery.npz")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class RunRecord:
     status: dict[str, Any] = field(default_factory=dict)
     heads: HeadsRecord | None = None
     metrics: MetricsRecord | None = None
+    audit: AuditRecord | None = None
     gallery: tuple[GalleryItem, ...] = ()
     maps: dict[str, Float[np.ndarray, "map row col"]] = field(default_factory=dict)
     """Per sample_id: the fused map, then one map per head in the order of the item's `heads`."""
@@ -71,6 +76,12 @@ class RunRecord:
             raise StoreError(self._needs("metrics.json", "evaluate"))
         return self.metrics
 
+    def need_audit(self) -> AuditRecord:
+        """audit.json, or StoreError."""
+        if self.audit is None:
+            raise StoreError(self._needs("audit.json", "audit"))
+        return self.audit
+
     def _needs(self, name: str, stage: str) -> str:
         why = next((p for p in self.problems if p.startswith(name)), f"{name} is missing.")
         return f"{self.folder}: {why[:-1]}: finish the run with stage={stage} or later, in the same folder."
@@ -90,8 +101,11 @@ def read_run(folder: Path) -> RunRecord:
     config: dict[str, Any] = {}
     if text:
         config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
+    # An audit evaluates nothing by itself, and other runs hold no audit.
+    audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
+    reader.optional = _EVALUATION if audits else ("audit.json",)
     if config.get("predictions"):
-        reader.needless = ("heads.json", "gallery.json", "gallery.npz")
+        reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
     given = "heads" in provenance
     record = RunRecord(
@@ -103,6 +117,7 @@ def read_run(folder: Path) -> RunRecord:
         # A run that was given its heads discovered none.
         heads=None if given else reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
         metrics=reader.read("metrics.json", lambda p: parse_metrics(_read_json(p)), None),
+        audit=reader.read("audit.json", lambda p: parse_audit(_read_json(p)), None),
         gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
         maps=reader.read("gallery.npz", _read_maps, {}),
         problems=tuple(reader.problems),
@@ -119,13 +134,13 @@ class _Reader:
         self.folder = folder
         self.problems: list[str] = []
         self.found = False
-        self.needless: tuple[str, ...] = ()
-        """Files that a run of this kind does not write."""
+        self.optional: tuple[str, ...] = ()
+        """Files whose absence is no problem."""
 
     def read(self, name: str, load: Callable[[Path], T], default: T) -> T:
         path = self.folder / name
         if not path.is_file():
-            if name not in self.needless:
+            if name not in self.optional:
                 self.problems.append(f"{name} is missing.")
             return default
         self.found = True

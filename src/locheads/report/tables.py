@@ -1,13 +1,13 @@
 """Terminal tables of one run."""
 
 import numpy as np
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from locheads.evaluation.slices import SLICES
 from locheads.report.metrics import SLICE_METRICS, MetricsRecord, method_label, percent
 from locheads.report.records import RunRecord
+from locheads.report.style import new_table
 
 # column heading, metric, with interval; the headings break so that the table fits 100 columns
 COLUMNS = (
@@ -26,18 +26,6 @@ WIDE = 100
 
 ONLY_WIDE = ("rec_acc@0.25", "rec_acc@0.75")
 """Left out of a narrower terminal; metrics.json and the page have them."""
-
-
-def new_table(title: str | None = None, caption: str | None = None) -> Table:
-    return Table(
-        title=title,
-        caption=caption,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        title_justify="left",
-        caption_justify="left",
-    )
 
 
 def metric_cell(metrics: MetricsRecord, method: str, metric: str, interval: bool = True) -> str:

@@ -95,6 +95,13 @@ def to_svg(figure: Figure) -> str:
     return target.getvalue()
 
 
+def to_png(figure: Figure, dpi: int = 150) -> bytes:
+    """The figure as PNG."""
+    target = BytesIO()
+    figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
+    return target.getvalue()
+
+
 def to_webp(figure: Figure, dpi: int = 150, quality: int = 78) -> bytes:
     """The figure as WebP; for panels with photographs, for which SVG would be large."""
     target = BytesIO()

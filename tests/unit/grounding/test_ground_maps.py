@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from locheads.config import BoxRule, GroundingConfig, MaskRule
+from locheads.grounding.choices import Component, GroundingConfig, MaskRule
 from locheads.grounding.ground import ground_maps
 from locheads.models.geometry import Preprocess, square_geometry
 
@@ -84,19 +84,19 @@ TWO = ((1, 1, 5, 5), (8, 8, 10, 10))
 
 
 @pytest.mark.parametrize(
-    ("box_rule", "mask_rule", "box", "cells"),
+    ("component", "mask_rule", "box", "cells"),
     [
-        (BoxRule.largest_hull, MaskRule.all_cells, (10, 10, 50, 50), 20),
-        (BoxRule.largest_hull, MaskRule.box_cells, (10, 10, 50, 50), 16),
-        (BoxRule.all_cells, MaskRule.all_cells, (10, 10, 100, 100), 20),
-        (BoxRule.all_cells, MaskRule.box_cells, (10, 10, 100, 100), 20),
+        (Component.largest_hull, MaskRule.all_cells, (10, 10, 50, 50), 20),
+        (Component.largest_hull, MaskRule.box_cells, (10, 10, 50, 50), 16),
+        (Component.all_cells, MaskRule.all_cells, (10, 10, 100, 100), 20),
+        (Component.all_cells, MaskRule.box_cells, (10, 10, 100, 100), 20),
     ],
 )
 def test_the_rules_choose_the_cells_of_the_box_and_of_the_mask(
-    box_rule: BoxRule, mask_rule: MaskRule, box: tuple[int, int, int, int], cells: int
+    component: Component, mask_rule: MaskRule, box: tuple[int, int, int, int], cells: int
 ) -> None:
     geometry = square_geometry(120, 120, 192, 12, Preprocess.squash)
-    found = ground_maps(block(*TWO), geometry, GroundingConfig(sigma=0.0, box=box_rule, mask=mask_rule))
+    found = ground_maps(block(*TWO), geometry, GroundingConfig(sigma=0.0, component=component, mask=mask_rule))
     assert found.box == pytest.approx(box, abs=1e-9)
     assert found.mask.sum() == cells * 100
 

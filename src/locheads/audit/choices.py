@@ -1,0 +1,119 @@
+"""Settings of the audit; kept apart, because the configuration loads before everything."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Grid = dict[str, dict[str, list[Any]]]
+
+
+class AuditMode(StrEnum):
+    """Which combinations are measured. Every option alone is measured in any mode."""
+
+    one_at_a_time = "one_at_a_time"
+    """The run's own settings with one option changed."""
+    product = "product"
+    """All combinations of the listed values."""
+    random = "random"
+    """`n` different ones of these, drawn with `seed`."""
+
+
+METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+GROUPS = ("criterion", "selection", "heads", "grounding")
+"""Groups of settings that act after the attention pass, as far as the audit varies them."""
+EMPTY_GRID = "audit.grid lists no values: choose a file with audit=NAME, or list values in audit.grid."
+LARGEST = 20_000
+"""Combinations of one audit."""
+
+
+def _default_grid() -> Grid:
+    """A value that is a mapping sets several settings of the group at once."""
+    return {
+        "criterion": {
+            "score": ["s_img_entropy", "s_img", "entropy"],
+            "floor": ["mean", "relu_mean_eps"],
+            "weighting": ["area", "mass"],
+            "candidates": [5, 10],
+        },
+        "selection": {"kind": ["fixed", "greedy"]},
+        "heads": {"k": [1, 2, 3, 5]},
+        "grounding": {
+            "sinks": ["keep", "mean_map", "border_rows"],
+            "normalise": ["none", "sum", "max"],
+            "sigma": [0.0, 0.5, 1.0, 2.0],
+            "border": ["mirror", "reflect", "nearest", "constant"],
+            "threshold": [
+                "mean",
+                {"threshold": "mean", "level": 1.5},
+                {"threshold": "mean", "level": 2.0},
+                "otsu",
+                {"threshold": "quantile", "level": 0.8},
+                {"threshold": "quantile", "level": 0.9},
+                {"threshold": "max_fraction", "level": 0.3},
+                {"threshold": "max_fraction", "level": 0.5},
+                {"threshold": "fixed_area", "level": 0.1},
+            ],
+            "component": ["largest_hull", "largest_area", "largest_mass", "highest_peak", "all_cells"],
+            "box": ["hull", "component", "cell_centres", "mass_quantiles"],
+            "clamp": [True, False],
+            "mask": ["all_cells", "box_cells"],
+        },
+    }
+
+
+def _default_alone() -> Grid:
+    """A finer lattice has some 200 times as many cells as the grid, and costs as much more; `kneed` finds no knee in
+    many curves."""
+    return {
+        "criterion": {"elbow": ["chord", "kneed"]},
+        "grounding": {
+            "resolution": [
+                "grid",
+                {"resolution": "input", "upsampling": "nearest"},
+                {"resolution": "input", "upsampling": "bilinear"},
+                {"resolution": "input", "upsampling": "bicubic"},
+                {"resolution": "picture", "upsampling": "bilinear"},
+            ],
+        },
+    }
+
+
+@dataclass
+class AuditConfig:
+    """What stage=audit tries; it reads the store and runs no model."""
+
+    name: str = "one_at_a_time"
+    mode: AuditMode = AuditMode.one_at_a_time
+    n: int = 500
+    """Combinations that mode=random draws."""
+    seed: int = 0
+    grid: Grid = field(default_factory=_default_grid)
+    """Group -> setting -> values. An empty list leaves the setting alone."""
+    alone: Grid = field(default_factory=_default_alone)
+    """As `grid`, but measured one at a time only, in any mode: what costs much."""
+    metric: str = "rec_acc@0.5"
+    """What combinations are ranked by."""
+    target: float | None = None
+    """Which combinations come closest to this value (0 to 1) of the metric?"""
+    workers: int | None = None
+    """Processes; null: one per core."""
+
+
+def audit_rules(audit: AuditConfig) -> list[tuple[bool, str]]:
+    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+    groups = ", ".join(GROUPS)
+    return [
+        (audit.n >= 1, f"audit.n must be at least 1, not {audit.n}."),
+        (audit.seed >= 0, f"audit.seed must not be negative, not {audit.seed}."),
+        (audit.metric in METRICS, f"audit.metric={audit.metric} is unknown: use one of {', '.join(METRICS)}."),
+        (
+            audit.target is None or 0 <= audit.target <= 1,
+            f"audit.target must lie between 0 and 1 (0.865, not 86.5), not {audit.target}.",
+        ),
+        (audit.workers is None or audit.workers >= 1, f"audit.workers must be at least 1, not {audit.workers}."),
+        *(
+            (group in GROUPS, f"audit.{name}.{group} cannot be varied: the audit knows {groups}.")
+            for name, grid in (("grid", audit.grid), ("alone", audit.alone))
+            for group in grid
+        ),
+    ]

@@ -1,0 +1,72 @@
+"""Masks by a segmenter instead of pseudo-masks, in the rows of one picture's predictions."""
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from locheads.data.pictures import open_picture
+from locheads.errors import DataError
+from locheads.grounding.boxes import tight_boxes
+from locheads.segmenters.base import Prompt, Segmentation, Segmenter
+from locheads.types import ImageGroup
+
+Row = dict[str, Any]
+NO_MEMORY = "the memory does not hold the picture's segmentation"
+
+
+def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_of_mask: bool = False) -> list[Row]:
+    """The rows with the segmenter's masks and `mask_score`; the picture is embedded once for all of them.
+
+    Rows without a box keep their empty mask. A picture that cannot be opened or a box without area is recorded in
+    the row's error; its box stays, its mask is a miss. `box_of_mask`: the box becomes the mask's tight box.
+    """
+    prompts: list[Prompt] = []
+    asked: list[Row] = []
+    done = [dict(row, mask_score=None) for row in rows]
+    for row in done:
+        if row["x0"] is None:
+            continue
+        try:
+            prompts.append(_prompt(row))
+            asked.append(row)
+        except ValueError as error:
+            _fail(row, str(error))
+    try:
+        found = segmenter.segment(open_picture(group), prompts) if prompts else []
+    except (DataError, MemoryError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, DataError) else _memory(error)
+        for row in asked:
+            _fail(row, reason)
+        return done
+    for row, answer in zip(asked, found, strict=True):
+        _fill(row, answer, box_of_mask)
+    return done
+
+
+def _prompt(row: Row) -> Prompt:
+    mask = None
+    if row["mask_counts"] is not None:
+        size = [row["mask_height"], row["mask_width"]]
+        mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
+    point = None if row["peak_x"] is None else (row["peak_x"], row["peak_y"])
+    return Prompt((row["x0"], row["y0"], row["x1"], row["y1"]), point, mask)
+
+
+def _fill(row: Row, answer: Segmentation, box_of_mask: bool) -> None:
+    code = coco.encode(np.asfortranarray(answer.mask, dtype=np.uint8))
+    row |= {"mask_counts": code["counts"].decode("ascii"), "mask_score": answer.score}
+    if box_of_mask and answer.mask.any():
+        row |= dict(zip(("x0", "y0", "x1", "y1"), tight_boxes(answer.mask[None])[0].tolist(), strict=True))
+
+
+def _fail(row: Row, reason: str) -> None:
+    row |= {"mask_counts": None, "error": f"no mask: {reason}"}
+
+
+def _memory(error: BaseException) -> str:
+    """Only a lack of memory is a sample's own failure. Raises anything else again."""
+    text = str(error).lower()
+    if not isinstance(error, MemoryError) and "memory" not in text:
+        raise error
+    return NO_MEMORY

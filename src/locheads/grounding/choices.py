@@ -1,0 +1,171 @@
+"""The choices between the maps and the box; kept apart, because the configuration loads before everything.
+
+What the paper says: Gaussian smoothing (kernel 7, sigma 1), element-wise sum, > mean, the largest convex hull, its
+tight box. Everything else here is a reading of ours, and every default is the plainest one.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Border(StrEnum):
+    """What smoothing sees beyond the map's border (names as in scipy.ndimage). The paper does not say."""
+
+    mirror = "mirror"
+    """d c b | a b c d | c b a: OpenCV's default, and torchvision's."""
+    reflect = "reflect"
+    nearest = "nearest"
+    constant = "constant"
+
+
+class Normalise(StrEnum):
+    """What each head's map is divided by before the sum. The paper sums; it names no division."""
+
+    none = "none"
+    sum = "sum"
+    """Its attention sum: heads weigh the same, however much they look at the picture."""
+    max = "max"
+    """Its largest weight."""
+
+
+class Sinks(StrEnum):
+    """Cells that draw attention in every picture and say nothing of this one. The paper does not mention them."""
+
+    keep = "keep"
+    mean_map = "mean_map"
+    """Zero where the head's mean map over the discovery samples exceeds `sink_factor` times that map's own mean."""
+    border_rows = "border_rows"
+    """Zero in the first and the last row (the released code C1 filters heads by the last)."""
+
+
+class ThresholdRule(StrEnum):
+    """Which cells of the fused map are foreground. The paper: above the mean."""
+
+    mean = "mean"
+    """> level x mean (default 1)."""
+    otsu = "otsu"
+    """> the value that parts the cells into the two classes of least variance (Otsu 1979), over all cells."""
+    quantile = "quantile"
+    """> the quantile `level` of the cells (default 0.8)."""
+    max_fraction = "max_fraction"
+    """> level x maximum (default 0.5)."""
+    fixed_area = "fixed_area"
+    """The strongest cells that make up the share `level` of all (default 0.1); cells that tie with the weakest of
+    them belong, too."""
+
+
+class Resolution(StrEnum):
+    """Where the threshold applies. The paper does not say; the released code C1: on the grid."""
+
+    grid = "grid"
+    input = "input"
+    """The fused map upsampled to `input_patch` pixels per cell, bars included."""
+    picture = "picture"
+    """Upsampled to the pixels of the original picture that lie on the grid: bars take no part in the threshold."""
+
+
+class Upsampling(StrEnum):
+    """How the fused map is upsampled; without effect on the grid. The paper does not say."""
+
+    nearest = "nearest"
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+
+
+class Component(StrEnum):
+    """Which 8-connected component is the object. The paper: that of the largest convex hull."""
+
+    largest_hull = "largest_hull"
+    largest_area = "largest_area"
+    largest_mass = "largest_mass"
+    """The largest sum of the fused map."""
+    highest_peak = "highest_peak"
+    """The one that holds the fused map's maximum."""
+    all_cells = "all_cells"
+    """All of them together (released code C1)."""
+
+
+class BoxRule(StrEnum):
+    """From the chosen cells to the box. The paper: the tight box of the hull."""
+
+    hull = "hull"
+    """Around the hull of the cells as squares."""
+    component = "component"
+    """Around the cells: the same box as `hull`, as a hull never reaches beyond its cells. Offered so that the audit
+    can show it."""
+    cell_centres = "cell_centres"
+    """Around the cells' indices, as a hull of index points gives it: a cell narrower and lower."""
+    mass_quantiles = "mass_quantiles"
+    """Along each axis the middle part that holds the share `mass` of the chosen cells' weight."""
+
+
+class MaskRule(StrEnum):
+    """Which cells make the pseudo-mask."""
+
+    all_cells = "all_cells"
+    """All above the threshold (the paper's pseudo-mask)."""
+    box_cells = "box_cells"
+    """Only those of the component that made the box."""
+
+
+LEVELS = {
+    ThresholdRule.mean: 1.0,
+    ThresholdRule.otsu: 0.0,
+    ThresholdRule.quantile: 0.8,
+    ThresholdRule.max_fraction: 0.5,
+    ThresholdRule.fixed_area: 0.1,
+}
+
+
+@dataclass
+class GroundingConfig:
+    """From the chosen heads' maps to a box and a pseudo-mask."""
+
+    name: str = "paper"
+    sinks: Sinks = Sinks.keep
+    sink_factor: float = 5.0
+    """Only sinks=mean_map."""
+    normalise: Normalise = Normalise.none
+    kernel: int = 7
+    """Width of the Gaussian's window in cells, odd (documented)."""
+    sigma: float = 1.0
+    """In cells (documented); 0 switches smoothing off."""
+    border: Border = Border.mirror
+    resolution: Resolution = Resolution.grid
+    upsampling: Upsampling = Upsampling.bilinear
+    input_patch: int = 14
+    """Only resolution=input: pixels of the processor's input per cell (LLaVA-1.5: 14)."""
+    threshold: ThresholdRule = ThresholdRule.mean
+    level: float | None = None
+    """The threshold's number, see ThresholdRule; null: its default."""
+    component: Component = Component.largest_hull
+    box: BoxRule = BoxRule.hull
+    mass: float = 0.9
+    """Only box=mass_quantiles."""
+    clamp: bool = True
+    """The box ends where the picture does. Not documented; false leaves in it what lies on padding bars."""
+    mask: MaskRule = MaskRule.all_cells
+
+    def threshold_level(self) -> float:
+        """`level`, or the rule's default."""
+        return LEVELS[self.threshold] if self.level is None else self.level
+
+
+def grounding_rules(g: GroundingConfig) -> list[tuple[bool, str]]:
+    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+    level = g.threshold_level()
+    share = g.threshold in (ThresholdRule.quantile, ThresholdRule.max_fraction, ThresholdRule.fixed_area)
+    return [
+        (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
+        (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),
+        (0 < g.sink_factor < math.inf, f"grounding.sink_factor must be positive, not {g.sink_factor}."),
+        (1 <= g.input_patch <= 64, f"grounding.input_patch must lie between 1 and 64 pixels, not {g.input_patch}."),
+        (0 <= level < math.inf, f"grounding.level must be 0 or more, not {level}."),
+        (
+            level < 1 or not share,
+            f"grounding.level={level} leaves no or all cells with grounding.threshold={g.threshold.value}: "
+            "give a share below 1.",
+        ),
+        (0 < g.mass <= 1, f"grounding.mass must lie above 0 and not exceed 1, not {g.mass}."),
+    ]

@@ -1,0 +1,1 @@
+"""From a box to a mask: reference segmenters and SAM, behind one interface."""

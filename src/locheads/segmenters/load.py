@@ -1,0 +1,67 @@
+"""From the configuration to a segmenter, and what identifies its masks."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from locheads.config import EngineConfig
+from locheads.errors import ModelError
+from locheads.models.placement import pick_device
+from locheads.segmenters.base import Segmenter
+from locheads.segmenters.choices import WITH_WEIGHTS, SegmenterConfig, SegmenterKind
+from locheads.segmenters.references import BoxSegmenter, GrabCutSegmenter
+from locheads.store.digest import files_digest
+
+
+def load_segmenter(config: SegmenterConfig, engine: EngineConfig) -> Segmenter | None:
+    """None: the pseudo-mask stays.
+
+    Raises:
+        ModelError: a checkpoint that is absent, damaged, not SAM, or of another size.
+        ConfigError: a package or device that is not there.
+    """
+    match config.kind:
+        case SegmenterKind.none:
+            return None
+        case SegmenterKind.box:
+            return BoxSegmenter()
+        case SegmenterKind.grabcut:
+            return GrabCutSegmenter()
+    # Imported late: torch and transformers take seconds.
+    from locheads.segmenters.sam import Sam2, SamHf, SegmentAnything
+
+    classes = {
+        SegmenterKind.sam_hf: SamHf,
+        SegmenterKind.segment_anything: SegmentAnything,
+        SegmenterKind.sam2: Sam2,
+    }
+    return classes[config.kind](config, pick_device(engine.device))
+
+
+def check_segmenter(config: SegmenterConfig) -> None:
+    """What can be told before any model loads. Raises ModelError or ConfigError."""
+    if config.kind not in WITH_WEIGHTS or config.checkpoint is None:
+        return
+    if _is_path(config.checkpoint) and not Path(config.checkpoint).exists():
+        raise ModelError(f"There is no {config.checkpoint}: set segmenter.checkpoint to the weights of SAM.")
+    if config.kind is SegmenterKind.segment_anything:
+        from locheads.segmenters.sam import meta_package
+
+        meta_package()
+
+
+def segmenter_identity(config: SegmenterConfig, cache: Path | None = None) -> dict[str, Any]:
+    """The settings that can change a mask, with the weights' digest in place of where they lie."""
+    kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("name", "batch")}
+    if config.kind not in WITH_WEIGHTS:
+        return {"kind": kept["kind"], "box": kept["box"]} if config.kind is not SegmenterKind.none else {}
+    path = Path(config.checkpoint or "")
+    if path.exists():
+        files = sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json")) if path.is_dir() else [path]
+        kept["checkpoint"] = files_digest(files, cache)
+    return kept
+
+
+def _is_path(checkpoint: str) -> bool:
+    """A hub id is OWNER/NAME at most."""
+    return checkpoint.endswith(".pth") or checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1

@@ -1,0 +1,261 @@
+"""SAM: one embedding per picture, prompts in batches. Three implementations of the same two steps."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch.nn import functional
+from transformers import Sam2Model, SamModel, SamProcessor
+from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
+
+from locheads.errors import ConfigError, ModelError
+from locheads.segmenters.base import Prompt, Segmentation
+from locheads.segmenters.checkpoint import read_meta, sam_model
+from locheads.segmenters.choices import PromptKind, SegmenterConfig
+
+LOGIT = 8.0
+"""Of a pixel that the pseudo-mask holds, as a low-resolution mask prompt; the others have -LOGIT."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Sam(ABC):
+    """What the implementations share: batches, the choice among several masks, the prompts."""
+
+    def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+
+    @torch.inference_mode()
+    def segment(self, image: Image.Image, prompts: Sequence[Prompt]) -> list[Segmentation]:
+        """Masks in pixels of the picture, in the order of the prompts."""
+        if not prompts:
+            return []
+        embedding = self._embed(image)
+        found: list[Segmentation] = []
+        for start in range(0, len(prompts), self._config.batch):
+            batch = prompts[start : start + self._config.batch]
+            masks, scores = self._decode(embedding, image, batch)
+            # One by one: all masks of a large picture at its full size would not fit.
+            found += [self._best(m, s, image) for m, s in zip(masks, scores, strict=True)]
+        return found
+
+    @abstractmethod
+    def _embed(self, image: Image.Image) -> Any:
+        """What decoding needs of the picture."""
+
+    @abstractmethod
+    def _decode(self, embedding: Any, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
+        """-> (low-resolution logits [prompt, mask, y, x], scores [prompt, mask])."""
+
+    @abstractmethod
+    def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
+        """Logits [1, 1, y, x] -> [1, 1, height, width]."""
+
+    def _best(self, logits: torch.Tensor, scores: torch.Tensor, image: Image.Image) -> Segmentation:
+        best = int(scores.argmax())
+        mask = self._upscale(logits[best][None, None], image)[0, 0] > 0
+        return Segmentation(mask.cpu().numpy(), float(scores[best]))
+
+    def _boxes(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 4"] | None:
+        if self._config.prompt is PromptKind.points:
+            return None
+        return np.array([prompt.box for prompt in prompts], dtype=np.float64)
+
+    def _points(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 1 2"] | None:
+        if self._config.prompt not in (PromptKind.points, PromptKind.box_point):
+            return None
+        # A map without a peak has no box, so it never gets here; a prompt made by hand may.
+        return np.array([[prompt.point or _centre(prompt)] for prompt in prompts], dtype=np.float64)
+
+    def _masks(self, prompts: Sequence[Prompt], side: int, squash: bool) -> torch.Tensor | None:
+        """Low-resolution logits [prompt, 1, side, side]."""
+        if self._config.prompt is not PromptKind.mask:
+            return None
+        logits = np.stack([_low_resolution(prompt, side, squash) for prompt in prompts])
+        return torch.from_numpy(logits[:, None]).to(self._device)
+
+    def _tensor(self, values: np.ndarray | None) -> torch.Tensor | None:
+        return None if values is None else torch.as_tensor(values, dtype=torch.float32, device=self._device)
+
+
+class SamHf(Sam):
+    """transformers' SamModel."""
+
+    def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        assert config.checkpoint is not None
+        model = (
+            sam_model(Path(config.checkpoint), config.size)
+            if config.checkpoint.endswith(".pth")
+            else _pretrained(SamModel, config)
+        )
+        self._model = model.eval().to(device)
+        side = model.config.vision_config.image_size
+        self._low = 4 * side // model.config.vision_config.patch_size
+        self._processor = SamProcessor(
+            SamImageProcessorPil(size={"longest_edge": side}, pad_size={"height": side, "width": side})
+        )
+
+    def _embed(self, image: Image.Image) -> torch.Tensor:
+        inputs = self._processor(image, return_tensors="pt")
+        return self._model.get_image_embeddings(inputs["pixel_values"].to(self._device))
+
+    def _decode(self, embedding: torch.Tensor, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
+        size = (image.height, image.width)
+        boxes, points = self._boxes(prompts), self._points(prompts)
+        if boxes is not None:
+            boxes = self._processor._normalize_coordinates(self._processor.target_size, boxes, size, True)[:, None]
+        if points is not None:
+            points = self._processor._normalize_coordinates(self._processor.target_size, points, size)[:, None]
+        # A prompt is a row of the batch, because SamModel takes one mask per row.
+        out = self._model(
+            image_embeddings=embedding.expand(len(prompts), -1, -1, -1),
+            input_boxes=self._tensor(boxes),
+            input_points=self._tensor(points),
+            input_masks=self._masks(prompts, self._low, squash=False),
+            multimask_output=self._config.multimask,
+        )
+        return out.pred_masks[:, 0], out.iou_scores[:, 0]
+
+    def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
+        side = self._processor.target_size
+        return _unpadded(logits, side, _longest_to(image, side), image)
+
+
+class SegmentAnything(Sam):
+    """Meta's package."""
+
+    def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        package = meta_package()
+        assert config.checkpoint is not None
+        weights = read_meta(Path(config.checkpoint), config.size)
+        model = package.sam_model_registry[config.size.value](checkpoint=None)
+        try:
+            model.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            line = str(error).splitlines()[-1].strip()
+            raise ModelError(f"{config.checkpoint} is not SAM {config.size.value}: {line}") from error
+        self._predictor = package.SamPredictor(model.eval().to(device))
+
+    def _embed(self, image: Image.Image) -> None:
+        self._predictor.set_image(np.asarray(image))
+
+    def _decode(self, embedding: None, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
+        size, to_input = (image.height, image.width), self._predictor.transform
+        boxes, points = self._boxes(prompts), self._points(prompts)
+        labels = None
+        if points is not None:
+            points = to_input.apply_coords(points, size)
+            labels = torch.ones(points.shape[:2], dtype=torch.int, device=self._device)
+        _, scores, logits = self._predictor.predict_torch(
+            self._tensor(points),
+            labels,
+            self._tensor(None if boxes is None else to_input.apply_boxes(boxes, size)),
+            self._masks(prompts, self._predictor.model.prompt_encoder.mask_input_size[0], squash=False),
+            multimask_output=self._config.multimask,
+            return_logits=True,
+        )
+        return logits, scores
+
+    def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
+        return self._predictor.model.postprocess_masks(logits, self._predictor.input_size, (image.height, image.width))
+
+
+class Sam2(Sam):
+    """transformers' Sam2Model. The picture is squashed to a square, as SAM 2's own transforms do."""
+
+    def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
+        super().__init__(config, device)
+        self._model = _pretrained(Sam2Model, config).eval().to(device)
+        self._side = self._model.config.prompt_encoder_config.image_size
+
+    def _embed(self, image: Image.Image) -> list[torch.Tensor]:
+        pixels = torch.from_numpy(np.array(image)).to(self._device).permute(2, 0, 1)[None].float() / 255
+        size = (self._side, self._side)
+        pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+        mean, std = (torch.tensor(v, device=self._device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+        return self._model.get_image_embeddings((pixels - mean) / std)
+
+    def _decode(self, embedding: list[torch.Tensor], image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
+        factor = self._side / np.array([image.width, image.height])
+        boxes, points = self._boxes(prompts), self._points(prompts)
+        n = len(prompts)
+        out = self._model(
+            image_embeddings=[level.expand(n, -1, -1, -1) for level in embedding],
+            input_boxes=self._tensor(None if boxes is None else (boxes * np.tile(factor, 2))[:, None]),
+            input_points=self._tensor(None if points is None else (points * factor)[:, None]),
+            input_masks=self._masks(prompts, self._model.prompt_encoder.mask_input_size[0], squash=True),
+            multimask_output=self._config.multimask,
+        )
+        return out.pred_masks[:, 0], out.iou_scores[:, 0]
+
+    def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
+        return functional.interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
+
+
+def meta_package() -> Any:
+    """Meta's package. Raises ConfigError where it or torchvision, which it imports, is missing or broken."""
+    try:
+        import segment_anything
+    except Exception as error:  # a torchvision of another torch raises RuntimeError, or what its C++ part likes
+        raise ConfigError(
+            f"segmenter=segment_anything needs the packages segment-anything and torchvision "
+            f"({(str(error).splitlines() or [type(error).__name__])[0]}): .venv/bin/python -m pip install -e '.[sam]', "
+            "or use segmenter=sam_hf, which reads the same checkpoints without them."
+        ) from error
+    return segment_anything
+
+
+def _pretrained(kind: Any, config: SegmenterConfig) -> Any:
+    try:
+        model, info = kind.from_pretrained(config.checkpoint, revision=config.revision, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(
+            f"Cannot load the segmenter {config.checkpoint} ({reason}): segmenter.checkpoint must be a folder or hub "
+            f"id of a {kind.__name__}."
+        ) from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ModelError(
+            f"{config.checkpoint} lacks {len(missing)} weights of a {kind.__name__}, such as {missing[0]}: it is "
+            "another model."
+        )
+    return model
+
+
+def _centre(prompt: Prompt) -> tuple[float, float]:
+    x0, y0, x1, y1 = prompt.box
+    return (x0 + x1) / 2, (y0 + y1) / 2
+
+
+def _longest_to(image: Image.Image, side: int) -> tuple[int, int]:
+    """(height, width) of the picture whose long side is resized to `side`, rounded as Meta's ResizeLongestSide."""
+    factor = side * 1.0 / max(image.height, image.width)
+    return int(image.height * factor + 0.5), int(image.width * factor + 0.5)
+
+
+def _unpadded(logits: torch.Tensor, side: int, size: tuple[int, int], image: Image.Image) -> torch.Tensor:
+    """To the input's size, without its bars, to the picture's size: the steps of Meta's postprocess_masks."""
+    whole = functional.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+    whole = whole[..., : size[0], : size[1]]
+    return functional.interpolate(whole, (image.height, image.width), mode="bilinear", align_corners=False)
+
+
+def _low_resolution(prompt: Prompt, side: int, squash: bool) -> Float[np.ndarray, "side side"]:
+    """The guess as logits where the model sees the picture; bars are outside the object."""
+    logits = np.full((side, side), -LOGIT, dtype=np.float32)
+    if prompt.mask is None:
+        raise ValueError("it has no pseudo-mask, which segmenter.prompt=mask needs")
+    height, width = prompt.mask.shape
+    factor = side / max(height, width)
+    rows, cols = (side, side) if squash else (max(round(height * factor), 1), max(round(width * factor), 1))
+    share = cv2.resize(prompt.mask.astype(np.float32), (cols, rows), interpolation=cv2.INTER_AREA)
+    logits[:rows, :cols] = LOGIT * (2 * share - 1)
+    return logits

@@ -1,0 +1,130 @@
+"""stage=audit against the pipeline itself: every number that it gives for a combination is the one of a run."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from running import Finished, Result, TinyFiles
+
+from locheads.audit.choices import AuditConfig, AuditMode
+from locheads.config import Config, DatasetConfig, HeadsConfig, Stage
+from locheads.pipeline.audit import choices_of
+
+RANDOM = AuditConfig(mode=AuditMode.random, n=40, workers=1, target=0.1)
+METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+Run = Callable[[Config], Path]
+
+
+def audited(folder: Path) -> tuple[pd.DataFrame, dict]:
+    return pd.read_parquet(folder / "audit.parquet"), json.loads((folder / "audit.json").read_text())
+
+
+@pytest.mark.usefixtures("no_model")
+def test_ten_combinations_are_what_single_runs_give(files: TinyFiles, store: Path, tmp_path: Path, run: Run) -> None:
+    config = files.config(tmp_path, store, stage=Stage.audit, audit=RANDOM, heads=HeadsConfig(2))
+    frame, _ = audited(run(config))
+    choices = choices_of(config)
+    assert len(choices) == len(frame) > 60
+    possible = np.flatnonzero(frame["error"].isna())
+    drawn = np.random.default_rng(5).choice(possible, 9, replace=False)
+    # And one of the finer lattices, which random combinations leave out.
+    drawn = [*drawn, next(i for i in possible if "picture" in frame["changes"][i])]
+    seen = set()
+    for i in drawn:
+        choice = choices[i]
+        single = replace(config, stage=Stage.evaluate, criterion=choice.criterion, selection=choice.selection,
+                         heads=HeadsConfig(choice.k), grounding=choice.grounding)  # fmt: skip
+        found = json.loads((run(single) / "metrics.json").read_text())["methods"]["localization_heads"]
+        for metric in METRICS:
+            assert frame[metric][i] == found[metric]["value"], (frame["changes"][i], metric)
+            for end in ("low", "high"):
+                assert frame[f"{metric}_{end}"][i] == pytest.approx(found[metric][end], abs=1e-12)
+        seen.add(tuple(found[metric]["value"] for metric in METRICS))
+    assert len(seen) > 5, "combinations that all give the same cannot tell a wrong audit from a right one"
+
+
+def test_workers_and_the_order_of_combinations_change_nothing(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("locheads.pipeline.audit.CHUNK", 2)
+    one = run(files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5)))
+    two = run(files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5, workers=2)))
+    assert (one / "audit.csv").read_bytes() == (two / "audit.csv").read_bytes()
+
+
+def test_the_record_answers_which_and_what_would_give(files: TinyFiles, store: Path, tmp_path: Path, run: Run) -> None:
+    folder = run(files.config(tmp_path, store, stage=Stage.audit, audit=RANDOM))
+    frame, record = audited(folder)
+    assert record["base"]["changes"] == "none"
+    assert record["base_contradicts"] == []
+    values = [row["metrics"]["rec_acc@0.5"]["value"] for row in record["closest"]]
+    expected = np.sort(np.abs(frame["rec_acc@0.5"].dropna() - 0.1))[: len(values)]
+    np.testing.assert_allclose(np.abs(np.array(values) - 0.1), expected, atol=1e-12)
+    effects = {(row["option"], row["value"]): row for row in record["effects"]}
+    alone = effects["grounding.threshold", "mean, level 2.0"]
+    row = frame[frame["changes"] == "grounding.threshold=mean, level 2.0"].iloc[0]
+    difference = row["rec_acc@0.5"] - frame["rec_acc@0.5"][0]
+    assert alone["metrics"]["rec_acc@0.5"]["difference"]["value"] == pytest.approx(difference, abs=1e-12)
+    assert alone["contradicts"] == ["grounding.level=2.0 (paper: above the mean itself)"]
+    assert effects["grounding.border", "reflect"]["contradicts"] == []
+    assert effects["grounding.box", "component"]["metrics"]["rec_acc@0.5"]["difference"]["value"] == 0
+    for name in ("audit.csv", "audit.png", "report.html"):
+        assert (folder / name).stat().st_size > 1000
+    page = (folder / "report.html").read_text()
+    assert "Audit: which choices matter" in page and "metrics.json is missing" not in page
+
+
+def test_the_command_line_prints_the_tables_and_loads_no_model(
+    files: TinyFiles, finished: Finished, tmp_path: Path, command: Callable[..., Result], no_model: None
+) -> None:
+    result = command(
+        *files.arguments(tmp_path / "out", finished.cache), "stage=audit", "audit.workers=1",
+        "audit.grid={criterion: {score: [], floor: [], weighting: [], candidates: []}, selection: {kind: []}}",
+        "audit.grid.grounding.sigma=[0, 1]", "audit.alone={grounding: {resolution: []}, criterion: {elbow: []}}",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "Effect of each option alone, in percent points" in result.out
+    assert "grounding.sigma" in result.out
+    assert "criterion.floor" not in result.out
+
+
+@pytest.mark.parametrize("split", ["testA", "testB", "test"])
+def test_a_test_split_is_refused(split: str, files: TinyFiles, tmp_path: Path, run: Run, no_model: None) -> None:
+    config = files.config(tmp_path, stage=Stage.audit)
+    with pytest.raises(Exception, match=f"{split} is a test split \\(dataset.test_splits\\): choose dataset.split=val"):
+        run(replace(config, dataset=replace(config.dataset, split=split)))
+
+
+def test_what_counts_as_a_test_split_is_declared() -> None:
+    assert DatasetConfig().test_splits == ["testA", "testB", "test"]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("dataset.split=testA", "testA is a test split"),
+        ("engine.maps='top 3'", "stage=audit needs the maps of all heads"),
+        ("segmenter=box", "stage=audit measures pseudo-masks: set segmenter=none, not box."),
+        ("audit.metric=acc", "audit.metric=acc is unknown: use one of rec_acc@0.5"),
+        ("audit.target=86.5", "audit.target must lie between 0 and 1 (0.865, not 86.5)"),
+        ("audit.n=0", "audit.n must be at least 1"),
+        ("+audit.grid.model.id=[a]", "audit.grid.model cannot be varied"),
+        ("audit.grid.grounding.sigma=[wide]", "The audit cannot set grounding.sigma to 'wide': Value 'wide'"),
+        ("+audit.grid.grounding.kernel=[4]", "grounding.kernel must be odd and positive, not 4."),
+        ("+audit.grid.grounding.sigmma=[1]", "The audit cannot set grounding.sigmma to 1: Key 'sigmma' not in"),
+        ("audit.mode=product", "combinations, more than 20000: list fewer values, or set audit.mode=random"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    override: str, sentence: str, files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None
+) -> None:
+    # An empty cache: a mistake that is told too late would load the model.
+    result = command(*files.arguments(tmp_path / "out", tmp_path / "cache"), "stage=audit", override)
+    assert result.code == 1, result.out
+    assert sentence in result.err
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err

@@ -1,0 +1,198 @@
+"""SAM: Meta's weights under transformers' names, and the same masks by both packages."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sam_parts import SIDE, meta_package, picture, random_vit_b, tiny_sam, tiny_sam2
+
+from locheads.config import EngineConfig
+from locheads.errors import ConfigError, LocHeadsError, ModelError
+from locheads.segmenters import sam
+from locheads.segmenters.base import Prompt
+from locheads.segmenters.checkpoint import read_meta, sam_model
+from locheads.segmenters.choices import PromptKind, SamSize, SegmenterConfig, SegmenterKind
+from locheads.segmenters.load import load_segmenter
+
+CPU = EngineConfig(device="cpu", threads=1)
+PROMPTS = [
+    Prompt((40.3, 20.2, 95.7, 80.9), (66.0, 55.0), np.pad(np.ones((50, 50), bool), ((30, 30), (40, 60)))),
+    Prompt((0.0, 0.0, 150.0, 110.0), (10.0, 100.0), np.ones((110, 150), bool)),
+    Prompt((100.0, 10.0, 140.5, 30.25), (120.0, 20.0), np.zeros((110, 150), bool)),
+]
+
+
+def named_weights(skip: str = "", extra: str = "") -> dict[str, torch.Tensor]:
+    """Meta's vit_b by its names and shapes, as its package printed them; zeros."""
+    with (Path(__file__).parent / "meta_vit_b.csv").open() as file:
+        rows = {row["name"]: [int(n) for n in row["shape"].split("x")] for row in csv.DictReader(file)}
+    weights = {name: torch.zeros(1).expand(shape) for name, shape in rows.items() if name != skip}
+    return weights | ({extra: torch.zeros(1)} if extra else {})
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_every_weight_of_meta_has_its_place(tmp_path: Path) -> None:
+    weights = named_weights()
+    assert len(weights) == 314
+    model = sam_model(saved(tmp_path / "sam.pth", weights), SamSize.vit_b)
+    # One tensor more: the positions' embedding is listed twice.
+    assert len(model.state_dict()) == 315
+    assert not any(p.is_meta for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"skip": "mask_decoder.iou_token.weight"}, "lacks 1 weights, such as mask_decoder.iou_token.weight"),
+        ({"extra": "image_encoder.head.weight"}, "has, beyond what SAM needs, 1 weights, such as vision_encoder.head"),
+    ],
+)
+def test_a_weight_too_few_or_too_many_is_named(change: dict, sentence: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "sam.pth", named_weights(**change))
+    with pytest.raises(ModelError, match=sentence):
+        sam_model(path, SamSize.vit_b)
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("the checkpoint ran code",)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (named_weights(), "holds vit_b, but segmenter.size=vit_h"),
+        ({"fc.weight": torch.zeros(3)}, "is no checkpoint of SAM: it has no image_encoder.pos_embed"),
+        ([1, 2, 3], "holds no plain weights"),
+        ({"model": {"a": torch.zeros(1)}}, "holds no plain weights"),
+        (_Bomb(), "cannot be read as weights"),
+        (b"not a checkpoint", "cannot be read as weights"),
+        (None, "There is no "),
+    ],
+    ids=["size", "another model", "a list", "nested", "code", "damaged", "absent"],
+)
+def test_a_wrong_checkpoint_is_one_sentence(
+    content: object, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "sam.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        saved(path, content)
+    with pytest.raises(ModelError, match=sentence) as caught:
+        read_meta(path, SamSize.vit_h)
+    assert "\n" not in str(caught.value)
+    assert "ran code" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [SegmenterKind.sam_hf, SegmenterKind.sam2])
+def test_a_folder_of_another_model_is_refused(kind: SegmenterKind, tmp_path: Path) -> None:
+    other = (tiny_sam2 if kind is SegmenterKind.sam_hf else tiny_sam)(tmp_path / "other")
+    with pytest.raises(ModelError):
+        load_segmenter(SegmenterConfig(kind=kind, checkpoint=str(other)), CPU)
+
+
+# The full size of 1,024 pixels takes a minute and more; it runs where torchvision itself is installed.
+def sides() -> list[int]:
+    import importlib.util
+
+    return [256, 1024] if importlib.util.find_spec("torchvision") else [256]
+
+
+@pytest.mark.parametrize("side", sides())
+def test_both_packages_give_the_same_masks(side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = meta_package()
+    path = saved(tmp_path / "sam_vit_b.pth", random_vit_b(package, side).state_dict())
+    monkeypatch.setattr(sam, "meta_package", lambda: package)
+    monkeypatch.setitem(package.sam_model_registry, "vit_b", lambda checkpoint: random_vit_b(package, side))
+    image, masks = picture(), {}
+    for kind in PromptKind:
+        config = SegmenterConfig(checkpoint=str(path), size=SamSize.vit_b, prompt=kind, batch=2)
+        found = [
+            load_segmenter(replace(config, kind=name), CPU).segment(image, PROMPTS)  # type: ignore[union-attr]
+            for name in (SegmenterKind.sam_hf, SegmenterKind.segment_anything)
+        ]
+        for ours, theirs in zip(*found, strict=True):
+            assert ours.mask.shape == (110, 150)
+            assert (ours.mask & theirs.mask).sum() / (ours.mask | theirs.mask).sum() >= 0.99
+            assert ours.score == pytest.approx(theirs.score, abs=1e-4)
+        masks[kind] = [answer.mask for answer in found[0]]
+    # The negative control: other prompts, other masks.
+    pairs = [(masks[a][0], masks[b][0]) for a in masks for b in masks if a < b]
+    pairs += [(masks[PromptKind.box][0], masks[PromptKind.box][1])]
+    assert all((a & b).sum() / (a | b).sum() < 0.99 for a, b in pairs)
+
+
+@pytest.mark.parametrize("kind", [SegmenterKind.sam_hf, SegmenterKind.sam2])
+@pytest.mark.parametrize("prompt", list(PromptKind))
+@pytest.mark.parametrize("multimask", [False, True])
+def test_batches_change_nothing_and_the_picture_is_embedded_once(
+    kind: SegmenterKind, prompt: PromptKind, multimask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = (tiny_sam if kind is SegmenterKind.sam_hf else tiny_sam2)(tmp_path / "sam")
+    config = SegmenterConfig(kind=kind, checkpoint=str(folder), prompt=prompt, multimask=multimask, batch=2)
+    segmenter = load_segmenter(config, CPU)
+    assert isinstance(segmenter, sam.Sam)
+    embedded, real = [], segmenter._embed
+    monkeypatch.setattr(segmenter, "_embed", lambda image: embedded.append(image) or real(image))
+    together = segmenter.segment(picture(), PROMPTS)
+    assert len(embedded) == 1
+    alone = [segmenter.segment(picture(), [prompt_])[0] for prompt_ in PROMPTS]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.mask == other.mask).mean() > 0.999
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    assert segmenter.segment(picture(), []) == []
+
+
+def test_the_input_is_metas_to_the_pixel(tmp_path: Path) -> None:
+    """Long side to 1,024 (here 64), pixel mean and deviation, zeros right and below."""
+    from PIL import Image
+
+    segmenter = load_segmenter(
+        SegmenterConfig(kind=SegmenterKind.sam_hf, checkpoint=str(tiny_sam(tmp_path / "sam"))), CPU
+    )
+    assert isinstance(segmenter, sam.SamHf)
+    image = picture(150, 110)
+    found = segmenter._processor(image, return_tensors="pt")["pixel_values"][0].numpy()
+    height = int(110 * SIDE / 150 + 0.5)
+    small = np.asarray(image.resize((SIDE, height), Image.Resampling.BILINEAR), dtype=np.float64)
+    expected = np.zeros((3, SIDE, SIDE))
+    scaled = (small - [123.675, 116.28, 103.53]) / [58.395, 57.12, 57.375]
+    expected[:, :height] = scaled.transpose(2, 0, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_metas_package_without_torchvision_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "segment_anything"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ConfigError, match="needs the packages segment-anything and torchvision") as caught:
+        sam.meta_package()
+    assert "segmenter=sam_hf, which reads the same checkpoints" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("operator torchvision::nms does not exist"), OSError("undefined symbol")]
+)
+def test_a_broken_torchvision_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def broken(name: str, *rest: object) -> object:
+        if name == "segment_anything":
+            raise error
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    with pytest.raises(LocHeadsError, match=str(error)):
+        sam.meta_package()
