@@ -13,6 +13,7 @@ from locheads.discovery.criteria import ElbowRule, Floor, Weighting
 from locheads.engine import EngineConfig, engine_rules
 from locheads.errors import ConfigError
 from locheads.models.geometry import Preprocess
+from locheads.sharding.settings import ShardConfig, shard_rules
 
 
 class Stage(StrEnum):
@@ -24,6 +25,8 @@ class Stage(StrEnum):
     evaluate = "evaluate"
     report = "report"
     check = "check"  # alone: looks the data set over, without a model
+    fetch = "fetch"  # alone: downloads and prepares what workers will read
+    status = "status"  # alone: how far the shards of stage=attend are
 
 
 class DType(StrEnum):
@@ -256,6 +259,7 @@ class Config:
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    shard: ShardConfig = field(default_factory=ShardConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     study: str = "default"
@@ -283,7 +287,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         "dataset.limit": 1 if c.dataset.limit is None else c.dataset.limit,
     }
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
-    rules += engine_rules(c.engine)
+    rules += engine_rules(c.engine) + shard_rules(c.shard, c.stage)
     rules += [
         (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
         (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),

@@ -3,9 +3,9 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,13 @@ from locheads.models.placement import check_placement
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
+from locheads.pipeline.fetch import run_fetch
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
+from locheads.pipeline.shards import Dealer, Pass, token_cost
+from locheads.pipeline.status import show_status
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
@@ -42,7 +45,7 @@ from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+WITHOUT_EFFECT = ("engine", "shard", "tracker", "paths", "study", "stage")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -72,16 +75,16 @@ def execute(config: Config, folder: Path) -> None:
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
     """
-    if config.stage is Stage.check:
-        return run_check(config, folder)
+    if config.stage in ALONE:
+        return ALONE[config.stage](config, folder)
     status = Status(folder)
     try:
         check(config)
         with _provenance(folder, config) as record:
             run = prepare(config, folder, record)
-            for stage in list(STAGES)[: list(Stage).index(config.stage) + 1]:
+            for stage, action in _actions(config.stage).items():
                 with status.stage(stage.value):
-                    STAGES[stage](run)
+                    action(run)
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
         if config.stage is Stage.report:
@@ -112,7 +115,9 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
     write_json(folder / "samples.json", samples_record(inputs, config))
-    return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest)
+    # One of many workers must not read the whole store; whoever reads the maps later verifies them.
+    store = open_store(config, identity, inputs.annotations, verify=config.shard.count == 1)
+    return Run(config, folder, inputs, identity, store, digest)
 
 
 def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
@@ -129,18 +134,54 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs) -> str:
 
 
 def attend_stage(run: Run) -> None:
-    """Fills the store for discovery and evaluation. Loads the LVLM only if something is not there."""
+    """Fills the store for discovery and evaluation. Loads the LVLM only if something is not there.
+
+    With shard.count > 1 only this worker's shards.
+    """
+    run.loader = run.loader or Loader(run.config)
+    first, *later = passes(run)
+    complete = _deal(run, first)
+    for work in later:
+        if work.need is not None or complete:
+            _deal(run, work)
+        else:
+            log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
+
+
+def passes(run: Run) -> list[Pass]:
+    """What the model is asked: everything at once, or, where few maps are kept, discovery's samples first."""
     inputs = run.inputs
     if run.config.engine.maps == ALL_MAPS:
-        _fill(run, [*inputs.discovery, *inputs.evaluated])
-        return
-    _fill(run, inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True))
+        return [Pass("all", [*inputs.discovery, *inputs.evaluated], EVERYTHING)]
     known = _known_heads(run.config, run.identity)
-    if known is not None:
-        _fill(run, inputs.evaluated, Need(known))
+    return [
+        Pass("discovery", inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True)),
+        Pass("evaluated", inputs.evaluated, None if known is None else Need(known)),
+    ]
+
+
+def dealer(run: Run) -> Dealer:
+    """Of this run's passes."""
+    return Dealer(run.store, run.config.shard, token_cost(run.config, run.identity))
+
+
+def _deal(run: Run, work: Pass) -> bool:
+    """Fills the store for the pass, or for this worker's shards of it. -> whether the pass is complete."""
+    if run.config.shard.count > 1:
+        return dealer(run).work(work, lambda part: _fill_part(run, work, part))
+    _fill_part(run, work, work.groups)
+    return True
+
+
+def _fill_part(run: Run, work: Pass, part: list[ImageGroup]) -> int:
+    """-> how many of the part's samples failed."""
+    if work.need is not None:
+        _fill(run, part, work.need)
     else:
         _find_heads(run)
-        _fill_compactly(run, top_heads_kept(run.config.engine.maps))
+        of_part = replace(run, inputs=replace(run.inputs, evaluated=part))
+        _fill_compactly(of_part, top_heads_kept(run.config.engine.maps))
+    return sum(sample.sample_id in run.failures for group in part for sample in group.samples)
 
 
 def discover_stage(run: Run) -> None:
@@ -256,6 +297,11 @@ def evaluate_stage(run: Run) -> None:
     write_gallery(run.folder, run.inputs.evaluated, run.store, run.plan, rows, run.config)
 
 
+def status_stage(run: Run) -> None:
+    """How far the shards of the attention pass are -> a table, and workers.json."""
+    show_status(dealer(run), passes(run), run.folder)
+
+
 # The page is made from the records alone, after the run.
 STAGES = {
     Stage.attend: attend_stage,
@@ -263,6 +309,17 @@ STAGES = {
     Stage.ground: ground_stage,
     Stage.evaluate: evaluate_stage,
 }
+
+
+def _actions(stage: Stage) -> dict[Stage, Callable[[Run], None]]:
+    """What stage=X does, in order."""
+    if stage is Stage.status:
+        return {stage: status_stage}
+    return {each: STAGES[each] for each in list(STAGES)[: list(Stage).index(stage) + 1]}
+
+
+ALONE = {Stage.check: run_check, Stage.fetch: run_fetch}
+"""Stages that prepare no run."""
 
 
 def plan_heads(run: Run) -> HeadPlan:
