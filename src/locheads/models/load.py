@@ -172,7 +172,7 @@ def _where(source: str) -> str:
         return "the folder is there, but not a complete checkpoint"
     cache = f"looked for it among the downloads in {hub.HF_HUB_CACHE}"
     if hub.HF_HUB_OFFLINE:
-        return f"{cache} only, because HF_HUB_OFFLINE is set"
+        return f"{cache} only, because HF_HUB_OFFLINE is set (as it is for workers: run stage=fetch first)"
     return f"{cache} and at {hub.ENDPOINT}"
 
 

@@ -63,6 +63,9 @@ def _task(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     single = hydra_config.mode is RunMode.RUN
     stop_in_order()
+    if "SUBMITIT_EXECUTOR" in os.environ or composed.shard.count > 1:
+        # One of many workers does not ask the hub: stage=fetch did, once.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task))
     except Exception as error:
