@@ -61,6 +61,12 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
     return ModelIdentity(source, checkpoint.model_type, text.num_hidden_layers, text.num_attention_heads, weights)
 
 
+def text_shape(config: ModelConfig) -> dict[str, int]:
+    """Layers, hidden and intermediate size of the text decoder. Raises ModelError as `identify`."""
+    text = _checkpoint(config)[1].get_text_config(decoder=True)
+    return {"layers": text.num_hidden_layers, "hidden": text.hidden_size, "intermediate": text.intermediate_size}
+
+
 def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = None) -> Lvlm:
     """Loads weights, processor and adapter, and installs the capture.
 
