@@ -27,9 +27,8 @@ class Rate:
 
 def measured(records: Sequence[Record]) -> Rate | None:
     """From workers that have filled this very store."""
-    rates = [
-        record.content["tokens_done"] / seconds for record in records if (seconds := record.content.get("seconds"))
-    ]
+    timed = [record.content for record in records if record.content.get("seconds")]
+    rates = [content["tokens_done"] / content["seconds"] for content in timed]
     return Rate(sum(rates) / len(rates), f"measured by {len(rates)} earlier workers of this store") if rates else None
 
 

@@ -29,9 +29,7 @@ def follow(folder: Path, console: Console) -> int:
     try:
         jobs = read_json(folder / "chain.json")["jobs"]
     except (OSError, ValueError, LookupError) as error:
-        raise StoreError(
-            f"{folder} is no folder of `python -m locheads.cluster submit`: it has no chain.json."
-        ) from error
+        raise StoreError(f"{folder} is no submission's folder: it has no chain.json.") from error
     queue = states([job["id"] for job in jobs])
     table = Table(title=f"Jobs of {folder}", title_justify="left")
     for column in ("id", "job", "in the queue", "tasks by their own word"):
@@ -43,9 +41,8 @@ def follow(folder: Path, console: Console) -> int:
         failed += [task for task in tasks if task.state == "failed"]
     console.print(table)
     for task in failed:
-        console.print(
-            escape(f"{task.name}: {task.error} (log: {task.folder / 'run.log'})"), highlight=False, soft_wrap=True
-        )
+        text = f"{task.name}: {task.error} (log: {task.folder / 'run.log'})"
+        console.print(escape(text), highlight=False, soft_wrap=True)
     return 1 if failed else 0
 
 

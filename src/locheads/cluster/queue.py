@@ -20,8 +20,8 @@ def check_queue() -> None:
     """Raises ConfigError where there is no SLURM."""
     if shutil.which("sbatch") is None:
         raise ConfigError(
-            "There is no sbatch here: submit on a login node of a SLURM cluster, look at the plan with --dry-run, or use "
-            "one machine: run.py -m hydra/launcher=submitit_local stage=attend shard.count=4 'shard.index=range(4)'."
+            "There is no sbatch here: submit on a login node of a SLURM cluster, look at the plan with --dry-run, or "
+            "use one machine: run.py -m hydra/launcher=joblib stage=attend shard.count=4 'shard.index=range(0,4)'."
         )
 
 

@@ -24,6 +24,8 @@ from locheads.errors import StoreError
 from locheads.store.atomic import write_json
 
 BEATS_PER_LEASE = 6
+WRITE_EVERY_S = 1.0
+"""At most: what a worker tells between its beats."""
 
 
 class State(StrEnum):
@@ -119,6 +121,8 @@ class Lease:
         """Adds facts to the record. Raises StoreError where another worker has taken the shard over meanwhile."""
         with self._lock:
             self._content |= facts
+        if time.monotonic() - self._written > WRITE_EVERY_S:
+            self._write()
         if self._lost.is_set() or _newest(self._folder, self.shard) != self.generation:
             raise StoreError(
                 f"Shard {self.shard} was taken over by another worker, because this one was not heard of for too long. "
@@ -144,6 +148,7 @@ class Lease:
         with self._lock:
             self._content |= self.measure() | {"beat": _now()}
             content = dict(self._content)
+        self._written = time.monotonic()
         try:
             write_json(self.path, content)
         except StoreError:  # a full disk must not make the owner look dead
