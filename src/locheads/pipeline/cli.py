@@ -51,7 +51,7 @@ def run(conf: Path) -> None:
         print(f"Interrupted. {GO_ON}", file=sys.stderr)
         sys.exit(130)
     except Stopped as stop:
-        print(f"{str(stop).capitalize()}. {GO_ON}", file=sys.stderr)
+        print(f"{stop}. {GO_ON}", file=sys.stderr)
         raise
     if _mistakes:
         _fail(_mistakes[0])

@@ -17,6 +17,7 @@ from locheads.models.adapters import FAMILIES
 from locheads.models.adapters.base import Sharing
 from locheads.models.geometry import Preprocess
 from locheads.models.load import ModelIdentity
+from locheads.pipeline.signals import undisturbed
 from locheads.sharding.deal import TokenCost, deal_pictures
 from locheads.sharding.lease import Lease, Record, State, file_time, read, take
 from locheads.sharding.settings import ShardConfig
@@ -170,7 +171,8 @@ def _under(lease: Lease, action: Callable[[], Any]) -> None:
         lease.close(State.failed, str(error) or type(error).__name__)
         raise
     except BaseException as stop:
-        lease.close(State.stopped, str(stop) or type(stop).__name__)
+        with undisturbed():
+            lease.close(State.stopped, str(stop) or type(stop).__name__)
         raise
     lease.close(State.done)
 

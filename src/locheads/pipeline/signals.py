@@ -16,7 +16,7 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
-        self.reason = f"stopped by {signal.Signals(number).name}"
+        self.reason = f"Stopped by {signal.Signals(number).name}"
 
     def __str__(self) -> str:
         return self.reason
