@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
@@ -86,9 +88,12 @@ class Slurm:
 
     def stop(self) -> None:
         """Cancels all jobs and ends the daemons."""
-        for job in self.command("squeue", "-h", "-o", "%A").split():
-            self.command("scancel", "--signal=KILL", "--full", job)
-            self.command("scancel", job)
+        jobs = self.command("squeue", "-h", "-o", "%A").split()
+        if jobs:
+            self.command("scancel", "--signal=KILL", "--full", *jobs)
+            self.command("scancel", *jobs)
+        with suppress(RuntimeError):
+            self._until(lambda: not self.command("squeue", "-h"), "the end of all jobs", 20)
         for daemon in reversed(self._daemons):
             daemon.terminate()
         for daemon in reversed(self._daemons):
@@ -97,6 +102,17 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        self._end_stepds()
+
+    def _end_stepds(self) -> None:
+        """They outlive slurmd by design; ours have their spool below our folder."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "comm").read_text().startswith("slurmstepd") and self._is_ours(process):
+                    os.kill(int(process.name), signal.SIGKILL)
+
+    def _is_ours(self, process: Path) -> bool:
+        return f"SLURM_CONF={self.folder / 'slurm.conf'}".encode() in (process / "environ").read_bytes().split(b"\0")
 
     def command(self, *arguments: str) -> str:
         """Standard output of one of SLURM's commands."""

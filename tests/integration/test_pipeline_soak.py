@@ -166,7 +166,7 @@ def test_a_disk_that_fills_at_any_write_goes_on_when_there_is_room(
         there = {path.name for path in small_disk.rglob("*.shard.json")}
         assert kept <= there, "something that was finished is lost"
         kept = there
-        size += rng.randint(40, 150)
+        size += rng.randint(60, 250)
         subprocess.run(["mount", "-o", f"remount,size={size}k", str(small_disk)], check=True)
     assert size > 64, "it never was full"
     small = start(small_disk / "cache", "stage=evaluate")

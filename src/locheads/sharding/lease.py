@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -171,14 +172,8 @@ def claim(folder: Path, shard: int, lease_s: float, again: Callable[[Record], bo
     record = read(folder, shard, lease_s)
     if record.state is State.running or (record.state is State.done and not (again and again(record))):
         return record
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _path(folder, shard, record.generation + 1).open("x"):
-            pass
-    except FileExistsError:  # another process was quicker
+    if not _create(_path(folder, shard, record.generation + 1)):  # another process was quicker
         return read(folder, shard, lease_s)
-    except OSError as error:
-        raise StoreError(f"Cannot write {folder}: {error.strerror or error}. Choose another paths.cache.") from error
     return Lease(folder, shard, record.generation + 1, lease_s)
 
 
@@ -253,6 +248,33 @@ def _newest(folder: Path, shard: int) -> int | None:
     """Generation of the shard's newest lease."""
     generations = [int(path.name.split(".")[1]) for path in folder.glob(f"{shard:04d}.*.lease")]
     return max(generations, default=None)
+
+
+def _create(path: Path) -> bool:
+    """Makes a lease of this process. -> False where there is one by that name. Raises StoreError."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # With its content from the first moment: an empty file, left by a kill or a full disk, names no owner to look for.
+    write_json(draft, {"state": State.running, "owner": this_process(), "beat": _now()})
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        return _create_in_place(path, draft.read_bytes())
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def _create_in_place(path: Path, content: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StoreError(f"Cannot write {path}: {error.strerror or error}. Choose another paths.cache.") from error
+    return True
 
 
 def _path(folder: Path, shard: int, generation: int) -> Path:

@@ -191,7 +191,18 @@ def test_several_processes_never_share_a_shard(tmp_path: Path) -> None:
     assert sorted(got) == list(range(40))
 
 
+def test_without_hard_links_it_works_as_well(
+    tmp_path: Path, own: Callable[..., Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert own().generation == 0
+    assert isinstance(claim(tmp_path, 0, LONG), Record)
+
+
 def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"Cannot write .*file/work: Not a directory"):
+    with pytest.raises(StoreError, match=r"Cannot write .*file/work/.*: Not a directory"):
         claim(tmp_path / "file" / "work", 0, LONG)
