@@ -46,7 +46,7 @@ def _submit(options: argparse.Namespace, console: Console) -> int:
     found = plans(wish)
     console.print(plan_table(found))
     for line in remarks(found):
-        console.print(escape(line), highlight=False)
+        console.print(escape(line), highlight=False, soft_wrap=True)
     if options.dry_run:
         console.print("Nothing was submitted (--dry-run).")
         return 0
