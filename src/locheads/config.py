@@ -4,6 +4,7 @@ Each dataclass is one Hydra group, so a key that is not here, or a value of anot
 anything loads. `check` adds the rules that types cannot say.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -15,6 +16,7 @@ from locheads.errors import ConfigError
 from locheads.grounding.choices import GroundingConfig, Sinks, grounding_rules
 from locheads.models.geometry import Preprocess
 from locheads.segmenters.choices import SegmenterConfig, SegmenterKind, segmenter_rules
+from locheads.sharding.settings import ShardConfig, shard_rules
 
 
 class Stage(StrEnum):
@@ -28,6 +30,8 @@ class Stage(StrEnum):
     audit = "audit"  # after discover, instead of the others: what every choice does, from the store
     check = "check"  # alone: looks the data set over, without a model
     compare = "compare"  # alone: two finished runs, `runs`, without a model
+    fetch = "fetch"  # alone: downloads and prepares what workers will read
+    status = "status"  # alone: how far the shards of stage=attend are
 
 
 class DType(StrEnum):
@@ -243,6 +247,7 @@ class Config:
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    shard: ShardConfig = field(default_factory=ShardConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     predictions: str | None = None
@@ -279,7 +284,7 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
     }
     rules = [(value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()]
     rules += engine_rules(c.engine) + grounding_rules(c.grounding) + segmenter_rules(c.segmenter)
-    rules += _audit_rules(c) if c.stage is Stage.audit else []
+    rules += shard_rules(c.shard, c.stage) + (_audit_rules(c) if c.stage is Stage.audit else [])
     rules += [
         (0 < e.confidence < 1, f"evaluation.confidence must lie between 0 and 1, not {e.confidence}."),
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),

@@ -70,7 +70,7 @@ def test_another_prompt_does_load_the_model(
         run(replace(config, prompt=prompt))
 
 
-def test_a_killed_attention_pass_goes_on_where_it_was(
+def test_an_interrupted_attention_pass_goes_on_where_it_was(
     files: TinyFiles,
     tmp_path: Path,
     run: Callable[[Config], Path],
@@ -80,21 +80,21 @@ def test_a_killed_attention_pass_goes_on_where_it_was(
     config = files.config(tmp_path, engine=SMALL_SHARDS)
     real, seen = attention.attend_groups, []
 
-    def killed_at_the_fourth(lvlm: Any, batch: Any, *rest: Any) -> Any:
+    def interrupted_at_the_fourth(lvlm: Any, batch: Any, *rest: Any) -> Any:
         if len(seen) == 3:
             raise KeyboardInterrupt
         seen.extend(group.image_id for group, _ in batch)
         return real(lvlm, batch, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(attention, "attend_groups", killed_at_the_fourth)
+        patch.setattr(attention, "attend_groups", interrupted_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     attended.clear()
     folder = run(config)
-    # The first shard of two pictures was stored, the third picture was lost.
-    assert len(attended) == N_PICTURES - 2
-    assert set(attended).isdisjoint(seen[:2])
+    # The first file of two pictures was stored, and the third picture on being told to stop.
+    assert len(attended) == N_PICTURES - 3
+    assert set(attended).isdisjoint(seen)
     uninterrupted = run(files.config(tmp_path / "fresh"))
     assert (folder / "predictions.parquet").read_bytes() == (uninterrupted / "predictions.parquet").read_bytes()
     assert (folder / "heads.json").read_bytes() == (uninterrupted / "heads.json").read_bytes()

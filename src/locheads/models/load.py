@@ -65,6 +65,12 @@ def decoder_shape(config: ModelConfig) -> tuple[int, int]:
     return _shape(_checkpoint(config)[1])
 
 
+def text_shape(config: ModelConfig) -> dict[str, int]:
+    """Layers, hidden and intermediate size of the text decoder. Raises ModelError as `identify`."""
+    text = _checkpoint(config)[1].get_text_config(decoder=True)
+    return {"layers": text.num_hidden_layers, "hidden": text.hidden_size, "intermediate": text.intermediate_size}
+
+
 def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = None) -> Lvlm:
     """Loads weights, processor and adapter, and installs the capture.
 
@@ -186,7 +192,7 @@ def _where(source: str) -> str:
         return "the folder is there, but not a complete checkpoint"
     cache = f"looked for it among the downloads in {hub.HF_HUB_CACHE}"
     if hub.HF_HUB_OFFLINE:
-        return f"{cache} only, because HF_HUB_OFFLINE is set"
+        return f"{cache} only, because HF_HUB_OFFLINE is set (as it is for workers: run stage=fetch first)"
     return f"{cache} and at {hub.ENDPOINT}"
 
 

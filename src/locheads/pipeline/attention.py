@@ -23,6 +23,7 @@ from locheads.models.prompts import render_prompt
 from locheads.pipeline.background import Copies, in_background
 from locheads.pipeline.compact import Picks, compact
 from locheads.pipeline.progress import track
+from locheads.pipeline.signals import undisturbed
 from locheads.store.attention import AttentionStore
 from locheads.store.need import EVERYTHING, Need
 from locheads.store.shards import Stored
@@ -31,10 +32,10 @@ from locheads.types import Attention, CompactAttention, Failure, HeadIndex, Imag
 log = logging.getLogger(__name__)
 
 
-def open_store(config: Config, identity: ModelIdentity, annotations: str) -> AttentionStore:
+def open_store(config: Config, identity: ModelIdentity, annotations: str, verify: bool = True) -> AttentionStore:
     """The store of exactly this model, precision, preprocessing, prompt and annotation files.
 
-    The pictures are not in the key: each entry holds the checksum of its own.
+    The pictures are not in the key: each entry holds the checksum of its own. `verify`: see `AttentionStore`.
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
     for group in (model, prompt):
@@ -46,7 +47,7 @@ def open_store(config: Config, identity: ModelIdentity, annotations: str) -> Att
     }
     if config.engine.quantization is not Quantization.none:
         key["quantization"] = config.engine.quantization.value
-    return AttentionStore(Path(config.paths.cache), key)
+    return AttentionStore(Path(config.paths.cache), key, verify)
 
 
 class Loader:
@@ -88,7 +89,7 @@ def fill(
 ) -> list[Failure]:
     """Runs the attention pass for what the store lacks. Returns the samples that failed; the rest is stored.
 
-    An interrupted run loses at most the shard in progress: start it again and it goes on.
+    A killed run loses at most the file in progress, one that is told to stop nothing: start it again and it goes on.
 
     Args:
         store: to be filled.
@@ -107,6 +108,7 @@ def fill(
     start, failed = _skip_unreadable(missing, config)
     failures += failed
     if start < len(missing):
+        store.tidy()
         lack, loader = store.lack(missing, need), loader or Loader(config)
         failures += _Pass(store, config, lack, need, picks, loader).run(missing[start:])
     for failure in failures[:5]:
@@ -136,13 +138,22 @@ class _Pass:
         budget = Budget.of(self.config.engine.token_budget, lvlm.device)
         failures: list[Failure] = []
         opened = self._opened(groups, lvlm.adapter, failures)
-        for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
-            heads = None if self.lack.whole_model() else self._all_heads([group for group, _ in batch])
-            found = attend_groups(lvlm, batch, budget, heads)
-            for (group, prepared), maps in zip(batch, found, strict=True):
-                failures += self._keep(group, prepared, maps, heads)
-        self.store.write(self.pending)
+        try:
+            for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
+                heads = None if self.lack.whole_model() else self._all_heads([group for group, _ in batch])
+                found = attend_groups(lvlm, batch, budget, heads)
+                for (group, prepared), maps in zip(batch, found, strict=True):
+                    failures += self._keep(group, prepared, maps, heads)
+        except (KeyboardInterrupt, SystemExit):
+            with undisturbed():
+                self._write()
+            raise
+        self._write()
         return failures
+
+    def _write(self) -> None:
+        self.store.write(self.pending)
+        self.pending = []
 
     def _all_heads(self, groups: Iterable[ImageGroup]) -> list[HeadIndex]:
         own = {h for group in groups for s in group.samples for h in self.need.own.get(s.sample_id, ())}
@@ -178,8 +189,7 @@ class _Pass:
             arrays = np.stack([one for one in maps if one is not None])
             self.pending.append(self._record(group, ids, arrays, prepared, heads))
         if len(self.pending) >= self.config.engine.shard_images:
-            self.store.write(self.pending)
-            self.pending = []
+            self._write()
         lost = [sample for i, sample in enumerate(group.samples) if i not in there]
         return [Failure(sample.sample_id, group.image_id, NO_MEMORY) for sample in lost]
 

@@ -18,6 +18,7 @@ from locheads.config import Config, Stage
 from locheads.pipeline import sweep
 from locheads.pipeline.mistakes import explain
 from locheads.pipeline.progress import console
+from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.store.atomic import write_text
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,14 @@ log = logging.getLogger(__name__)
 _mistakes: list[str] = []
 """Why the single run could not be done. Kept, not raised: Hydra prints lines of its own for what a task raises."""
 
+GO_ON = "What was finished is stored: start the same command again and it goes on."
+
 # Names the folders of a sweep's runs: an override may hold slashes, and a file name has at most 255 bytes.
 OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-", text)[:200], replace=True)
 
 
 def run(conf: Path) -> None:
-    """Runs the pipeline as `conf` and sys.argv say; exits with 1 after a mistake, with 130 after Ctrl-C."""
+    """Runs the pipeline as `conf` and sys.argv say; exits with 1 after a mistake, 130 after Ctrl-C, 143 after kill."""
     ConfigStore.instance().store(name="schema", node=Config)
     # Hydra would otherwise print its own, longer message and exit before we can shorten it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -46,8 +49,11 @@ def run(conf: Path) -> None:
             raise
         _fail(sentence)
     except KeyboardInterrupt:
-        print("Interrupted. What was finished is stored: start the same command again and it goes on.", file=sys.stderr)
+        print(f"Interrupted. {GO_ON}", file=sys.stderr)
         sys.exit(130)
+    except Stopped as stop:
+        print(f"{stop}. {GO_ON}", file=sys.stderr)
+        raise
     if _mistakes:
         _fail(_mistakes[0])
     if sweep.failures:
@@ -57,6 +63,10 @@ def run(conf: Path) -> None:
 def _task(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     single = hydra_config.mode is RunMode.RUN
+    stop_in_order()
+    if "SUBMITIT_EXECUTOR" in os.environ or composed.shard.count > 1:
+        # One of many workers does not ask the hub: stage=fetch did, once.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), not single)
     except Exception as error:

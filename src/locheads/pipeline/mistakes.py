@@ -22,6 +22,9 @@ def explain(error: BaseException) -> str | None:
         return _missing_file(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _setting(error)
+    if type(error).__module__.startswith("submitit."):
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        return f"A job of the queue did not end well ({last}): its log is in the sweep's folder, under .submitit."
     # logging wraps what keeps it from opening the run's log.
     system = error.__cause__ if isinstance(error, ValueError) else error
     if isinstance(system, OSError):

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,15 @@ from locheads.pipeline.compact import Picks
 from locheads.pipeline.compare import run_compare
 from locheads.pipeline.explorer import Kept, write_explorer
 from locheads.pipeline.external import run_external
+from locheads.pipeline.fetch import run_fetch
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.given import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.records import Status, heads_record, metrics_record, recorded_provenance, write_parquet
+from locheads.pipeline.shards import Dealer, Pass, token_cost
+from locheads.pipeline.status import show_status
 from locheads.report.html import write_report
 from locheads.segmenters.load import check_segmenter, load_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
@@ -49,8 +52,8 @@ from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
 log = logging.getLogger(__name__)
 
 WITHOUT_EFFECT = (
-    "audit", "engine", "explorer", "tracker", "paths", "study", "stage", "predictions", "predictions_format", "runs",
-    "fresh",
+    "audit", "engine", "explorer", "shard", "tracker", "paths", "study", "stage", "predictions", "predictions_format",
+    "runs", "fresh",
 )  # fmt: skip
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
@@ -98,10 +101,8 @@ def execute(
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
     """
-    if config.stage is Stage.check:
-        return run_check(config, folder)
-    if config.stage is Stage.compare:
-        return run_compare(config, folder)
+    if config.stage in ALONE:
+        return ALONE[config.stage](config, folder)
     if config.predictions is not None:
         return run_external(config, folder)
     status = Status(folder)
@@ -110,7 +111,9 @@ def execute(
         with recorded_provenance(folder) as record:
             run = prepare(config, folder, record)
             key = receipt_key(config, run.digest, run.inputs)
-            done = None if earlier is None else find_done(earlier, key)
+            # The result of the attention pass is the store, which a receipt does not vouch for.
+            again = earlier is None or config.stage in (Stage.attend, Stage.status)
+            done = None if again or earlier is None else find_done(earlier, key)
             if done is None:
                 started(json_digest(key))
                 _run_stages(run, status)
@@ -129,9 +132,9 @@ def execute(
 
 
 def _run_stages(run: Run, status: Status) -> None:
-    for stage in _stages(run.config):
+    for stage, action in _actions(run.config).items():
         with status.stage(stage.value):
-            STAGES[stage](run)
+            action(run)
 
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
@@ -160,7 +163,9 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     if given is not None:
         record["heads"] = given_record(given, config.heads.k)
     write_json(folder / "samples.json", samples_record(inputs, config))
-    return Run(config, folder, inputs, identity, open_store(config, identity, inputs.annotations), digest, given)
+    # One of many workers must not read the whole store; whoever reads the maps later verifies them.
+    store = open_store(config, identity, inputs.annotations, verify=config.shard.count == 1)
+    return Run(config, folder, inputs, identity, store, digest, given)
 
 
 def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: HeadSet | None = None) -> str:
@@ -181,20 +186,55 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: H
 
 
 def attend_stage(run: Run) -> None:
-    """Fills the store for discovery and evaluation. Loads the LVLM only if something is not there."""
+    """Fills the store for discovery and evaluation. Loads the LVLM only if something is not there.
+
+    With shard.count > 1 only this worker's shards.
+    """
+    run.loader = run.loader or Loader(run.config)
+    first, *later = passes(run)
+    complete = _deal(run, first)
+    for work in later:
+        if work.need is not None or complete:
+            _deal(run, work)
+        else:
+            log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
+
+
+def passes(run: Run) -> list[Pass]:
+    """What the model is asked: everything at once, or, where few maps are kept, discovery's samples first."""
     inputs = run.inputs
     if run.config.engine.maps == ALL_MAPS:
-        _fill(run, [*inputs.discovery, *inputs.evaluated])
-        return
-    if run.given is None:
-        _fill(run, inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True))
+        return [Pass("all", [*inputs.discovery, *inputs.evaluated], EVERYTHING)]
     known = maps_heads(run.config, run.identity)
-    if known is not None:
-        _fill(run, inputs.evaluated, Need(known))
+    evaluated = Pass("evaluated", inputs.evaluated, None if known is None else Need(known))
+    if run.given is not None:
+        return [evaluated]
+    return [Pass("discovery", inputs.discovery, Need(frozenset(), scored_by=_scored_by(run), cells=True)), evaluated]
+
+
+def dealer(run: Run) -> Dealer:
+    """Of this run's passes."""
+    return Dealer(run.store, run.config.shard, token_cost(run.config, run.identity))
+
+
+def _deal(run: Run, work: Pass) -> bool:
+    """Fills the store for the pass, or for this worker's shards of it. -> whether the pass is complete."""
+    if run.config.shard.count > 1:
+        return dealer(run).work(work, lambda part: _fill_part(run, work, part))
+    _fill_part(run, work, work.groups)
+    return True
+
+
+def _fill_part(run: Run, work: Pass, part: list[ImageGroup]) -> int:
+    """-> how many of the part's samples failed."""
+    if work.need is not None:
+        _fill(run, part, work.need)
     else:
         if run.given is None:
             _find_heads(run)
-        _fill_compactly(run, top_heads_kept(run.config.engine.maps))
+        of_part = replace(run, inputs=replace(run.inputs, evaluated=part))
+        _fill_compactly(of_part, top_heads_kept(run.config.engine.maps))
+    return sum(sample.sample_id in run.failures for group in part for sample in group.samples)
 
 
 def discover_stage(run: Run) -> None:
@@ -302,6 +342,11 @@ def evaluate_stage(run: Run) -> None:
     write_explorer(run.folder, run.inputs.evaluated, run.store, kept, rows, run.config)
 
 
+def status_stage(run: Run) -> None:
+    """How far the shards of the attention pass are -> a table, and workers.json."""
+    show_status(dealer(run), passes(run), run.folder)
+
+
 # The page is made from the records alone, after the run.
 STAGES = {
     Stage.attend: attend_stage,
@@ -312,13 +357,20 @@ STAGES = {
 }
 
 
-def _stages(config: Config) -> list[Stage]:
-    """Those that lead to the last one, but for discovery where the heads are given."""
+def _actions(config: Config) -> dict[Stage, Callable[[Run], None]]:
+    """What stage=X does, in order; without discovery where the heads are given."""
+    if config.stage is Stage.status:
+        return {Stage.status: status_stage}
     if config.stage is Stage.audit:
-        return [Stage.attend, Stage.discover, Stage.audit]
+        return {stage: STAGES[stage] for stage in (Stage.attend, Stage.discover, Stage.audit)}
     order = [stage for stage in STAGES if stage is not Stage.audit]
     stages = order[: list(Stage).index(config.stage) + 1]
-    return [stage for stage in stages if stage is not Stage.discover or config.heads.set is None]
+    given = config.heads.set is not None
+    return {stage: STAGES[stage] for stage in stages if not (given and stage is Stage.discover)}
+
+
+ALONE = {Stage.check: run_check, Stage.compare: run_compare, Stage.fetch: run_fetch}
+"""Stages that prepare no run."""
 
 
 def plan_heads(run: Run) -> HeadPlan:

@@ -6,8 +6,9 @@ same store. What a sample needs may lie in several shards: maps of some heads in
 """
 
 import logging
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,20 +27,41 @@ log = logging.getLogger(__name__)
 FORMAT = 4
 """Raise it when the capture or the layout changes, so that old stores are not read as new ones."""
 
+LITTER_S = 3600.0
+"""No file takes an hour to write."""
+
 
 class AttentionStore:
     """Reads and appends; holds an index in memory, never the maps."""
 
-    def __init__(self, cache: Path, key: dict[str, Any]) -> None:
-        """`key` holds everything that determines the maps, as plain values. Raises StoreError if unwritable."""
+    def __init__(self, cache: Path, key: dict[str, Any], verify: bool = True) -> None:
+        """Opens the store, or begins one.
+
+        Args:
+            cache: folder of all stores.
+            key: everything that determines the maps, as plain values.
+            verify: reads every file to compare its checksum. One of many workers need not: whoever reads the maps
+                later does, and computes again what is damaged.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         self.digest = json_digest({"format": FORMAT, **key})
         self.folder = cache / "attention" / self.digest[:16]
         self._entries: dict[str, list[Entry]] = {}
         self._pictures: dict[Path, str | None] = {}
+        self.appended: Callable[[Sequence[Stored]], None] = lambda _: None
+        """Called with what was just stored."""
         if not (self.folder / "key.json").exists():
             write_json(self.folder / "key.json", {"format": FORMAT, **key})
+        self._indexed: set[Path] = set()
+        self.refresh(verify)
+
+    def refresh(self, verify: bool = False) -> None:
+        """Takes in what other workers have stored meanwhile."""
         for listing in sorted(self.folder.glob(f"*{LISTING}")):
-            self._index(shard_of(listing))
+            if (shard := shard_of(listing)) not in self._indexed:
+                self._index(shard, verify)
 
     def missing(self, groups: Iterable[ImageGroup], need: Need = EVERYTHING) -> list[ImageGroup]:
         """The pictures and expressions of which not all that is needed is stored, each group with only those."""
@@ -61,6 +83,19 @@ class AttentionStore:
             path = self.folder / f"{uuid.uuid4().hex}.safetensors"
             write_shard(path, attentions)
             self._index(path, verify=False)
+            self.appended(attentions)
+
+    def tidy(self, older_s: float = LITTER_S) -> None:
+        """Deletes what killed runs left: half-written files, and arrays that never got their listing.
+
+        Only what is `older_s` old, because another run may be writing right now.
+        """
+        litter = [path for path in self.folder.glob(".*") if path.is_file()]
+        litter += [path for path in self.folder.glob("*.safetensors") if not listing_of(path).exists()]
+        for path in litter:
+            with suppress(OSError):  # another run may be tidying, or the store is read-only
+                if time.time() - path.stat().st_mtime > older_s:
+                    path.unlink()
 
     def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, str] | None = None) -> Iterator[Stored]:
         """The stored attention of the groups' samples, at most one picture at a time; absent samples are left out.
@@ -112,7 +147,8 @@ class AttentionStore:
     def _lacks(self, group: ImageGroup, sample_id: str, need: Need) -> Need | None:
         return lacking(need, sample_id, self._valid(group, sample_id))
 
-    def _index(self, shard: Path, verify: bool = True) -> None:
+    def _index(self, shard: Path, verify: bool) -> None:
+        self._indexed.add(shard)
         try:
             entries = read_listing(shard, verify)
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,0 +1,76 @@
+"""stage=fetch: everything that workers would download, convert or hash at once is done here first, by one process."""
+
+import logging
+from pathlib import Path
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+
+from locheads.config import Config, ModelConfig, Stage, check
+from locheads.errors import ModelError
+from locheads.models.load import POCKET, identify
+from locheads.pipeline.inputs import load_inputs
+from locheads.pipeline.records import Status
+from locheads.store.atomic import write_json
+
+log = logging.getLogger(__name__)
+
+OTHER_FORMS = ("*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack", "*.onnx", "*.gguf", "consolidated*", "original/*")
+"""The same weights once more, where a repository has safetensors."""
+
+
+def run_fetch(config: Config, folder: Path) -> None:
+    """The whole run of stage=fetch, with its status.json and fetched.json.
+
+    Raises:
+        LocHeadsError: a setting that makes no sense, or something that cannot be had.
+    """
+    status = Status(folder)
+    try:
+        check(config)
+        with status.stage(Stage.fetch.value):
+            write_json(folder / "fetched.json", fetch(config))
+        status.finish()
+    except BaseException as error:
+        status.finish(str(error) or type(error).__name__)
+        raise
+
+
+def fetch(config: Config) -> dict[str, str | int]:
+    """Weights, data set and their digests, all into their caches. -> what is there now. Raises LocHeadsError."""
+    where = _weights(config.model)
+    identity = identify(config.model, Path(config.paths.cache))
+    inputs = load_inputs(config)
+    log.info("Model %s: %s. Data set %s: read.", config.model.id, where, config.dataset.name)
+    return {
+        "model": config.model.id,
+        "folder": where,
+        "weights": identity.weights,
+        "dataset": config.dataset.name,
+        "annotations_sha256": inputs.annotations,
+        "evaluated": sum(len(group.samples) for group in inputs.evaluated),
+        "discovery": sum(len(group.samples) for group in inputs.discovery),
+    }
+
+
+def _weights(model: ModelConfig) -> str:
+    """Downloads a hub model, or finds that it is a folder. -> the folder with the weights."""
+    if model.id == POCKET or Path(model.id).is_dir():
+        return model.id
+    try:
+        names = [file.rfilename for file in HfApi().model_info(model.id, revision=model.revision).siblings or []]
+        ignored = OTHER_FORMS if any(name.endswith(".safetensors") for name in names) else ()
+        return snapshot_download(model.id, revision=model.revision, ignore_patterns=list(ignored))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        return _downloaded_before(model, error)
+
+
+def _downloaded_before(model: ModelConfig, error: Exception) -> str:
+    try:
+        return snapshot_download(model.id, revision=model.revision, local_files_only=True)
+    except (OSError, ValueError):
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(
+            f"Cannot download {model.id} ({reason}): check the name and the network, unset HF_HUB_OFFLINE, log in "
+            "with `hf auth login` where its licence asks for it, or set model.id to a folder."
+        ) from error

@@ -1,0 +1,174 @@
+"""The pocket study on a real SLURM: the same files as from one process, whatever dies in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from slurm import Slurm, until
+
+from locheads.sharding.lease import Record, State, read
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ("metrics.json", "heads.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
+SETTINGS = (
+    "discovery.n_samples=40", "discovery.trials=3", "dataset.limit=80", "evaluation.resamples=50",
+    "evaluation.random_draws=2", "evaluation.gallery=0", "engine.threads=1", "engine.device=cpu",
+)  # fmt: skip
+PAPER = ("criterion=s_img_entropy", "selection=fixed")
+PAPER_RUN = 4
+"""Its number in the sweep."""
+NODE = ("cpus_per_task=1", "gpus_per_node=null", "mem_gb=null")
+"""What the nodes of the test have."""
+PATIENCE_S = 400
+SHARDS = 4
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Table 5 sweep by one process -> its folder."""
+    outputs = tmp_path_factory.mktemp("alone")
+    python("run.py", "-m", "experiment=table5_criteria", f"paths.outputs={outputs}", *SETTINGS)
+    (sweep,) = (outputs / "table5_criteria").glob("sweep_*")
+    return sweep
+
+
+def test_an_array_and_a_sweep_with_dependencies(slurm: Slurm, alone: Path, tmp_path: Path) -> None:
+    ids, run, text = submit(slurm, tmp_path, 10)
+    assert "0 of " in text and "(estimate)" in text
+    assert list(ids) == [f"pocket-pocket/{name}" for name in ("attend", "discover", "evaluate", "report")]
+    launcher = [f"hydra.launcher.{each}" for each in NODE]
+    python(
+        "run.py", "-m", "hydra/launcher=slurm", "experiment=table5_criteria", f"paths.outputs={tmp_path}", *SETTINGS,
+        *launcher, f"+hydra.launcher.additional_parameters.dependency=afterok:{ids['pocket-pocket/attend']}",
+        environment=slurm.environment,
+    )  # fmt: skip
+    slurm.wait(list(ids.values()), PATIENCE_S)
+    assert {slurm.state(job) for job in ids.values()} == {"COMPLETED"}
+    same(run, numbered(alone, PAPER_RUN))
+    assert (run / "report.html").exists()
+    (sweep,) = (tmp_path / "table5_criteria").glob("sweep_*")
+    for number in range(6):
+        same(numbered(sweep, number), numbered(alone, number))
+        # The sweep's jobs read the store and never loaded the model.
+        assert "Loading" not in (numbered(sweep, number) / "run.log").read_text()
+    # Each shard was one worker's, and nothing was asked twice.
+    leases = sorted(path.name for path in (tmp_path / "cache").rglob("*.lease"))
+    assert leases == [f"{shard:04d}.0000.lease" for shard in range(SHARDS)]
+
+
+def test_whatever_ends_a_worker_the_same_command_goes_on(slurm: Slurm, alone: Path, tmp_path: Path) -> None:
+    ids, _, _ = submit(slurm, tmp_path, 1)
+    array = ids["pocket-pocket/attend"]
+    workers = frozen_after_a_picture(tmp_path)
+    tasks = [worker.content["owner"]["job"] for worker in workers]
+    assert sorted(tasks) == [f"{array}_{task}" for task in range(SHARDS)]
+    cancelled, killed, requeued, timed_out = workers
+
+    slurm.command("scancel", tasks[0])
+    os.kill(pid(killed), signal.SIGKILL)
+    slurm.command("scontrol", "requeue", tasks[2])
+    # Frozen processes answer a signal once they go on.
+    for worker in (cancelled, requeued):
+        wake(worker)
+    # Near its time limit SLURM sends SIGUSR2: the worker stores what it has and queues itself again.
+    until(lambda: is_pending(pid(timed_out), signal.SIGUSR2), "the time limit's signal", PATIENCE_S)
+    wake(timed_out)
+    for task in tasks[2:]:
+        until(lambda task=task: restarted(slurm, task), f"the second life of {task}", PATIENCE_S)
+    # The two that came back finish their own shards and those of the dead.
+    until(lambda: all(newer(tmp_path, shard) for shard in range(SHARDS)), "new owners of all shards", PATIENCE_S)
+    slurm.command("scancel", array)
+    slurm.wait(list(ids.values()), PATIENCE_S)
+    states = {name: slurm.state(job) for name, job in ids.items()}
+    assert {states[f"pocket-pocket/{stage}"] for stage in ("discover", "evaluate", "report")} == {"CANCELLED"}
+
+    ids, run, text = submit(slurm, tmp_path, 10)
+    assert "0 of " not in text
+    slurm.wait(list(ids.values()), PATIENCE_S)
+    assert {slurm.state(job) for job in ids.values()} == {"COMPLETED"}
+    same(run, numbered(alone, PAPER_RUN))
+
+
+def submit(slurm: Slurm, outputs: Path, minutes: int) -> tuple[dict[str, str], Path, str]:
+    """-> (name -> job id, run folder, what was printed)."""
+    launcher = [f"hydra.launcher.{each}" for each in (*NODE, f"timeout_min={minutes}", "signal_delay_s=1")]
+    text = python(
+        "-m", "locheads.cluster", "submit", "--models", "pocket", "--datasets", "pocket", "--shards", str(SHARDS),
+        f"paths.outputs={outputs}", *SETTINGS, *PAPER, "shard.lease_s=300", "engine.shard_images=1", *launcher,
+        environment=slurm.environment,
+    )  # fmt: skip
+    chain = max((outputs / "default").glob("cluster_*/chain.json"), key=lambda path: path.stat().st_mtime)
+    jobs = json.loads(chain.read_text())["jobs"]
+    return {job["name"]: job["id"] for job in jobs}, Path(jobs[-1]["folder"]), text
+
+
+def python(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    """Standard output of a process that must end well."""
+    result = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ | (environment or {})
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def same(run: Path, reference: Path) -> None:
+    for name in RESULTS:
+        assert (run / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+def numbered(sweep: Path, number: int) -> Path:
+    """The run folder of a sweep's job."""
+    (folder,) = sweep.glob(f"{number}_*")
+    return folder
+
+
+def lease(outputs: Path, shard: int) -> Record:
+    """The newest lease of a shard; free where there is none yet."""
+    folders = list((outputs / "cache").glob("attention/*/work/*"))
+    return read(folders[0], shard, 300) if folders else Record(State.free, -1, {}, 0.0)
+
+
+def newer(outputs: Path, shard: int) -> bool:
+    return lease(outputs, shard).generation > 0
+
+
+def frozen_after_a_picture(outputs: Path) -> list[Record]:
+    """Stops every shard's worker once it has stored something, with the rest still to do."""
+    frozen: dict[int, Record] = {}
+
+    def freeze() -> bool:
+        for shard in set(range(SHARDS)) - set(frozen):
+            record = lease(outputs, shard)
+            if record.content.get("pictures_done", 0) > 0:
+                os.kill(pid(record), signal.SIGSTOP)
+                frozen[shard] = record
+        return len(frozen) == SHARDS
+
+    until(freeze, "a picture of every shard", PATIENCE_S)
+    for record in frozen.values():
+        assert record.state is State.running
+        assert record.content["pictures_done"] < record.content["pictures"]
+    return [frozen[shard] for shard in range(SHARDS)]
+
+
+def restarted(slurm: Slurm, task: str) -> bool:
+    fields = slurm.command("scontrol", "show", "job", "-o", task).split()
+    return "Restarts=1" in fields and "JobState=RUNNING" in fields
+
+
+def pid(record: Record) -> int:
+    return record.content["owner"]["pid"]
+
+
+def wake(record: Record) -> None:
+    os.kill(pid(record), signal.SIGCONT)
+
+
+def is_pending(process: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
