@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from locheads.data.choices import DatasetConfig
+from locheads.data.choices import AnswerFormat, DatasetConfig, Frame
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
 from locheads.engine import EngineConfig, engine_rules
 from locheads.errors import ConfigError
@@ -24,6 +24,7 @@ class Stage(StrEnum):
     evaluate = "evaluate"
     report = "report"
     check = "check"  # alone: looks the data set over, without a model
+    direct = "direct"  # alone: asks the LVLM for the box in words, and scores that
 
 
 class DType(StrEnum):
@@ -152,6 +153,8 @@ class DiscoveryConfig:
 
     n_samples: int = 1000
     trials: int = 5
+    sizes: list[int] = field(default_factory=list)
+    """Also ranks the heads by so many of each trial's samples (stability.json), without another forward pass."""
 
 
 class Border(StrEnum):
@@ -208,6 +211,20 @@ class EvaluationConfig:
     """Samples shown in the report, evenly spaced over the split."""
 
 
+@dataclass
+class DirectConfig:
+    """stage=direct: the LVLM answers with coordinates (the paper's Table 6). How it writes them is stated here and
+    never guessed: a wrong convention gives plausible figures."""
+
+    box_format: AnswerFormat | None = None
+    """Has no default."""
+    frame: Frame = Frame.picture
+    cell_pixels: int | None = None
+    """Side of a cell of the patch grid in pixels of the model's input (Qwen2.5-VL: 28); for frame=input with a format
+    in pixels."""
+    max_new_tokens: int = 64
+
+
 class TrackerKind(StrEnum):
     none = "none"
     wandb = "wandb"
@@ -240,6 +257,8 @@ class PathsConfig:
     """The attention store and generated data."""
     data: str = "data"
     """Data sets; see README for the layout."""
+    studies: str = "experiments"
+    """A folder per study with the paper's figures (paper.csv); stage=report with `runs` writes result.* there."""
 
 
 @dataclass
@@ -255,9 +274,12 @@ class Config:
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    direct: DirectConfig = field(default_factory=DirectConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    runs: list[str] = field(default_factory=list)
+    """Folders of finished runs or of sweeps: stage=report joins them into the tables of `study` and runs no model."""
     study: str = "default"
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
@@ -291,6 +313,11 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         (e.gallery >= 0, f"evaluation.gallery must not be negative, not {e.gallery}."),
         (c.criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {c.criterion.skip_layers}."),
         (c.dataset.offset >= 0, f"dataset.offset must not be negative, not {c.dataset.offset}."),
+        (
+            all(size >= 1 for size in c.discovery.sizes),
+            f"discovery.sizes must be numbers of samples, 1 or more, not {c.discovery.sizes}.",
+        ),
+        *_direct_rules(c),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
         (
@@ -315,3 +342,20 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
         ),
     ]
     return rules
+
+
+def _direct_rules(c: Config) -> list[tuple[bool, str]]:
+    d = c.direct
+    if c.stage is not Stage.direct:
+        return []
+    formats = ", ".join(AnswerFormat)
+    in_pixels = d.box_format in (AnswerFormat.xyxy, AnswerFormat.xywh)
+    return [
+        (d.box_format is not None, f"stage=direct needs direct.box_format, how the model writes boxes: {formats}."),
+        (d.max_new_tokens >= 1, f"direct.max_new_tokens must be at least 1, not {d.max_new_tokens}."),
+        (
+            d.frame is Frame.picture or not in_pixels or (d.cell_pixels or 0) >= 1,
+            f"direct.box_format={d.box_format} with direct.frame=input needs direct.cell_pixels, the side of a cell in "
+            "pixels of the model's input.",
+        ),
+    ]

@@ -13,16 +13,21 @@ def to_xyxy(values: object, form: BoxFormat, width: int, height: int, where: str
     """
     numbers = list(values) if isinstance(values, list | tuple) else []
     if len(numbers) == 4 and all(is_number(value) for value in numbers):
-        if form in (BoxFormat.xywh_relative, BoxFormat.xyxy_relative):
-            numbers = [value * side for value, side in zip(numbers, (width, height) * 2, strict=True)]
-        x, y, a, b = (float(value) for value in numbers)
-        box = (x, y, a, b) if form in (BoxFormat.xyxy, BoxFormat.xyxy_relative) else (x, y, x + a, y + b)
+        box = in_pixels(numbers, form, width, height)
         if box[2] > box[0] and box[3] > box[1]:
             return box
     raise DataError(
         f"{where} has the box {short(values)}, which is not {form} with finite numbers and an area above 0: "
         "correct the record, or dataset.box_format where all boxes are written in another way."
     )
+
+
+def in_pixels(numbers: list, form: BoxFormat, width: int, height: int) -> Box:
+    """Four numbers in the declared format -> xyxy in pixels, whatever they span."""
+    kind, _, scale = form.value.partition("_")
+    per_unit = {"": (1.0, 1.0), "relative": (width, height), "1000": (width / 1000, height / 1000)}[scale]
+    x, y, a, b = (float(value * unit) for value, unit in zip(numbers, per_unit * 2, strict=True))
+    return (x, y, a, b) if kind == "xyxy" else (x, y, x + a, y + b)
 
 
 def box_iou(a: Box, b: Box) -> float:

@@ -9,7 +9,7 @@ from pycocotools import mask as coco
 
 from locheads.config import EvaluationConfig
 from locheads.evaluation.intervals import Interval, ratio_interval
-from locheads.evaluation.methods import CENTRE_BOX, METHODS
+from locheads.evaluation.methods import METHODS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
 from locheads.types import ImageGroup, Sample
@@ -60,7 +60,7 @@ def _metrics(method: str, rows: pd.DataFrame, config: EvaluationConfig, seed: in
         "res_ciou": (rows["intersection"], rows["union"]),
         "res_miou": (iou, one),
     }
-    if method != CENTRE_BOX:
+    if method not in WITHOUT_MAP:
         ratios["pointing"] = (rows["pointed"], one)
         ratios["pointing_swapped"] = (rows["swapped"].fillna(0), rows["swapped"].notna())
         ratios["pointing_chance"] = (rows["chance"], one)

@@ -7,19 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from locheads.config import GroundingConfig
 from locheads.grounding.ground import ground_maps
-from locheads.types import Attention, CompactAttention, Discovery, Grounding, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, CompactAttention, Discovery, Grounding, HeadIndex, ImageGroup
 
 LOCALIZATION_HEADS = "localization_heads"
 ORACLE_HEADS = "oracle_heads"
 MEAN_OF_ALL_HEADS = "mean_of_all_heads"
 RANDOM_HEADS = "random_heads"
 CENTRE_BOX = "centre_box"
-METHODS = (LOCALIZATION_HEADS, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX)
+DIRECT_OUTPUT = "direct_output"
+"""The box that the LVLM writes when asked for it."""
+METHODS = (LOCALIZATION_HEADS, DIRECT_OUTPUT, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX)
 """In the order of the tables."""
+WITHOUT_MAP = (DIRECT_OUTPUT, CENTRE_BOX)
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,14 @@ def take(
     return attention.chosen(row, heads)
 
 
-def centre_mask(group: ImageGroup) -> tuple[tuple[float, float, float, float], np.ndarray]:
+def centre_mask(group: ImageGroup) -> tuple[Box, np.ndarray]:
     """Box and mask of the picture's middle, half as wide and half as high: what a blind guess scores."""
     box = (group.width * 0.25, group.height * 0.25, group.width * 0.75, group.height * 0.75)
+    return box, box_mask(group, box)
+
+
+def box_mask(group: ImageGroup, box: Box) -> Bool[np.ndarray, "height width"]:
+    """The pixels of an xyxy box."""
     mask = np.zeros((group.height, group.width), dtype=bool)
     mask[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = True
-    return box, mask
+    return mask

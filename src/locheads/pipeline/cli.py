@@ -93,6 +93,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     if config.stage is Stage.check:
         from locheads.pipeline.check import run_check as execute  # needs no torch: seconds
+    elif config.stage is Stage.report and config.runs:
+        from locheads.pipeline.study import run_study as execute
     else:
         from locheads.pipeline.stages import execute
     with tracked(config, settings, folder):

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from locheads.config import Config, SelectionKind, Stage, check
 from locheads.discovery.discover import discover, greedy_heads, top_heads
 from locheads.discovery.headset import read_heads
 from locheads.discovery.scores import score_all
+from locheads.discovery.stability import stability
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.evaluate import score_predictions, summarise
@@ -28,10 +29,13 @@ from locheads.models.placement import check_placement
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
+from locheads.pipeline.direct import direct_stage
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import Status, heads_record, metrics_record, write_parquet
+from locheads.pipeline.study import run_study
+from locheads.pipeline.timing import write_timing
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.attention import AttentionStore
@@ -42,7 +46,7 @@ from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
-WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage")
+WITHOUT_EFFECT = ("engine", "tracker", "paths", "study", "stage", "runs")
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
@@ -60,6 +64,8 @@ class Run:
     failures: dict[str, str] = field(default_factory=dict)
     """Sample id -> why it has no attention."""
     discovery: Discovery | None = None
+    stability: list[dict[str, Any]] = field(default_factory=list)
+    """Per size of discovery.sizes each trial's heads."""
     head_iou: np.ndarray | None = None
     """[layer, head], on the discovery samples."""
     plan: HeadPlan | None = None
@@ -74,14 +80,18 @@ def execute(config: Config, folder: Path) -> None:
     """
     if config.stage is Stage.check:
         return run_check(config, folder)
+    if config.stage is Stage.report and config.runs:
+        return run_study(config, folder)
     status = Status(folder)
     try:
         check(config)
         with _provenance(folder, config) as record:
             run = prepare(config, folder, record)
-            for stage in list(STAGES)[: list(Stage).index(config.stage) + 1]:
+            for stage, action in _actions(config.stage).items():
                 with status.stage(stage.value):
-                    STAGES[stage](run)
+                    action(run)
+            if config.stage is not Stage.direct:
+                write_timing(folder, run.store.folder)
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
         if config.stage is Stage.report:
@@ -151,6 +161,8 @@ def discover_stage(run: Run) -> None:
     record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, n_failed)
     made_from = {"weights": run.identity.weights, "annotations": run.inputs.annotations}
     write_json(run.folder / "heads.json", record | {"made_from": made_from, "digest": run.digest})
+    if run.stability:
+        write_json(run.folder / "stability.json", {"k": run.config.heads.k, "sizes": run.stability})
 
 
 def _find_heads(run: Run) -> None:
@@ -163,7 +175,9 @@ def _find_heads(run: Run) -> None:
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
     scores = score_all(stored, run.config.criterion)
-    run.discovery = discover(scores, _positions(run, scores), run.config.criterion)
+    trials = _positions(run, scores)
+    run.discovery = discover(scores, trials, run.config.criterion)
+    run.stability = stability(scores, trials, run.config)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
 
 
@@ -263,6 +277,13 @@ STAGES = {
     Stage.ground: ground_stage,
     Stage.evaluate: evaluate_stage,
 }
+
+
+def _actions(stage: Stage) -> dict[Stage, Callable[[Run], None]]:
+    """What leads to a stage, in order."""
+    if stage is Stage.direct:
+        return {Stage.direct: direct_stage}
+    return dict(list(STAGES.items())[: list(Stage).index(stage) + 1])
 
 
 def plan_heads(run: Run) -> HeadPlan:
