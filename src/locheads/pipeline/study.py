@@ -6,7 +6,7 @@ from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError
 from locheads.pipeline.progress import console, track
 from locheads.pipeline.records import Status
-from locheads.report.html import PAGE, write_report
+from locheads.report.html import write_report
 from locheads.report.studies import LAYOUTS, Study, build, find_runs, terminal_table, write_study
 
 
@@ -41,6 +41,7 @@ def join_runs(config: Config) -> tuple[Study, list[Path]]:
     runs = find_runs(config.runs)
     study = build(layout, runs, own)
     files = write_study(study, own)
-    for run in track([run for run in runs if (run.record.folder / PAGE).exists()], "pages", "runs"):
+    paged = [run for run in runs if run.error is None and run.setting("stage") == Stage.report]
+    for run in track(paged, "pages", "runs") if paged else []:
         write_report(run.record.folder)
     return study, files

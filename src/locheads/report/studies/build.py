@@ -46,12 +46,14 @@ def build(layout: Layout, runs: Sequence[StudyRun], folder: Path) -> Study:
         folder: the study's own, with paper.csv where the paper has figures.
 
     Raises:
-        StoreError: paper.csv is not there, or not what the layout expects.
+        StoreError: paper.csv is not there, or not what the layout expects; or no run has what it shows.
     """
     raw = read_paper(layout, folder)
     printed = _printed(layout, raw)
     ours, used, replaced = _measured(layout, runs)
     failed = _failed(layout, runs, ours)
+    if not ours and not failed:
+        raise StoreError(f"None of the {len(runs)} runs holds what {layout.study} shows: run its README's commands.")
     cells = _cells(layout, printed, ours, failed)
     said = [*layout.notes(raw), *notes.of_runs(layout, runs, used, replaced)]
     return Study(layout, cells, _table(layout, cells), said, notes.origins(used), used)
