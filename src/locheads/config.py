@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from locheads.audit.choices import AuditConfig, audit_rules
-from locheads.data.choices import DatasetConfig, PredictionsConfig
+from locheads.data.choices import AnswerFormat, DatasetConfig, Frame, PredictionsConfig
 from locheads.discovery.criteria import ElbowRule, Floor, Weighting
 from locheads.engine import ALL_MAPS, EngineConfig, engine_rules
 from locheads.errors import ConfigError
@@ -32,6 +32,7 @@ class Stage(StrEnum):
     compare = "compare"  # alone: two finished runs, `runs`, without a model
     fetch = "fetch"  # alone: downloads and prepares what workers will read
     status = "status"  # alone: how far the shards of stage=attend are
+    direct = "direct"  # alone: asks the LVLM for the box in words, and scores that
 
 
 class DType(StrEnum):
@@ -164,6 +165,8 @@ class DiscoveryConfig:
 
     n_samples: int = 1000
     trials: int = 5
+    sizes: list[int] = field(default_factory=list)
+    """Also ranks the heads by so many of each trial's samples (stability.json), without another forward pass."""
 
 
 @dataclass
@@ -187,6 +190,20 @@ class ExplorerConfig:
     megabytes: float = 16.0
     """Of maps in the run folder, a byte per cell; the most frequent heads come first. 16 suffice for all heads of the
     pocket model and 139 of the 1,024 of LLaVA-1.5-7B; its pictures take some 5 MB besides."""
+
+
+@dataclass
+class DirectConfig:
+    """stage=direct: the LVLM answers with coordinates (the paper's Table 6). How it writes them is stated here and
+    never guessed: a wrong convention gives plausible figures."""
+
+    box_format: AnswerFormat | None = None
+    """Has no default."""
+    frame: Frame = Frame.picture
+    cell_pixels: int | None = None
+    """Side of a cell of the patch grid in pixels of the model's input (Qwen2.5-VL: 28); for frame=input with a format
+    in pixels."""
+    max_new_tokens: int = 64
 
 
 class TrackerKind(StrEnum):
@@ -228,6 +245,8 @@ class PathsConfig:
     """The attention store and generated data."""
     data: str = "data"
     """Data sets; see README for the layout."""
+    studies: str = "experiments"
+    """A folder per study with the paper's figures (paper.csv); stage=report with `runs` writes result.* there."""
 
 
 @dataclass
@@ -246,6 +265,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    direct: DirectConfig = field(default_factory=DirectConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     shard: ShardConfig = field(default_factory=ShardConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
@@ -254,7 +274,8 @@ class Config:
     """A file of another model's boxes or masks (JSONL or CSV): scored instead of the heads, without a model."""
     predictions_format: PredictionsConfig = field(default_factory=PredictionsConfig)
     runs: list[str] = field(default_factory=list)
-    """Two run folders, for stage=compare."""
+    """Two run folders for stage=compare. Or folders of finished runs and of sweeps: stage=report joins them into the
+    tables of `study`. Neither runs a model."""
     study: str = "default"
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
@@ -301,6 +322,11 @@ def _rules(c: Config) -> list[tuple[bool, str]]:
             f"predictions={c.predictions} is scored by stage=evaluate or stage=report, not by stage={c.stage}.",
         ),
         (0 < c.tracker.timeout < math.inf, f"tracker.timeout must be a number of seconds, not {c.tracker.timeout}."),
+        (
+            all(size >= 1 for size in c.discovery.sizes),
+            f"discovery.sizes must be numbers of samples, 1 or more, not {c.discovery.sizes}.",
+        ),
+        *_direct_rules(c),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         ("{expression}" in c.prompt.template, "prompt.template has no {expression}: add it where the expression goes."),
         (
@@ -357,5 +383,22 @@ def _audit_rules(c: Config) -> list[tuple[bool, str]]:
         (
             c.segmenter.kind is SegmenterKind.none,
             f"stage=audit measures pseudo-masks: set segmenter=none, not {c.segmenter.kind.value}.",
+        ),
+    ]
+
+
+def _direct_rules(c: Config) -> list[tuple[bool, str]]:
+    d = c.direct
+    if c.stage is not Stage.direct:
+        return []
+    formats = ", ".join(AnswerFormat)
+    in_pixels = d.box_format in (AnswerFormat.xyxy, AnswerFormat.xywh)
+    return [
+        (d.box_format is not None, f"stage=direct needs direct.box_format, how the model writes boxes: {formats}."),
+        (d.max_new_tokens >= 1, f"direct.max_new_tokens must be at least 1, not {d.max_new_tokens}."),
+        (
+            d.frame is Frame.picture or not in_pixels or (d.cell_pixels or 0) >= 1,
+            f"direct.box_format={d.box_format} with direct.frame=input needs direct.cell_pixels, the side of a cell in "
+            "pixels of the model's input.",
         ),
     ]

@@ -21,6 +21,28 @@ class BoxFormat(StrEnum):
     """As xyxy, in thousandths (0 to 1000) of the picture's width and height (Qwen-VL, InternVL)."""
 
 
+class AnswerFormat(StrEnum):
+    """How an LVLM writes a box: four numbers as in `BoxFormat`, in brackets or parentheses, or location tokens."""
+
+    xywh = "xywh"
+    xyxy = "xyxy"
+    xywh_relative = "xywh_relative"
+    xyxy_relative = "xyxy_relative"
+    xywh_1000 = "xywh_1000"
+    xyxy_1000 = "xyxy_1000"
+    loc = "loc"
+    """Four tokens <loc0000> to <loc1023>: top, left, bottom, right in 1024ths (PaliGemma)."""
+
+
+class Frame(StrEnum):
+    """What an LVLM's coordinates refer to."""
+
+    picture = "picture"
+    """The original picture."""
+    input = "input"
+    """What the model sees: the square with its bars, the crop, the resized picture."""
+
+
 class QueryLength(StrEnum):
     """Which queries of ReasonSeg are read."""
 

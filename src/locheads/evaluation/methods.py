@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from locheads.config import GroundingConfig
 from locheads.grounding.ground import ground_maps
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, CompactAttention, Grounding, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup
 
 LOCALIZATION_HEADS = "localization_heads"
 ORACLE_HEADS = "oracle_heads"
@@ -21,9 +21,13 @@ RANDOM_HEADS = "random_heads"
 CENTRE_BOX = "centre_box"
 PREDICTIONS = "predictions"
 """Those of a file: another model's boxes or masks."""
-METHODS = (LOCALIZATION_HEADS, PREDICTIONS, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX)
+DIRECT_OUTPUT = "direct_output"
+"""The box that the LVLM writes when asked for it."""
+METHODS = (
+    LOCALIZATION_HEADS, PREDICTIONS, DIRECT_OUTPUT, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX
+)  # fmt: skip
 """In the order of the tables."""
-WITHOUT_MAP = (PREDICTIONS, CENTRE_BOX)
+WITHOUT_MAP = (PREDICTIONS, DIRECT_OUTPUT, CENTRE_BOX)
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,14 @@ def take(
     return attention.chosen(row, heads)
 
 
-def centre_mask(group: ImageGroup) -> tuple[tuple[float, float, float, float], np.ndarray]:
+def centre_mask(group: ImageGroup) -> tuple[Box, np.ndarray]:
     """Box and mask of the picture's middle, half as wide and half as high: what a blind guess scores."""
     box = (group.width * 0.25, group.height * 0.25, group.width * 0.75, group.height * 0.75)
+    return box, box_mask(group, box)
+
+
+def box_mask(group: ImageGroup, box: Box) -> Bool[np.ndarray, "height width"]:
+    """The pixels of an xyxy box."""
     mask = np.zeros((group.height, group.width), dtype=bool)
     mask[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = True
-    return box, mask
+    return mask

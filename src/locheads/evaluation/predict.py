@@ -13,7 +13,15 @@ from pycocotools import mask as coco
 
 from locheads.config import GroundingConfig
 from locheads.evaluation.map_metrics import MAP_METRICS, map_scores
-from locheads.evaluation.methods import CENTRE_BOX, HeadPlan, centre_mask, ground_with, methods_of
+from locheads.evaluation.methods import (
+    CENTRE_BOX,
+    DIRECT_OUTPUT,
+    HeadPlan,
+    box_mask,
+    centre_mask,
+    ground_with,
+    methods_of,
+)
 from locheads.evaluation.metrics import peak
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
 
@@ -40,6 +48,12 @@ def predict(
         reason = failures.get(sample_id, "the attention store lost it while the run was going on")
         methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
         yield from (_row(group, sample, m, draw, (), error=reason) for m, draw in methods)
+
+
+def direct_row(group: ImageGroup, sample: Sample, box: Box | None, error: str | None = None) -> Row:
+    """What the LVLM itself answered: its box, which also stands for the mask."""
+    mask = None if box is None else box_mask(group, box)
+    return _row(group, sample, DIRECT_OUTPUT, 0, (), box=box, mask=mask, error=error)
 
 
 def _rows(

@@ -24,6 +24,7 @@ from locheads.pipeline.background import Copies, in_background
 from locheads.pipeline.compact import Picks, compact
 from locheads.pipeline.progress import track
 from locheads.pipeline.signals import undisturbed
+from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention import AttentionStore
 from locheads.store.need import EVERYTHING, Need
 from locheads.store.shards import Stored
@@ -135,6 +136,7 @@ class _Pass:
         """-> the samples that failed."""
         layers = None if self.lack.whole_model() else 1 + max(head.layer for head in self._all_heads(groups))
         lvlm = self.loader.get(layers)
+        watch = Stopwatch(lvlm.device)
         budget = Budget.of(self.config.engine.token_budget, lvlm.device)
         failures: list[Failure] = []
         opened = self._opened(groups, lvlm.adapter, failures)
@@ -149,6 +151,8 @@ class _Pass:
                 self._write()
             raise
         self._write()
+        n_asked = sum(len(group.samples) for group in groups) - len(failures)
+        watch.stop(self.store.folder, n_asked, of="attention", layers=layers, maps=_maps_kept(self.lack))
         return failures
 
     def _write(self) -> None:
@@ -211,6 +215,10 @@ class _Pass:
             return whole
         need = replace(self.lack, own=self.need.own)
         return compact(whole, need, self.config.criterion, self.picks)
+
+
+def _maps_kept(need: Need) -> str:
+    return "all" if need.heads is None else "some"
 
 
 def _skip_unreadable(groups: list[ImageGroup], config: Config) -> tuple[int, list[Failure]]:

@@ -129,6 +129,10 @@ def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str],
         from locheads.pipeline.compare import run_compare
 
         return run_compare(config, folder)
+    if config.stage is Stage.report and config.runs:
+        from locheads.pipeline.study import run_study
+
+        return run_study(config, folder)
     if config.predictions is not None:
         from locheads.pipeline.external import run_external
 

@@ -13,6 +13,7 @@ import pandas as pd
 from locheads.config import Config, SelectionKind, Stage, check
 from locheads.discovery.discover import discover, greedy_heads, top_heads
 from locheads.discovery.scores import mean_entropy, score_all
+from locheads.discovery.stability import stability
 from locheads.engine import ALL_MAPS, Quantization, top_heads_kept
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.evaluate import score_predictions, summarise, summarise_slices
@@ -30,6 +31,7 @@ from locheads.pipeline.audit import audit_stage, choices_of
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
 from locheads.pipeline.compare import run_compare
+from locheads.pipeline.direct import direct_stage
 from locheads.pipeline.explorer import Kept, write_explorer
 from locheads.pipeline.external import run_external
 from locheads.pipeline.fetch import run_fetch
@@ -41,6 +43,8 @@ from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_r
 from locheads.pipeline.records import Status, heads_record, metrics_record, recorded_provenance, write_parquet
 from locheads.pipeline.shards import Dealer, Pass, token_cost
 from locheads.pipeline.status import show_status
+from locheads.pipeline.study import run_study
+from locheads.pipeline.timing import write_timing
 from locheads.report.html import write_report
 from locheads.segmenters.load import check_segmenter, load_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
@@ -74,6 +78,8 @@ class Run:
     failures: dict[str, str] = field(default_factory=dict)
     """Sample id -> why it has no attention."""
     discovery: Discovery | None = None
+    stability: list[dict[str, Any]] = field(default_factory=list)
+    """Per size of discovery.sizes each trial's heads."""
     head_iou: np.ndarray | None = None
     """[layer, head], on the discovery samples."""
     head_entropy: np.ndarray | None = None
@@ -103,6 +109,8 @@ def execute(
     """
     if config.stage in ALONE:
         return ALONE[config.stage](config, folder)
+    if config.stage is Stage.report and config.runs:
+        return run_study(config, folder)
     if config.predictions is not None:
         return run_external(config, folder)
     status = Status(folder)
@@ -135,6 +143,8 @@ def _run_stages(run: Run, status: Status) -> None:
     for stage, action in _actions(run.config).items():
         with status.stage(stage.value):
             action(run)
+    if run.config.stage is not Stage.direct:  # which writes its own
+        write_timing(run.folder, run.store.folder)
 
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
@@ -245,6 +255,8 @@ def discover_stage(run: Run) -> None:
     record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, n_failed)
     made_from = {"weights": run.identity.weights, "annotations": run.inputs.annotations}
     write_json(run.folder / "heads.json", record | {"made_from": made_from, "digest": run.digest})
+    if run.stability:
+        write_json(run.folder / "stability.json", {"k": run.config.heads.k, "sizes": run.stability})
 
 
 def _find_heads(run: Run) -> None:
@@ -257,7 +269,9 @@ def _find_heads(run: Run) -> None:
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     stored = run.store.read(track(groups, "discover", "pictures"), _scored_by(run))
     scores = score_all(stored, run.config.criterion)
-    run.discovery = discover(scores, run.positions(scores), run.config.criterion)
+    trials = run.positions(scores)
+    run.discovery = discover(scores, trials, run.config.criterion)
+    run.stability = stability(scores, trials, run.config)
     run.head_entropy = mean_entropy(scores)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
 
@@ -359,8 +373,9 @@ STAGES = {
 
 def _actions(config: Config) -> dict[Stage, Callable[[Run], None]]:
     """What stage=X does, in order; without discovery where the heads are given."""
-    if config.stage is Stage.status:
-        return {Stage.status: status_stage}
+    alone = {Stage.status: status_stage, Stage.direct: direct_stage}
+    if config.stage in alone:
+        return {config.stage: alone[config.stage]}
     if config.stage is Stage.audit:
         return {stage: STAGES[stage] for stage in (Stage.attend, Stage.discover, Stage.audit)}
     order = [stage for stage in STAGES if stage is not Stage.audit]

@@ -10,6 +10,7 @@ from locheads.types import HeadIndex
 METHODS = {
     "localization_heads": "Localization heads",
     "predictions": "Predictions of a file",
+    "direct_output": "Asked for the box",
     "oracle_heads": "Oracle heads",
     "mean_of_all_heads": "Mean of all heads",
     "random_heads": "Random heads",

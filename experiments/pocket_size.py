@@ -1,0 +1,41 @@
+"""Runs studies at pocket size, by the first block of commands in their README: `python experiments/pocket_size.py
+[STUDY ...] [SETTING=VALUE ...]`. Without names all of them; settings are added to every command but the reports."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDIES = ROOT / "experiments"
+
+
+def studies() -> list[str]:
+    """Those whose README gives commands of run.py."""
+    return sorted(path.parent.name for path in STUDIES.glob("*/README.md") if commands(path.parent.name))
+
+
+def commands(study: str) -> list[list[str]]:
+    """The arguments of run.py in the first block of commands of the study's README."""
+    blocks = (STUDIES / study / "README.md").read_text().split("```")
+    lines = [shlex.split(line) for line in blocks[1].splitlines()] if len(blocks) > 1 else []
+    return [words[2:] for words in lines if words[1:2] == ["run.py"]]
+
+
+def main(arguments: list[str]) -> int:
+    """Runs them one after the other, the rest also where one fails. Returns the exit code."""
+    settings = [argument for argument in arguments if "=" in argument]
+    names = [argument for argument in arguments if "=" not in argument] or studies()
+    failed = []
+    for name in names:
+        for command in commands(name):
+            own = [] if "stage=report" in command else settings
+            print("python run.py", shlex.join([*command, *own]), flush=True)
+            if subprocess.run([sys.executable, "run.py", *command, *own], cwd=ROOT).returncode:
+                failed.append(name)
+    print(f"{len(names)} studies, failed: {', '.join(dict.fromkeys(failed)) or 'none'}")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,260 @@
+"""Every study's table, as data. A new one is an entry here, a file in conf/experiment/ and a folder in experiments/."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from locheads.report.figures import attention_sum_curve, figure6_scatter
+from locheads.report.studies.layout import Axis, Labels, Layout, Paper, Quantity
+from locheads.report.studies.measures import (
+    BETWEEN_TRIALS,
+    DATA,
+    DEPTH,
+    DEVICE,
+    DIRECT_REC,
+    ELIGIBLE,
+    FOUND_ON,
+    HEADS,
+    HEADS_REC,
+    MEMORY,
+    MODEL,
+    N_HEADS,
+    N_SAMPLES,
+    P_VALUE,
+    REC,
+    RES,
+    SAME_SET,
+    SPEARMAN,
+    SPLIT,
+    TAU,
+    TIME,
+    UNPARSABLE,
+    WITH_ALL,
+    setting,
+    sizes,
+)
+from locheads.report.studies.runs import StudyRun
+
+OURS = "localization heads"
+KIND = Axis("kind", lambda _: OURS)
+METHOD = replace(MODEL, name="method")
+EVALUATED = Axis("data", lambda run: f"{DATA.of(run)} {SPLIT.of(run)}")
+DISCOVERY = replace(FOUND_ON, name="discovery")
+ON_VAL = {"data": "refcoco val"}
+ABLATED = {"model": "LLaVA-1.5-13B", **ON_VAL}
+"""Tables 5 and 8 are printed without a model; their default row is this one's figures of Tables 1 and 2."""
+
+_SPLITS = {"refcoco": ("val", "testA", "testB"), "refcoco+": ("val", "testA", "testB"), "refcocog": ("val", "test")}
+
+
+def _of_all_splits(study: str, title: str, quantity: Quantity, notes: Sequence[str] = ()) -> Layout:
+    """Tables 1 and 2."""
+    figures = {f"{data}_{split}": ((data, split), quantity.key) for data, splits in _SPLITS.items() for split in splits}
+    return Layout(
+        study,
+        title,
+        rows=(KIND, METHOD),
+        columns=(DATA, SPLIT),
+        quantities=(quantity,),
+        paper=Paper({"kind": "kind", "method": "method"}, figures),
+        to_do=lambda row: row[0] == OURS,
+        notes=lambda _: list(notes),
+    )
+
+
+def _average_of_k4(paper: pd.DataFrame) -> list[str]:
+    mean = pd.to_numeric(paper["k4"]).mean()
+    return [f"The paper prints 65.4 as the average for k = 4; the mean of its own column is {mean:.2f}."]
+
+
+def _criterion(run: StudyRun) -> str:
+    return str(run.setting("criterion.score", "?")).replace("s_img_entropy", "s_img+entropy")
+
+
+def _smoothing_rows(run: StudyRun) -> list[StudyRun]:
+    """A run with the default kernel stands among the sigmas, one with the default sigma among the kernels."""
+    kernel, sigma = int(run.setting("grounding.kernel", 0)), float(run.setting("grounding.sigma", -1))
+    rows = [{"parameter": "sigma", "value": f"{sigma:.1f}"}] if kernel == 7 else []
+    rows += [{"parameter": "kernel", "value": str(kernel)}] if sigma == 1 else []
+    return [replace(run, part=row) for row in rows]
+
+
+def _tau_of(run: StudyRun) -> str:
+    tau = run.setting("criterion.tau")
+    return "elbow" if tau is None else f"{tau:g}"
+
+
+def _part(name: str) -> Axis:
+    return Axis(name, lambda run: str(run.part.get(name, "?")))
+
+
+def _is_model(row: Labels) -> bool:
+    return row[0] != "every model"
+
+
+_BOTH = {"rec_acc50": ((), REC.key), "res_ciou": ((), RES.key)}
+_LAYOUTS = (
+    _of_all_splits("table1_rec", "Table 1: referring expression comprehension, Acc@0.5 in percent", REC),
+    _of_all_splits(
+        "table2_res",
+        "Table 2: referring expression segmentation, cIoU in percent",
+        RES,
+        ["For DeepSeek-VL-7B on RefCOCO+ testA the paper prints 66.1 here and 67.1 in its Table 7."],
+    ),
+    Layout(
+        "table3_reasonseg",
+        "Table 3: ReasonSeg, cIoU in percent",
+        rows=(METHOD,),
+        columns=(DATA, SPLIT, setting("dataset.query", "queries")),
+        quantities=(RES,),
+        paper=Paper(
+            {"method": "method"},
+            {
+                "val_ciou": (("reasonseg", "val", "all"), RES.key),
+                "test_short_ciou": (("reasonseg", "test", "short"), RES.key),
+                "test_long_ciou": (("reasonseg", "test", "long"), RES.key),
+                "test_overall_ciou": (("reasonseg", "test", "all"), RES.key),
+            },
+        ),
+        varies=("dataset.query",),
+        to_do=lambda row: not row[0].startswith("LISA"),
+    ),
+    Layout(
+        "table4_head_count",
+        "Table 4: number of heads k, RES cIoU in percent",
+        rows=(MODEL, EVALUATED),
+        columns=(Axis("k", lambda run: f"k={run.setting('heads.k')}"),),
+        quantities=(RES,),
+        paper=Paper({"model": "model"}, {f"k{k}": ((f"k={k}",), RES.key) for k in range(1, 6)}, ON_VAL),
+        varies=("heads.k",),
+        notes=_average_of_k4,
+    ),
+    Layout(
+        "table5_criteria",
+        "Table 5: selection and criterion, in percent",
+        rows=(MODEL, EVALUATED, setting("selection.kind", "strategy"), Axis("criterion", _criterion)),
+        quantities=(REC, RES),
+        paper=Paper({"strategy": "strategy", "criterion": "criterion"}, _BOTH, ABLATED),
+        varies=("criterion.", "selection."),
+        notes=lambda _: [
+            "The paper prints this table without a model: its last row is what Tables 1 and 2 print for LLaVA-1.5-13B on "
+            "RefCOCO val.",
+            "The paper puts spatial entropy between 0 and 1; as it defines it, - sum P log P is not bounded by 1.",
+        ],
+    ),
+    Layout(
+        "table6_direct_output",
+        "Table 6: asked for coordinates, and by localization heads, REC Acc@0.5 in percent",
+        rows=(MODEL, EVALUATED),
+        quantities=(DIRECT_REC, HEADS_REC, UNPARSABLE),
+        paper=Paper(
+            {"model": "model"},
+            {
+                "direct_coordinates_rec_refcocog": ((), DIRECT_REC.key),
+                "localization_heads_rec_refcocog": ((), HEADS_REC.key),
+            },
+            {"data": "refcocog val"},
+        ),
+        varies=("direct.", "prompt."),
+        notes=lambda _: ["The paper does not say how it asks, nor how it reads the answers."],
+    ),
+    Layout(
+        "table8_smoothing",
+        "Table 8: Gaussian smoothing, in percent",
+        rows=(MODEL, EVALUATED, _part("parameter"), _part("value")),
+        quantities=(REC, RES),
+        paper=Paper({"parameter": "parameter", "value": "value"}, _BOTH, ABLATED),
+        varies=("grounding.kernel", "grounding.sigma"),
+        parts=_smoothing_rows,
+        notes=lambda _: [
+            "The paper prints this table without a model: its default row is what Tables 1 and 2 print for LLaVA-1.5-13B "
+            "on RefCOCO val.",
+        ],
+    ),
+    Layout(
+        "fig3_attention_sum",
+        "Fig. 3: attention sum of every head, and its threshold",
+        rows=(MODEL, DISCOVERY),
+        quantities=(TAU, ELIGIBLE, HEADS),
+        paper=Paper({"model": "model"}, {"tau": ((), TAU.key)}, {"discovery": "refcoco train"}),
+        draw=attention_sum_curve,
+    ),
+    Layout(
+        "fig6_frequency_iou",
+        "Fig. 6: selection frequency against the IoU of single heads",
+        rows=(MODEL, DISCOVERY),
+        quantities=(SPEARMAN, P_VALUE, N_HEADS),
+        paper=Paper(
+            {"model": "model"}, {"spearman": ((), SPEARMAN.key), "p": ((), P_VALUE.key)}, {"discovery": "refcoco train"}
+        ),
+        to_do=_is_model,
+        draw=figure6_scatter,
+    ),
+    Layout(
+        "fig13_threshold",
+        "Fig. 13: other thresholds on the attention sum",
+        rows=(MODEL, DISCOVERY, Axis("threshold", _tau_of)),
+        quantities=(HEADS, ELIGIBLE, REC),
+        paper=Paper(
+            {"model": "model", "threshold": "threshold"}, {"heads": ((), HEADS.key)}, {"discovery": "refcoco train"}
+        ),
+        varies=("criterion.tau",),
+        notes=lambda _: ["The paper says that other thresholds find the same three heads."],
+    ),
+    Layout(
+        "fig14_candidates",
+        "Fig. 14: candidates N per sample",
+        rows=(MODEL, DISCOVERY, setting("criterion.candidates", "N")),
+        quantities=(HEADS, REC),
+        paper=Paper({"model": "model", "N": "N"}, {"heads": ((), HEADS.key)}, {"discovery": "refcoco train"}),
+        varies=("criterion.candidates",),
+        notes=lambda _: ["The paper says that N from 1 to 14 finds the same three heads."],
+    ),
+    Layout(
+        "compare_models",
+        "Models side by side",
+        rows=(MODEL, EVALUATED),
+        quantities=(REC, RES, HEADS, DEPTH, TIME, MEMORY, DEVICE),
+        varies=("prompt.", "model."),
+        notes=lambda _: [
+            "Time and memory are of the attention pass that made the maps, the reading of pictures included; memory is "
+            "the GPU's, or on a CPU the whole process's.",
+        ],
+    ),
+    Layout(
+        "prompts",
+        "Prompts and query tokens, in percent",
+        rows=(MODEL, EVALUATED, setting("prompt.name", "prompt"), setting("prompt.query", "query")),
+        quantities=(REC, RES, HEADS),
+        varies=("prompt.",),
+    ),
+    Layout(
+        "preprocess",
+        "How a picture reaches the model, in percent",
+        rows=(MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
+        quantities=(REC, RES, HEADS),
+        varies=("model.preprocess",),
+    ),
+    Layout(
+        "sample_count",
+        "How many discovery samples are needed",
+        rows=(MODEL, DISCOVERY, N_SAMPLES),
+        quantities=(BETWEEN_TRIALS, WITH_ALL, SAME_SET),
+        parts=sizes,
+        notes=lambda _: [
+            "A larger number holds the smaller ones of its trial; trials are drawn independently, but from one split, so "
+            "where a trial takes much of it, trials agree because they share samples.",
+        ],
+    ),
+    Layout(
+        "transfer",
+        "Heads found on one data set, used on another: REC Acc@0.5 in percent",
+        rows=(MODEL, FOUND_ON),
+        columns=(DATA, SPLIT),
+        quantities=(REC,),
+        varies=("heads.set", "discovery."),
+    ),
+)
+LAYOUTS = {layout.study: layout for layout in _LAYOUTS}
+"""study -> its layout."""

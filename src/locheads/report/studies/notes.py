@@ -1,0 +1,113 @@
+"""What a reader of a study's table must know of its runs, and where they come from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from locheads.report.studies.layout import Layout
+from locheads.report.studies.runs import StudyRun
+
+POCKET = "pocket"
+WITHOUT_EFFECT = ("engine.", "evaluation.gallery", "fresh", "paths.", "runs", "shard.", "stage", "study", "tracker.")
+"""Beginnings of settings that cannot change a figure."""
+NAMING = ("model.name", "model.id", "model.revision", "model.trust_remote_code", "dataset.")
+"""Those of settings that say which model and data: the rows and the table of origins tell."""
+WHICH_SAMPLES = ("dataset.limit", "dataset.offset", "dataset.shuffle", "dataset.query")
+"""Of those, the ones that they do not."""
+
+
+def of_runs(layout: Layout, runs: Sequence[StudyRun], used: Sequence[StudyRun], replaced: int) -> list[str]:
+    """Sentences, the gravest first."""
+    said = [_pocket(used), _failures(layout, runs), _differing(layout, used), _replaced(replaced)]
+    return [sentence for sentence in said if sentence]
+
+
+def is_pocket(run: StudyRun) -> bool:
+    """Whether its model or its data are the embedded ones."""
+    return POCKET in (run.setting("model.id"), run.setting("dataset.reader"))
+
+
+def _pocket(used: Sequence[StudyRun]) -> str:
+    if not any(map(is_pocket, used)):
+        return ""
+    which = "All of our figures are" if all(map(is_pocket, used)) else "Rows or columns named pocket are"
+    return (
+        f"{which} at pocket size: synthetic scenes, a model of 1.7 million parameters. They show that the study "
+        "runs and what it prints; they say nothing about the paper's models."
+    )
+
+
+def _failures(layout: Layout, runs: Sequence[StudyRun]) -> str:
+    failed = [run for run in runs if run.error is not None]
+    if not failed:
+        return ""
+    reasons = "; ".join(dict.fromkeys(f"{_place(layout, run)}: {(run.error or '').rstrip('.')}" for run in failed))
+    return f"{len(failed)} of {len(runs)} runs failed. {reasons}."
+
+
+def _place(layout: Layout, run: StudyRun) -> str:
+    return " ".join((*layout.row_of(run), *layout.column_of(run)))
+
+
+def _replaced(count: int) -> str:
+    return (
+        f"{count} older or unrelated runs are left out: of several for the same cell the newest counts."
+        if count
+        else ""
+    )
+
+
+def _differing(layout: Layout, used: Sequence[StudyRun]) -> str:
+    """Settings in which the runs differ although the study does not vary them."""
+    flat = [_flat(run.record.config) for run in used]
+    names = sorted({name for settings in flat for name in settings if not _is_meant(name, layout)})
+    found = []
+    for name in names:
+        values = list(dict.fromkeys(str(settings.get(name)) for settings in flat))
+        if len(values) > 1:
+            found.append(f"{name} ({', '.join(' '.join(value.split())[:60] for value in values)})")
+    return f"Our runs differ also in {'; '.join(found)}." if found else ""
+
+
+def _is_meant(name: str, layout: Layout) -> bool:
+    if name.startswith((*WITHOUT_EFFECT, *layout.varies)):
+        return True
+    return name.startswith(NAMING) and name not in WHICH_SAMPLES
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    parts = [_flat(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items()]
+    return {name: found for part in parts for name, found in part.items()}
+
+
+def origins(used: Sequence[StudyRun]) -> pd.DataFrame:
+    """A line per model, data, code, day and machine, with the number of runs."""
+    lines = [_origin(run) for run in used]
+    counted = {tuple(line.items()): lines.count(line) for line in lines}
+    return pd.DataFrame([{**dict(line), "runs": str(count)} for line, count in counted.items()])
+
+
+def _origin(run: StudyRun) -> dict[str, str]:
+    provenance = run.record.provenance
+    model, data, hardware = (_mapping(provenance.get(key)) for key in ("model", "dataset", "hardware"))
+    commit = str(provenance.get("commit") or "not recorded")[:12]
+    gpus = hardware.get("gpus")
+    machine = ", ".join(map(str, gpus)) if gpus else f"{hardware.get('processor')}, {hardware.get('cores')} cores"
+    return {
+        "model": str(run.setting("model.name", "?")),
+        "revision": str(model.get("revision") or "none")[:12],
+        "weights": str(model.get("weights") or "?")[:12],
+        "precision": str(run.setting("model.dtype", "?")),
+        "data": str(run.setting("dataset.name", "?")),
+        "annotations": str(data.get("annotations_sha256") or "?")[:12],
+        "commit": commit + (" and changes" if provenance.get("dirty") else ""),
+        "date": run.started[:10],
+        "machine": machine,
+    }
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

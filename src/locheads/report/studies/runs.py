@@ -1,0 +1,90 @@
+"""Which runs a study joins: every run folder below the given ones that measured something or failed at it."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from locheads.errors import StoreError
+from locheads.report.records import BROKEN, RunRecord, read_run
+
+STAGES = ("discover", "ground", "evaluate", "report", "direct")
+"""Stages whose runs take part."""
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run, with the records that only studies read."""
+
+    record: RunRecord
+    timing: dict[str, Any] = field(default_factory=dict)
+    stability: dict[str, Any] = field(default_factory=dict)
+    part: dict[str, Any] = field(default_factory=dict)
+    """What tells it from the other rows of the same run, where a run has several."""
+
+    @property
+    def error(self) -> str | None:
+        """Why it has no result; None where it is done."""
+        if self.record.status.get("state") == "done":
+            return None
+        said = self.record.status.get("error") or "it did not finish: see its run.log"
+        return " ".join(str(said).split())
+
+    @property
+    def started(self) -> str:
+        """ISO time, "" where it is not known."""
+        return str(self.record.provenance.get("started") or "")
+
+    @property
+    def digest(self) -> str:
+        return str(self.record.provenance.get("digest") or "")
+
+    def setting(self, key: str, default: Any = None) -> Any:
+        """A value of its config.yaml by its dotted name."""
+        value = self.record.setting(key)
+        return default if value is None else value
+
+
+def find_runs(folders: Iterable[str]) -> list[StudyRun]:
+    """The runs below the folders, oldest first, each once.
+
+    Raises:
+        StoreError: a folder is not there, or none of them holds a run.
+    """
+    found: dict[Path, StudyRun] = {}
+    folders = list(folders)
+    for name in folders:
+        if not Path(name).is_dir():
+            raise StoreError(f"runs: {name} is not a folder: give folders of finished runs, or of sweeps.")
+        for folder in _run_folders(Path(name)):
+            run = _read(folder)
+            if run.setting("stage") in STAGES and not run.setting("runs"):
+                found.setdefault(folder.resolve(), run)
+    if not found:
+        raise StoreError(f"runs: there is no run in {', '.join(folders)}: give the folders that python run.py printed.")
+    return sorted(found.values(), key=lambda run: (run.started, run.record.folder.name))
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    """A run folder holds no other, so what is in it (pictures, W&B files) is not looked through."""
+    for path, folders, files in os.walk(root):
+        if "config.yaml" in files and "overrides.yaml" in files:
+            folders.clear()
+            yield Path(path)
+        folders.sort()
+
+
+def _read(folder: Path) -> StudyRun:
+    # The pictures' records are the page's.
+    record = replace(read_run(folder), gallery=(), maps={})
+    return StudyRun(record, _json(folder / "timing.json"), _json(folder / "stability.json"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except BROKEN:
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,88 @@
+"""A study as files (result.md, .tex, .csv and a figure per run where the study has them) and as a terminal table.
+
+The same records give the same bytes: nothing tells when, where or by whom they were written.
+"""
+
+import html
+import re
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+from locheads.report.studies.build import MISSING, Study
+from locheads.report.studies.runs import StudyRun
+from locheads.report.tables import new_table
+from locheads.report.theme import to_svg
+from locheads.store.atomic import write_text
+
+
+def write_study(study: Study, folder: Path) -> list[Path]:
+    """Writes the study's files into its folder and returns them. Raises StoreError where that is not possible."""
+    figures = {_figure_name(run): to_svg(study.layout.draw(run.record)) for run in _drawn(study)}  # type: ignore[misc]
+    files = {
+        "result.md": markdown(study, list(figures)),
+        "result.tex": latex(study),
+        "result.csv": study.cells.to_csv(index=False),
+        **figures,
+    }
+    for name, content in files.items():
+        write_text(folder / name, content)
+    return [folder / name for name in files]
+
+
+def markdown(study: Study, figures: list[str]) -> str:
+    """result.md."""
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["md"] = _plain
+    template = (resources.files("locheads.report.studies") / "result.md.j2").read_text()
+    return environment.from_string(template).render(
+        layout=study.layout, n_runs=len(study.runs), confidence=_confidence(study.runs), missing=MISSING,
+        table=_markdown_table, rows=study.table, notes=study.notes, figures=figures, origins=study.origins,
+    )  # fmt: skip
+
+
+def latex(study: Study) -> str:
+    """result.tex: a table for the package booktabs, the notes as comments."""
+    caption = study.layout.title.replace("%", r"\%").replace("_", r"\_")
+    table = study.table.to_latex(index=False, escape=True, caption=caption, label=f"tab:{study.layout.study}")
+    return table + "".join(f"% {' '.join(note.split())}\n" for note in study.notes)
+
+
+def terminal_table(study: Study) -> Table:
+    """The table for the terminal; an interval stands below its figure."""
+    table = new_table(escape(study.layout.title), escape("\n".join(study.notes)))
+    labels = [axis.name for axis in study.layout.rows]
+    for name in study.table.columns:
+        table.add_column(escape(str(name)), justify="left" if name in labels else "right", overflow="fold")
+    for line in study.table.itertuples(index=False):
+        table.add_row(*(escape(str(cell).replace(" [", "\n[", 1)) for cell in line))
+    return table
+
+
+def _drawn(study: Study) -> list[StudyRun]:
+    return study.runs if study.layout.draw is not None else []
+
+
+def _figure_name(run: StudyRun) -> str:
+    name = f"{run.setting('model.name')}_{run.setting('dataset.name')}"
+    return f"result_{re.sub(r'[^A-Za-z0-9.+-]+', '_', name)}.svg"
+
+
+def _confidence(runs: list[StudyRun]) -> str:
+    levels = sorted({run.record.metrics.confidence for run in runs if run.record.metrics})
+    return " and ".join(f"{100 * level:.0f} %" for level in levels) or "95 %"
+
+
+def _markdown_table(frame: pd.DataFrame) -> str:
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(_plain(cell) if cell != '---' else cell for cell in line)} |" for line in lines)
+
+
+def _plain(text: object) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    escaped = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", escaped).replace("\\[", "[").replace("\\]", "]")

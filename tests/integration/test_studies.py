@@ -1,0 +1,139 @@
+"""Every study by the commands of its README, on the tiny files; its tables come back from the records alone."""
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from running import ROOT, Finished, Result, TinyFiles
+
+from locheads.config import HeadsConfig
+from locheads.report.studies import LAYOUTS
+from locheads.store.atomic import read_json, write_json
+
+SPEC = importlib.util.spec_from_file_location("pocket_size", ROOT / "experiments" / "pocket_size.py")
+assert SPEC is not None and SPEC.loader is not None
+pocket_size = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(pocket_size)
+
+SMALL = ["dataset.limit=6", "discovery.n_samples=8", "criterion.tau=0", "heads.k=1", "evaluation.gallery=1"]
+"""tau=0 and one head: of the few heads of a model with random weights, the elbow may leave none."""
+SWEPT = {"table4_head_count": {"heads.k"}, "fig13_threshold": {"criterion.tau"}}
+FEWER = {
+    **dict.fromkeys(("table1_rec", "table2_res", "transfer"), ["dataset.split=val"]),  # the only one there is
+    "fig14_candidates": ["criterion.candidates=1,10,14"],
+    "sample_count": ["discovery.sizes=[2,4,8,9]"],
+}
+needs_given_heads = pytest.mark.skipif(not hasattr(HeadsConfig(), "set"), reason="there is no setting heads.set")
+STUDIES = [pytest.param(n, marks=needs_given_heads if n == "transfer" else ()) for n in pocket_size.studies()]
+
+Study = Callable[[str], tuple[Path, list[Result]]]
+
+
+def small(name: str, words: list[str]) -> list[str]:
+    """What makes a command of the README quick."""
+    more = [setting for setting in SMALL if setting.split("=")[0] not in SWEPT.get(name, ())] + FEWER.get(name, [])
+    return more if any("stage=" in word for word in words) else [*more, "stage=evaluate"]
+
+
+@pytest.fixture
+def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result]) -> Study:
+    """The README's commands of a study -> (its folder with the results, what was printed)."""
+    outputs, studies = tmp_path / "out", tmp_path / "experiments"
+    shutil.copytree(ROOT / "experiments", studies, ignore=shutil.ignore_patterns("result*"))
+    tiny = [*files.arguments(outputs, store), f"paths.studies={studies}"]
+
+    def start(name: str) -> tuple[Path, list[Result]]:
+        results = []
+        for number, words in enumerate(pocket_size.commands(name)):
+            said = [word.replace("outputs/", f"{outputs}/") for word in words]
+            if "-m" not in words and not any("hydra.run.dir" in word for word in words):
+                # Two runs within a second would share a folder.
+                said.append(f"hydra.run.dir={outputs}/{name}/{number}")
+            results.append(command(*said, *tiny, *(() if "stage=report" in words else small(name, words))))
+        return studies / name, results
+
+    return start
+
+
+def test_every_study_has_its_four_parts() -> None:
+    experiments = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} - {"pocket", "released_c1"}
+    assert set(pocket_size.studies()) == set(LAYOUTS) == experiments & set(LAYOUTS)
+    index = (ROOT / "experiments" / "README.md").read_text()
+    for name in LAYOUTS:
+        assert f"({name}/README.md)" in index
+        for words in pocket_size.commands(name):
+            assert f"experiment={name}" in words
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_at_pocket_size(name: str, study: Study) -> None:
+    folder, results = study(name)
+    for result in results[:-1]:
+        # Too high a threshold fails one run of the sweep, which is a row with its reason.
+        assert result.code == 0 or (name == "fig13_threshold" and "runs failed" in result.err), result.err
+    assert results[-1].code == 0, results[-1].err
+    assert LAYOUTS[name].title in " ".join(results[-1].out.split())
+    cells = pd.read_csv(folder / "result.csv", dtype={"ours": str})
+    measured = cells[cells["status"] == "measured"]
+    assert len(measured) and measured["digest"].notna().all()
+    assert set(measured["quantity"]) == {quantity.key for quantity in LAYOUTS[name].quantities}
+    text = (folder / "result.md").read_text()
+    assert "pocket" in text and "Where our figures come from" in text
+    assert (folder / "result.tex").read_text().count("\\toprule") == 1
+
+
+def test_tables_and_pages_come_back_without_model_and_data(
+    files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result]
+) -> None:
+    own = files.copy(tmp_path / "data")
+    model = Path(shutil.copytree(files.model, tmp_path / "model"))
+    studies = Path(shutil.copytree(ROOT / "experiments", tmp_path / "experiments"))
+    outputs = tmp_path / "out"
+    tiny = [*replace(own, model=model).arguments(outputs, store), f"paths.studies={studies}"]
+    assert command("-m", "experiment=table4_head_count", *tiny, *SMALL[:3], "heads.k=1,2").code == 0
+    report = ["stage=report", "experiment=table4_head_count", f"runs=[{outputs}/table4_head_count]", *tiny]
+    assert command(*report, f"hydra.run.dir={tmp_path}/first").code == 0
+    made = [*(studies / "table4_head_count").glob("result.*"), *outputs.rglob("report.html")]
+    before = {path: path.read_bytes() for path in made}
+    assert len(before) == 3 + 2
+    for folder in (tmp_path / "data", model, store):
+        shutil.rmtree(folder)
+    for path in made:
+        path.unlink()
+    assert command(*report, f"hydra.run.dir={tmp_path}/second").code == 0
+    assert {path: path.read_bytes() for path in made} == before
+    # The comparison can fail: another figure in the records is another table.
+    metrics = next(outputs.rglob("metrics.json"))
+    content = read_json(metrics)
+    content["methods"]["localization_heads"]["res_ciou"]["value"] = 0.123456
+    write_json(metrics, content)
+    assert command(*report, f"hydra.run.dir={tmp_path}/third").code == 0
+    assert (studies / "table4_head_count" / "result.csv").read_bytes() != before[
+        studies / "table4_head_count/result.csv"
+    ]
+    assert "12.3456" in (studies / "table4_head_count" / "result.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["runs=[nowhere]", "experiment=prompts"], "runs: nowhere is not a folder"),
+        (["runs=[conf]", "experiment=prompts"], "runs: there is no run in conf"),
+        (["runs=[conf]"], "study=default has no table: choose one with experiment=NAME"),
+        (
+            ["runs=[RUN]", "experiment=table1_rec", "paths.studies=conf"],
+            "paths.studies must be the folder experiments/",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], sentence: str, finished: Finished, tmp_path: Path, command: Callable[..., Result]
+) -> None:
+    said = [argument.replace("RUN", str(finished.folder)) for argument in arguments]
+    result = command("stage=report", *said, f"paths.outputs={tmp_path}")
+    assert result.code == 1
+    assert sentence in result.err and result.err.count("\n") == 1

@@ -1,0 +1,64 @@
+"""Greedy answers equal those of the family's own processor and `generate`; numbers in them become boxes."""
+
+from typing import Any
+
+import pytest
+import torch
+from families import FAMILY_BUILDERS
+from test_families import CHAT, PLAIN, adapter, family, noise
+
+from locheads.models.answer import answer_image, prepare_to_answer
+from locheads.models.capture import install
+from locheads.models.load import Lvlm
+
+TOKENS = 6
+
+
+def lvlm_of(name: str) -> Lvlm:
+    model, _ = family(name)
+    install(model)
+    lvlm = Lvlm(model, adapter(name), torch.device("cpu"))
+    prepare_to_answer(lvlm)
+    return lvlm
+
+
+def stock_answer(name: str, picture: Any, expression: str) -> str:
+    """By the family's own processor, in one piece, with the library's attention."""
+    model, processor = family(name)
+    ours = adapter(name)
+    text = f"look {ours.wrapping.format(processor.image_token)}\n{expression}."
+    inputs = processor(images=picture, text=text, return_tensors="pt")
+    inputs = {key: value for key, value in inputs.items() if key not in (*ours.not_for_model, "labels")}
+    tokenizer = processor.tokenizer
+    new = model.generate(
+        **inputs, max_new_tokens=TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id
+    )
+    text = tokenizer.decode(new[0, inputs["input_ids"].shape[1] :])
+    return text.split(tokenizer.eos_token)[0].strip() if tokenizer.eos_token else text.strip()
+
+
+@pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
+def test_answers_are_those_of_the_stock_processor(name: str) -> None:
+    picture, expressions = noise((130, 70)), ["the red cup left of it", "circle"]
+    lvlm = lvlm_of(name)
+    assert lvlm.model.config.get_text_config()._attn_implementation == ("eager" if name == "paligemma2" else "sdpa")
+    answers, geometry = answer_image(lvlm, picture, expressions, PLAIN, TOKENS)
+    assert (geometry.width, geometry.height) == picture.size
+    assert answers == [stock_answer(name, picture, expression) for expression in expressions]
+
+
+def test_the_comparison_can_fail() -> None:
+    """Random weights often say the same whatever they are asked; some of them do not."""
+    picture = noise((130, 70))
+    said = {name: answer_image(lvlm_of(name), picture, ["the red cup left of it", "circle"], PLAIN, TOKENS)[0]
+            for name in FAMILY_BUILDERS}  # fmt: skip
+    differing = [name for name, (one, other) in said.items() if one != other]
+    print(differing, said)
+    assert len(differing) > 3
+
+
+def test_no_more_tokens_than_asked_for() -> None:
+    short, _ = answer_image(lvlm_of("llava"), noise((130, 70)), ["circle"], CHAT, 2)
+    long, _ = answer_image(lvlm_of("llava"), noise((130, 70)), ["circle"], CHAT, 6)
+    assert long[0].startswith(short[0])
+    assert len(short[0]) < len(long[0])
