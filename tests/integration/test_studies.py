@@ -23,7 +23,9 @@ SMALL = ["dataset.limit=6", "discovery.n_samples=8", "criterion.tau=0", "heads.k
 """tau=0 and one head: of the few heads of a model with random weights, the elbow may leave none."""
 SWEPT = {"table4_head_count": {"heads.k"}, "fig13_threshold": {"criterion.tau"}}
 FEWER = {
-    **dict.fromkeys(("table1_rec", "table2_res", "transfer"), ["dataset.split=val"]),  # the only one there is
+    "table1_rec": ["dataset.split=val"],  # the only one there is
+    "table2_res": ["dataset.split=val"],
+    "transfer": ["dataset.split=val"],
     "fig14_candidates": ["criterion.candidates=1,10,14"],
     "sample_count": ["discovery.sizes=[2,4,8,9]"],
 }
@@ -112,7 +114,9 @@ def test_tables_and_pages_come_back_without_model_and_data(
     content["methods"]["localization_heads"]["res_ciou"]["value"] = 0.123456
     write_json(metrics, content)
     assert command(*report, f"hydra.run.dir={tmp_path}/third").code == 0
-    assert (studies / "table4_head_count" / "result.csv").read_bytes() != before[studies / "table4_head_count/result.csv"]
+    assert (studies / "table4_head_count" / "result.csv").read_bytes() != before[
+        studies / "table4_head_count/result.csv"
+    ]
     assert "12.3456" in (studies / "table4_head_count" / "result.csv").read_text()
 
 
@@ -122,7 +126,10 @@ def test_tables_and_pages_come_back_without_model_and_data(
         (["runs=[nowhere]", "experiment=prompts"], "runs: nowhere is not a folder"),
         (["runs=[conf]", "experiment=prompts"], "runs: there is no run in conf"),
         (["runs=[conf]"], "study=default has no table: choose one with experiment=NAME"),
-        (["runs=[RUN]", "experiment=table1_rec", "paths.studies=conf"], "paths.studies must be the folder experiments/"),
+        (
+            ["runs=[RUN]", "experiment=table1_rec", "paths.studies=conf"],
+            "paths.studies must be the folder experiments/",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence(

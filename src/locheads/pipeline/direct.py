@@ -1,4 +1,4 @@
-"""stage=direct: the LVLM is asked for the box itself, and its answer is scored as the heads are (the paper's Table 6)."""
+"""stage=direct: the LVLM is asked for the box, and its answer is scored as the heads are (the paper's Table 6)."""
 
 import logging
 from pathlib import Path
@@ -91,9 +91,7 @@ class _Asker:
         (asked,) = subset([group], sample_ids)
         picture, config = open_picture(asked), self._run.config
         expressions = [sample.expression for sample in asked.samples]
-        texts, geometry = answer_image(
-            self._load(), picture, expressions, config.prompt, config.direct.max_new_tokens
-        )
+        texts, geometry = answer_image(self._load(), picture, expressions, config.prompt, config.direct.max_new_tokens)
         digest = self._run.store.picture(group)
         self._answers.add(
             Answer(s.sample_id, digest, text, geometry) for s, text in zip(asked.samples, texts, strict=True)

@@ -1,4 +1,4 @@
-"""stage=report with `runs`: joins finished runs into a study's tables, and writes every page again. No model, no data."""
+"""stage=report with `runs`: joins finished runs into a study's tables and writes their pages. No model, no data."""
 
 from pathlib import Path
 
@@ -34,9 +34,7 @@ def join_runs(config: Config) -> tuple[Study, list[Path]]:
     """-> (the study, the files that were written)."""
     layout = LAYOUTS.get(config.study)
     if layout is None:
-        raise ConfigError(
-            f"study={config.study} has no table: choose one with experiment=NAME: {', '.join(LAYOUTS)}."
-        )
+        raise ConfigError(f"study={config.study} has no table: choose one with experiment=NAME: {', '.join(LAYOUTS)}.")
     own = Path(config.paths.studies) / layout.study
     runs = find_runs(config.runs)
     study = build(layout, runs, own)

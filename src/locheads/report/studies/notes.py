@@ -51,7 +51,11 @@ def _place(layout: Layout, run: StudyRun) -> str:
 
 
 def _replaced(count: int) -> str:
-    return f"{count} older or unrelated runs are left out: of several for the same cell the newest counts." if count else ""
+    return (
+        f"{count} older or unrelated runs are left out: of several for the same cell the newest counts."
+        if count
+        else ""
+    )
 
 
 def _differing(layout: Layout, used: Sequence[StudyRun]) -> str:
