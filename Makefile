@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: help install run test check bench format lock clean
+.PHONY: help install run studies test check bench format lock clean
 
 help:
 	@grep -E '^[a-z]+:.*#' Makefile | sed -E 's/:[^#]*#/:/'
@@ -28,6 +28,9 @@ $(INSTALLED): requirements.lock pyproject.toml Makefile
 
 run: install  # attend -> discover -> ground -> evaluate -> report on the pocket model; ARGS="heads.k=1" changes settings
 	$(BIN)/python run.py $(ARGS)
+
+studies: install  # every study of experiments/ at pocket size, with its tables; ARGS="table5_criteria dataset.limit=100"
+	$(BIN)/python experiments/pocket_size.py $(ARGS)
 
 test: install  # unit and integration tests
 	$(BIN)/python -m pytest $(ARGS)

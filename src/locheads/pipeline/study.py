@@ -1,4 +1,4 @@
-"""stage=report with `runs`: joins finished runs into a study's tables, and writes every page again. No model, no data."""
+"""stage=report with `runs`: joins finished runs into a study's tables and writes their pages. No model, no data."""
 
 from pathlib import Path
 

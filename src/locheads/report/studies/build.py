@@ -11,12 +11,9 @@ from locheads.report.metrics import Estimate
 from locheads.report.studies import notes
 from locheads.report.studies.layout import Labels, Layout, Quantity
 from locheads.report.studies.runs import StudyRun
+from locheads.report.studies.table import FAILED, text_table
 
 PAPER_CSV = "paper.csv"
-MISSING = "\N{EN DASH}"
-FAILED = "failed"
-SOURCE = "figure"
-"""Heading of the column that tells the paper's figures from ours."""
 
 Key = tuple[Labels, Labels, str]
 """Row, column, quantity."""
@@ -56,7 +53,7 @@ def build(layout: Layout, runs: Sequence[StudyRun], folder: Path) -> Study:
         raise StoreError(f"None of the {len(runs)} runs holds what {layout.study} shows: run its README's commands.")
     cells = _cells(layout, printed, ours, failed)
     said = [*layout.notes(raw), *notes.of_runs(layout, runs, used, replaced)]
-    return Study(layout, cells, _table(layout, cells), said, notes.origins(used), used)
+    return Study(layout, cells, text_table(layout, cells), said, notes.origins(used), used)
 
 
 def read_paper(layout: Layout, folder: Path) -> pd.DataFrame:
@@ -106,7 +103,7 @@ def _measured(
     return found, used, len(done) - len(used)
 
 
-def _failed(layout: Layout, runs: Iterable[StudyRun], ours: dict[Key, object]) -> set[tuple[Labels, Labels]]:
+def _failed(layout: Layout, runs: Iterable[StudyRun], ours: Iterable[Key]) -> set[tuple[Labels, Labels]]:
     """Rows and columns of which there are only runs that failed."""
     places = {(layout.row_of(run), layout.column_of(run)) for run in runs if run.error is not None}
     return places - {(row, column) for row, column, _ in ours}
@@ -181,56 +178,3 @@ def _number(text: str | None) -> float | None:
         return None if text is None else float(text)
     except ValueError:
         return None
-
-
-def _table(layout: Layout, cells: pd.DataFrame) -> pd.DataFrame:
-    """Up to three lines a row: the paper's figures, ours, their difference."""
-    names = [axis.name for axis in layout.rows]
-    decimals = {quantity.key: quantity.decimals for quantity in layout.quantities}
-    lines = []
-    for labels, row in cells.groupby(names, sort=False) if len(cells) else []:
-        headings = [_heading(layout, cell) for cell in row.to_dict("records")]
-        records = row.to_dict("records")
-        for source, text in (("paper", _paper_text), ("ours", _our_text), ("difference", _difference_text)):
-            shown = [text(cell, decimals[cell["quantity"]]) for cell in records]
-            if _wanted(layout, source, labels, shown):
-                figures = dict(zip(headings, [cell or MISSING for cell in shown], strict=True))
-                lines.append(dict(zip(names, labels, strict=True)) | {SOURCE: source} | figures)
-    table = pd.DataFrame(lines)
-    return table.drop(columns=SOURCE) if layout.paper is None and len(table) else table
-
-
-def _wanted(layout: Layout, source: str, labels: Labels, shown: list[str]) -> bool:
-    return any(shown) or (source == "ours" and layout.to_do(tuple(labels)))
-
-
-def _heading(layout: Layout, cell: dict) -> str:
-    quantity = next(q for q in layout.quantities if q.key == cell["quantity"])
-    words = [str(cell[axis.name]) for axis in layout.columns]
-    if not words or len(layout.quantities) > 1:
-        words.append(quantity.heading)
-    return " ".join(words)
-
-
-def _paper_text(cell: dict, _: int) -> str:
-    return "" if pd.isna(cell["paper"]) else str(cell["paper"])
-
-
-def _our_text(cell: dict, decimals: int) -> str:
-    if cell["status"] == FAILED:
-        return FAILED
-    if pd.isna(cell["ours"]):
-        return ""
-    if isinstance(cell["ours"], str):
-        return cell["ours"]
-    return _with_interval(cell, "", decimals)
-
-
-def _difference_text(cell: dict, decimals: int) -> str:
-    return "" if pd.isna(cell["difference"]) else _with_interval(cell, "+", decimals)
-
-
-def _with_interval(cell: dict, sign: str, decimals: int) -> str:
-    names = ("difference", "difference_low", "difference_high") if sign else ("ours", "low", "high")
-    value, low, high = (None if pd.isna(cell[name]) else f"{cell[name]:{sign}.{decimals}f}" for name in names)
-    return f"{value} [{low}, {high}]" if low is not None else str(value)

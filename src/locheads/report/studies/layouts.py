@@ -43,7 +43,7 @@ EVALUATED = Axis("data", lambda run: f"{DATA.of(run)} {SPLIT.of(run)}")
 DISCOVERY = replace(FOUND_ON, name="discovery")
 ON_VAL = {"data": "refcoco val"}
 ABLATED = {"model": "LLaVA-1.5-13B", **ON_VAL}
-"""Tables 5 and 8 are printed without a model; their default row is this one's figures of Tables 1 and 2."""
+"""See _WITHOUT_MODEL; a test compares the figures."""
 
 _SPLITS = {"refcoco": ("val", "testA", "testB"), "refcoco+": ("val", "testA", "testB"), "refcocog": ("val", "test")}
 
@@ -93,6 +93,10 @@ def _is_model(row: Labels) -> bool:
     return row[0] != "every model"
 
 
+_WITHOUT_MODEL = (
+    "The paper prints this table without a model: the row of its defaults is what Tables 1 and 2 print for "
+    "LLaVA-1.5-13B on RefCOCO val."
+)
 _BOTH = {"rec_acc50": ((), REC.key), "res_ciou": ((), RES.key)}
 _LAYOUTS = (
     _of_all_splits("table1_rec", "Table 1: referring expression comprehension, Acc@0.5 in percent", REC),
@@ -138,8 +142,7 @@ _LAYOUTS = (
         paper=Paper({"strategy": "strategy", "criterion": "criterion"}, _BOTH, ABLATED),
         varies=("criterion.", "selection."),
         notes=lambda _: [
-            "The paper prints this table without a model: its last row is what Tables 1 and 2 print for LLaVA-1.5-13B on "
-            "RefCOCO val.",
+            _WITHOUT_MODEL,
             "The paper puts spatial entropy between 0 and 1; as it defines it, - sum P log P is not bounded by 1.",
         ],
     ),
@@ -168,8 +171,7 @@ _LAYOUTS = (
         varies=("grounding.kernel", "grounding.sigma"),
         parts=_smoothing_rows,
         notes=lambda _: [
-            "The paper prints this table without a model: its default row is what Tables 1 and 2 print for LLaVA-1.5-13B "
-            "on RefCOCO val.",
+            _WITHOUT_MODEL,
         ],
     ),
     Layout(
@@ -243,7 +245,7 @@ _LAYOUTS = (
         quantities=(BETWEEN_TRIALS, WITH_ALL, SAME_SET),
         parts=sizes,
         notes=lambda _: [
-            "A larger number holds the smaller ones of its trial; trials are drawn independently, but from one split, so "
+            "A larger number holds the smaller ones of its trial. Trials are drawn independently, but from one split: "
             "where a trial takes much of it, trials agree because they share samples.",
         ],
     ),

@@ -1,0 +1,130 @@
+"""stage=direct: real generation on the tiny model, and a model that knows how to write boxes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from running import Finished, Result, TinyFiles
+
+from locheads.config import DatasetConfig, DirectConfig, PromptConfig, Stage
+from locheads.data.choices import AnswerFormat, Frame
+from locheads.models.geometry import Geometry, Preprocess, square_geometry
+from locheads.pipeline import direct
+from locheads.store.atomic import read_json
+
+ASKED = PromptConfig(name="box_question_plain", template="<image>\nGive the box of {expression}", full_stop=False)
+
+
+@pytest.fixture
+def ask(files: TinyFiles, tmp_path: Path, run: Callable[..., Path]) -> Callable[..., Path]:
+    """stage=direct on the tiny files -> the run folder."""
+
+    def start(**changes: Any) -> Path:
+        own = changes.pop("direct", DirectConfig(AnswerFormat.xyxy_relative, Frame.picture, max_new_tokens=4))
+        return run(files.config(tmp_path / "out", **{"stage": Stage.direct, "direct": own, "prompt": ASKED} | changes))
+
+    return start
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], str]], list[str]]:
+    """Replaces the model by a function of expression and picture width; -> the expressions that it was asked."""
+
+    def stub(answer: Callable[[str, int], str]) -> list[str]:
+        asked: list[str] = []
+
+        def answers(_: Any, image: Any, expressions: list[str], *__: Any) -> tuple[list[str], Geometry]:
+            asked.extend(expressions)
+            geometry = square_geometry(*image.size, 48, 6, Preprocess.pad)
+            return [answer(expression, image.width) for expression in expressions], geometry
+
+        monkeypatch.setattr(direct, "answer_image", answers)
+        return asked
+
+    return stub
+
+
+def test_a_model_that_answers_in_words_misses_everything(ask: Callable[..., Path]) -> None:
+    folder = ask()
+    metrics = read_json(folder / "metrics.json")
+    assert metrics["n_expressions"] == metrics["n_empty"] == 30
+    assert metrics["n_failed"] == 0
+    assert metrics["methods"]["direct_output"]["rec_acc@0.5"]["value"] == 0
+    assert "pointing" not in metrics["methods"]["direct_output"]
+    answers = pd.read_parquet(folder / "answers.parquet")
+    assert len(answers) == 30 and not answers["parsed"].any()
+    assert answers["answer"].str.len().gt(0).any()
+    (timed,) = read_json(folder / "timing.json")["passes"]
+    assert timed["of"] == "answers" and timed["expressions"] == 30 and timed["peak_bytes"] > 0
+
+
+def test_nothing_is_asked_twice_and_other_settings_ask_again(
+    ask: Callable[..., Path], writes: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = writes(lambda *_: "[0, 0, 1, 1]")
+    first = ask()
+    assert len(asked) == 30
+    second = ask()
+    assert len(asked) == 30
+    for name in ("metrics.json", "predictions.parquet", "answers.parquet"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    # Another convention reads the same words; another prompt does not.
+    ask(direct=DirectConfig(AnswerFormat.xywh, max_new_tokens=4))
+    assert len(asked) == 30
+    ask(prompt=PromptConfig(name="bare", template="<image>\n{expression}"))
+    assert len(asked) == 60
+
+
+def test_boxes_are_scored_as_the_stated_convention_says(
+    files: TinyFiles, ask: Callable[..., Path], writes: Callable[..., list[str]]
+) -> None:
+    """The whole picture as an answer: its IoU with the object is the object's share of the picture."""
+    writes(lambda *_: "The region is [0.0, 0.0, 1.0, 1.0].")
+    scores = pd.read_parquet(ask() / "scores.parquet")
+    assert len(scores) == 30 and scores["answered"].all()
+    assert (scores["box_iou"] - scores["chance"]).abs().max() < 1e-9
+    assert scores["box_iou"].gt(0).all()
+    # In pixels the same words are a speck in the corner.
+    specks = pd.read_parquet(ask(direct=DirectConfig(AnswerFormat.xyxy, max_new_tokens=4)) / "scores.parquet")
+    assert (specks["box_iou"] < 0.02).all()
+
+
+def test_an_answer_in_the_frame_of_the_padded_input(ask: Callable[..., Path], writes: Callable[..., list[str]]) -> None:
+    writes(lambda *_: "[0.0, 0.0, 1.0, 1.0]")
+    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.input, max_new_tokens=4)
+    found = pd.read_parquet(ask(direct=own) / "predictions.parquet")
+    # The bars are cut off: what is left is the picture.
+    assert (found["x0"] == 0).all() and (found["x1"] - found["mask_width"]).abs().max() < 1e-9
+    assert (found["y1"] - found["mask_height"]).abs().max() < 1e-9
+
+
+def test_an_unreadable_picture_is_a_failure_and_the_rest_is_asked(
+    files: TinyFiles, tmp_path: Path, ask: Callable[..., Path], writes: Callable[..., list[str]]
+) -> None:
+    own = files.copy(tmp_path / "data")
+    broken = sorted(own.images.glob("*_000000000200.jpg"))[0]
+    broken.write_bytes(b"no picture")
+    asked = writes(lambda *_: "[0, 0, 1, 1]")
+    folder = ask(dataset=DatasetConfig(reader="refer", folder=str(own.folder), images=str(own.images)))
+    metrics = read_json(folder / "metrics.json")
+    assert (metrics["n_failed"], metrics["n_empty"], len(asked)) == (5, 0, 25)
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    assert rows.loc[rows["error"].notna(), "image_id"].unique().tolist() == ["200"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "stage=direct needs direct.box_format, how the model writes boxes: xywh, xyxy,"),
+        (["direct.box_format=xyxy", "direct.frame=input"], "needs direct.cell_pixels"),
+        (["direct.box_format=xyxy", "direct.max_new_tokens=0"], "direct.max_new_tokens must be at least 1"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], sentence: str, finished: Finished, command: Callable[..., Result], no_model: None
+) -> None:
+    result = command("stage=direct", *arguments, *finished.arguments)
+    assert result.code == 1
+    assert sentence in result.err and result.err.count("\n") == 1

@@ -1,0 +1,59 @@
+"""Heads by fewer samples, from the scores of one discovery."""
+
+import numpy as np
+
+from locheads.config import Config, CriterionConfig, DiscoveryConfig, HeadsConfig
+from locheads.discovery.discover import discover
+from locheads.discovery.stability import stability
+from locheads.types import HeadScores
+
+SAMPLES, LAYERS, HEADS = 400, 5, 4
+
+
+def scores(noise: float) -> HeadScores:
+    """Heads L3H1 and L4H2 have the lowest entropy, the more surely the less noise there is."""
+    rng = np.random.default_rng(5)
+    entropy = 1 + noise * rng.normal(size=(SAMPLES, LAYERS, HEADS))
+    entropy[:, 3, 1] -= 0.9
+    entropy[:, 4, 2] -= 0.8
+    sums = np.full(entropy.shape, 0.5)
+    return HeadScores(tuple(map(str, range(SAMPLES))), sums, entropy, np.zeros_like(sums))
+
+
+def config(sizes: list[int], seed: int = 0) -> Config:
+    return Config(
+        heads=HeadsConfig(k=2),
+        discovery=DiscoveryConfig(sizes=sizes),
+        criterion=CriterionConfig(tau=0.0, candidates=2),
+        seed=seed,
+    )
+
+
+TRIALS = [np.arange(0, 200), np.arange(200, 400)]
+
+
+def test_sizes_are_ascending_and_no_larger_than_a_trial() -> None:
+    found = stability(scores(0.01), TRIALS, config([200, 5, 5, 201]))
+    assert [size["n"] for size in found] == [5, 200]
+    assert all(len(size["tops"]) == 2 for size in found)
+    assert stability(scores(0.01), TRIALS, config([])) == []
+
+
+def test_the_full_size_is_the_discovery_itself() -> None:
+    noisy = scores(0.6)
+    (found,) = stability(noisy, TRIALS, config([200]))
+    whole = discover(noisy, TRIALS, config([200]).criterion)
+    assert found["tops"] == [[str(head) for head in top[:2]] for top in whole.ranking_per_trial()]
+
+
+def test_clear_heads_need_few_samples_and_blurred_ones_more() -> None:
+    clear = stability(scores(0.01), TRIALS, config([3]))
+    assert clear[0]["tops"] == [["L3H1", "L4H2"]] * 2
+    few, many = stability(scores(0.6), TRIALS, config([3, 200]))
+    assert few["tops"][0] != few["tops"][1]
+    assert many["tops"] == [["L3H1", "L4H2"]] * 2
+
+
+def test_which_samples_are_first_depends_on_the_seed_alone() -> None:
+    one, same, other = (stability(scores(0.6), TRIALS, config([3, 5, 8], seed)) for seed in (0, 0, 1))
+    assert one == same != other
