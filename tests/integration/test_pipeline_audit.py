@@ -56,9 +56,7 @@ def test_workers_and_the_order_of_combinations_change_nothing(
     assert (one / "audit.csv").read_bytes() == (two / "audit.csv").read_bytes()
 
 
-def test_the_record_answers_which_and_what_would_give(
-    files: TinyFiles, store: Path, tmp_path: Path, run: Run
-) -> None:
+def test_the_record_answers_which_and_what_would_give(files: TinyFiles, store: Path, tmp_path: Path, run: Run) -> None:
     folder = run(files.config(tmp_path, store, stage=Stage.audit, audit=RANDOM))
     frame, record = audited(folder)
     assert record["base"]["changes"] == "none"

@@ -74,7 +74,7 @@ def _default_alone() -> Grid:
                 {"resolution": "input", "upsampling": "bicubic"},
                 {"resolution": "picture", "upsampling": "bilinear"},
             ],
-        }
+        },
     }
 
 

@@ -86,9 +86,7 @@ def _steps(
     return {f"{row['sample_id']}/{name}": array for name, array in found.items()}
 
 
-def _sinks(
-    attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], plan: HeadPlan
-) -> np.ndarray | None:
+def _sinks(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], plan: HeadPlan) -> np.ndarray | None:
     geometry = attention.geometry
     return None if plan.sinks is None else plan.sinks.get((geometry.rows, geometry.cols), heads)
 

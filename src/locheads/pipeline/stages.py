@@ -28,8 +28,8 @@ from locheads.grounding.choices import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
-from locheads.pipeline.audit import audit_stage, choices_of
 from locheads.pipeline.attention import Loader, fill, open_store
+from locheads.pipeline.audit import audit_stage, choices_of
 from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
 from locheads.pipeline.gallery import write_gallery
@@ -288,7 +288,7 @@ def _stages(last: Stage) -> list[Stage]:
     """Those that lead to the last one."""
     if last is Stage.audit:
         return [Stage.attend, Stage.discover, Stage.audit]
-    order = [stage for stage in STAGES if stage is not Stage.audit]
+    order: list[Stage] = [stage for stage in STAGES if stage is not Stage.audit]
     return order[: list(Stage).index(last) + 1]
 
 

@@ -95,7 +95,9 @@ def read_run(folder: Path) -> RunRecord:
         raise StoreError(f"{folder} is not a folder: give the run folder that `python run.py` printed.")
     reader = _Reader(folder)
     text = reader.read("config.yaml", _read_text, "")
-    config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), {}) if text else {}
+    config: dict[str, Any] = {}
+    if text:
+        config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
     reader.optional = ("audit.json", "steps.npz", *(_EVALUATION if audits else ()))

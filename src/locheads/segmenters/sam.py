@@ -182,9 +182,7 @@ class Sam2(Sam):
         mean, std = (torch.tensor(v, device=self._device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
         return self._model.get_image_embeddings((pixels - mean) / std)
 
-    def _decode(
-        self, embedding: list[torch.Tensor], image: Image.Image, prompts: Sequence[Prompt]
-    ) -> tuple[Any, Any]:
+    def _decode(self, embedding: list[torch.Tensor], image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
         factor = self._side / np.array([image.width, image.height])
         boxes, points = self._boxes(prompts), self._points(prompts)
         n = len(prompts)
