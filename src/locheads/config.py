@@ -179,6 +179,8 @@ class EvaluationConfig:
     resamples: int = 2000
     gallery: int = 24
     """Samples shown in the report, evenly spaced over the split."""
+    show: list[str] = field(default_factory=list)
+    """Ids of samples to show besides."""
 
 
 @dataclass

@@ -187,8 +187,11 @@ def _rows(
             path.append(keys[name])
         return memo.get(name, tuple(path), make)
 
-    own = lambda: [_heads_of(choice, plan, scored, sample.sample_id) for sample in stack.samples]  # noqa: E731
-    raw, sinks = memo.get("raw", (heads, g.sinks.value, g.sink_factor), lambda: _take(stack, own(), plan, g))
+    raw, sinks = memo.get(
+        "raw",
+        (heads, g.sinks.value, g.sink_factor),
+        lambda: _take(stack, _heads_of(choice, plan, scored, stack.samples), plan, g),
+    )
     maps = step("maps", lambda: normalise(without_sinks(raw, g, sinks), g))
     fused = step("fused", lambda: smooth(maps, g).sum(axis=-3))
     pointed = step("pointed", lambda: _pointed(stack, fused))
@@ -202,15 +205,18 @@ def _rows(
     boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
     by_mask = [c.labels > 0 for c in components] if g.mask is MaskRule.all_cells else chosen
     masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
-    return np.concatenate(
-        [np.ones((len(stack.samples), 1)), boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1
-    )
+    counted = np.ones((len(stack.samples), 1))
+    return np.concatenate([counted, boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
 
 
-def _heads_of(choice: Choice, plan: Plan, scored: Mapping, sample_id: str) -> tuple[HeadIndex, ...]:
+def _heads_of(
+    choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], samples: Sequence[Sample]
+) -> list[tuple[HeadIndex, ...]]:
+    """Each sample's heads; none where there are none to be had."""
+    key = head_key(choice)
     if choice.selection.kind is SelectionKind.greedy:
-        return tuple(scored[head_key(choice)].get(sample_id, ()))
-    return plan.heads.get(head_key(choice), ())
+        return [tuple(scored[key].get(sample.sample_id, ())) for sample in samples]
+    return [plan.heads.get(key, ())] * len(samples)
 
 
 def _take(

@@ -57,9 +57,7 @@ def audit_frame(
             frame[f"{metric}_difference_low"], frame[f"{metric}_difference_high"] = low, high
     frame["contradicts"] = ["; ".join(contradictions(choice)) for choice in choices]
     frame["error"] = [errors.get(i) for i in range(len(choices))]
-    numbers = [
-        c for c in frame.columns if c.split("_difference")[0].removesuffix("_low").removesuffix("_high") in RATIOS
-    ]
+    numbers = [column for column in frame.columns if column.startswith(tuple(RATIOS))]
     frame.loc[frame["error"].notna(), numbers] = np.nan
     return frame
 
@@ -108,11 +106,12 @@ def _effect(choice: Choice, row: pd.Series) -> dict[str, Any]:
 def _row(row: pd.Series) -> dict[str, Any]:
     numbers = {}
     for metric in RATIOS:
-        ends_ = {end: _number(row[f"{metric}_{end}"]) for end in ("low", "high")}
-        numbers[metric] = {"value": _number(row[metric]), **ends_}
+        own: dict[str, Any] = {"value": _number(row[metric])}
+        own |= {end: _number(row[f"{metric}_{end}"]) for end in ("low", "high")}
+        numbers[metric] = own
         if metric in EFFECTS:
             name = f"{metric}_difference"
-            numbers[metric]["difference"] = {
+            own["difference"] = {
                 key: _number(row[column])
                 for key, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high"))
             }

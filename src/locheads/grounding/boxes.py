@@ -47,12 +47,14 @@ def cell_boxes(
         boxes = tight_boxes(chosen)
         if config.box is BoxRule.cell_centres:
             boxes = boxes - np.array([0.0, 0.0, 1.0, 1.0])
-    return np.where(chosen.any(axis=(1, 2))[:, None], boxes, np.nan)
+    boxes[chosen.reshape(len(chosen), -1).max(axis=1) == 0] = np.nan
+    return boxes
 
 
 def tight_boxes(cells: Bool[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 4"]:
     """xyxy around all True cells, ends exclusive; meaningless where there are none."""
-    rows, cols = cells.any(axis=2), cells.any(axis=1)
+    rows: np.ndarray = np.any(cells, axis=2)
+    cols: np.ndarray = np.any(cells, axis=1)
     x0, y0 = cols.argmax(axis=1), rows.argmax(axis=1)
     x1 = cols.shape[1] - cols[:, ::-1].argmax(axis=1)
     y1 = rows.shape[1] - rows[:, ::-1].argmax(axis=1)

@@ -29,7 +29,7 @@ class Components:
     @staticmethod
     def of(cells: Bool[np.ndarray, "n row col"]) -> "Components":
         labels, _ = ndimage.label(cells, structure=_EIGHT_CONNECTED)
-        return Components(labels, tuple(ndimage.find_objects(labels)))
+        return Components(labels, tuple((n, y, x) for n, y, x in ndimage.find_objects(labels)))
 
     @cached_property
     def owner(self) -> Int[np.ndarray, "component"]:

@@ -115,8 +115,8 @@ def _change(schema: Any, group: str, key: str, value: Any) -> Change:
 def _check_choice(config: Config, choice: Choice) -> None:
     """Every combination keeps the rules that a run would. Raises ConfigError with the first that it breaks."""
     heads = dataclasses.replace(config.heads, k=choice.k)
-    own = {"criterion": choice.criterion, "selection": choice.selection, "heads": heads, "grounding": choice.grounding}
-    check(dataclasses.replace(config, **own))
+    own: dict[str, Any] = {"criterion": choice.criterion, "selection": choice.selection}
+    check(dataclasses.replace(config, **own, heads=heads, grounding=choice.grounding))
 
 
 def _plan(run: "Run", choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
@@ -147,13 +147,14 @@ def _discoveries(run: "Run", choices: Sequence[Choice]) -> tuple[dict[str, Disco
         for key, criterion in entropies.items():
             parts[key].append(score(attention, criterion))  # type: ignore[arg-type]
     scores = {key: stack_scores(found) for key, found in parts.items()}
-    found, failed = {}, {}
-    for key, criterion in wanted.items():
+    found: dict[str, Discovery] = {}
+    failed: dict[str, str] = {}
+    for name, criterion in wanted.items():
         own = scores[criterion.floor.value, criterion.weighting.value]
         try:
-            found[key] = discover(own, run.positions(own), criterion)
+            found[name] = discover(own, run.positions(own), criterion)
         except DiscoveryError as error:
-            failed[key] = str(error)
+            failed[name] = str(error)
     return found, failed
 
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pycocotools import mask as coco
 
 from locheads.config import Config
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan, take
-from locheads.grounding.fuse import fuse
+from locheads.grounding.fuse import fuse, normalise, smooth, without_sinks
+from locheads.grounding.ground import ground_steps
 from locheads.models.geometry import Geometry
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention import AttentionStore
@@ -25,18 +27,25 @@ def write_gallery(
 ) -> None:
     """Pictures, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
     by_sample = {row["sample_id"]: row for row in rows.to_dict("records")}
+    shown = evenly_spaced(groups, config.evaluation.gallery)
+    asked = set(config.evaluation.show)
+    order = ((group, sample.sample_id) for group in groups for sample in group.samples)
+    shown += [pair for pair in order if pair[1] in asked and pair not in shown]
     items: list[dict[str, Any]] = []
     maps: dict[str, np.ndarray] = {}
-    for group, sample_id in evenly_spaced(groups, config.evaluation.gallery):
+    steps: dict[str, np.ndarray] = {}
+    for group, sample_id in shown:
         attention = next(iter(store.read(subset([group], {sample_id}))), None)
         heads = plan.heads(sample_id)
         geometry = None
         if attention is not None and heads:
-            maps[sample_id] = _maps(attention, heads, config)
+            maps[sample_id] = _maps(attention, heads, config, plan)
+            steps |= _steps(attention, heads, config, plan, by_sample[sample_id])
             geometry = attention.geometry
         items.append(_item(folder, group, by_sample[sample_id], heads, geometry))
-    with replacing(folder / "gallery.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **maps)
+    for name, arrays in (("gallery.npz", maps), ("steps.npz", steps)):
+        with replacing(folder / name) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
     write_json(folder / "gallery.json", items)
 
 
@@ -47,9 +56,45 @@ def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageG
     return [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
 
 
-def _maps(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], config: Config) -> np.ndarray:
+def _maps(
+    attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], config: Config, plan: HeadPlan
+) -> np.ndarray:
     single = take(attention, 0, heads)
-    return np.concatenate([fuse(single, config.grounding)[None], single]).astype(np.float32)
+    fused = fuse(single, config.grounding, _sinks(attention, heads, plan))
+    return np.concatenate([fused[None], single]).astype(np.float32)
+
+
+def _steps(
+    attention: Attention | CompactAttention,
+    heads: tuple[HeadIndex, ...],
+    config: Config,
+    plan: HeadPlan,
+    row: Mapping[Any, Any],
+) -> dict[str, np.ndarray]:
+    """Arrays of steps.npz for one sample; none where its maps cannot be grounded."""
+    single, sinks, g = take(attention, 0, heads), _sinks(attention, heads, plan), config.grounding
+    try:
+        steps = ground_steps(single, attention.geometry, g, sinks)
+    except ValueError:
+        return {}  # The sample's row carries the reason.
+    where = steps.lattice
+    mask = np.zeros((0, 0), dtype=bool)
+    if isinstance(row["mask_counts"], str):
+        size = [int(row["mask_height"]), int(row["mask_width"])]
+        mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
+    found = {
+        "smoothed": smooth(normalise(without_sinks(single, g, sinks), g), g).astype(np.float32),
+        "labels": steps.labels.astype(np.int32),
+        "chosen": steps.chosen,
+        "frame": where.to_pixels(np.array([0, 0, where.cols, where.rows])),
+        "mask": mask,
+    }
+    return {f"{row['sample_id']}/{name}": array for name, array in found.items()}
+
+
+def _sinks(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], plan: HeadPlan) -> np.ndarray | None:
+    geometry = attention.geometry
+    return None if plan.sinks is None else plan.sinks.get((geometry.rows, geometry.cols), heads)
 
 
 def _item(

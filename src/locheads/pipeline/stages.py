@@ -158,6 +158,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     maps_heads(config, identity)
     given = given_heads(config, identity)
     inputs = load_inputs(config)
+    _check_shown(config, inputs)
     digest = run_digest(config, identity, inputs, given)
     record |= {
         "digest": digest,
@@ -424,6 +425,16 @@ def _sinks(run: Run) -> SinkCells | None:
     if grounding.sinks is not Sinks.mean_map:
         return None
     return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "pictures")), grounding.sink_factor)
+
+
+def _check_shown(config: Config, inputs: Inputs) -> None:
+    there = {sample.sample_id for group in inputs.evaluated for sample in group.samples}
+    for sample_id in config.evaluation.show:
+        if sample_id not in there:
+            raise ConfigError(
+                f"evaluation.show names the sample {sample_id}, which {config.dataset.split} does not hold (or "
+                "dataset.limit leaves out): samples.json of a run lists the ids."
+            )
 
 
 def _check_head_count(config: Config, identity: ModelIdentity) -> None:

@@ -100,9 +100,8 @@ class AuditRecord:
 def parse_audit(raw: Any) -> AuditRecord:
     """Raises KeyError or ValueError where a field is absent or malformed."""
     raw = parse.mapping(raw, "it")
-    rows = {
-        name: tuple(_row(entry) for entry in parse.listing(raw[name], name)) for name in ("effects", "best", "closest")
-    }
+    lists = {name: parse.listing(raw[name], name) for name in ("effects", "best", "closest")}
+    rows = {name: tuple(_row(entry) for entry in entries) for name, entries in lists.items()}
     return AuditRecord(
         split=str(raw["split"]),
         n_images=parse.count(raw["n_images"], "n_images"),

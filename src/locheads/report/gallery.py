@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from locheads.report import parse
@@ -37,6 +37,37 @@ class GalleryItem:
     """Why the sample could not be processed."""
     cell_box: Box
     """The patch grid's rectangle in original pixels: beyond a padded picture, inside a cropped one."""
+
+
+@dataclass(frozen=True)
+class StepArrays:
+    """What steps.npz holds of one sample."""
+
+    smoothed: Float[np.ndarray, "head row col"]
+    labels: Int[np.ndarray, "y x"]
+    chosen: Bool[np.ndarray, "y x"]
+    frame: Box
+    """The rectangle of `labels` and `chosen` in original pixels."""
+    mask: Bool[np.ndarray, "height width"]
+    """The answer's mask; empty where there is none."""
+
+
+def read_steps(path: Path) -> dict[str, StepArrays]:
+    """steps.npz by sample id; its arrays are named "SAMPLE/NAME"."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for full in arrays.files:
+            sample_id, _, name = full.rpartition("/")
+            found.setdefault(sample_id, {})[name] = arrays[full]
+    return {sample_id: _steps(values) for sample_id, values in found.items()}
+
+
+def _steps(values: dict[str, np.ndarray]) -> StepArrays:
+    x0, y0, x1, y1 = (float(v) for v in values["frame"])
+    smoothed, labels, chosen = values["smoothed"], values["labels"], values["chosen"]
+    if labels.ndim != 2 or labels.shape != chosen.shape or smoothed.ndim != 3 or not (x1 > x0 and y1 > y0):
+        raise ValueError("its arrays do not fit together")
+    return StepArrays(smoothed, labels.astype(int), chosen.astype(bool), (x0, y0, x1, y1), values["mask"].astype(bool))
 
 
 def read_items(raw: Any, problems: list[str]) -> tuple[GalleryItem, ...]:

@@ -23,12 +23,15 @@ from locheads.report.figures import (
 from locheads.report.gallery import GalleryItem
 from locheads.report.metrics import DETAILS, METRICS, PRIMARY, SLICE_METRICS, method_label, value_text
 from locheads.report.records import RunRecord, read_run
+from locheads.report.steps import steps_panel, to_bytes
 from locheads.report.tables import heads_caption, heads_rows, results_caption
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
 from locheads.report.verdict import verdict
-from locheads.store.atomic import write_text
+from locheads.store.atomic import write_bytes, write_text
 
 PAGE = "report.html"
+STEPS = "steps"
+"""Folder of the panels that show how each shown answer came about."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ def write_report(folder: Path) -> Path:
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
     path = record.folder / PAGE
+    for number, item in enumerate(record.gallery):
+        # The sample's id may hold anything: files are named by number.
+        if (panel := steps_panel(record, item)) is not None:
+            write_bytes(record.folder / STEPS / f"{number:02d}.png", to_bytes(panel, "png"))
     # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
     write_text(path, render(record, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
     return path
@@ -90,7 +97,7 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         frequency=_chart(record, frequency_grid),
         curve=_chart(record, attention_sum_curve),
         scatter=_chart(record, figure6_scatter),
-        panels=[(item, _panel(record, item)) for item in record.gallery],
+        panels=[(item, _panel(record, item), _steps(record, item)) for item in record.gallery],
         provenance=provenance_rows(record.provenance),
         digest=digest_line(record),
     )
@@ -114,6 +121,12 @@ def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Cha
 def _panel(record: RunRecord, item: GalleryItem) -> str:
     """The sample's panel as a data URI; one file suits both colour schemes."""
     return _data_uri("image/webp", to_webp(sample_panel(record, item)))
+
+
+def _steps(record: RunRecord, item: GalleryItem) -> str | None:
+    """The steps of the sample's answer as a data URI; None where they were not kept."""
+    panel = steps_panel(record, item)
+    return None if panel is None else _data_uri("image/webp", to_bytes(panel, "webp"))
 
 
 def _data_uri(kind: str, content: bytes) -> str:

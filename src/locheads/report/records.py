@@ -17,7 +17,7 @@ from jaxtyping import Float
 from locheads.errors import StoreError
 from locheads.report import parse
 from locheads.report.audit import AuditRecord, parse_audit
-from locheads.report.gallery import GalleryItem, read_items
+from locheads.report.gallery import GalleryItem, StepArrays, read_items, read_steps
 from locheads.report.heads import HeadsRecord, parse_heads
 from locheads.report.metrics import MetricsRecord, parse_metrics
 
@@ -49,6 +49,8 @@ class RunRecord:
     gallery: tuple[GalleryItem, ...] = ()
     maps: dict[str, Float[np.ndarray, "map row col"]] = field(default_factory=dict)
     """Per sample_id: the fused map, then one map per head in the order of the item's `heads`."""
+    steps: dict[str, StepArrays] = field(default_factory=dict)
+    """Per sample_id how its answer came about; empty for runs of before they were kept."""
     problems: tuple[str, ...] = ()
     """One sentence per record that is missing, broken or incomplete."""
 
@@ -103,7 +105,7 @@ def read_run(folder: Path) -> RunRecord:
         config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
-    reader.optional = _EVALUATION if audits else ("audit.json",)
+    reader.optional = ("audit.json", "steps.npz", *(_EVALUATION if audits else ()))
     if config.get("predictions"):
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
@@ -120,6 +122,7 @@ def read_run(folder: Path) -> RunRecord:
         audit=reader.read("audit.json", lambda p: parse_audit(_read_json(p)), None),
         gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
         maps=reader.read("gallery.npz", _read_maps, {}),
+        steps=reader.read("steps.npz", read_steps, {}),
         problems=tuple(reader.problems),
     )
     if not reader.found:

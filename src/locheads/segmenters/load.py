@@ -1,6 +1,7 @@
 """From the configuration to a segmenter, and what identifies its masks."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def load_segmenter(config: SegmenterConfig, engine: EngineConfig) -> Segmenter |
     # Imported late: torch and transformers take seconds.
     from locheads.segmenters.sam import Sam2, SamHf, SegmentAnything
 
-    classes = {
+    classes: dict[SegmenterKind, Callable[[SegmenterConfig, Any], Segmenter]] = {
         SegmenterKind.sam_hf: SamHf,
         SegmenterKind.segment_anything: SegmentAnything,
         SegmenterKind.sam2: Sam2,
