@@ -11,7 +11,7 @@ import pytest
 from pages import box_of, canvas, cell, chosen, click, open_page, press, shown, slide, wait
 
 from explorer_files import EXPRESSIONS, LOCALIZATION, geometry_of, names
-from locheads.config import Border, GroundingConfig
+from locheads.grounding.choices import Border, GroundingConfig
 from locheads.grounding.fuse import fuse
 from locheads.grounding.ground import ground_maps
 from locheads.report.explorer.codes import decode

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -47,8 +48,10 @@ _SHARED = "shared_image_embedding.positional_embedding"
 Weights = dict[str, torch.Tensor]
 
 
-def read_meta(path: Path, size: SamSize) -> Weights:
+def read_meta(path: Path, size: SamSize, mapped: bool = False) -> Weights:
     """The weights of a .pth file under Meta's names, of the size that it should have.
+
+    `mapped`: their bytes stay in the file until they are used.
 
     Raises:
         ModelError: absent, damaged, more than weights in it, not SAM, or of another size.
@@ -56,7 +59,7 @@ def read_meta(path: Path, size: SamSize) -> Weights:
     if not path.is_file():
         raise ModelError(f"There is no {path}: set segmenter.checkpoint to a .pth file of SAM.")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} cannot be read as weights ({reason}): download it again.") from error
@@ -77,6 +80,18 @@ def transformers_names(weights: Weights) -> Weights:
 
 def sam_model(path: Path, size: SamSize) -> SamModel:
     """transformers' SamModel with Meta's weights, none missing and none left over. Raises ModelError as `read_meta`."""
+    model, weights = _checked(path, read_meta(path, size), size)
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model
+
+
+def check_meta(path: Path, size: SamSize) -> None:
+    """Whether `sam_model` would succeed, without reading the weights themselves. Raises ModelError as it does."""
+    _checked(path, read_meta(path, size, mapped=True), size)
+
+
+def _checked(path: Path, found: Weights, size: SamSize) -> tuple[SamModel, Weights]:
+    """-> (the model without memory, the weights under its names), which fit together."""
     hidden, layers, heads, global_layers = SHAPES[size]
     vision = SamVisionConfig(
         hidden_size=hidden,
@@ -85,19 +100,18 @@ def sam_model(path: Path, size: SamSize) -> SamModel:
         mlp_dim=4 * hidden,
         global_attn_indexes=list(global_layers),
     )
-    weights = transformers_names(read_meta(path, size))
+    weights = transformers_names(found)
     vision.image_size = vision.patch_size * weights["vision_encoder.pos_embed"].shape[1]
     prompts = SamPromptEncoderConfig(image_size=vision.image_size, patch_size=vision.patch_size)
     with torch.device("meta"):
         model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts))
     names = set(model.state_dict())
     _check_names(path, names - set(weights), set(weights) - names)
-    try:
-        model.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        line = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{path} is not SAM {size.value}: {line}") from error
-    return model
+    for name, tensor in model.state_dict().items():
+        found_shape, shape = list(weights[name].shape), list(tensor.shape)
+        if found_shape != shape:
+            raise ModelError(f"{path} is not SAM {size.value}: its {name} has the shape {found_shape}, not {shape}.")
+    return model, weights
 
 
 def _check_names(path: Path, missing: set[str], left_over: set[str]) -> None:

@@ -40,15 +40,21 @@ def load_segmenter(config: SegmenterConfig, engine: EngineConfig) -> Segmenter |
 
 
 def check_segmenter(config: SegmenterConfig) -> None:
-    """What can be told before any model loads. Raises ModelError or ConfigError."""
+    """Whether it can be loaded, before anything else is. Raises ModelError or ConfigError."""
     if config.kind not in WITH_WEIGHTS or config.checkpoint is None:
         return
     if _is_path(config.checkpoint) and not Path(config.checkpoint).exists():
         raise ModelError(f"There is no {config.checkpoint}: set segmenter.checkpoint to the weights of SAM.")
-    if config.kind is SegmenterKind.segment_anything:
-        from locheads.segmenters.sam import meta_package
+    # Imported late: torch and transformers take seconds.
+    from locheads.segmenters.checkpoint import check_meta
+    from locheads.segmenters.sam import check_pretrained, meta_package
 
+    if config.kind is SegmenterKind.segment_anything:
         meta_package()
+    if config.checkpoint.endswith(".pth"):
+        check_meta(Path(config.checkpoint), config.size)
+    else:
+        check_pretrained(config)
 
 
 def segmenter_identity(config: SegmenterConfig, cache: Path | None = None) -> dict[str, Any]:

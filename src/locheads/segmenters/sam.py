@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch.nn import functional
-from transformers import Sam2Model, SamModel, SamProcessor
+from transformers import AutoConfig, Sam2Model, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 from locheads.errors import ConfigError, ModelError
 from locheads.segmenters.base import Prompt, Segmentation
 from locheads.segmenters.checkpoint import read_meta, sam_model
-from locheads.segmenters.choices import PromptKind, SegmenterConfig
+from locheads.segmenters.choices import PromptKind, SegmenterConfig, SegmenterKind
 
 LOGIT = 8.0
 """Of a pixel that the pseudo-mask holds, as a low-resolution mask prompt; the others have -LOGIT."""
@@ -212,15 +212,33 @@ def meta_package() -> Any:
     return segment_anything
 
 
+def check_pretrained(config: SegmenterConfig) -> None:
+    """Whether a folder or hub id is of the right family, from its configuration. Raises ModelError."""
+    kind, families = (Sam2Model, ("sam2", "sam2_video")) if config.kind is SegmenterKind.sam2 else (SamModel, ("sam",))
+    try:
+        family = AutoConfig.from_pretrained(config.checkpoint, revision=config.revision).model_type
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(kind, config, error) from error
+    if family not in families:
+        raise ModelError(
+            f"segmenter.checkpoint={config.checkpoint} is a '{family}' model, but segmenter={config.kind.value} reads "
+            f"{kind.__name__} checkpoints."
+        )
+
+
+def _cannot_load(kind: Any, config: SegmenterConfig, error: Exception) -> ModelError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return ModelError(
+        f"Cannot load the segmenter {config.checkpoint} ({reason}): segmenter.checkpoint must be a folder or hub id of "
+        f"a {kind.__name__}."
+    )
+
+
 def _pretrained(kind: Any, config: SegmenterConfig) -> Any:
     try:
         model, info = kind.from_pretrained(config.checkpoint, revision=config.revision, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(
-            f"Cannot load the segmenter {config.checkpoint} ({reason}): segmenter.checkpoint must be a folder or hub "
-            f"id of a {kind.__name__}."
-        ) from error
+        raise _cannot_load(kind, config, error) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(

@@ -15,7 +15,7 @@ from locheads.segmenters import sam
 from locheads.segmenters.base import Prompt
 from locheads.segmenters.checkpoint import read_meta, sam_model
 from locheads.segmenters.choices import PromptKind, SamSize, SegmenterConfig, SegmenterKind
-from locheads.segmenters.load import load_segmenter
+from locheads.segmenters.load import check_segmenter, load_segmenter
 
 CPU = EngineConfig(device="cpu", threads=1)
 PROMPTS = [
@@ -95,8 +95,25 @@ def test_a_wrong_checkpoint_is_one_sentence(
 @pytest.mark.parametrize("kind", [SegmenterKind.sam_hf, SegmenterKind.sam2])
 def test_a_folder_of_another_model_is_refused(kind: SegmenterKind, tmp_path: Path) -> None:
     other = (tiny_sam2 if kind is SegmenterKind.sam_hf else tiny_sam)(tmp_path / "other")
+    config = SegmenterConfig(kind=kind, checkpoint=str(other))
+    with pytest.raises(ModelError, match=f"is a 'sam2?' model, but segmenter={kind.value} reads"):
+        check_segmenter(config)
     with pytest.raises(ModelError):
-        load_segmenter(SegmenterConfig(kind=kind, checkpoint=str(other)), CPU)
+        load_segmenter(config, CPU)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="Cannot load the segmenter"):
+        check_segmenter(replace(config, checkpoint=str(tmp_path / "empty")))
+
+
+def test_a_weight_of_another_shape_is_named_before_anything_loads(tmp_path: Path) -> None:
+    name = "mask_decoder.iou_token.weight"
+    path = saved(tmp_path / "sam.pth", named_weights() | {name: torch.zeros(1, 128)})
+    config = SegmenterConfig(kind=SegmenterKind.sam_hf, checkpoint=str(path), size=SamSize.vit_b)
+    with pytest.raises(ModelError, match=rf"{name} has the shape \[1, 128\], not \[1, 256\]"):
+        check_segmenter(config)
+    check_segmenter(replace(config, checkpoint=str(saved(tmp_path / "good.pth", named_weights()))))
+    with pytest.raises(ModelError, match=r"holds vit_b, but segmenter\.size=vit_l"):
+        check_segmenter(replace(config, size=SamSize.vit_l))
 
 
 # The full size of 1,024 pixels takes a minute and more; it runs where torchvision itself is installed.
