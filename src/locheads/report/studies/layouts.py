@@ -160,7 +160,7 @@ _LAYOUTS = (
             {"data": "refcocog val"},
         ),
         varies=("direct.", "prompt."),
-        notes=lambda _: ["The paper does not say how it asks, nor how it reads the answers."],
+        notes=lambda _: ["How the paper asks, and how it reads the answers, is not known to us."],
     ),
     Layout(
         "table8_smoothing",
