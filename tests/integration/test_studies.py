@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from running import ROOT, Finished, Result, TinyFiles
 
-from locheads.config import HeadsConfig
 from locheads.report.studies import LAYOUTS
 from locheads.store.atomic import read_json, write_json
 
@@ -29,8 +28,7 @@ FEWER = {
     "fig14_candidates": ["criterion.candidates=1,10,14"],
     "sample_count": ["discovery.sizes=[2,4,8,9]"],
 }
-needs_given_heads = pytest.mark.skipif(not hasattr(HeadsConfig(), "set"), reason="there is no setting heads.set")
-STUDIES = [pytest.param(n, marks=needs_given_heads if n == "transfer" else ()) for n in pocket_size.studies()]
+STUDIES = pocket_size.studies()
 
 Study = Callable[[str], tuple[Path, list[Result]]]
 
