@@ -21,12 +21,14 @@ RECORDS = {
     "discover": {"heads.json"},
     "ground": {"heads.json", "predictions.parquet", "baselines.parquet"},
 }
-RECORDS["evaluate"] = RECORDS["ground"] | {"scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery"}
-RECORDS["report"] = RECORDS["evaluate"] | {"report.html"}
+RECORDS["evaluate"] = RECORDS["ground"] | {
+    *("scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery", "steps.npz")
+}
+RECORDS["report"] = RECORDS["evaluate"] | {"report.html", "steps"}
 ALWAYS = {"provenance.json", "status.json", "samples.json"}
 
-STAGES = [stage for stage in Stage if stage is not Stage.check]
-"""Those of a run."""
+STAGES = [stage for stage in Stage if stage not in (Stage.check, Stage.audit)]
+"""Those of a run, in their order."""
 
 
 @pytest.fixture(scope="module")
