@@ -22,13 +22,15 @@ RECORDS = {
     "ground": {"heads.json", "predictions.parquet", "baselines.parquet"},
 }
 RECORDS["evaluate"] = RECORDS["ground"] | {
-    *("scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery", "explorer.json", "explorer")
+    *("scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery", "steps.npz", "explorer.json"),
+    "explorer",
 }
-RECORDS["report"] = RECORDS["evaluate"] | {"report.html", "explorer.html"}
-ALWAYS = {"receipt.json", "provenance.json", "status.json", "samples.json"}
+RECORDS["report"] = RECORDS["evaluate"] | {"report.html", "explorer.html", "steps"}
+ALWAYS = {"receipt.json", "provenance.json", "status.json", "samples.json", "timing.json"}
 
-STAGES = [stage for stage in Stage if stage not in (Stage.check, Stage.compare)]
-"""Those of a run."""
+ALONE = {Stage.check, Stage.compare, Stage.audit, Stage.direct, Stage.fetch, Stage.status}
+STAGES = [stage for stage in Stage if stage not in ALONE]
+"""Those of a run, in their order."""
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,6 @@ def _default_alone() -> Grid:
         "grounding": {
             "resolution": [
                 "grid",
-                {"resolution": "input", "upsampling": "nearest"},
                 {"resolution": "input", "upsampling": "bilinear"},
                 {"resolution": "input", "upsampling": "bicubic"},
                 {"resolution": "picture", "upsampling": "bilinear"},
@@ -96,7 +95,7 @@ class AuditConfig:
     target: float | None = None
     """Which combinations come closest to this value (0 to 1) of the metric?"""
     workers: int | None = None
-    """Processes; null: one per core."""
+    """Processes; null: one per core, at most 8. Each holds about 1 GB for LLaVA-1.5-7B, by calculation."""
 
 
 def audit_rules(audit: AuditConfig) -> list[tuple[bool, str]]:

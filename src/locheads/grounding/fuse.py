@@ -71,12 +71,12 @@ def binarise(
 
 
 def _mean(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
-    return level * flat.astype(np.float64).mean(axis=1, keepdims=True)
+    return level * flat.astype(np.float64, copy=False).mean(axis=1, keepdims=True)
 
 
 def _otsu(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
     """Otsu's threshold on the values themselves, not on a histogram: the best of all splits of the sorted cells."""
-    ordered = np.sort(flat.astype(np.float64), axis=1)
+    ordered = np.sort(flat.astype(np.float64, copy=False), axis=1)
     total = np.cumsum(ordered, axis=1)
     below = np.arange(1, ordered.shape[1])
     above = ordered.shape[1] - below
@@ -87,7 +87,7 @@ def _otsu(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, 
 
 
 def _quantile(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
-    return np.quantile(flat.astype(np.float64), level, axis=1)[:, None]
+    return np.quantile(flat.astype(np.float64, copy=False), level, axis=1)[:, None]
 
 
 def _fraction(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:

@@ -57,7 +57,7 @@ def upsample(
                 (target.cols, target.offset[0], 0, geometry.cols),
             )
         )
-    return rows @ fused.astype(np.float64) @ cols.T
+    return rows @ fused.astype(np.float64, copy=False) @ cols.T
 
 
 def _on_grid(pixels: int, scale: float, offset: float, cells: int) -> tuple[int, int]:

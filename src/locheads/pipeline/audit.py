@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK = 32
-"""Pictures that are measured at once: with seven expressions each, steps over some 200 samples."""
+CHUNK = 16
+"""Pictures that are measured at once: with seven expressions each, steps over some 100 samples. By calculation half a
+GB for LLaVA-1.5-7B's maps of all heads, and as much for a lattice of 336 x 336."""
+MOST_WORKERS = 8
+"""Unless audit.workers says otherwise."""
 
 
 def audit_stage(run: "Run") -> None:
@@ -162,7 +165,7 @@ def _measure(run: "Run", plan: Plan) -> np.ndarray:
     """[choice, picture, sum] over all pictures of the split."""
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
-    workers = min(run.config.audit.workers or os.cpu_count() or 1, len(chunks))
+    workers = min(run.config.audit.workers or min(os.cpu_count() or 1, MOST_WORKERS), len(chunks))
     results = _in_processes(run.store, plan, chunks, workers) if workers > 1 else _here(run.store, plan, chunks)
     found = [next(results) for _ in track(chunks, "audit", f"parts of {CHUNK} pictures")]
     return np.concatenate(found, axis=1)

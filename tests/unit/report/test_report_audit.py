@@ -1,0 +1,93 @@
+"""The audit on the page, in the terminal and as a chart; what is broken in it is named, what is text is escaped."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from locheads.errors import StoreError
+from locheads.report.audit import audit_effects, audit_tables
+from locheads.report.html import write_report
+from locheads.report.records import read_run
+
+
+def entry(found: float, difference: float, **more: Any) -> dict[str, Any]:
+    metrics = {
+        name: {
+            "value": found, "low": found - 0.02, "high": found + 0.02,
+            "difference": {"value": difference, "low": difference - 0.01, "high": difference + 0.01},
+        }
+        for name in ("rec_acc@0.5", "res_ciou")
+    }  # fmt: skip
+    base = {"changes": "none", "heads": "L3H1", "metrics": metrics, "contradicts": [], "error": None}
+    return base | more
+
+
+@pytest.fixture
+def audited(run_folder: Path) -> Path:
+    effects = [
+        entry(0.51, -0.005, option="grounding.border", value="reflect", changes="grounding.border=reflect"),
+        entry(0.2, -0.3, option="grounding.sigma", value="<b>2.0</b>", changes="grounding.sigma=2",
+              contradicts=["grounding.sigma=2.0 (paper: sigma 1.0)"]),
+        entry(0, 0, option="criterion.elbow", value="kneed", metrics={}, error="no knee"),
+    ]  # fmt: skip
+    record = {
+        "split": "val", "n_images": 9, "n_expressions": 99, "n_failed": 1, "confidence": 0.95, "mode": "random",
+        "seconds": 4.2, "metric": "rec_acc@0.5", "target": 0.865, "n_choices": 4, "n_failed_choices": 1,
+        "base": entry(0.515, 0.0), "base_contradicts": [], "effects": effects, "best": effects[:2],
+        "closest": effects[1:2],
+    }  # fmt: skip
+    (run_folder / "audit.json").write_text(json.dumps(record))
+    return run_folder
+
+
+def shown(folder: Path) -> str:
+    console = Console(width=160, record=True, file=StringIO())
+    for table in audit_tables(read_run(folder)):
+        console.print(table)
+    return console.export_text()
+
+
+def test_the_option_that_matters_most_is_on_top(audited: Path) -> None:
+    record = read_run(audited)
+    assert record.problems == ()
+    assert [row.option for row in record.need_audit().by_option()] == [
+        "grounding.sigma", "grounding.border", "criterion.elbow",
+    ]  # fmt: skip
+    text = shown(audited)
+    assert text.index("grounding.sigma") < text.index("grounding.border") < text.index("criterion.elbow")
+    assert "-30.0 [-31.0, -29.0]" in text and "51.5 [49.5, 53.5]" in text
+    assert "The 1 closest to REC Acc@0.5 = 86.5" in text
+    assert "grounding.sigma=2.0 (paper: sigma 1.0)" in text
+    assert "4 combinations, 1 of them impossible" in " ".join(text.split())
+
+
+def test_the_chart_has_a_row_per_effect_that_could_be_measured(audited: Path) -> None:
+    left, right = audit_effects(read_run(audited)).axes
+    assert len(left.get_yticklabels()) == 2
+    assert "from 51.5" in left.get_title(loc="left") and "RES" in right.get_title(loc="left")
+
+
+def test_the_page_shows_the_audit_and_escapes_its_text(audited: Path) -> None:
+    page = write_report(audited).read_text()
+    assert "Audit: which choices matter" in page
+    assert "&lt;b&gt;2.0&lt;/b&gt;" in page and "<b>2.0</b>" not in page
+    assert "no knee" in page
+
+
+def test_without_an_audit_the_page_is_as_ever(run_folder: Path) -> None:
+    page = write_report(run_folder).read_text()
+    assert "Audit: which choices matter" not in page
+    with pytest.raises(StoreError, match=r"audit\.json is missing"):
+        audit_effects(read_run(run_folder))
+
+
+@pytest.mark.parametrize("change", [{"metric": "acc"}, {"effects": 3}, {"target": "much"}])
+def test_a_broken_audit_is_named(change: dict, audited: Path, edit_json: Callable[..., None]) -> None:
+    edit_json(audited / "audit.json", **change)
+    assert any(problem.startswith("audit.json cannot be read") for problem in read_run(audited).problems)
+    assert "Audit: which choices matter" not in write_report(audited).read_text()
