@@ -11,14 +11,15 @@ STUDIES = ROOT / "experiments"
 
 
 def studies() -> list[str]:
-    """Those whose README gives commands of run.py."""
-    return sorted(path.parent.name for path in STUDIES.glob("*/README.md") if commands(path.parent.name))
+    """Those whose README ends its first commands with the study's tables."""
+    names = sorted(path.parent.name for path in STUDIES.glob("*/README.md"))
+    return [name for name in names if any("stage=report" in words for words in commands(name))]
 
 
 def commands(study: str) -> list[list[str]]:
     """The arguments of run.py in the first block of commands of the study's README."""
     blocks = (STUDIES / study / "README.md").read_text().split("```")
-    lines = [shlex.split(line) for line in blocks[1].splitlines()] if len(blocks) > 1 else []
+    lines = [shlex.split(line, comments=True) for line in blocks[1].splitlines()] if len(blocks) > 1 else []
     return [words[2:] for words in lines if words[1:2] == ["run.py"]]
 
 
