@@ -176,7 +176,7 @@ def test_the_runs_of_a_sweep_are_one_group_and_again_they_are_the_same_runs(
 ) -> None:
     def runs(number: int, *overrides: str) -> list[tuple[str, str]]:
         sweep, before = tmp_path / "out" / "mine" / f"sweep_{number}", len(heard())
-        arguments = ("stage=attend", "heads.k=1,2", "study=mine", f"hydra.sweep.dir={sweep}", *overrides)
+        arguments = ("stage=discover", "heads.k=1,2", "study=mine", f"hydra.sweep.dir={sweep}", *overrides)
         assert tracked(*arguments, multirun=True).code == 0
         return [(messages[0]["init"]["group"], messages[0]["init"]["id"]) for messages in heard()[before:]]
 

@@ -45,7 +45,7 @@ def test_every_choice_is_a_valid_configuration() -> None:
         check(config)
         assert config.tracker.kind.value == "wandb" and config.stage.value == "evaluate"
         assert (config.heads.k, config.grounding.kernel) == (chosen["heads.k"], chosen["grounding.kernel"])
-        seen.add((config.grounding.border.value, config.grounding.box.value, config.grounding.sigma))
+        seen.add((config.grounding.border.value, config.grounding.component.value, config.grounding.sigma))
     assert len(seen) == 4 * 2 * 2
 
 

@@ -31,6 +31,10 @@ LITTER_S = 3600.0
 """No file takes an hour to write."""
 
 
+def _nobody(_: Sequence[Stored]) -> None:
+    """Listens. By name, because a store goes to other processes."""
+
+
 class AttentionStore:
     """Reads and appends; holds an index in memory, never the maps."""
 
@@ -50,7 +54,7 @@ class AttentionStore:
         self.folder = cache / "attention" / self.digest[:16]
         self._entries: dict[str, list[Entry]] = {}
         self._pictures: dict[Path, str | None] = {}
-        self.appended: Callable[[Sequence[Stored]], None] = lambda _: None
+        self.appended: Callable[[Sequence[Stored]], None] = _nobody
         """Called with what was just stored."""
         if not (self.folder / "key.json").exists():
             write_json(self.folder / "key.json", {"format": FORMAT, **key})
