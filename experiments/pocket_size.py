@@ -19,8 +19,9 @@ def studies() -> list[str]:
 def commands(study: str) -> list[list[str]]:
     """The arguments of run.py in the first block of commands of the study's README."""
     blocks = (STUDIES / study / "README.md").read_text().split("```")
-    lines = [shlex.split(line, comments=True) for line in blocks[1].splitlines()] if len(blocks) > 1 else []
-    return [words[2:] for words in lines if words[1:2] == ["run.py"]]
+    lines = blocks[1].replace("\\\n", " ").splitlines() if len(blocks) > 1 else []
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [words[2:] for words in split if words[1:2] == ["run.py"]]
 
 
 def main(arguments: list[str]) -> int:

@@ -118,7 +118,7 @@ def _plan(wish: Wish, model: str, dataset: str) -> Plan:
         return Plan(label, config, overrides, jobs, 0, 0, "", 0.0, None, f"not known: {error}")
     left = [row for row in rows if row.stored < row.pictures and row.record.state is not State.running]
     workers = len({row.shard for row in left})
-    states = [row.record.state for row in rows]
+    states = [row.state for row in rows]
     return Plan(
         label,
         config,

@@ -29,6 +29,12 @@ class Row:
     tokens_left: float
     """Expected, of what is not stored."""
 
+    @property
+    def state(self) -> State:
+        """As its worker says; a shard that nobody took is done where a pass without shards stored all of it."""
+        free = self.record.state is State.free
+        return State.done if free and self.tokens_left == 0 else self.record.state
+
     def rate(self) -> float | None:
         """Tokens per second of the newest worker."""
         seconds = self.record.content.get("seconds")
@@ -73,9 +79,7 @@ def headline(work: Pass, rows: Sequence[Row]) -> str:
     left = seconds_left(rows)
     time = "nobody is working on the rest" if left is None else f"about {_duration(left)} left" if left else "complete"
     stored = sum(max(row.stored, 0) for row in rows)
-    return (
-        f"{work.name}: {summary([row.record.state for row in rows])}; {stored} of {len(work.groups)} pictures; {time}."
-    )
+    return f"{work.name}: {summary([row.state for row in rows])}; {stored} of {len(work.groups)} pictures; {time}."
 
 
 def table(work: Pass, rows: Sequence[Row]) -> Table:
@@ -89,7 +93,7 @@ def table(work: Pass, rows: Sequence[Row]) -> Table:
         memory = record.content.get("memory_mib")
         result.add_row(
             str(row.shard),
-            f"[{_COLOURS.get(record.state, 'dim')}]{record.state}[/]",
+            f"[{_COLOURS.get(row.state, 'dim')}]{row.state}[/]",
             f"{'?' if row.stored < 0 else row.stored}/{row.pictures}",
             f"{rate:,.0f}" if rate else "",
             _duration(row.tokens_left / rate) if rate and record.state is State.running else "",
@@ -116,7 +120,7 @@ def _row(dealer: Dealer, work: Pass, shard: int, part: list[ImageGroup], record:
 def _plain(row: Row) -> dict[str, Any]:
     return {
         "shard": row.shard,
-        "state": row.record.state,
+        "state": row.state,
         "pictures": row.pictures,
         "stored": row.stored if row.stored >= 0 else None,
         "tokens_per_second": row.rate(),
