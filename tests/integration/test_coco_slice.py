@@ -1,13 +1,17 @@
 """Real pictures and expressions through the pipeline: the 63-picture slice, whose figures mean nothing here."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from running import Result
+from running import ROOT, Result
+
+sys.path.append(str(ROOT / "tests" / "unit" / "segmenters"))
+from sam_parts import tiny_sam
 
 SLICE = Path(__file__).parents[3] / "shared" / "data" / "coco_slice"
 
@@ -54,6 +58,25 @@ def test_all_63_pictures_are_attended_and_evaluated(
     centre = scores[scores["method"] == "centre_box"].set_index("sample_id")
     for record in records[20:]:
         assert centre.loc[str(record["image_id"]), "box_iou"] == pytest.approx(_centre_iou(record), abs=1e-9)
+
+
+def test_sam_masks_real_pictures(records: list[dict[str, Any]], tmp_path: Path, command: Callable[..., Result]) -> None:
+    """The whole of RES, with a SAM of random weights: its masks mean nothing, the path is what is tested."""
+    _write(tmp_path / "train.jsonl", records[:20])
+    _write(tmp_path / "val.jsonl", records[20:30])
+    sam = ("segmenter=sam_hf", f"segmenter.checkpoint={tiny_sam(tmp_path / 'sam')}")
+    found = {}
+    for name, segmenter in {"plain": (), "sam": sam}.items():
+        more = ("stage=evaluate", "evaluation.gallery=2", f"hydra.run.dir={tmp_path / 'out' / name}", *segmenter)
+        result = command(*_arguments(tmp_path), *more)
+        assert result.code == 0, result.err
+        found[name] = pd.read_parquet(tmp_path / "out" / name / "predictions.parquet").set_index("sample_id")
+    assert len(found["sam"]) == 10 and found["sam"]["error"].isna().all()
+    assert found["sam"]["mask_score"].notna().all()
+    assert (found["sam"]["mask_counts"] != found["plain"]["mask_counts"]).all()
+    for record in records[20:30]:
+        row = found["sam"].loc[str(record["image_id"])]
+        assert (row["mask_height"], row["mask_width"]) == (record["height"], record["width"])
 
 
 @pytest.mark.parametrize("kind", ["mask", "box"])
