@@ -85,7 +85,8 @@ def shot(run: Run, note: Path, rng: random.Random) -> str:
     victims = {"driver": driver, "first worker": int(workers[0]), "second worker": int(workers[1])}
     time.sleep(rng.uniform(0, 0.3))
     victim = rng.choice(list(victims))
-    os.kill(victims[victim], signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it may have ended by itself
+        os.kill(victims[victim], signal.SIGKILL)
     # The others go on for a moment: a worker takes over from a dead one, or outlives its driver.
     time.sleep(rng.choice([0.0, 0.1]))
     for process in victims.values():
