@@ -16,7 +16,6 @@ from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.attend import attend_prepared
 from locheads.models.batching import Budget
 from locheads.models.load import Lvlm
-from locheads.models.placement import keep_freed_memory
 
 TODAY = "today: eager, output_attentions, full depth, one by one"
 ROWS = "sdpa + rows of the query"
@@ -42,12 +41,14 @@ class Step:
 
 
 class Bench:
-    """A model of one shape, and the steps on it."""
+    """A model of one shape, and the steps on it.
+
+    On a CPU all of them run with glibc's own habits. `load_lvlm` changes those (`keep_freed_memory`), for good and for
+    the whole process, so that today's way could not take turns with it: the engine is quicker than its steps here.
+    """
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape, self.device = shape, device
-        if device.type == "cpu":
-            keep_freed_memory()  # as the engine does; today's way gains from it as well
         self.model = build(shape, device)
         self.pictures = [picture(shape, seed) for seed in range(shape.pictures)]
         some = tuple(range(shape.singles))
