@@ -3,8 +3,10 @@
 import io
 import logging
 import shutil
+import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,20 @@ def call(patch: pytest.MonkeyPatch, arguments: list[str]) -> Result:
         patch.setattr(sys, "stdout", sys.__stdout__)
         patch.setattr(sys, "stderr", sys.__stderr__)
     return Result(int(code or 0), out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own; skips where mounting one is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        allowed = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        allowed = False
+    if not allowed:
+        pytest.skip("no right to mount a file system here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

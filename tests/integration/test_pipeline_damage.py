@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny
-from running import Finished, Result, TinyFiles
+from running import Finished, Result, TinyFiles, small_disk_at
 
 from locheads.config import Config, CriterionConfig, SelectionConfig, SelectionKind
 from locheads.errors import DiscoveryError, StoreError
@@ -137,19 +136,8 @@ def test_no_eligible_head_is_one_sentence(files: TinyFiles, store: Path, run: Ca
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 200 KiB; skips where mounting one is not allowed."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
-    try:
-        allowed = subprocess.run(mount, capture_output=True).returncode == 0
-    except OSError:
-        allowed = False
-    if not allowed:
-        pytest.skip("no right to mount a file system here")
-    try:
+    with small_disk_at(tmp_path / "disk", "200k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_up_is_one_sentence(

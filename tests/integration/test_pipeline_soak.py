@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import Result, TinyFiles
+from running import Result, TinyFiles, small_disk_at
 
 from locheads.config import Config, DatasetConfig, DiscoveryConfig, EngineConfig, EvaluationConfig, PathsConfig, Stage
 from locheads.models.load import identify
@@ -135,19 +135,8 @@ def test_50_random_kills_change_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own; skips where mounting one is not allowed."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    try:
-        result = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True)
-        allowed = result.returncode == 0
-    except OSError:
-        allowed = False
-    if not allowed:
-        pytest.skip("no right to mount a file system here")
-    try:
+    with small_disk_at(tmp_path / "disk", "64k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_disk_that_fills_at_any_write_goes_on_when_there_is_room(

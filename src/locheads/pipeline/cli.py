@@ -14,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from locheads.config import Config, Stage
+from locheads.config import Config
 from locheads.pipeline import sweep
+from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain
 from locheads.pipeline.progress import console
 from locheads.pipeline.signals import Stopped, stop_in_order
@@ -121,22 +122,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
 
 
 def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
-    if config.stage is Stage.check:
-        from locheads.pipeline.check import run_check  # needs no torch: seconds
-
-        return run_check(config, folder)
-    if config.stage is Stage.compare:
-        from locheads.pipeline.compare import run_compare
-
-        return run_compare(config, folder)
-    if config.stage is Stage.report and config.runs:
-        from locheads.pipeline.study import run_study
-
-        return run_study(config, folder)
-    if config.predictions is not None:
-        from locheads.pipeline.external import run_external
-
-        return run_external(config, folder)
+    if (action := alone(config)) is not None:
+        return action(config, folder)
     from locheads.pipeline.stages import execute
 
     execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None, started)

@@ -26,15 +26,12 @@ from locheads.grounding.choices import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
+from locheads.pipeline.alone import alone
 from locheads.pipeline.attention import Loader, fill, open_store
 from locheads.pipeline.audit import audit_stage, choices_of
-from locheads.pipeline.check import run_check
 from locheads.pipeline.compact import Picks
-from locheads.pipeline.compare import run_compare
 from locheads.pipeline.direct import direct_stage
 from locheads.pipeline.explorer import Kept, write_explorer
-from locheads.pipeline.external import run_external
-from locheads.pipeline.fetch import run_fetch
 from locheads.pipeline.gallery import write_gallery
 from locheads.pipeline.given import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
@@ -43,7 +40,6 @@ from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_r
 from locheads.pipeline.records import Status, heads_record, metrics_record, recorded_provenance, write_parquet
 from locheads.pipeline.shards import Dealer, Pass, token_cost
 from locheads.pipeline.status import show_status
-from locheads.pipeline.study import run_study
 from locheads.pipeline.timing import write_timing
 from locheads.report.html import write_report
 from locheads.segmenters.load import check_segmenter, load_segmenter, segmenter_identity
@@ -107,12 +103,8 @@ def execute(
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
     """
-    if config.stage in ALONE:
-        return ALONE[config.stage](config, folder)
-    if config.stage is Stage.report and config.runs:
-        return run_study(config, folder)
-    if config.predictions is not None:
-        return run_external(config, folder)
+    if (action := alone(config)) is not None:
+        return action(config, folder)
     status = Status(folder)
     try:
         check(config)
@@ -383,10 +375,6 @@ def _actions(config: Config) -> dict[Stage, Callable[[Run], None]]:
     stages = order[: list(Stage).index(config.stage) + 1]
     given = config.heads.set is not None
     return {stage: STAGES[stage] for stage in stages if not (given and stage is Stage.discover)}
-
-
-ALONE = {Stage.check: run_check, Stage.compare: run_compare, Stage.fetch: run_fetch}
-"""Stages that prepare no run."""
 
 
 def plan_heads(run: Run) -> HeadPlan:
