@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from locheads.config import EngineConfig, GroundingConfig, ModelConfig, PromptConfig
 from locheads.data.pictures import read_picture
 from locheads.discovery.headset import check_headset, parse_heads, published, published_for, read_headset
+from locheads.engine import EngineConfig
 from locheads.errors import ConfigError
-from locheads.grounding.choices import Sinks
+from locheads.grounding.choices import GroundingConfig, Sinks
 from locheads.grounding.ground import ground_maps
 from locheads.models.attend import attend_image
+from locheads.models.choices import ModelConfig, PromptConfig
 from locheads.models.geometry import Geometry
 from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
 from locheads.types import Grounding, HeadIndex

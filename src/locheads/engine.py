@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from locheads.errors import Rule
+
 # Named by function, because a name that a user writes may not begin with a digit in a class.
 Quantization = StrEnum("Quantization", {"none": "none", "8bit": "8bit", "4bit": "4bit"})
 """Weights in fewer bits, by bitsandbytes on CUDA. Smaller, and no longer exact."""
@@ -53,8 +55,8 @@ def top_heads_kept(maps: str) -> int:
     return int(match[1]) if match else 0
 
 
-def engine_rules(engine: EngineConfig) -> list[tuple[bool, str]]:
-    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+def engine_rules(engine: EngineConfig) -> list[Rule]:
+    """What types cannot say."""
     at_least_one = {
         "engine.shard_images": engine.shard_images,
         "engine.threads": 1 if engine.threads is None else engine.threads,

@@ -1,5 +1,8 @@
 """The one family of errors that a user's mistake raises. The command line prints the text and exits with 1."""
 
+Rule = tuple[bool, str]
+"""Of the settings: whether it holds, and the sentence if not."""
+
 
 class LocHeadsError(Exception):
     """Base class. The text is one sentence: what is wrong, with its name, and what to do about it."""

@@ -13,16 +13,12 @@ from typing import Any
 
 import pytest
 
-from locheads.config import (
-    Config,
-    DatasetConfig,
-    DiscoveryConfig,
-    EngineConfig,
-    EvaluationConfig,
-    ModelConfig,
-    PathsConfig,
-    Stage,
-)
+from locheads.config import Config, PathsConfig, Stage
+from locheads.data.choices import DatasetConfig
+from locheads.discovery.choices import DiscoveryConfig
+from locheads.engine import EngineConfig
+from locheads.evaluation.choices import EvaluationConfig
+from locheads.models.choices import ModelConfig
 from locheads.pipeline import cli
 
 ROOT = Path(__file__).resolve().parents[2]

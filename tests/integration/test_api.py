@@ -10,11 +10,11 @@ import tiny
 from PIL import Image
 
 from locheads import Grounder, ground
-from locheads.config import ModelConfig
 from locheads.data.pictures import open_picture
 from locheads.data.refer import read_refer
 from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, StoreError
+from locheads.models.choices import ModelConfig
 from locheads.models.load import identify
 from locheads.pocket.dataset import ensure_dataset
 from locheads.types import HeadIndex

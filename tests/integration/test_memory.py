@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
-from locheads.config import Config, EngineConfig, PathsConfig
+from locheads.config import Config, PathsConfig
+from locheads.engine import EngineConfig
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.geometry import Preprocess, square_geometry
 from locheads.pipeline import attention

@@ -11,7 +11,9 @@ import pytest
 from running import Finished, Result, TinyFiles
 
 from locheads.audit.choices import AuditConfig, AuditMode
-from locheads.config import Config, DatasetConfig, HeadsConfig, Stage
+from locheads.config import Config, Stage
+from locheads.data.choices import DatasetConfig
+from locheads.discovery.choices import HeadsConfig
 from locheads.pipeline.audit import choices_of
 
 RANDOM = AuditConfig(mode=AuditMode.random, n=40, workers=1, target=0.1)

@@ -12,7 +12,8 @@ import pytest
 import tiny
 from running import Finished, Result, TinyFiles, small_disk_at
 
-from locheads.config import Config, CriterionConfig, SelectionConfig, SelectionKind
+from locheads.config import Config
+from locheads.discovery.choices import CriterionConfig, SelectionConfig, SelectionKind
 from locheads.errors import DiscoveryError, StoreError
 from locheads.pipeline import attention
 
@@ -35,7 +36,7 @@ def damaged(files: TinyFiles, tmp_path: Path) -> TinyFiles:
 @pytest.fixture
 def everything() -> dict[str, Any]:
     """All 40 expressions of train."""
-    from locheads.config import DiscoveryConfig
+    from locheads.discovery.choices import DiscoveryConfig
 
     return {"discovery": DiscoveryConfig(n_samples=40, trials=1)}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from running import TinyFiles
 
-from locheads.config import Config, EngineConfig, Stage
+from locheads.config import Config, Stage
+from locheads.engine import EngineConfig
 
 SAME = ("heads.json", "metrics.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
 

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from running import Finished, Result, TinyFiles
 
-from locheads.config import DatasetConfig, DirectConfig, PromptConfig, Stage
-from locheads.data.choices import AnswerFormat, Frame
+from locheads.config import Stage
+from locheads.data.choices import AnswerFormat, DatasetConfig, Frame
+from locheads.evaluation.choices import DirectConfig
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess, square_geometry
 from locheads.pipeline import direct
 from locheads.store.atomic import read_json

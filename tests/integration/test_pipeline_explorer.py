@@ -12,7 +12,9 @@ import pytest
 import tiny
 from running import Finished, TinyFiles
 
-from locheads.config import Config, EngineConfig, ExplorerConfig, SelectionConfig, SelectionKind, Stage
+from locheads.config import Config, ExplorerConfig, Stage
+from locheads.discovery.choices import SelectionConfig, SelectionKind
+from locheads.engine import EngineConfig
 from locheads.pipeline import stages
 from locheads.report import write_report
 from locheads.report.explorer.codes import decode

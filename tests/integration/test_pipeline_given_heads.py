@@ -12,7 +12,9 @@ import tiny
 from running import Finished, Result, TinyFiles
 from tiny import headset, write_headset
 
-from locheads.config import Config, EngineConfig, HeadsConfig, SelectionConfig, SelectionKind, Stage
+from locheads.config import Config, Stage
+from locheads.discovery.choices import HeadsConfig, SelectionConfig, SelectionKind
+from locheads.engine import EngineConfig
 from locheads.errors import ConfigError
 from locheads.pipeline import attention
 from locheads.types import HeadIndex

@@ -13,18 +13,12 @@ from PIL import Image
 from running import Finished, TinyFiles
 from tiny import headset, write_headset
 
-from locheads.config import (
-    Config,
-    CriterionConfig,
-    EngineConfig,
-    EvaluationConfig,
-    Floor,
-    HeadsConfig,
-    SelectionConfig,
-    SelectionKind,
-    Stage,
-)
+from locheads.config import Config, Stage
+from locheads.discovery.choices import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
+from locheads.discovery.criteria import Floor
+from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, StoreError
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.pipeline import attention
 from locheads.types import HeadIndex
 

@@ -13,7 +13,8 @@ import yaml
 from pycocotools import mask as coco
 from running import Finished, TinyFiles
 
-from locheads.config import Config, CriterionConfig, SelectionConfig, SelectionKind, Stage
+from locheads.config import Config, Stage
+from locheads.discovery.choices import CriterionConfig, SelectionConfig, SelectionKind
 
 METHODS = {"localization_heads", "oracle_heads", "mean_of_all_heads", "random_heads", "centre_box"}
 RECORDS = {

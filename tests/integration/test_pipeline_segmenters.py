@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from running import ROOT, Finished, Result, TinyFiles
 
-from locheads.config import Config, EvaluationConfig, Stage
+from locheads.config import Config, Stage
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.pipeline.inputs import load_inputs
 from locheads.segmenters import __main__ as check
 from locheads.segmenters.base import Prompt

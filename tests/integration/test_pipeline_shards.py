@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from running import Finished, Result, TinyFiles
 
-from locheads.config import Config, EngineConfig, SelectionConfig, SelectionKind, Stage
+from locheads.config import Config, Stage
+from locheads.discovery.choices import SelectionConfig, SelectionKind
+from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, StoreError
 from locheads.models.load import identify
 from locheads.pipeline import attention, signals
 from locheads.pipeline.attention import open_store
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.signals import Stopped
+from locheads.sharding.choices import ShardConfig
 from locheads.sharding.lease import Lease, claim
-from locheads.sharding.settings import ShardConfig
 from locheads.types import Attention
 
 SAME = ("heads.json", "metrics.json", "predictions.parquet", "baselines.parquet", "scores.parquet")

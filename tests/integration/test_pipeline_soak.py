@@ -15,13 +15,17 @@ from pathlib import Path
 import pytest
 from running import Result, TinyFiles, small_disk_at
 
-from locheads.config import Config, DatasetConfig, DiscoveryConfig, EngineConfig, EvaluationConfig, PathsConfig, Stage
+from locheads.config import Config, PathsConfig, Stage
+from locheads.data.choices import DatasetConfig
+from locheads.discovery.choices import DiscoveryConfig
+from locheads.engine import EngineConfig
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.models.load import identify
 from locheads.pipeline.attention import Loader, open_store
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.stages import Run, attend_stage, dealer, execute, passes, prepare
+from locheads.sharding.choices import ShardConfig
 from locheads.sharding.lease import State
-from locheads.sharding.settings import ShardConfig
 
 KILLS, SEED = 50, 20_250_611
 SHARDS = 8

@@ -9,17 +9,11 @@ import numpy as np
 import pytest
 from running import TinyFiles
 
-from locheads.config import (
-    Config,
-    CriterionConfig,
-    EngineConfig,
-    GroundingConfig,
-    HeadsConfig,
-    Score,
-    SelectionConfig,
-    SelectionKind,
-)
+from locheads.config import Config
 from locheads.data.pictures import open_picture
+from locheads.discovery.choices import CriterionConfig, HeadsConfig, Score, SelectionConfig, SelectionKind
+from locheads.engine import EngineConfig
+from locheads.grounding.choices import GroundingConfig
 from locheads.models.attend import attend
 from locheads.models.load import identify, load_lvlm
 from locheads.pipeline import attention

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from locheads.errors import Rule
+
 Grid = dict[str, dict[str, list[Any]]]
 
 
@@ -98,8 +100,8 @@ class AuditConfig:
     """Processes; null: one per core, at most 8. Each holds about 1 GB for LLaVA-1.5-7B, by calculation."""
 
 
-def audit_rules(audit: AuditConfig) -> list[tuple[bool, str]]:
-    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+def audit_rules(audit: AuditConfig) -> list[Rule]:
+    """What types cannot say."""
     groups = ", ".join(GROUPS)
     return [
         (audit.n >= 1, f"audit.n must be at least 1, not {audit.n}."),

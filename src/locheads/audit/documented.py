@@ -3,7 +3,7 @@
 from typing import Any
 
 from locheads.audit.grid import Choice, text
-from locheads.config import Score, SelectionKind, Threshold
+from locheads.discovery.choices import Score, SelectionKind, Threshold
 from locheads.discovery.criteria import Floor, Weighting
 from locheads.grounding.choices import BoxRule, Component, ThresholdRule
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from locheads.audit.choices import LARGEST, AuditConfig, AuditMode
-from locheads.config import CriterionConfig, GroundingConfig, SelectionConfig
+from locheads.discovery.choices import CriterionConfig, SelectionConfig
 from locheads.errors import ConfigError
+from locheads.grounding.choices import GroundingConfig
 
 
 @dataclass(frozen=True)

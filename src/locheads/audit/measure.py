@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 
 from locheads.audit.grid import Choice
 from locheads.audit.truth import Overlap
-from locheads.config import SelectionKind
+from locheads.discovery.choices import SelectionKind
 from locheads.discovery.discover import greedy_heads
 from locheads.discovery.scores import score
 from locheads.evaluation.metrics import box_iou

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from locheads.errors import Rule
+
 
 class BoxFormat(StrEnum):
     """Four numbers of a box."""
@@ -112,3 +114,11 @@ class DatasetConfig:
     """Offset and limit count in a random order of the pictures (drawn with `seed`), not in the file's."""
     check_images: bool = False
     """stage=check opens every picture; takes minutes."""
+
+
+def dataset_rules(d: DatasetConfig) -> list[Rule]:
+    """What types cannot say."""
+    return [
+        (d.limit is None or d.limit >= 1, f"dataset.limit must be at least 1, not {d.limit}."),
+        (d.offset >= 0, f"dataset.offset must not be negative, not {d.offset}."),
+    ]

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from PIL import Image
 
 from locheads.api import Grounder
-from locheads.config import GroundingConfig
 from locheads.demo.draw import over, with_box, with_mask
 from locheads.errors import DataError
+from locheads.grounding.choices import GroundingConfig
 from locheads.grounding.ground import ground_maps
 from locheads.models.geometry import Geometry
 from locheads.pocket.language import sample_expression

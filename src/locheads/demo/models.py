@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from locheads.config import ModelConfig
 from locheads.errors import ConfigError
+from locheads.models.choices import ModelConfig
 from locheads.models.load import POCKET
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "model"

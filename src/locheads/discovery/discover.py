@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from locheads.config import CriterionConfig
+from locheads.discovery.choices import CriterionConfig
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
 from locheads.errors import DiscoveryError
 from locheads.types import Discovery, HeadIndex, HeadScores

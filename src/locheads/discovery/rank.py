@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.config import CriterionConfig, Score, Threshold
+from locheads.discovery.choices import CriterionConfig, Score, Threshold
 from locheads.discovery.criteria import elbow_threshold
 from locheads.errors import DiscoveryError
 from locheads.types import HeadScores

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from locheads.config import EvaluationConfig
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.intervals import ratio_interval
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import METHODS, WITHOUT_MAP

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.config import GroundingConfig
+from locheads.grounding.choices import GroundingConfig
 from locheads.grounding.ground import ground_maps
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup

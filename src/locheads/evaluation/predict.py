@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pycocotools import mask as coco
 
-from locheads.config import GroundingConfig
 from locheads.evaluation.map_metrics import MAP_METRICS, map_scores
 from locheads.evaluation.methods import (
     CENTRE_BOX,
@@ -23,6 +22,7 @@ from locheads.evaluation.methods import (
     methods_of,
 )
 from locheads.evaluation.metrics import peak
+from locheads.grounding.choices import GroundingConfig
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
 
 Row = dict[str, Any]

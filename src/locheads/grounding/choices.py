@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from locheads.errors import Rule
+
 
 class Border(StrEnum):
     """What smoothing sees beyond the map's border (names as in scipy.ndimage). The paper does not say."""
@@ -152,8 +154,8 @@ class GroundingConfig:
         return LEVELS[self.threshold] if self.level is None else self.level
 
 
-def grounding_rules(g: GroundingConfig) -> list[tuple[bool, str]]:
-    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+def grounding_rules(g: GroundingConfig) -> list[Rule]:
+    """What types cannot say."""
     level = g.threshold_level()
     share = g.threshold in (ThresholdRule.quantile, ThresholdRule.max_fraction, ThresholdRule.fixed_area)
     return [

@@ -8,8 +8,8 @@ from jaxtyping import Int
 from PIL.Image import Image
 from torch import Tensor
 
-from locheads.config import PromptConfig
 from locheads.models.adapters.base import PreparedInput
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry
 from locheads.models.load import Lvlm
 

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from PIL.Image import Image
 
-from locheads.config import PromptConfig
 from locheads.discovery.criteria import attention_sum
 from locheads.errors import ModelError
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.batching import Budget, chunks, with_halving
 from locheads.models.capture import recording
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry
 from locheads.models.load import Lvlm
 from locheads.models.packing import Batch, Strip, collate, single, whole

@@ -11,11 +11,12 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
-from locheads.config import EngineConfig, ModelConfig
+from locheads.engine import EngineConfig
 from locheads.errors import ModelError
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class
 from locheads.models.batching import is_out_of_memory
+from locheads.models.choices import ModelConfig
 from locheads.models.placement import keep_freed_memory, placement
 from locheads.store.digest import files_digest
 

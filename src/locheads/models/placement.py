@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig
 
-from locheads.config import DType, ModelConfig
 from locheads.engine import EngineConfig, Quantization, RestAttention
 from locheads.errors import ConfigError
+from locheads.models.choices import DType, ModelConfig
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from locheads.config import PromptConfig, Query
 from locheads.errors import ConfigError, DataError
+from locheads.models.choices import PromptConfig, Query
 
 IMAGE = "<image>"
 """Where the picture goes in `prompt.template`, whatever the model's own image token is called."""

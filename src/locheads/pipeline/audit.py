@@ -18,7 +18,8 @@ from locheads.audit.choices import EMPTY_GRID, Grid
 from locheads.audit.grid import Change, Choice, combinations
 from locheads.audit.measure import SUMS, Plan, criterion_key, head_key, measure
 from locheads.audit.summary import audit_frame, audit_record
-from locheads.config import Config, SelectionKind, check
+from locheads.config import Config, check
+from locheads.discovery.choices import SelectionKind
 from locheads.discovery.discover import discover, top_heads
 from locheads.discovery.scores import score, stack_scores
 from locheads.errors import ConfigError, DiscoveryError

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from locheads.config import CriterionConfig
+from locheads.discovery.choices import CriterionConfig
 from locheads.discovery.scores import score
 from locheads.grounding.fuse import binarise
 from locheads.store.need import Need

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from rich.markup import escape
 from rich.table import Table
 
-from locheads.config import Config, EvaluationConfig, Stage, check
+from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError, DataError, StoreError
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.evaluate import ratios
 from locheads.evaluation.methods import LOCALIZATION_HEADS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from locheads.config import Config, GroundingConfig
+from locheads.config import Config
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
+from locheads.grounding.choices import GroundingConfig
 from locheads.grounding.ground import ground_maps
 from locheads.models.geometry import Geometry, stretched
 from locheads.pipeline.gallery import evenly_spaced

@@ -6,8 +6,9 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from locheads.config import Config, ModelConfig, Stage, check
+from locheads.config import Config, Stage, check
 from locheads.errors import ModelError
+from locheads.models.choices import ModelConfig
 from locheads.models.load import POCKET, identify
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.records import Status

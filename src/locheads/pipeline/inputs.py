@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from locheads.config import Config, DatasetConfig, PathsConfig
+from locheads.config import Config, PathsConfig
+from locheads.data.choices import DatasetConfig
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.hub import Copy, HubDataSet
 from locheads.data.jsonl import JsonlDataSet

@@ -18,9 +18,9 @@ from locheads.models.adapters.base import Sharing
 from locheads.models.geometry import Preprocess
 from locheads.models.load import ModelIdentity
 from locheads.pipeline.signals import undisturbed
+from locheads.sharding.choices import ShardConfig
 from locheads.sharding.deal import TokenCost, deal_pictures
 from locheads.sharding.lease import Lease, Record, State, file_time, read, take
-from locheads.sharding.settings import ShardConfig
 from locheads.store.attention import AttentionStore
 from locheads.store.digest import json_digest
 from locheads.store.need import Need

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from locheads.config import Config, SelectionKind, Stage, check
+from locheads.config import Config, Stage, check
+from locheads.discovery.choices import SelectionKind
 from locheads.discovery.discover import discover, greedy_heads, top_heads
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.discovery.stability import stability

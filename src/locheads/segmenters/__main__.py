@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from locheads.config import EngineConfig
+from locheads.engine import EngineConfig
 from locheads.errors import LocHeadsError
 from locheads.segmenters.base import Prompt
 from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind

@@ -6,6 +6,8 @@ The paper: "SAM", prompted by the box. Which SAM, and whether anything but the b
 from dataclasses import dataclass
 from enum import StrEnum
 
+from locheads.errors import Rule
+
 
 class SegmenterKind(StrEnum):
     """Where the masks of RES come from."""
@@ -68,8 +70,8 @@ class SegmenterConfig:
     """Prompts of one picture that SAM decodes at once."""
 
 
-def segmenter_rules(s: SegmenterConfig) -> list[tuple[bool, str]]:
-    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+def segmenter_rules(s: SegmenterConfig) -> list[Rule]:
+    """What types cannot say."""
     checkpoint = s.checkpoint or ""
     return [
         (s.batch >= 1, f"segmenter.batch must be at least 1, not {s.batch}."),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from locheads.config import EngineConfig
+from locheads.engine import EngineConfig
 from locheads.errors import ModelError
 from locheads.models.placement import pick_device
 from locheads.segmenters.base import Segmenter

@@ -12,12 +12,13 @@ from locheads.audit.documented import contradictions
 from locheads.audit.grid import Change, Choice, combinations
 from locheads.audit.measure import SUMS, Plan, criterion_key, head_key, measure
 from locheads.audit.summary import RATIOS, audit_frame
-from locheads.config import CriterionConfig, EvaluationConfig, GroundingConfig, SelectionConfig
+from locheads.discovery.choices import CriterionConfig, SelectionConfig
 from locheads.errors import ConfigError
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.evaluate import score_predictions, summarise
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import predict
-from locheads.grounding.choices import BoxRule, Component, Resolution, ThresholdRule, Upsampling
+from locheads.grounding.choices import BoxRule, Component, GroundingConfig, Resolution, ThresholdRule, Upsampling
 from locheads.models.geometry import Preprocess, square_geometry, stretched
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from locheads.api import Grounder
-from locheads.config import DType, ModelConfig
 from locheads.demo import app
 from locheads.demo.__main__ import main
 from locheads.demo.answers import Answers, example
 from locheads.demo.draw import MASK_COLOUR, SIDE, over, with_box, with_mask
 from locheads.demo.models import chosen_heads, model_config
 from locheads.errors import ConfigError, DataError
+from locheads.models.choices import DType, ModelConfig
 from locheads.models.geometry import Preprocess, square_geometry, stretched
 from locheads.types import HeadIndex
 

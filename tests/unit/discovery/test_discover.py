@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from locheads.config import CriterionConfig, Score
+from locheads.discovery.choices import CriterionConfig, Score
 from locheads.discovery.discover import discover, greedy_heads, top_heads
 from locheads.errors import DiscoveryError
 from locheads.types import HeadIndex

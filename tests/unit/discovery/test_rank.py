@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from locheads.config import CriterionConfig, Score, Threshold
+from locheads.discovery.choices import CriterionConfig, Score, Threshold
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
 from locheads.errors import DiscoveryError
 from locheads.types import HeadScores

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from locheads.config import GroundingConfig
 from locheads.evaluation.methods import HeadPlan, centre_mask, ground_with, methods_of, random_heads, take
+from locheads.grounding.choices import GroundingConfig
 from locheads.types import Attention, HeadIndex, ImageGroup
 
 PLAIN = GroundingConfig(sigma=0.0)

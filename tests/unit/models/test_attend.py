@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from transformers import LlavaForConditionalGeneration as Llava
 
-from locheads.config import PromptConfig
 from locheads.errors import DataError
 from locheads.models.adapters.base import PreparedInput
 from locheads.models.attend import attend
 from locheads.models.capture import recording
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Preprocess, square_geometry
 from locheads.models.load import Lvlm
 from locheads.models.packing import Strip, collate, halves, single, whole

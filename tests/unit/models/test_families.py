@@ -12,11 +12,11 @@ from family_parts import CONTEXT, LAYERS, token_id
 from PIL import Image
 from torch import Tensor
 
-from locheads.config import PromptConfig, Query
 from locheads.errors import ConfigError, DataError, ModelError
 from locheads.models import capture
 from locheads.models.adapters import FAMILIES, PreparedInput, Sharing
 from locheads.models.adapters.family import FamilyAdapter
+from locheads.models.choices import PromptConfig, Query
 from locheads.models.geometry import Preprocess
 
 PLAIN = PromptConfig(template="look <image>\n{expression}")

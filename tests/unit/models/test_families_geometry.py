@@ -15,8 +15,8 @@ from PIL import Image
 from test_families import adapter, sequence
 from torch import Tensor
 
-from locheads.config import PromptConfig
 from locheads.models.adapters import FAMILIES, PreparedInput
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess
 
 PROMPT = PromptConfig(template="<image>\n{expression}")

@@ -8,9 +8,10 @@ import pytest
 from families import FAMILY_BUILDERS
 from PIL import Image
 
-from locheads.config import DType, EngineConfig, ModelConfig, PromptConfig
+from locheads.engine import EngineConfig
 from locheads.errors import ConfigError
 from locheads.models.attend import attend_image
+from locheads.models.choices import DType, ModelConfig, PromptConfig
 from locheads.models.geometry import Preprocess
 from locheads.models.load import load_lvlm
 

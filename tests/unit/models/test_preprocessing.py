@@ -10,9 +10,9 @@ from transformers import CLIPVisionConfig, LlavaConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from locheads.config import PromptConfig
 from locheads.errors import ConfigError
 from locheads.models.adapters.llava import LlavaAdapter
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess
 
 SIDE, PATCH, GRID = 192, 16, 12

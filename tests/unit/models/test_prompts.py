@@ -6,9 +6,10 @@ import pytest
 from family_parts import tokenizer
 from PIL import Image
 
-from locheads.config import Config, PromptConfig, Query, check
+from locheads.config import Config, check
 from locheads.errors import ConfigError, DataError
 from locheads.models.adapters.llava import LlavaAdapter
+from locheads.models.choices import PromptConfig, Query
 from locheads.models.geometry import Preprocess
 from locheads.models.prompts import Asked, ask, ask_in_chat, fill, render_prompt, tokenise
 

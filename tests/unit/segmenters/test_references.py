@@ -9,7 +9,7 @@ from PIL import Image
 from pycocotools import mask as coco
 from sam_parts import picture
 
-from locheads.config import EngineConfig
+from locheads.engine import EngineConfig
 from locheads.evaluation.segmented import NO_MEMORY, segment_rows
 from locheads.segmenters.base import Prompt, Segmentation
 from locheads.segmenters.choices import SegmenterConfig, SegmenterKind

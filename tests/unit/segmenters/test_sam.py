@@ -9,7 +9,7 @@ import pytest
 import torch
 from sam_parts import SIDE, meta_package, picture, random_vit_b, tiny_sam, tiny_sam2
 
-from locheads.config import EngineConfig
+from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, LocHeadsError, ModelError
 from locheads.segmenters import sam
 from locheads.segmenters.base import Prompt

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from PIL.Image import Image
 from torch import Tensor
 
-from locheads.config import PromptConfig
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry
 
 

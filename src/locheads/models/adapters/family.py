@@ -13,9 +13,9 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from locheads.config import PromptConfig
 from locheads.errors import ConfigError, DataError, ModelError
 from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess
 from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from locheads.config import Config, TrackerKind
+from locheads.config import Config
 from locheads.pipeline.progress import listening
 from locheads.pipeline.receipt import TRACKER
+from locheads.pipeline.tracking.choices import TrackerKind
 from locheads.pipeline.tracking.names import init_options
 from locheads.store.atomic import read_json, write_json
 from locheads.store.digest import json_digest

@@ -10,8 +10,9 @@ import written
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from locheads.config import DType, EngineConfig, ModelConfig, PromptConfig
+from locheads.engine import EngineConfig
 from locheads.models.attend import attend_image
+from locheads.models.choices import DType, ModelConfig, PromptConfig
 from locheads.models.convert.__main__ import main
 from locheads.models.geometry import Preprocess
 from locheads.models.load import Lvlm, load_lvlm

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from locheads.errors import Rule
+
 
 @dataclass
 class ShardConfig:
@@ -16,8 +18,8 @@ class ShardConfig:
     same machine its process tells, at once."""
 
 
-def shard_rules(shard: ShardConfig, stage: str) -> list[tuple[bool, str]]:
-    """(whether it holds, the sentence if not) of every rule that types cannot say."""
+def shard_rules(shard: ShardConfig, stage: str) -> list[Rule]:
+    """What types cannot say."""
     return [
         (shard.count >= 1, f"shard.count must be at least 1, not {shard.count}."),
         (
