@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageOps
 from running import ROOT, Result, TinyFiles
 
-from locheads.pipeline import receipt, stages
+from locheads.pipeline import ground, receipt
+from locheads.pipeline.run import Run
 
 TWELVE = ("heads.k=1,2,3", "criterion=s_img,entropy,s_img_entropy,released_c1")
 QUICK = ("stage=evaluate", "evaluation.gallery=1", "evaluation.random_draws=1")
@@ -26,13 +27,13 @@ ORIGIN = ["folder", "done_before"]
 def grounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """heads.k of every run that got as far as grounding."""
     seen: list[int] = []
-    real = stages.plan_heads
+    real = ground.plan_heads
 
-    def watching(run: stages.Run) -> object:
+    def watching(run: Run) -> object:
         seen.append(run.config.heads.k)
         return real(run)
 
-    monkeypatch.setattr(stages, "plan_heads", watching)
+    monkeypatch.setattr(ground, "plan_heads", watching)
     return seen
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from running import Finished, Result, TinyFiles
 
 from locheads.config import Stage
 from locheads.data.choices import AnswerFormat, DatasetConfig, Frame
 from locheads.evaluation.choices import DirectConfig
+from locheads.models.attend import NO_MEMORY
 from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess, square_geometry
 from locheads.pipeline import direct
@@ -114,6 +116,25 @@ def test_an_unreadable_picture_is_a_failure_and_the_rest_is_asked(
     assert (metrics["n_failed"], metrics["n_empty"], len(asked)) == (5, 0, 25)
     rows = pd.read_parquet(folder / "predictions.parquet")
     assert rows.loc[rows["error"].notna(), "image_id"].unique().tolist() == ["200"]
+
+
+def test_an_expression_that_memory_does_not_hold_is_a_failure_and_the_rest_is_asked(
+    ask: Callable[..., Path], writes: Callable[..., list[str]]
+) -> None:
+    refused: list[str] = []
+
+    def say(expression: str, _: int) -> str:
+        refused.append(expression)  # the first that is asked
+        if expression == refused[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "[0, 0, 1, 1]"
+
+    writes(say)
+    folder = ask()
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    failed = rows["expression"] == refused[0]
+    assert rows.loc[failed, "error"].tolist() == [NO_MEMORY] * failed.sum()
+    assert rows.loc[~failed, "error"].isna().all() and rows.loc[~failed, "x1"].notna().all()
 
 
 @pytest.mark.parametrize(

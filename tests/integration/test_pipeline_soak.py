@@ -21,9 +21,12 @@ from locheads.discovery.choices import DiscoveryConfig
 from locheads.engine import EngineConfig
 from locheads.evaluation.choices import EvaluationConfig
 from locheads.models.load import identify
+from locheads.pipeline.attend import attend_stage, dealer, passes
 from locheads.pipeline.attention import Loader, open_store
 from locheads.pipeline.inputs import load_inputs
-from locheads.pipeline.stages import Run, attend_stage, dealer, execute, passes, prepare
+from locheads.pipeline.prepare import prepare
+from locheads.pipeline.run import Run
+from locheads.pipeline.stages import execute
 from locheads.sharding.choices import ShardConfig
 from locheads.sharding.lease import State
 

@@ -88,7 +88,7 @@ def _record(wish: Wish, found: list[Plan], ids: dict[str, str]) -> None:
 
 def _wish(options: argparse.Namespace) -> Wish:
     settings = composed(options.conf, [each for each in options.overrides if not each.startswith("hydra")]).config
-    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     return Wish(
         models=options.models.split(","),
         datasets=options.datasets.split(","),

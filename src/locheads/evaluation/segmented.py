@@ -1,17 +1,14 @@
 """Masks by a segmenter instead of pseudo-masks, in the rows of one picture's predictions."""
 
-from typing import Any
-
-import numpy as np
 from pycocotools import mask as coco
 
 from locheads.data.pictures import open_picture
 from locheads.errors import DataError
+from locheads.evaluation.rows import Row, mask_counts
 from locheads.grounding.boxes import tight_boxes
 from locheads.segmenters.base import Prompt, Segmentation, Segmenter
 from locheads.types import ImageGroup
 
-Row = dict[str, Any]
 NO_MEMORY = "the memory does not hold the picture's segmentation"
 
 
@@ -54,8 +51,7 @@ def _prompt(row: Row) -> Prompt:
 
 
 def _fill(row: Row, answer: Segmentation, box_of_mask: bool) -> None:
-    code = coco.encode(np.asfortranarray(answer.mask, dtype=np.uint8))
-    row |= {"mask_counts": code["counts"].decode("ascii"), "mask_score": answer.score}
+    row |= {"mask_counts": mask_counts(answer.mask), "mask_score": answer.score}
     if box_of_mask and answer.mask.any():
         row |= dict(zip(("x0", "y0", "x1", "y1"), tight_boxes(answer.mask[None])[0].tolist(), strict=True))
 

@@ -90,7 +90,7 @@ def with_halving(forward: Callable[[list[Strip]], list[T]], strips: list[Strip],
         if not is_out_of_memory(error):
             raise
     # Outside of the handler: the error's traceback kept the failed pass's tensors alive.
-    _free()
+    free_memory()
     parts = halves(strips)
     if parts is None:
         log.warning("Memory ran out on a single expression of %d tokens: it is recorded as failed.", len(strips[0]))
@@ -108,7 +108,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, kinds) or "out of memory" in text or "can't allocate memory" in text
 
 
-def _free() -> None:
+def free_memory() -> None:
+    """Lets go of what a pass that failed has left behind."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

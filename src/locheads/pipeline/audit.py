@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -27,15 +27,13 @@ from locheads.grounding.choices import Sinks
 from locheads.grounding.sinks import find_sinks
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import write_parquet
+from locheads.pipeline.run import Run
 from locheads.report.figures import audit_effects
 from locheads.report.records import read_run
 from locheads.report.theme import to_png
 from locheads.store.atomic import write_bytes, write_json, write_text
 from locheads.store.attention import AttentionStore
 from locheads.types import Discovery, HeadScores, ImageGroup
-
-if TYPE_CHECKING:
-    from locheads.pipeline.stages import Run
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ MOST_WORKERS = 8
 """Unless audit.workers says otherwise."""
 
 
-def audit_stage(run: "Run") -> None:
+def audit_stage(run: Run) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
     choices = choices_of(config)
@@ -67,7 +65,7 @@ def audit_stage(run: "Run") -> None:
         "split": config.dataset.split,
         "n_images": len(groups),
         "n_expressions": int(sums[0, :, SUMS.index("n")].sum()),
-        "n_failed": sum(s.sample_id in run.failures for group in groups for s in group.samples),
+        "n_failed": len(run.failed(groups)),
         "confidence": evaluation.confidence,
         "mode": config.audit.mode.value,
         "seconds": round(time.perf_counter() - start, 1),
@@ -123,7 +121,7 @@ def _check_choice(config: Config, choice: Choice) -> None:
     check(dataclasses.replace(config, **own, heads=heads, grounding=choice.grounding))
 
 
-def _plan(run: "Run", choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
+def _plan(run: Run, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
     discoveries, failed = _discoveries(run, choices)
     heads, errors = {}, {}
@@ -142,7 +140,7 @@ def _plan(run: "Run", choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
     return Plan(tuple(choices), heads, discoveries, sinks), errors
 
 
-def _discoveries(run: "Run", choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
+def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     wanted = {criterion_key(choice): choice.criterion for choice in choices}
     entropies = {(c.floor.value, c.weighting.value): c for c in wanted.values()}
@@ -162,7 +160,7 @@ def _discoveries(run: "Run", choices: Sequence[Choice]) -> tuple[dict[str, Disco
     return found, failed
 
 
-def _measure(run: "Run", plan: Plan) -> np.ndarray:
+def _measure(run: Run, plan: Plan) -> np.ndarray:
     """[choice, picture, sum] over all pictures of the split."""
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -11,23 +11,23 @@ from locheads.data.answers import parse_box
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
 from locheads.errors import DataError
-from locheads.evaluation.evaluate import score_predictions, summarise, summarise_slices
-from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
+from locheads.evaluation.truth import Truth
 from locheads.models.answer import answer_image, prepare_to_answer
+from locheads.models.attend import NO_MEMORY
+from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.load import Lvlm
 from locheads.pipeline.attention import Loader
+from locheads.pipeline.predictions import OWN, scored, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import metrics_record, write_parquet
+from locheads.pipeline.run import Run
 from locheads.pipeline.timing import Stopwatch, write_timing
 from locheads.store.answers import Answer, AnswerStore
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.types import ImageGroup
-
-if TYPE_CHECKING:
-    from locheads.pipeline.stages import Run
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +35,24 @@ FORMAT = 1
 """Raise it when the way of asking changes, so that old answers are not taken for new ones."""
 
 
-def direct_stage(run: "Run") -> None:
+def direct_stage(run: Run) -> None:
     """Asks, parses, scores -> answers.parquet, predictions.parquet, scores.parquet, metrics.json, timing.json."""
     asker = _Asker(run)
-    rows: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
-    for group in track(run.inputs.evaluated, "ask", "pictures"):
-        asker.ask(group)
-        for sample in group.samples:
-            answer = asker.answer(group, sample.sample_id)
-            box = None if answer is None else _box(answer, run.config)
-            rows.append(direct_row(group, sample, box, asker.failures.get(sample.sample_id)))
-            answers.append({"sample_id": sample.sample_id, "answer": answer and answer.text, "parsed": box is not None})
+    with writing(run.folder / OWN) as write:
+        for group in track(run.inputs.evaluated, "ask", "pictures"):
+            asker.ask(group)
+            rows = []
+            for sample in group.samples:
+                answer = asker.answer(group, sample.sample_id)
+                box = None if answer is None else _box(answer, run.config)
+                rows.append(direct_row(group, sample, box, asker.failures.get(sample.sample_id)))
+                text = answer and answer.text
+                answers.append({"sample_id": sample.sample_id, "answer": text, "parsed": box is not None})
+            write(rows)
     asker.finish()
-    _write(run, pd.DataFrame(rows), pd.DataFrame(answers))
+    write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
+    _write_scores(run)
 
 
 def _box(answer: Answer, config: Config) -> tuple[float, float, float, float] | None:
@@ -60,7 +64,7 @@ def _box(answer: Answer, config: Config) -> tuple[float, float, float, float] | 
 class _Asker:
     """Asks what the store has no answer to; loads the LVLM only then."""
 
-    def __init__(self, run: "Run") -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
         self._lvlm: Lvlm | None = None
         key = [FORMAT, run.store.digest, run.config.direct.max_new_tokens]
@@ -78,16 +82,29 @@ class _Asker:
         missing = [s.sample_id for s in group.samples if self.answer(group, s.sample_id) is None]
         if not missing:
             return
+        self._load()  # whose errors are not a sample's
+        if self._tried(group, missing) is None:
+            return
+        # One expression that cannot be asked must not take the picture's others with it.
+        for sample_id in missing:
+            if (reason := self._tried(group, [sample_id])) is not None:
+                log.warning("Sample %s failed: %s", sample_id, reason)
+                self.failures[sample_id] = reason
+
+    def _tried(self, group: ImageGroup, sample_ids: list[str]) -> str | None:
+        """Asks. -> why that cannot be done; None where it was."""
         try:
-            self._ask(group, missing)
-        except DataError:
-            # One expression that cannot be asked must not take the picture's others with it.
-            for sample_id in missing:
-                try:
-                    self._ask(group, [sample_id])
-                except DataError as error:
-                    log.warning("Sample %s failed: %s", sample_id, error)
-                    self.failures[sample_id] = str(error)
+            self._ask(group, sample_ids)
+        except DataError as error:
+            return str(error)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return None
+        # Outside of the handler: the error's traceback kept the failed pass's tensors alive.
+        free_memory()
+        return NO_MEMORY
 
     def _ask(self, group: ImageGroup, sample_ids: list[str]) -> None:
         (asked,) = subset([group], sample_ids)
@@ -115,19 +132,10 @@ class _Asker:
         return self._lvlm
 
 
-def _write(run: "Run", predictions: pd.DataFrame, answers: pd.DataFrame) -> None:
-    config = run.config
-    scores = score_predictions(predictions, run.inputs.evaluated)
-    write_parquet(run.folder / "answers.parquet", answers)
-    write_parquet(run.folder / "predictions.parquet", predictions.drop(columns=list(MAP_METRICS)))
+def _write_scores(run: Run) -> None:
+    scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
-    metrics = metrics_record(
-        scores,
-        summarise(scores, config.evaluation, config.seed),
-        summarise_slices(scores, DIRECT_OUTPUT, config.evaluation, config.seed),
-        config,
-        method=DIRECT_OUTPUT,
-    )
+    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT)
     write_json(run.folder / "metrics.json", metrics)
     unparsable = metrics["n_empty"]
     log.info("%d of %d answers hold no box in the stated format: they count as misses.", unparsable, len(scores))

@@ -7,36 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from locheads.config import Config, Stage, check
 from locheads.data.predictions import Answer, read_predictions
 from locheads.data.records import sha256_of
 from locheads.errors import DataError
-from locheads.evaluation.evaluate import summarise, summarise_slices
 from locheads.evaluation.external import score_answers
 from locheads.evaluation.methods import PREDICTIONS
 from locheads.pipeline.inputs import DataSet, chosen, open_dataset
+from locheads.pipeline.predictions import OWN, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import Status, metrics_record, recorded_provenance, write_parquet
 from locheads.report.html import write_report
-from locheads.store.atomic import replacing, write_json
+from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
-
-_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("method", "sample_id", "image_id", "ref_id", "expression", "heads")),
-        ("draw", pa.int64()),
-        *((name, pa.float64()) for name in ("x0", "y0", "x1", "y1", "peak_x", "peak_y")),
-        ("mask_counts", pa.string()),
-        *((name, pa.int32()) for name in ("mask_height", "mask_width")),
-        ("error", pa.string()),
-    ]
-)
 
 
 def run_external(config: Config, folder: Path) -> None:
@@ -91,9 +78,9 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     answers = _Watched(read_predictions(path, config.predictions_format, sizes, what), sizes, _lines(path))
     absent = f"{path.name} has no prediction for it"
     parts = []
-    with replacing(folder / "predictions.parquet") as temporary, pq.ParquetWriter(temporary, _SCHEMA) as writer:
+    with writing(folder / OWN) as write:
         for rows, scored in score_answers(answers, evaluated, absent):
-            writer.write_table(pa.Table.from_pandas(rows, _SCHEMA, preserve_index=False))
+            write(rows)
             parts.append(scored)
     scores = pd.concat(parts, ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
@@ -105,8 +92,6 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
     metrics = metrics_record(
         scores,
-        summarise(scores, config.evaluation, config.seed),
-        summarise_slices(scores, PREDICTIONS, config.evaluation, config.seed),
         config,
         PREDICTIONS,
         n_missing=n_missing,

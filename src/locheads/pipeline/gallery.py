@@ -13,6 +13,7 @@ from locheads.config import Config
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
 from locheads.errors import DataError
+from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
 from locheads.grounding.fuse import fuse, normalise, smooth, without_sinks
 from locheads.grounding.ground import ground_steps
@@ -27,14 +28,10 @@ def write_gallery(
 ) -> None:
     """Pictures, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
     by_sample = {row["sample_id"]: row for row in rows.to_dict("records")}
-    shown = evenly_spaced(groups, config.evaluation.gallery)
-    asked = set(config.evaluation.show)
-    order = ((group, sample.sample_id) for group in groups for sample in group.samples)
-    shown += [pair for pair in order if pair[1] in asked and pair not in shown]
     items: list[dict[str, Any]] = []
     maps: dict[str, np.ndarray] = {}
     steps: dict[str, np.ndarray] = {}
-    for group, sample_id in shown:
+    for group, sample_id in gallery_samples(groups, config.evaluation):
         attention = next(iter(store.read(subset([group], {sample_id}))), None)
         heads = plan.heads(sample_id)
         geometry = None
@@ -47,6 +44,14 @@ def write_gallery(
         with replacing(folder / name) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
     write_json(folder / "gallery.json", items)
+
+
+def gallery_samples(groups: list[ImageGroup], evaluation: EvaluationConfig) -> list[tuple[ImageGroup, str]]:
+    """(picture, sample id): evenly spaced ones, and those that the user asked for."""
+    shown = evenly_spaced(groups, evaluation.gallery)
+    asked = set(evaluation.show)
+    order = ((group, sample.sample_id) for group in groups for sample in group.samples)
+    return shown + [pair for pair in order if pair[1] in asked and pair not in shown]
 
 
 def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageGroup, str]]:

@@ -13,6 +13,7 @@ import pandas as pd
 from locheads.config import Config
 from locheads.discovery.discover import top_heads
 from locheads.discovery.headset import SCHEMA
+from locheads.evaluation.evaluate import summarise, summarise_slices
 from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import replacing, write_json
@@ -103,14 +104,10 @@ def heads_record(
 
 
 def metrics_record(
-    scores: pd.DataFrame,
-    methods: dict[str, Any],
-    slices: list[dict[str, Any]],
-    config: Config,
-    method: str = LOCALIZATION_HEADS,
-    **more: Any,
+    scores: pd.DataFrame, config: Config, method: str = LOCALIZATION_HEADS, **more: Any
 ) -> dict[str, Any]:
-    """metrics.json. `method` is the one that is counted; `more` holds what only some runs have."""
+    """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also told by slices; `more`
+    holds what only some runs have."""
     own = scores[scores["method"] == method]
     return {
         "split": config.dataset.split,
@@ -119,8 +116,8 @@ def metrics_record(
         "n_failed": int(own["error"].notna().sum()),
         "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
         "confidence": config.evaluation.confidence,
-        "methods": methods,
-        "slices": slices,
+        "methods": summarise(scores, config.evaluation, config.seed),
+        "slices": summarise_slices(scores, method, config.evaluation, config.seed),
         **more,
     }
 

@@ -27,9 +27,9 @@ def test_batches_are_taken_one_by_one_and_change_nothing(group: ImageGroup, monk
     parts = [next(batches)]
     assert taken == ["elsewhere", "right"]  # the rest of the file is not read yet
     parts += batches
-    for i in (0, 1):
-        joined = pd.concat([part[i] for part in parts], ignore_index=True)
-        pd.testing.assert_frame_equal(joined, whole[0][i])
+    assert [row for rows, _ in parts for row in rows] == whole[0][0]
+    joined = pd.concat([scores for _, scores in parts], ignore_index=True)
+    pd.testing.assert_frame_equal(joined, whole[0][1])
     assert whole[0][1].set_index("sample_id")["box_iou"].to_dict() == {"right": 1.0, "left": 0.0}
 
 

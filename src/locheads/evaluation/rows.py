@@ -1,0 +1,68 @@
+"""One row per expression and method: what was answered, before anybody looks at the truth.
+
+But for MAP_METRICS: they need the map, which is not kept, so they are taken with the answer. Nothing that answers
+reads them, and the file of the rows leaves them out (`SCHEMA`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool
+from pycocotools import mask as coco
+
+from locheads.evaluation.map_metrics import MAP_METRICS
+from locheads.types import Box, HeadIndex, ImageGroup, Sample
+
+Row = dict[str, Any]
+
+SCHEMA = pa.schema(
+    [
+        ("method", pa.string()),
+        ("draw", pa.int64()),
+        *((name, pa.string()) for name in ("sample_id", "image_id", "ref_id", "expression", "heads")),
+        *((name, pa.float64()) for name in ("x0", "y0", "x1", "y1", "peak_x", "peak_y")),
+        ("mask_counts", pa.string()),
+        *((name, pa.int32()) for name in ("mask_height", "mask_width")),
+        ("error", pa.string()),
+    ]
+)
+"""Columns of a file of predictions: boxes and peak in pixels of the picture, the mask in COCO's run-length code."""
+
+
+def prediction_row(
+    group: ImageGroup,
+    sample: Sample,
+    method: str,
+    *,
+    draw: int = 0,
+    heads: Sequence[HeadIndex] = (),
+    box: Box | None = None,
+    counts: str | None = None,
+    point: tuple[float, float] | None = None,
+    error: str | None = None,
+) -> Row:
+    """What a method answers to an expression: a box, a mask (`counts`, see `mask_counts`), a point, or nothing."""
+    return {
+        "method": method,
+        "draw": draw,
+        "sample_id": sample.sample_id,
+        "image_id": group.image_id,
+        "ref_id": sample.ref_id,
+        "expression": sample.expression,
+        "heads": " ".join(str(head) for head in heads),
+        **dict(zip(("x0", "y0", "x1", "y1"), box or (None,) * 4, strict=True)),
+        **dict(zip(("peak_x", "peak_y"), point or (None, None), strict=True)),
+        "mask_counts": counts,
+        "mask_height": group.height,
+        "mask_width": group.width,
+        "error": error,
+        **dict.fromkeys(MAP_METRICS),
+    }
+
+
+def mask_counts(mask: Bool[np.ndarray, "height width"]) -> str:
+    """The mask in COCO's run-length code, without its size."""
+    counts: bytes = coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
+    return counts.decode("ascii")

@@ -1,0 +1,52 @@
+"""Which heads ground which sample, for the method and its baselines."""
+
+import numpy as np
+
+from locheads.discovery.choices import SelectionKind
+from locheads.discovery.discover import greedy_heads, top_heads
+from locheads.discovery.scores import score_all
+from locheads.evaluation.head_iou import best_heads_by_iou
+from locheads.evaluation.methods import HeadPlan, random_heads
+from locheads.grounding.choices import Sinks
+from locheads.grounding.sinks import SinkCells, find_sinks
+from locheads.pipeline.progress import track
+from locheads.pipeline.run import Run
+from locheads.types import HeadIndex
+
+
+def plan_heads(run: Run) -> HeadPlan:
+    """Which heads ground which sample, for the method and its baselines."""
+    config = run.config
+    if config.selection.kind is not SelectionKind.greedy:
+        return plan_with(run, None)
+    assert run.discovery is not None
+    greedy: dict[str, list[HeadIndex]] = {}
+    if any(s.sample_id not in run.failures for group in run.inputs.evaluated for s in group.samples):
+        scores = score_all(run.store.read(run.inputs.evaluated, run.scored_by()), config.criterion)
+        greedy = greedy_heads(scores, run.discovery, config.heads.k, config.criterion)
+    return plan_with(run, greedy)
+
+
+def plan_with(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
+    config, k = run.config, run.config.heads.k
+    draws, seed = config.evaluation.random_draws, config.seed
+    if run.given is not None:
+        admitted = np.zeros((run.identity.layers, run.identity.heads), dtype=bool)
+        admitted[config.criterion.skip_layers :] = True
+        return HeadPlan(run.given.heads[:k], None, oracle=(), random=random_heads(admitted, k, draws, seed))
+    assert run.discovery is not None and run.head_iou is not None
+    return HeadPlan(
+        fixed=tuple(top_heads(run.discovery, k)),
+        greedy=greedy,
+        oracle=tuple(best_heads_by_iou(run.head_iou, k)),
+        random=random_heads(run.discovery.eligible, k, draws, seed),
+        sinks=_sinks(run),
+    )
+
+
+def _sinks(run: Run) -> SinkCells | None:
+    """From the discovery samples, so that nothing of the evaluated split takes part."""
+    grounding = run.config.grounding
+    if grounding.sinks is not Sinks.mean_map:
+        return None
+    return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "pictures")), grounding.sink_factor)

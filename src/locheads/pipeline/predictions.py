@@ -1,0 +1,64 @@
+"""Files of predictions, written and scored some pictures at a time: their masks never lie in memory all at once."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from locheads.evaluation.map_metrics import MAP_METRICS
+from locheads.evaluation.rows import SCHEMA, Row
+from locheads.evaluation.truth import Truth
+from locheads.store.atomic import replacing
+
+OWN, OTHERS = "predictions.parquet", "baselines.parquet"
+
+ROWS = 2_000
+"""Of a row group, at least; the last may have fewer."""
+
+
+@contextmanager
+def writing(path: Path, with_mask_score: bool = False) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """Gives what takes the rows of one picture after the other; a row group holds whole pictures.
+
+    Raises StoreError where the file cannot be written, as `replacing` does.
+    """
+    schema = SCHEMA.append(pa.field("mask_score", pa.float64())) if with_mask_score else SCHEMA
+    waiting: list[Row] = []
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        def write(rows: Iterable[Row]) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= ROWS:
+                flush()
+
+        yield write
+        flush()
+
+
+def scored(path: Path, truth: Truth, map_scores: Float[np.ndarray, "row metric"] | None = None) -> pd.DataFrame:
+    """Rows of `Truth.score` for a file of predictions, in its order. `map_scores`: MAP_METRICS of its rows."""
+    parts, start = [], 0
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number).to_pandas()
+            if map_scores is not None:
+                rows[list(MAP_METRICS)] = map_scores[start : start + len(rows)]
+            parts.append(truth.score(rows))
+            start += len(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+def map_scores_of(rows: Iterable[Row]) -> Float[np.ndarray, "row metric"]:
+    """NaN where a row has none."""
+    return np.array([[row[metric] for metric in MAP_METRICS] for row in rows], dtype=float).reshape(
+        -1, len(MAP_METRICS)
+    )

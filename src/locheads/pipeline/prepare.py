@@ -1,0 +1,97 @@
+"""Before the first stage: everything that can be checked without loading weights."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from locheads.config import Config, Stage
+from locheads.engine import Quantization
+from locheads.errors import ConfigError
+from locheads.models.load import ModelIdentity, identify
+from locheads.models.placement import check_placement
+from locheads.pipeline.attention import open_store
+from locheads.pipeline.audit import choices_of
+from locheads.pipeline.given import given_heads, given_record, maps_heads
+from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
+from locheads.pipeline.run import Run
+from locheads.segmenters.load import check_segmenter, segmenter_identity
+from locheads.store.atomic import write_json
+from locheads.store.digest import json_digest
+from locheads.types import HeadSet
+
+WITHOUT_EFFECT = (
+    "audit", "engine", "explorer", "shard", "tracker", "paths", "study", "stage", "predictions", "predictions_format",
+    "runs", "fresh",
+)  # fmt: skip
+"""Groups of settings that cannot change a result: a run's digest leaves them out."""
+
+
+def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
+    """Checks everything that can be checked without loading weights, and opens the store."""
+    check_placement(config.model, config.engine)
+    check_segmenter(config.segmenter)
+    if config.stage is Stage.audit:
+        choices_of(config)
+    identity = identify(config.model, Path(config.paths.cache))
+    _check_head_count(config, identity)
+    maps_heads(config, identity)
+    given = given_heads(config, identity)
+    inputs = load_inputs(config)
+    _check_shown(config, inputs)
+    digest = run_digest(config, identity, inputs, given)
+    record |= {
+        "digest": digest,
+        "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
+        "dataset": {
+            "name": config.dataset.name,
+            "annotations_sha256": inputs.annotations,
+            "guard": inputs.guard,
+            "notes": list(inputs.notes),
+        },
+        "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
+    }
+    if given is not None:
+        record["heads"] = given_record(given, config.heads.k)
+    write_json(folder / "samples.json", samples_record(inputs, config))
+    # One of many workers must not read the whole store; whoever reads the maps later verifies them.
+    store = open_store(config, identity, inputs.annotations, verify=config.shard.count == 1)
+    return Run(config, folder, inputs, identity, store, digest, given)
+
+
+def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: HeadSet | None = None) -> str:
+    """What identifies a result: the settings that can change it, the weights and the annotations."""
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
+    if config.engine.quantization is not Quantization.none:
+        settings["quantization"] = config.engine.quantization.value
+    # Where they lie; what they are is in the weights' and annotations' own digests.
+    del settings["model"]["id"]
+    for key in ("folder", "images", "check_images", "test_splits"):
+        del settings["dataset"][key]
+    # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
+    del settings["dataset"]["guard"]
+    # Which heads they are counts, not where their file lies.
+    settings["heads"]["set"] = None if given is None else [str(head) for head in given.heads]
+    settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
+    return json_digest([settings, identity.weights, inputs.annotations, inputs.trials])
+
+
+def _check_shown(config: Config, inputs: Inputs) -> None:
+    there = {sample.sample_id for group in inputs.evaluated for sample in group.samples}
+    for sample_id in config.evaluation.show:
+        if sample_id not in there:
+            raise ConfigError(
+                f"evaluation.show names the sample {sample_id}, which {config.dataset.split} does not hold (or "
+                "dataset.limit leaves out): samples.json of a run lists the ids."
+            )
+
+
+def _check_head_count(config: Config, identity: ModelIdentity) -> None:
+    """What no discovery can yield is refused before the attention pass."""
+    skipped = config.criterion.skip_layers
+    admitted = max(identity.layers - skipped, 0) * identity.heads
+    if config.heads.k > admitted:
+        raise ConfigError(
+            f"heads.k={config.heads.k} is more than the {admitted} heads that can be chosen: the model has "
+            f"{identity.layers} layers of {identity.heads} heads, and criterion.skip_layers={skipped} leaves out the "
+            "first layers."
+        )
