@@ -57,7 +57,7 @@ class PathsConfig:
     cache: str = "${paths.outputs}/cache"
     """The attention store and generated data."""
     data: str = "data"
-    """Data sets; see README for the layout."""
+    """Data sets; see docs/data.md for the layout."""
     studies: str = "experiments"
     """A folder per study with the paper's figures (paper.csv); stage=report with `runs` writes result.* there."""
 

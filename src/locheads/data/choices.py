@@ -76,7 +76,7 @@ class DatasetConfig:
 
     name: str = "pocket"
     reader: str = "pocket"
-    """"pocket" (made at first use), "refer", "hub", "reasonseg", "coco" or "jsonl": see README."""
+    """"pocket" (made at first use), "refer", "hub", "reasonseg", "coco" or "jsonl": see docs/data.md."""
     folder: str = ""
     """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"

@@ -51,7 +51,7 @@ class CocoDataSet:
             return [(int(where.rpartition(" ")[2]), record) for where, record in read_lines(path, tally)]
         content = read_json(path)
         if not isinstance(content, list):
-            raise DataError(f"{path} is not a JSON list of expressions: see the README for its form.")
+            raise DataError(f"{path} is not a JSON list of expressions: see docs/data.md for its form.")
         checked = [(n, tally.attempt(_mapping, record, f"{path}, record {n}")) for n, record in enumerate(content)]
         return [(n, record) for n, record in checked if record is not None]
 
@@ -75,5 +75,5 @@ class CocoDataSet:
 
 def _mapping(record: object, where: str) -> dict:
     if not isinstance(record, dict):
-        raise DataError(f"{where} is not a mapping but {type(record).__name__}: see the README for its form.")
+        raise DataError(f"{where} is not a mapping but {type(record).__name__}: see docs/data.md for its form.")
     return record
