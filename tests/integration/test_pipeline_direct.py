@@ -114,6 +114,7 @@ def test_an_unreadable_picture_is_a_failure_and_the_rest_is_asked(
     folder = ask(dataset=DatasetConfig(reader="refer", folder=str(own.folder), images=str(own.images)))
     metrics = read_json(folder / "metrics.json")
     assert (metrics["n_failed"], metrics["n_empty"], len(asked)) == (5, 0, 25)
+    assert read_json(folder / "receipt.json")["n_failed"] == 5
     rows = pd.read_parquet(folder / "predictions.parquet")
     assert rows.loc[rows["error"].notna(), "image_id"].unique().tolist() == ["200"]
 

@@ -190,3 +190,25 @@ def test_memory_that_never_suffices_is_a_recorded_reason(
     rows = pd.read_parquet(folder / "predictions.parquet")
     assert 0 < rows["error"].notna().sum() < len(rows)
     assert rows["error"].dropna().unique().tolist() == [attend.NO_MEMORY]
+
+
+@pytest.mark.parametrize("maps", ["all", "top 4"])
+def test_a_map_that_is_not_finite_fails_its_sample_and_no_other(
+    files: TinyFiles, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, maps: str
+) -> None:
+    real = attention.attend_groups
+
+    def overflows(lvlm: Any, batch: Any, budget: Any, heads: Any = None) -> Any:
+        found = real(lvlm, batch, budget, heads)
+        for (group, _), of_picture in zip(batch, found, strict=True):
+            if group.image_id in ("100", "200"):  # one of discovery, one of the evaluated split
+                of_picture[0].reshape(-1)[0] = np.nan
+        return found
+
+    monkeypatch.setattr(attention, "attend_groups", overflows)
+    folder = run(files.config(tmp_path, engine=replace(ENGINE, maps=maps)))
+    assert json.loads((folder / "heads.json").read_text())["n_failed"] == 1
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    failed = rows["error"].notna()
+    assert failed.sum() == 1 and rows.loc[failed, "image_id"].tolist() == ["200"]
+    assert rows.loc[failed, "error"].tolist() == [attention.NOT_FINITE]

@@ -32,6 +32,8 @@ from locheads.types import Attention, CompactAttention, Failure, HeadIndex, Imag
 
 log = logging.getLogger(__name__)
 
+NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."
+
 
 def open_store(config: Config, identity: ModelIdentity, annotations: str, verify: bool = True) -> AttentionStore:
     """The store of exactly this model, precision, preprocessing, prompt and annotation files.
@@ -186,16 +188,16 @@ class _Pass:
         maps: list[np.ndarray | None],
         heads: Sequence[HeadIndex] | None,
     ) -> list[Failure]:
-        """Stores one picture's maps, soon. -> its samples for which the memory did not suffice."""
-        there = [i for i, one in enumerate(maps) if one is not None]
+        """Stores one picture's maps, soon. -> its samples that have none, or some that mean nothing."""
+        failed = {i: reason for i, one in enumerate(maps) if (reason := _unusable(one)) is not None}
+        there = [i for i in range(len(maps)) if i not in failed]
         if there:
             ids = tuple(group.samples[i].sample_id for i in there)
-            arrays = np.stack([one for one in maps if one is not None])
+            arrays = np.stack([one for i, one in enumerate(maps) if one is not None and i not in failed])
             self.pending.append(self._record(group, ids, arrays, prepared, heads))
         if len(self.pending) >= self.config.engine.shard_images:
             self._write()
-        lost = [sample for i, sample in enumerate(group.samples) if i not in there]
-        return [Failure(sample.sample_id, group.image_id, NO_MEMORY) for sample in lost]
+        return [Failure(group.samples[i].sample_id, group.image_id, reason) for i, reason in failed.items()]
 
     def _record(
         self,
@@ -215,6 +217,13 @@ class _Pass:
             return whole
         need = replace(self.lack, own=self.need.own)
         return compact(whole, need, self.config.criterion, self.picks)
+
+
+def _unusable(maps: np.ndarray | None) -> str | None:
+    """Why a sample's maps cannot be stored. One that is not finite would spoil every mean that it goes into."""
+    if maps is None:
+        return NO_MEMORY
+    return None if np.isfinite(maps).all() else NOT_FINITE
 
 
 def _maps_kept(need: Need) -> str:

@@ -51,6 +51,8 @@ def direct_stage(run: Run) -> None:
                 answers.append({"sample_id": sample.sample_id, "answer": text, "parsed": box is not None})
             write(rows)
     asker.finish()
+    # A run with failures is not taken over by the next.
+    run.failures |= asker.failures
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
     _write_scores(run)
 
