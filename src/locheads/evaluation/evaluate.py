@@ -15,7 +15,12 @@ from locheads.evaluation.truth import Truth
 from locheads.types import ImageGroup
 
 THRESHOLDS = (0.25, 0.5, 0.75)
-"""Of box IoU: REC's Acc@t."""
+"""Of box IoU: REC's Acc@t, the share of expressions whose box IoU is at least t.
+
+At least, not above: so do the data set's authors (MAttNet `eval_dets_utils.py`), TransVG's test, Qwen-VL, InternVL,
+lmms-eval and PaliGemma (big_vision `segmentation.py`); Shikra and MiniGPT-4 count `> 0.5`. It matters only where an IoU
+is exactly the threshold.
+"""
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Of mask IoU: RES's Pr@t, the share of expressions whose mask IoU is at least t (LAVT, CVPR 2022)."""
 OF_SLICES = ("rec_acc@0.5", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
@@ -63,7 +68,11 @@ def summarise_slices(scores: pd.DataFrame, method: str, config: EvaluationConfig
 
 
 def ratios(method: str, rows: pd.DataFrame) -> dict[str, Ratio]:
-    """Every metric of a method as numerators and denominators per row."""
+    """Every metric of a method as numerators and denominators per row.
+
+    cIoU (LISA; LAVT: overall IoU) is the sum of intersections over the sum of unions, so large objects weigh more; mIoU
+    (LISA: gIoU) is the mean of their ratios, 0 for an empty union.
+    """
     one = np.ones(len(rows))
     iou = rows["intersection"] / rows["union"].where(rows["union"] > 0, 1)
     found: dict[str, Ratio] = {f"rec_acc@{t}": (rows["box_iou"] >= t, one) for t in THRESHOLDS}

@@ -1,8 +1,7 @@
-"""The measures of REC and RES, as pure functions.
+"""What the measures of REC and RES are made of, per expression, as pure functions; `evaluate.ratios` adds it up.
 
 A failed or empty prediction takes part with IoU 0 (a box of zeros, an empty mask), so it is counted in every
-mean: leaving failures out would reward them. Where there are no expressions at all, every measure is 0.0:
-report their number beside it.
+mean: leaving failures out would reward them.
 """
 
 from typing import Any
@@ -30,32 +29,6 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, "n"]:
     with np.errstate(all="ignore"):  # what overflows or is NaN fails the comparison below
         intersections = _areas(np.concatenate([low, high], axis=1))
         return _ratios(intersections, _areas(boxes_a) + _areas(boxes_b) - intersections)
-
-
-def accuracy_at(ious: ArrayLike, threshold: float) -> float:
-    """Share (0 to 1) of the n expressions whose box IoU is at least `threshold`: Acc@0.5, Precision@1 of REC.
-
-    At least, not above: so do the data set's authors (MAttNet `eval_dets_utils.py`), TransVG's test, Qwen-VL,
-    InternVL, lmms-eval and PaliGemma (big_vision `segmentation.py`); Shikra and MiniGPT-4 count `> 0.5`. It
-    matters only where an IoU is exactly the threshold.
-    """
-    hits = np.asarray(ious, dtype=np.float64) >= threshold
-    return float(hits.mean()) if hits.size else 0.0
-
-
-def cumulative_iou(intersections: ArrayLike, unions: ArrayLike) -> float:
-    """cIoU (= oIoU): sum of intersections / sum of unions, both in pixels, over n expressions.
-
-    0 where the unions sum to 0. Large objects weigh more. LAVT calls it overall IoU, LISA cIoU.
-    """
-    total = np.sum(np.asarray(unions, dtype=np.float64))
-    return float(np.sum(np.asarray(intersections, dtype=np.float64)) / total) if total > 0 else 0.0
-
-
-def mean_iou(intersections: ArrayLike, unions: ArrayLike) -> float:
-    """mIoU: the mean over n expressions of intersection / union, 0 for an empty union (LISA: gIoU)."""
-    ratios = _ratios(np.asarray(intersections, dtype=np.float64), np.asarray(unions, dtype=np.float64))
-    return float(ratios.mean()) if ratios.size else 0.0
 
 
 def mask_intersection_union(

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from locheads.evaluation.intervals import Interval, ratio_interval
-from locheads.evaluation.metrics import accuracy_at, cumulative_iou, mean_iou
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +30,9 @@ def test_value_is_the_metric() -> None:
     groups, ones = rng.integers(0, 20, 90), np.ones(90)
     ious = intersections / np.maximum(unions, 1)
     for values, bottoms, metric in (
-        (intersections, unions, cumulative_iou(intersections, unions)),
-        (ious >= 0.5, ones, accuracy_at(ious, 0.5)),
-        (ious, ones, mean_iou(intersections, unions)),
+        (intersections, unions, intersections.sum() / unions.sum()),
+        (ious >= 0.5, ones, sum(ious >= 0.5) / 90),
+        (ious, ones, sum(ious) / 90),
     ):
         interval = ratio_interval(values, bottoms, groups)
         assert interval.value == pytest.approx(metric, abs=1e-12)

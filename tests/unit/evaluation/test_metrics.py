@@ -11,12 +11,9 @@ from pycocotools import mask as coco
 
 from locheads.errors import DataError
 from locheads.evaluation.metrics import (
-    accuracy_at,
     box_iou,
-    cumulative_iou,
     inside,
     mask_intersection_union,
-    mean_iou,
     peak,
 )
 from locheads.models.geometry import Geometry, Preprocess, square_geometry
@@ -90,26 +87,9 @@ def test_box_iou_sizes() -> None:
         box_iou([(0, 0, 1, 1)], [(0, 0, 1, 1)] * 2)
 
 
-def test_accuracy_counts_the_threshold_itself_and_failures() -> None:
+def test_iou_at_the_threshold_is_exact() -> None:
     ious = box_iou([(0, 0, 10, 5), (0, 0, 10, 10), (0, 0, 0, 0)], [(0, 0, 10, 10)] * 3)
     assert ious.tolist() == [0.5, 1.0, 0.0]
-    assert accuracy_at(ious, 0.5) == pytest.approx(2 / 3)
-    assert accuracy_at(ious, 0.75) == pytest.approx(1 / 3)
-    assert accuracy_at([math.nan], 0.5) == 0.0
-    assert accuracy_at([], 0.5) == 0.0
-
-
-def test_cumulative_and_mean_iou_differ_as_they_should() -> None:
-    intersections, unions = [90, 0, 0], [100, 10, 0]
-    assert cumulative_iou(intersections, unions) == pytest.approx(90 / 110)
-    assert mean_iou(intersections, unions) == pytest.approx(0.3)
-    assert cumulative_iou([], []) == cumulative_iou([0], [0]) == mean_iou([], []) == mean_iou([0], [0]) == 0.0
-
-
-def test_sums_do_not_overflow_small_integers() -> None:
-    large = np.full(3, 2**31 - 1, dtype=np.int32)
-    assert cumulative_iou(large, large) == 1.0
-    assert cumulative_iou(np.array([200, 200], np.uint8), np.array([200, 200], np.uint8)) == 1.0
 
 
 def _rle(mask: np.ndarray) -> dict[str, object]:
