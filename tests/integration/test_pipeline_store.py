@@ -1,5 +1,6 @@
 """The LVLM is never asked the same thing twice."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,14 @@ def test_no_other_choice_after_the_attention_pass_loads_the_model(
 ) -> None:
     folder = run(files.config(store.parent, store, **changes))
     assert (folder / "metrics.json").exists()
+
+
+def test_a_checkpoint_that_was_moved_is_not_asked_again(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Callable[[Config], Path], no_model: None
+) -> None:
+    config = files.config(store.parent, store)
+    moved = shutil.copytree(config.model.id, tmp_path / "elsewhere")
+    assert (run(replace(config, model=replace(config.model, id=str(moved)))) / "metrics.json").exists()
 
 
 def test_another_prompt_does_load_the_model(

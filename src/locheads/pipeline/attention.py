@@ -41,8 +41,9 @@ def open_store(config: Config, identity: ModelIdentity, annotations: str, verify
     The pictures are not in the key: each entry holds the checksum of its own. `verify`: see `AttentionStore`.
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
-    for group in (model, prompt):
-        del group["name"]
+    # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
+    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (prompt, "name")):
+        del group[setting]
     key: dict[str, Any] = {
         "model": model | {"weights": identity.weights},
         "prompt": prompt,
