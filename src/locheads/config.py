@@ -8,6 +8,7 @@ it is for. `check` adds the rules that types cannot say.
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import PurePath
 
 from locheads.audit.choices import AuditConfig, audit_rules
 from locheads.data.choices import DatasetConfig, PredictionsConfig, dataset_rules
@@ -116,6 +117,7 @@ def _rules(c: Config) -> list[Rule]:
         *engine_rules(c.engine),
         *shard_rules(c.shard, c.stage),
         *tracker_rules(c.tracker),
+        *_place_rules(c),
         *_run_rules(c),
         *_maps_rules(c),
     ]
@@ -124,8 +126,22 @@ def _rules(c: Config) -> list[Rule]:
     return rules + (direct_rules(c.direct) if c.stage is Stage.direct else [])
 
 
+def _place_rules(c: Config) -> list[Rule]:
+    """A variable of the shell that is not set leaves nothing behind the equals sign."""
+    named = {"paths.outputs": c.paths.outputs, "paths.cache": c.paths.cache, "study": c.study, "model.id": c.model.id}
+    inside = not PurePath(c.study).is_absolute() and ".." not in PurePath(c.study).parts
+    return [
+        *((bool(value.strip()), f"{key} is empty: give it a value, or leave it out.") for key, value in named.items()),
+        (inside, f"study={c.study} leads out of paths.outputs: name a folder in it."),
+    ]
+
+
 def _run_rules(c: Config) -> list[Rule]:
     return [
+        (
+            not c.runs or c.stage in (Stage.compare, Stage.report),
+            f"runs are read by stage=compare and stage=report, not by stage={c.stage}.",
+        ),
         (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
         (c.explorer.samples >= 0, f"explorer.samples must not be negative, not {c.explorer.samples}."),
         (

@@ -86,14 +86,23 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return attention.benchmark(shape, device, options.rounds or shape.rounds)
 
 
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.bench", description=__doc__)
     parser.add_argument("benchmark", choices=("attention", "entropy", "grounding", "evaluate"))
     parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of the attention benchmark")
-    parser.add_argument("--predictions", type=int, default=evaluate.PREDICTIONS, help="of the evaluate benchmark")
+    parser.add_argument(
+        "--predictions", type=_at_least_one, default=evaluate.PREDICTIONS, help="of the evaluate benchmark"
+    )
     parser.add_argument("--json", type=Path, help="file to write")
-    parser.add_argument("--rounds", type=int, help="repetitions of every step (default: the shape's)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
+    parser.add_argument("--rounds", type=_at_least_one, help="repetitions of every step (default: the shape's)")
+    parser.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads of torch")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: the shape's)")
     return parser
 

@@ -70,6 +70,10 @@ class PredictionsConfig:
     """Key or column of the mask: COCO polygons or run-length code."""
 
 
+WHERE_IT_LIES = ("folder", "images", "check_images", "test_splits")
+"""Settings of a data set that do not change what is read of it."""
+
+
 @dataclass
 class DatasetConfig:
     """Referring expressions with boxes and masks."""

@@ -1,5 +1,6 @@
 """How heads are judged and chosen; kept apart, because the configuration loads before everything."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -97,6 +98,13 @@ def discovery_rules(
     return [
         *((value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()),
         (criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {criterion.skip_layers}."),
+        *(
+            (value is None or math.isfinite(value), f"{key} must be a number or null, not {value}.")
+            for key, value in (
+                ("criterion.tau", criterion.tau),
+                ("criterion.max_bottom_row", criterion.max_bottom_row),
+            )
+        ),
         (
             all(size >= 1 for size in discovery.sizes),
             f"discovery.sizes must be numbers of samples, 1 or more, not {discovery.sizes}.",

@@ -198,5 +198,6 @@ def _where(source: str) -> str:
 
 
 def _folder_digest(folder: Path, cache: Path | None) -> str:
-    kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja")
+    # .py: with trust_remote_code it decides what the weights compute.
+    kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py")
     return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds), cache)

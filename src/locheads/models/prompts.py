@@ -37,6 +37,8 @@ def ask(prompt: PromptConfig, expression: str) -> Asked:
     text = " ".join(expression.split())
     if not text:
         raise DataError("The expression is empty: there is nothing to ground.")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise DataError("The expression holds half of a surrogate pair, which is no letter: mend its file's encoding.")
     if IMAGE in text:
         raise DataError(f"The expression holds {IMAGE}, which stands for the picture: take it out.")
     stop = "." if prompt.full_stop and text[-1] not in ".?!" else ""

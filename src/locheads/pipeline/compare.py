@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from pandas.api.types import is_numeric_dtype
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,11 +17,11 @@ from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.evaluate import ratios
-from locheads.evaluation.methods import LOCALIZATION_HEADS, PREDICTIONS, WITHOUT_MAP
+from locheads.evaluation.methods import WITHOUT_MAP
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.pipeline.progress import console, track
 from locheads.pipeline.records import Status
-from locheads.report.metrics import METRICS, p_text, percent
+from locheads.report.metrics import METRICS, OWN_METHODS, p_text, percent
 from locheads.report.tables import ABSENT, new_table
 from locheads.store.atomic import write_json
 
@@ -30,7 +31,8 @@ COMPARED = ("rec_acc@0.5", "rec_mean_iou", "res_miou", "res_ciou", "pointing")
 POINT = 0.01
 """compare.json also tells the sample that a difference of one percentage point takes."""
 _TRUTH = ["image_id", "true_x0", "true_y0", "true_x1", "true_y1"]
-_ANSWERS = ["box_iou", "intersection", "union", "pointed", "swapped", "chance", "map_energy", "map_kld", "map_sim",
+_ALWAYS = ["box_iou", "intersection", "union"]
+_ANSWERS = [*_ALWAYS, "pointed", "swapped", "chance", "map_energy", "map_kld", "map_sim",
             "map_nss"]  # fmt: skip
 
 
@@ -103,11 +105,17 @@ def read_scores(folder: Path) -> Scored:
     # pyarrow raises its own errors, OSError or ValueError, by where the damage is.
     except Exception as error:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}): run that evaluation again.") from error
-    method = next((m for m in (LOCALIZATION_HEADS, PREDICTIONS) if (rows["method"] == m).any()), None)
+    method = next((m for m in OWN_METHODS if (rows["method"] == m).any()), None)
     if method is None:
-        raise StoreError(f"{path} holds no row of {LOCALIZATION_HEADS} or {PREDICTIONS}: run that evaluation again.")
+        raise StoreError(f"{path} holds no row of {', '.join(OWN_METHODS)}: run that evaluation again.")
     own = rows[rows["method"] == method].set_index("sample_id")
+    if not own.index.is_unique or not _are_numbers(own[_ALWAYS]):
+        raise StoreError(f"{path} is damaged (a sample twice, or no number as a score): run that evaluation again.")
     return Scored(folder, method, own.reindex(columns=[*_TRUTH, *_ANSWERS]))
+
+
+def _are_numbers(columns: pd.DataFrame) -> bool:
+    return all(map(is_numeric_dtype, columns.dtypes)) and not columns.isna().any(axis=None)
 
 
 def common_samples(a: Scored, b: Scored) -> pd.Index:

@@ -17,6 +17,7 @@ from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
 from locheads.grounding.choices import GroundingConfig
 from locheads.grounding.ground import ground_maps
+from locheads.grounding.sinks import SinkCells
 from locheads.models.geometry import Geometry, stretched
 from locheads.pipeline.gallery import evenly_spaced
 from locheads.pipeline.progress import track
@@ -67,7 +68,7 @@ def write_explorer(
             own = kept.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
             coded = _coded(group, attention, kept.order(own), budget)
-            line = _sample(group, by_sample[sample_id], coded, own, config, at=file.tell())
+            line = _sample(group, by_sample[sample_id], coded, kept.plan, config, at=file.tell())
             samples.append(line | {"picture": pictures.number(group)})
             file.write(coded.codes.tobytes())
     write_json(folder / INDEX, _index(groups, kept, config) | {"samples": samples})
@@ -99,22 +100,24 @@ class _Coded:
     codes: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1), np.uint8))
     scales: list[float] = field(default_factory=list)
 
-    def box(self, heads: Sequence[HeadIndex], config: GroundingConfig) -> Box | None:
+    def box(self, heads: Sequence[HeadIndex], config: GroundingConfig, sinks: SinkCells | None) -> Box | None:
         """What these heads' coded maps ground to."""
         where = [self.heads.index(head) for head in heads]
-        return ground_maps(decode(self.codes[where], [self.scales[i] for i in where]), self.geometry, config).box
+        cells = None if sinks is None else sinks.get((self.geometry.rows, self.geometry.cols), heads)
+        maps = decode(self.codes[where], [self.scales[i] for i in where])
+        return ground_maps(maps, self.geometry, config, cells).box
 
 
 def _sample(
-    group: ImageGroup, row: Mapping[Any, Any], coded: _Coded, own: Sequence[HeadIndex], config: Config, at: int
+    group: ImageGroup, row: Mapping[Any, Any], coded: _Coded, plan: HeadPlan, config: Config, at: int
 ) -> dict[str, Any]:
     """One line of explorer.json, but for the picture."""
-    geometry = coded.geometry
+    geometry, own = coded.geometry, plan.heads(row["sample_id"])
     box = [row[key] for key in ("x0", "y0", "x1", "y1")]
     answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
     same = None
     if own and all(head in coded.heads for head in own):
-        again = coded.box(own, config.grounding)
+        again = coded.box(own, config.grounding, plan.sinks)
         same = (None if again is None else list(again)) == answer
     return {
         "sample_id": row["sample_id"],

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from locheads.config import Config, Stage, check
+from locheads.data.choices import WHERE_IT_LIES
 from locheads.data.predictions import Answer, read_predictions
 from locheads.data.records import sha256_of
 from locheads.errors import DataError
@@ -60,7 +61,9 @@ def _identity(config: Config, path: Path, data: DataSet) -> dict[str, Any]:
     predictions = {"file": str(path), "sha256": sha256_of([path]), "format": form}
     dataset = {"name": config.dataset.name, "annotations_sha256": data.digest, "notes": list(data.notes)}
     dataset |= {key: getattr(config.dataset, key) for key in ("split", "limit", "offset", "shuffle")}
-    settings = [predictions["sha256"], form, dataset, dataclasses.asdict(config.evaluation), config.seed]
+    # Whatever may change what is read of the files, less where they lie.
+    read = {key: value for key, value in dataclasses.asdict(config.dataset).items() if key not in WHERE_IT_LIES}
+    settings = [predictions["sha256"], form, dataset, read, dataclasses.asdict(config.evaluation), config.seed]
     return {
         "digest": json_digest(settings),
         "predictions": predictions,

@@ -18,7 +18,7 @@ from locheads.evaluation.methods import HeadPlan, take
 from locheads.grounding.fuse import fuse, normalise, smooth, without_sinks
 from locheads.grounding.ground import ground_steps
 from locheads.models.geometry import Geometry
-from locheads.store.atomic import replacing, write_bytes, write_json
+from locheads.store.atomic import write_arrays, write_bytes, write_json
 from locheads.store.attention import AttentionStore
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 
@@ -40,9 +40,8 @@ def write_gallery(
             steps |= _steps(attention, heads, config, plan, by_sample[sample_id])
             geometry = attention.geometry
         items.append(_item(folder, group, by_sample[sample_id], heads, geometry))
-    for name, arrays in (("gallery.npz", maps), ("steps.npz", steps)):
-        with replacing(folder / name) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_arrays(folder / "gallery.npz", maps)
+    write_arrays(folder / "steps.npz", steps)
     write_json(folder / "gallery.json", items)
 
 

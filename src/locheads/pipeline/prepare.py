@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.config import Config, Stage
+from locheads.data.choices import WHERE_IT_LIES
 from locheads.engine import Quantization
 from locheads.errors import ConfigError
 from locheads.models.load import ModelIdentity, identify
@@ -65,7 +66,7 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: H
         settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
     del settings["model"]["id"]
-    for key in ("folder", "images", "check_images", "test_splits"):
+    for key in WHERE_IT_LIES:
         del settings["dataset"][key]
     # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
     del settings["dataset"]["guard"]

@@ -1,6 +1,7 @@
 """After a multirun: one table of all its runs, in the terminal and as a file in the sweep's folder."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,13 @@ class SweepSummary(Callback):
 def read_sweep(folder: Path) -> list[SweepRow]:
     """Every run in a sweep's folder, in the order of its job numbers."""
     runs = [path.parent for path in folder.glob("*/overrides.yaml")]
-    return [_row(run) for run in sorted(runs, key=lambda run: int(run.name.split("_")[0]))]
+    return [_row(run) for run in sorted(runs, key=_job_number)]
+
+
+def _job_number(run: Path) -> tuple[int, str]:
+    """Runs whose folders the user named (hydra.sweep.subdir) come last, by name."""
+    number = run.name.split("_")[0]
+    return (int(number) if number.isdecimal() else sys.maxsize, run.name)
 
 
 def _row(folder: Path) -> SweepRow:

@@ -18,6 +18,9 @@ METHODS = {
 }
 """In the order of the tables."""
 
+OWN_METHODS = ("localization_heads", "predictions", "direct_output")
+"""What a run may be about; the others are what it is compared with."""
+
 METRICS = {
     "rec_acc@0.5": "REC Acc@0.5",
     "rec_acc@0.25": "REC Acc@0.25",
@@ -120,6 +123,10 @@ class MetricsRecord:
 
     def get(self, method: str, metric: str) -> Estimate | None:
         return self.methods.get(method, {}).get(metric)
+
+    def own(self) -> str | None:
+        """The method that the run is about; None where only baselines are told."""
+        return next((method for method in OWN_METHODS if method in self.methods), None)
 
     def rows(self) -> list[str]:
         """Methods in the order of the tables; unknown ones last."""

@@ -21,7 +21,10 @@ def optional_number(value: Any, name: str) -> float | None:
 
 
 def count(value: Any, name: str) -> int:
-    return int(number(value, name))
+    found = number(value, name)
+    if not found.is_integer():  # nor infinity
+        raise ValueError(f"{name} is {value!r}, not a whole number")
+    return int(found)
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:

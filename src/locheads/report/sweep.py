@@ -14,7 +14,7 @@ from locheads.report.tables import new_table
 
 TABLE4_KEYS = {"heads.k"}
 TABLE5_KEYS = {"criterion", "selection"}
-METHOD = "localization_heads"
+NOT_MEASURED = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SweepRow:
     """Setting -> value, as on the command line."""
     folder: Path
     metrics: dict[str, Any] | None
-    """Content of metrics.json; None where the run did not get that far."""
+    """Content of metrics.json; None where the run did not get, or did not have to go, that far."""
     error: str | None
     """Why the run failed."""
     done_before: str | None = None
@@ -34,13 +34,15 @@ class SweepRow:
     """Of the run; the same for runs that have to give the same result."""
 
     def parsed(self) -> tuple[MetricsRecord | None, str]:
-        """-> (metrics, "") or (None, the reason in one line)."""
+        """-> (metrics, or None where there are none; why the run failed in one line, or "")."""
+        if self.error is None and self.metrics is None:
+            return None, ""  # a stage that evaluates nothing
         if self.error is None and self.metrics is not None:
             try:
                 return parse_metrics(self.metrics), ""
             except (KeyError, ValueError, TypeError) as error:
                 return None, f"metrics.json is broken: {error}"
-        return None, " ".join((self.error or "no metrics.json").split())
+        return None, " ".join((self.error or "").split())
 
 
 def sweep_table(runs: Sequence[SweepRow]) -> Table:
@@ -73,7 +75,7 @@ def _frame_row(run: SweepRow) -> dict[str, Any]:
     metrics, reason = run.parsed()
     row: dict[str, Any] = dict(run.overrides)
     for metric in METRICS:
-        estimate = metrics.get(METHOD, metric) if metrics else None
+        estimate = _own(metrics, metric)
         row[metric] = estimate.value if estimate else None
         row[f"{metric}_low"] = estimate.low if estimate else None
         row[f"{metric}_high"] = estimate.high if estimate else None
@@ -83,9 +85,14 @@ def _frame_row(run: SweepRow) -> dict[str, Any]:
 
 
 def _cell(run: SweepRow, metric: str) -> str:
-    metrics, _ = run.parsed()
-    estimate: Estimate | None = metrics.get(METHOD, metric) if metrics else None
-    return str(estimate) if estimate else "failed"
+    metrics, reason = run.parsed()
+    estimate = _own(metrics, metric)
+    return str(estimate) if estimate else "failed" if reason else NOT_MEASURED
+
+
+def _own(metrics: MetricsRecord | None, metric: str) -> Estimate | None:
+    """Of the method that the run is about."""
+    return None if metrics is None else metrics.get(metrics.own() or "", metric)
 
 
 def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
@@ -124,9 +131,9 @@ def _general(runs: Sequence[SweepRow]) -> Table:
     table.add_column("heads", overflow="fold")
     for run in runs:
         metrics, reason = run.parsed()
-        last = " ".join(metrics.heads) if metrics else reason
+        last = " ".join(metrics.heads) if metrics else reason or "done"
         cells = [run.overrides.get(key, "") for key in keys] + [_cell(run, m) for m in PRIMARY] + [last]
-        table.add_row(*map(escape, cells), style=None if metrics else "red")
+        table.add_row(*map(escape, cells), style="red" if reason else None)
     return table
 
 

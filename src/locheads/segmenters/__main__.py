@@ -11,9 +11,9 @@ from jaxtyping import Bool
 from PIL import Image
 
 from locheads.engine import EngineConfig
-from locheads.errors import LocHeadsError
+from locheads.errors import ConfigError, LocHeadsError
 from locheads.segmenters.base import Prompt
-from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind
+from locheads.segmenters.choices import WITH_WEIGHTS, SamSize, SegmenterConfig, SegmenterKind, segmenter_rules
 from locheads.segmenters.load import check_segmenter, load_segmenter
 
 ENOUGH = 0.9
@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     image, true = known_picture()
     try:
+        for ok, sentence in segmenter_rules(config):
+            if not ok:
+                raise ConfigError(sentence)
         check_segmenter(config)
         segmenter = load_segmenter(config, EngineConfig(device=options.device))
     except LocHeadsError as error:
@@ -57,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.segmenters", description=__doc__)
-    parser.add_argument("kind", choices=[kind.value for kind in SegmenterKind if kind is not SegmenterKind.none])
+    parser.add_argument("kind", choices=[kind.value for kind in WITH_WEIGHTS])
     parser.add_argument("--checkpoint", help=".pth file, folder or hub id")
     parser.add_argument("--revision", help="commit of the hub repository")
     parser.add_argument("--size", choices=[size.value for size in SamSize], default="vit_h", help="of a .pth file")

@@ -64,7 +64,8 @@ def segmenter_identity(config: SegmenterConfig, cache: Path | None = None) -> di
         return {"kind": kept["kind"], "box": kept["box"]} if config.kind is not SegmenterKind.none else {}
     path = Path(config.checkpoint or "")
     if path.exists():
-        files = sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json")) if path.is_dir() else [path]
+        kinds = (".safetensors", ".bin", ".json")
+        files = sorted(file for file in path.iterdir() if file.suffix in kinds) if path.is_dir() else [path]
         kept["checkpoint"] = files_digest(files, cache)
     return kept
 

@@ -77,7 +77,7 @@ def read(folder: Path, shard: int, lease_s: float, now: float | None = None) -> 
     age = 0.0
     with suppress(OSError, ValueError):
         age = max((file_time(folder) if now is None else now) - path.stat().st_mtime, 0.0)
-        content = json.loads(path.read_text())
+        content = _lease(json.loads(path.read_text()))
     state = State(content.get("state", State.running))
     if state is State.running and (age > lease_s or _is_gone(content.get("owner", {}))):
         state = State.died
@@ -214,6 +214,15 @@ def this_process() -> dict[str, Any]:
         "rank": environment.get("SLURM_PROCID"),
         "restarts": int(environment.get("SLURM_RESTART_COUNT", 0)),
     }
+
+
+def _lease(content: Any) -> dict[str, Any]:
+    """Raises ValueError for anything else than what we write: it then counts as a file that is being written."""
+    owner = content.get("owner", {}) if isinstance(content, dict) else None
+    if not isinstance(owner, dict) or (owner and not owner.keys() >= this_process().keys()):
+        raise ValueError("no lease")
+    State(content.get("state", State.running))
+    return dict(content)
 
 
 def _is_gone(owner: dict[str, Any]) -> bool:
