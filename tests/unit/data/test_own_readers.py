@@ -85,6 +85,72 @@ def test_jsonl_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
         data.read("test")
 
 
+def _layout(root: Path, refs: str, **splits: list[dict[str, Any]]) -> JsonlDataSet:
+    picture(root / "images" / "a.jpg")
+    for split, lines in splits.items():
+        path = root / refs.replace("{split}", split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(map(json.dumps, lines)))
+    return JsonlDataSet(root, refs, root / "images", BoxFormat.xyxy)
+
+
+ONE = {"image": "a.jpg", "expression": "one", "box": BOX}
+TWO = ONE | {"expression": "two"}
+
+
+@pytest.mark.parametrize(
+    "refs", ["{split}.jsonl", "ann/{split}.jsonl", "{split}/refs_{split}.jsonl", "a[1]/{split}.jsonl"]
+)
+def test_jsonl_digest_tells_contents_and_names_wherever_the_pattern_leads(tmp_path: Path, refs: str) -> None:
+    first = _layout(tmp_path / "1", refs, train=[ONE], val=[TWO])
+    assert first.splits() == ["train", "val"]
+    assert len(samples_of(first.read("val"))) == 1
+    others = {"2": {"train": [ONE], "val": [ONE]}, "3": {"train": [TWO], "val": [ONE]}, "4": {"train": [ONE]}}
+    digests = [_layout(tmp_path / name, refs, **splits).digest for name, splits in others.items()]
+    assert len({first.digest, *digests}) == 4
+    assert _layout(tmp_path / "5", refs, train=[ONE], val=[TWO]).digest == first.digest
+
+
+def test_jsonl_without_any_file_has_no_digest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no annotation file: correct dataset\.folder or dataset\.refs\.$"):
+        _ = _layout(tmp_path, "ann/{split}.jsonl").digest
+
+
+def test_jsonl_split_that_the_digest_would_miss_is_refused(tmp_path: Path) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", **{"old/val": [ONE]})
+    with pytest.raises(DataError, match=r"old/val\.jsonl lies where \{split\}\.jsonl finds no split: name its folder"):
+        data.read("old/val")
+
+
+def test_jsonl_id_with_two_expressions_in_two_files_is_refused(tmp_path: Path) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"id": 7}], test=[TWO | {"id": "7"}])
+    with pytest.raises(DataError, match=r"id '7' has one expression in .*test\.jsonl and another in .*val\.jsonl: "):
+        data.read("val")
+    tally = Tally(counting=True)
+    assert data.read("val", tally) == [] and tally.rejected == 1
+
+
+def test_jsonl_id_of_one_expression_may_be_in_two_files(tmp_path: Path) -> None:
+    predictions = [{"id": 7, "box": BOX}]  # no samples, but found by the same pattern
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"id": 7}], mini=[ONE | {"id": 7}], answers=predictions)
+    assert samples_of(data.read("val")) == samples_of(data.read("mini"))
+
+
+def test_jsonl_ids_that_are_not_given_differ_by_split(tmp_path: Path) -> None:
+    data = _layout(tmp_path, "ann/{split}.jsonl", val=[ONE], test=[TWO])
+    assert [s.sample_id for split in ("val", "test") for s in samples_of(data.read(split))] == ["val-1", "test-1"]
+
+
+def test_jsonl_digest_tells_the_contents_of_mask_files(tmp_path: Path) -> None:
+    digests = set()
+    for seed in (None, 1, 2, 1):
+        data = _layout(tmp_path, "{split}.jsonl", val=[{"image": "a.jpg", "expression": "it", "mask": "m.png"}])
+        if seed is not None:
+            Image.fromarray(ragged_mask(seed).astype(np.uint8)).save(tmp_path / "m.png")
+        digests.add(data.digest)
+    assert len(digests) == 3
+
+
 def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:
     picture(root / "images" / "b.png")
     annotations = [
