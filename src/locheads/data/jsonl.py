@@ -19,7 +19,7 @@ from locheads.data.boxes import to_xyxy
 from locheads.data.choices import BoxFormat
 from locheads.data.grouping import group_samples
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
-from locheads.data.pathnames import find_picture
+from locheads.data.pathnames import find_picture, inner_name
 from locheads.data.pictures import picture_size
 from locheads.data.records import field, read_lines, require, sha256_of_named, short
 from locheads.data.tally import Tally
@@ -98,7 +98,8 @@ class JsonlDataSet:
 
     def _row(self, record: dict, where: str, split: str, sizes: dict, tally: Tally) -> tuple[str, Path, tuple, Sample]:
         """(picture name, its path, its size, the sample)."""
-        name = field(record, "image", str, where)
+        # Another spelling would be another picture to the leakage guard.
+        name = inner_name(field(record, "image", str, where), where, self._images)
         path = find_picture(self._images, name)
         if name not in sizes:
             sizes[name] = picture_size(path, where)

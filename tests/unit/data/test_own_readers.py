@@ -151,6 +151,47 @@ def test_jsonl_digest_tells_the_contents_of_mask_files(tmp_path: Path) -> None:
     assert len(digests) == 3
 
 
+@pytest.mark.parametrize("names", [("cam1/000000000001.png", "cam2/000000000001.png"), ("a b.png", "a_b.png")])
+def test_two_pictures_of_one_id_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        picture(tmp_path / "images" / name)
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
+    with pytest.raises(
+        DataError, match=rf"val\.jsonl has two pictures of the id .*{names[0]} and .*{names[1]}: rename"
+    ):
+        data.read("val")
+    tally = Tally(counting=True)
+    assert len(data.read("val", tally)) == tally.rejected == 1
+
+
+def test_two_names_of_one_coco_picture_are_one_picture(tmp_path: Path) -> None:
+    names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
+    picture(tmp_path / "images" / names[1])
+    (group,) = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names]).read("val")
+    assert (group.image_id, len(group.samples)) == ("9", 2)
+
+
+def test_spellings_of_one_path_are_one_picture(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "images")
+    folders = "", "./", "x/..//", f"{tmp_path}/images/"
+    (tmp_path / "images" / "x").mkdir(parents=True)
+    lines = [ONE | {"image": f"{folder}a.jpg"} for folder in folders]
+    _layout(tmp_path, "{split}.jsonl", val=lines)
+    data = JsonlDataSet(tmp_path, "{split}.jsonl", link, BoxFormat.xyxy)
+    (group,) = data.read("val")
+    assert (group.image_id, len(group.samples)) == ("a.jpg", 4)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/elsewhere/x.png"])
+def test_pictures_outside_of_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name}])
+    with pytest.raises(
+        DataError, match=r"line 1 names the picture .*x\.png, which does not lie in .*images: write its"
+    ):
+        data.read("val")
+
+
 def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:
     picture(root / "images" / "b.png")
     annotations = [
