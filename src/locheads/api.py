@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from locheads.data.pictures import read_picture
+from locheads.data.pictures import read_picture, to_rgb
 from locheads.discovery.headset import check_headset, parse_heads, published, published_for, read_headset
 from locheads.engine import EngineConfig
 from locheads.errors import ConfigError
@@ -62,6 +62,9 @@ class Grounder:
     def __call__(self, image: Image.Image | np.ndarray | str | Path, expression: str) -> Grounding:
         """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
 
+        A file is turned upright as its EXIF says, and the pixels are those of the upright picture; arrays and opened
+        pictures are taken as they are.
+
         Raises:
             DataError: the picture cannot be read or the expression is empty.
         """
@@ -113,5 +116,5 @@ def _heads(config: ModelConfig, heads: str | Path | Iterable[str] | None) -> tup
 
 def _picture(image: Image.Image | np.ndarray | str | Path) -> Image.Image:
     if isinstance(image, str | Path):
-        return read_picture(Path(image))
-    return (Image.fromarray(image) if isinstance(image, np.ndarray) else image).convert("RGB")
+        return read_picture(Path(image), upright=True)
+    return to_rgb(Image.fromarray(image) if isinstance(image, np.ndarray) else image)

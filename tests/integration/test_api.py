@@ -56,6 +56,15 @@ def test_a_picture_may_be_a_path_an_array_or_an_image(picture, tmp_path):
         np.testing.assert_array_equal(result.heatmap, results[0].heatmap)
 
 
+def test_a_photo_that_its_exif_turns_is_grounded_upright(picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    turned, upright = ground(tmp_path / "turned.png", "the red object"), ground(picture, "the red object")
+    np.testing.assert_array_equal(turned.heatmap, upright.heatmap)
+    assert turned.box == upright.box
+
+
 def test_other_heads_give_another_map(picture):
     own, other = ground(picture, "the red object"), ground(picture, "the red object", heads=("L0H0",))
     assert np.abs(own.heatmap / own.heatmap.sum() - other.heatmap / other.heatmap.sum()).max() > 1e-3

@@ -12,24 +12,29 @@ Row = tuple[str, Path, tuple[int, int], Sample]
 
 
 def group_samples(rows: list[Row], source: Path | str, tally: Tally) -> list[ImageGroup]:
-    """The rows grouped by picture name, pictures in the order of their first row.
+    """The rows grouped by picture file, pictures in the order of their first row.
 
     A picture's id is its COCO id where the name tells it, else the name as far as a file may have it. Raises
-    DataError (or counts it) for a sample id that is used twice, and DataError where no row is left.
+    DataError (or counts it) for a sample id that is used twice and for an id of two pictures, and DataError where no
+    row is left.
     """
     pictures: dict[str, tuple[Path, tuple[int, int], list[Sample]]] = {}
     ids: set[str] = set()
     for name, path, size, sample in rows:
+        image_id = _image_id(name)
+        first = pictures.get(image_id, (path,))[0]
+        # The leakage guard, the intervals and the gallery know a picture by this id only.
+        if first != path:
+            tally.reject(DataError(f"{source} has two pictures of the id {image_id}, {first} and {path}: rename one."))
+            continue
         if sample.sample_id in ids:
             tally.reject(DataError(f"{source} holds the sample id {sample.sample_id!r} twice: renumber them."))
             continue
         ids.add(sample.sample_id)
-        pictures.setdefault(name, (path, size, []))[2].append(sample)
+        pictures.setdefault(image_id, (path, size, []))[2].append(sample)
     if not pictures and not tally.rejected:
         raise DataError(f"{source} holds no sample: choose another split or file.")
-    return [
-        ImageGroup(_image_id(name), path, *size, tuple(samples)) for name, (path, size, samples) in pictures.items()
-    ]
+    return [ImageGroup(image_id, path, *size, tuple(samples)) for image_id, (path, size, samples) in pictures.items()]
 
 
 def _image_id(name: str) -> str:

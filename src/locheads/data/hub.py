@@ -149,7 +149,10 @@ class HubDataSet:
         content = picture.get("bytes") if isinstance(picture, dict) else None
         if not content:
             raise DataError(f"{where} holds no picture at {self._copy.columns['picture']!r}: correct dataset.columns.")
-        path = self._copy.cache / "data" / slug(self._copy.hub) / slug(name)
+        # A folder per content: another revision may hold another picture of this name, while a run still reads this
+        # one. The file keeps its name, which may tell its COCO id.
+        version = hashlib.sha256(content).hexdigest()[:16]
+        path = self._copy.cache / "data" / slug(self._copy.hub) / version / slug(name)
         # Bytes as they are: a picture that is encoded anew is another picture.
         if not path.exists() or path.stat().st_size != len(content):
             write_bytes(path, content)

@@ -2,9 +2,14 @@
 
 `box` is in the format that `dataset.box_format` declares. `mask` may stand beside it or instead of it: COCO
 polygons, COCO run-length code, or the name of a picture that is not black on the object. Optional: `id` (else
-split and line number), `ref_id` (else the line is a ref of its own), `category`.
+split and line number; one id in two files must have one expression), `ref_id` (else the line is a ref of its own),
+`category`.
 """
 
+import glob
+import logging
+import os
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -15,14 +20,20 @@ from locheads.data.boxes import to_xyxy
 from locheads.data.choices import BoxFormat
 from locheads.data.grouping import group_samples
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
-from locheads.data.pathnames import find_picture
-from locheads.data.pictures import picture_size
-from locheads.data.records import field, read_lines, require, sha256_of
+from locheads.data.pathnames import find_picture, inner_name
+from locheads.data.pictures import picture_header, picture_size
+from locheads.data.records import field, read_lines, require, sha256_of_named, short
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
 
+log = logging.getLogger(__name__)
+
 BOXES_ONLY = "{} samples have no mask: their box stands for it, so mask figures mean nothing for them."
+TURNED = (
+    "The picture %s, maybe with others, is turned when shown (EXIF orientation): boxes and masks are taken in its "
+    "pixels as stored, so save it upright if they were drawn on the upright picture."
+)
 _LAYOUT = (
     'a JSONL data set is a folder with one file per split, such as {}, of lines like {{"image": "a.jpg", '
     '"expression": "the cup", "box": [x, y, w, h]}}'
@@ -35,6 +46,7 @@ class JsonlDataSet:
     def __init__(self, folder: Path, pattern: str, images: Path, form: BoxFormat) -> None:
         self._folder, self._pattern, self._images, self._form = folder, pattern, images, form
         self.notes: list[str] = []
+        self._warned = False
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The lines of one split, grouped by picture in the order of their first line.
@@ -54,32 +66,64 @@ class JsonlDataSet:
 
     def splits(self) -> list[str]:
         """The splits that there are files for."""
-        before, _, after = self._pattern.partition("{split}")
-        names = [path.name for path in self._folder.glob("*") if path.is_file()]
-        found = [name for name in names if name.startswith(before) and name.endswith(after)]
-        return sorted(name[len(before) : len(name) - len(after)] for name in found)
+        return sorted(self._files)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the files of all splits."""
-        return sha256_of(self._path(split) for split in self.splits())
+        """SHA-256 over names and contents of the files of all splits and of the mask files that they name."""
+        masks = {name: self._folder / name for name in self._survey.masks}
+        # A mask of another split may be absent; the reader of that split says so.
+        there = [(name, path if os.path.isfile(path) else None) for name, path in sorted(masks.items())]
+        return sha256_of_named([*sorted(self._files.items()), *there])
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """Split -> its file. The pattern may hold folders, and {split} more than once."""
+        whole = os.path.normpath(self._folder / self._pattern)
+        first, *others = (re.escape(part) for part in whole.split("{split}"))
+        form = re.compile(first + r"(?P<split>[^/\\]+)" + r"(?P=split)".join(others))
+        paths = glob.glob("*".join(map(glob.escape, whole.split("{split}"))))
+        matches = [(form.fullmatch(path), Path(path)) for path in paths]
+        return {match["split"]: path for match, path in matches if match and path.is_file()}
+
+    @cached_property
+    def _survey(self) -> "_Survey":
+        """Of all splits, because they share one attention store, whose maps are found by sample id."""
+        survey = _Survey()
+        for split, path in sorted(self._files.items()):
+            for where, record in read_lines(path, Tally(counting=True)):
+                survey.add(record, _sample_id(record, where, split), path)
+        return survey
 
     def _path(self, split: str) -> Path:
+        if split in self._files:
+            return self._files[split]
         path = self._folder / self._pattern.replace("{split}", split)
         there = f" There are the splits {', '.join(self.splits())}." if self.splits() else ""
-        return require(path, _LAYOUT.format(path.name), there)
+        require(path, _LAYOUT.format(path.name), there)
+        # Not among the files of the digest: a change of it would go unnoticed.
+        raise DataError(f"{path} lies where {self._pattern} finds no split: name its folder in dataset.refs.")
 
     def _row(self, record: dict, where: str, split: str, sizes: dict, tally: Tally) -> tuple[str, Path, tuple, Sample]:
         """(picture name, its path, its size, the sample)."""
-        name = field(record, "image", str, where)
+        # Another spelling would be another picture to the leakage guard.
+        name = inner_name(field(record, "image", str, where), where, self._images)
         path = find_picture(self._images, name)
         if name not in sizes:
-            sizes[name] = picture_size(path, where)
+            sizes[name] = self._size(path, where)
         text = field(record, "expression", str, where)
-        sample_id = str(record.get("id", f"{split}-{where.rpartition(' ')[2]}"))
+        sample_id = _sample_id(record, where, split)
+        self._survey.check(sample_id)
         box, mask = self._truth(record, sizes[name], where, tally)
         ref_id, category = str(record.get("ref_id", sample_id)), str(record.get("category", ""))
         return name, path, sizes[name], Sample(sample_id, ref_id, text, box, mask, category)
+
+    def _size(self, path: Path, where: str) -> tuple[int, int]:
+        size, turned = picture_header(path, where)
+        if turned and not self._warned:
+            self._warned = True
+            log.warning(TURNED, path)
+        return size
 
     def _truth(self, record: dict, size: tuple[int, int], where: str, tally: Tally) -> tuple[Box, dict]:
         box, mask = record.get("box"), record.get("mask")
@@ -102,3 +146,36 @@ class JsonlDataSet:
         with Image.open(path) as picture:
             pixels = np.asarray(picture)
         return encode(pixels.max(axis=2) if pixels.ndim == 3 else pixels, where)
+
+
+class _Survey:
+    """What the files of all splits say together: the mask files they name, and ids with two expressions."""
+
+    def __init__(self) -> None:
+        self.masks: set[str] = set()
+        self._first: dict[str, tuple[Path, str]] = {}
+        self._clashes: dict[str, tuple[Path, Path]] = {}
+
+    def add(self, record: dict, sample_id: str, path: Path) -> None:
+        """Takes in one line. Anything but a sample (predictions may lie in the folder) is passed over."""
+        text, mask = record.get("expression"), record.get("mask")
+        if isinstance(mask, str):
+            self.masks.add(mask)
+        if not isinstance(text, str):
+            return
+        other, known = self._first.setdefault(sample_id, (path, text))
+        if other != path and known != text:
+            self._clashes.setdefault(sample_id, (other, path))
+
+    def check(self, sample_id: str) -> None:
+        """Raises DataError where the id has another expression in another file."""
+        if sample_id in self._clashes:
+            one, two = self._clashes[sample_id]
+            raise DataError(
+                f"The id {short(sample_id)} has one expression in {one} and another in {two}: ids name the samples of "
+                "all splits, so renumber them or leave 'id' out."
+            )
+
+
+def _sample_id(record: dict, where: str, split: str) -> str:
+    return str(record.get("id", f"{split}-{where.rpartition(' ')[2]}"))

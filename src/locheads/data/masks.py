@@ -64,13 +64,23 @@ def box_mask(box: Box, width: int, height: int, where: str) -> dict[str, object]
 
 def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
     """As `box_mask`; None where the box touches no pixel of the picture."""
-    x0, y0 = (max(0, math.floor(value)) for value in box[:2])
-    x1, y1 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
+    x0, y0, x1, y1 = touched(box, width, height)
     if x1 <= x0 or y1 <= y0:
         return None
     # Whole numbers, of which pycocotools makes exactly these pixels.
     (code,) = coco.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], dtype=np.float64), height, width)
     return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+
+
+def touched(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The pixels that an xyxy box touches, as x0, y0, x1, y1 within the picture; right and bottom exclusive.
+
+    The one rounding of boxes to pixels: a truth and a prediction of the same box must be the same mask. x1 <= x0 or
+    y1 <= y0 where it touches none; never negative, so that they may be slices.
+    """
+    x0, y0 = (max(0, math.floor(value)) for value in box[:2])
+    x1, y1 = max(0, min(width, math.ceil(box[2]))), max(0, min(height, math.ceil(box[3])))
+    return x0, y0, x1, y1
 
 
 def tight_box(code: dict[str, object]) -> Box:

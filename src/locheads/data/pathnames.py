@@ -1,8 +1,11 @@
 """Names of pictures: COCO's naming, ids that can be file names, and where a picture lies."""
 
 import os
+import posixpath
 import re
 from pathlib import Path
+
+from locheads.errors import DataError
 
 _COCO = re.compile(r"(?P<stem>(?:COCO_(?:train|val|test)\d{4}_)?(?P<id>\d{12}))(?:_\d+)?(?P<suffix>\.\w+)")
 
@@ -23,6 +26,24 @@ def plain_name(name: str) -> str:
 def slug(text: str) -> str:
     """The text with everything but letters, digits, dots, plus and minus as `_`: may name a file."""
     return re.sub(r"[^\w.+-]+", "_", text).lstrip(".")[:150] or "_"
+
+
+def inner_name(name: str, where: str, images: Path | None = None) -> str:
+    """The one spelling of a name below the picture folder: `./a.jpg` -> `a.jpg`, also from an absolute name in it.
+
+    Raises DataError for a name that leads out of the folder, and for an absolute one where no folder is known.
+    """
+    inner = posixpath.normpath(name)
+    if posixpath.isabs(inner):
+        # As it is written, or with links followed: either may be how the folder was named.
+        folders = [] if images is None else [os.path.abspath(images), os.path.realpath(images)]
+        folder = next((f for f in folders if Path(inner).is_relative_to(f)), None)
+        inner = ".." if folder is None else str(Path(inner).relative_to(folder))
+    if inner.split("/")[0] == "..":
+        of = "the picture folder" if images is None else str(images)
+        shown = name if len(name) < 300 else name[:300] + "..."
+        raise DataError(f"{where} names the picture {shown}, which does not lie in {of}: write its name in there.")
+    return inner
 
 
 def find_picture(images: Path, name: str) -> Path:

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from locheads.errors import DataError
 from locheads.types import ImageGroup
@@ -17,12 +18,12 @@ def open_picture(group: ImageGroup) -> Image.Image:
     return read_picture(group.path, group)
 
 
-def read_picture(path: Path, group: ImageGroup | None = None) -> Image.Image:
-    """A picture as RGB: the pixel array as it is stored.
+def read_picture(path: Path, group: ImageGroup | None = None, *, upright: bool = False) -> Image.Image:
+    """A picture as RGB: the pixel array as it is stored, or `upright`, as viewers show it.
 
-    An EXIF rotation is not applied, because COCO's boxes and masks refer to the raw array. Raises DataError
-    where the file is absent, empty, damaged, truncated or suspiciously large (Pillow's limit against
-    decompression bombs).
+    Annotated pictures are not turned as their EXIF says, because COCO's boxes and masks refer to the raw array.
+    Raises DataError where the file is absent, empty, damaged, truncated or suspiciously large (Pillow's limit against
+    decompression bombs), and as `to_rgb`.
     """
     name = str(path) if group is None else f"{path} of image {group.image_id}"
     try:
@@ -30,7 +31,8 @@ def read_picture(path: Path, group: ImageGroup | None = None) -> Image.Image:
             # Before the pixels are decoded: a header that lies about the size costs nothing then.
             if group is not None:
                 _check_size(picture, group)
-            return picture.convert("RGB")
+            # Orientation first: what is converted may have lost its EXIF.
+            return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, name)
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -45,15 +47,33 @@ def read_picture(path: Path, group: ImageGroup | None = None) -> Image.Image:
         ) from error
 
 
+def to_rgb(picture: Image.Image, name: str = "") -> Image.Image:
+    """RGB of 8 bits; of 16 bits of grey the upper 8, which Pillow would clip to white.
+
+    Raises DataError for pixels of 32 bits, of which nobody knows what is black and what is white.
+    """
+    if picture.mode in ("I", "F"):
+        named = f"picture {name}" if name else "picture"
+        raise DataError(f"The {named} has pixels of 32 bits (mode {picture.mode}): save it with 8 or 16 bits.")
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture.convert("RGB")
+
+
 def picture_size(path: Path, where: str = "") -> tuple[int, int]:
-    """(width, height) in pixels from the picture's header. `where` names the record that asks for it.
+    """(width, height) in pixels from the picture's header, as stored. `where` names the record that asks for it.
 
     Raises DataError as `read_picture`.
     """
+    return picture_header(path, where)[0]
+
+
+def picture_header(path: Path, where: str = "") -> tuple[tuple[int, int], bool]:
+    """As `picture_size`, and whether viewers turn or mirror the picture, because its EXIF says so."""
     of = f" of {where}" if where else ""
     try:
         with Image.open(path) as picture:
-            return picture.size
+            return picture.size, _is_turned(picture)
     except FileNotFoundError as error:
         raise DataError(f"The picture {path}{of} is not there: check paths.data and dataset.images.") from error
     except Exception as error:
@@ -88,3 +108,13 @@ def _reason(path: Path, error: Exception) -> str:
         return "it claims more pixels than is safe to decode"
     text = str(error).splitlines()
     return text[0] if text else type(error).__name__
+
+
+def _is_turned(picture: Image.Image) -> bool:
+    # Without this, asking a PNG for its EXIF decodes all of it.
+    if "exif" not in picture.info and picture.format != "TIFF":
+        return False
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+    except Exception:  # damaged EXIF, on which viewers turn nothing
+        return False

@@ -132,15 +132,33 @@ def require(path: Path, layout: str, more: str = "") -> Path:
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """SHA-256 (hex) over the digests of files: changes when any changes. Raises DataError where one is absent."""
-    whole = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as stream:
-                whole.update(hashlib.file_digest(stream, "sha256").digest())
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return whole.hexdigest()
+    """SHA-256 (hex) over the digests of files: changes when any changes.
+
+    Raises DataError where one is absent, and where there is none: the digest of nothing stands for no data.
+    """
+    digests = [_file_sha256(path) for path in paths]
+    _refuse_none(digests)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def sha256_of_named(files: Iterable[tuple[str, Path | None]]) -> str:
+    """As `sha256_of`, over names and contents: changes also when a file is renamed. None: a file that is absent."""
+    lines = [[name, _file_sha256(path).hex() if path else None] for name, path in files]
+    _refuse_none(lines)
+    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _refuse_none(files: list) -> None:
+    if not files:
+        raise DataError("The data set has no annotation file: correct dataset.folder or dataset.refs.")
 
 
 def index_by_id(records: list, wanted: Iterable[int], what: str, path: Path) -> dict[int, dict]:

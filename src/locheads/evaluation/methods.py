@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from locheads.data.masks import touched
 from locheads.grounding.choices import GroundingConfig
 from locheads.grounding.ground import ground_maps
 from locheads.grounding.sinks import SinkCells
@@ -104,7 +105,8 @@ def centre_mask(group: ImageGroup) -> tuple[Box, np.ndarray]:
 
 
 def box_mask(group: ImageGroup, box: Box) -> Bool[np.ndarray, "height width"]:
-    """The pixels of an xyxy box."""
+    """The pixels that an xyxy box touches."""
     mask = np.zeros((group.height, group.width), dtype=bool)
-    mask[round(box[1]) : round(box[3]), round(box[0]) : round(box[2])] = True
+    x0, y0, x1, y1 = touched(box, group.width, group.height)
+    mask[y0:y1, x0:x1] = True
     return mask

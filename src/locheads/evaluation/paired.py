@@ -103,14 +103,15 @@ def needed_sample(
 
     n = effect * ((z_(1 - alpha/2) + z_power) * spread / difference)^2, a two-sided z-test of paired differences.
     `spread`: the standard deviation of the paired differences; of two runs that differ in a share d of 0/1 answers
-    about sqrt(d). `effect`: `design_effect`. None for a difference of 0, which no sample shows.
+    about sqrt(d). `effect`: `design_effect`. None for a difference of 0, which no sample shows. Never fewer
+    expressions than one picture holds, nor than the two pictures whose spread can be known.
     """
     if difference == 0:
         return None
     z = norm.ppf((1 + confidence) / 2) + norm.ppf(power)
     expressions = effect * (z * spread / difference) ** 2
-    # Two pictures are the fewest whose spread can be known.
-    return Need(int(np.ceil(expressions)), max(2, int(np.ceil(expressions / per_picture))))
+    pictures = max(2, int(np.ceil(expressions / per_picture)))
+    return Need(int(np.ceil(max(expressions, per_picture))), pictures)
 
 
 def _interval(sums: list[np.ndarray], confidence: float, resamples: int, seed: int) -> tuple[float, float]:

@@ -43,10 +43,11 @@ def swapped_pointing(
 
 
 def box_shares(samples: Iterable[Sample]) -> Float[np.ndarray, "n"]:
-    """Share of its picture that each sample's box covers: how often a random point would lie in it."""
+    """Share of its picture that each sample's box covers: how often a random point of it would lie in the box."""
     shares = []
     for sample in samples:
-        x0, y0, x1, y1 = sample.box
         height, width = np.array(sample.mask["size"], dtype=float)
+        # Within the picture: boxes of data sets may leave it, but no point does.
+        x0, y0, x1, y1 = np.clip(sample.box, 0, [width, height, width, height])
         shares.append((x1 - x0) * (y1 - y0) / (height * width))
     return np.array(shares)

@@ -63,7 +63,7 @@ def test_what_is_kept_follows_the_file(beside: Path) -> None:
 
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
-    lines = [{"image": "train2014/COCO_train2014_000000000009.jpg"}, {"image": "my picture.jpg"}]
+    lines = [{"image": "train2014/COCO_train2014_000000000009.jpg"}, {"image": "./my picture.jpg"}]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "coco.json").write_text(json.dumps({"images": [{"file_name": "000000000025.jpg", "id": 1}]}))
     names = [str(tmp_path / "own.jsonl"), str(tmp_path / "coco.json")]
@@ -78,6 +78,12 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
         ("a.p", "text", DataError, "a.p is not a complete pickle"),
         ("a.json", "[]", DataError, "a.json is not a mapping but list"),
         ("a.jsonl", "{}", DataError, "a.jsonl, line 1 has no 'image'"),
+        (
+            "a.jsonl",
+            '{"image": "/x/a.png"}',
+            DataError,
+            "the picture /x/a.png, which does not lie in the picture folder",
+        ),
     ],
 )
 def test_wrong_entries(tmp_path: Path, name: str, content: str | None, error: type, text: str) -> None:

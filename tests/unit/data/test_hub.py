@@ -163,6 +163,25 @@ def test_pictures_of_the_table_are_kept_as_they_are(name: str, tmp_path: Path) -
     assert group.path.read_bytes() == _jpeg()
 
 
+def test_another_picture_of_the_same_name_and_size_is_another_file(tmp_path: Path) -> None:
+    contents = []
+    for colour in ("red", "tan"):
+        stream = io.BytesIO()
+        Image.new("RGB", (WIDTH, HEIGHT), colour).save(stream, "BMP")
+        contents.append(stream.getvalue())
+    groups = []
+    for content in contents:
+        rows = _refcoco_m()
+        rows[0]["image"]["bytes"] = content
+        groups += _open("refcoco_m", tmp_path, rows, "validation.parquet").read("val")
+    assert len(contents[0]) == len(contents[1])
+    assert [group.path.read_bytes() for group in groups] == contents
+    rows = [_refcoco_m()[0] | {"image": {"bytes": content, "path": "x"}} for content in contents]
+    rows[1]["samples"][0]["id"] = 78
+    with pytest.raises(DataError, match="moondream/refcoco-m val has two pictures of the id 9, "):
+        _open("refcoco_m", tmp_path, rows, "validation.parquet").read("val")
+
+
 def test_crowds_and_missing_masks_are_counted(tmp_path: Path) -> None:
     tally = Tally(counting=True)
     _open("refcoco_jxu124", tmp_path / "a", _jxu124(), "validation.parquet").read("val", tally)

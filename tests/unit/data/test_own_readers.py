@@ -85,6 +85,128 @@ def test_jsonl_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
         data.read("test")
 
 
+def _layout(root: Path, refs: str, **splits: list[dict[str, Any]]) -> JsonlDataSet:
+    picture(root / "images" / "a.jpg")
+    for split, lines in splits.items():
+        path = root / refs.replace("{split}", split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(map(json.dumps, lines)))
+    return JsonlDataSet(root, refs, root / "images", BoxFormat.xyxy)
+
+
+ONE = {"image": "a.jpg", "expression": "one", "box": BOX}
+TWO = ONE | {"expression": "two"}
+
+
+@pytest.mark.parametrize(
+    "refs", ["{split}.jsonl", "ann/{split}.jsonl", "{split}/refs_{split}.jsonl", "a[1]/{split}.jsonl"]
+)
+def test_jsonl_digest_tells_contents_and_names_wherever_the_pattern_leads(tmp_path: Path, refs: str) -> None:
+    first = _layout(tmp_path / "1", refs, train=[ONE], val=[TWO])
+    assert first.splits() == ["train", "val"]
+    assert len(samples_of(first.read("val"))) == 1
+    others = {"2": {"train": [ONE], "val": [ONE]}, "3": {"train": [TWO], "val": [ONE]}, "4": {"train": [ONE]}}
+    digests = [_layout(tmp_path / name, refs, **splits).digest for name, splits in others.items()]
+    assert len({first.digest, *digests}) == 4
+    assert _layout(tmp_path / "5", refs, train=[ONE], val=[TWO]).digest == first.digest
+
+
+def test_jsonl_without_any_file_has_no_digest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no annotation file: correct dataset\.folder or dataset\.refs\.$"):
+        _ = _layout(tmp_path, "ann/{split}.jsonl").digest
+
+
+def test_jsonl_split_that_the_digest_would_miss_is_refused(tmp_path: Path) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", **{"old/val": [ONE]})
+    with pytest.raises(DataError, match=r"old/val\.jsonl lies where \{split\}\.jsonl finds no split: name its folder"):
+        data.read("old/val")
+
+
+def test_jsonl_id_with_two_expressions_in_two_files_is_refused(tmp_path: Path) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"id": 7}], test=[TWO | {"id": "7"}])
+    with pytest.raises(DataError, match=r"id '7' has one expression in .*test\.jsonl and another in .*val\.jsonl: "):
+        data.read("val")
+    tally = Tally(counting=True)
+    assert data.read("val", tally) == [] and tally.rejected == 1
+
+
+def test_jsonl_id_of_one_expression_may_be_in_two_files(tmp_path: Path) -> None:
+    predictions = [{"id": 7, "box": BOX}]  # no samples, but found by the same pattern
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"id": 7}], mini=[ONE | {"id": 7}], answers=predictions)
+    assert samples_of(data.read("val")) == samples_of(data.read("mini"))
+
+
+def test_jsonl_ids_that_are_not_given_differ_by_split(tmp_path: Path) -> None:
+    data = _layout(tmp_path, "ann/{split}.jsonl", val=[ONE], test=[TWO])
+    assert [s.sample_id for split in ("val", "test") for s in samples_of(data.read(split))] == ["val-1", "test-1"]
+
+
+def test_jsonl_digest_tells_the_contents_of_mask_files(tmp_path: Path) -> None:
+    digests = set()
+    for seed in (None, 1, 2, 1):
+        data = _layout(tmp_path, "{split}.jsonl", val=[{"image": "a.jpg", "expression": "it", "mask": "m.png"}])
+        if seed is not None:
+            Image.fromarray(ragged_mask(seed).astype(np.uint8)).save(tmp_path / "m.png")
+        digests.add(data.digest)
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("names", [("cam1/000000000001.png", "cam2/000000000001.png"), ("a b.png", "a_b.png")])
+def test_two_pictures_of_one_id_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        picture(tmp_path / "images" / name)
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
+    with pytest.raises(
+        DataError, match=rf"val\.jsonl has two pictures of the id .*{names[0]} and .*{names[1]}: rename"
+    ):
+        data.read("val")
+    tally = Tally(counting=True)
+    assert len(data.read("val", tally)) == tally.rejected == 1
+
+
+def test_two_names_of_one_coco_picture_are_one_picture(tmp_path: Path) -> None:
+    names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
+    picture(tmp_path / "images" / names[1])
+    (group,) = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names]).read("val")
+    assert (group.image_id, len(group.samples)) == ("9", 2)
+
+
+def test_spellings_of_one_path_are_one_picture(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "images")
+    folders = "", "./", "x/..//", f"{tmp_path}/images/"
+    (tmp_path / "images" / "x").mkdir(parents=True)
+    lines = [ONE | {"image": f"{folder}a.jpg"} for folder in folders]
+    _layout(tmp_path, "{split}.jsonl", val=lines)
+    data = JsonlDataSet(tmp_path, "{split}.jsonl", link, BoxFormat.xyxy)
+    (group,) = data.read("val")
+    assert (group.image_id, len(group.samples)) == ("a.jpg", 4)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/elsewhere/x.png"])
+def test_pictures_outside_of_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name}])
+    with pytest.raises(
+        DataError, match=r"line 1 names the picture .*x\.png, which does not lie in .*images: write its"
+    ):
+        data.read("val")
+
+
+def test_pictures_that_viewers_turn_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = ["straight.jpg", "turned.jpg", "turned too.png"]
+    for name, orientation in zip(names, (1, 6, 3), strict=True):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / name, exif=exif)
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
+    for _ in range(2):
+        assert {(g.width, g.height) for g in data.read("val")} == {(WIDTH, HEIGHT)}
+    (record,) = caplog.records
+    assert "turned.jpg, maybe with others, is turned when shown" in record.getMessage()
+    assert "pixels as stored" in record.getMessage()
+
+
 def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:
     picture(root / "images" / "b.png")
     annotations = [

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from refer_files import TinyRefer
 
-from locheads.data.pictures import check_picture_folder, open_picture
+from locheads.data.pictures import check_picture_folder, open_picture, read_picture, to_rgb
 from locheads.errors import DataError
 from locheads.types import ImageGroup
 
@@ -46,6 +46,37 @@ def test_exif_rotation_is_not_applied(group: ImageGroup) -> None:
     assert picture.shape == (40, 60, 3)
     assert picture[:18].min() > 200
     assert picture[22:].max() < 50
+
+
+def test_a_picture_is_turned_upright_where_asked(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png", upright=True), np.rot90(pixels, -1))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_keep_their_ramp(tmp_path: Path, suffix: str) -> None:
+    ramp = np.arange(256, dtype=np.uint16)[None].repeat(4, 0) * 257
+    Image.fromarray(ramp).save(tmp_path / f"ramp{suffix}")
+    for picture in (read_picture(tmp_path / f"ramp{suffix}"), to_rgb(Image.fromarray(ramp))):
+        np.testing.assert_array_equal(picture, (ramp // 257)[..., None].repeat(3, 2))
+
+
+def test_big_endian_16_bits_keep_their_ramp(tmp_path: Path) -> None:
+    ramp = np.arange(256, dtype=">u2")[None].repeat(4, 0) * 257
+    picture = Image.frombytes("I;16B", (256, 4), ramp.astype(">u2").tobytes())
+    np.testing.assert_array_equal(np.asarray(to_rgb(picture))[0, :, 0], np.arange(256))
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_32_bits_are_refused(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.ones((4, 4), kind)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"a\.tif has pixels of 32 bits \(mode [IF]\): save it with 8 or 16 bits\.$"):
+        read_picture(tmp_path / "a.tif")
 
 
 def _huge_png(path: Path) -> None:

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco
 
-from locheads.evaluation.methods import HeadPlan, centre_mask, ground_with, methods_of, random_heads, take
+from locheads.data.masks import box_code
+from locheads.evaluation.methods import HeadPlan, box_mask, centre_mask, ground_with, methods_of, random_heads, take
 from locheads.grounding.choices import GroundingConfig
-from locheads.types import Attention, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, HeadIndex, ImageGroup
 
 PLAIN = GroundingConfig(sigma=0.0)
 A, B, C = HeadIndex(0, 1), HeadIndex(1, 0), HeadIndex(1, 1)
@@ -88,3 +90,12 @@ def test_the_centre_box_is_the_middle_half_of_both_sides(group: ImageGroup) -> N
     expected = np.zeros((40, 80), dtype=bool)
     expected[10:30, 20:60] = True
     np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+    "box", [(3.5, 4.4, 20.1, 25.0), (-2.0, -0.5, 90.0, 41.0), (10.0, 10.0, 30.0, 30.0), (-9, -9, -1, -1)]
+)
+def test_a_box_is_the_same_pixels_as_truth_and_as_prediction(group: ImageGroup, box: Box) -> None:
+    truth = box_code(box, group.width, group.height)
+    expected = np.zeros((40, 80), dtype=bool) if truth is None else coco.decode(truth).astype(bool)
+    np.testing.assert_array_equal(box_mask(group, box), expected)

@@ -98,6 +98,11 @@ def test_the_needed_sample_is_the_textbooks() -> None:
     assert needed_sample(5.0, 1.0) == Need(1, 2)
 
 
+def test_a_difference_without_spread_needs_a_picture_and_not_nothing() -> None:
+    assert needed_sample(0.5, 0.0) == Need(1, 2)
+    assert needed_sample(0.5, 0.0, per_picture=3.5) == Need(4, 2)
+
+
 def test_a_sample_of_the_needed_size_sees_the_difference_8_times_in_10() -> None:
     rng = np.random.default_rng(6)
     (a, b), pictures = hits(rng, 3000, 4, 0.4)

@@ -1,6 +1,7 @@
 """The control that swaps the expression and keeps the picture, on a table worked by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,13 @@ def test_a_failed_partner_points_nowhere(group: ImageGroup) -> None:
 
 def test_chance_is_the_share_of_the_picture(group: ImageGroup) -> None:
     assert box_shares(group.samples).tolist() == [0.4, 0.4, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("box", "share"), [((-5, -5, 25, 15), 1.0), ((10, 0, 30, 10), 0.5), ((-9, 5, 5, 99), 0.125), ((30, 0, 40, 10), 0.0)]
+)
+def test_chance_is_never_more_than_the_picture(
+    sample: Callable[..., Sample], box: tuple[float, float, float, float], share: float
+) -> None:
+    outside = replace(sample("s", LEFT, 20, 10), box=box)
+    assert box_shares([outside]).tolist() == [share]
