@@ -122,7 +122,10 @@ CHANGES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "other samples": (lambda s: s.assign(sample_id="x" + s["sample_id"]), "share no sample"),
     "other boxes": (lambda s: s.assign(true_x0=s["true_x0"] + 1), "are about different data: sample 20000 has another"),
     "other pictures": (lambda s: s.assign(image_id="1"), "are about different data: sample 20000 has another"),
-    "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads or predictions"),
+    "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads, predictions, direct_output"),
+    "samples twice": (lambda s: pd.concat([s, s]), "is damaged (a sample twice"),
+    "a text as IoU": (lambda s: s.assign(box_iou="high"), "is damaged (a sample twice"),
+    "an absent IoU": (lambda s: s.assign(box_iou=np.nan), "is damaged (a sample twice"),
     "no sample id": (lambda s: s.drop(columns="sample_id"), "scores.parquet cannot be read"),
 }
 
@@ -133,3 +136,12 @@ def test_runs_about_something_else(
 ) -> None:
     change, sentence = CHANGES[case]
     assert sentence in _fail(compare(finished.folder, other(change)))
+
+
+def test_the_boxes_that_the_model_writes_are_compared_with_the_heads(
+    finished: Finished, other: Callable[..., Path], compare: Callable[..., Result], tmp_path: Path
+) -> None:
+    direct = other(lambda s: s[_own(s)].assign(method="direct_output"))
+    result = compare(finished.folder, direct)
+    assert result.code == 0, result.err
+    assert _record(tmp_path)["metrics"]["rec_mean_iou"]["difference"] == 0

@@ -15,6 +15,7 @@ from running import Finished, TinyFiles
 from locheads.config import Config, ExplorerConfig, Stage
 from locheads.discovery.choices import SelectionConfig, SelectionKind
 from locheads.engine import EngineConfig
+from locheads.grounding.choices import GroundingConfig, Sinks
 from locheads.pipeline import stages
 from locheads.report import write_report
 from locheads.report.explorer.codes import decode
@@ -122,3 +123,11 @@ def test_no_explorer_on_request(files: TinyFiles, store: Path, tmp_path: Path, r
     with_explorer = run(files.config(tmp_path, store))
     digests = [json.loads((f / "heads.json").read_text())["digest"] for f in (folder, with_explorer)]
     assert digests[0] == digests[1]
+
+
+def test_without_sinks_the_kept_maps_still_give_the_runs_own_boxes(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run
+) -> None:
+    config = files.config(tmp_path, store, grounding=GroundingConfig(sinks=Sinks.mean_map, sink_factor=1.05))
+    same = [sample.same_box for sample in explorer_of(run(config)).samples]
+    assert np.mean(same) > 0.9  # 8 bits may move a cell over the threshold

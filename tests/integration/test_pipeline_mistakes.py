@@ -50,6 +50,11 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
         ("heads.k", "heads.k is not of the form setting=value"),
         ("heads.k=0", "heads.k must be at least 1, not 0."),
         ("discovery.n_samples=0", "discovery.n_samples must be at least 1, not 0."),
+        ("criterion.tau=-inf", "criterion.tau must be a number or null, not -inf."),
+        ("criterion.max_bottom_row=inf", "criterion.max_bottom_row must be a number or null, not inf."),
+        ("paths.cache=", "paths.cache is empty: give it a value"),
+        ("model.id=", "model.id is empty: give it a value"),
+        ("study=../elsewhere", "study=../elsewhere leads out of paths.outputs"),
         ("heads.k=13", "heads.k=13 is more than the 12 heads that can be chosen: the model has 5 layers of 4 heads"),
         ("criterion.skip_layers=5", "heads.k=3 is more than the 0 heads that can be chosen"),
         ("grounding.kernel=4", "grounding.kernel must be odd and positive, not 4."),
@@ -68,6 +73,11 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
 )  # fmt: skip
 def test_a_wrong_override(override: str, sentence: str, complaint: Callable[..., str]) -> None:
     assert sentence in complaint(override if "(" not in override else override.replace("=", "='", 1) + "'")
+
+
+def test_runs_that_the_stage_does_not_read(complaint: Callable[..., str]) -> None:
+    sentence = complaint("runs=[a,b]", "stage=discover")
+    assert sentence == "runs are read by stage=compare and stage=report, not by stage=discover."
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

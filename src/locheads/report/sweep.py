@@ -10,11 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from locheads.report.metrics import METRICS, PRIMARY, Estimate, MetricsRecord, parse_metrics
-from locheads.report.tables import new_table
+from locheads.report.tables import ABSENT, new_table
 
 TABLE4_KEYS = {"heads.k"}
 TABLE5_KEYS = {"criterion", "selection"}
-NOT_MEASURED = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _frame_row(run: SweepRow) -> dict[str, Any]:
 def _cell(run: SweepRow, metric: str) -> str:
     metrics, reason = run.parsed()
     estimate = _own(metrics, metric)
-    return str(estimate) if estimate else "failed" if reason else NOT_MEASURED
+    return str(estimate) if estimate else "failed" if reason else ABSENT
 
 
 def _own(metrics: MetricsRecord | None, metric: str) -> Estimate | None:

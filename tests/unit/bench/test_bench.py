@@ -188,3 +188,10 @@ def test_the_evaluate_benchmark_answers_every_sample_with_another_shape(tmp_path
     assert scores["error"].isna().all()
     assert 0 < (scores["intersection"] > 0).mean() < 1
     assert [len(group.samples) for group in groups] == [7, 7, 6]
+
+
+@pytest.mark.parametrize("option", ["--rounds", "--threads", "--predictions"])
+def test_counts_below_one_are_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["entropy", option, "0"])
+    assert f"argument {option}: 0 is not 1 or more" in capsys.readouterr().err

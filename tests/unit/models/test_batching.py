@@ -116,7 +116,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
 
 def test_the_failed_pass_is_freed_before_the_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
-    monkeypatch.setattr(batching, "_free", lambda: order.append("freed"))
+    monkeypatch.setattr(batching, "free_memory", lambda: order.append("freed"))
     device = Device(20)
     with_halving(lambda strips: (order.append("pass"), device(strips))[1], single(picture()), Budget(1000))
     assert order[:3] == ["pass", "freed", "pass"]

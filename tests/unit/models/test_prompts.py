@@ -209,3 +209,10 @@ def test_templates_are_checked_before_anything_loads(template: str, in_chat: boo
 @pytest.mark.parametrize("prompt", [PromptConfig(), PromptConfig(template="Where is {expression}?", chat=True)])
 def test_good_templates_pass_the_check(prompt: PromptConfig) -> None:
     assert check(Config(prompt=prompt)) is None
+
+
+def test_half_a_surrogate_pair_is_an_expression_that_cannot_be_asked() -> None:
+    """JSON may hold it, and no tokenizer takes it."""
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        ask(PromptConfig(), "the \ud800 cup")
+    assert ask(PromptConfig(), "the \U0001f375 cup").text.endswith("cup.")

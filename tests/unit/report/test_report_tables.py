@@ -141,7 +141,22 @@ def test_common_overrides_do_not_hide_the_paper_layouts(metrics):
 def test_broken_metrics_are_a_failed_run():
     text = printed(sweep_table([run({"methods": {}}, prompt="a"), run(None, prompt="b")]))
     assert "metrics.json is broken: 'split'" in text
-    assert "no metrics.json" in text
+
+
+def test_a_stage_without_figures_is_done_and_not_failed(metrics):
+    runs = [run(metrics, stage="evaluate"), run(None, stage="discover")]
+    text = printed(sweep_table(runs))
+    assert line_of(text, "discover") == f"discover {ABSENT} {ABSENT} done"
+    assert "failed" not in text
+    assert sweep_frame(runs)["error"].isna().all()
+
+
+@pytest.mark.parametrize("own", ["predictions", "direct_output"])
+def test_the_figures_of_a_run_are_those_of_its_own_method(metrics, own):
+    methods = {own: metrics["methods"]["localization_heads"], "centre_box": metrics["methods"]["centre_box"]}
+    runs = [run(metrics | {"methods": methods}, dataset__limit=limit) for limit in ("1", "2")]
+    assert line_of(printed(sweep_table(runs)), "1").startswith("1 53.2 [50.1, 56.0] 53.6 [50.5, 56.4]")
+    assert sweep_frame(runs)["rec_acc@0.5"].tolist() == pytest.approx([0.532, 0.532], abs=1e-3)
 
 
 def test_sweep_frame(metrics):

@@ -12,6 +12,7 @@ from sam_parts import SIDE, meta_package, picture, random_vit_b, tiny_sam, tiny_
 from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, LocHeadsError, ModelError
 from locheads.segmenters import sam
+from locheads.segmenters.__main__ import main
 from locheads.segmenters.base import Prompt
 from locheads.segmenters.checkpoint import read_meta, sam_model
 from locheads.segmenters.choices import PromptKind, SamSize, SegmenterConfig, SegmenterKind
@@ -211,3 +212,10 @@ def test_a_broken_torchvision_is_one_sentence(error: Exception, monkeypatch: pyt
     monkeypatch.setattr(builtins, "__import__", broken)
     with pytest.raises(LocHeadsError, match=str(error)):
         sam.meta_package()
+
+
+def test_the_check_of_sam_without_weights_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sam_hf"]) == 1
+    assert capsys.readouterr().err == (
+        "error: segmenter=sam_hf needs segmenter.checkpoint: the path of its weights, or a hub id.\n"
+    )

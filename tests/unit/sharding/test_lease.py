@@ -206,3 +206,12 @@ def test_an_unwritable_folder_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"Cannot write .*file/work/.*: Not a directory"):
         claim(tmp_path / "file" / "work", 0, LONG)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"state": "resting"}', '{"owner": {"pid": 1}}', '{"owner": 3}', "{"])
+def test_a_file_that_is_no_lease_counts_as_one_that_is_being_written(
+    content: str, tmp_path: Path, own: Callable[..., Lease]
+) -> None:
+    own().path.write_text(content)
+    assert read(tmp_path, 0, LONG).state is State.running
+    assert read(tmp_path, 0, LONG, now=time.time() + 2 * LONG).state is State.died

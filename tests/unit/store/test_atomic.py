@@ -5,10 +5,11 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from locheads.errors import StoreError
-from locheads.store.atomic import replacing, write_bytes, write_json, write_text
+from locheads.store.atomic import replacing, write_arrays, write_bytes, write_json, write_text
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -81,3 +82,10 @@ def test_json_refuses_what_is_no_json_number_and_leaves_the_old_file(tmp_path: P
     with pytest.raises(ValueError, match="Out of range float values"):
         write_json(tmp_path / "x.json", {"deep": [value]})
     assert content(tmp_path) == {"x.json": "1\n"}
+
+
+def test_arrays_may_have_any_name(tmp_path: Path) -> None:
+    arrays = {name: np.full((2, 3), i, dtype=np.float32) for i, name in enumerate(("file", "allow_pickle", "a/b", "é"))}
+    write_arrays(tmp_path / "some.npz", arrays)
+    with np.load(tmp_path / "some.npz", allow_pickle=False) as found:
+        assert {name: found[name].tolist() for name in found.files} == {k: v.tolist() for k, v in arrays.items()}
