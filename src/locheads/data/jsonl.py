@@ -22,7 +22,7 @@ from locheads.data.grouping import group_samples
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
 from locheads.data.pathnames import find_picture, inner_name
 from locheads.data.pictures import picture_header, picture_size
-from locheads.data.records import field, read_lines, require, sha256_of_named, short
+from locheads.data.records import field, name_of, read_lines, require, sha256_of_named, short
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
@@ -91,8 +91,9 @@ class JsonlDataSet:
         """Of all splits, because they share one attention store, whose maps are found by sample id."""
         survey = _Survey()
         for split, path in sorted(self._files.items()):
-            for where, record in read_lines(path, Tally(counting=True)):
-                survey.add(record, _sample_id(record, where, split), path)
+            counting = Tally(counting=True)  # what is wrong with a line, its own reader says
+            for where, record in read_lines(path, counting):
+                counting.attempt(survey.add, record, where, split, path)
         return survey
 
     def _path(self, split: str) -> Path:
@@ -115,7 +116,7 @@ class JsonlDataSet:
         sample_id = _sample_id(record, where, split)
         self._survey.check(sample_id)
         box, mask = self._truth(record, sizes[name], where, tally)
-        ref_id, category = str(record.get("ref_id", sample_id)), str(record.get("category", ""))
+        ref_id, category = name_of(record, "ref_id", sample_id, where), name_of(record, "category", "", where)
         return name, path, sizes[name], Sample(sample_id, ref_id, text, box, mask, category)
 
     def _size(self, path: Path, where: str) -> tuple[int, int]:
@@ -156,13 +157,14 @@ class _Survey:
         self._first: dict[str, tuple[Path, str]] = {}
         self._clashes: dict[str, tuple[Path, Path]] = {}
 
-    def add(self, record: dict, sample_id: str, path: Path) -> None:
+    def add(self, record: dict, where: str, split: str, path: Path) -> None:
         """Takes in one line. Anything but a sample (predictions may lie in the folder) is passed over."""
         text, mask = record.get("expression"), record.get("mask")
         if isinstance(mask, str):
             self.masks.add(mask)
         if not isinstance(text, str):
             return
+        sample_id = _sample_id(record, where, split)
         other, known = self._first.setdefault(sample_id, (path, text))
         if other != path and known != text:
             self._clashes.setdefault(sample_id, (other, path))
@@ -178,4 +180,4 @@ class _Survey:
 
 
 def _sample_id(record: dict, where: str, split: str) -> str:
-    return str(record.get("id", f"{split}-{where.rpartition(' ')[2]}"))
+    return name_of(record, "id", f"{split}-{where.rpartition(' ')[2]}", where)

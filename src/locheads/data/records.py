@@ -34,7 +34,26 @@ def field(record: object, key: str, kind: type[T], where: str) -> T:
         )
     if isinstance(value, int) and abs(value) > _LARGEST_ID:
         raise DataError(f"{where} has a {key!r} of more than 64 bits: {_ADVICE}.")
+    if isinstance(value, str):
+        check_text(value, key, where)
     return value
+
+
+def check_text(value: str, key: str, where: str) -> None:
+    """Raises DataError for half of a surrogate pair, which JSON may hold and neither a tokenizer nor a file takes."""
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise DataError(f"{where} has half of a surrogate pair in {key!r}, which is no letter: {_ADVICE}.")
+
+
+def name_of(record: dict, key: str, default: str, where: str) -> str:
+    """`record[key]`, text or a whole number, as text; the default where it is absent or null."""
+    value = record.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise DataError(f"{where} has {key!r} of type {type(value).__name__}, not a text or a number: {_ADVICE}.")
+    check_text(str(value), key, where)
+    return str(value)
 
 
 def is_number(value: object, limit: float = _LARGEST) -> bool:

@@ -346,3 +346,22 @@ def test_wrong_reasonseg_files_are_named_or_counted(tmp_path: Path, change: dict
     tally = Tally(counting=True)
     assert len(samples_of(ReasonSegDataSet(tmp_path).read("val", tally))) == 2
     assert tally.rejected == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"expression": "a \ud800 cup"}, r"line 1 has half of a surrogate pair in 'expression'"),
+        ({"id": "s\ud800"}, r"line 1 has half of a surrogate pair in 'id'"),
+        ({"id": ["a"]}, r"line 1 has 'id' of type list, not a text or a number"),
+        ({"ref_id": {}}, r"line 1 has 'ref_id' of type dict, not a text or a number"),
+    ],
+)
+def test_jsonl_texts_that_no_file_can_hold(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        _layout(tmp_path, "{split}.jsonl", val=[ONE | changes]).read("val")
+
+
+def test_jsonl_id_null_is_no_id(tmp_path: Path) -> None:
+    (sample,) = samples_of(_layout(tmp_path, "{split}.jsonl", val=[ONE | {"id": None}]).read("val"))
+    assert sample.sample_id == "val-1"
