@@ -13,9 +13,11 @@ from PIL import Image
 from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, LocHeadsError
 from locheads.segmenters.base import Prompt
-from locheads.segmenters.choices import WITH_WEIGHTS, SamSize, SegmenterConfig, SegmenterKind, segmenter_rules
+from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind, segmenter_rules
 from locheads.segmenters.load import check_segmenter, load_segmenter
 
+BLIND = (SegmenterKind.none, SegmenterKind.box)
+"""They do not look at the picture: there is nothing to check."""
 ENOUGH = 0.9
 """IoU with the true ellipse. Weights that are not carried over right find nothing like it."""
 
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.segmenters", description=__doc__)
-    parser.add_argument("kind", choices=[kind.value for kind in WITH_WEIGHTS])
+    parser.add_argument("kind", choices=[kind.value for kind in SegmenterKind if kind not in BLIND])
     parser.add_argument("--checkpoint", help=".pth file, folder or hub id")
     parser.add_argument("--revision", help="commit of the hub repository")
     parser.add_argument("--size", choices=[size.value for size in SamSize], default="vit_h", help="of a .pth file")
