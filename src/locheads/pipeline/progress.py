@@ -1,6 +1,7 @@
 """Progress with the time left, on anything that may take more than a few seconds."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -11,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 Listener = Callable[[str, str, int, int | None], None]
 """Called with the stage, the unit, how many are done, and of how many (None where nobody knows)."""
+
+REFRESH_S = 0.1
+"""Between two looks of a bar, at least."""
 
 _listeners: list[Listener] = []
 
@@ -37,9 +41,16 @@ def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -
     )
     count = len(items) if total is None and isinstance(items, Sized) else total
     _tell(stage, unit, 0, count)
-    with Progress(*columns, console=console) as progress:
-        for done, item in enumerate(progress.track(items, total, description=stage), start=1):
+    # Without threads of its own: a bar that a failed run left behind is closed by the garbage collector, maybe in a
+    # thread of the next bar, and then both wait for each other for ever.
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
+        task, shown = progress.add_task(stage, total=count), 0.0
+        for done, item in enumerate(items, start=1):
             yield item
+            progress.update(task, completed=done)
+            if time.monotonic() - shown >= REFRESH_S:
+                progress.refresh()
+                shown = time.monotonic()
             _tell(stage, unit, done, count)
 
 
