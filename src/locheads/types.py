@@ -103,8 +103,8 @@ class CompactAttention:
     geometry: Geometry
     scores: HeadScores | None = None
     """Of every head of the model."""
-    scored_by: tuple[str, str] | None = None
-    """(floor, weighting) of the scores' entropy."""
+    scored_by: tuple[str, ...] | None = None
+    """What the scores' entropy depends on (`CriterionConfig.entropy_key`)."""
     mean: Float[np.ndarray, "sample row col"] | None = None
     """The mean over all heads of the model."""
     cells: Bool[np.ndarray, "sample layer head row col"] | None = None

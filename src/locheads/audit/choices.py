@@ -65,10 +65,16 @@ def _default_grid() -> Grid:
 
 def _default_alone() -> Grid:
     """A finer lattice has some 200 times as many cells as the grid, and costs as much more; `kneed` finds no knee in
-    many curves."""
+    many curves. The others are what the released code does and nobody would choose."""
     return {
-        "criterion": {"elbow": ["chord", "kneed"]},
+        "criterion": {
+            "elbow": ["chord", "kneed"],
+            "threshold": ["mean", "per_sample", "per_sample_index_bug"],
+            "empty_maps": ["never", {"floor": "relu_mean_eps", "empty_maps": "zero"}],
+        },
         "grounding": {
+            "padding": ["mapped", "ignored"],
+            "rounding": ["none", "truncated"],
             "resolution": [
                 "grid",
                 {"resolution": "input", "upsampling": "bilinear"},

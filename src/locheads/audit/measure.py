@@ -18,7 +18,7 @@ from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.choices import GroundingConfig, MaskRule, Resolution, Sinks
 from locheads.grounding.components import Components, choose
 from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
-from locheads.grounding.lattice import lattice, upsample
+from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.grounding.sinks import SinkCells
 from locheads.models.geometry import Geometry
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
@@ -135,10 +135,10 @@ def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[He
     found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in wanted}
     pictures = {id(a): a for stack in stacks for a, _ in stack.attentions} if wanted else {}
     for attention in pictures.values():
-        known: dict[tuple[str, str], HeadScores] = {}
+        known: dict[tuple[str, ...], HeadScores] = {}
         for key, choice in wanted.items():
             criterion = choice.criterion
-            entropy = (criterion.floor.value, criterion.weighting.value)
+            entropy = criterion.entropy_key()
             known[entropy] = known.get(entropy) or score(attention, criterion)
             if criterion_key(choice) in plan.discoveries:
                 discovery = plan.discoveries[criterion_key(choice)]
@@ -167,10 +167,10 @@ def _keys(g: GroundingConfig) -> list[tuple[str, Any]]:
     return [
         ("maps", (g.sinks.value, g.sink_factor if g.sinks is Sinks.mean_map else 0, g.normalise.value)),
         ("fused", smoothing),
-        ("parts", (g.resolution.value, input_patch, upsampling)),
+        ("parts", (g.resolution.value, input_patch, g.padding.value, upsampling)),
         ("components", (g.threshold.value, g.threshold_level())),
         ("chosen", g.component.value),
-        ("boxes", (g.box.value, g.mass if g.box.value == "mass_quantiles" else 0, g.clamp)),
+        ("boxes", (g.box.value, g.mass if g.box.value == "mass_quantiles" else 0, g.clamp, g.rounding.value)),
     ]
 
 
@@ -196,7 +196,7 @@ def _rows(
     fused = step("fused", lambda: smooth(maps, g).sum(axis=-3))
     pointed = step("pointed", lambda: _pointed(stack, fused))
     # Kept for every lattice, not only for the last: it depends on no other step.
-    places = memo.get(f"places {g.resolution.value} {keys['parts'][1]}", None, lambda: _places(stack, g))
+    places = memo.get(f"places {keys['parts'][:3]}", None, lambda: _places(stack, g))
     parts = step("parts", lambda: _parts(stack, fused, g, places))
     components = step(
         "components", lambda: [Components.of(binarise(p.field, g.threshold, g.threshold_level())) for p in parts]
@@ -256,7 +256,8 @@ def _parts(
     stack: _Stack, fused: np.ndarray, g: GroundingConfig, places: Sequence[tuple[np.ndarray, Frames, Overlap]]
 ) -> list[_Part]:
     return [
-        _Part(at, upsample(fused[at], stack.geometries[at[0]], g), frames, overlap) for at, frames, overlap in places
+        _Part(at, upsample(fused[at], framed(stack.geometries[at[0]], g), g), frames, overlap)
+        for at, frames, overlap in places
     ]
 
 
@@ -265,7 +266,7 @@ def _places(stack: _Stack, g: GroundingConfig) -> list[tuple[np.ndarray, Frames,
     together: dict[Geometry | None, list[int]] = {}
     for i, geometry in enumerate(stack.geometries):
         together.setdefault(geometry if g.resolution is Resolution.picture else None, []).append(i)
-    lattices = [lattice(geometry, g) for geometry in stack.geometries]
+    lattices = [lattice(framed(geometry, g), g) for geometry in stack.geometries]
     return [
         (
             np.array(at),
@@ -282,7 +283,7 @@ def _boxed(
     """Hits at the thresholds, IoU, and whether there is a box at all."""
     boxes = np.empty((len(stack.samples), 4))
     for part, cells in zip(parts, chosen, strict=True):
-        boxes[part.at] = part.frames.pixels(cell_boxes(cells, part.field, g), g.clamp)
+        boxes[part.at] = part.frames.pixels(cell_boxes(cells, part.field, g), g)
     iou = box_iou(boxes, np.array([sample.box for sample in stack.samples]))
     answered = ~np.isnan(boxes).any(axis=1)
     return np.stack([*(iou >= t for t in THRESHOLDS), iou, answered], axis=1).astype(np.float64)

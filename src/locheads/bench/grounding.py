@@ -40,7 +40,7 @@ def stacked_boxes(maps: np.ndarray) -> np.ndarray:
     """[n, head, row, col] -> boxes in pixels, [n, 4]."""
     fused = fuse(maps, CONFIG)
     chosen = choose(Components.of(binarise(fused)), fused, CONFIG.component)
-    return Frames.of([GEOMETRY] * len(maps)).pixels(cell_boxes(chosen, fused, CONFIG), CONFIG.clamp)
+    return Frames.of([GEOMETRY] * len(maps)).pixels(cell_boxes(chosen, fused, CONFIG), CONFIG)
 
 
 def single_boxes(maps: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from locheads.discovery.criteria import ElbowRule, Floor, Weighting
+from locheads.discovery.criteria import ElbowRule, EmptyMaps, Floor, Precision, Weighting
 from locheads.errors import Rule
 
 
@@ -27,7 +27,8 @@ class Threshold(StrEnum):
     per_sample = "per_sample"
     """The sample's own sums >= their own elbow (released code C1)."""
     per_sample_index_bug = "per_sample_index_bug"
-    """The head's flat index >= the rank at which the sample's sorted sums bend: released code C0's bug."""
+    """Head's flat index (layer x heads + head) >= that of the head at the elbow of the sample's own sums: released
+    code C0's bug, which compares an index where a value was meant."""
 
 
 @dataclass
@@ -42,12 +43,23 @@ class CriterionConfig:
     """A fixed attention-sum threshold instead of the elbow (the paper's Fig. 13)."""
     floor: Floor = Floor.mean
     weighting: Weighting = Weighting.area
+    empty_maps: EmptyMaps = EmptyMaps.never
+    precision: Precision = Precision.float64
     max_bottom_row: float | None = None
     """Drop a head from a sample in which any bottom-row weight exceeds this (C1: 0.05)."""
+    min_keep: int = 0
+    """A sample with fewer heads than this takes so many of its highest sums instead, of any layer (C1: 1)."""
     skip_layers: int = 2
     """Layers at the input that are never chosen."""
     candidates: int = 10
     """N: how many heads each sample votes for."""
+
+    def entropy_key(self) -> tuple[str, ...]:
+        """What the entropies depend on, by which stored ones are found again: floor and weighting, and what differs
+        from the defaults (so that entropies stored before these options existed are still found)."""
+        rest = {"empty_maps": (self.empty_maps, EmptyMaps.never), "precision": (self.precision, Precision.float64)}
+        changed = [f"{name}={value.value}" for name, (value, default) in rest.items() if value != default]
+        return self.floor.value, self.weighting.value, *changed
 
 
 class SelectionKind(StrEnum):
@@ -98,6 +110,7 @@ def discovery_rules(
     return [
         *((value >= 1, f"{key} must be at least 1, not {value}.") for key, value in at_least_one.items()),
         (criterion.skip_layers >= 0, f"criterion.skip_layers must not be negative, not {criterion.skip_layers}."),
+        (criterion.min_keep >= 0, f"criterion.min_keep must not be negative, not {criterion.min_keep}."),
         *(
             (value is None or math.isfinite(value), f"{key} must be a number or null, not {value}.")
             for key, value in (

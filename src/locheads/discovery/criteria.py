@@ -4,10 +4,12 @@ They judge one head's attention map at a time, without ground truth: how much th
 all (`attention_sum`), and how concentrated in space its look is (`spatial_entropy`).
 """
 
+import itertools
 from enum import StrEnum
+from typing import assert_never
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage
 
 from locheads.errors import DiscoveryError
@@ -33,6 +35,24 @@ class Weighting(StrEnum):
     """Its sum of ReLU(a - floor), over that sum on the whole map (released code)."""
 
 
+class EmptyMaps(StrEnum):
+    """A map of which some cells exceed the mean (or twice the mean) and none by more than 0.001."""
+
+    never = "never"
+    """Entropy inf: it has no component, so no sample chooses it."""
+    zero = "zero"
+    """Entropy 0, the best score (released code C0 and C1)."""
+
+
+class Precision(StrEnum):
+    """Which floating-point numbers the entropy is worked out in."""
+
+    float64 = "float64"
+    float32 = "float32"
+    """As the released code: mean and total of the map by torch, components by NumPy, all in 32 bits. Maps of one
+    component have the entropy 0 but for rounding (1e-7, either sign), and there this rounding ranks them."""
+
+
 class ElbowRule(StrEnum):
     """How the elbow of the sorted attention sums is found."""
 
@@ -55,7 +75,12 @@ def attention_sum(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*
 
 
 def spatial_entropy(
-    maps: Float[np.ndarray, "n row col"], *, floor: str = "mean", weighting: str = "area"
+    maps: Float[np.ndarray, "n row col"],
+    *,
+    floor: str = "mean",
+    weighting: str = "area",
+    empty_maps: str = "never",
+    precision: str = "float64",
 ) -> Float[np.ndarray, "n"]:
     """H = -sum P(C) log P(C) over the 8-connected components C of the cells above the floor (the paper's
     criterion 2).
@@ -65,32 +90,36 @@ def spatial_entropy(
         floor: which cells count, see `Floor`.
         weighting: P(C), see `Weighting`. With "mass", cells that the 0.001 threshold drops still count in the
             total, as in the released code, so the shares may sum to less than 1.
+        empty_maps: the entropy of a map without components, see `EmptyMaps`.
+        precision: see `Precision`.
 
     Returns:
-        Entropy in nats, [n], >= 0. A map without any cell above its floor (a constant map, or one with NaN)
-        gets inf, so that it is never eligible. (The released code gives some such maps 0, its best score.)
+        Entropy in nats, [n], >= 0 (with precision "float32" >= -1e-6). inf, never eligible, for a map of which no
+        cell exceeds its floor (a constant map, or one with NaN).
+
+    Raises:
+        ValueError: an option that is not among its choices.
     """
-    by_mass = Weighting(weighting) is Weighting.mass
-    excess, chosen = _above_floor(np.asarray(maps), Floor(floor), by_mass)
-    labels, count = ndimage.label(chosen, structure=_EIGHT_CONNECTED)
-    if excess is None or not by_mass:
-        weights, totals = None, chosen.sum(axis=(1, 2)).astype(np.float64)
-    else:
-        weights, totals = excess.ravel(), excess.sum(axis=(1, 2), dtype=np.float64)
-    flat = labels.ravel()
-    sizes = np.bincount(flat, weights=weights, minlength=count + 1)[1:]
+    single, stack = Precision(precision) is Precision.float32, np.asarray(maps)
+    if single:
+        stack = stack.astype(np.float32, copy=False)
+    level, least = _level(stack, Floor(floor), single)
+    labels, count = ndimage.label(stack > level if least is None else stack - level > least, structure=_EIGHT_CONNECTED)
+    sizes, totals = _sizes(stack, level, labels, count, Weighting(weighting), single)
     # Every component lies in one map: the map of any of its cells.
     owner = np.zeros(count + 1, dtype=np.int64)
-    owner[flat] = np.repeat(np.arange(len(maps)), maps.shape[1] * maps.shape[2])
+    owner[labels.ravel()] = np.repeat(np.arange(len(stack)), stack.shape[1] * stack.shape[2])
     owner = owner[1:]
     share = sizes / totals[owner]
-    entropy = np.bincount(owner, weights=-share * np.log(share), minlength=len(maps))
-    has_component = np.bincount(owner, minlength=len(maps)) > 0
-    # max: a single component gives -1 * log 1 = -0.0.
-    return np.where(has_component, np.maximum(entropy, 0.0), np.inf)
+    entropy = np.zeros(len(stack), dtype=share.dtype)
+    np.subtract.at(entropy, owner, share * np.log(share))  # one after the other, in reading order
+    if not single:
+        entropy = np.maximum(entropy, 0.0)
+    without = np.bincount(owner, minlength=len(stack)) == 0
+    return np.where(without, _of_empty(EmptyMaps(empty_maps), stack, level), entropy)
 
 
-def elbow_threshold(values: Float[np.ndarray, "n"], rule: str = "chord") -> float:
+def elbow_threshold(values: Float[np.ndarray, "*n"], rule: str = "chord") -> float:
     """tau, the value at the elbow of `values` sorted ascending (the paper's "maximum curvature").
 
     With "chord", a curve without an elbow (constant, or a straight line) gives its smallest value, which admits
@@ -99,31 +128,100 @@ def elbow_threshold(values: Float[np.ndarray, "n"], rule: str = "chord") -> floa
     Raises:
         DiscoveryError: no values, values that are not finite, or a curve in which `kneed` finds no knee.
     """
-    curve = np.sort(np.asarray(values, dtype=np.float64).ravel())
-    if len(curve) == 0 or not np.isfinite(curve).all():
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    return float(flat[elbow_index(flat, rule)])
+
+
+def elbow_index(values: Float[np.ndarray, "*n"], rule: str = "chord") -> int:
+    """Where, in the order given (flat), the value stands that `elbow_threshold` returns. Raises as that does."""
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    if len(flat) == 0 or not np.isfinite(flat).all():
         raise DiscoveryError("The elbow needs at least one attention sum and only finite ones.")
-    if ElbowRule(rule) is ElbowRule.kneed:
-        return _kneed(curve)
+    order, rule = np.argsort(flat, kind="stable"), ElbowRule(rule)
+    match rule:
+        case ElbowRule.chord:
+            at = _farthest_from_chord(flat[order])
+        case ElbowRule.kneed:
+            at = _kneed(flat[order])
+        case _:
+            assert_never(rule)
+    return int(order[at])
+
+
+def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> tuple[np.ndarray, float | None]:
+    """-> (the floor of each map [n, 1, 1], by how much a cell must exceed it; None: by anything)."""
+    mean = _totals(maps, single)[:, None, None] / (maps.shape[1] * maps.shape[2])
+    if floor is Floor.mean or not single:
+        # A constant map's rounded mean may lie below its cells. (The released code does not look.)
+        mean = np.maximum(mean, maps.min(axis=(1, 2), keepdims=True))
+    match floor:
+        case Floor.mean:
+            return mean, None
+        case Floor.relu_mean_eps:
+            return mean, RELU_EPS
+        case Floor.relu_2mean_eps:
+            return 2 * mean, RELU_EPS
+        case _:
+            assert_never(floor)
+
+
+def _sizes(
+    maps: np.ndarray, level: np.ndarray, labels: Int[np.ndarray, "n row col"], count: int, by: Weighting, single: bool
+) -> tuple[Float[np.ndarray, "component"], Float[np.ndarray, "n"]]:
+    """-> (the weight of each component, of which whole)."""
+    match by:
+        case Weighting.area:
+            areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+            return areas.astype(np.float64), (labels > 0).sum(axis=(1, 2)).astype(np.float64)
+        case Weighting.mass:
+            excess = np.maximum(maps - level, 0)
+            return _masses(excess, labels, count, single), _totals(excess, single)
+        case _:
+            assert_never(by)
+
+
+def _totals(maps: Float[np.ndarray, "n row col"], single: bool) -> Float[np.ndarray, "n"]:
+    """Sum of each map. In 32 bits the order of the additions shows, and the released code leaves it to torch."""
+    if not single:
+        return maps.sum(axis=(1, 2), dtype=np.float64)
+    import torch  # only here: the settings' classes load this file
+
+    return torch.from_numpy(maps.reshape(len(maps), -1)).sum(dim=1).numpy()
+
+
+def _masses(
+    excess: Float[np.ndarray, "n row col"], labels: Int[np.ndarray, "n row col"], count: int, single: bool
+) -> Float[np.ndarray, "component"]:
+    """Sum of each component's cells."""
+    if not single:
+        return np.bincount(labels.ravel(), weights=excess.ravel(), minlength=count + 1)[1:]
+    order = np.argsort(labels, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(labels.ravel(), minlength=count + 1))
+    cells = excess.ravel()[order]
+    # NumPy's own sum of each component's cells in reading order, as the released code has it.
+    return np.array([cells[a:b].sum() for a, b in itertools.pairwise(ends)], dtype=np.float32)
+
+
+def _of_empty(rule: EmptyMaps, maps: Float[np.ndarray, "n row col"], level: np.ndarray) -> Float[np.ndarray, "n"]:
+    """The entropy of each map, had it no component."""
+    match rule:
+        case EmptyMaps.never:
+            return np.full(len(maps), np.inf)
+        case EmptyMaps.zero:
+            return np.where((maps > level).any(axis=(1, 2)), 0.0, np.inf)
+        case _:
+            assert_never(rule)
+
+
+def _farthest_from_chord(curve: Float[np.ndarray, "n"]) -> int:
     # Distance to a fixed line is proportional to the vertical gap, so no scaling of the axes matters.
     gap = np.abs(curve - np.linspace(curve[0], curve[-1], len(curve)))
     if gap.max() <= 1e-12 * max(1.0, abs(curve[-1])):
-        return float(curve[0])
-    return float(curve[gap.argmax()])
+        return 0
+    return int(gap.argmax())
 
 
-def _above_floor(maps: np.ndarray, floor: Floor, by_mass: bool) -> tuple[np.ndarray | None, np.ndarray]:
-    """-> (ReLU(a - floor), the cells that count), both [n, row, col]; no ReLU where nothing reads it."""
-    mean = maps.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    if floor is Floor.mean:
-        # A constant map's rounded mean may lie below its cells: compare with the extremes, not only the mean.
-        not_constant = maps.max(axis=(1, 2), keepdims=True) > maps.min(axis=(1, 2), keepdims=True)
-        return np.maximum(maps - mean, 0) if by_mass else None, (maps > mean) & not_constant
-    factor = 2.0 if floor is Floor.relu_2mean_eps else 1.0
-    excess = np.maximum(maps - factor * mean, 0)
-    return excess, excess > RELU_EPS
-
-
-def _kneed(curve: np.ndarray) -> float:
+def _kneed(curve: Float[np.ndarray, "n"]) -> int:
     from kneed import KneeLocator
 
     knee = KneeLocator(np.arange(len(curve)), curve, curve="convex", direction="increasing").knee
@@ -131,4 +229,4 @@ def _kneed(curve: np.ndarray) -> float:
         raise DiscoveryError(
             "kneed finds no knee in the curve of attention sums: use criterion.elbow=chord or set criterion.tau."
         )
-    return float(curve[int(knee)])
+    return int(knee)

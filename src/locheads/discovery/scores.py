@@ -14,9 +14,8 @@ def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
     """Scores of every head for the expressions of one picture."""
     maps = attention.maps
     samples, layers, heads, rows, cols = maps.shape
-    entropy = spatial_entropy(
-        maps.reshape(-1, rows, cols), floor=criterion.floor, weighting=criterion.weighting
-    ).reshape(samples, layers, heads)
+    options = {name: getattr(criterion, name) for name in ("floor", "weighting", "empty_maps", "precision")}
+    entropy = spatial_entropy(maps.reshape(-1, rows, cols), **options).reshape(samples, layers, heads)
     return HeadScores(attention.sample_ids, attention.sums, entropy, maps[..., -1, :].max(axis=-1))
 
 

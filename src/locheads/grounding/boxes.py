@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.grounding.choices import BoxRule, GroundingConfig
+from locheads.grounding.choices import BoxRule, GroundingConfig, Padding, Rounding
 from locheads.models.geometry import Geometry
 
 
@@ -15,6 +16,8 @@ class Frames:
     """The geometries of a stack of maps, as arrays."""
 
     scale: Float[np.ndarray, "n 4"]
+    cell: Float[np.ndarray, "n 4"]
+    """Pixels per cell, were the grid the whole picture."""
     offset: Float[np.ndarray, "n 4"]
     limits: Float[np.ndarray, "n 4"]
 
@@ -22,15 +25,23 @@ class Frames:
     def of(geometries: Sequence[Geometry]) -> "Frames":
         return Frames(
             np.array([g.scale * 2 for g in geometries]),
+            np.array([(g.width / g.cols, g.height / g.rows) * 2 for g in geometries]),
             np.array([g.offset * 2 for g in geometries]),
             np.array([(g.width, g.height) * 2 for g in geometries], dtype=np.float64),
         )
 
-    def pixels(self, boxes: Float[np.ndarray, "n 4"], clamp: bool) -> Float[np.ndarray, "n 4"]:
+    def pixels(self, boxes: Float[np.ndarray, "n 4"], config: GroundingConfig) -> Float[np.ndarray, "n 4"]:
         """xyxy in cells -> xyxy in pixels of the original pictures; NaN where nothing of a box is left."""
-        found = (boxes - self.offset) / self.scale
-        if clamp:
+        match config.padding:
+            case Padding.mapped:
+                found = (boxes - self.offset) / self.scale
+            case Padding.ignored:
+                found = boxes * self.cell  # a quotient would differ in the last bit, and truncation shows that
+            case _:
+                assert_never(config.padding)
+        if config.clamp:
             found = np.clip(found, 0, self.limits)
+        found = _rounded(found, config.rounding)
         empty = ~((found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1]))
         return np.where(empty[:, None], np.nan, found)
 
@@ -39,14 +50,15 @@ def cell_boxes(
     chosen: Bool[np.ndarray, "n row col"], field: Float[np.ndarray, "n row col"], config: GroundingConfig
 ) -> Float[np.ndarray, "n 4"]:
     """xyxy in cells, ends exclusive; NaN where no cell is chosen."""
-    if config.box is BoxRule.mass_quantiles:
-        weights = np.where(chosen, np.asarray(field, dtype=np.float64), 0.0)
-        x, y = (_middle(np.ascontiguousarray(weights.sum(axis=axis)), config.mass) for axis in (1, 2))
-        boxes = np.stack([x[0], y[0], x[1], y[1]], axis=1)
-    else:
-        boxes = tight_boxes(chosen)
-        if config.box is BoxRule.cell_centres:
-            boxes = boxes - np.array([0.0, 0.0, 1.0, 1.0])
+    match config.box:
+        case BoxRule.hull | BoxRule.component:
+            boxes = tight_boxes(chosen)
+        case BoxRule.cell_centres:
+            boxes = tight_boxes(chosen) - np.array([0.0, 0.0, 1.0, 1.0])
+        case BoxRule.mass_quantiles:
+            boxes = _mass_quantiles(chosen, field, config.mass)
+        case _:
+            assert_never(config.box)
     boxes[chosen.reshape(len(chosen), -1).max(axis=1) == 0] = np.nan
     return boxes
 
@@ -59,6 +71,26 @@ def tight_boxes(cells: Bool[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 4"
     x1 = cols.shape[1] - cols[:, ::-1].argmax(axis=1)
     y1 = rows.shape[1] - rows[:, ::-1].argmax(axis=1)
     return np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
+
+
+def _mass_quantiles(
+    chosen: Bool[np.ndarray, "n row col"], field: Float[np.ndarray, "n row col"], share: float
+) -> Float[np.ndarray, "n 4"]:
+    weights = np.where(chosen, np.asarray(field, dtype=np.float64), 0.0)
+    x, y = (_middle(np.ascontiguousarray(weights.sum(axis=axis)), share) for axis in (1, 2))
+    return np.stack([x[0], y[0], x[1], y[1]], axis=1)
+
+
+def _rounded(boxes: Float[np.ndarray, "n 4"], how: Rounding) -> Float[np.ndarray, "n 4"]:
+    match how:
+        case Rounding.none:
+            return boxes
+        case Rounding.truncated:
+            # The last pixel that belongs to the box is truncated, and one past it is the end.
+            last = np.array([0.0, 0.0, 1.0, 1.0])
+            return np.trunc(boxes - last) + last
+        case _:
+            assert_never(how)
 
 
 def _middle(weights: Float[np.ndarray, "n cell"], share: float) -> tuple[np.ndarray, np.ndarray]:

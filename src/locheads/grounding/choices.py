@@ -102,6 +102,23 @@ class BoxRule(StrEnum):
     """Along each axis the middle part that holds the share `mass` of the chosen cells' weight."""
 
 
+class Padding(StrEnum):
+    """Whether cells are mapped to pixels through the bars or cuts that the preprocessing made."""
+
+    mapped = "mapped"
+    """Through the exact inverse of the preprocessing."""
+    ignored = "ignored"
+    """As if the grid were the whole picture: W/P and H/P pixels per cell (released code C1)."""
+
+
+class Rounding(StrEnum):
+    """Of the box, in pixels."""
+
+    none = "none"
+    truncated = "truncated"
+    """To whole pixels, each end truncated, the last pixel belonging to the box (released code C1)."""
+
+
 class MaskRule(StrEnum):
     """Which cells make the pseudo-mask."""
 
@@ -145,6 +162,8 @@ class GroundingConfig:
     box: BoxRule = BoxRule.hull
     mass: float = 0.9
     """Only box=mass_quantiles."""
+    padding: Padding = Padding.mapped
+    rounding: Rounding = Rounding.none
     clamp: bool = True
     """The box ends where the picture does. Not documented; false leaves in it what lies on padding bars."""
     mask: MaskRule = MaskRule.all_cells

@@ -5,6 +5,7 @@ Works on a stack of maps at once; the maps never see each other.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -79,14 +80,19 @@ def choose(
     components: Components, field: Float[np.ndarray, "n row col"], rule: Component
 ) -> Bool[np.ndarray, "n row col"]:
     """The cells of each map's best component; of equals, the first in reading order. None where it has none."""
-    if rule is Component.all_cells or not components.where:
-        return components.labels > 0
-    values = {
-        Component.largest_hull: lambda: components.hulls,
-        Component.largest_area: lambda: components.areas,
-        Component.largest_mass: lambda: components.masses(field),
-        Component.highest_peak: lambda: components.peaks(field),
-    }[rule]()
+    match rule:
+        case Component.all_cells:
+            return components.labels > 0
+        case Component.largest_hull:
+            values = components.hulls
+        case Component.largest_area:
+            values = components.areas
+        case Component.largest_mass:
+            values = components.masses(field)
+        case Component.highest_peak:
+            values = components.peaks(field)
+        case _:
+            assert_never(rule)
     best = np.full(len(components.labels), -1)
     # Sorted by map, then the best first, then reading order: the first of each map wins.
     order = np.lexsort((np.arange(len(values)), -values, components.owner))

@@ -1,6 +1,6 @@
 """The chosen heads' maps -> one fused map -> the cells above its threshold (paper, grounding steps 1 and 2)."""
 
-from collections.abc import Callable
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -27,23 +27,33 @@ def without_sinks(
     sinks: Bool[np.ndarray, "*#n head row col"] | None = None,
 ) -> Float[np.ndarray, "*n head row col"]:
     """The maps with zeros where config.sinks says; a grid of which no mean map is known keeps all cells."""
-    if config.sinks is Sinks.border_rows:
-        maps = maps.copy()
-        maps[..., [0, -1], :] = 0
-    elif config.sinks is Sinks.mean_map and sinks is not None:
-        maps = np.where(sinks, maps.dtype.type(0), maps)
-    return maps
+    match config.sinks:
+        case Sinks.keep:
+            return maps
+        case Sinks.mean_map:
+            return maps if sinks is None else np.where(sinks, maps.dtype.type(0), maps)
+        case Sinks.border_rows:
+            maps = maps.copy()
+            maps[..., [0, -1], :] = 0
+            return maps
+        case _:
+            assert_never(config.sinks)
 
 
 def normalise(
     maps: Float[np.ndarray, "*n head row col"], config: GroundingConfig
 ) -> Float[np.ndarray, "*n head row col"]:
     """Each map over its sum or maximum; a map of zeros stays one."""
-    if config.normalise is Normalise.none:
-        return maps
     flat = np.ascontiguousarray(maps).reshape(*maps.shape[:-2], -1)
-    size = flat.sum(axis=-1) if config.normalise is Normalise.sum else flat.max(axis=-1)
-    size = size[..., None, None]
+    match config.normalise:
+        case Normalise.none:
+            return maps
+        case Normalise.sum:
+            size = flat.sum(axis=-1)[..., None, None]
+        case Normalise.max:
+            size = flat.max(axis=-1)[..., None, None]
+        case _:
+            assert_never(config.normalise)
     return np.divide(maps, size, out=np.zeros_like(maps), where=size > 0)
 
 
@@ -63,10 +73,19 @@ def binarise(
     """Cells above their own map's threshold, by default its mean. A constant map has none."""
     flat = np.ascontiguousarray(fused).reshape(-1, fused.shape[-2] * fused.shape[-1])
     low, high = flat.min(axis=1, keepdims=True), flat.max(axis=1, keepdims=True)
-    if rule is ThresholdRule.fixed_area:
-        above = flat >= _weakest_of_share(flat, level)
-    else:
-        above = flat > _THRESHOLDS[rule](flat, level)
+    match rule:
+        case ThresholdRule.mean:
+            above = flat > _mean(flat, level)
+        case ThresholdRule.otsu:
+            above = flat > _otsu(flat)
+        case ThresholdRule.quantile:
+            above = flat > _quantile(flat, level)
+        case ThresholdRule.max_fraction:
+            above = flat > _fraction(flat, level)
+        case ThresholdRule.fixed_area:
+            above = flat >= _weakest_of_share(flat, level)
+        case _:
+            assert_never(rule)
     return (above & (high > low)).reshape(fused.shape)
 
 
@@ -74,7 +93,7 @@ def _mean(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, 
     return level * flat.astype(np.float64, copy=False).mean(axis=1, keepdims=True)
 
 
-def _otsu(flat: Float[np.ndarray, "n cell"], level: float) -> Float[np.ndarray, "n 1"]:
+def _otsu(flat: Float[np.ndarray, "n cell"]) -> Float[np.ndarray, "n 1"]:
     """Otsu's threshold on the values themselves, not on a histogram: the best of all splits of the sorted cells."""
     ordered = np.sort(flat.astype(np.float64, copy=False), axis=1)
     total = np.cumsum(ordered, axis=1)
@@ -98,11 +117,3 @@ def _weakest_of_share(flat: Float[np.ndarray, "n cell"], share: float) -> Float[
     """The weakest of the strongest cells that make up this share, at least one."""
     kept = max(1, round(share * flat.shape[1]))
     return np.partition(flat, flat.shape[1] - kept, axis=1)[:, [flat.shape[1] - kept]]
-
-
-_THRESHOLDS: dict[ThresholdRule, Callable[[np.ndarray, float], np.ndarray]] = {
-    ThresholdRule.mean: _mean,
-    ThresholdRule.otsu: _otsu,
-    ThresholdRule.quantile: _quantile,
-    ThresholdRule.max_fraction: _fraction,
-}

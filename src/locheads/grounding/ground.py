@@ -1,6 +1,7 @@
 """From the chosen heads' maps of one expression to its box and pseudo-mask in the original picture."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,7 +10,7 @@ from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.choices import GroundingConfig, MaskRule
 from locheads.grounding.components import Components, choose
 from locheads.grounding.fuse import binarise, fuse
-from locheads.grounding.lattice import lattice, upsample
+from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.models.geometry import Geometry
 from locheads.types import Box, Grounding
 
@@ -33,7 +34,13 @@ class Steps:
 
     def mask(self, rule: MaskRule) -> Bool[np.ndarray, "height width"]:
         """The pseudo-mask in pixels of the original picture."""
-        return self.lattice.upsample(self.labels > 0 if rule is MaskRule.all_cells else self.chosen)
+        match rule:
+            case MaskRule.all_cells:
+                return self.lattice.upsample(self.labels > 0)
+            case MaskRule.box_cells:
+                return self.lattice.upsample(self.chosen)
+            case _:
+                assert_never(rule)
 
 
 def ground_maps(
@@ -61,9 +68,10 @@ def ground_steps(
     if not np.isfinite(maps).all():
         raise ValueError("an attention map holds NaN or infinity")
     fused = fuse(maps[None], config, sinks)
-    where, field = lattice(geometry, config), upsample(fused, geometry, config)
+    frame = framed(geometry, config)
+    where, field = lattice(frame, config), upsample(fused, frame, config)
     components = Components.of(binarise(field, config.threshold, config.threshold_level()))
     chosen = choose(components, field, config.component)
-    box = Frames.of([where]).pixels(cell_boxes(chosen, field, config), config.clamp)[0]
+    box = Frames.of([where]).pixels(cell_boxes(chosen, field, config), config)[0]
     found = None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
     return Steps(fused[0], where, field[0], components.labels[0], chosen[0], found)

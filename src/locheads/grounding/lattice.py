@@ -5,12 +5,13 @@ A lattice is a `Geometry` of its own: its cells are pixels of the processor's in
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Float
 
-from locheads.grounding.choices import GroundingConfig, Resolution, Upsampling
-from locheads.models.geometry import Geometry
+from locheads.grounding.choices import GroundingConfig, Padding, Resolution, Upsampling
+from locheads.models.geometry import Geometry, stretched
 
 CUBIC = -0.75
 """The coefficient of Keys' kernel in OpenCV and torch (Pillow has -0.5)."""
@@ -18,13 +19,26 @@ CUBIC = -0.75
 
 def lattice(geometry: Geometry, config: GroundingConfig) -> Geometry:
     """The lattice's cells in the original picture. On the grid: the grid's own geometry."""
-    if config.resolution is Resolution.grid:
-        return geometry
-    if config.resolution is Resolution.input:
-        return finer(geometry, config.input_patch)
-    x0, x1 = _on_grid(geometry.width, geometry.scale[0], geometry.offset[0], geometry.cols)
-    y0, y1 = _on_grid(geometry.height, geometry.scale[1], geometry.offset[1], geometry.rows)
-    return Geometry(geometry.width, geometry.height, y1 - y0, x1 - x0, (1.0, 1.0), (float(-x0), float(-y0)))
+    match config.resolution:
+        case Resolution.grid:
+            return geometry
+        case Resolution.input:
+            return finer(geometry, config.input_patch)
+        case Resolution.picture:
+            return _pixels_on_grid(geometry)
+        case _:
+            assert_never(config.resolution)
+
+
+def framed(geometry: Geometry, config: GroundingConfig) -> Geometry:
+    """Where the grid lies in the picture, as config.padding reads it."""
+    match config.padding:
+        case Padding.mapped:
+            return geometry
+        case Padding.ignored:
+            return stretched(geometry.width, geometry.height, geometry.rows, geometry.cols)
+        case _:
+            assert_never(config.padding)
 
 
 def finer(geometry: Geometry, times: int) -> Geometry:
@@ -42,22 +56,33 @@ def upsample(
     fused: Float[np.ndarray, "*n row col"], geometry: Geometry, config: GroundingConfig
 ) -> Float[np.ndarray, "*n y x"]:
     """The fused map at the centres of the lattice's cells, float64; cells at the border repeat beyond it."""
-    if config.resolution is Resolution.grid:
-        return fused
-    if config.resolution is Resolution.input:
-        rows, cols = (_within(n, config.input_patch, config.upsampling) for n in fused.shape[-2:])
-    else:
-        target = lattice(geometry, config)
-        rows, cols = (
-            _weights(
-                (np.arange(n) - start + 0.5) * geometry.scale[axis] + geometry.offset[axis], cells, config.upsampling
+    match config.resolution:
+        case Resolution.grid:
+            return fused
+        case Resolution.input:
+            rows, cols = (_within(n, config.input_patch, config.upsampling) for n in fused.shape[-2:])
+        case Resolution.picture:
+            target = _pixels_on_grid(geometry)
+            rows, cols = (
+                _weights(
+                    (np.arange(n) - start + 0.5) * geometry.scale[axis] + geometry.offset[axis],
+                    cells,
+                    config.upsampling,
+                )
+                for n, start, axis, cells in (
+                    (target.rows, target.offset[1], 1, geometry.rows),
+                    (target.cols, target.offset[0], 0, geometry.cols),
+                )
             )
-            for n, start, axis, cells in (
-                (target.rows, target.offset[1], 1, geometry.rows),
-                (target.cols, target.offset[0], 0, geometry.cols),
-            )
-        )
+        case _:
+            assert_never(config.resolution)
     return rows @ fused.astype(np.float64, copy=False) @ cols.T
+
+
+def _pixels_on_grid(geometry: Geometry) -> Geometry:
+    x0, x1 = _on_grid(geometry.width, geometry.scale[0], geometry.offset[0], geometry.cols)
+    y0, y1 = _on_grid(geometry.height, geometry.scale[1], geometry.offset[1], geometry.rows)
+    return Geometry(geometry.width, geometry.height, y1 - y0, x1 - x0, (1.0, 1.0), (float(-x0), float(-y0)))
 
 
 def _on_grid(pixels: int, scale: float, offset: float, cells: int) -> tuple[int, int]:
@@ -75,13 +100,16 @@ def _within(cells: int, times: int, how: Upsampling) -> Float[np.ndarray, "fine 
 def _weights(at: Float[np.ndarray, "fine"], cells: int, how: Upsampling) -> Float[np.ndarray, "fine coarse"]:
     """How much each of `cells` counts at the positions `at` (cell j has its centre at j + 0.5)."""
     weights = np.zeros((len(at), cells))
-    if how is Upsampling.nearest:
-        taps = [(np.floor(at), np.ones(len(at)))]
-    else:
-        left = np.floor(at - 0.5)
-        reach = (0, 1) if how is Upsampling.bilinear else (-1, 0, 1, 2)
-        kernel = _triangle if how is Upsampling.bilinear else _keys
-        taps = [(left + d, kernel(np.abs(at - 0.5 - left - d))) for d in reach]
+    left = np.floor(at - 0.5)
+    match how:
+        case Upsampling.nearest:
+            taps = [(np.floor(at), np.ones(len(at)))]
+        case Upsampling.bilinear:
+            taps = [(left + d, _triangle(np.abs(at - 0.5 - left - d))) for d in (0, 1)]
+        case Upsampling.bicubic:
+            taps = [(left + d, _keys(np.abs(at - 0.5 - left - d))) for d in (-1, 0, 1, 2)]
+        case _:
+            assert_never(how)
     for cell, weight in taps:
         np.add.at(weights, (np.arange(len(at)), np.clip(cell, 0, cells - 1).astype(int)), weight)
     return weights

@@ -51,6 +51,6 @@ class Run:
         """Ids of the samples of these pictures that have no attention."""
         return [sample.sample_id for group in groups for sample in group.samples if sample.sample_id in self.failures]
 
-    def scored_by(self) -> tuple[str, str]:
+    def scored_by(self) -> tuple[str, ...]:
         """Which numbers of a head the criterion reads."""
-        return self.config.criterion.floor.value, self.config.criterion.weighting.value
+        return self.config.criterion.entropy_key()

@@ -101,12 +101,12 @@ class AttentionStore:
                 if time.time() - path.stat().st_mtime > older_s:
                     path.unlink()
 
-    def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, str] | None = None) -> Iterator[Stored]:
+    def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...] | None = None) -> Iterator[Stored]:
         """The stored attention of the groups' samples, at most one picture at a time; absent samples are left out.
 
         A sample with the maps of all heads comes with its picture's others, as `Attention`; any other comes alone,
-        as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this
-        (floor, weighting), else none.
+        as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this,
+        else none.
         """
         for group in groups:
             whole, parts = self._sorted_out(group)
@@ -166,7 +166,7 @@ class AttentionStore:
                 self._entries.setdefault(sample_id, []).append(entry)
 
 
-def _merged(parts: Sequence[Stored], scored_by: tuple[str, str] | None) -> CompactAttention:
+def _merged(parts: Sequence[Stored], scored_by: tuple[str, ...] | None) -> CompactAttention:
     """Everything that several entries hold of one sample."""
     compact = [part for part in parts if isinstance(part, CompactAttention)]
     maps = {head: part.maps[:, i] for part in compact for i, head in enumerate(part.heads)}

@@ -15,8 +15,8 @@ class Need:
     """Heads whose maps are needed of every sample; None: all of the model."""
     own: Mapping[str, tuple[HeadIndex, ...]] = field(default_factory=dict)
     """Heads that single samples need besides (greedy selection), by sample id."""
-    scored_by: tuple[str, str] | None = None
-    """(floor, weighting) of the entropy where the scores of all heads are needed."""
+    scored_by: tuple[str, ...] | None = None
+    """What the entropy depends on (`CriterionConfig.entropy_key`) where the scores of all heads are needed."""
     mean: bool = False
     """Whether the mean over all heads is needed."""
     cells: bool = False

@@ -38,7 +38,7 @@ class Entry:
     geometry: Geometry
     heads: tuple[HeadIndex, ...] | None
     """Whose maps are there; None: everybody's, from which all the rest follows."""
-    scored_by: tuple[str, str] | None
+    scored_by: tuple[str, ...] | None
     mean: bool
     cells: tuple[int, int] | None
     """(rows, columns) of a map where the cells above the mean are there."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from locheads.discovery.criteria import Floor, Weighting, attention_sum, spatial_entropy
+from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting, attention_sum, spatial_entropy
 
 CHOICES = [(floor, weighting) for floor in Floor for weighting in Weighting]
 LN2 = math.log(2)
@@ -60,9 +60,12 @@ def test_area_entropy_of_maps_worked_by_hand(rows: tuple[str, ...], expected: fl
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 0.7, 1e-8])
 @pytest.mark.parametrize(("floor", "weighting"), CHOICES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_constant_map_is_never_eligible(value: float, floor: str, weighting: str, dtype: type) -> None:
+@pytest.mark.parametrize("empty_maps", EmptyMaps)
+def test_a_constant_map_is_never_eligible(
+    value: float, floor: str, weighting: str, dtype: type, empty_maps: str
+) -> None:
     maps = np.full((1, 7, 7), value, dtype=dtype)
-    assert spatial_entropy(maps, floor=floor, weighting=weighting)[0] == math.inf
+    assert spatial_entropy(maps, floor=floor, weighting=weighting, empty_maps=empty_maps)[0] == math.inf
 
 
 @pytest.mark.parametrize(("floor", "weighting"), CHOICES)
@@ -137,11 +140,29 @@ def test_entropy_equals_plain_loops_on_maps_with_many_ties(counts: np.ndarray, c
     np.testing.assert_allclose(spatial_entropy(maps, floor=choice[0], weighting=choice[1]), expected, rtol=0, atol=1e-9)
 
 
+def test_a_map_that_stands_out_by_less_than_the_released_threshold_is_empty_or_the_best() -> None:
+    # Mean 0.0025; one cell exceeds it by 0.0005, which is not above 0.001.
+    maps = np.full((1, 4, 4), 0.0025)
+    maps[0, 1, 1], maps[0, 2, 2] = 0.003, 0.002
+    for floor, best in (("mean", 0.0), ("relu_mean_eps", 0.0), ("relu_2mean_eps", math.inf)):
+        assert spatial_entropy(maps, floor=floor, empty_maps="zero")[0] == best
+    assert spatial_entropy(maps, floor="relu_mean_eps", empty_maps="never")[0] == math.inf
+
+
+@pytest.mark.parametrize(("floor", "weighting"), CHOICES)
+def test_32_bits_change_no_entropy_by_more_than_their_rounding(floor: str, weighting: str) -> None:
+    maps = np.random.default_rng(5).dirichlet(np.full(81, 0.3), 60).reshape(60, 9, 9).astype(np.float32)
+    fine, coarse = (spatial_entropy(maps, floor=floor, weighting=weighting, precision=p) for p in Precision)
+    np.testing.assert_allclose(coarse, fine, rtol=0, atol=2e-6)
+    if weighting == "mass":
+        assert (coarse != fine).any()
+
+
 def test_no_maps_give_no_entropies() -> None:
     assert spatial_entropy(np.zeros((0, 4, 4))).shape == (0,)
 
 
-@pytest.mark.parametrize("option", ["floor", "weighting"])
+@pytest.mark.parametrize("option", ["floor", "weighting", "empty_maps", "precision"])
 def test_an_unknown_name_is_refused(option: str) -> None:
     with pytest.raises(ValueError, match="nothing"):
         spatial_entropy(np.ones((1, 2, 2)), **{option: "nothing"})

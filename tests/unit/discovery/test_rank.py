@@ -1,9 +1,13 @@
 """One sample's ranking, on tables of 3 layers x 2 heads worked by hand."""
 
+import dataclasses
+from enum import StrEnum
+
 import numpy as np
 import pytest
 
 from locheads.discovery.choices import CriterionConfig, Score, Threshold
+from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
 from locheads.errors import DiscoveryError
 from locheads.types import HeadScores
@@ -99,13 +103,51 @@ def test_the_per_sample_threshold_is_each_samples_own_elbow(scores) -> None:
     np.testing.assert_array_equal(values, expected)
 
 
-def test_the_released_codes_index_bug_admits_by_position_instead_of_value(scores) -> None:
-    # Sorted: 0 .1 .2 .3 .4 1, elbow .4 at rank 4: C0 admits the flat indices >= 4, which are L2H0 and L2H1.
+def test_the_released_codes_index_bug_admits_by_the_index_of_the_head_at_the_elbow(scores) -> None:
+    # Sorted: 0 .1 .2 .3 .4 1, elbow .4, which is L0H1: C0 admits the flat indices >= 1 (not >= its rank, 4).
     table = scores([[[1.0, 0.4], [0.2, 0.3], [0.0, 0.1]]], np.ones((1, 3, 2)))
     bug = ranked(table, criterion(threshold=Threshold.per_sample_index_bug, skip_layers=0))
-    np.testing.assert_array_equal(bug, [[INF, INF], [INF, INF], [1, 1]])
+    np.testing.assert_array_equal(bug, [[INF, 1], [1, 1], [1, 1]])
     right = ranked(table, criterion(threshold=Threshold.per_sample, skip_layers=0))
     np.testing.assert_array_equal(right, [[1, 1], [INF, INF], [INF, INF]])
+
+
+@pytest.mark.parametrize(("tau", "first"), [(0.25, 3), (0.3, 3), (0.9, 0), (1.1, 6)])
+def test_with_a_fixed_tau_the_index_is_that_of_the_lowest_sum_that_reaches_it(scores, tau: float, first: int) -> None:
+    table = scores([[[1.0, 0.4], [0.2, 0.3], [0.0, 0.1]]], np.ones((1, 3, 2)))
+    values = ranked(table, criterion(threshold=Threshold.per_sample_index_bug, skip_layers=0, tau=tau))
+    np.testing.assert_array_equal(np.isfinite(values.ravel()), np.arange(6) >= first)
+
+
+def test_a_sample_that_keeps_too_few_heads_takes_its_highest_sums_instead(scores) -> None:
+    # Only L2H1 reaches .6 beyond layer 0, and its bottom row rules it out.
+    table = scores(SUMS * 2, ENTROPY * 2, [[[0, 0], [0, 0], [0, 0.2]], [[0, 0], [0, 0], [0, 0]]])
+    config = criterion(threshold=Threshold.per_sample, tau=0.6, max_bottom_row=0.05)
+    admitted = eligible_heads(table.sums.mean(axis=0), config)
+    np.testing.assert_array_equal(rank_values(table, admitted, config)[0], np.full((3, 2), INF))
+    one, two = (rank_values(table, admitted, dataclasses.replace(config, min_keep=n)) for n in (1, 2))
+    np.testing.assert_array_equal(one[0], [[0.1, INF], [INF, INF], [INF, INF]])  # of any layer
+    np.testing.assert_array_equal(one[1], [[INF, INF], [INF, INF], [INF, 0.9]])  # it has one
+    np.testing.assert_array_equal(two[0], [[0.1, 0.2], [INF, INF], [INF, INF]])
+
+
+def test_the_highest_sum_that_stands_in_may_have_no_component(scores) -> None:
+    table = scores([[[0.9, 0.1]]], [[[INF, INF]]])
+    values = rank_values(table, np.full((1, 2), True), criterion(skip_layers=0, min_keep=1))
+    np.testing.assert_array_equal(np.isfinite(values[0]), [[True, False]])
+
+
+def test_a_choice_without_code_behind_it_runs_as_no_other(scores) -> None:
+    class Later(StrEnum):
+        new = "new"
+
+    admitted = np.full((3, 2), True)
+    for options in ({"score": Later.new}, {"threshold": Later.new}):
+        config = criterion()
+        for name, value in options.items():
+            object.__setattr__(config, name, value)  # past whatever checks the settings
+        with pytest.raises(AssertionError, match="new"):
+            rank_values(scores(SUMS, ENTROPY), admitted, config)
 
 
 def test_a_fixed_tau_is_the_per_sample_threshold_too(scores) -> None:
@@ -129,3 +171,12 @@ def test_a_map_without_a_component_is_never_chosen_however_high_its_sum() -> Non
     criterion = CriterionConfig(score=Score.s_img, skip_layers=0)
     chosen = best_heads(rank_values(scores, np.ones((1, 2), dtype=bool), criterion), 1)
     np.testing.assert_array_equal(chosen, [[[False, True]]])
+
+
+def test_stored_entropies_are_found_by_all_that_they_depend_on() -> None:
+    plain = CriterionConfig()
+    assert plain.entropy_key() == ("mean", "area")  # as stores written earlier have it
+    changes = ({}, {"empty_maps": EmptyMaps.zero}, {"precision": Precision.float32}, {"floor": Floor.relu_mean_eps},
+               {"weighting": Weighting.mass})  # fmt: skip
+    assert len({dataclasses.replace(plain, **change).entropy_key() for change in changes}) == len(changes)
+    assert dataclasses.replace(plain, min_keep=3, candidates=5).entropy_key() == plain.entropy_key()

@@ -1,11 +1,14 @@
 """From maps to a box and a mask in original pixels: a planted rectangle comes back exactly."""
 
+from enum import StrEnum
+
 import numpy as np
 import pytest
 
-from locheads.grounding.choices import Component, GroundingConfig, MaskRule
+from locheads.grounding.boxes import Frames
+from locheads.grounding.choices import Component, GroundingConfig, MaskRule, Padding, Resolution, Rounding
 from locheads.grounding.ground import ground_maps
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.models.geometry import Preprocess, square_geometry, stretched
 
 PLAIN = GroundingConfig(sigma=0.0)
 
@@ -117,3 +120,53 @@ def test_smoothing_moves_the_box_of_a_single_cell_outwards() -> None:
     # The mean is 1/81 = .0123; one axis weighs .399 .242 .054 .0044: cells up to two away in a row exceed it
     # (.399 * .054 = .0216), and three away do not (.399 * .0044 = .0018).
     assert ground_maps(single, geometry, GroundingConfig()).box == (2, 2, 7, 7)
+
+
+@pytest.mark.parametrize("resolution", Resolution)
+def test_ignored_padding_takes_the_grid_for_the_whole_picture(resolution: Resolution) -> None:
+    # 200 x 120 padded to a square: 40 rows of bar above the picture. Cells are 200 / 12 wide, read as 120 / 12 high.
+    geometry = square_geometry(200, 120, 168, 12, Preprocess.pad)
+    options = {"sigma": 0.0, "resolution": resolution, "upsampling": "nearest", "level": 2.0}
+    found = ground_maps(block((3, 6, 6, 9)), geometry, GroundingConfig(**options, padding=Padding.ignored))
+    assert found.box == pytest.approx((50, 60, 100, 90))
+    assert found.mask[60:90, 50:100].all() and found.mask.sum() == 30 * 50
+    assert found.geometry == geometry  # where the map lies is no matter of how it is read
+    mapped = ground_maps(block((3, 6, 6, 9)), geometry, GroundingConfig(**options))
+    assert mapped.box == pytest.approx((50, 60, 100, 110))
+
+
+def test_whole_pixels_are_those_of_the_released_codes_arithmetic() -> None:
+    """Cell x W/P, truncated; of the last cell's end the last pixel, truncated. A quotient differs in the last bit."""
+    config, others = GroundingConfig(padding=Padding.ignored, rounding=Rounding.truncated), 0
+    for width in range(60, 700, 7):
+        for cells in (14, 16, 24, 27):
+            ends = np.array([(a, 0, b, 1) for a in range(cells) for b in range(a + 1, cells + 1)], dtype=np.float64)
+            frame = Frames.of([stretched(width, 50, 1, cells)] * len(ends))
+            per_cell = width / cells
+            expected = [(int(a * per_cell), int(min(width - 1, b * per_cell - 1)) + 1) for a, _, b, _ in ends]
+            assert frame.pixels(ends, config)[:, [0, 2]].astype(int).tolist() == [list(one) for one in expected]
+            mapped = frame.pixels(ends, GroundingConfig(rounding=Rounding.truncated))[:, [0, 2]]
+            others += (mapped != np.array(expected)).any()
+    assert others
+
+
+def test_truncation_keeps_the_last_pixel_and_a_box_on_bars_stays_none() -> None:
+    geometry = square_geometry(200, 120, 168, 12, Preprocess.pad)
+    config = GroundingConfig(sigma=0.0, rounding=Rounding.truncated)
+    # x 66.67 to 116.67, y 43.33 to 60: pixels 66 to 115 (116.67 - 1 = 115.67), 43 to 59.
+    assert ground_maps(block((4, 5, 7, 6)), geometry, config).box == (66, 43, 116, 60)
+    assert ground_maps(block((4, 0, 7, 2)), geometry, config).box is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sinks", "normalise", "resolution", "upsampling", "threshold", "component", "box", "padding", "rounding", "mask"],
+)
+def test_a_choice_without_code_behind_it_runs_as_no_other(name: str) -> None:
+    class Later(StrEnum):
+        new = "new"
+
+    config = GroundingConfig(level=1.0, resolution=Resolution.picture)
+    object.__setattr__(config, name, Later.new)  # past whatever checks the settings
+    with pytest.raises(AssertionError, match="new"):
+        ground_maps(block((3, 3, 6, 6)), square_geometry(120, 120, 168, 12, Preprocess.pad), config)

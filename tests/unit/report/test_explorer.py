@@ -4,17 +4,21 @@ import base64
 import hashlib
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from explorer_files import EXPRESSIONS, HEADS, LAYERS, build_explorer
+from explorer_files import EXPRESSIONS, GEOMETRIES, HEADS, LAYERS, build_explorer
 from locheads.errors import StoreError
+from locheads.grounding.choices import Border, Component, GroundingConfig, Padding, Rounding
+from locheads.grounding.ground import ground_maps
 from locheads.report import read_run, write_report
 from locheads.report.explorer.codes import decode, encode
 from locheads.report.explorer.fit import LIMIT, fit
-from locheads.report.explorer.page import held, self_contained
+from locheads.report.explorer.page import HERE, held, self_contained
 from locheads.report.explorer.record import ExplorerSample, read_explorer
 
 
@@ -45,6 +49,44 @@ def test_a_map_of_zeros_stays_one():
     codes, scales = encode(np.zeros((2, 3, 3)))
     assert scales == [0.0, 0.0]
     assert not decode(codes, scales).any()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@pytest.mark.parametrize("padding", Padding)
+@pytest.mark.parametrize("rounding", Rounding)
+def test_the_pages_boxes_are_pythons_however_cells_become_pixels(padding, rounding):
+    config = GroundingConfig(
+        kernel=9, border=Border.reflect, component=Component.all_cells, padding=padding, rounding=rounding
+    )
+    plain = {key: getattr(value, "value", value) for key, value in vars(config).items()} | {"level": 1.3}
+    rng, cases = np.random.default_rng(3), []
+    for geometry in (*GEOMETRIES, replace(GEOMETRIES[0], width=427, height=333)):
+        maps = rng.gamma(0.3, 0.01, (2, geometry.rows, geometry.cols))
+        maps[:, 3:6, 2:5] += 0.1
+        truth = ground_maps(maps, geometry, replace(config, level=1.3)).box
+        cases.append({"maps": maps.reshape(2, -1).tolist(), "g": geometry.as_dict(), "truth": truth})
+    script = (HERE / "ground.js").read_text() + (
+        "const [cases, settings] = JSON.parse(require('fs').readFileSync(0));"
+        "const run = (c) => Ground.run(c.maps.map((m) => Float64Array.from(m)), c.g, settings).box;"
+        "console.log(JSON.stringify(cases.map(run)));"
+    )
+    answer = subprocess.run(["node", "-e", script], input=json.dumps([cases, plain]), capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    for found, case in zip(json.loads(answer.stdout), cases, strict=True):
+        assert found == pytest.approx(case["truth"], abs=1e-9)
+
+
+def test_page_knows_how_the_run_turned_cells_into_pixels(folder, edit_json):
+    settings = {"kernel": 9, "padding": "ignored", "rounding": "truncated"}
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert {"padding": "mapped", "rounding": "none"}.items() <= data_of(page)["settings"].items()
+    assert "took the grid for the whole picture" not in page
+    edit_json(folder / "explorer.json", grounding=settings)
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert settings.items() <= data_of(page)["settings"].items()
+    assert "took the grid for the whole picture" in page and "truncated to whole pixels" in page
 
 
 def test_page_is_written_beside_the_report_and_both_are_linked(folder):

@@ -20,7 +20,7 @@ Make = Callable[..., Attention]
 Group = Callable[..., ImageGroup]
 
 
-def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, str] | None = None, rest: bool = False):
+def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, ...] | None = None, rest: bool = False):
     """Some heads of it, and where asked for the scores, the mean and the cells."""
     maps = whole.maps[:, [h.layer for h in heads], [h.head for h in heads]]
     scores = HeadScores(whole.sample_ids, whole.sums, whole.sums.astype(np.float64) + len(str(scored_by)), whole.sums)
@@ -33,7 +33,7 @@ def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, str] | None 
     )  # fmt: skip
 
 
-def read_one(store: AttentionStore, group: ImageGroup, scored_by: tuple[str, str] | None = None) -> CompactAttention:
+def read_one(store: AttentionStore, group: ImageGroup, scored_by: tuple[str, ...] | None = None) -> CompactAttention:
     found = list(store.read([group], scored_by))
     assert all(isinstance(one, CompactAttention) for one in found)
     return found[0]
@@ -85,9 +85,10 @@ def test_parts_of_a_sample_come_together_whatever_pictures_they_were_written_wit
 
 def test_of_several_scores_those_asked_for_are_read(tmp_path: Path, attention: Make, group: Group) -> None:
     store = AttentionStore(tmp_path, KEY)
-    for by in (BY, ("relu_mean_eps", "mass")):
+    zero = ("relu_mean_eps", "mass", "empty_maps=zero")
+    for by in (BY, ("relu_mean_eps", "mass"), zero):
         store.write([part(attention("a", 1), A, scored_by=by)])
-    for by in (BY, ("relu_mean_eps", "mass")):
+    for by in (BY, ("relu_mean_eps", "mass"), zero):
         entropy = read_one(store, group("a", 1), by).scores.entropy
         np.testing.assert_array_equal(entropy, attention("a", 1).sums.astype(np.float64) + len(str(by)))
     assert read_one(store, group("a", 1), ("mean", "mass")).scores is None

@@ -138,21 +138,27 @@ const Ground = (() => {
   const toPixels = (box, g) => box.map((value, i) => (value - g.offset[i % 2]) / g.scale[i % 2]);
 
   /* null without cells, or where all of them lie on padding bars. */
-  function pixelBox(box, g) {
+  function pixelBox(box, g, settings) {
     if (!box) return null;
-    const limits = [g.width, g.height];
-    const [x0, y0, x1, y1] = toPixels(box, g).map((value, i) => Math.min(Math.max(value, 0), limits[i % 2]));
+    const limits = [g.width, g.height], cells = [g.cols, g.rows];
+    const whole = (value, i) => value * (limits[i % 2] / cells[i % 2]); // as if the grid were the whole picture
+    const found = settings.padding === "ignored" ? box.map(whole) : toPixels(box, g);
+    const truncated = (value, i) => Math.trunc(value - (i > 1)) + (i > 1); // the last pixel belongs to the box
+    const [x0, y0, x1, y1] = found
+      .map((value, i) => Math.min(Math.max(value, 0), limits[i % 2]))
+      .map((value, i) => (settings.rounding === "truncated" ? truncated(value, i) : value));
     return x1 > x0 && y1 > y0 ? [x0, y0, x1, y1] : null;
   }
 
-  /* Everything in between, too. `g`: the sample (grid and geometry); `settings`: kernel, sigma, border, level, component. */
+  /* Everything in between, too. `g`: the sample (grid and geometry); `settings`: kernel, sigma, border, level,
+     component, padding, rounding. */
   function run(maps, g, settings) {
     const fused = fuse(maps, g, settings);
     const cells = binarise(fused, settings.level);
     const found = components(cells, g);
     const all = { members: found.flat(), polygon: [] };
     const chosen = settings.component === "all_cells" ? all : largestHull(found, g);
-    return { fused, cells, n: found.length, chosen, box: pixelBox(tightBox(chosen.members, g), g) };
+    return { fused, cells, n: found.length, chosen, box: pixelBox(tightBox(chosen.members, g), g, settings) };
   }
 
   function iou(a, b) {

@@ -21,8 +21,8 @@ from locheads.store.atomic import write_text
 EXPLORER_PAGE = "explorer.html"
 HERE = Path(__file__).parent
 SCRIPTS = ("ground.js", "draw.js", "grid.js", "explorer.js")
-FIXED = {"kernel": 7, "sigma": 1.0, "border": "mirror"}
-"""The paper's values, where the run's settings do not name them."""
+FIXED = {"kernel": 7, "sigma": 1.0, "border": "mirror", "padding": "mapped", "rounding": "none"}
+"""The defaults, where the run's settings do not name them."""
 
 
 def write_explorer_page(run: RunRecord) -> Path | None:
@@ -125,7 +125,7 @@ def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown], served: bo
 
 
 def _start(record: ExplorerRecord) -> dict[str, Any]:
-    """The run's own smoothing: where the sliders begin."""
+    """The run's own smoothing, where the sliders begin, and how it turns cells into pixels."""
     return {key: record.grounding.get(key, value) for key, value in FIXED.items()}
 
 
