@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
 from jaxtyping import Float
@@ -214,9 +214,13 @@ def _heads_of(
 ) -> list[tuple[HeadIndex, ...]]:
     """Each sample's heads; none where there are none to be had."""
     key = head_key(choice)
-    if choice.selection.kind is SelectionKind.greedy:
-        return [tuple(scored[key].get(sample.sample_id, ())) for sample in samples]
-    return [plan.heads.get(key, ())] * len(samples)
+    match choice.selection.kind:
+        case SelectionKind.fixed:
+            return [plan.heads.get(key, ())] * len(samples)
+        case SelectionKind.greedy:
+            return [tuple(scored[key].get(sample.sample_id, ())) for sample in samples]
+        case _:
+            assert_never(choice.selection.kind)
 
 
 def _take(

@@ -1,5 +1,7 @@
 """Which heads ground which sample, for the method and its baselines."""
 
+from typing import assert_never
+
 import numpy as np
 
 from locheads.discovery.choices import SelectionKind
@@ -16,15 +18,24 @@ from locheads.types import HeadIndex
 
 def plan_heads(run: Run) -> HeadPlan:
     """Which heads ground which sample, for the method and its baselines."""
+    match run.config.selection.kind:
+        case SelectionKind.fixed:
+            return plan_with(run, None)
+        case SelectionKind.greedy:
+            return plan_with(run, _own_heads(run))
+        case _:
+            assert_never(run.config.selection.kind)
+
+
+def _own_heads(run: Run) -> dict[str, list[HeadIndex]]:
+    """Per evaluated sample its own k heads."""
     config = run.config
-    if config.selection.kind is not SelectionKind.greedy:
-        return plan_with(run, None)
     assert run.discovery is not None
     greedy: dict[str, list[HeadIndex]] = {}
     if any(s.sample_id not in run.failures for group in run.inputs.evaluated for s in group.samples):
         scores = score_all(run.store.read(run.inputs.evaluated, run.scored_by()), config.criterion)
         greedy = greedy_heads(scores, run.discovery, config.heads.k, config.criterion)
-    return plan_with(run, greedy)
+    return greedy
 
 
 def plan_with(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
