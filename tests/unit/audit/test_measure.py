@@ -18,7 +18,16 @@ from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.evaluate import score_predictions, summarise
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import predict
-from locheads.grounding.choices import BoxRule, Component, GroundingConfig, Resolution, ThresholdRule, Upsampling
+from locheads.grounding.choices import (
+    BoxRule,
+    Component,
+    GroundingConfig,
+    Padding,
+    Resolution,
+    Rounding,
+    ThresholdRule,
+    Upsampling,
+)
 from locheads.models.geometry import Preprocess, square_geometry, stretched
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
@@ -30,6 +39,8 @@ GROUNDINGS = [
     GroundingConfig(resolution=Resolution.picture, upsampling=Upsampling.bicubic, box=BoxRule.mass_quantiles),
     GroundingConfig(resolution=Resolution.input, input_patch=3, upsampling=Upsampling.nearest, sigma=0),
     GroundingConfig(component=Component.all_cells, clamp=False),
+    GroundingConfig(component=Component.all_cells, padding=Padding.ignored, rounding=Rounding.truncated),
+    GroundingConfig(padding=Padding.ignored, resolution=Resolution.picture, box=BoxRule.mass_quantiles),
 ]
 
 
