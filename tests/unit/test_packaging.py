@@ -1,4 +1,4 @@
-"""What the project's files say of the packages that it needs: every extra is pinned, once, and named where it is offered."""
+"""Every package that the project needs is pinned, once, and every extra is named where it is offered."""
 
 import re
 import tomllib
