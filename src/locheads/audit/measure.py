@@ -150,7 +150,7 @@ def _same_heads(choice: Choice, plan: Plan) -> str:
     """Equal for choices that ground with the same heads, whatever led to them."""
     if choice.selection.kind is SelectionKind.greedy:
         # A sample's own best heads do not depend on how many vote in discovery.
-        return head_key(replace(choice, criterion=replace(choice.criterion, candidates=0)))
+        return head_key(replace(choice, criterion=replace(choice.criterion, candidates=1)))
     return " ".join(map(str, plan.heads.get(head_key(choice), ())))
 
 
