@@ -154,7 +154,9 @@ class HubDataSet:
         version = hashlib.sha256(content).hexdigest()[:16]
         path = self._copy.cache / "data" / slug(self._copy.hub) / version / slug(name)
         # Bytes as they are: a picture that is encoded anew is another picture.
-        if not path.exists() or path.stat().st_size != len(content):
+        if (there := _bytes(path)) != content:
+            if there is not None:
+                log.warning("%s is damaged (it is not what the copy holds) and is made again.", path)
             write_bytes(path, content)
         try:
             with Image.open(io.BytesIO(content)) as opened:
@@ -173,6 +175,13 @@ class HubDataSet:
         code = to_rle(mask, *size, where)
         tally.seen["overlap"] += tally.counting and overlapping(mask, *size)
         return code
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _expressions(texts: Any, ids: Any, ref_id: str, where: str) -> list[tuple[str, str]]:
