@@ -3,9 +3,6 @@ error: the report of a run that died shows what there is."""
 
 import json
 import logging
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +23,6 @@ from locheads.store.run_folder import changed_files
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# What JSON, YAML and NPZ readers raise for a file that was cut off, overwritten or is of another kind.
-BROKEN = (
-    *(OSError, ValueError, TypeError, AttributeError, EOFError),
-    *(yaml.YAMLError, zipfile.BadZipFile, zlib.error, struct.error),
-)
-
 
 _EVALUATION = ("metrics.json", "gallery.json", "gallery.npz")
 
@@ -169,11 +159,11 @@ class _Reader:
             return load(path)
         except KeyError as error:
             self.problems.append(f"{name} is incomplete (no {error}).")
-        except BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            self.problems.append(f"{name} cannot be read ({reason or type(error).__name__}).")
         except RecursionError:
             self.problems.append(f"{name} cannot be read (it is nested too deeply).")
+        except Exception as error:  # the readers of JSON, YAML and zip archives have a dozen between them
+            reason = " ".join(str(error).split())[:200]
+            self.problems.append(f"{name} cannot be read ({reason or type(error).__name__}).")
         return default
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.report.records import BROKEN, RunRecord, read_run
+from locheads.report.records import RunRecord, read_run
 from locheads.store.run_folder import refuse_changed
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,6 @@ def _read(folder: Path) -> StudyRun:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except BROKEN:
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
