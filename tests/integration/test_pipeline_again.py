@@ -194,4 +194,4 @@ def test_a_receipt_names_every_file_of_the_result(sweep: Callable) -> None:
     folder = Path(rows["folder"].item())
     named = json.loads((folder / "receipt.json").read_text())["files"]
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert there - set(named) == {"receipt.json", "run.log", "overrides.yaml"}
+    assert there - set(named) == {"receipt.json", "run.log"}

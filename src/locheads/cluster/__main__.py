@@ -14,7 +14,7 @@ from locheads.cluster.queue import check_queue, submit
 from locheads.pipeline.compose import composed
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.mistakes import explain
-from locheads.store.atomic import write_json
+from locheads.store.derived import write_derived_json
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 
@@ -83,7 +83,7 @@ def _record(wish: Wish, found: list[Plan], ids: dict[str, str]) -> None:
         for plan in found
         for job in plan.jobs
     ]
-    write_json(wish.folder / "chain.json", {"argv": sys.argv, "jobs": jobs})
+    write_derived_json(wish.folder / "chain.json", {"argv": sys.argv, "jobs": jobs})
 
 
 def _wish(options: argparse.Namespace) -> Wish:

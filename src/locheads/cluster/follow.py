@@ -12,6 +12,7 @@ from rich.table import Table
 from locheads.cluster.queue import states
 from locheads.errors import StoreError
 from locheads.store.atomic import read_json
+from locheads.store.derived import parse_record
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,11 @@ class Task:
 def follow(folder: Path, console: Console) -> int:
     """Prints a table. -> 1 where a task failed, else 0. Raises StoreError for a folder that is no submission."""
     try:
-        jobs = read_json(folder / "chain.json")["jobs"]
-    except (OSError, ValueError, LookupError) as error:
+        jobs = parse_record((folder / "chain.json").read_bytes())["jobs"]
+    except OSError as error:
         raise StoreError(f"{folder} is no submission's folder: it has no chain.json.") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder / 'chain.json'} is damaged ({error}): look the jobs up with squeue.") from error
     queue = states([job["id"] for job in jobs])
     table = Table(title=f"Jobs of {folder}", title_justify="left")
     for column in ("id", "job", "in the queue", "tasks by their own word"):
@@ -56,19 +59,20 @@ def tasks_of(job: dict[str, Any]) -> list[Task]:
 def _task(job: dict[str, Any], folder: Path) -> Task | None:
     try:
         status = read_json(folder / "status.json")
-    except (OSError, ValueError):
+        state, error = status["state"], status["error"]
+    except (OSError, ValueError, LookupError, TypeError):
         return None
     stage = job["name"].rpartition("/")[2]
     if not job["array"] and stage != _asked(folder):
         return None
     name = f"{job['name']} {folder.name}" if job["array"] else job["name"]
-    return Task(name, status["state"], status["error"], folder)
+    return Task(name, state, error, folder)
 
 
 def _asked(folder: Path) -> str | None:
     """Which stage the folder's newest run was to reach."""
     overrides = folder / "overrides.yaml"
-    lines = overrides.read_text().splitlines() if overrides.exists() else []
+    lines = overrides.read_text(errors="replace").splitlines() if overrides.exists() else []
     return next((line.removeprefix("- stage=") for line in lines if line.startswith("- stage=")), None)
 
 

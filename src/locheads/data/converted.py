@@ -1,6 +1,5 @@
 """Samples as one parquet table: what a data set is converted to once, and read from later."""
 
-import logging
 from itertools import groupby
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import pyarrow.parquet as pq
 
 from locheads.data.pathnames import find_picture
 from locheads.data.records import no_garbage_collection
-from locheads.store.atomic import replacing
+from locheads.store.atomic import write_bytes
+from locheads.store.derived import BLANK, KEY, read_derived, with_checksum
 from locheads.types import ImageGroup, Sample
-
-log = logging.getLogger(__name__)
 
 VERSION = 2
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
@@ -29,22 +27,20 @@ _SCHEMA = pa.schema(
 def write_samples(path: Path, groups: list[ImageGroup], images: Path) -> None:
     """One row per sample. Raises StoreError where it cannot be written."""
     rows = [_row(group, sample, images) for group in groups for sample in group.samples]
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary)
+    table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({KEY: BLANK}))
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    write_bytes(path, with_checksum(content.getvalue().to_pybytes()))
 
 
 @no_garbage_collection()
 def read_samples(path: Path, images: Path) -> list[ImageGroup] | None:
     """The groups in the order they were written; None where there is no table, or a damaged one (logged)."""
-    if not path.is_file():
-        return None
-    try:
-        table = pq.read_table(path, schema=_SCHEMA)
-    # pyarrow raises its own errors, OSError or ValueError, by where the damage is.
-    except Exception as error:
-        log.warning("%s is damaged (%s) and is made again.", path, type(error).__name__)
-        return None
-    rows = table.to_pylist()
+    return read_derived(path, lambda content: _groups(content, images))
+
+
+def _groups(content: bytes, images: Path) -> list[ImageGroup]:
+    rows = pq.read_table(pa.BufferReader(content), schema=_SCHEMA).to_pylist()
     return [_group(list(of_image), images) for _, of_image in groupby(rows, lambda row: row["image_id"])]
 
 

@@ -4,7 +4,6 @@ RefCOCO, RefCOCO+ and RefCOCOg take their pictures from COCO train2014, and a pi
 another's test split. Pictures are compared by their COCO id.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from locheads.data.pickles import load_plain_pickle
 from locheads.data.records import field, read_json, read_lines, sha256_of
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
-from locheads.store.atomic import write_json
+from locheads.store.derived import read_derived_json, write_derived_json
 from locheads.types import ImageGroup
 
 BESIDE = "beside"
@@ -69,10 +68,8 @@ def _keys(path: Path, own: set[str], cache: Path) -> set[str]:
 def _refs_keys(path: Path, cache: Path) -> dict[str, list[str]]:
     """Split -> its COCO image ids. Unpickling takes seconds, so what was found is kept."""
     kept = cache / "data" / f"guard-{sha256_of([path])[:16]}.json"
-    try:
-        return json.loads(kept.read_bytes())
-    except (OSError, ValueError):  # not there yet, or damaged
-        pass
+    if (content := read_derived_json(kept)) is not None:
+        return content["splits"]
     refs, keys = load_plain_pickle(path), defaultdict(set)
     if not isinstance(refs, list):
         raise DataError(f"{path} holds no list of refs: take the file from its publisher.")
@@ -80,7 +77,7 @@ def _refs_keys(path: Path, cache: Path) -> dict[str, list[str]]:
         where = f"ref number {number} of {path}"
         keys[field(ref, "split", str, where)].add(str(field(ref, "image_id", int, where)))
     found = {split: sorted(ids) for split, ids in keys.items()}
-    write_json(kept, found)
+    write_derived_json(kept, {"splits": found})
     return found
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from locheads.data.pathnames import find_picture, plain_name, slug
 from locheads.data.pictures import picture_size
 from locheads.data.records import is_number, short
 from locheads.data.tally import Tally
-from locheads.errors import DataError
+from locheads.errors import DataError, StoreError
 from locheads.store.atomic import write_bytes
+from locheads.store.derived import read_derived_json, write_derived_json
+from locheads.store.digest import files_digest, json_digest
 from locheads.types import Box, ImageGroup, Sample
 
 log = logging.getLogger(__name__)
@@ -94,14 +97,12 @@ class HubDataSet:
         import datasets  # late: it takes a second
 
         copy, name = self._copy, self._copy.split_names.get(split, split)
-        cache = str(copy.cache / "datasets")
         files = _files(copy.folder, name, copy.hub) if copy.folder else []
+        options: dict[str, Any] = {"path": copy.hub, "split": name, "revision": copy.revision}
+        if files:
+            options = {"path": "parquet", "data_files": list(map(str, files)), "split": "train"}
         try:
-            if files:
-                names = list(map(str, files))
-                table = datasets.load_dataset("parquet", data_files=names, split="train", cache_dir=cache)
-            else:
-                table = datasets.load_dataset(copy.hub, split=name, revision=copy.revision, cache_dir=cache)
+            table = _load(copy.cache, options)
         # Offline, a wrong name, a damaged file: each library below raises its own.
         except Exception as error:
             raise DataError(_unavailable(copy, name, bool(files), error)) from error
@@ -154,7 +155,9 @@ class HubDataSet:
         version = hashlib.sha256(content).hexdigest()[:16]
         path = self._copy.cache / "data" / slug(self._copy.hub) / version / slug(name)
         # Bytes as they are: a picture that is encoded anew is another picture.
-        if not path.exists() or path.stat().st_size != len(content):
+        if (there := _bytes(path)) != content:
+            if there is not None:
+                log.warning("%s is damaged (it is not what the copy holds) and is made again.", path)
             write_bytes(path, content)
         try:
             with Image.open(io.BytesIO(content)) as opened:
@@ -173,6 +176,13 @@ class HubDataSet:
         code = to_rle(mask, *size, where)
         tally.seen["overlap"] += tally.counting and overlapping(mask, *size)
         return code
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _expressions(texts: Any, ids: Any, ref_id: str, where: str) -> list[tuple[str, str]]:
@@ -211,6 +221,36 @@ def _unavailable(copy: Copy, name: str, local: bool, error: Exception) -> str:
         f"The split {name!r} of {copy.hub} cannot be had from the hub ({reason}): check the network and the name, "
         "or put its parquet files into a folder and set dataset.folder to it."
     )
+
+
+def _load(cache: Path, options: dict[str, Any]) -> Any:
+    """The table that `datasets` keeps, made again where it is not what it was when it was first read."""
+    import datasets
+
+    note = cache / "datasets" / f"{json_digest(options)[:16]}.json"
+    again = _is_damaged(read_derived_json(note), cache)
+    mode = datasets.DownloadMode
+    kept = mode.REUSE_CACHE_IF_EXISTS if again else mode.REUSE_DATASET_IF_EXISTS
+    table = datasets.load_dataset(**options, cache_dir=str(cache / "datasets"), download_mode=kept)
+    folders = {Path(file["filename"]).parent for file in table.cache_files}
+    files = sorted(path for folder in folders for path in folder.iterdir() if path.is_file())
+    with suppress(StoreError):  # the next time it is read unchecked, as this time
+        write_derived_json(note, {"files": list(map(str, files)), "digest": files_digest(files, cache)})
+    return table
+
+
+def _is_damaged(known: dict[str, Any] | None, cache: Path) -> bool:
+    """Whether files that `datasets` keeps have changed (logged) or gone since they were noted."""
+    if known is None:
+        return False
+    files = list(map(Path, known["files"]))
+    try:
+        if files_digest(files, cache) == known["digest"]:
+            return False
+    except OSError:
+        return True
+    log.warning("The table that is kept in %s is damaged and is made again.", files[0].parent)
+    return True
 
 
 def _without_decoding(table: Any, undecoded: Any) -> Any:

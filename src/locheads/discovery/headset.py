@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import ConfigError, StoreError
+from locheads.store.run_folder import refuse_changed
 from locheads.types import HeadIndex, HeadSet
 
 SCHEMA = 1
@@ -21,9 +22,11 @@ def read_headset(name: str | Path) -> HeadSet:
         name: a published set (see `published`), a heads.json, or a folder with one.
 
     Raises:
-        StoreError: nothing is there, it is no heads.json, or one of another schema version.
+        StoreError: nothing is there, it is no heads.json, one of another schema version, or one in a run folder that is
+            not what the run wrote.
     """
     path = _locate(name)
+    refuse_changed(path.parent, [path.name])
     try:
         content = json.loads(path.read_text())
         version = content.get("schema")

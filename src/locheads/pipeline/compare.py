@@ -24,6 +24,7 @@ from locheads.pipeline.records import Status
 from locheads.report.metrics import METRICS, OWN_METHODS, p_text, percent
 from locheads.report.tables import ABSENT, new_table
 from locheads.store.atomic import write_json
+from locheads.store.run_folder import refuse_changed
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def compare_runs(config: Config) -> dict[str, Any]:
 
 
 def read_scores(folder: Path) -> Scored:
-    """Raises StoreError where the folder holds no scores of a run."""
+    """Raises StoreError where the folder holds no scores of a run, or other scores than the run wrote."""
     path = folder / "scores.parquet"
     if not folder.is_dir():
         raise StoreError(f"{folder} is not a folder: give the run folders that `python run.py` printed.")
@@ -99,6 +100,8 @@ def read_scores(folder: Path) -> Scored:
         raise StoreError(f"{folder} is no run folder: give one that `python run.py` printed.")
     if not path.is_file():
         raise StoreError(f"{folder} has no scores.parquet: finish the run with stage=evaluate or later.")
+    if not refuse_changed(folder, [path.name]):
+        log.warning("%s has no receipt.json (an interrupted run, or an earlier version's): it is not checked.", folder)
     try:
         names = set(pq.read_schema(path).names)
         rows = pd.read_parquet(path, columns=["method", "sample_id", *_TRUTH, *(n for n in _ANSWERS if n in names)])

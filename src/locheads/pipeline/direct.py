@@ -31,7 +31,7 @@ from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the way of asking changes, so that old answers are not taken for new ones."""
 
 

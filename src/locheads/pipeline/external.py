@@ -18,6 +18,7 @@ from locheads.evaluation.methods import PREDICTIONS
 from locheads.pipeline.inputs import DataSet, chosen, open_dataset
 from locheads.pipeline.predictions import OWN, writing
 from locheads.pipeline.progress import track
+from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.records import Status, metrics_record, recorded_provenance, write_parquet
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
@@ -43,6 +44,7 @@ def run_external(config: Config, folder: Path) -> None:
             _score(config, folder, path, split, data)
         status.finish()
         write_report(folder)
+        write_receipt(folder, {}, 0)  # of an empty key: no sweep takes it over
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)
         raise

@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from locheads.config import Config
+from locheads.errors import StoreError
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import read_json, write_json
 from locheads.store.digest import file_digest, json_digest
 from locheads.store.provenance import source_digest, versions
+from locheads.store.run_folder import RECEIPT, changed_files, read_receipt, write_files_receipt
 
 log = logging.getLogger(__name__)
 
-RECEIPT, DONE_BEFORE, TRACKER = "receipt.json", "done_before.json", "tracker.json"
-OWN = {RECEIPT, DONE_BEFORE, TRACKER, "run.log", "overrides.yaml"}
+OVERRIDES, DONE_BEFORE, TRACKER = "overrides.yaml", "done_before.json", "tracker.json"
+UNCHECKED = {RECEIPT, TRACKER, "run.log"}
+"""Files of a run folder that may change after its run."""
+OWN = {OVERRIDES, DONE_BEFORE}
 """What belongs to a run folder itself, not to the result in it."""
 ELSEWHERE = ("paths", "tracker", "study", "fresh")
 """Settings that say where results go. `engine` is not among them: who sweeps over it wants to compare times."""
@@ -43,7 +47,7 @@ def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:
 def write_receipt(folder: Path, key: dict[str, str], n_failed: int) -> None:
     """At the very end of a run. `n_failed`: samples without attention, which another attempt might mend."""
     files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(_results(folder))}
-    write_json(folder / RECEIPT, {"key": key, "n_failed": n_failed, "files": files})
+    write_files_receipt(folder, {"key": key, "n_failed": n_failed, "files": files})
 
 
 def find_done(study: Path, key: dict[str, str]) -> Path | None:
@@ -51,9 +55,8 @@ def find_done(study: Path, key: dict[str, str]) -> Path | None:
     receipts = [*study.glob(f"*/{RECEIPT}"), *study.glob(f"*/*/{RECEIPT}")]
     other_code = None
     for path in sorted(receipts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        receipt = _read(path)
-        theirs = receipt.get("key") or {}
-        if theirs == key and receipt.get("n_failed") == 0 and _intact(path.parent, receipt):
+        theirs, n_failed = _said(path.parent)
+        if theirs == key and n_failed == 0 and _intact(path.parent):
             return path.parent
         if theirs != key and theirs | {"code": key["code"]} == key:
             other_code = other_code or path.parent
@@ -64,38 +67,47 @@ def find_done(study: Path, key: dict[str, str]) -> Path | None:
 
 def take_over(done: Path, folder: Path) -> None:
     """Makes `folder` hold the result of the run in `done`."""
-    receipt = _read(done / RECEIPT)
+    receipt = read_receipt(done)
+    assert receipt is not None  # `find_done` has read it
+    files = {name: digest for name, digest in receipt["files"].items() if name not in OWN}
     # status.json says that the run is complete, so it comes last.
-    for name in sorted(receipt["files"], key=lambda name: name == "status.json"):
+    for name in sorted(files, key=lambda name: name == "status.json"):
         _link(done / name, folder / name)
-    for name in (TRACKER, RECEIPT):
-        if (done / name).exists():
-            _link(done / name, folder / name)
-    origin = _read(done / DONE_BEFORE).get("folder", str(done))
+    if (done / TRACKER).exists():
+        _link(done / TRACKER, folder / TRACKER)
+    origin = read_json(done / DONE_BEFORE)["folder"] if (done / DONE_BEFORE).exists() else str(done)
     write_json(folder / DONE_BEFORE, {"folder": origin, "key": receipt["key"]})
+    own = {name: file_digest(folder / name) for name in OWN if (folder / name).exists()}
+    write_files_receipt(folder, receipt | {"files": files | own})
     log.info("Done before, with the same settings, code and data, in %s.", origin)
 
 
 def _results(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] not in OWN | {"wandb"} and not path.name.startswith("."):
+        if path.is_file() and parts[0] not in UNCHECKED | {"wandb"} and not path.name.startswith("."):
             yield path
 
 
-def _intact(folder: Path, receipt: dict[str, Any]) -> bool:
+def _said(folder: Path) -> tuple[dict[str, str], int | None]:
+    """-> (key, n_failed) of a run's receipt; nothing of a damaged one, which is logged."""
     try:
-        return all(file_digest(folder / name) == digest for name, digest in receipt["files"].items())
-    except (OSError, KeyError, AttributeError):
-        return False
+        receipt = read_receipt(folder) or {}
+    except StoreError as error:
+        log.warning("%s", error)
+        receipt = {}
+    return receipt.get("key") or {}, receipt.get("n_failed")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+def _intact(folder: Path) -> bool:
+    """Whether every file of the receipt is there as the run wrote it; what is not is logged."""
+    receipt = read_receipt(folder) or {"files": {}}
+    changed = [name for name in receipt["files"] if not (folder / name).exists()]
+    changed += changed_files(folder, receipt["files"])
+    if changed:
+        log.warning("%s is run again: its %s is not what the run wrote (and %d more files).",
+                    folder, changed[0], len(changed) - 1)  # fmt: skip
+    return not changed
 
 
 def _link(source: Path, target: Path) -> None:

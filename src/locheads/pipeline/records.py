@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import replacing, write_json
 from locheads.store.provenance import provenance
+from locheads.store.run_folder import RECEIPT
 from locheads.types import Discovery
 
 
@@ -25,6 +26,9 @@ class Status:
     """status.json: how far a run has come, and why it ended."""
 
     def __init__(self, folder: Path) -> None:
+        # Of an earlier run in this folder, whose files are written anew from now on.
+        with suppress(OSError):  # which writing the status tells
+            (folder / RECEIPT).unlink()
         self._path = folder / "status.json"
         self._content: dict[str, Any] = {"state": "running", "stages": {}, "error": None}
         self._write()

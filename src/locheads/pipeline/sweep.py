@@ -9,14 +9,19 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from locheads.errors import StoreError
 from locheads.pipeline.progress import console
-from locheads.pipeline.receipt import DONE_BEFORE
+from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.records import write_parquet
 from locheads.pipeline.tracking.names import SWEEP, sweep_record
 from locheads.report.sweep import SweepRow, sweep_frame, sweep_table
-from locheads.store.atomic import read_json, write_json
+from locheads.store.atomic import read_json
+from locheads.store.derived import write_derived_json
+from locheads.store.run_folder import refuse_changed
 
 log = logging.getLogger(__name__)
+
+READ = ("status.json", "metrics.json", DONE_BEFORE, "provenance.json")
 
 failures: list[str] = []
 """Runs of the last sweep that failed: the command line exits with 1 if there are any."""
@@ -29,7 +34,7 @@ class SweepSummary(Callback):
         """Writes sweep.json, from which the runs know what they share."""
         params = OmegaConf.to_container(config.hydra.sweeper).get("params")  # type: ignore[union-attr]
         overrides = list(config.hydra.overrides.task)
-        write_json(Path(config.hydra.sweep.dir) / SWEEP, sweep_record(overrides, params))
+        write_derived_json(Path(config.hydra.sweep.dir) / SWEEP, sweep_record(overrides, params))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Prints the table; writes sweep.parquet."""
@@ -54,12 +59,27 @@ def _job_number(run: Path) -> tuple[int, str]:
 
 
 def _row(folder: Path) -> SweepRow:
-    overrides = yaml.safe_load((folder / "overrides.yaml").read_text()) or []
+    """A run whose files are damaged, or not what it wrote, is a failed one."""
+    pairs: dict[str, str] = {}
+    try:
+        refuse_changed(folder, [OVERRIDES, "heads.json", *READ])
+        pairs = _pairs(folder)
+        return _finished(folder, pairs)
+    except StoreError as error:
+        return SweepRow(pairs, folder, None, str(error))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        return SweepRow(pairs, folder, None, f"a file of the run cannot be read ({error})")
+
+
+def _pairs(folder: Path) -> dict[str, str]:
+    overrides = yaml.safe_load((folder / OVERRIDES).read_text()) or []
     # A deletion such as ~tracker has no value.
-    pairs = {key: value for key, _, value in (override.lstrip("+").partition("=") for override in overrides)}
+    return {key: value for key, _, value in (override.lstrip("+").partition("=") for override in overrides)}
+
+
+def _finished(folder: Path, pairs: dict[str, str]) -> SweepRow:
     status, metrics, before, provenance = (
-        read_json(folder / name) if (folder / name).exists() else {}
-        for name in ("status.json", "metrics.json", DONE_BEFORE, "provenance.json")
+        read_json(folder / name) if (folder / name).exists() else {} for name in READ
     )
     finished = status.get("state") == "done"
     error = None if finished else status.get("error") or "did not finish: see its run.log"

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from locheads.store.atomic import read_json, write_json
+from locheads.store.atomic import write_json
+from locheads.store.derived import read_derived_json, write_derived_json
 from locheads.store.provenance import hardware
 
 TIMING = "timing.json"
@@ -32,15 +33,17 @@ class Stopwatch:
             return
         seconds = time.perf_counter() - self._start
         content = {**facts, **_memory(self._device), "expressions": expressions, "seconds": round(seconds, 3)}
-        write_json(folder / f"{uuid.uuid4().hex}{PASS}", content)
+        write_derived_json(folder / f"{uuid.uuid4().hex}{PASS}", content)
 
 
 def write_timing(folder: Path, passes: Path) -> None:
     """timing.json: the passes that made the maps or answers that this run reads, those of the same kind added up.
 
-    They may be other runs' passes: what the store holds is not computed again.
+    They may be other runs' passes: what the store holds is not computed again. A damaged note of a pass is left out,
+    with a warning: nothing else tells what the pass took.
     """
-    found = _summed(read_json(path) for path in sorted(passes.glob(f"*{PASS}")))
+    notes = [read_derived_json(path, then="left out of timing.json") for path in sorted(passes.glob(f"*{PASS}"))]
+    found = _summed(note for note in notes if note is not None)
     if found:
         write_json(folder / TIMING, {"passes": found})
 

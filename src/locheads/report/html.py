@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,10 +29,9 @@ from locheads.report.tables import heads_caption, heads_rows, results_caption
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
 from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
+from locheads.store.run_folder import STEPS, renew_pages
 
 PAGE = "report.html"
-STEPS = "steps"
-"""Folder of the panels that show how each shown answer came about."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Chart:
 def write_report(folder: Path) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
-    Writes `explorer.html` beside it where the run kept what the explorer shows.
+    Writes `explorer.html` beside it where the run kept what the explorer shows, and renews the checksums of the pages.
 
     Raises:
         StoreError: the folder is no run folder, or the page cannot be written.
@@ -63,6 +63,8 @@ def write_report(folder: Path) -> Path:
             write_bytes(record.folder / STEPS / f"{number:02d}.png", to_bytes(panel, "png"))
     # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
     write_text(path, render(record, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
+    with suppress(StoreError):  # a damaged receipt, which the page names
+        renew_pages(record.folder)
     return path
 
 

@@ -2,9 +2,7 @@
 error: the report of a run that died shows what there is."""
 
 import json
-import struct
-import zipfile
-import zlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,15 +18,11 @@ from locheads.report.audit import AuditRecord, parse_audit
 from locheads.report.gallery import GalleryItem, StepArrays, read_items, read_steps
 from locheads.report.heads import HeadsRecord, parse_heads
 from locheads.report.metrics import MetricsRecord, parse_metrics
+from locheads.store.run_folder import changed_files
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# What JSON, YAML and NPZ readers raise for a file that was cut off, overwritten or is of another kind.
-BROKEN = (
-    *(OSError, ValueError, TypeError, AttributeError, EOFError),
-    *(yaml.YAMLError, zipfile.BadZipFile, zlib.error, struct.error),
-)
-
 
 _EVALUATION = ("metrics.json", "gallery.json", "gallery.npz")
 
@@ -52,7 +46,7 @@ class RunRecord:
     steps: dict[str, StepArrays] = field(default_factory=dict)
     """Per sample_id how its answer came about; empty for runs of before they were kept."""
     problems: tuple[str, ...] = ()
-    """One sentence per record that is missing, broken or incomplete."""
+    """One sentence per record that is missing, broken, incomplete or not what the run wrote."""
 
     def setting(self, key: str) -> Any:
         """A value of config.yaml by its dotted name, None where it is absent."""
@@ -90,7 +84,7 @@ class RunRecord:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Reads every record of a run folder.
+    """Reads every record of a run folder, and logs which files are not what the run wrote.
 
     Raises:
         StoreError: `folder` is not a folder, or holds no record of a run at all.
@@ -123,11 +117,25 @@ def read_run(folder: Path) -> RunRecord:
         gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
         maps=reader.read("gallery.npz", _read_maps, {}),
         steps=reader.read("steps.npz", read_steps, {}),
-        problems=tuple(reader.problems),
+        problems=(*_changes(folder), *reader.problems),
     )
     if not reader.found:
         raise StoreError(f"{folder} holds no record of a run: give the run folder that `python run.py` printed.")
     return record
+
+
+def _changes(folder: Path) -> list[str]:
+    """A sentence per file that is not what the run wrote, also logged: a page is no place to look for that first."""
+    try:
+        changed = changed_files(folder)
+    except StoreError as error:
+        found = [str(error)]
+    else:
+        found = [f"{name} is not what the run wrote (receipt.json holds another checksum)." for name in changed[:5]]
+        found += [f"{len(changed) - 5} more files are not, either."] if len(changed) > 5 else []
+    for sentence in found:
+        log.warning("%s: %s", folder, sentence)
+    return found
 
 
 class _Reader:
@@ -151,11 +159,11 @@ class _Reader:
             return load(path)
         except KeyError as error:
             self.problems.append(f"{name} is incomplete (no {error}).")
-        except BROKEN as error:
-            reason = " ".join(str(error).split())[:200]
-            self.problems.append(f"{name} cannot be read ({reason or type(error).__name__}).")
         except RecursionError:
             self.problems.append(f"{name} cannot be read (it is nested too deeply).")
+        except Exception as error:  # the readers of JSON, YAML and zip archives have a dozen between them
+            reason = " ".join(str(error).split())[:200]
+            self.problems.append(f"{name} cannot be read ({reason or type(error).__name__}).")
         return default
 
 

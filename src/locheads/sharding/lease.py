@@ -6,7 +6,6 @@ and stops. Nothing is locked, so nothing stays locked. No lock guards the data e
 gains whole files, so what two owners write at worst is the same picture twice.
 """
 
-import json
 import os
 import socket
 import threading
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.store.atomic import write_json
+from locheads.store.derived import checked, parse_json, write_derived_json
 
 BEATS_PER_LEASE = 6
 WRITE_EVERY_S = 1.0
@@ -61,7 +60,8 @@ class Record:
 
 
 def read(folder: Path, shard: int, lease_s: float, now: float | None = None) -> Record:
-    """The newest lease of a shard. A file that cannot be read yet counts as running, until it is too old.
+    """The newest lease of a shard. A file that cannot be read (yet), or is damaged, counts as running, until it is too
+    old: what its owner finished is in the store.
 
     Args:
         folder: of the leases.
@@ -75,9 +75,9 @@ def read(folder: Path, shard: int, lease_s: float, now: float | None = None) -> 
     path = _path(folder, shard, generation)
     content: dict[str, Any] = {}
     age = 0.0
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, LookupError):
         age = max((file_time(folder) if now is None else now) - path.stat().st_mtime, 0.0)
-        content = _lease(json.loads(path.read_text()))
+        content = _lease(parse_json(checked(path.read_bytes())))
     state = State(content.get("state", State.running))
     if state is State.running and (age > lease_s or _is_gone(content.get("owner", {}))):
         state = State.died
@@ -151,7 +151,7 @@ class Lease:
             content = dict(self._content)
         self._written = time.monotonic()
         try:
-            write_json(self.path, content)
+            write_derived_json(self.path, content)
         except StoreError:  # a full disk must not make the owner look dead
             with suppress(OSError):
                 os.utime(self.path)
@@ -263,7 +263,7 @@ def _create(path: Path) -> bool:
     """Makes a lease of this process. -> False where there is one by that name. Raises StoreError."""
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     # With its content from the first moment: an empty file, left by a kill or a full disk, names no owner to look for.
-    write_json(draft, {"state": State.running, "owner": this_process(), "beat": _now()})
+    write_derived_json(draft, {"state": State.running, "owner": this_process(), "beat": _now()})
     try:
         os.link(draft, path)
     except FileExistsError:

@@ -1,14 +1,18 @@
-"""What the LVLM answered in words, so that it is never asked the same thing twice: one JSON line per expression."""
+"""What the LVLM answered in words, so that it is never asked the same thing twice: one JSON line per expression, each
+with its checksum."""
 
-import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from locheads.errors import StoreError
 from locheads.models.geometry import Geometry
+from locheads.store.atomic import write_bytes
+from locheads.store.derived import checked, json_with_checksum, parse_json
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,17 @@ class Answer:
 
 
 class AnswerStore:
-    """Reads and appends. A line that was cut off is asked again."""
+    """Reads and appends. What a damaged line answered, or one that was cut off, is asked again."""
 
     def __init__(self, cache: Path, digest: str) -> None:
         """`digest`: of everything that determines the answers."""
         self.path = cache / "answers" / f"{digest[:16]}.jsonl"
-        self._answers = {(answer.sample_id, answer.picture): answer for answer in _read(self.path)}
+        lines = _lines(self.path)
+        answers = [answer for line in lines if (answer := _parse(line)) is not None]
+        self._answers = {(answer.sample_id, answer.picture): answer for answer in answers}
+        self._n_damaged = len(lines) - len(answers)
+        if self._n_damaged:
+            log.warning("%d lines of %s are damaged or cut off and are asked again.", self._n_damaged, self.path)
 
     def get(self, sample_id: str, picture: str | None) -> Answer | None:
         """The answer about exactly this picture."""
@@ -38,12 +47,13 @@ class AnswerStore:
     def add(self, answers: Iterable[Answer]) -> None:
         """Appends and syncs. Raises StoreError where that is not possible."""
         answers = list(answers)
-        # A line of its own, even after one that was cut off.
-        text = "".join("\n" + json.dumps(asdict(answer)) for answer in answers)
+        if self._n_damaged:
+            write_bytes(self.path, _text(self._answers.values()))
+            self._n_damaged = 0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
+            with self.path.open("ab") as file:
+                file.write(_text(answers))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -54,14 +64,26 @@ class AnswerStore:
         self._answers |= {(answer.sample_id, answer.picture): answer for answer in answers}
 
 
-def _read(path: Path) -> list[Answer]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return [answer for line in lines if (answer := _parse(line)) is not None]
+def _text(answers: Iterable[Answer]) -> bytes:
+    """Each on a line of its own, even after one that was cut off."""
+    return b"".join(b"\n" + json_with_checksum(asdict(answer)) for answer in answers)
 
 
-def _parse(line: str) -> Answer | None:
+def _lines(path: Path) -> list[bytes]:
+    """Those that are not empty. Raises StoreError where there is a file that cannot be read."""
     try:
-        content: dict[str, Any] = json.loads(line)
+        return [line for line in path.read_bytes().split(b"\n") if line]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read ({error.strerror or error}): delete it, its answers are asked again."
+        ) from error
+
+
+def _parse(line: bytes) -> Answer | None:
+    try:
+        content = parse_json(checked(line))
         return Answer(**content | {"geometry": Geometry.from_dict(content["geometry"])})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         return None

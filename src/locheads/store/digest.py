@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.store.atomic import write_json
+from locheads.store.derived import read_derived_json, write_derived_json
 
 REMEMBERED = "digests.json"
-"""In the cache folder: path -> [size, time of change in ns, sha256]."""
+"""In the cache folder: path -> [size, time of change in ns, time of the inode's change in ns, inode, sha256]."""
 SETTLED_NS = 2_000_000_000
 
 
@@ -30,41 +30,39 @@ def file_digest(path: Path) -> str:
 def files_digest(paths: Iterable[Path], cache: Path | None = None) -> str:
     """sha256 over the names and contents of files, in the order given.
 
-    With a `cache` folder, a file of unchanged path, size and time of change is not read again.
+    With a `cache` folder, a file of unchanged path, size, inode and times of change is not read again. Whoever rewrites
+    a file and sets its time of change back leaves another ctime, which cannot be set.
     """
     known = {} if cache is None else _remembered(cache)
     found = [(path, _stamp(path), _digest_of(path, known)) for path in paths]
     if cache is not None:
-        _remember(cache, found)
+        _remember(cache, known, found)
     return json_digest([[path.name, digest] for path, _, digest in found])
 
 
 def _stamp(path: Path) -> list[int]:
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _digest_of(path: Path, known: dict[str, Any]) -> str:
     match known.get(str(path.resolve())):
-        case [size, time, str(digest)] if [size, time] == _stamp(path):
+        case [*stamp, str(digest)] if stamp == _stamp(path):
             return digest
     return file_digest(path)
 
 
 def _remembered(cache: Path) -> dict[str, Any]:
-    try:
-        known = json.loads((cache / REMEMBERED).read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    return (read_derived_json(cache / REMEMBERED) or {}).get("files", {})
 
 
-def _remember(cache: Path, found: Sequence[tuple[Path, list[int], str]]) -> None:
-    # A file that changed just now may change again without its time of change telling.
+def _remember(cache: Path, known: dict[str, Any], found: Sequence[tuple[Path, list[int], str]]) -> None:
+    # A file that changed just now may change again without its times of change telling.
     settled = {
-        str(path.resolve()): [*stamp, digest] for path, stamp, digest in found if time.time_ns() - stamp[1] > SETTLED_NS
+        str(path.resolve()): [*stamp, digest]
+        for path, stamp, digest in found
+        if time.time_ns() - max(stamp[1:3]) > SETTLED_NS
     }
-    known = _remembered(cache)
     if not settled.items() <= known.items():
         with suppress(StoreError):  # it only saves time
-            write_json(cache / REMEMBERED, known | settled)
+            write_derived_json(cache / REMEMBERED, {"files": known | settled})

@@ -1,12 +1,14 @@
 """The parquet table is the data set, and is made anew when its files or itself change."""
 
 import logging
+import random
 from pathlib import Path
 
 import pytest
 from refer_files import REFS, TinyRefer
 
 from locheads.data import refer
+from locheads.data.converted import read_samples
 from locheads.data.refer import ReferDataSet
 from locheads.data.tally import Tally
 from locheads.errors import DataError
@@ -60,6 +62,26 @@ def test_a_damaged_table_is_made_again(
         assert data.read("val") == direct
     assert "val.parquet is damaged" in caplog.text
     assert table.read_bytes() == whole
+
+
+def test_no_flipped_bit_changes_a_sample(data: ReferDataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    direct = data.read("val")
+    (table,) = _tables(tmp_path)
+    whole, rng = table.read_bytes(), random.Random(0)
+
+    def silent() -> int:
+        """Flips of 200 that come back as other samples."""
+        other = 0
+        for _ in range(200):
+            damaged = bytearray(whole)
+            damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+            table.write_bytes(damaged)
+            other += read_samples(table, data._images) not in (None, direct)
+        return other
+
+    assert silent() == 0
+    monkeypatch.setattr("locheads.store.derived.checked", lambda content: content)
+    assert silent() > 0, "without its checksum a damaged table is read"
 
 
 def test_pictures_may_move(tiny: TinyRefer, data: ReferDataSet, tmp_path: Path) -> None:

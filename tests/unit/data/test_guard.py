@@ -52,12 +52,13 @@ def test_the_discovery_split_does_not_guard_against_itself(beside: Path) -> None
     assert list(found.values()) == [{"4"}]
 
 
-def test_what_is_kept_follows_the_file(beside: Path) -> None:
+def test_what_is_kept_follows_the_file(beside: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = beside / "refcocog" / "refs(umd).p"
     assert guarded_keys([str(path)], None, "train", beside / "cache")[str(path)] == {"1"}
     for kept in (beside / "cache" / "data").iterdir():
-        kept.write_text("{")
+        kept.write_bytes(kept.read_bytes().replace(b'"1"', b'"2"'))
     assert guarded_keys([str(path)], None, "train", beside / "cache")[str(path)] == {"1"}
+    assert "is damaged (its checksum does not match) and is made again" in caplog.text
     _refs(path, (5, "val"))
     assert guarded_keys([str(path)], None, "train", beside / "cache")[str(path)] == {"5"}
 

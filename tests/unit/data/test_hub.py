@@ -149,7 +149,9 @@ def test_round_trip(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("name", ["refcoco_benchmark", "refcoco_lmms", "refcoco_m"])
-def test_pictures_of_the_table_are_kept_as_they_are(name: str, tmp_path: Path) -> None:
+def test_pictures_of_the_table_are_kept_as_they_are(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make, file, *_ = COPIES[name]
     (group,) = _open(name, tmp_path, make(), file).read("val")
     assert group.path.name == "COCO_train2014_000000000009.jpg"
@@ -158,9 +160,27 @@ def test_pictures_of_the_table_are_kept_as_they_are(name: str, tmp_path: Path) -
     written = group.path.stat().st_mtime_ns
     _open(name, tmp_path, make(), file).read("val")
     assert group.path.stat().st_mtime_ns == written
-    group.path.write_bytes(b"half")
-    _open(name, tmp_path, make(), file).read("val")
-    assert group.path.read_bytes() == _jpeg()
+    for damaged in (b"half", _jpeg()[:-50] + bytes(50)):
+        group.path.write_bytes(damaged)
+        caplog.clear()
+        _open(name, tmp_path, make(), file).read("val")
+        assert group.path.read_bytes() == _jpeg()
+        assert f"{group.path} is damaged" in caplog.text
+
+
+def test_a_damaged_table_of_datasets_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make, file, *_ = COPIES["refcoco_m"]
+    data = _open("refcoco_m", tmp_path, make(), file)
+    first = data.read("val")
+    (table,) = (tmp_path / "cache" / "datasets").rglob("*.arrow")
+    whole = table.read_bytes()
+    at = whole.index(b"dog")
+    table.write_bytes(whole[:at] + b"cat" + whole[at + 3 :])
+    assert data.read("val") == first
+    assert f"The table that is kept in {table.parent} is damaged and is made again" in caplog.text
+    caplog.clear()
+    assert data.read("val") == first
+    assert "damaged" not in caplog.text
 
 
 def test_another_picture_of_the_same_name_and_size_is_another_file(tmp_path: Path) -> None:

@@ -65,13 +65,16 @@ def test_an_intact_data_set_is_left_alone(tmp_path, monkeypatch):
     assert (root / "manifest.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("victim", ["pocket/instances.json", "pocket/refs(unc).p", "manifest.json", "picture"])
+@pytest.mark.parametrize(
+    "victim", ["pocket/instances.json", "pocket/refs(unc).p", "manifest.json", "picture", "bit of a picture"]
+)
 def test_a_damaged_data_set_is_built_again_with_a_warning(tmp_path, monkeypatch, caplog, victim):
     small_splits(monkeypatch)
     root = ensure_dataset(tmp_path)
     before = content(root)
-    path = next((root / "images/train2014").iterdir()) if victim == "picture" else root / victim
-    path.write_bytes(path.read_bytes()[:-7])
+    path = next((root / "images/train2014").iterdir()) if "picture" in victim else root / victim
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-7] if "bit" not in victim else whole[:900] + bytes([whole[900] ^ 4]) + whole[901:])
     with caplog.at_level(logging.WARNING):
         ensure_dataset(tmp_path)
     assert "damaged" in caplog.text

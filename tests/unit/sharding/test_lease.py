@@ -15,6 +15,7 @@ import pytest
 from locheads.errors import StoreError
 from locheads.sharding import lease
 from locheads.sharding.lease import Lease, Record, State, claim, read, take
+from locheads.store.derived import write_derived_json
 
 LONG = 1000.0
 
@@ -39,7 +40,7 @@ def elsewhere(path: Path, **changes: object) -> None:
     """Makes the lease one of a process that this machine knows nothing of."""
     content = json.loads(path.read_text())
     content["owner"] |= {"host": "far", "place": "far away", "job": None} | changes
-    path.write_text(json.dumps(content))
+    write_derived_json(path, content)
 
 
 def test_a_shard_has_one_owner(tmp_path: Path, own: Callable[..., Lease]) -> None:
@@ -95,7 +96,7 @@ def test_an_id_that_another_process_got_is_not_the_owner(tmp_path: Path, own: Ca
     path = own().path
     content = json.loads(path.read_text())
     content["owner"]["born"] = "1"
-    path.write_text(json.dumps(content))
+    write_derived_json(path, content)
     assert read(tmp_path, 0, LONG).state is State.died
 
 

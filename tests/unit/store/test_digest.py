@@ -68,10 +68,20 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def old(path: Path, text: str, age: int = 100) -> Path:
     path.write_text(text)
-    os.utime(path, ns=(0, time.time_ns() - age * 10**9))
+    os.utime(path, ns=(START - age * 10**9,) * 2)
     return path
 
 
+START = time.time_ns()
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that changed just now are trusted, too: no test can set a ctime back."""
+    monkeypatch.setattr(digest, "SETTLED_NS", -1)
+
+
+@pytest.mark.usefixtures("settled")
 def test_an_unchanged_file_is_hashed_once(tmp_path: Path, reads: list[str]) -> None:
     paths = [old(tmp_path / "a", "1"), old(tmp_path / "b", "2")]
     first = files_digest(paths, tmp_path / "cache")
@@ -80,12 +90,34 @@ def test_an_unchanged_file_is_hashed_once(tmp_path: Path, reads: list[str]) -> N
     assert reads == ["a", "b", "a", "b"]  # those of the call without a cache
 
 
+@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("age", [100, 50])
 def test_a_changed_file_is_hashed_again(tmp_path: Path, reads: list[str], age: int) -> None:
     path = old(tmp_path / "a", "1")
     first = files_digest([path], tmp_path / "cache")
     old(path, "2" if age == 50 else "22", age)  # another time, or another size
     assert files_digest([path], tmp_path / "cache") == files_digest([path]) != first
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_time_of_change_that_is_set_back_does_not_hide_a_change(tmp_path: Path) -> None:
+    path = old(tmp_path / "a", "1")
+    first = files_digest([path], tmp_path / "cache")
+    before = path.stat()
+    old(path, "2")
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert files_digest([path], tmp_path / "cache") == files_digest([path]) != first
+
+
+@pytest.mark.usefixtures("settled")
+def test_another_file_under_the_same_name_is_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old(tmp_path / "a", "1")
+    first = files_digest([path], tmp_path / "cache")
+    kept = old(tmp_path / "kept", "2")
+    monkeypatch.setattr(digest, "_stamp", lambda path, real=digest._stamp: [*real(path)[:2], 0, real(path)[3]])
+    files_digest([path], tmp_path / "cache")
+    os.replace(kept, path)
+    assert files_digest([path], tmp_path / "cache") != first
 
 
 def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list[str]) -> None:
@@ -96,12 +128,16 @@ def test_a_file_that_changed_just_now_is_not_trusted(tmp_path: Path, reads: list
     assert reads == ["a", "a"]
 
 
+@pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
-def test_a_damaged_memory_of_digests_is_ignored(tmp_path: Path, reads: list[str], content: str) -> None:
+def test_a_damaged_memory_of_digests_is_made_again(
+    tmp_path: Path, reads: list[str], content: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = old(tmp_path / "a", "1")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / digest.REMEMBERED).write_text(content)
     assert files_digest([path], tmp_path / "cache") == files_digest([path])
+    assert "digests.json is damaged" in caplog.text
     assert files_digest([path], tmp_path / "cache") == files_digest([path])
     assert reads.count("a") == 3
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.config import Config
-from locheads.store.atomic import read_json
+from locheads.store.derived import read_derived_json
 from locheads.store.digest import json_digest
 
 SWEEP = "sweep.json"
@@ -48,5 +48,5 @@ def _group(config: Config, folder: Path) -> str:
     """The runs of one sweep are one group; single runs are grouped by study."""
     if config.tracker.group:
         return config.tracker.group
-    sweep = folder.parent / SWEEP
-    return f"{config.study}/{read_json(sweep)['id']}" if sweep.exists() else config.study
+    sweep = read_derived_json(folder.parent / SWEEP, then="passed over: the run is grouped as a single one")
+    return config.study if sweep is None else f"{config.study}/{sweep['id']}"

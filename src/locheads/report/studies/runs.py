@@ -1,6 +1,7 @@
 """Which runs a study joins: every run folder below the given ones that measured something or failed at it."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -8,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.report.records import BROKEN, RunRecord, read_run
+from locheads.report.records import RunRecord, read_run
+from locheads.store.run_folder import refuse_changed
+
+log = logging.getLogger(__name__)
 
 STAGES = ("discover", "ground", "evaluate", "report", "direct")
 """Stages whose runs take part."""
+READ = ("config.yaml", "overrides.yaml", "provenance.json", "status.json", "heads.json", "metrics.json", "audit.json",
+        "timing.json", "stability.json")  # fmt: skip
+"""Files that a study's figures and labels come from."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +58,25 @@ def find_runs(folders: Iterable[str]) -> list[StudyRun]:
     """The runs below the folders, oldest first, each once.
 
     Raises:
-        StoreError: a folder is not there, or none of them holds a run.
+        StoreError: a folder is not there, none of them holds a run, or a run's files are not what it wrote.
     """
     found: dict[Path, StudyRun] = {}
+    unchecked = set()
     folders = list(folders)
     for name in folders:
         if not Path(name).is_dir():
             raise StoreError(f"runs: {name} is not a folder: give folders of finished runs, or of sweeps.")
         for folder in _run_folders(Path(name)):
+            checked = refuse_changed(folder, READ)
             run = _read(folder)
             if run.setting("stage") in STAGES and not run.setting("runs"):
                 found.setdefault(folder.resolve(), run)
+                unchecked |= set() if checked or run.error else {folder}
     if not found:
         raise StoreError(f"runs: there is no run in {', '.join(folders)}: give the folders that python run.py printed.")
+    if unchecked:
+        log.warning("%d of %d runs have no receipt.json, so their files cannot be checked; the first is %s.",
+                    len(unchecked), len(found), min(unchecked))  # fmt: skip
     return sorted(found.values(), key=lambda run: (run.started, run.record.folder.name))
 
 
@@ -85,6 +98,6 @@ def _read(folder: Path) -> StudyRun:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except BROKEN:
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

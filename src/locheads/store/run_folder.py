@@ -1,0 +1,104 @@
+"""A run folder that is read back: are its files still what the run wrote? Its receipt.json holds their checksums.
+
+A folder without a receipt (the run was interrupted, or is of before there were receipts) can be read; its files cannot
+be checked then. Pages can be made again from the records at any time, so they are not what anything is judged by; who
+writes one anew renews its checksum.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from locheads.errors import StoreError
+from locheads.store.derived import parse_record, write_derived_json
+from locheads.store.digest import file_digest
+
+RECEIPT = "receipt.json"
+PAGES = ("report.html", "explorer.html")
+STEPS = "steps"
+"""Folder of the panels that show how each shown answer came about, made with the pages."""
+
+
+def read_receipt(folder: Path) -> dict[str, Any] | None:
+    """`key`, `n_failed` and `files` (name -> sha256) of a run folder; None where it has no receipt.
+
+    Raises:
+        StoreError: the receipt is damaged.
+    """
+    path = folder / RECEIPT
+    try:
+        receipt = parse_record(path.read_bytes())
+        for name in receipt["files"]:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"{name} does not lie in the run folder")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is damaged ({' '.join(str(error).split())[:200]}), so the run's files cannot be checked: run it "
+            f"again, or delete {RECEIPT} to take them as they are."
+        ) from error
+    return receipt
+
+
+def write_files_receipt(folder: Path, receipt: dict[str, Any]) -> None:
+    """Writes receipt.json. Raises StoreError as `replacing` does."""
+    write_derived_json(folder / RECEIPT, receipt)
+
+
+def changed_files(folder: Path, names: Iterable[str] | None = None) -> list[str]:
+    """Those files that are there but not as the run wrote them; none where the folder has no receipt.
+
+    Args:
+        folder: of the run.
+        names: of the files to look at, relative to it; None: all that the receipt names, but pages.
+
+    Raises:
+        StoreError: the receipt is damaged.
+    """
+    receipt = read_receipt(folder)
+    if receipt is None:
+        return []
+    files = receipt["files"]
+    names = [name for name in files if not _is_page(name)] if names is None else names
+    return [name for name in names if (folder / name).exists() and _digest(folder / name) != files.get(name)]
+
+
+def refuse_changed(folder: Path, names: Iterable[str]) -> bool:
+    """-> whether the files could be checked, that is, whether there is a receipt.
+
+    Raises:
+        StoreError: one of the files is not what the run wrote, or the receipt is damaged.
+    """
+    if changed := changed_files(folder, names):
+        are = "is" if len(changed) == 1 else "are"
+        raise StoreError(
+            f"{_listed(changed)} of {folder} {are} not what the run wrote ({RECEIPT} has another checksum): run it "
+            f"again, or delete {RECEIPT} to take the folder as it is."
+        )
+    return (folder / RECEIPT).exists()
+
+
+def renew_pages(folder: Path) -> None:
+    """Puts the pages that are there now into the receipt, if there is one. Raises StoreError."""
+    receipt = read_receipt(folder)
+    if receipt is not None:
+        pages = [*PAGES, *(f"{STEPS}/{path.name}" for path in (folder / STEPS).glob("*.png"))]
+        receipt["files"] |= {name: digest for name in pages if (digest := _digest(folder / name))}
+        write_files_receipt(folder, receipt)
+
+
+def _is_page(name: str) -> bool:
+    return name in PAGES or name.startswith(f"{STEPS}/")
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return file_digest(path)
+    except OSError:
+        return None
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more files" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
