@@ -1,5 +1,6 @@
 """predictions=FILE: another model's answers through the run's own scoring, without a model."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_same_answers_score_the_same(scored: Scored, finished: Finished, ans
         assert estimate == pytest.approx(expected["methods"]["localization_heads"][name]), name
     assert not [name for name in metrics["methods"]["predictions"] if name.startswith(("map_", "pointing"))]
     assert (metrics["n_missing"], metrics["n_failed"], metrics["notes"]) == (0, 0, [])
+    assert sum(metrics["boxes"]["without"].values()) == metrics["n_empty"]
     assert metrics["slices"][0]["n_expressions"] > 0
     written = pd.read_parquet(folder / "predictions.parquet")
     assert list(written.columns.sort_values()) == list(answers.columns.sort_values())
@@ -103,15 +105,21 @@ def test_a_limit_leaves_out_what_the_file_says_of_the_rest(scored: Scored, answe
     assert (metrics["n_expressions"], metrics["n_missing"], metrics["n_not_evaluated"]) == (10, 0, 20)
 
 
-def test_a_format_that_cannot_be_right_is_said(scored: Scored, answers: pd.DataFrame) -> None:
-    lines = [_line(row, mask=False) for row in answers.to_dict("records")]
+def test_a_format_that_cannot_be_right_is_said(scored: Scored, finished: Finished) -> None:
+    truth = pd.read_parquet(finished.folder / "scores.parquet").drop_duplicates("sample_id")
+    boxes = truth[["true_x0", "true_y0", "true_x1", "true_y1"]].to_numpy().tolist()
+    lines = [{"id": key, "box": box} for key, box in zip(truth["sample_id"], boxes, strict=True)]
     _, folder = scored(lines, "predictions_format=xyxy_relative")
-    (note,) = json.loads((folder / "metrics.json").read_text())["notes"]
-    assert "boxes leave their picture by half of it: is predictions_format=xyxy_relative how they are written?" in note
-    assert note in (folder / "report.html").read_text()
+    outside, fit = json.loads((folder / "metrics.json").read_text())["notes"]
+    assert "boxes leave the declared range: is predictions_format.box_format=xyxy_relative how they are" in outside
+    assert "Read with predictions_format.box_format=xyxy the boxes would have a mean IoU of" in fit
+    page = html.unescape((folder / "report.html").read_text())
+    for note in (outside, fit):
+        assert note in page and note in (folder / "run.log").read_text()
     _, folder = scored([line | {"box": [0.1, 0.1, 0.2, 0.2]} for line in lines], "predictions_format=xyxy")
-    (note,) = json.loads((folder / "metrics.json").read_text())["notes"]
-    assert "are smaller than 1/200 of their picture" in note
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["boxes"]["n_specks"] == metrics["boxes"]["n_shares"] == 30
+    assert [note.split(" of ")[0] for note in metrics["notes"]] == ["30", "30"]
 
 
 def test_it_is_compared_like_any_run(

@@ -7,42 +7,62 @@ from locheads.errors import Rule
 
 
 class BoxFormat(StrEnum):
-    """Four numbers of a box."""
+    """Four numbers of a box: their order, then their unit. Which model writes what: docs/metrics.md."""
 
     xywh = "xywh"
     """Left, top, width, height in pixels (COCO, REFER)."""
     xyxy = "xyxy"
     """Left, top, right, bottom in pixels, right and bottom exclusive."""
+    yxyx = "yxyx"
+    """Top, left, bottom, right in pixels."""
     xywh_relative = "xywh_relative"
-    """As xywh, in shares (0 to 1) of the picture's width and height."""
+    """As xywh, in shares (0 to 1) of the frame's width and height."""
     xyxy_relative = "xyxy_relative"
-    """As xyxy, in shares (0 to 1) of the picture's width and height."""
+    yxyx_relative = "yxyx_relative"
+    xyxy_100 = "xyxy_100"
+    """In hundredths (0 to 100)."""
     xywh_1000 = "xywh_1000"
-    """As xywh, in thousandths (0 to 1000) of the picture's width and height."""
+    """In thousandths (0 to 1000)."""
     xyxy_1000 = "xyxy_1000"
-    """As xyxy, in thousandths (0 to 1000) of the picture's width and height (Qwen-VL, InternVL)."""
+    yxyx_1000 = "yxyx_1000"
+    xyxy_999 = "xyxy_999"
+    """0 to 999, where 999 is the right or bottom border."""
+    yxyx_1024 = "yxyx_1024"
+    """In 1024ths (0 to 1023)."""
 
 
 class AnswerFormat(StrEnum):
-    """How an LVLM writes a box: four numbers as in `BoxFormat`, in brackets or parentheses, or location tokens."""
+    """How an LVLM writes a box in words: the numbers of a `BoxFormat`, or location tokens."""
 
     xywh = "xywh"
     xyxy = "xyxy"
+    yxyx = "yxyx"
     xywh_relative = "xywh_relative"
     xyxy_relative = "xyxy_relative"
+    yxyx_relative = "yxyx_relative"
+    xyxy_100 = "xyxy_100"
     xywh_1000 = "xywh_1000"
     xyxy_1000 = "xyxy_1000"
+    yxyx_1000 = "yxyx_1000"
+    xyxy_999 = "xyxy_999"
+    yxyx_1024 = "yxyx_1024"
     loc = "loc"
-    """Four tokens <loc0000> to <loc1023>: top, left, bottom, right in 1024ths (PaliGemma)."""
+    """Four tokens <loc0000> to <loc1023>: yxyx_1024 (PaliGemma)."""
+
+    @property
+    def box_format(self) -> BoxFormat:
+        return BoxFormat.yxyx_1024 if self is AnswerFormat.loc else BoxFormat(self.value)
 
 
 class Frame(StrEnum):
-    """What an LVLM's coordinates refer to."""
+    """What coordinates refer to."""
 
     picture = "picture"
     """The original picture."""
+    padded_square = "padded_square"
+    """The picture between two bars that make it square (LLaVA-1.5)."""
     input = "input"
-    """What the model sees: the square with its bars, the crop, the resized picture."""
+    """What the model's processor makes of the picture: the crop, the resized picture."""
 
 
 class QueryLength(StrEnum):
@@ -61,11 +81,22 @@ class PredictionsConfig:
 
     box_format: BoxFormat | None = None
     """Has no default, because a wrong one gives plausible figures. A file of masks alone needs none."""
+    frame: Frame = Frame.picture
+    """What the coordinates refer to."""
+    side: int | None = None
+    """Side in pixels of the square that the model sees: for formats in pixels with frame=padded_square or input."""
+    multiple: int | None = None
+    """frame=input without a side: the processor keeps the aspect ratio and makes both sides multiples of this
+    (Qwen2.5-VL: 28), ..."""
+    min_pixels: int = 1
+    """... with at least this area ..."""
+    max_pixels: int = 2**31 - 1
+    """... and at most this one, as the processor was set up when the model answered."""
     id: str = "id"
     """Key (JSONL) or column (CSV) that holds the sample id."""
     box: str = "box"
-    """Key or column of the box: four numbers, or null (CSV: empty) where nothing was answered. Four columns of a CSV
-    are named with commas: x0,y0,x1,y1."""
+    """Key or column of the box: four numbers, the model's answer in words, or null (CSV: empty, nan) where nothing was
+    answered. Four columns of a CSV are named with commas: x0,y0,x1,y1."""
     mask: str = "mask"
     """Key or column of the mask: COCO polygons or run-length code."""
 
