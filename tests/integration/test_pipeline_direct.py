@@ -1,5 +1,6 @@
 """stage=direct: real generation on the tiny model, and a model that knows how to write boxes."""
 
+import html
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,9 @@ def test_every_miss_has_its_reason(ask: Callable[..., Path], writes: Callable[..
     }  # fmt: skip
     assert (metrics["n_empty"], metrics["boxes"]["n_several"]) == (24, 6)
     assert answers["fault"].isna().tolist() == answers["parsed"].tolist()
+    page = html.unescape((folder / "report.html").read_text())
+    assert "24 without a box (6 end within the model" in page and "6 answers hold several different boxes" in page
+    assert "scored; no baseline stands beside it" in page and "<h2>The heads</h2>" not in page
 
 
 def test_an_unreadable_picture_is_a_failure_and_the_rest_is_asked(
