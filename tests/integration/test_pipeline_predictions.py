@@ -122,6 +122,29 @@ def test_a_format_that_cannot_be_right_is_said(scored: Scored, finished: Finishe
     assert [note.split(" of ")[0] for note in metrics["notes"]] == ["30", "30"]
 
 
+def test_points_are_scored_by_pointing_alone(
+    scored: Scored, finished: Finished, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Half of them in the middle of the true box, the others in a corner of the picture or nowhere."""
+    truth = pd.read_parquet(finished.folder / "scores.parquet").drop_duplicates("sample_id").to_dict("records")
+    lines: list[dict[str, Any]] = []
+    for i, row in enumerate(truth):
+        middle = [(row["true_x0"] + row["true_x1"]) / 2, (row["true_y0"] + row["true_y1"]) / 2]
+        lines.append({"id": row["sample_id"], "point": (middle, [0, 0], middle, None)[i % 4]})
+    result, folder = scored(lines, "predictions_format=molmo", "predictions_format.point_format=xy")
+    assert result.code == 0, result.err
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["methods"]["points"]) == {"pointing", "pointing_chance"}
+    right = sum(i % 2 == 0 or (i % 4 == 1 and r["true_x0"] <= 0 and r["true_y0"] <= 0) for i, r in enumerate(truth))
+    assert metrics["methods"]["points"]["pointing"]["value"] == pytest.approx(right / 30)
+    assert metrics["n_empty"] == 7 and metrics["boxes"]["without"] == {"answer nothing": 7}
+    assert "Points of a file" in result.out and "Points of a file" in (folder / "report.html").read_text()
+    compared = command("stage=compare", f"runs=[{finished.folder},{folder}]", f"paths.outputs={tmp_path / 'compared'}")
+    assert compared.code == 0, compared.err
+    (path,) = (tmp_path / "compared").rglob("compare.json")
+    assert list(json.loads(path.read_text())["metrics"]) == ["pointing"]
+
+
 def test_it_is_compared_like_any_run(
     scored: Scored, finished: Finished, answers: pd.DataFrame, command: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -6,12 +6,12 @@ counted. What is not read: percent signs, units, and more corners than two.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
 from locheads.data.boxes import BoxFault, CoordinateFrame, fault_of, in_pixels, padded_square, whole_picture
-from locheads.data.choices import AnswerFormat, BoxFormat, Frame
+from locheads.data.choices import AnswerFormat, BoxFormat, Frame, PointFormat
 from locheads.models.geometry import Geometry
 from locheads.types import Box
 
@@ -54,6 +54,10 @@ _TOKENS = {
 
 _PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans("【】〔〕［］〈〉、−　", "[][][]<>,- ")  # noqa: RUF001
 """Full-width letters, digits and brackets of Chinese and Japanese text -> ASCII."""
+
+
+_POINT = re.compile(rf"\bx\d*\s*=\s*[\"']?\s*({_NUMBER})[\"']?\s+y\d*\s*=\s*[\"']?\s*({_NUMBER})", re.IGNORECASE)
+"""<point x="63.5" y="44.5" alt="cup">cup</point> (Molmo)."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,21 @@ def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: in
             return WrittenBox((x0, y0, x1, y1), None, numbers, several)
         fault = BoxFault.no_area
     return WrittenBox(None, fault, numbers, several)
+
+
+def read_point(text: str, form: PointFormat, frame: CoordinateFrame) -> tuple[tuple[float, float] | None, bool]:
+    """(the first point of an answer in pixels of the picture, whether it holds others, too); None where it holds none,
+    or one beyond the declared range."""
+    said = final_answer(text) or ""
+    found = [(float(x), float(y)) for x, y in _POINT.findall(said)]
+    found = found or [pair for group in _GROUP.finditer(said) if len(pair := _values(group[1])) == 2]  # type: ignore[misc]
+    return (placed_point(found[0], form, frame) if found else None), len(set(found)) > 1
+
+
+def placed_point(numbers: Sequence[float], form: PointFormat, frame: CoordinateFrame) -> tuple[float, float] | None:
+    """Two numbers in the declared format -> (x, y) in pixels of the picture; None beyond the declared range."""
+    x, y, *_ = box = in_pixels([*numbers, *numbers], form.box_format, frame)
+    return None if fault_of(box, form.box_format, frame) is BoxFault.outside else (x, y)
 
 
 def final_answer(text: str) -> str | None:

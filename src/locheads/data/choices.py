@@ -54,6 +54,22 @@ class AnswerFormat(StrEnum):
         return BoxFormat.yxyx_1024 if self is AnswerFormat.loc else BoxFormat(self.value)
 
 
+class PointFormat(StrEnum):
+    """Two numbers of a point, left then top."""
+
+    xy = "xy"
+    """In pixels."""
+    xy_relative = "xy_relative"
+    xy_100 = "xy_100"
+    """In hundredths (0 to 100), with fractions."""
+    xy_1000 = "xy_1000"
+
+    @property
+    def box_format(self) -> BoxFormat:
+        """The boxes whose corners are such points."""
+        return BoxFormat(self.replace("xy", "xyxy"))
+
+
 class Frame(StrEnum):
     """What coordinates refer to."""
 
@@ -81,6 +97,8 @@ class PredictionsConfig:
 
     box_format: BoxFormat | None = None
     """Has no default, because a wrong one gives plausible figures. A file of masks alone needs none."""
+    point_format: PointFormat | None = None
+    """Where the file marks the objects by points instead: two numbers, or words, under `box`. Scored by pointing."""
     frame: Frame = Frame.picture
     """What the coordinates refer to."""
     side: int | None = None

@@ -18,9 +18,18 @@ from typing import BinaryIO, assert_never
 
 from pycocotools import mask as coco
 
-from locheads.data.answers import WrittenBox, read_answer
-from locheads.data.boxes import CoordinateFrame, fault_of, in_pixels, padded_square, resized, smart_size, whole_picture
-from locheads.data.choices import AnswerFormat, BoxFormat, Frame, PredictionsConfig
+from locheads.data.answers import WrittenBox, placed_point, read_answer, read_point
+from locheads.data.boxes import (
+    BoxFault,
+    CoordinateFrame,
+    fault_of,
+    in_pixels,
+    padded_square,
+    resized,
+    smart_size,
+    whole_picture,
+)
+from locheads.data.choices import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
 from locheads.data.masks import any_rle, box_code, tight_box
 from locheads.data.records import is_number, short
 from locheads.errors import ConfigError, DataError
@@ -42,6 +51,8 @@ class Answer:
     """COCO run-length code."""
     written: WrittenBox | None = field(default=None, compare=False)
     """How the box stands in the file; None where the line has none."""
+    point: tuple[float, float] | None = None
+    """(x, y) in pixels, of a file of points."""
 
 
 def read_predictions(
@@ -105,6 +116,12 @@ def frame_of(form: PredictionsConfig, width: int, height: int) -> CoordinateFram
 
 def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[int, int], where: str) -> Answer:
     has_box, has_mask = form.box in record, form.mask in record
+    if form.point_format is not None:
+        if form.box_format is not None or has_mask:
+            raise ConfigError(
+                f"{where} is of a file of points (predictions_format.point_format): give no boxes or masks."
+            )
+        return _point(record[form.box], form.point_format, sample_id, frame_of(form, *size), where)
     written = _box(record[form.box], form, size, where) if has_box else None
     box = written.box if written else None
     code = _mask(record[form.mask], size, where) if has_mask else None
@@ -113,6 +130,22 @@ def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[i
     if not has_box and code is not None:
         box = tight_box(code)
     return Answer(sample_id, box, code, written)
+
+
+def _point(values: object, form: PointFormat, sample_id: str, frame: CoordinateFrame, where: str) -> Answer:
+    if values is None:
+        return Answer(sample_id, None, None)
+    if isinstance(values, str):
+        point, several = read_point(values, form, frame)
+        fault = None if point else BoxFault.no_numbers
+        return Answer(sample_id, None, None, WrittenBox(fault=fault, several=several), point)
+    if not isinstance(values, list) or len(values) != 2 or not all(is_number(value) for value in values):
+        raise DataError(
+            f"{where} has the point {short(values)}, which is not two finite numbers: correct the line, or write null "
+            "where nothing was answered."
+        )
+    point = placed_point(values, form, frame)
+    return Answer(sample_id, None, None, WrittenBox(fault=None if point else BoxFault.outside), point)
 
 
 def _box(values: object, form: PredictionsConfig, size: tuple[int, int], where: str) -> WrittenBox | None:
@@ -234,7 +267,7 @@ class _Table:
         columns = f"{path}, line 1 has the columns {short(self.names)}"
         if not fitting:
             raise DataError(f"{columns}, but not {form.id!r}: set predictions_format.id to where the ids are.")
-        self._is_split = len(self._four) == 4 and set(self._four) <= set(self.names)
+        self._is_split = len(self._four) == (2 if form.point_format else 4) and set(self._four) <= set(self.names)
         if not self._is_split and not {form.box, form.mask} & set(self.names):
             raise DataError(
                 f"{columns}, but neither {form.box!r} nor {form.mask!r}: set predictions_format.box or .mask to where "
@@ -278,7 +311,7 @@ class _Table:
             value = math.nan
         if not is_number(value):
             raise DataError(
-                f"{where} holds {short(cell)}, which is no finite number: correct the cell, or leave all four empty "
+                f"{where} holds {short(cell)}, which is no finite number: correct the cell, or leave all of them empty "
                 "where nothing was answered."
             )
         return value
@@ -292,7 +325,8 @@ class _Table:
         except (ValueError, RecursionError):
             pass
         form = self._form.box_format
-        if form is None or read_answer(cell, AnswerFormat(form.value), whole_picture(1, 1), 1, 1).numbers is None:
+        known = form and read_answer(cell, AnswerFormat(form.value), whole_picture(1, 1), 1, 1).numbers
+        if self._form.point_format is None and known is None:
             raise DataError(
                 f"{where}, column {self._form.box} holds {short(cell)}, which is no box: correct the cell, or leave it "
                 "empty where nothing was answered."

@@ -14,7 +14,7 @@ from locheads.data.predictions import Answer, frame_of, read_predictions
 from locheads.data.records import sha256_of
 from locheads.errors import DataError
 from locheads.evaluation.external import score_answers
-from locheads.evaluation.methods import PREDICTIONS
+from locheads.evaluation.methods import POINTS, PREDICTIONS
 from locheads.evaluation.watch import BoxWatch
 from locheads.pipeline.inputs import DataSet, chosen, open_dataset
 from locheads.pipeline.predictions import OWN, watched, writing
@@ -82,10 +82,11 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     form = config.predictions_format
     watch = BoxWatch(form.box_format, form.frame, "predictions_format.box_format")
     answers = _Watched(read_predictions(path, form, sizes, what), evaluated, watch, form, _lines(path))
+    method = PREDICTIONS if form.point_format is None else POINTS
     absent = f"{path.name} has no prediction for it"
     parts = []
     with writing(folder / OWN) as write:
-        for rows, scored in score_answers(answers, evaluated, absent):
+        for rows, scored in score_answers(answers, evaluated, absent, method):
             write(rows)
             parts.append(scored)
     scores = pd.concat(parts, ignore_index=True)
@@ -95,7 +96,7 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     if n_missing or n_other:
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
     more = {"n_missing": n_missing, "n_not_evaluated": n_other} | watched(watch)
-    write_json(folder / "metrics.json", metrics_record(scores, config, PREDICTIONS, **more))
+    write_json(folder / "metrics.json", metrics_record(scores, config, method, **more))
 
 
 def _lines(path: Path) -> int:
@@ -122,7 +123,8 @@ class _Watched:
         for answer in track(self._answers, "evaluate", "predictions", self._lines):
             self.count += 1
             # A box that is a mask's was not written.
-            if answer.sample_id in self._samples and (answer.written is not None or answer.box is None):
+            unwritten = answer.written is None and answer.box is not None
+            if answer.sample_id in self._samples and not unwritten and answer.point is None:
                 group, sample = self._samples[answer.sample_id]
                 self._watch.add(answer.written, group, sample, frame_of(self._form, group.width, group.height))
             yield answer

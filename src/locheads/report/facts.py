@@ -48,6 +48,7 @@ def _asked_facts(record: RunRecord) -> list[tuple[str, Any]]:
 def _convention(record: RunRecord, group: str) -> str | None:
     """The declared format and frame."""
     form, frame = record.setting(f"{group}.box_format"), record.setting(f"{group}.frame")
+    form = form or record.setting(f"{group}.point_format")
     return form if form is None or frame in (None, "picture") else f"{form}, of the {str(frame).replace('_', ' ')}"
 
 
@@ -123,6 +124,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
         "box stands for its mask; where it has masks only, a mask's tight box is its box.",
         "direct_output": "The box that the model writes when asked for it, read by the stated convention; a box stands "
         "for its mask.",
+        "points": "Points from a file, in the format that they were said to have: right is one in the true box.",
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
         "oracle_heads": oracle + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",

@@ -10,6 +10,7 @@ from locheads.types import HeadIndex
 METHODS = {
     "localization_heads": "Localization heads",
     "predictions": "Predictions of a file",
+    "points": "Points of a file",
     "direct_output": "Asked for the box",
     "oracle_heads": "Oracle heads",
     "mean_of_all_heads": "Mean of all heads",
@@ -18,7 +19,7 @@ METHODS = {
 }
 """In the order of the tables."""
 
-OWN_METHODS = ("localization_heads", "predictions", "direct_output")
+OWN_METHODS = ("localization_heads", "predictions", "direct_output", "points")
 """What a run may be about; the others are what it is compared with."""
 
 METRICS = {

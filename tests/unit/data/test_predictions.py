@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from own_files import ragged_mask, rle
 from pycocotools import mask as coco
 from refer_files import runs
 
 from locheads.data.answers import frame_in
 from locheads.data.boxes import BoxFault, smart_size, to_xyxy
-from locheads.data.choices import BoxFormat, Frame, PredictionsConfig
+from locheads.data.choices import BoxFormat, Frame, PointFormat, PredictionsConfig
 from locheads.data.predictions import Answer, frame_of, read_predictions
 from locheads.errors import ConfigError, DataError, LocHeadsError
 from locheads.models.geometry import Preprocess, square_geometry
@@ -165,7 +166,7 @@ def test_tables_as_spreadsheets_write_them(case: str, encoding: str, tmp_path: P
     [
         (
             "1,8,3,,18",
-            "line 2, column x1 holds '', which is no finite number: correct the cell, or leave all four empty",
+            "line 2, column x1 holds '', which is no finite number: correct the cell, or leave all of them empty",
         ),
         ("1,8,3,nan,18", "line 2, column x1 holds 'nan'"),
         ("1,8,3,inf,18", "line 2, column x1 holds 'inf'"),
@@ -232,6 +233,73 @@ def test_words_without_a_box_are_a_miss_with_a_reason(tmp_path: Path) -> None:
         assert answer.box is None and answer.mask is None and answer.written is not None
         faults.append(answer.written.fault)
     assert faults == [BoxFault.no_numbers, BoxFault.unfinished, BoxFault.reversed, BoxFault.outside]
+
+
+MODELS: dict[str, tuple[str, float]] = {
+    "qwen2_vl": ("<|box_start|>(217,350),(492,737)<|box_end|>", 0.5),
+    "qwen2_5_vl": ('```json\n[{"bbox_2d": [140, 167, 317, 351], "label": "cup"}]\n```', 0.6),  # of 644 x 476
+    "qwen3_vl": ('{"bbox_2d": [217, 350, 492, 737], "label": "cup"}', 0.5),
+    "internvl": ("<ref>cup</ref><box>[[217, 350, 492, 737]]</box>", 0.5),
+    "glm_v": (
+        "<think>It is [1, 2, 3, 4].</think><answer><|begin_of_box|>[[217,350,492,737]]<|end_of_box|></answer>",
+        0.5,
+    ),
+    "cogvlm": ("cup [[217,350,492,737]]", 0.5),
+    "deepseek_vl2": ("<|ref|>cup<|/ref|><|det|>[[217, 350, 492, 737]]<|/det|>", 0.5),
+    "gemini": ('[{"box_2d": [350, 217, 737, 492], "label": "cup"}]', 0.5),
+    "paligemma": ("<loc0358><loc0222><loc0755><loc0504> cup", 0.5),
+    "florence2": ("cup<loc_217><loc_350><loc_492><loc_737>", 0.5),
+    "llava": ("[0.217, 0.388, 0.492, 0.678]", 0.5),  # of 640 x 640, 80 of which lie above the picture
+}
+"""What each writes of the box 139, 168, 315, 354 on a picture of 640 x 480; by how many pixels it may be rounded."""
+MEMBERS = {path.stem: path for path in (Path(__file__).parents[3] / "conf" / "predictions_format").glob("*.yaml")}
+
+
+def member(name: str) -> PredictionsConfig:
+    settings = OmegaConf.merge(OmegaConf.structured(PredictionsConfig), OmegaConf.load(MEMBERS[name]))
+    return OmegaConf.to_object(settings)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_words_of_todays_models(name: str, tmp_path: Path) -> None:
+    text, rounded = MODELS[name]
+    path = jsonl(tmp_path, {"id": 1, "box": text})
+    (answer,) = read_predictions(path, member(name), {"1": (640, 480)}, "it")
+    assert answer.box == pytest.approx((139, 168, 315, 354), abs=rounded)
+
+
+def test_every_member_is_a_model_of_the_table_or_a_format() -> None:
+    assert set(MEMBERS) == {*MODELS, *BoxFormat, "molmo"}
+    for name in BoxFormat:
+        assert member(name) == PredictionsConfig(box_format=BoxFormat(name))
+    docs = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    assert all(f"| `{name}`" in docs for name in MODELS)
+
+
+MOLMO = PredictionsConfig(point_format=PointFormat.xy_100, box="point")
+
+
+@pytest.mark.parametrize(
+    ("written", "point"),
+    [
+        ([25, 50.0], (10, 15)), ('<point x="25.0" y="50" alt="cup">cup</point>', (10, 15)), ("(25, 50)", (10, 15)),
+        ('<points x1="25" y1="50" x2="1" y2="2" alt="cups">cups</points>', (10, 15)), ("no cup", None), (None, None),
+        ([25, 300], None), ('<point x="25" y="300">', None), ("<think>(1, 2)</think> [25, 50]", (10, 15)),
+    ],
+)  # fmt: skip
+def test_points(written: object, point: tuple[float, float] | None, tmp_path: Path) -> None:
+    (answer,) = read(jsonl(tmp_path, {"id": 1, "point": written}), MOLMO)
+    assert (answer.box, answer.mask) == (None, None)
+    assert answer.point == (None if point is None else pytest.approx(point))
+
+
+def test_points_in_two_columns_and_what_is_none(tmp_path: Path) -> None:
+    (answer,) = read(csv(tmp_path, "id;x;y\n1;25,0;50\n"), replace(MOLMO, box="x,y"))
+    assert answer.point == (10, 15)
+    with pytest.raises(DataError, match=r"has the point \[1, 2, 3, 4\], which is not two finite numbers"):
+        read(jsonl(tmp_path, {"id": 1, "point": [1, 2, 3, 4]}), MOLMO)
+    with pytest.raises(ConfigError, match=r"is of a file of points .* give no boxes or masks"):
+        read(jsonl(tmp_path, {"id": 1, "point": [1, 2], "mask": None}), MOLMO)
 
 
 SQUARE = square_geometry(40, 30, 336, 24, Preprocess.pad)
