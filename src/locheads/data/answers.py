@@ -55,7 +55,6 @@ _TOKENS = {
 _PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans("【】〔〕［］〈〉、−　", "[][][]<>,- ")  # noqa: RUF001
 """Full-width letters, digits and brackets of Chinese and Japanese text -> ASCII."""
 
-
 _POINT = re.compile(rf"\bx\d*\s*=\s*[\"']?\s*({_NUMBER})[\"']?\s+y\d*\s*=\s*[\"']?\s*({_NUMBER})", re.IGNORECASE)
 """<point x="63.5" y="44.5" alt="cup">cup</point> (Molmo)."""
 
@@ -143,9 +142,10 @@ def final_answer(text: str) -> str | None:
         return None
     if "<|begin_of_box|>" in rest:  # GLM; it may give several
         rest = "\n".join(part.split("<|end_of_box|>")[0] for part in rest.split("<|begin_of_box|>")[1:])
-    for marked in (_ANSWER.findall(rest)[-1:], _SAID.split(rest)[1:][-1:]):
-        if marked and any(map(str.isdigit, marked[0])):
-            rest = marked[0]
+    if (tagged := _ANSWER.findall(rest)) and tagged[-1].strip():
+        rest = tagged[-1]
+    if any(map(str.isdigit, said := _SAID.split(rest)[-1])):  # a word in prose: maybe nothing follows
+        rest = said
     boxed = _BOXED.findall(rest)
     return f"[{boxed[-1]}]" if boxed else rest
 

@@ -115,7 +115,8 @@ NO_BOX = {
     BoxFault.unfinished: ["<think>[139, 168, 315, 354]", "<think>a</think><think>It is [139, 168, 315, 354]"],
     BoxFault.no_numbers: [
         "", "the cup", "[139, 168, 315]", "[1, 2, 3, 4, 5]", "(139, 168), the plate is at (315, 354)", "(1, 2)",
-        "(1,2),(3,4),(5,6),(7,8)", '<point x="63.5" y="44.5" alt="cup">cup</point>', "<answer>no cup</answer>",
+        "(1,2),(3,4),(5,6),(7,8)", '<point x="63.5" y="44.5" alt="cup">cup</point>',
+        "I see [1, 2, 3, 4]. <answer>no cup</answer>",
         "[19%, 14%, 46%, 43%]", "<loc0358><loc0222><loc0755><loc0504>", "I count 1, 2, 3, 4 cups",
     ],
     BoxFault.reversed: ["[315, 168, 139, 354]", "(139, 354), (315, 168)"],
