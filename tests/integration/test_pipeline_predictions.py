@@ -165,6 +165,11 @@ def test_it_is_compared_like_any_run(
         ((), "has a box, but how it is written is not stated: choose predictions_format=FORMAT, one of xywh,"),
         (("predictions_format=xyhw",), "There is no predictions_format=xyhw. Did you mean xywh?"),
         (("predictions_format=xyxy", "predictions_format.id=name"), "set predictions_format.id to where the ids are"),
+        (
+            ("predictions_format=xyxy", "predictions_format.frame=input"),
+            "needs the input's size: set predictions_format.",
+        ),
+        (("predictions_format=qwen2_5_vl", "predictions_format.multiple=0"), "multiple must be at least 1, not 0"),
         (("predictions=/no/such.jsonl",), "predictions=/no/such.jsonl is no file"),
         (("stage=ground",), "is scored by stage=evaluate or stage=report, not by stage=ground"),
         (("predictions_format=xyxy", "dataset.split=train"), "which the split train of pocket does not hold"),

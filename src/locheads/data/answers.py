@@ -2,7 +2,7 @@
 convention is declared, and an answer that does not hold four numbers in it has no box.
 
 The answer is what comes after the thoughts. Where it holds several boxes, the first is scored and the others are
-counted. What is not read: percent signs, units, and more corners than two.
+counted. What is not read: percent signs, other units than pixels, and more corners than two.
 """
 
 import re
@@ -33,6 +33,8 @@ _GROUP = re.compile(rf"[\[({{<>]\s*({_LIST})(?=\s*[\])}}<>])")
 _BARE = re.compile(rf"(?:^|[:=])[ \t]*({_NUMBER}(?:{_GAP}{_NUMBER}){{3}})[ \t]*\.?[ \t]*$", re.MULTILINE)
 """Four numbers that end a line, without any bracket: "20, 10, 100, 60", "The box: 20, 10, 100, 60."."""
 _WHOLE = re.compile(rf"\s*({_NUMBER}(?:{_GAP}{_NUMBER}){{3}})\s*\.?\s*")
+_AROUND = re.compile(rf"[\"']({_NUMBER})[\"']|(?<=\d)\s?(?:px|pixels?)\b")
+"""What may stand around a number: "12", 12px."""
 _SINGLE = re.compile(r"(?<=[\d.])\s*>\s*<\s*(?=[-+.\d])")
 """Between the numbers of {<25><40><75><60>} (MiniGPT-v2)."""
 _TWO_CORNERS = re.compile(r"\s*[\])}>]\s*(?:[,;]|,?\s*(?:and|to|through|-+>?|[–—→到至和]))?\s*")  # noqa: RUF001
@@ -52,8 +54,10 @@ _TOKENS = {
     AnswerFormat.xyxy_1000: re.compile(r"<loc_(\d+)>"),  # Florence-2
 }
 
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans("【】〔〕［］〈〉、−　", "[][][]<>,- ")  # noqa: RUF001
-"""Full-width letters, digits and brackets of Chinese and Japanese text -> ASCII."""
+_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(
+    "【】〔〕［］〈〉、−　*`", "[][][]<>,-   "
+)  # noqa: RUF001
+"""Full-width letters, digits and brackets of Chinese and Japanese text -> ASCII; Markdown's marks -> spaces."""
 
 _POINT = re.compile(rf"\bx\d*\s*=\s*[\"']?\s*({_NUMBER})[\"']?\s+y\d*\s*=\s*[\"']?\s*({_NUMBER})", re.IGNORECASE)
 """<point x="63.5" y="44.5" alt="cup">cup</point> (Molmo)."""
@@ -174,7 +178,7 @@ def _boxes(text: str, form: AnswerFormat) -> Iterator[tuple[float, ...]]:
         values = tuple(map(float, tokens))
         yield from (values[i : i + 4] for i in range(0, len(values) - 3, 4))
     elif form is not AnswerFormat.loc:
-        text = _SINGLE.sub(" ", text)
+        text = _SINGLE.sub(" ", _AROUND.sub(r"\1", text))
         found = [*_grouped(text), *_corners(text, form.box_format), *_named(text, form.box_format)]
         yield from (numbers for _, numbers in sorted(found, key=itemgetter(0))) if found else _bare(text)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from locheads.errors import Rule
+from locheads.errors import ConfigError, Rule
 
 
 class BoxFormat(StrEnum):
@@ -117,6 +117,30 @@ class PredictionsConfig:
     answered. Four columns of a CSV are named with commas: x0,y0,x1,y1."""
     mask: str = "mask"
     """Key or column of the mask: COCO polygons or run-length code."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where the settings contradict each other."""
+        for name in ("side", "multiple", "min_pixels", "max_pixels"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"predictions_format.{name} must be at least 1, not {value}.")
+        if self.min_pixels > self.max_pixels:
+            raise ConfigError(
+                f"predictions_format.min_pixels ({self.min_pixels}) is above predictions_format.max_pixels "
+                f"({self.max_pixels}): exchange them."
+            )
+        if self.box_format is not None and self.point_format is not None:
+            raise ConfigError(
+                "predictions_format.box_format and predictions_format.point_format are both set: a file holds boxes or "
+                "points, so set one of them to null."
+            )
+        form = self.box_format or self.point_format
+        counts_pixels = form is not None and "_" not in form
+        if self.frame is Frame.input and counts_pixels and not (self.side or self.multiple):
+            raise ConfigError(
+                f"predictions_format.frame=input with {form}, which counts pixels, needs the input's size: set "
+                "predictions_format.multiple (Qwen2.5-VL: 28) with its min_pixels and max_pixels, or "
+                "predictions_format.side."
+            )
 
 
 WHERE_IT_LIES = ("folder", "images", "check_images", "test_splits")

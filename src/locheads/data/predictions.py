@@ -117,9 +117,10 @@ def frame_of(form: PredictionsConfig, width: int, height: int) -> CoordinateFram
 def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[int, int], where: str) -> Answer:
     has_box, has_mask = form.box in record, form.mask in record
     if form.point_format is not None:
-        if form.box_format is not None or has_mask:
-            raise ConfigError(
-                f"{where} is of a file of points (predictions_format.point_format): give no boxes or masks."
+        if has_mask:
+            raise DataError(
+                f"{where} has a mask, but predictions_format.point_format says that the file holds points: set it "
+                "to null."
             )
         return _point(record[form.box], form.point_format, sample_id, frame_of(form, *size), where)
     written = _box(record[form.box], form, size, where) if has_box else None

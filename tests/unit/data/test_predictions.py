@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -298,8 +299,25 @@ def test_points_in_two_columns_and_what_is_none(tmp_path: Path) -> None:
     assert answer.point == (10, 15)
     with pytest.raises(DataError, match=r"has the point \[1, 2, 3, 4\], which is not two finite numbers"):
         read(jsonl(tmp_path, {"id": 1, "point": [1, 2, 3, 4]}), MOLMO)
-    with pytest.raises(ConfigError, match=r"is of a file of points .* give no boxes or masks"):
+    with pytest.raises(DataError, match=r"has a mask, but predictions_format\.point_format says"):
         read(jsonl(tmp_path, {"id": 1, "point": [1, 2], "mask": None}), MOLMO)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"side": 0}, "predictions_format.side must be at least 1, not 0."),
+        ({"multiple": -28}, "predictions_format.multiple must be at least 1, not -28."),
+        ({"min_pixels": 10, "max_pixels": 5}, "min_pixels (10) is above predictions_format.max_pixels (5)"),
+        ({"box_format": BoxFormat.xyxy, "point_format": PointFormat.xy}, "are both set"),
+        ({"box_format": BoxFormat.yxyx, "frame": Frame.input}, "set predictions_format.multiple (Qwen2.5-VL: 28)"),
+        ({"point_format": PointFormat.xy, "frame": Frame.input}, "needs the input's size"),
+    ],
+)
+def test_settings_that_contradict_each_other(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=r"\.$") as caught:
+        PredictionsConfig(**settings)
+    assert sentence in str(caught.value)
 
 
 SQUARE = square_geometry(40, 30, 336, 24, Preprocess.pad)
