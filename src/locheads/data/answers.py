@@ -54,9 +54,8 @@ _TOKENS = {
     AnswerFormat.xyxy_1000: re.compile(r"<loc_(\d+)>"),  # Florence-2
 }
 
-_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(
-    "【】〔〕［］〈〉、−　*`", "[][][]<>,-   "
-)  # noqa: RUF001
+_MARKS = "【】〔〕［］〈〉、−　*`"  # noqa: RUF001
+_PLAIN = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | str.maketrans(_MARKS, "[][][]<>,-   ")
 """Full-width letters, digits and brackets of Chinese and Japanese text -> ASCII; Markdown's marks -> spaces."""
 
 _POINT = re.compile(rf"\bx\d*\s*=\s*[\"']?\s*({_NUMBER})[\"']?\s+y\d*\s*=\s*[\"']?\s*({_NUMBER})", re.IGNORECASE)
