@@ -10,7 +10,7 @@ from locheads.errors import ConfigError, LocHeadsError
 
 BUTTONS = ["fullscreen", "download"]
 """Of each picture; by default Gradio offers to publish it, too."""
-MISSING = "The demo needs Gradio, which is not installed: python -m pip install 'gradio>=6,<7'"
+MISSING = "The demo needs Gradio, which is not installed: run make install EXTRAS=demo."
 
 
 def import_gradio() -> Any:

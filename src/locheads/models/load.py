@@ -164,7 +164,7 @@ def _read(source: str, action: Any) -> Any:
     except ImportError as error:
         raise ModelError(
             f"{source} needs a package that is not installed ({_first_line(error)}): "
-            ".venv/bin/python -m pip install torchvision num2words brings what the families of conf/model need."
+            "make install EXTRAS=families brings what the families of conf/model need."
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if is_out_of_memory(error):

@@ -85,7 +85,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 def _check_flash(config: ModelConfig, device: torch.device) -> None:
     name = f"engine.attention={RestAttention.flash.name}"
-    _need("flash_attn", name)
+    _need(
+        "flash_attn",
+        name,
+        ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn",
+    )
     if device.type != "cuda" or config.dtype is DType.float32:
         raise ConfigError(f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa.")
 
@@ -98,9 +102,9 @@ def _check_quantization(engine: EngineConfig, device: torch.device) -> None:
     _need("accelerate", name)
 
 
-def _need(package: str, setting: str) -> None:
+def _need(package: str, setting: str, how: str = ": run make install EXTRAS=gpu") -> None:
     if importlib.util.find_spec(package) is None:
-        raise ConfigError(f"{setting} needs the package {package}: pip install {package.replace('_', '-')}.")
+        raise ConfigError(f"{setting} needs the package {package}{how}.")
 
 
 def _warn(config: ModelConfig, engine: EngineConfig) -> None:

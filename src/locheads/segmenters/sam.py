@@ -206,7 +206,7 @@ def meta_package() -> Any:
     except Exception as error:  # a torchvision of another torch raises RuntimeError, or what its C++ part likes
         raise ConfigError(
             f"segmenter=segment_anything needs the packages segment-anything and torchvision "
-            f"({(str(error).splitlines() or [type(error).__name__])[0]}): .venv/bin/python -m pip install -e '.[sam]', "
+            f"({(str(error).splitlines() or [type(error).__name__])[0]}): run make install EXTRAS=sam, "
             "or use segmenter=sam_hf, which reads the same checkpoints without them."
         ) from error
     return segment_anything

@@ -126,7 +126,7 @@ def test_heads_by_name_or_by_file():
 def test_without_gradio_the_command_is_named(capsys):
     assert main([]) == 1
     assert capsys.readouterr().err == f"error: {app.MISSING}\n"
-    assert "python -m pip install 'gradio" in app.MISSING
+    assert "make install EXTRAS=demo" in app.MISSING
 
 
 def test_page_offers_what_the_answer_has(picture):

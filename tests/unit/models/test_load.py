@@ -243,7 +243,7 @@ def test_a_processor_that_lacks_a_package_is_one_sentence(saved: Path, monkeypat
 
     monkeypatch.setattr(load.AutoProcessor, "from_pretrained", fail)
     text = message(saved)
-    assert "Torchvision library" in text and "pip install torchvision num2words" in text
+    assert "Torchvision library" in text and "make install EXTRAS=families" in text
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
@@ -254,7 +254,7 @@ def test_quantization_without_cuda_or_its_package_is_one_sentence(bits, monkeypa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     installed(monkeypatch, "accelerate")
-    with pytest.raises(ConfigError, match=r"needs the package bitsandbytes: pip install bitsandbytes"):
+    with pytest.raises(ConfigError, match=r"needs the package bitsandbytes: run make install EXTRAS=gpu"):
         check_placement(ModelConfig(), replace(engine, device="cuda"))
     installed(monkeypatch, "accelerate", "bitsandbytes")
     device, options = placement(ModelConfig(dtype=DType.bfloat16), replace(engine, device="cuda"))
@@ -265,7 +265,7 @@ def test_quantization_without_cuda_or_its_package_is_one_sentence(bits, monkeypa
 def test_flash_attention_needs_its_package_a_gpu_and_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = replace(CPU, attention=RestAttention.flash)
     installed(monkeypatch)
-    with pytest.raises(ConfigError, match="needs the package flash_attn: pip install flash-attn"):
+    with pytest.raises(ConfigError, match="needs the package flash_attn, built for this torch"):
         check_placement(ModelConfig(dtype=DType.bfloat16), engine)
     installed(monkeypatch, "flash_attn")
     with pytest.raises(ConfigError, match=r"needs a GPU and model\.dtype=bfloat16"):
