@@ -220,6 +220,8 @@ def _records(path: Path, form: PredictionsConfig) -> Iterator[tuple[str, dict]]:
             yield from readers[path.suffix.lower()](stream, path, form, "utf-16" if wide else "utf-8-sig")
     except OSError as error:
         raise DataError(f"predictions={path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is neither UTF-8 nor UTF-16 ({error.reason}): save it as UTF-8.") from error
 
 
 def _jsonl(stream: BinaryIO, path: Path, form: PredictionsConfig, encoding: str) -> Iterator[tuple[str, dict]]:
@@ -249,8 +251,6 @@ def _csv(stream: BinaryIO, path: Path, form: PredictionsConfig, encoding: str) -
             if any(cell.strip() for cell in cells):
                 where = f"{path}, line {number}"
                 yield where, table.record(cells, where)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is neither UTF-8 nor UTF-16 ({error.reason}): save it as UTF-8.") from error
     except csv.Error as error:
         raise DataError(f"{path}, line {number + 1} is no CSV ({error}): correct the line.") from error
 

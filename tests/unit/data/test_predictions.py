@@ -188,12 +188,14 @@ def test_a_cell_that_is_no_number_is_named(text: str, sentence: str, tmp_path: P
     [
         ("id,box\n1,\n".encode("utf-16-le"), "holds NUL bytes): save it as UTF-8"),
         ("id,box,who\n1,,Jürgen\n".encode("latin-1"), "is neither UTF-8 nor UTF-16"),
+        ('{"id": 1, "box": null}\n'.encode("utf-16")[:-1], "is neither UTF-8 nor UTF-16"),
     ],
 )
-def test_a_table_in_another_encoding_is_named(content: bytes, sentence: str, tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_bytes(content)
+def test_a_file_in_another_encoding_is_named(content: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / ("p.csv" if b"id,box" in content.replace(b"\0", b"") else "p.jsonl")
+    path.write_bytes(content)
     with pytest.raises(DataError, match=r"\.$") as caught:
-        read(tmp_path / "p.csv")
+        read(path)
     assert sentence in str(caught.value)
 
 
