@@ -99,17 +99,17 @@ class BoxWatch:
     def check(self) -> BoxCheck:
         """Everything that the answers show."""
         table = _Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._pictures)
-        known = self._form is not None and len(self._rows) > 0
-        declared, better = _fits(table, self._form, self._frame) if known and self._form else (None, None)
+        form = self._form if self._rows else None
+        declared, better = _fits(table, form, self._frame) if form else (None, None)
         return BoxCheck(
             n_boxes=len(self._rows),
             without=dict(sorted(self._without.items())),
             n_several=self._several,
             n_outside=self._faults[BoxFault.outside],
             n_reversed=self._faults[BoxFault.reversed],
-            n_specks=int(_specks(table, self._form).sum()) if known and self._form else 0,
-            n_shares=int(_shares(table, self._form).sum()) if known and self._form else 0,
-            n_never_past=_never_past(table, self._form) if known and self._form else 0,
+            n_specks=int(_specks(table, form).sum()) if form else 0,
+            n_shares=int(_shares(table, form).sum()) if form else 0,
+            n_never_past=_never_past(table, form) if form else 0,
             declared=declared,
             better=better,
         )
