@@ -1,5 +1,7 @@
 """stage=direct: real generation on the tiny model, and a model that knows how to write boxes."""
 
+import html
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ def test_nothing_is_asked_twice_and_other_settings_ask_again(
 
 
 def test_boxes_are_scored_as_the_stated_convention_says(
-    files: TinyFiles, ask: Callable[..., Path], writes: Callable[..., list[str]]
+    ask: Callable[..., Path], writes: Callable[..., list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The whole picture as an answer: its IoU with the object is the object's share of the picture."""
     writes(lambda *_: "The region is [0.0, 0.0, 1.0, 1.0].")
@@ -91,8 +93,13 @@ def test_boxes_are_scored_as_the_stated_convention_says(
     assert (scores["box_iou"] - scores["chance"]).abs().max() < 1e-9
     assert scores["box_iou"].gt(0).all()
     # In pixels the same words are a speck in the corner.
-    specks = pd.read_parquet(ask(direct=DirectConfig(AnswerFormat.xyxy, max_new_tokens=4)) / "scores.parquet")
-    assert (specks["box_iou"] < 0.02).all()
+    folder = ask(direct=DirectConfig(AnswerFormat.xyxy, max_new_tokens=4))
+    assert (pd.read_parquet(folder / "scores.parquet")["box_iou"] < 0.02).all()
+    # Which is said, as it is of a file of predictions.
+    metrics = read_json(folder / "metrics.json")
+    assert metrics["boxes"]["n_shares"] == 30
+    assert any("is direct.box_format=xyxy how they are written?" in note for note in metrics["notes"])
+    assert all(note in caplog.text for note in metrics["notes"])
 
 
 def test_an_answer_in_the_frame_of_the_padded_input(ask: Callable[..., Path], writes: Callable[..., list[str]]) -> None:
@@ -102,6 +109,24 @@ def test_an_answer_in_the_frame_of_the_padded_input(ask: Callable[..., Path], wr
     # The bars are cut off: what is left is the picture.
     assert (found["x0"] == 0).all() and (found["x1"] - found["mask_width"]).abs().max() < 1e-9
     assert (found["y1"] - found["mask_height"]).abs().max() < 1e-9
+
+
+def test_every_miss_has_its_reason(ask: Callable[..., Path], writes: Callable[..., list[str]]) -> None:
+    texts = itertools.cycle(
+        ["<think>[0, 0, 1, 1]", "a cup", "[1, 0, 0, 1]", "[0, 0, 1, 9]", "[0, 0, 1, 1] [0, 0, .5, 1]"]
+    )
+    writes(lambda *_: next(texts))
+    folder = ask()
+    metrics, answers = read_json(folder / "metrics.json"), pd.read_parquet(folder / "answers.parquet")
+    assert metrics["boxes"]["without"] == {
+        "end within the model's thoughts": 6, "hold no box": 6, "have right < left or bottom < top": 6,
+        "leave the declared range": 6,
+    }  # fmt: skip
+    assert (metrics["n_empty"], metrics["boxes"]["n_several"]) == (24, 6)
+    assert answers["fault"].isna().tolist() == answers["parsed"].tolist()
+    page = html.unescape((folder / "report.html").read_text())
+    assert "24 without a box (6 end within the model" in page and "6 answers hold several different boxes" in page
+    assert "scored; no baseline stands beside it" in page and "<h2>The heads</h2>" not in page
 
 
 def test_an_unreadable_picture_is_a_failure_and_the_rest_is_asked(

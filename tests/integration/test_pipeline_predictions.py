@@ -1,5 +1,6 @@
 """predictions=FILE: another model's answers through the run's own scoring, without a model."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_the_same_answers_score_the_same(scored: Scored, finished: Finished, ans
         assert estimate == pytest.approx(expected["methods"]["localization_heads"][name]), name
     assert not [name for name in metrics["methods"]["predictions"] if name.startswith(("map_", "pointing"))]
     assert (metrics["n_missing"], metrics["n_failed"], metrics["notes"]) == (0, 0, [])
+    assert sum(metrics["boxes"]["without"].values()) == metrics["n_empty"]
     assert metrics["slices"][0]["n_expressions"] > 0
     written = pd.read_parquet(folder / "predictions.parquet")
     assert list(written.columns.sort_values()) == list(answers.columns.sort_values())
@@ -103,15 +105,44 @@ def test_a_limit_leaves_out_what_the_file_says_of_the_rest(scored: Scored, answe
     assert (metrics["n_expressions"], metrics["n_missing"], metrics["n_not_evaluated"]) == (10, 0, 20)
 
 
-def test_a_format_that_cannot_be_right_is_said(scored: Scored, answers: pd.DataFrame) -> None:
-    lines = [_line(row, mask=False) for row in answers.to_dict("records")]
+def test_a_format_that_cannot_be_right_is_said(scored: Scored, finished: Finished) -> None:
+    truth = pd.read_parquet(finished.folder / "scores.parquet").drop_duplicates("sample_id")
+    boxes = truth[["true_x0", "true_y0", "true_x1", "true_y1"]].to_numpy().tolist()
+    lines = [{"id": key, "box": box} for key, box in zip(truth["sample_id"], boxes, strict=True)]
     _, folder = scored(lines, "predictions_format=xyxy_relative")
-    (note,) = json.loads((folder / "metrics.json").read_text())["notes"]
-    assert "boxes leave their picture by half of it: is predictions_format=xyxy_relative how they are written?" in note
-    assert note in (folder / "report.html").read_text()
+    outside, fit = json.loads((folder / "metrics.json").read_text())["notes"]
+    assert "boxes leave the declared range: is predictions_format.box_format=xyxy_relative how they are" in outside
+    assert "Read with predictions_format.box_format=xyxy the boxes would have a mean IoU of" in fit
+    page = html.unescape((folder / "report.html").read_text())
+    for note in (outside, fit):
+        assert note in page and note in (folder / "run.log").read_text()
     _, folder = scored([line | {"box": [0.1, 0.1, 0.2, 0.2]} for line in lines], "predictions_format=xyxy")
-    (note,) = json.loads((folder / "metrics.json").read_text())["notes"]
-    assert "are smaller than 1/200 of their picture" in note
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["boxes"]["n_specks"] == metrics["boxes"]["n_shares"] == 30
+    assert [note.split(" of ")[0] for note in metrics["notes"]] == ["30", "30"]
+
+
+def test_points_are_scored_by_pointing_alone(
+    scored: Scored, finished: Finished, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Half of them in the middle of the true box, the others in a corner of the picture or nowhere."""
+    truth = pd.read_parquet(finished.folder / "scores.parquet").drop_duplicates("sample_id").to_dict("records")
+    lines: list[dict[str, Any]] = []
+    for i, row in enumerate(truth):
+        middle = [(row["true_x0"] + row["true_x1"]) / 2, (row["true_y0"] + row["true_y1"]) / 2]
+        lines.append({"id": row["sample_id"], "point": (middle, [0, 0], middle, None)[i % 4]})
+    result, folder = scored(lines, "predictions_format=molmo", "predictions_format.point_format=xy")
+    assert result.code == 0, result.err
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(metrics["methods"]["points"]) == {"pointing", "pointing_chance"}
+    right = sum(i % 2 == 0 or (i % 4 == 1 and r["true_x0"] <= 0 and r["true_y0"] <= 0) for i, r in enumerate(truth))
+    assert metrics["methods"]["points"]["pointing"]["value"] == pytest.approx(right / 30)
+    assert metrics["n_empty"] == 7 and metrics["boxes"]["without"] == {"answer nothing": 7}
+    assert "Points of a file" in result.out and "Points of a file" in (folder / "report.html").read_text()
+    compared = command("stage=compare", f"runs=[{finished.folder},{folder}]", f"paths.outputs={tmp_path / 'compared'}")
+    assert compared.code == 0, compared.err
+    (path,) = (tmp_path / "compared").rglob("compare.json")
+    assert list(json.loads(path.read_text())["metrics"]) == ["pointing"]
 
 
 def test_it_is_compared_like_any_run(
@@ -134,6 +165,11 @@ def test_it_is_compared_like_any_run(
         ((), "has a box, but how it is written is not stated: choose predictions_format=FORMAT, one of xywh,"),
         (("predictions_format=xyhw",), "There is no predictions_format=xyhw. Did you mean xywh?"),
         (("predictions_format=xyxy", "predictions_format.id=name"), "set predictions_format.id to where the ids are"),
+        (
+            ("predictions_format=xyxy", "predictions_format.frame=input"),
+            "needs the input's size: set predictions_format.",
+        ),
+        (("predictions_format=qwen2_5_vl", "predictions_format.multiple=0"), "multiple must be at least 1, not 0"),
         (("predictions=/no/such.jsonl",), "predictions=/no/such.jsonl is no file"),
         (("stage=ground",), "is scored by stage=evaluate or stage=report, not by stage=ground"),
         (("predictions_format=xyxy", "dataset.split=train"), "which the split train of pocket does not hold"),

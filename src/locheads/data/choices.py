@@ -3,46 +3,82 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from locheads.errors import Rule
+from locheads.errors import ConfigError, Rule
 
 
 class BoxFormat(StrEnum):
-    """Four numbers of a box."""
+    """Four numbers of a box: their order, then their unit. Which model writes what: docs/metrics.md."""
 
     xywh = "xywh"
     """Left, top, width, height in pixels (COCO, REFER)."""
     xyxy = "xyxy"
     """Left, top, right, bottom in pixels, right and bottom exclusive."""
+    yxyx = "yxyx"
+    """Top, left, bottom, right in pixels."""
     xywh_relative = "xywh_relative"
-    """As xywh, in shares (0 to 1) of the picture's width and height."""
+    """As xywh, in shares (0 to 1) of the frame's width and height."""
     xyxy_relative = "xyxy_relative"
-    """As xyxy, in shares (0 to 1) of the picture's width and height."""
+    yxyx_relative = "yxyx_relative"
+    xyxy_100 = "xyxy_100"
+    """In hundredths (0 to 100)."""
     xywh_1000 = "xywh_1000"
-    """As xywh, in thousandths (0 to 1000) of the picture's width and height."""
+    """In thousandths (0 to 1000)."""
     xyxy_1000 = "xyxy_1000"
-    """As xyxy, in thousandths (0 to 1000) of the picture's width and height (Qwen-VL, InternVL)."""
+    yxyx_1000 = "yxyx_1000"
+    xyxy_999 = "xyxy_999"
+    """0 to 999, where 999 is the right or bottom border."""
+    yxyx_1024 = "yxyx_1024"
+    """In 1024ths (0 to 1023)."""
 
 
 class AnswerFormat(StrEnum):
-    """How an LVLM writes a box: four numbers as in `BoxFormat`, in brackets or parentheses, or location tokens."""
+    """How an LVLM writes a box in words: the numbers of a `BoxFormat`, or location tokens."""
 
     xywh = "xywh"
     xyxy = "xyxy"
+    yxyx = "yxyx"
     xywh_relative = "xywh_relative"
     xyxy_relative = "xyxy_relative"
+    yxyx_relative = "yxyx_relative"
+    xyxy_100 = "xyxy_100"
     xywh_1000 = "xywh_1000"
     xyxy_1000 = "xyxy_1000"
+    yxyx_1000 = "yxyx_1000"
+    xyxy_999 = "xyxy_999"
+    yxyx_1024 = "yxyx_1024"
     loc = "loc"
-    """Four tokens <loc0000> to <loc1023>: top, left, bottom, right in 1024ths (PaliGemma)."""
+    """Four tokens <loc0000> to <loc1023>: yxyx_1024 (PaliGemma)."""
+
+    @property
+    def box_format(self) -> BoxFormat:
+        return BoxFormat.yxyx_1024 if self is AnswerFormat.loc else BoxFormat(self.value)
+
+
+class PointFormat(StrEnum):
+    """Two numbers of a point, left then top."""
+
+    xy = "xy"
+    """In pixels."""
+    xy_relative = "xy_relative"
+    xy_100 = "xy_100"
+    """In hundredths (0 to 100), with fractions."""
+    xy_1000 = "xy_1000"
+
+    @property
+    def box_format(self) -> BoxFormat:
+        """The boxes whose corners are such points."""
+        return BoxFormat(self.replace("xy", "xyxy"))
 
 
 class Frame(StrEnum):
-    """What an LVLM's coordinates refer to."""
+    """What coordinates refer to."""
 
     picture = "picture"
     """The original picture."""
+    padded_square = "padded_square"
+    """The picture between two bars that make it square (LLaVA-1.5)."""
     input = "input"
-    """What the model sees: the square with its bars, the crop, the resized picture."""
+    """What the model's processor makes of the picture: the crop, the resized picture."""
 
 
 class QueryLength(StrEnum):
@@ -61,13 +97,50 @@ class PredictionsConfig:
 
     box_format: BoxFormat | None = None
     """Has no default, because a wrong one gives plausible figures. A file of masks alone needs none."""
+    point_format: PointFormat | None = None
+    """Where the file marks the objects by points instead: two numbers, or words, under `box`. Scored by pointing."""
+    frame: Frame = Frame.picture
+    """What the coordinates refer to."""
+    side: int | None = None
+    """Side in pixels of the square that the model sees: for formats in pixels with frame=padded_square or input."""
+    multiple: int | None = None
+    """frame=input without a side: the processor keeps the aspect ratio and makes both sides multiples of this
+    (Qwen2.5-VL: 28), ..."""
+    min_pixels: int = 1
+    """... with at least this area ..."""
+    max_pixels: int = 2**31 - 1
+    """... and at most this one, as the processor was set up when the model answered."""
     id: str = "id"
     """Key (JSONL) or column (CSV) that holds the sample id."""
     box: str = "box"
-    """Key or column of the box: four numbers, or null (CSV: empty) where nothing was answered. Four columns of a CSV
-    are named with commas: x0,y0,x1,y1."""
+    """Key or column of the box: four numbers, the model's answer in words, or null (CSV: empty, nan) where nothing was
+    answered. Four columns of a CSV are named with commas: x0,y0,x1,y1."""
     mask: str = "mask"
     """Key or column of the mask: COCO polygons or run-length code."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError where the settings contradict each other."""
+        for name in ("side", "multiple", "min_pixels", "max_pixels"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"predictions_format.{name} must be at least 1, not {value}.")
+        if self.min_pixels > self.max_pixels:
+            raise ConfigError(
+                f"predictions_format.min_pixels ({self.min_pixels}) is above predictions_format.max_pixels "
+                f"({self.max_pixels}): exchange them."
+            )
+        if self.box_format is not None and self.point_format is not None:
+            raise ConfigError(
+                "predictions_format.box_format and predictions_format.point_format are both set: a file holds boxes or "
+                "points, so set one of them to null."
+            )
+        form = self.box_format or self.point_format
+        counts_pixels = form is not None and "_" not in form
+        if self.frame is Frame.input and counts_pixels and not (self.side or self.multiple):
+            raise ConfigError(
+                f"predictions_format.frame=input with {form}, which counts pixels, needs the input's size: set "
+                "predictions_format.multiple (Qwen2.5-VL: 28) with its min_pixels and max_pixels, or "
+                "predictions_format.side."
+            )
 
 
 WHERE_IT_LIES = ("folder", "images", "check_images", "test_splits")

@@ -48,12 +48,12 @@ def evaluation_rules(e: EvaluationConfig) -> list[Rule]:
 def direct_rules(d: DirectConfig) -> list[Rule]:
     """What types cannot say, of stage=direct."""
     formats = ", ".join(AnswerFormat)
-    in_pixels = d.box_format in (AnswerFormat.xyxy, AnswerFormat.xywh)
+    in_pixels = d.box_format in (AnswerFormat.xyxy, AnswerFormat.xywh, AnswerFormat.yxyx)
     return [
         (d.box_format is not None, f"stage=direct needs direct.box_format, how the model writes boxes: {formats}."),
         (d.max_new_tokens >= 1, f"direct.max_new_tokens must be at least 1, not {d.max_new_tokens}."),
         (
-            d.frame is Frame.picture or not in_pixels or (d.cell_pixels or 0) >= 1,
+            d.frame is not Frame.input or not in_pixels or (d.cell_pixels or 0) >= 1,
             f"direct.box_format={d.box_format} with direct.frame=input needs direct.cell_pixels, the side of a cell in "
             "pixels of the model's input.",
         ),

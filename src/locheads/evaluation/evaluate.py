@@ -9,7 +9,7 @@ import pandas as pd
 from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.intervals import ratio_interval
 from locheads.evaluation.map_metrics import MAP_METRICS
-from locheads.evaluation.methods import METHODS, WITHOUT_MAP
+from locheads.evaluation.methods import METHODS, POINTS, WITHOUT_MAP
 from locheads.evaluation.slices import slices_of
 from locheads.evaluation.truth import Truth
 from locheads.types import ImageGroup
@@ -74,6 +74,8 @@ def ratios(method: str, rows: pd.DataFrame) -> dict[str, Ratio]:
     (LISA: gIoU) is the mean of their ratios, 0 for an empty union.
     """
     one = np.ones(len(rows))
+    if method == POINTS:
+        return {"pointing": (rows["pointed"], one), "pointing_chance": (rows["chance"], one)}
     iou = rows["intersection"] / rows["union"].where(rows["union"] > 0, 1)
     found: dict[str, Ratio] = {f"rec_acc@{t}": (rows["box_iou"] >= t, one) for t in THRESHOLDS}
     found |= {

@@ -19,21 +19,21 @@ BATCH = 2_000
 
 
 def score_answers(
-    answers: Iterable[Answer], groups: list[ImageGroup], absent: str
+    answers: Iterable[Answer], groups: list[ImageGroup], absent: str, method: str = PREDICTIONS
 ) -> Iterator[tuple[list[Row], pd.DataFrame]]:
     """(rows, their scores), in batches.
 
     Answers about other samples than those of the groups are skipped. A sample without an answer comes last, with
-    the reason `absent`, and counts as a miss.
+    the reason `absent`, and counts as a miss. `method`: PREDICTIONS, or POINTS of a file of points.
     """
     truth = Truth(groups)
     missing = {sample.sample_id: (group, sample) for group in groups for sample in group.samples}
     for part in _batches(answers):
-        rows = [_row(*missing.pop(a.sample_id), a) for a in part if a.sample_id in missing]
+        rows = [_row(*missing.pop(a.sample_id), a, method) for a in part if a.sample_id in missing]
         if rows:
             yield rows, truth.score(pd.DataFrame(rows))
     for rest in _batches(list(missing.values())):
-        rows = [_row(*each, Answer(each[1].sample_id, None, None), absent) for each in rest]
+        rows = [_row(*each, Answer(each[1].sample_id, None, None), method, absent) for each in rest]
         yield rows, truth.score(pd.DataFrame(rows))
 
 
@@ -43,6 +43,6 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield part
 
 
-def _row(group: ImageGroup, sample: Sample, answer: Answer, error: str | None = None) -> Row:
+def _row(group: ImageGroup, sample: Sample, answer: Answer, method: str, error: str | None = None) -> Row:
     counts = None if answer.mask is None else str(answer.mask["counts"])
-    return prediction_row(group, sample, PREDICTIONS, box=answer.box, counts=counts, error=error)
+    return prediction_row(group, sample, method, box=answer.box, counts=counts, point=answer.point, error=error)

@@ -24,11 +24,13 @@ PREDICTIONS = "predictions"
 """Those of a file: another model's boxes or masks."""
 DIRECT_OUTPUT = "direct_output"
 """The box that the LVLM writes when asked for it."""
+POINTS = "points"
+"""Those of a file: where another model points; it has neither boxes nor masks."""
 METHODS = (
-    LOCALIZATION_HEADS, PREDICTIONS, DIRECT_OUTPUT, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX
+    LOCALIZATION_HEADS, PREDICTIONS, POINTS, DIRECT_OUTPUT, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX
 )  # fmt: skip
 """In the order of the tables."""
-WITHOUT_MAP = (PREDICTIONS, DIRECT_OUTPUT, CENTRE_BOX)
+WITHOUT_MAP = (PREDICTIONS, POINTS, DIRECT_OUTPUT, CENTRE_BOX)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from pycocotools import mask as coco
 
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
-from locheads.evaluation.methods import WITHOUT_MAP
+from locheads.evaluation.methods import POINTS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.slices import FACTS, facts
 from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
@@ -45,10 +45,13 @@ class Truth:
         true_boxes = self._boxes[rows]
         overlaps = self._overlaps(predictions, rows)
         scores = predictions[["method", "draw", "sample_id", "image_id", "error"]].copy()
-        scores["answered"] = ~np.isnan(boxes).any(axis=1)
+        points = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)
+        is_point = (predictions["method"] == POINTS).to_numpy()
+        given: np.ndarray = np.where(is_point[:, None], points[:, [0, 1, 0, 1]], boxes)
+        scores["answered"] = ~np.isnan(given).any(axis=1)
         scores["box_iou"] = box_iou(boxes, true_boxes)
         scores["intersection"], scores["union"] = overlaps[:, 0], overlaps[:, 1]
-        scores["pointed"] = inside(predictions[["peak_x", "peak_y"]].to_numpy(dtype=float), true_boxes)
+        scores["pointed"] = inside(points, true_boxes)
         without = predictions["method"].isin(WITHOUT_MAP)
         scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
         scores[[f"true_{key}" for key in _BOX]] = true_boxes

@@ -17,7 +17,6 @@ from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.evaluate import ratios
-from locheads.evaluation.methods import WITHOUT_MAP
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.pipeline.progress import console, track
 from locheads.pipeline.records import Status
@@ -161,10 +160,12 @@ def _metrics(
 ) -> dict[str, dict[str, Any]]:
     pictures, _ = pd.factorize(a[1]["image_id"], sort=True)
     # Of the two methods only what both have: a file of predictions has no map to point with.
-    method = next((m for m, _ in (a, b) if m in WITHOUT_MAP), a[0])
-    of_a, of_b = (ratios(method, rows) for _, rows in (a, b))
+    of_a, of_b = (ratios(method, rows) for method, rows in (a, b))
+    both = [metric for metric in COMPARED if metric in of_a and metric in of_b]
+    if not both:
+        raise DataError("One of the runs is about points, the other about boxes: they share no measure.")
     found = {}
-    for metric in track([metric for metric in COMPARED if metric in of_a], "compare", "metrics"):
+    for metric in track(both, "compare", "metrics"):
         one, two = (Sums(*(np.asarray(part, dtype=float) for part in of_run[metric])) for of_run in (of_a, of_b))
         difference = compare(one, two, pictures, confidence=config.confidence, resamples=config.resamples, seed=seed)
         found[metric] = _with_need_of_a_point(difference, len(pictures) / (pictures.max() + 1), config.confidence)

@@ -6,20 +6,20 @@ from typing import Any
 
 import pandas as pd
 
-from locheads.config import Config
-from locheads.data.answers import parse_box
+from locheads.data.answers import WrittenBox, frame_in, read_answer
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
 from locheads.evaluation.truth import Truth
+from locheads.evaluation.watch import BoxWatch
 from locheads.models.answer import answer_image, prepare_to_answer
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.load import Lvlm
 from locheads.pipeline.attention import Loader
-from locheads.pipeline.predictions import OWN, scored, writing
+from locheads.pipeline.predictions import OWN, scored, watched, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import metrics_record, write_parquet
 from locheads.pipeline.run import Run
@@ -39,28 +39,30 @@ def direct_stage(run: Run) -> None:
     """Asks, parses, scores -> answers.parquet, predictions.parquet, scores.parquet, metrics.json, timing.json."""
     asker = _Asker(run)
     answers: list[dict[str, Any]] = []
+    direct = run.config.direct
+    assert direct.box_format is not None
+    watch = BoxWatch(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
         for group in track(run.inputs.evaluated, "ask", "pictures"):
             asker.ask(group)
             rows = []
             for sample in group.samples:
                 answer = asker.answer(group, sample.sample_id)
-                box = None if answer is None else _box(answer, run.config)
-                rows.append(direct_row(group, sample, box, asker.failures.get(sample.sample_id)))
+                written = WrittenBox()
+                if answer is not None:
+                    frame = frame_in(answer.geometry, direct.frame, direct.cell_pixels)
+                    written = read_answer(answer.text, direct.box_format, frame, group.width, group.height)
+                    watch.add(written, group, sample, frame)
+                rows.append(direct_row(group, sample, written.box, asker.failures.get(sample.sample_id)))
                 text = answer and answer.text
-                answers.append({"sample_id": sample.sample_id, "answer": text, "parsed": box is not None})
+                parsed = {"parsed": written.box is not None, "fault": written.fault}
+                answers.append({"sample_id": sample.sample_id, "answer": text} | parsed)
             write(rows)
     asker.finish()
     # A run with failures is not taken over by the next.
     run.failures |= asker.failures
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
-    _write_scores(run)
-
-
-def _box(answer: Answer, config: Config) -> tuple[float, float, float, float] | None:
-    direct = config.direct
-    assert direct.box_format is not None
-    return parse_box(answer.text, direct.box_format, direct.frame, answer.geometry, direct.cell_pixels)
+    _write_scores(run, watch)
 
 
 class _Asker:
@@ -134,10 +136,11 @@ class _Asker:
         return self._lvlm
 
 
-def _write_scores(run: Run) -> None:
+def _write_scores(run: Run, watch: BoxWatch) -> None:
     scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
-    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT)
+    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **watched(watch))
     write_json(run.folder / "metrics.json", metrics)
     unparsable = metrics["n_empty"]
-    log.info("%d of %d answers hold no box in the stated format: they count as misses.", unparsable, len(scores))
+    reasons = "".join(f"; {count} {reason}" for reason, count in metrics["boxes"]["without"].items())
+    log.info("%d of %d answers have no box (misses)%s.", unparsable, len(scores), reasons)

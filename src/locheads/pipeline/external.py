@@ -9,14 +9,15 @@ from typing import Any
 import pandas as pd
 
 from locheads.config import Config, Stage, check
-from locheads.data.choices import WHERE_IT_LIES
-from locheads.data.predictions import Answer, read_predictions
+from locheads.data.choices import WHERE_IT_LIES, PredictionsConfig
+from locheads.data.predictions import Answer, frame_of, read_predictions
 from locheads.data.records import sha256_of
 from locheads.errors import DataError
 from locheads.evaluation.external import score_answers
-from locheads.evaluation.methods import PREDICTIONS
+from locheads.evaluation.methods import POINTS, PREDICTIONS
+from locheads.evaluation.watch import BoxWatch
 from locheads.pipeline.inputs import DataSet, chosen, open_dataset
-from locheads.pipeline.predictions import OWN, writing
+from locheads.pipeline.predictions import OWN, watched, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.records import Status, metrics_record, recorded_provenance, write_parquet
@@ -80,30 +81,24 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     write_json(folder / "samples.json", {"split": config.dataset.split, "evaluated": ids, "notes": list(data.notes)})
     sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
     what = f"the split {config.dataset.split} of {config.dataset.name}"
-    answers = _Watched(read_predictions(path, config.predictions_format, sizes, what), sizes, _lines(path))
+    form = config.predictions_format
+    watch = BoxWatch(form.box_format, form.frame, "predictions_format.box_format")
+    answers = _Watched(read_predictions(path, form, sizes, what), evaluated, watch, form, _lines(path))
+    method = PREDICTIONS if form.point_format is None else POINTS
     absent = f"{path.name} has no prediction for it"
     parts = []
     with writing(folder / OWN) as write:
-        for rows, scored in score_answers(answers, evaluated, absent):
+        for rows, scored in score_answers(answers, evaluated, absent, method):
             write(rows)
             parts.append(scored)
     scores = pd.concat(parts, ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
     n_missing = int((scores["error"] == absent).sum())
     n_other = answers.count - (len(scores) - n_missing)
-    for note in (notes := answers.notes(config)):
-        log.warning("%s", note)
     if n_missing or n_other:
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
-    metrics = metrics_record(
-        scores,
-        config,
-        PREDICTIONS,
-        n_missing=n_missing,
-        n_not_evaluated=n_other,
-        notes=notes,
-    )
-    write_json(folder / "metrics.json", metrics)
+    more = {"n_missing": n_missing, "n_not_evaluated": n_other} | watched(watch)
+    write_json(folder / "metrics.json", metrics_record(scores, config, method, **more))
 
 
 def _lines(path: Path) -> int:
@@ -112,32 +107,26 @@ def _lines(path: Path) -> int:
 
 
 class _Watched:
-    """The answers, looked at on their way: does the stated format fit them?"""
+    """The answers, counted and looked at on their way."""
 
-    def __init__(self, answers: Iterator[Answer], sizes: dict[str, tuple[int, int]], lines: int) -> None:
-        self._answers, self._sizes, self._lines = answers, sizes, lines
-        self.count = self.boxes = self.outside = self.specks = 0
+    def __init__(
+        self,
+        answers: Iterator[Answer],
+        evaluated: list[ImageGroup],
+        watch: BoxWatch,
+        form: PredictionsConfig,
+        lines: int,
+    ) -> None:
+        self._answers, self._watch, self._form, self._lines = answers, watch, form, lines
+        self._samples = {sample.sample_id: (group, sample) for group in evaluated for sample in group.samples}
+        self.count = 0
 
     def __iter__(self) -> Iterator[Answer]:
         for answer in track(self._answers, "evaluate", "predictions", self._lines):
             self.count += 1
-            if answer.box is not None:
-                width, height = self._sizes[answer.sample_id]
-                x0, y0, x1, y1 = answer.box
-                self.boxes += 1
-                self.outside += x1 > 1.5 * width or y1 > 1.5 * height
-                self.specks += x1 - x0 < 0.005 * width and y1 - y0 < 0.005 * height
+            # A box that is a mask's was not written.
+            unwritten = answer.written is None and answer.box is not None
+            if answer.sample_id in self._samples and not unwritten and answer.point is None:
+                group, sample = self._samples[answer.sample_id]
+                self._watch.add(answer.written, group, sample, frame_of(self._form, group.width, group.height))
             yield answer
-
-    def notes(self, config: Config) -> list[str]:
-        """What a wrong format would look like."""
-        form = config.predictions_format.box_format
-        kinds = {
-            "leave their picture by half of it": self.outside,
-            "are smaller than 1/200 of their picture": self.specks,
-        }
-        return [
-            f"{count:,} of {self.boxes:,} boxes {kind}: is predictions_format={form} how they are written?"
-            for kind, count in kinds.items()
-            if count > self.boxes / 2
-        ]

@@ -1,8 +1,11 @@
 """Files of predictions, written and scored some pictures at a time: their masks never lie in memory all at once."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,10 @@ from jaxtyping import Float
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.rows import SCHEMA, Row
 from locheads.evaluation.truth import Truth
+from locheads.evaluation.watch import BoxWatch
 from locheads.store.atomic import replacing
+
+log = logging.getLogger(__name__)
 
 OWN, OTHERS = "predictions.parquet", "baselines.parquet"
 
@@ -55,6 +61,14 @@ def scored(path: Path, truth: Truth, map_scores: Float[np.ndarray, "row metric"]
             parts.append(truth.score(rows))
             start += len(rows)
     return pd.concat(parts, ignore_index=True)
+
+
+def watched(watch: BoxWatch) -> dict[str, Any]:
+    """What metrics.json says of how the boxes are written: `boxes` and `notes`; warns of what is in the notes."""
+    check = watch.check()
+    for note in (notes := watch.notes(check)):
+        log.warning("%s", note)
+    return {"boxes": asdict(check), "notes": notes}
 
 
 def map_scores_of(rows: Iterable[Row]) -> Float[np.ndarray, "row metric"]:

@@ -54,7 +54,7 @@ def execute(
             return started(json_digest(key))
         # Before the page, which tells how the run ended and how long it took.
         status.finish()
-        if config.stage in (Stage.report, Stage.audit):
+        if config.stage in (Stage.report, Stage.audit, Stage.direct):
             with status.stage(Stage.report.value):
                 write_report(folder)
         write_receipt(folder, key, len(run.failures))

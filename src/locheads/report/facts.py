@@ -11,7 +11,7 @@ UNKNOWN = "not recorded"
 def facts(record: RunRecord) -> list[tuple[str, str]]:
     """Name and value of what identifies the run, for people."""
     s = record.setting
-    rows = _file_facts(record) if record.external else _head_facts(record)
+    rows = _file_facts(record) if record.external else _asked_facts(record) if record.asked else _head_facts(record)
     rows += [
         ("Seed", s("seed")),
         ("State", _state(record)),
@@ -26,11 +26,30 @@ def _file_facts(record: RunRecord) -> list[tuple[str, Any]]:
     s, missing = record.setting, record.metrics.n_missing if record.metrics else None
     return [
         ("Predictions", record.external),
-        ("Boxes are written as", s("predictions_format.box_format")),
+        ("Boxes are written as", _convention(record, "predictions_format")),
         ("Data set", s("dataset.name")),
         ("Split", s("dataset.split")),
         ("Samples that the file lacks", missing),
     ]
+
+
+def _asked_facts(record: RunRecord) -> list[tuple[str, Any]]:
+    s = record.setting
+    return [
+        ("Model", _with_id(s("model.name"), s("model.id"))),
+        ("Preprocessing", s("model.preprocess")),
+        ("Prompt", s("prompt.name")),
+        ("Boxes are written as", _convention(record, "direct")),
+        ("Data set", s("dataset.name")),
+        ("Split", s("dataset.split")),
+    ]
+
+
+def _convention(record: RunRecord, group: str) -> str | None:
+    """The declared format and frame."""
+    form, frame = record.setting(f"{group}.box_format"), record.setting(f"{group}.frame")
+    form = form or record.setting(f"{group}.point_format")
+    return form if form is None or frame in (None, "picture") else f"{form}, of the {str(frame).replace('_', ' ')}"
 
 
 def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
@@ -103,6 +122,9 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
     rows = {
         "predictions": "Boxes or masks from a file, in the format that it was said to have. Where it has boxes only, a "
         "box stands for its mask; where it has masks only, a mask's tight box is its box.",
+        "direct_output": "The box that the model writes when asked for it, read by the stated convention; a box stands "
+        "for its mask.",
+        "points": "Points from a file, in the format that they were said to have: right is one in the true box.",
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
         "oracle_heads": oracle + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",

@@ -10,6 +10,7 @@ from locheads.types import HeadIndex
 METHODS = {
     "localization_heads": "Localization heads",
     "predictions": "Predictions of a file",
+    "points": "Points of a file",
     "direct_output": "Asked for the box",
     "oracle_heads": "Oracle heads",
     "mean_of_all_heads": "Mean of all heads",
@@ -18,7 +19,7 @@ METHODS = {
 }
 """In the order of the tables."""
 
-OWN_METHODS = ("localization_heads", "predictions", "direct_output")
+OWN_METHODS = ("localization_heads", "predictions", "direct_output", "points")
 """What a run may be about; the others are what it is compared with."""
 
 METRICS = {
@@ -98,6 +99,22 @@ class Figure6:
 
 
 @dataclass(frozen=True)
+class BoxesRecord:
+    """How the boxes of a file, or of an LVLM's words, are written (locheads.evaluation.watch.BoxCheck)."""
+
+    n_boxes: int
+    n_several: int
+    """Answers that hold several different boxes, of which the first is scored."""
+    without: dict[str, int]
+    """Why answers have no box: reason -> count."""
+
+    def reasons(self) -> str:
+        """ " (3 leave the declared range, 1 answer nothing)"; empty where all have a box."""
+        told = ", ".join(f"{count} {reason}" for reason, count in self.without.items())
+        return f" ({told})" if told else ""
+
+
+@dataclass(frozen=True)
 class MetricsRecord:
     """The evaluation of one run."""
 
@@ -120,6 +137,8 @@ class MetricsRecord:
     """Expressions that a file of predictions does not mention: scored as misses, and among n_failed."""
     notes: tuple[str, ...] = ()
     """What a reader of the figures must know."""
+    boxes: BoxesRecord | None = None
+    """Of runs about written boxes."""
 
     def get(self, method: str, metric: str) -> Estimate | None:
         return self.methods.get(method, {}).get(metric)
@@ -181,6 +200,16 @@ def parse_metrics(raw: Any) -> MetricsRecord:
         slices=tuple(_slice(parse.mapping(s, "a slice")) for s in parse.listing(raw.get("slices", []), "slices")),
         n_missing=None if raw.get("n_missing") is None else parse.count(raw["n_missing"], "n_missing"),
         notes=tuple(map(str, raw.get("notes") or ())),
+        boxes=None if raw.get("boxes") is None else _boxes(parse.mapping(raw["boxes"], "boxes")),
+    )
+
+
+def _boxes(raw: dict[str, Any]) -> BoxesRecord:
+    without = parse.mapping(raw["without"], "without")
+    return BoxesRecord(
+        n_boxes=parse.count(raw["n_boxes"], "n_boxes"),
+        n_several=parse.count(raw["n_several"], "n_several"),
+        without={str(reason): parse.count(count, str(reason)) for reason, count in without.items()},
     )
 
 

@@ -60,6 +60,16 @@ class RunRecord:
         """The file of predictions that the run scored instead of heads; None for the other runs."""
         return self.setting("predictions") or None
 
+    @property
+    def asked(self) -> bool:
+        """Whether the run asked the LVLM for boxes in words (stage=direct)."""
+        return self.metrics is not None and self.metrics.own() == "direct_output"
+
+    @property
+    def about_heads(self) -> bool:
+        """False where the run scored boxes that no head gave."""
+        return not (self.external or self.asked)
+
     def need_heads(self) -> HeadsRecord:
         """heads.json, or StoreError."""
         if self.heads is None:
@@ -100,7 +110,7 @@ def read_run(folder: Path) -> RunRecord:
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
     reader.optional = ("audit.json", "steps.npz", *(_EVALUATION if audits else ()))
-    if config.get("predictions"):
+    if config.get("predictions") or config.get("stage") == "direct":
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
     given = "heads" in provenance

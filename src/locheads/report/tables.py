@@ -56,10 +56,11 @@ def results_table(record: RunRecord, width: int = WIDE) -> Table:
 
 def results_caption(metrics: MetricsRecord) -> str:
     """What the numbers were measured on; shared by the terminal and the page."""
+    reasons = metrics.boxes.reasons() if metrics.boxes else ""
     missing = f" ({metrics.n_missing} of them not in the file)" if metrics.n_missing else ""
     return (
         f"{metrics.split}: {metrics.n_images} pictures, {metrics.n_expressions} expressions, "
-        f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a box (both count as misses). "
+        f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a box{reasons} (both count as misses). "
         f"Brackets: {100 * metrics.confidence:.0f} % interval, resampling pictures. "
         "* chosen with ground truth." + _swapped_text(metrics)
     )

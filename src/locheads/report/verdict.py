@@ -44,10 +44,9 @@ def compare(ours: Estimate, other: Estimate) -> str:
 def verdict(record: RunRecord) -> Verdict:
     """The sentences of the page's first box."""
     metrics = record.metrics
-    if metrics is not None and record.external:
-        return Verdict(
-            "none", f"{Path(record.external).name}, scored; no baseline stands beside it.", _file_points(metrics)
-        )
+    if metrics is not None and not record.about_heads:
+        what = Path(record.external).name if record.external else "The model's own boxes"
+        return Verdict("none", f"{what}, scored; no baseline stands beside it.", _written_points(metrics))
     if metrics is None or "localization_heads" not in metrics.methods:
         return Verdict("none", "This run has no evaluation to judge.", ())
     outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
@@ -58,7 +57,7 @@ def verdict(record: RunRecord) -> Verdict:
     return Verdict(tone, headline, tuple(p for p in points if p))
 
 
-def _file_points(metrics: MetricsRecord) -> tuple[str, ...]:
+def _written_points(metrics: MetricsRecord) -> tuple[str, ...]:
     return tuple(text for text in (_misses_sentence(metrics), *metrics.notes) if text)
 
 
