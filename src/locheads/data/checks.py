@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from locheads.data.boxes import box_iou
+from locheads.data.headers import inside, read_headers
 from locheads.data.masks import tight_box
 from locheads.data.official import Counts
 from locheads.data.pictures import open_picture
@@ -15,8 +16,6 @@ from locheads.types import Box, ImageGroup, Sample
 
 _FEW = 0.01
 """Up to this share is a blemish that the published files have, too; above it something is wrong with all of them."""
-_SLACK = 1.0
-"""Pixels by which a box may leave its picture: annotators' rounding."""
 
 
 class State(StrEnum):
@@ -40,7 +39,7 @@ def check_samples(
 ) -> list[Verdict]:
     """All verdicts on one split. `tally` is the one that counted while the groups were read.
 
-    Opens no picture, or every one where `open_images` is set.
+    Opens the header of every picture, or all of it where `open_images` is set.
     """
     objects = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
     answers = {
@@ -149,21 +148,23 @@ def _text(groups: list[ImageGroup]) -> _Answer:
 
 
 def _pictures(groups: list[ImageGroup], open_images: bool) -> _Answer:
-    problems = list(_picture_problems(groups, open_images))
+    headers = read_headers(groups)
+    problems = list(_unreadable(groups)) if open_images else headers.absent
+    if contradicting := [sentence for sentence in headers.wrong if sentence not in problems]:
+        problems = contradicting + problems
     if problems:
         return State.fail, f"{len(problems):,} of {len(groups):,} unusable, the first: {problems[0]}"
-    return State.ok, "all open, of the annotated size" if open_images else "all there"
+    if note := headers.note():
+        return State.warn, note
+    return State.ok, f"all {'open' if open_images else 'there'}, of the annotated size"
 
 
-def _picture_problems(groups: list[ImageGroup], open_images: bool) -> Iterator[str]:
+def _unreadable(groups: list[ImageGroup]) -> Iterator[str]:
     for group in groups:
-        if open_images:
-            try:
-                open_picture(group)
-            except DataError as error:
-                yield str(error)
-        elif not group.path.is_file():
-            yield f"{group.path} is not there"
+        try:
+            open_picture(group)
+        except DataError as error:
+            yield str(error)
 
 
 def _share(names: list[str], total: int, what: str, else_text: str) -> _Answer:
@@ -178,8 +179,7 @@ def _name(group: ImageGroup, sample: Sample) -> str:
 
 
 def _inside(box: Box, group: ImageGroup) -> bool:
-    x1, y1 = group.width + _SLACK, group.height + _SLACK
-    return box[0] >= -_SLACK and box[1] >= -_SLACK and box[2] <= x1 and box[3] <= y1
+    return inside(box, group.width, group.height)
 
 
 def _spans(box: Box) -> bool:

@@ -7,7 +7,6 @@ split and line number; one id in two files must have one expression), `ref_id` (
 """
 
 import glob
-import logging
 import os
 import re
 from functools import cached_property
@@ -21,19 +20,13 @@ from locheads.data.choices import BoxFormat
 from locheads.data.grouping import group_samples
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
 from locheads.data.pathnames import find_picture, inner_name
-from locheads.data.pictures import picture_header, picture_size
+from locheads.data.pictures import picture_size
 from locheads.data.records import field, name_of, read_lines, require, sha256_of_named, short
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
 
-log = logging.getLogger(__name__)
-
 BOXES_ONLY = "{} samples have no mask: their box stands for it, so mask figures mean nothing for them."
-TURNED = (
-    "The picture %s, maybe with others, is turned when shown (EXIF orientation): boxes and masks are taken in its "
-    "pixels as stored, so save it upright if they were drawn on the upright picture."
-)
 _LAYOUT = (
     'a JSONL data set is a folder with one file per split, such as {}, of lines like {{"image": "a.jpg", '
     '"expression": "the cup", "box": [x, y, w, h]}}'
@@ -46,7 +39,6 @@ class JsonlDataSet:
     def __init__(self, folder: Path, pattern: str, images: Path, form: BoxFormat) -> None:
         self._folder, self._pattern, self._images, self._form = folder, pattern, images, form
         self.notes: list[str] = []
-        self._warned = False
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The lines of one split, grouped by picture in the order of their first line.
@@ -111,20 +103,13 @@ class JsonlDataSet:
         name = inner_name(field(record, "image", str, where), where, self._images)
         path = find_picture(self._images, name)
         if name not in sizes:
-            sizes[name] = self._size(path, where)
+            sizes[name] = picture_size(path, where)
         text = field(record, "expression", str, where)
         sample_id = _sample_id(record, where, split)
         self._survey.check(sample_id)
         box, mask = self._truth(record, sizes[name], where, tally)
         ref_id, category = name_of(record, "ref_id", sample_id, where), name_of(record, "category", "", where)
         return name, path, sizes[name], Sample(sample_id, ref_id, text, box, mask, category)
-
-    def _size(self, path: Path, where: str) -> tuple[int, int]:
-        size, turned = picture_header(path, where)
-        if turned and not self._warned:
-            self._warned = True
-            log.warning(TURNED, path)
-        return size
 
     def _truth(self, record: dict, size: tuple[int, int], where: str, tally: Tally) -> tuple[Box, dict]:
         box, mask = record.get("box"), record.get("mask")

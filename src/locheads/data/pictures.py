@@ -2,12 +2,32 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from locheads.errors import DataError
 from locheads.types import ImageGroup
+
+_TURNING = {5, 6, 7, 8}
+"""EXIF orientations that exchange width and height."""
+_TAGGED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+"""Where Pillow keeps what may hold an orientation."""
+
+
+class Header(NamedTuple):
+    """What a picture's file says before its pixels."""
+
+    size: tuple[int, int]
+    """(width, height) as stored."""
+    orientation: int
+    """EXIF's; 1 where viewers show the pixels as they are stored."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) as viewers show the picture."""
+        return self.size[::-1] if self.orientation in _TURNING else self.size
 
 
 def open_picture(group: ImageGroup) -> Image.Image:
@@ -30,7 +50,7 @@ def read_picture(path: Path, group: ImageGroup | None = None, *, upright: bool =
         with Image.open(path) as picture:
             # Before the pixels are decoded: a header that lies about the size costs nothing then.
             if group is not None:
-                _check_size(picture, group)
+                _check_size(Header(picture.size, _orientation(picture)), group)
             # Orientation first: what is converted may have lost its EXIF.
             return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, name)
     except DataError:
@@ -65,15 +85,15 @@ def picture_size(path: Path, where: str = "") -> tuple[int, int]:
 
     Raises DataError as `read_picture`.
     """
-    return picture_header(path, where)[0]
+    return picture_header(path, where).size
 
 
-def picture_header(path: Path, where: str = "") -> tuple[tuple[int, int], bool]:
-    """As `picture_size`, and whether viewers turn or mirror the picture, because its EXIF says so."""
+def picture_header(path: Path, where: str = "") -> Header:
+    """As `picture_size`, with the EXIF orientation."""
     of = f" of {where}" if where else ""
     try:
         with Image.open(path) as picture:
-            return picture.size, _is_turned(picture)
+            return Header(picture.size, _orientation(picture))
     except FileNotFoundError as error:
         raise DataError(f"The picture {path}{of} is not there: check paths.data and dataset.images.") from error
     except Exception as error:
@@ -90,13 +110,28 @@ def check_picture_folder(images: Path) -> None:
         )
 
 
-def _check_size(picture: Image.Image, group: ImageGroup) -> None:
-    if picture.size != (group.width, group.height):
-        raise DataError(
-            f"The picture {group.path} of image {group.image_id} has {picture.width} x {picture.height} "
-            f"pixels, but its annotations are for {group.width} x {group.height}: put the original picture "
-            "there."
+def size_problem(group: ImageGroup, header: Header) -> str | None:
+    """One sentence where the picture has another size than the annotations say, with the reason where it shows."""
+    annotated, stored = (group.width, group.height), header.size
+    if annotated == stored:
+        return None
+    has = f"The picture {group.path} of image {group.image_id} has {stored[0]} x {stored[1]} pixels"
+    differs = f", but its annotations are for {annotated[0]} x {annotated[1]}"
+    if annotated == header.upright:
+        return (
+            f"{has} as stored{differs}, as it is shown (EXIF orientation {header.orientation}): boxes are taken in the "
+            "pixels as stored, so save the picture upright."
         )
+    if annotated == stored[::-1]:
+        return (
+            f"{has}{differs}, width and height exchanged: correct the annotations, or put the original picture there."
+        )
+    return f"{has}{differs}: put the original picture there."
+
+
+def _check_size(header: Header, group: ImageGroup) -> None:
+    if (problem := size_problem(group, header)) is not None:
+        raise DataError(problem)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -110,11 +145,12 @@ def _reason(path: Path, error: Exception) -> str:
     return text[0] if text else type(error).__name__
 
 
-def _is_turned(picture: Image.Image) -> bool:
-    # Without this, asking a PNG for its EXIF decodes all of it.
-    if "exif" not in picture.info and picture.format != "TIFF":
-        return False
+def _orientation(picture: Image.Image) -> int:
+    # Without this, asking a PNG for its EXIF decodes all of it. Pillow itself turns a TIFF, whose size is then upright.
+    if not _TAGGED & picture.info.keys() or picture.format == "TIFF":
+        return 1
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF, on which viewers turn nothing
-        return False
+        return 1
+    return value if value in range(2, 9) else 1

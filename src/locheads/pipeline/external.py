@@ -10,6 +10,7 @@ import pandas as pd
 
 from locheads.config import Config, Stage, check
 from locheads.data.choices import WHERE_IT_LIES
+from locheads.data.headers import check_headers
 from locheads.data.predictions import Answer, read_predictions
 from locheads.data.records import sha256_of
 from locheads.errors import DataError
@@ -39,6 +40,7 @@ def run_external(config: Config, folder: Path) -> None:
         with recorded_provenance(folder) as record, status.stage(Stage.evaluate.value):
             path, data = _file(config), open_dataset(config.dataset, config.paths)
             split = data.read(config.dataset.split)
+            data.notes = [*data.notes, *check_headers(chosen(split, config))]
             record |= _identity(config, path, data)
             _score(config, folder, path, split, data)
         status.finish()

@@ -192,21 +192,6 @@ def test_pictures_outside_of_their_folder_are_refused(tmp_path: Path, name: str)
         data.read("val")
 
 
-def test_pictures_that_viewers_turn_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = ["straight.jpg", "turned.jpg", "turned too.png"]
-    for name, orientation in zip(names, (1, 6, 3), strict=True):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / name, exif=exif)
-    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
-    for _ in range(2):
-        assert {(g.width, g.height) for g in data.read("val")} == {(WIDTH, HEIGHT)}
-    (record,) = caplog.records
-    assert "turned.jpg, maybe with others, is turned when shown" in record.getMessage()
-    assert "pixels as stored" in record.getMessage()
-
-
 def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:
     picture(root / "images" / "b.png")
     annotations = [
