@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from locheads.data.boxes import box_iou
 from locheads.data.headers import inside, read_headers
@@ -35,11 +36,12 @@ class Verdict:
 
 
 def check_samples(
-    split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool
+    split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool, folders: list[Path]
 ) -> list[Verdict]:
     """All verdicts on one split. `tally` is the one that counted while the groups were read.
 
-    Opens the header of every picture, or all of it where `open_images` is set.
+    `folders`: where pictures may lie once links are followed. Opens the header of every picture, or all of it where
+    `open_images` is set.
     """
     objects = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
     answers = {
@@ -50,7 +52,7 @@ def check_samples(
         "masks": _masks(objects, tally),
         "ids": _ids(groups),
         "text": _text(groups),
-        "pictures": _pictures(groups, open_images),
+        "pictures": _pictures(groups, open_images, folders),
     }
     return [Verdict(split, question, *answer) for question, answer in answers.items()]
 
@@ -147,8 +149,8 @@ def _text(groups: list[ImageGroup]) -> _Answer:
     return State.warn if remarks else State.ok, "; ".join(remarks) or "no blank one, no control characters"
 
 
-def _pictures(groups: list[ImageGroup], open_images: bool) -> _Answer:
-    headers = read_headers(groups)
+def _pictures(groups: list[ImageGroup], open_images: bool, folders: list[Path]) -> _Answer:
+    headers = read_headers(groups, folders)
     problems = list(_unreadable(groups)) if open_images else headers.absent
     if contradicting := [sentence for sentence in headers.wrong if sentence not in problems]:
         problems = contradicting + problems

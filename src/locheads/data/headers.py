@@ -5,15 +5,21 @@ frame: the picture as viewers show it, turned by its EXIF orientation, or width 
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from locheads.data.pathnames import leads_out, real_places
 from locheads.data.pictures import Header, picture_header, size_problem
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup
 
 log = logging.getLogger(__name__)
 
+LEADS_OUT = (
+    "{} is a link to {}, outside of the data set's folders: copy the file, or name the folder that it leads to in "
+    "dataset.links."
+)
 _SHOWN = 3
 SLACK = 1.0
 """Pixels by which a box may leave its picture: annotators' rounding."""
@@ -42,11 +48,17 @@ class Headers:
         )
 
 
-def read_headers(groups: Iterable[ImageGroup]) -> Headers:
-    """Opens the header of every picture, not its pixels. Raises nothing for a picture: it is in one of the lists."""
-    found = Headers()
+def read_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> Headers:
+    """Opens the header of every picture, not its pixels, and none that a link leads to outside of `folders`.
+
+    Raises nothing for a picture: it is in one of the lists.
+    """
+    found, places = Headers(), real_places(folders)
     for group in groups:
         found.pictures += 1
+        if real := leads_out(group.path, places):
+            found.wrong.append(LEADS_OUT.format(f"The picture {group.path} of image {group.image_id}", real))
+            continue
         try:
             header = picture_header(group.path)
         except DataError as error:
@@ -59,13 +71,13 @@ def read_headers(groups: Iterable[ImageGroup]) -> Headers:
     return found
 
 
-def check_headers(groups: Iterable[ImageGroup]) -> list[str]:
-    """What a run says of its pictures' headers: logged, and returned for its records.
+def check_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> list[str]:
+    """What a run says of its pictures' headers: logged, and returned for its records. `folders`: see `read_headers`.
 
     Raises DataError, with the first pictures and their count, where annotations and headers contradict each other. A
     picture that is not there is no error here: what needs it says so, and predictions are scored without any.
     """
-    headers = read_headers(groups)
+    headers = read_headers(groups, folders)
     if headers.wrong:
         many = len(headers.wrong) > 1
         count = (

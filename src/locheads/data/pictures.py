@@ -1,6 +1,8 @@
 """Opens the picture of a group, or says in one sentence why not."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,26 +47,34 @@ def read_picture(path: Path, group: ImageGroup | None = None, *, upright: bool =
     Raises DataError where the file is absent, empty, damaged, truncated or suspiciously large (Pillow's limit against
     decompression bombs), and as `to_rgb`.
     """
-    name = str(path) if group is None else f"{path} of image {group.image_id}"
+    of = "" if group is None else f"image {group.image_id}"
+    with opened(path, of) as picture:
+        # Before the pixels are decoded: a header that lies about the size costs nothing then.
+        if group is not None:
+            _check_size(Header(picture.size, _orientation(picture)), group)
+        # Orientation first: what is converted may have lost its EXIF.
+        return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, _named(path, of))
+
+
+@contextmanager
+def opened(path: Path, of: str = "") -> Iterator[Image.Image]:
+    """The picture, of which the header is read only; `of` names the record that it belongs to.
+
+    Raises DataError for what goes wrong with it within, too.
+    """
+    name = _named(path, of)
     try:
         with Image.open(path) as picture:
-            # Before the pixels are decoded: a header that lies about the size costs nothing then.
-            if group is not None:
-                _check_size(Header(picture.size, _orientation(picture)), group)
-            # Orientation first: what is converted may have lost its EXIF.
-            return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, name)
+            yield picture
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(
-            f"The picture {name} is not there: check paths.data and the data set's picture folder."
-        ) from error
+        raise DataError(f"The picture {name} is not there: {_advice(path)}.") from error
     # Pillow's decoders raise nearly anything on a damaged file (OSError, SyntaxError, ValueError,
     # struct.error, ...).
     except Exception as error:
-        raise DataError(
-            f"The picture {name} cannot be read ({_reason(path, error)}): copy or download it again."
-        ) from error
+        reason = _cut(_reason(path, error))
+        raise DataError(f"The picture {name} cannot be read ({reason}): copy or download it again.") from error
 
 
 def to_rgb(picture: Image.Image, name: str = "") -> Image.Image:
@@ -90,15 +100,53 @@ def picture_size(path: Path, where: str = "") -> tuple[int, int]:
 
 def picture_header(path: Path, where: str = "") -> Header:
     """As `picture_size`, with the EXIF orientation."""
-    of = f" of {where}" if where else ""
-    try:
-        with Image.open(path) as picture:
-            return Header(picture.size, _orientation(picture))
-    except FileNotFoundError as error:
-        raise DataError(f"The picture {path}{of} is not there: check paths.data and dataset.images.") from error
-    except Exception as error:
-        name, reason = (text if len(text) < 300 else text[:300] + "..." for text in (str(path), _reason(path, error)))
-        raise DataError(f"The picture {name}{of} cannot be read ({reason}): copy or download it again.") from error
+    with opened(path, where) as picture:
+        return Header(picture.size, _orientation(picture))
+
+
+def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: str) -> np.ndarray:
+    """A mask picture -> [height, width], True on the object: where it is not black, or brighter than `threshold`.
+
+    Brightness is the largest of red, green and blue, 0 to 255 (of 16 bits: a 257th). Palettes are read as their
+    colours, and alpha is never part of the mask. Raises DataError where the picture has another size, or, without a
+    threshold, anything but black and one other colour: JPEG's noise, a void border or a second object would all become
+    the object.
+    """
+    named = f"{where} names the mask {path}, "
+    with opened(path, where) as picture:
+        if picture.size != size:
+            raise DataError(f"{named}which has another size than its picture: replace it.")
+        if picture.mode == "F" or (picture.mode == "I" and threshold is not None):
+            to_rgb(picture, _named(path, where))  # raises: of 32 bits nobody knows what is bright
+        values, shaped_by_alpha = _values(picture), _shaped_by_alpha(picture)
+    if threshold is not None:
+        return values.max(axis=2) // (257 if values.dtype == np.uint16 else 1) > threshold
+    # One number for a colour; a grey one is its own.
+    colours = np.unique(values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])[-values.shape[2] :])
+    if len(colours) == 1 and shaped_by_alpha:
+        raise DataError(f"{named}whose shape is in its alpha channel only: save it as a picture of black and white.")
+    if len(colours) > 2 or (len(colours) == 2 and colours[0] != 0):
+        raise DataError(
+            f"{named}which holds {len(colours)} colours instead of black and one other (JPEG adds noise, VOC borders): "
+            "save it as PNG with black and white, or choose dataset.mask_threshold, such as 127: brighter pixels of 0 "
+            "to 255 are the object."
+        )
+    return values.any(axis=2)
+
+
+def _values(picture: Image.Image) -> np.ndarray:
+    """[height, width, 3 or 1], whole numbers, without alpha."""
+    if picture.mode in ("L", "I") or picture.mode.startswith("I;16"):
+        return np.asarray(picture)[..., None]
+    plain = {"RGBa": "RGBA", "La": "LA"}.get(picture.mode, picture.mode)
+    return np.asarray(picture.convert(plain).convert("RGB"))
+
+
+def _shaped_by_alpha(picture: Image.Image) -> bool:
+    if not picture.has_transparency_data:
+        return False
+    low, high = picture.convert("RGBA").getchannel("A").getextrema()
+    return low != high
 
 
 def check_picture_folder(images: Path) -> None:
@@ -132,6 +180,20 @@ def size_problem(group: ImageGroup, header: Header) -> str | None:
 def _check_size(header: Header, group: ImageGroup) -> None:
     if (problem := size_problem(group, header)) is not None:
         raise DataError(problem)
+
+
+def _named(path: Path, of: str) -> str:
+    return _cut(str(path)) + (f" of {of}" if of else "")
+
+
+def _advice(path: Path) -> str:
+    if "\\" in path.name:
+        return "its name is written with backslashes, as on Windows, so write / instead"
+    return "check paths.data and dataset.images"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) < 300 else text[:300] + "..."
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -16,7 +16,7 @@ from locheads.data.records import sha256_of
 from locheads.errors import DataError
 from locheads.evaluation.external import score_answers
 from locheads.evaluation.methods import PREDICTIONS
-from locheads.pipeline.inputs import DataSet, chosen, open_dataset
+from locheads.pipeline.inputs import DataSet, chosen, open_dataset, picture_folders
 from locheads.pipeline.predictions import OWN, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import Status, metrics_record, recorded_provenance, write_parquet
@@ -40,7 +40,8 @@ def run_external(config: Config, folder: Path) -> None:
         with recorded_provenance(folder) as record, status.stage(Stage.evaluate.value):
             path, data = _file(config), open_dataset(config.dataset, config.paths)
             split = data.read(config.dataset.split)
-            data.notes = [*data.notes, *check_headers(chosen(split, config))]
+            folders = picture_folders(config.dataset, config.paths)
+            data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
             record |= _identity(config, path, data)
             _score(config, folder, path, split, data)
         status.finish()

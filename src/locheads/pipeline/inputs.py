@@ -75,7 +75,7 @@ def load_inputs(config: Config) -> Inputs:
     if dataset.reader in ("pocket", "refer"):
         check_picture_folder(locate(dataset, config.paths)[1])
     asked = chosen(evaluated, config)
-    headers = check_headers([*asked, *discovery.groups])
+    headers = check_headers([*asked, *discovery.groups], picture_folders(dataset, config.paths))
     return Inputs(
         evaluated=asked,
         discovery=discovery.groups,
@@ -172,6 +172,13 @@ def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
         root = ensure_dataset(Path(paths.cache))
         return root / "pocket", root / "images" / "train2014"
     return Path(dataset.folder), Path(dataset.images)
+
+
+def picture_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
+    """Where the data set's pictures may lie once links are followed."""
+    named = [Path(name) for name in (dataset.folder, dataset.images) if name]
+    # The pocket data, and pictures that a hub copy's table holds.
+    return [*named, Path(paths.cache)]
 
 
 def samples_record(inputs: Inputs, config: Config) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _groups(tmp_path: Path, boxes: list[Box], masks: list[Box] | None = None) ->
 
 
 def _verdicts(groups: list[ImageGroup], tally: Tally | None = None, **changes: object) -> dict[str, Verdict]:
-    settings: dict = {"official": None, "open_images": False} | changes
+    settings: dict = {"official": None, "open_images": False, "folders": [Path("/")]} | changes
     return {v.question: v for v in check_samples("val", groups, tally or Tally(counting=True), **settings)}
 
 

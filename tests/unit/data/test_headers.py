@@ -70,9 +70,9 @@ def test_contradictions_end_a_run(tmp_path: Path, case: str) -> None:
     orientation, group, sentence = WRONG[case]
     path = _stored(tmp_path / "a.jpg", orientation)
     with pytest.raises(DataError, match=sentence):
-        check_headers([group(path)])
+        check_headers([group(path)], [tmp_path])
     # The same picture with annotations of its stored pixels is none.
-    assert len(check_headers([_group(path)])) == (orientation != 1)
+    assert len(check_headers([_group(path)], [tmp_path])) == (orientation != 1)
 
 
 def test_many_contradictions_are_counted(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_many_contradictions_are_counted(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"^5 of 9 pictures contradict their annotations\. The picture .*0.jpg"
     ) as caught:
-        check_headers(groups)
+        check_headers(groups, [tmp_path])
     assert str(caught.value).count("The picture") == 3
 
 
@@ -90,24 +90,24 @@ def test_turned_pictures_of_the_right_size_are_a_warning(
     tmp_path: Path, orientation: int, size: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     turned, plain = _stored(tmp_path / "a.jpg", orientation, size), _stored(tmp_path / "b.jpg", 1, size)
-    (note,) = check_headers([_group(plain, *size), _group(turned, *size)])
+    (note,) = check_headers([_group(plain, *size), _group(turned, *size)], [tmp_path])
     assert note.startswith(f"1 of 2 pictures are turned or mirrored when shown, the first: {turned} (EXIF")
     assert "in the pixels as stored" in note
     assert caplog.messages == [note]
-    assert check_headers([_group(plain, *size)]) == []
+    assert check_headers([_group(plain, *size)], [tmp_path]) == []
 
 
 def test_pictures_that_are_not_there_are_taken_on_trust_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     groups = [_group(tmp_path / "a.jpg"), _group(_stored(tmp_path / "b.jpg", 1))]
-    assert check_headers(groups) == []
+    assert check_headers(groups, [tmp_path]) == []
     assert caplog.messages[0].startswith("The headers of 1 of 2 pictures cannot be read, so their sizes")
-    assert len(read_headers(groups).absent) == 1
+    assert len(read_headers(groups, [tmp_path]).absent) == 1
 
 
 def test_only_headers_are_read(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.jpg", quality=95)
     (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:700])
-    assert check_headers([_group(tmp_path / "a.jpg")]) == []
+    assert check_headers([_group(tmp_path / "a.jpg")], [tmp_path]) == []

@@ -106,7 +106,7 @@ def _directory(path: Path) -> None:
 
 
 BAD = {
-    "absent": (Path.unlink, r" is not there: check paths\.data and the data set's picture folder\.$"),
+    "absent": (Path.unlink, r" is not there: check paths\.data and dataset\.images\.$"),
     "empty": (
         lambda path: path.write_bytes(b""),
         r" cannot be read \(the file is empty\): copy or download it again\.$",
