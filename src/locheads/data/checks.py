@@ -4,8 +4,10 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from locheads.data.boxes import box_iou
+from locheads.data.headers import inside, read_headers
 from locheads.data.masks import tight_box
 from locheads.data.official import Counts
 from locheads.data.pictures import open_picture
@@ -15,8 +17,6 @@ from locheads.types import Box, ImageGroup, Sample
 
 _FEW = 0.01
 """Up to this share is a blemish that the published files have, too; above it something is wrong with all of them."""
-_SLACK = 1.0
-"""Pixels by which a box may leave its picture: annotators' rounding."""
 
 
 class State(StrEnum):
@@ -36,11 +36,12 @@ class Verdict:
 
 
 def check_samples(
-    split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool
+    split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool, folders: list[Path]
 ) -> list[Verdict]:
     """All verdicts on one split. `tally` is the one that counted while the groups were read.
 
-    Opens no picture, or every one where `open_images` is set.
+    `folders`: where pictures may lie once links are followed. Opens the header of every picture, or all of it where
+    `open_images` is set.
     """
     objects = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
     answers = {
@@ -51,7 +52,7 @@ def check_samples(
         "masks": _masks(objects, tally),
         "ids": _ids(groups),
         "text": _text(groups),
-        "pictures": _pictures(groups, open_images),
+        "pictures": _pictures(groups, open_images, folders),
     }
     return [Verdict(split, question, *answer) for question, answer in answers.items()]
 
@@ -148,22 +149,24 @@ def _text(groups: list[ImageGroup]) -> _Answer:
     return State.warn if remarks else State.ok, "; ".join(remarks) or "no blank one, no control characters"
 
 
-def _pictures(groups: list[ImageGroup], open_images: bool) -> _Answer:
-    problems = list(_picture_problems(groups, open_images))
+def _pictures(groups: list[ImageGroup], open_images: bool, folders: list[Path]) -> _Answer:
+    headers = read_headers(groups, folders)
+    problems = list(_unreadable(groups)) if open_images else headers.absent
+    if contradicting := [sentence for sentence in headers.wrong if sentence not in problems]:
+        problems = contradicting + problems
     if problems:
         return State.fail, f"{len(problems):,} of {len(groups):,} unusable, the first: {problems[0]}"
-    return State.ok, "all open, of the annotated size" if open_images else "all there"
+    if note := headers.note():
+        return State.warn, note
+    return State.ok, f"all {'open' if open_images else 'there'}, of the annotated size"
 
 
-def _picture_problems(groups: list[ImageGroup], open_images: bool) -> Iterator[str]:
+def _unreadable(groups: list[ImageGroup]) -> Iterator[str]:
     for group in groups:
-        if open_images:
-            try:
-                open_picture(group)
-            except DataError as error:
-                yield str(error)
-        elif not group.path.is_file():
-            yield f"{group.path} is not there"
+        try:
+            open_picture(group)
+        except DataError as error:
+            yield str(error)
 
 
 def _share(names: list[str], total: int, what: str, else_text: str) -> _Answer:
@@ -178,8 +181,7 @@ def _name(group: ImageGroup, sample: Sample) -> str:
 
 
 def _inside(box: Box, group: ImageGroup) -> bool:
-    x1, y1 = group.width + _SLACK, group.height + _SLACK
-    return box[0] >= -_SLACK and box[1] >= -_SLACK and box[2] <= x1 and box[3] <= y1
+    return inside(box, group.width, group.height)
 
 
 def _spans(box: Box) -> bool:

@@ -1,27 +1,31 @@
 """Samples in the order of a file -> groups per picture."""
 
+import logging
 from pathlib import Path
 
-from locheads.data.pathnames import coco_id, slug
+from locheads.data.pathnames import image_id_of
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup, Sample
+
+log = logging.getLogger(__name__)
+
+_BOXES_ONLY = "{} samples have no mask: their box stands for it, so mask figures mean nothing for them."
 
 Row = tuple[str, Path, tuple[int, int], Sample]
 """(picture name, its path, its (width, height), the sample)."""
 
 
-def group_samples(rows: list[Row], source: Path | str, tally: Tally) -> list[ImageGroup]:
+def group_samples(rows: list[Row], source: Path | str, tally: Tally, of_coco: bool = False) -> list[ImageGroup]:
     """The rows grouped by picture file, pictures in the order of their first row.
 
-    A picture's id is its COCO id where the name tells it, else the name as far as a file may have it. Raises
-    DataError (or counts it) for a sample id that is used twice and for an id of two pictures, and DataError where no
-    row is left.
+    A picture's id is that of `image_id_of`, which `of_coco` tells whether all pictures are COCO's. Raises DataError
+    (or counts it) for a sample id that is used twice and for an id of two pictures, and DataError where no row is left.
     """
     pictures: dict[str, tuple[Path, tuple[int, int], list[Sample]]] = {}
     ids: set[str] = set()
     for name, path, size, sample in rows:
-        image_id = _image_id(name)
+        image_id = image_id_of(name, of_coco)
         first = pictures.get(image_id, (path,))[0]
         # The leakage guard, the intervals and the gallery know a picture by this id only.
         if first != path:
@@ -37,6 +41,9 @@ def group_samples(rows: list[Row], source: Path | str, tally: Tally) -> list[Ima
     return [ImageGroup(image_id, path, *size, tuple(samples)) for image_id, (path, size, samples) in pictures.items()]
 
 
-def _image_id(name: str) -> str:
-    number = coco_id(name)
-    return str(number) if number is not None else slug(name)
+def boxes_only(tally: Tally) -> list[str]:
+    """The note on samples whose box stands for their mask; logged in a run. Empty where there are none."""
+    missing = tally.seen["no mask"]
+    if missing and not tally.counting:
+        log.warning(_BOXES_ONLY.format(missing))
+    return [_BOXES_ONLY.format(missing)] if missing else []

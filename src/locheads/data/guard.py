@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from locheads.data.pathnames import coco_id, inner_name, picture_key, slug
+from locheads.data.pathnames import coco_id, image_id_of, inner_name, picture_key
 from locheads.data.pickles import load_plain_pickle
 from locheads.data.records import field, read_json, read_lines, sha256_of
 from locheads.data.tally import Tally
@@ -57,11 +57,12 @@ def _keys(path: Path, own: set[str], cache: Path) -> set[str]:
     if path.suffix == ".p":
         return {key for split, keys in _refs_keys(path, cache).items() if split not in own for key in keys}
     if path.suffix == ".jsonl":
-        return {_name_key(field(record, "image", str, where), where) for where, record in read_lines(path, Tally())}
+        lines = read_lines(path, Tally())
+        return {key for where, record in lines for key in _name_keys(field(record, "image", str, where), where)}
     if path.suffix == ".json":
         images = field(read_json(path), "images", list, str(path))
         where = f"an image of {path}"
-        return {_name_key(field(image, "file_name", str, where), where) for image in images}
+        return {key for image in images for key in _name_keys(field(image, "file_name", str, where), where)}
     raise ConfigError(f"dataset.guard names {path}, but it can read refs files (*.p), *.jsonl and COCO *.json only.")
 
 
@@ -81,6 +82,7 @@ def _refs_keys(path: Path, cache: Path) -> dict[str, list[str]]:
     return found
 
 
-def _name_key(name: str, where: str) -> str:
-    number = coco_id(name)
-    return str(number) if number is not None else slug(inner_name(name, where))
+def _name_keys(name: str, where: str) -> set[str]:
+    """What the picture may be known by: whether a file's numbers are COCO's, it does not say."""
+    number = coco_id(name, of_coco=True)
+    return {image_id_of(inner_name(name, where))} | ({str(number)} if number is not None else set())

@@ -20,10 +20,9 @@ from PIL import Image
 from locheads.data.boxes import to_xyxy
 from locheads.data.choices import BoxFormat
 from locheads.data.columns import check_columns, find
-from locheads.data.grouping import Row, group_samples
-from locheads.data.jsonl import BOXES_ONLY
+from locheads.data.grouping import Row, boxes_only, group_samples
 from locheads.data.masks import box_mask, overlapping, to_rle
-from locheads.data.pathnames import find_picture, plain_name, slug
+from locheads.data.pathnames import find_picture, inner_name, plain_name, slug
 from locheads.data.pictures import picture_size
 from locheads.data.records import is_number, short
 from locheads.data.tally import Tally
@@ -54,6 +53,8 @@ class Copy:
     split_names: Mapping[str, str] = field(default_factory=dict)
     """Official name of a split -> the copy's; others keep theirs."""
     notes: tuple[str, ...] = ()
+    of_coco: bool = True
+    """Whether its pictures are COCO's: see `image_id_of`."""
 
 
 class HubDataSet:
@@ -78,9 +79,9 @@ class HubDataSet:
         for number, record in enumerate(self._table(split)):
             where = f"row {number} of {self._copy.hub} {split}"
             rows += tally.attempt(self._rows, record, where, f"{split}-{number}", tally) or ()
-        if missing := tally.seen["no mask"]:
-            self.notes = [*self._stated, BOXES_ONLY.format(missing)]
-        groups = group_samples(rows, f"{self._copy.hub} {split}", tally)
+        if missing := boxes_only(tally):
+            self.notes = [*self._stated, *missing]
+        groups = group_samples(rows, f"{self._copy.hub} {split}", tally, self._copy.of_coco)
         self._contents[split] = _digest(groups)
         return groups
 
@@ -130,7 +131,7 @@ class HubDataSet:
             own = bool(prefix) and path.startswith(prefix)
             return find(item if own else record, path.removeprefix(prefix) if own else path, where)
 
-        name = plain_name(_text(value("file_name"), "file name", where))
+        name = inner_name(plain_name(_text(value("file_name"), "file name", where)), where, self._copy.images)
         path, size = self._picture(name, value("picture"), value("width"), value("height"), where)
         box = to_xyxy(value("box"), self._copy.form, *size, where)
         mask = self._mask(value("mask"), box, size, where, tally)

@@ -7,33 +7,23 @@ split and line number; one id in two files must have one expression), `ref_id` (
 """
 
 import glob
-import logging
 import os
 import re
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from locheads.data.boxes import to_xyxy
 from locheads.data.choices import BoxFormat
-from locheads.data.grouping import group_samples
+from locheads.data.grouping import boxes_only, group_samples
+from locheads.data.headers import LEADS_OUT
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
-from locheads.data.pathnames import find_picture, inner_name
-from locheads.data.pictures import picture_header, picture_size
+from locheads.data.pathnames import find_file, find_picture, inner_name, leads_out, real_places
+from locheads.data.pictures import picture_size, read_mask
 from locheads.data.records import field, name_of, read_lines, require, sha256_of_named, short
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
 
-log = logging.getLogger(__name__)
-
-BOXES_ONLY = "{} samples have no mask: their box stands for it, so mask figures mean nothing for them."
-TURNED = (
-    "The picture %s, maybe with others, is turned when shown (EXIF orientation): boxes and masks are taken in its "
-    "pixels as stored, so save it upright if they were drawn on the upright picture."
-)
 _LAYOUT = (
     'a JSONL data set is a folder with one file per split, such as {}, of lines like {{"image": "a.jpg", '
     '"expression": "the cup", "box": [x, y, w, h]}}'
@@ -43,10 +33,21 @@ _LAYOUT = (
 class JsonlDataSet:
     """A folder with one JSONL file per split; `pattern` names it and holds {split}."""
 
-    def __init__(self, folder: Path, pattern: str, images: Path, form: BoxFormat) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pattern: str,
+        images: Path,
+        form: BoxFormat,
+        mask_threshold: int | None = None,
+        of_coco: bool = False,
+        links: tuple[Path, ...] = (),
+    ) -> None:
+        """`mask_threshold`: see `read_mask`. `of_coco`: see `image_id_of`. `links`: where links of masks may lead."""
         self._folder, self._pattern, self._images, self._form = folder, pattern, images, form
+        self._threshold, self._of_coco = mask_threshold, of_coco
+        self._places = real_places([folder, images, *links])
         self.notes: list[str] = []
-        self._warned = False
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The lines of one split, grouped by picture in the order of their first line.
@@ -60,9 +61,8 @@ class JsonlDataSet:
         rows = [
             tally.attempt(self._row, record, where, split, sizes, tally) for where, record in read_lines(path, tally)
         ]
-        if missing := tally.seen["no mask"]:
-            self.notes = [BOXES_ONLY.format(missing)]
-        return group_samples([row for row in rows if row is not None], path, tally)
+        self.notes = boxes_only(tally) or self.notes
+        return group_samples([row for row in rows if row is not None], path, tally, self._of_coco)
 
     def splits(self) -> list[str]:
         """The splits that there are files for."""
@@ -71,7 +71,7 @@ class JsonlDataSet:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over names and contents of the files of all splits and of the mask files that they name."""
-        masks = {name: self._folder / name for name in self._survey.masks}
+        masks = {name: find_file(self._folder, name) for name in self._survey.masks}
         # A mask of another split may be absent; the reader of that split says so.
         there = [(name, path if os.path.isfile(path) else None) for name, path in sorted(masks.items())]
         return sha256_of_named([*sorted(self._files.items()), *there])
@@ -111,20 +111,13 @@ class JsonlDataSet:
         name = inner_name(field(record, "image", str, where), where, self._images)
         path = find_picture(self._images, name)
         if name not in sizes:
-            sizes[name] = self._size(path, where)
+            sizes[name] = picture_size(path, where)
         text = field(record, "expression", str, where)
         sample_id = _sample_id(record, where, split)
         self._survey.check(sample_id)
         box, mask = self._truth(record, sizes[name], where, tally)
         ref_id, category = name_of(record, "ref_id", sample_id, where), name_of(record, "category", "", where)
         return name, path, sizes[name], Sample(sample_id, ref_id, text, box, mask, category)
-
-    def _size(self, path: Path, where: str) -> tuple[int, int]:
-        size, turned = picture_header(path, where)
-        if turned and not self._warned:
-            self._warned = True
-            log.warning(TURNED, path)
-        return size
 
     def _truth(self, record: dict, size: tuple[int, int], where: str, tally: Tally) -> tuple[Box, dict]:
         box, mask = record.get("box"), record.get("mask")
@@ -141,12 +134,10 @@ class JsonlDataSet:
         return xyxy, code or box_mask(xyxy, *size, where)
 
     def _mask_file(self, name: str, size: tuple[int, int], where: str) -> dict:
-        path = self._folder / name
-        if picture_size(path, where) != size:
-            raise DataError(f"{where} names the mask {path}, which has another size than its picture: replace it.")
-        with Image.open(path) as picture:
-            pixels = np.asarray(picture)
-        return encode(pixels.max(axis=2) if pixels.ndim == 3 else pixels, where)
+        path = find_file(self._folder, inner_name(name, where, self._folder, "mask"))
+        if real := leads_out(path, self._places):
+            raise DataError(LEADS_OUT.format(f"{where} names the mask {path}", real))
+        return encode(read_mask(path, size, self._threshold, where), where)
 
 
 class _Survey:

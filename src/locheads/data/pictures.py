@@ -1,13 +1,35 @@
 """Opens the picture of a group, or says in one sentence why not."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from locheads.errors import DataError
 from locheads.types import ImageGroup
+
+_TURNING = {5, 6, 7, 8}
+"""EXIF orientations that exchange width and height."""
+_TAGGED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+"""Where Pillow keeps what may hold an orientation."""
+
+
+class Header(NamedTuple):
+    """What a picture's file says before its pixels."""
+
+    size: tuple[int, int]
+    """(width, height) as stored."""
+    orientation: int
+    """EXIF's; 1 where viewers show the pixels as they are stored."""
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) as viewers show the picture."""
+        return self.size[::-1] if self.orientation in _TURNING else self.size
 
 
 def open_picture(group: ImageGroup) -> Image.Image:
@@ -25,26 +47,34 @@ def read_picture(path: Path, group: ImageGroup | None = None, *, upright: bool =
     Raises DataError where the file is absent, empty, damaged, truncated or suspiciously large (Pillow's limit against
     decompression bombs), and as `to_rgb`.
     """
-    name = str(path) if group is None else f"{path} of image {group.image_id}"
+    of = "" if group is None else f"image {group.image_id}"
+    with opened(path, of) as picture:
+        # Before the pixels are decoded: a header that lies about the size costs nothing then.
+        if group is not None:
+            _check_size(Header(picture.size, _orientation(picture)), group)
+        # Orientation first: what is converted may have lost its EXIF.
+        return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, _named(path, of))
+
+
+@contextmanager
+def opened(path: Path, of: str = "") -> Iterator[Image.Image]:
+    """The picture, of which the header is read only; `of` names the record that it belongs to.
+
+    Raises DataError for what goes wrong with it within, too.
+    """
+    name = _named(path, of)
     try:
         with Image.open(path) as picture:
-            # Before the pixels are decoded: a header that lies about the size costs nothing then.
-            if group is not None:
-                _check_size(picture, group)
-            # Orientation first: what is converted may have lost its EXIF.
-            return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, name)
+            yield picture
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(
-            f"The picture {name} is not there: check paths.data and the data set's picture folder."
-        ) from error
+        raise DataError(f"The picture {name} is not there: {_advice(path)}.") from error
     # Pillow's decoders raise nearly anything on a damaged file (OSError, SyntaxError, ValueError,
     # struct.error, ...).
     except Exception as error:
-        raise DataError(
-            f"The picture {name} cannot be read ({_reason(path, error)}): copy or download it again."
-        ) from error
+        reason = _cut(_reason(path, error))
+        raise DataError(f"The picture {name} cannot be read ({reason}): copy or download it again.") from error
 
 
 def to_rgb(picture: Image.Image, name: str = "") -> Image.Image:
@@ -65,20 +95,58 @@ def picture_size(path: Path, where: str = "") -> tuple[int, int]:
 
     Raises DataError as `read_picture`.
     """
-    return picture_header(path, where)[0]
+    return picture_header(path, where).size
 
 
-def picture_header(path: Path, where: str = "") -> tuple[tuple[int, int], bool]:
-    """As `picture_size`, and whether viewers turn or mirror the picture, because its EXIF says so."""
-    of = f" of {where}" if where else ""
-    try:
-        with Image.open(path) as picture:
-            return picture.size, _is_turned(picture)
-    except FileNotFoundError as error:
-        raise DataError(f"The picture {path}{of} is not there: check paths.data and dataset.images.") from error
-    except Exception as error:
-        name, reason = (text if len(text) < 300 else text[:300] + "..." for text in (str(path), _reason(path, error)))
-        raise DataError(f"The picture {name}{of} cannot be read ({reason}): copy or download it again.") from error
+def picture_header(path: Path, where: str = "") -> Header:
+    """As `picture_size`, with the EXIF orientation."""
+    with opened(path, where) as picture:
+        return Header(picture.size, _orientation(picture))
+
+
+def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: str) -> np.ndarray:
+    """A mask picture -> [height, width], True on the object: where it is not black, or brighter than `threshold`.
+
+    Brightness is the largest of red, green and blue, 0 to 255 (of 16 bits: a 257th). Palettes are read as their
+    colours, and alpha is never part of the mask. Raises DataError where the picture has another size, or, without a
+    threshold, anything but black and one other colour: JPEG's noise, a void border or a second object would all become
+    the object.
+    """
+    named = f"{where} names the mask {path}, "
+    with opened(path, where) as picture:
+        if picture.size != size:
+            raise DataError(f"{named}which has another size than its picture: replace it.")
+        if picture.mode == "F" or (picture.mode == "I" and threshold is not None):
+            to_rgb(picture, _named(path, where))  # raises: of 32 bits nobody knows what is bright
+        values, shaped_by_alpha = _values(picture), _shaped_by_alpha(picture)
+    if threshold is not None:
+        return values.max(axis=2) // (257 if values.dtype == np.uint16 else 1) > threshold
+    # One number for a colour; a grey one is its own.
+    colours = np.unique(values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])[-values.shape[2] :])
+    if len(colours) == 1 and shaped_by_alpha:
+        raise DataError(f"{named}whose shape is in its alpha channel only: save it as a picture of black and white.")
+    if len(colours) > 2 or (len(colours) == 2 and colours[0] != 0):
+        raise DataError(
+            f"{named}which holds {len(colours)} colours instead of black and one other (JPEG adds noise, VOC borders): "
+            "save it as PNG with black and white, or choose dataset.mask_threshold, such as 127: brighter pixels of 0 "
+            "to 255 are the object."
+        )
+    return values.any(axis=2)
+
+
+def _values(picture: Image.Image) -> np.ndarray:
+    """[height, width, 3 or 1], whole numbers, without alpha."""
+    if picture.mode in ("L", "I") or picture.mode.startswith("I;16"):
+        return np.asarray(picture)[..., None]
+    plain = {"RGBa": "RGBA", "La": "LA"}.get(picture.mode, picture.mode)
+    return np.asarray(picture.convert(plain).convert("RGB"))
+
+
+def _shaped_by_alpha(picture: Image.Image) -> bool:
+    if not picture.has_transparency_data:
+        return False
+    low, high = picture.convert("RGBA").getchannel("A").getextrema()
+    return low != high
 
 
 def check_picture_folder(images: Path) -> None:
@@ -90,13 +158,42 @@ def check_picture_folder(images: Path) -> None:
         )
 
 
-def _check_size(picture: Image.Image, group: ImageGroup) -> None:
-    if picture.size != (group.width, group.height):
-        raise DataError(
-            f"The picture {group.path} of image {group.image_id} has {picture.width} x {picture.height} "
-            f"pixels, but its annotations are for {group.width} x {group.height}: put the original picture "
-            "there."
+def size_problem(group: ImageGroup, header: Header) -> str | None:
+    """One sentence where the picture has another size than the annotations say, with the reason where it shows."""
+    annotated, stored = (group.width, group.height), header.size
+    if annotated == stored:
+        return None
+    has = f"The picture {group.path} of image {group.image_id} has {stored[0]} x {stored[1]} pixels"
+    differs = f", but its annotations are for {annotated[0]} x {annotated[1]}"
+    if annotated == header.upright:
+        return (
+            f"{has} as stored{differs}, as it is shown (EXIF orientation {header.orientation}): boxes are taken in the "
+            "pixels as stored, so save the picture upright."
         )
+    if annotated == stored[::-1]:
+        return (
+            f"{has}{differs}, width and height exchanged: correct the annotations, or put the original picture there."
+        )
+    return f"{has}{differs}: put the original picture there."
+
+
+def _check_size(header: Header, group: ImageGroup) -> None:
+    if (problem := size_problem(group, header)) is not None:
+        raise DataError(problem)
+
+
+def _named(path: Path, of: str) -> str:
+    return _cut(str(path)) + (f" of {of}" if of else "")
+
+
+def _advice(path: Path) -> str:
+    if "\\" in path.name:
+        return "its name is written with backslashes, as on Windows, so write / instead"
+    return "check paths.data and dataset.images"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) < 300 else text[:300] + "..."
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -110,11 +207,12 @@ def _reason(path: Path, error: Exception) -> str:
     return text[0] if text else type(error).__name__
 
 
-def _is_turned(picture: Image.Image) -> bool:
-    # Without this, asking a PNG for its EXIF decodes all of it.
-    if "exif" not in picture.info and picture.format != "TIFF":
-        return False
+def _orientation(picture: Image.Image) -> int:
+    # Without this, asking a PNG for its EXIF decodes all of it. Pillow itself turns a TIFF, whose size is then upright.
+    if not _TAGGED & picture.info.keys() or picture.format == "TIFF":
+        return 1
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF, on which viewers turn nothing
-        return False
+        return 1
+    return value if value in range(2, 9) else 1

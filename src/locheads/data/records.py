@@ -2,7 +2,9 @@
 
 import gc
 import hashlib
+import io
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,21 +98,47 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def read_json(path: Path, fallback: str | None = None) -> object:
-    """The content of a JSON file. Raises DataError where it cannot be read or is not complete JSON.
+def read_text(path: Path, fallback: str | None = None) -> str:
+    """The text of a file: UTF-8, with or without a byte order mark, or UTF-16 or UTF-32 with one (Excel, PowerShell).
 
-    `fallback`: the encoding of a file that is not UTF-8.
+    Ends of lines stay as they are. Raises DataError, naming the file and the first wrong byte, for any other encoding;
+    `fallback` is that of a file that is none of these.
     """
     try:
         content = path.read_bytes()
-        try:
-            return json.loads(content)
-        except UnicodeDecodeError:
-            if fallback is None:
-                raise
-            return json.loads(content.decode(fallback))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    # UTF-32 first: its mark begins with that of UTF-16. Each of these decoders takes the mark away.
+    marks = (("utf-32", (BOM_UTF32_LE, BOM_UTF32_BE)), ("utf-16", (BOM_UTF16_LE, BOM_UTF16_BE)))
+    encoding = next((name for name, starts in marks if content.startswith(starts)), "utf-8-sig")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if fallback is not None:
+            return content.decode(fallback, "replace")
+        raise DataError(f"{path}{_place(content, error)}: save it as UTF-8.") from error
+    if "\0" in text:  # what UTF-16 without a mark looks like; no text holds it
+        place = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path} holds a zero byte in line {place}, as UTF-16 without a mark does: save it as UTF-8.")
+    return text
+
+
+def _place(content: bytes, error: UnicodeDecodeError) -> str:
+    """Where the text ends to be text."""
+    name = "UTF-8" if error.encoding == "utf-8" else error.encoding.upper()
+    line = content[: error.start].count(b"\n") + 1
+    return f", line {line} is not {name} text (byte 0x{content[error.start]:02x}, number {error.start} of the file)"
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines as editors count them: str.splitlines would also split at U+2028, which JSON texts may hold."""
+    return list(io.StringIO(text, newline=None))
+
+
+def read_json(path: Path, fallback: str | None = None) -> object:
+    """The content of a JSON file. Raises DataError as `read_text`, and where it is not complete JSON."""
+    try:
+        return json.loads(read_text(path, fallback))
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} is not complete JSON ({reason}): copy or download it again.") from error
@@ -119,18 +147,15 @@ def read_json(path: Path, fallback: str | None = None) -> object:
 def read_lines(path: Path, tally: Tally) -> list[tuple[str, dict]]:
     """(where, object) of every line of a JSONL file that is not blank; `where` is "FILE, line 3".
 
-    Raises DataError for a file that cannot be read, and (or counts it) for a line that is no JSON object.
+    Raises DataError as `read_text`, and (or counts it) for a line that is no JSON object.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    lines = lines_of(read_text(path))
     numbered = [(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
     pairs = [(where, tally.attempt(_object, line, where)) for where, line in numbered]
     return [(where, record) for where, record in pairs if record is not None]
 
 
-def _object(line: bytes, where: str) -> dict:
+def _object(line: str, where: str) -> dict:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

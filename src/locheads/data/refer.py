@@ -14,7 +14,7 @@ from pathlib import Path
 
 from locheads.data import converted
 from locheads.data.masks import overlapping, to_rle
-from locheads.data.pathnames import find_picture, slug
+from locheads.data.pathnames import find_picture, inner_name, slug
 from locheads.data.pickles import load_plain_pickle
 from locheads.data.records import field, index_by_id, no_garbage_collection, read_json, sha256_of, short, side, xywh_box
 from locheads.data.tally import Tally
@@ -198,7 +198,8 @@ class _Joiner:
         image = self._images[image_id]
         name = field(image, "file_name", str, f"image {image_id} of {self._instances_path}")
         samples = tuple(row[3] for row in rows)
-        return ImageGroup(str(image_id), find_picture(images, name), image["width"], image["height"], samples)
+        inner = inner_name(name, f"image {image_id} of {self._instances_path}", images)
+        return ImageGroup(str(image_id), find_picture(images, inner), image["width"], image["height"], samples)
 
     def _note(self, annotation: dict, size: list[int]) -> None:
         if self._tally.counting:

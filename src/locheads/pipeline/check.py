@@ -13,7 +13,7 @@ from locheads.data.guard import group_keys
 from locheads.data.official import official_counts
 from locheads.data.tally import Tally
 from locheads.errors import DataError
-from locheads.pipeline.inputs import DataSet, excluded_pictures, open_dataset
+from locheads.pipeline.inputs import DataSet, excluded_pictures, open_dataset, picture_folders
 from locheads.pipeline.progress import console
 from locheads.pipeline.records import Status
 from locheads.store.atomic import write_json
@@ -57,10 +57,11 @@ def collect(config: Config, data: DataSet) -> list[Verdict]:
     verdicts: list[Verdict] = []
     ids: Counter[str] = Counter()
     keys: dict[str, set[str]] = {}
+    folders = picture_folders(dataset, config.paths)
     for split in _splits(config, data):
         tally = Tally(counting=True)
         groups = data.read(split, tally)
-        verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images)
+        verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
         ids.update(sample.sample_id for group in groups for sample in group.samples)
         keys[split] = group_keys(groups)
     if dataset.reader != "hub":  # of a hub copy one split is read

@@ -10,13 +10,14 @@ import pandas as pd
 
 from locheads.config import Config, Stage, check
 from locheads.data.choices import WHERE_IT_LIES, PredictionsConfig
+from locheads.data.headers import check_headers
 from locheads.data.predictions import Answer, frame_of, read_predictions
 from locheads.data.records import sha256_of
 from locheads.errors import DataError
 from locheads.evaluation.external import score_answers
 from locheads.evaluation.methods import POINTS, PREDICTIONS
 from locheads.evaluation.watch import BoxWatch
-from locheads.pipeline.inputs import DataSet, chosen, open_dataset
+from locheads.pipeline.inputs import DataSet, chosen, open_dataset, picture_folders
 from locheads.pipeline.predictions import OWN, watched, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import write_receipt
@@ -41,6 +42,8 @@ def run_external(config: Config, folder: Path) -> None:
         with recorded_provenance(folder) as record, status.stage(Stage.evaluate.value):
             path, data = _file(config), open_dataset(config.dataset, config.paths)
             split = data.read(config.dataset.split)
+            folders = picture_folders(config.dataset, config.paths)
+            data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
             record |= _identity(config, path, data)
             _score(config, folder, path, split, data)
         status.finish()

@@ -10,6 +10,7 @@ import numpy as np
 from locheads.config import Config, PathsConfig
 from locheads.data.choices import DatasetConfig
 from locheads.data.guard import group_keys, guarded_keys
+from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
@@ -57,14 +58,14 @@ class Inputs:
     guard: dict[str, int] = field(default_factory=dict)
     """Guarded file (and "SPLIT" for the evaluated one) -> pictures of the discovery split that it also holds."""
     notes: tuple[str, ...] = ()
-    """Known defects of the data set's copy."""
+    """Known defects of the data set's copy, and what its pictures' headers leave open."""
 
 
 def load_inputs(config: Config) -> Inputs:
-    """Reads the annotations and draws the trials. Opens no picture.
+    """Reads the annotations and draws the trials. Opens of each picture only the header.
 
     Raises:
-        DataError: the data set is absent, incomplete or contradicts itself.
+        DataError: the data set is absent, incomplete or contradicts itself or its pictures.
         ConfigError: an unknown reader.
     """
     dataset = config.dataset
@@ -73,14 +74,16 @@ def load_inputs(config: Config) -> Inputs:
     discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in ("pocket", "refer"):
         check_picture_folder(locate(dataset, config.paths)[1])
+    asked = chosen(evaluated, config)
+    headers = check_headers([*asked, *discovery.groups], picture_folders(dataset, config.paths))
     return Inputs(
-        evaluated=chosen(evaluated, config),
+        evaluated=asked,
         discovery=discovery.groups,
         trials=discovery.trials,
         n_excluded_images=discovery.n_excluded,
         annotations=data.digest,
         guard=discovery.guard,
-        notes=tuple(data.notes),
+        notes=(*data.notes, *headers),
     )
 
 
@@ -169,6 +172,13 @@ def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
         root = ensure_dataset(Path(paths.cache))
         return root / "pocket", root / "images" / "train2014"
     return Path(dataset.folder), Path(dataset.images)
+
+
+def picture_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
+    """Where the data set's pictures may lie once links are followed."""
+    named = [Path(name) for name in (dataset.folder, dataset.images) if name]
+    # The pocket data, and pictures that a hub copy's table holds.
+    return [*named, Path(paths.cache)]
 
 
 def samples_record(inputs: Inputs, config: Config) -> dict[str, Any]:

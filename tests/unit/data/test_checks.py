@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from own_files import picture
+from PIL import ExifTags, Image
 from refer_files import REFS, TinyRefer
 
 from locheads.data.checks import State, Verdict, check_samples
@@ -29,7 +30,7 @@ def _groups(tmp_path: Path, boxes: list[Box], masks: list[Box] | None = None) ->
 
 
 def _verdicts(groups: list[ImageGroup], tally: Tally | None = None, **changes: object) -> dict[str, Verdict]:
-    settings: dict = {"official": None, "open_images": False} | changes
+    settings: dict = {"official": None, "open_images": False, "folders": [Path("/")]} | changes
     return {v.question: v for v in check_samples("val", groups, tally or Tally(counting=True), **settings)}
 
 
@@ -145,14 +146,26 @@ def test_other_languages_are_no_control_characters(tmp_path: Path) -> None:
 
 def test_pictures(tmp_path: Path) -> None:
     groups = _groups(tmp_path, BOXES)
+    groups[2].path.write_bytes(groups[2].path.read_bytes()[:700])
+    assert _verdicts(groups)["pictures"].state is State.ok  # its header is whole; only opening tells
+    assert _verdicts(groups, open_images=True)["pictures"].text.startswith("1 of 4 unusable, the first: The picture ")
     picture(groups[1].path, (SIZE, SIZE + 1))
-    groups[2].path.write_bytes(b"404")
-    assert _verdicts(groups)["pictures"].state is State.ok  # they are there; only opening tells
-    verdict = _verdicts(groups, open_images=True)["pictures"]
-    assert verdict.state is State.fail
-    assert verdict.text.startswith("2 of 4 unusable, the first: The picture ")
+    for open_images, count in ((False, 1), (True, 2)):
+        verdict = _verdicts(groups, open_images=open_images)["pictures"]
+        assert verdict.state is State.fail
+        assert verdict.text.startswith(f"{count} of 4 unusable, the first: The picture {groups[1].path} of image 1 has")
     groups[0].path.unlink()
-    assert _verdicts(groups)["pictures"].text == f"1 of 4 unusable, the first: {groups[0].path} is not there"
+    assert _verdicts(groups)["pictures"].text.startswith("2 of 4 unusable")
+
+
+def test_pictures_that_viewers_turn_are_a_warning(tmp_path: Path) -> None:
+    groups = _groups(tmp_path, BOXES)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(groups[3].path).save(groups[3].path, exif=exif)
+    verdict = _verdicts(groups)["pictures"]
+    assert verdict.state is State.warn
+    assert verdict.text.startswith(f"1 of 4 pictures are turned or mirrored when shown, the first: {groups[3].path} (")
 
 
 def test_tight_box_of_a_box_mask_is_the_box() -> None:

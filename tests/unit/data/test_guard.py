@@ -9,7 +9,7 @@ import pytest
 from refer_files import REFS, TinyRefer
 
 from locheads.data.guard import BESIDE, group_keys, guarded_keys
-from locheads.data.pathnames import coco_id, find_picture, picture_key, plain_name
+from locheads.data.pathnames import coco_id, find_picture, image_id_of, plain_name
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup
 
@@ -68,7 +68,9 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "coco.json").write_text(json.dumps({"images": [{"file_name": "000000000025.jpg", "id": 1}]}))
     names = [str(tmp_path / "own.jsonl"), str(tmp_path / "coco.json")]
-    assert guarded_keys(names, None, "train", tmp_path) == {names[0]: {"9", "my_picture.jpg"}, names[1]: {"25"}}
+    # A file does not say whether such a number is COCO's: the picture is kept out of discovery either way.
+    keys = {names[0]: {"9", "my_picture.jpg"}, names[1]: {"25", "000000000025.jpg"}}
+    assert guarded_keys(names, None, "train", tmp_path) == keys
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,8 @@ def test_wrong_entries(tmp_path: Path, name: str, content: str | None, error: ty
     [
         ("COCO_train2014_000000000009.jpg", 9),
         ("a/COCO_val2014_000000581857.jpg", 581857),
-        ("000000000009.jpg", 9),
+        ("000000000009.jpg", None),
+        ("202311081530_1.jpg", None),
         ("COCO_train2014_000000581857_16.jpg", 581857),
         ("objects365_v2_00922765.jpg", None),
         ("9.jpg", None),
@@ -111,11 +114,22 @@ def test_coco_ids_in_names(name: str, number: int | None) -> None:
     assert coco_id(name) == number
 
 
-def test_a_picture_has_one_key_under_all_its_names() -> None:
+def test_numbers_are_coco_ids_in_the_data_sets_of_coco_only() -> None:
+    assert coco_id("000000000009.jpg", of_coco=True) == 9
+    assert coco_id("202311081530_1.jpg", of_coco=True) is None
+    assert coco_id("000000000009.png", of_coco=True) is None
+
+
+def test_a_picture_has_one_id_under_all_its_names() -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg", "COCO_train2014_000000000009_4.jpg"]
-    assert {picture_key(own_id, name) for own_id, name in zip("abc", names, strict=True)} == {"9"}
-    group = ImageGroup("my-1", Path("x") / names[1], 4, 4, ())
-    assert group_keys([group, ImageGroup("my-2", Path("a.jpg"), 4, 4, ())]) == {"9", "my-2"}
+    assert {image_id_of(name, of_coco=True) for name in names} == {"9"}
+    assert image_id_of("cam/000000000009.jpg") == "cam_000000000009.jpg"
+    assert image_id_of("Ku\u0308che.png") == image_id_of("K\u00fcche.png") == "K\u00fcche.png"
+    assert group_keys([ImageGroup("x", Path(names[0]), 4, 4, ()), ImageGroup("a", Path(names[1]), 4, 4, ())]) == {
+        "9",
+        "a",
+    }
+    assert plain_name("202311081530_1.jpg") == "202311081530_1.jpg"
     assert plain_name("a/COCO_train2014_000000000009_4.jpg") == names[0]
 
 

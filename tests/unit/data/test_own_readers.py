@@ -1,6 +1,8 @@
 """What a user's own COCO json or JSONL, or ReasonSeg, says comes out exactly."""
 
 import json
+import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,7 @@ def test_jsonl_digest_tells_the_contents_of_mask_files(tmp_path: Path) -> None:
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize("names", [("cam1/000000000001.png", "cam2/000000000001.png"), ("a b.png", "a_b.png")])
+@pytest.mark.parametrize("names", [("cam/1.png", "cam_1.png"), ("a b.png", "a_b.png")])
 def test_two_pictures_of_one_id_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
         picture(tmp_path / "images" / name)
@@ -167,8 +169,54 @@ def test_two_pictures_of_one_id_are_refused(tmp_path: Path, names: tuple[str, st
 def test_two_names_of_one_coco_picture_are_one_picture(tmp_path: Path) -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
     picture(tmp_path / "images" / names[1])
-    (group,) = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names]).read("val")
+    _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
+    (group,) = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path / "images", BoxFormat.xyxy, of_coco=True).read("val")
     assert (group.image_id, len(group.samples)) == ("9", 2)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("202311081530_1.jpg", "202311081530_2.jpg"),
+        ("cam1/000000000001.jpg", "cam2/000000000001.jpg"),
+        ("000000000001.jpg", "000000000001.png"),
+    ],
+)
+def test_numbers_of_cameras_are_no_coco_ids(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        picture(tmp_path / "images" / name)
+    groups = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names]).read("val")
+    assert [group.path for group in groups] == [tmp_path / "images" / name for name in names]
+    assert len({group.image_id for group in groups}) == 2
+
+
+@pytest.mark.parametrize(
+    ("there", "named"),
+    [
+        ("202311081530.jpg", "202311081530_1.jpg"),
+        ("000000000009.jpg", "000000000009.png"),
+        ("000000000009.jpg", "COCO_train2014_000000000009.png"),
+        ("a.jpg", "b/a.jpg"),
+        ("a.jpg", "A.jpg"),
+        ("a.jpg", "a.jpeg"),
+    ],
+)
+def test_no_other_picture_is_read_than_the_one_named(tmp_path: Path, there: str, named: str) -> None:
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": named}])
+    (tmp_path / "images" / "a.jpg").unlink()
+    picture(tmp_path / "images" / there)
+    with pytest.raises(DataError, match=rf"{named} of .*line 1 is not there"):
+        data.read("val")
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC"), ("NFD", "NFD")])
+def test_names_are_found_in_either_unicode_form(tmp_path: Path, forms: tuple[str, str]) -> None:
+    on_disk, named = (unicodedata.normalize(form, "Räume/Küche 1.png") for form in forms)
+    path = picture(tmp_path / "images" / on_disk)
+    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": named}])
+    (group,) = data.read("val")
+    assert os.path.samefile(group.path, path)
+    assert group.image_id == unicodedata.normalize("NFC", "Räume_Küche_1.png")
 
 
 def test_spellings_of_one_path_are_one_picture(tmp_path: Path) -> None:
@@ -190,21 +238,6 @@ def test_pictures_outside_of_their_folder_are_refused(tmp_path: Path, name: str)
         DataError, match=r"line 1 names the picture .*x\.png, which does not lie in .*images: write its"
     ):
         data.read("val")
-
-
-def test_pictures_that_viewers_turn_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = ["straight.jpg", "turned.jpg", "turned too.png"]
-    for name, orientation in zip(names, (1, 6, 3), strict=True):
-        exif = Image.Exif()
-        exif[0x0112] = orientation
-        (tmp_path / "images").mkdir(exist_ok=True)
-        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / name, exif=exif)
-    data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
-    for _ in range(2):
-        assert {(g.width, g.height) for g in data.read("val")} == {(WIDTH, HEIGHT)}
-    (record,) = caplog.records
-    assert "turned.jpg, maybe with others, is turned when shown" in record.getMessage()
-    assert "pixels as stored" in record.getMessage()
 
 
 def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:

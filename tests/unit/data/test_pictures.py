@@ -106,7 +106,7 @@ def _directory(path: Path) -> None:
 
 
 BAD = {
-    "absent": (Path.unlink, r" is not there: check paths\.data and the data set's picture folder\.$"),
+    "absent": (Path.unlink, r" is not there: check paths\.data and dataset\.images\.$"),
     "empty": (
         lambda path: path.write_bytes(b""),
         r" cannot be read \(the file is empty\): copy or download it again\.$",
@@ -121,7 +121,7 @@ BAD = {
     "bomb": (_huge_png, r" cannot be read \(it claims more pixels than is safe to decode\)"),
     "other size": (
         lambda path: Image.new("RGB", (40, 60)).save(path),
-        " has 40 x 60 pixels, but its annotations are for 60 x 40: put the original picture there",
+        " has 40 x 60 pixels, but its annotations are for 60 x 40, width and height exchanged: correct the annotations",
     ),
     "directory": (_directory, " cannot be read "),
 }

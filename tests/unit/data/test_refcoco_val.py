@@ -66,7 +66,9 @@ def test_the_checks_know_it(refcoco_val: Path) -> None:
     tally = Tally(counting=True)
     groups = read_refer(refcoco_val, "refs(unc).p", refcoco_val, "val", tally)
     official = official_counts("refcoco/unc")["val"]
-    verdicts = {v.question: v for v in check_samples("val", groups, tally, official, open_images=False)}
+    verdicts = {
+        v.question: v for v in check_samples("val", groups, tally, official, open_images=False, folders=[refcoco_val])
+    }
     assert verdicts["counts"].text == "3,811 refs, 1,500 pictures, 10,834 expressions, as published"
     # The pictures are not part of the shared data.
     assert {question for question, v in verdicts.items() if v.state is State.fail} == {"pictures"}

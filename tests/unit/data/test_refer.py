@@ -282,7 +282,7 @@ def test_wrong_records_are_named(tiny: TinyRefer, case: str) -> None:
     assert len(sentence) < 600
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2", '{"images": ', "\x00", "<html>", "[" * 100_000])
+@pytest.mark.parametrize("content", ["", "{", "[1, 2", '{"images": ', "<html>", "[" * 100_000])
 def test_broken_json(tiny: TinyRefer, content: str) -> None:
     tiny.write()
     (tiny.folder / "instances.json").write_text(content)
@@ -290,11 +290,18 @@ def test_broken_json(tiny: TinyRefer, content: str) -> None:
         read_refer(tiny.folder, REFS, tiny.images, "val")
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\xff", b"\x80abc"])
-def test_json_that_is_not_text(tiny: TinyRefer, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\xff\xfe\xff", r"line 1 is not UTF-16.* text \(byte 0xff, number \d of the file\)"),
+        (b"[\n\x80abc", r"line 2 is not UTF-8 text \(byte 0x80, number 2 of the file\)"),
+        (b"{\n\x00}", "holds a zero byte in line 2"),
+    ],
+)
+def test_json_that_is_not_text(tiny: TinyRefer, content: bytes, text: str) -> None:
     tiny.write()
     (tiny.folder / "instances.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"instances\.json is not complete JSON"):
+    with pytest.raises(DataError, match=rf"instances\.json,? {text}.*: save it as UTF-8\.$"):
         read_refer(tiny.folder, REFS, tiny.images, "val")
 
 

@@ -127,7 +127,7 @@ def test_shuffle_keeps_pictures_together_and_repeats(groups: list[ImageGroup]) -
 
 
 def test_excluded_pictures_are_known_by_their_coco_id() -> None:
-    path = Path("images/000000000009.jpg")
+    path = Path("images/COCO_val2014_000000000009.jpg")
     group = ImageGroup("picture-1", path, 4, 4, (_sample("0"),))
     assert exclude_images([group], {"9"}) == ([], 1)
     assert exclude_images([group], {"picture-1"}) == ([group], 0)

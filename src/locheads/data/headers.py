@@ -1,0 +1,115 @@
+"""Compares what annotations say of their pictures with the pictures' headers, before anything is computed from them.
+
+Boxes, masks and pictures are taken in the pixels as they are stored. Labelling tools and phones often mean another
+frame: the picture as viewers show it, turned by its EXIF orientation, or width and height exchanged.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from locheads.data.pathnames import leads_out, real_places
+from locheads.data.pictures import Header, picture_header, size_problem
+from locheads.errors import DataError
+from locheads.types import Box, ImageGroup
+
+log = logging.getLogger(__name__)
+
+LEADS_OUT = (
+    "{} is a link to {}, outside of the data set's folders: copy the file, or name the folder that it leads to in "
+    "dataset.links."
+)
+_SHOWN = 3
+SLACK = 1.0
+"""Pixels by which a box may leave its picture: annotators' rounding."""
+
+
+@dataclass
+class Headers:
+    """What the headers of some pictures say; each list holds one entry per picture."""
+
+    pictures: int = 0
+    absent: list[str] = field(default_factory=list)
+    """Why a header cannot be read."""
+    wrong: list[str] = field(default_factory=list)
+    """Contradictions with the annotations."""
+    turned: list[str] = field(default_factory=list)
+    """Those that viewers turn or mirror, though nothing contradicts the annotations: path and orientation."""
+
+    def note(self) -> str | None:
+        """A sentence on the turned ones, which may be right or wrong; None where there are none."""
+        if not self.turned:
+            return None
+        return (
+            f"{len(self.turned):,} of {self.pictures:,} pictures are turned or mirrored when shown, the first: "
+            f"{self.turned[0]}. Boxes and masks are taken in the pixels as stored: save these pictures upright if they "
+            "were drawn on the upright ones."
+        )
+
+
+def read_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> Headers:
+    """Opens the header of every picture, not its pixels, and none that a link leads to outside of `folders`.
+
+    Raises nothing for a picture: it is in one of the lists.
+    """
+    found, places = Headers(), real_places(folders)
+    for group in groups:
+        found.pictures += 1
+        if real := leads_out(group.path, places):
+            found.wrong.append(LEADS_OUT.format(f"The picture {group.path} of image {group.image_id}", real))
+            continue
+        try:
+            header = picture_header(group.path)
+        except DataError as error:
+            found.absent.append(str(error))
+            continue
+        if problem := size_problem(group, header) or _upright_boxes(group, header):
+            found.wrong.append(problem)
+        elif header.orientation != 1:
+            found.turned.append(f"{group.path} (EXIF orientation {header.orientation})")
+    return found
+
+
+def check_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> list[str]:
+    """What a run says of its pictures' headers: logged, and returned for its records. `folders`: see `read_headers`.
+
+    Raises DataError, with the first pictures and their count, where annotations and headers contradict each other. A
+    picture that is not there is no error here: what needs it says so, and predictions are scored without any.
+    """
+    headers = read_headers(groups, folders)
+    if headers.wrong:
+        many = len(headers.wrong) > 1
+        count = (
+            f"{len(headers.wrong):,} of {headers.pictures:,} pictures contradict their annotations. " if many else ""
+        )
+        raise DataError(count + " ".join(headers.wrong[:_SHOWN]))
+    if headers.absent:
+        log.warning(
+            "The headers of %d of %d pictures cannot be read, so their sizes are taken on trust, the first: %s",
+            len(headers.absent), headers.pictures, headers.absent[0],
+        )  # fmt: skip
+    note = headers.note()
+    if note is not None:
+        log.warning("%s", note)
+    return [] if note is None else [note]
+
+
+def inside(box: Box, width: int, height: int) -> bool:
+    """Whether the box leaves the picture by rounding at most."""
+    return box[0] >= -SLACK and box[1] >= -SLACK and box[2] <= width + SLACK and box[3] <= height + SLACK
+
+
+def _upright_boxes(group: ImageGroup, header: Header) -> str | None:
+    """A sentence where boxes fit the upright picture only, though the annotated size is that of the stored one."""
+    if header.upright == header.size:
+        return None
+    outside = [s for s in group.samples if not inside(s.box, *header.size) and inside(s.box, *header.upright)]
+    if not outside:
+        return None
+    return (
+        f"The picture {group.path} of image {group.image_id} is stored with {header.size[0]} x {header.size[1]} pixels "
+        f"and turned when shown (EXIF orientation {header.orientation}), and the box of its sample "
+        f"{outside[0].sample_id} fits the picture as shown only: boxes are taken in the pixels as stored, so save the "
+        "picture upright."
+    )
