@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.report.studies.build import Study
@@ -55,12 +54,12 @@ def latex(study: Study) -> str:
 
 def terminal_table(study: Study) -> Table:
     """The table for the terminal; an interval stands below its figure."""
-    table = new_table(escape(study.layout.title), escape("\n".join(study.notes)))
+    table = new_table(study.layout.title, "\n".join(study.notes))
     labels = [axis.name for axis in study.layout.rows]
     for name in study.table.columns:
-        table.add_column(escape(str(name)), justify="left" if name in labels else "right", overflow="fold")
+        table.add_column(str(name), justify="left" if name in labels else "right", overflow="fold")
     for line in study.table.itertuples(index=False):
-        table.add_row(*(escape(str(cell).replace(" [", "\n[", 1)) for cell in line))
+        table.add_row(*(str(cell).replace(" [", "\n[", 1) for cell in line))
     return table
 
 
