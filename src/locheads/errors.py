@@ -1,9 +1,10 @@
 """The one family of errors that a user's mistake raises. The command line prints the text and exits with 1."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from locheads.text import reason
+from locheads.text import printable, reason
 
 Rule = tuple[bool, str]
 """Of the settings: whether it holds, and the sentence if not."""
@@ -57,3 +58,9 @@ def boundary(
         if not foreign or unless(error):
             raise
         raise kind(f"{failed} ({reason(error)}): {hint}") from error
+
+
+def complain(sentence: object, code: int = 1) -> int:
+    """Says on stderr why a command ends, and returns its exit code."""
+    print(f"error: {printable(str(sentence))}", file=sys.stderr)
+    return code

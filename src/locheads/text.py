@@ -15,6 +15,12 @@ if TYPE_CHECKING:  # loaded late: a wrong override is answered before pandas loa
 
 BIDI = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that change the order in which a terminal shows what follows."""
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """With these a spreadsheet begins a formula, or skips to one."""
 
@@ -32,18 +38,16 @@ def printable(text: str, keep: str = "") -> str:
 def csv_text(frame: "pd.DataFrame") -> str:
     """The table as CSV, without its index. A text that a spreadsheet would run as a formula gets an apostrophe in
     front, which spreadsheets hide; numbers stay numbers, negative ones, too."""
-    safe = frame.rename(columns=cell)
-    for i, kind in enumerate(safe.dtypes):
-        if kind.kind not in "biuf":
-            safe.isetitem(i, safe.iloc[:, i].map(cell))
-    return safe.to_csv(index=False)
+    return frame.map(cell).rename(columns=cell).to_csv(index=False)
 
 
 def cell(value: object) -> object:
     """A value of a CSV file: see `csv_text`."""
-    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    # A lone carriage return would end the row for some readers.
+    quoted = value.startswith(FORMULA) and not _is_number(value)
+    return f"'{printable(value)}" if quoted else printable(value)
 
 
 def markdown_text(text: object) -> str:
@@ -51,6 +55,11 @@ def markdown_text(text: object) -> str:
     escaped = html.escape(printable(" ".join(str(text).split())), quote=False)
     # A bracket with a parenthesis behind it would be a link.
     return re.sub(r"([\\`*_|~$]|\](?=\())", r"\\\1", escaped)
+
+
+def latex_text(text: object) -> str:
+    """Text that LaTeX prints as it is, on one line."""
+    return "".join(LATEX.get(letter, letter) for letter in printable(" ".join(str(text).split())))
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from locheads.bench import attention, entropy, evaluate, grounding
 from locheads.bench.shapes import SHAPES
-from locheads.errors import ConfigError, LocHeadsError
+from locheads.errors import ConfigError, LocHeadsError, complain
 from locheads.models.placement import pick_device
 from locheads.report.style import PlainConsole
 from locheads.store.atomic import write_json
@@ -36,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_json(options.json, record)
             print(f"Written to {options.json}.")
     except LocHeadsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from locheads.cluster.follow import follow
 from locheads.cluster.plan import Plan, Wish, launchers, plan_table, plans, remarks
 from locheads.cluster.queue import check_queue, submit
+from locheads.errors import complain
 from locheads.pipeline.compose import composed
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.mistakes import explain
@@ -29,8 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (sentence := explain(error)) is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
+        return complain(sentence)
 
 
 def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
@@ -49,8 +49,7 @@ def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
         console.print("Nothing was submitted (--dry-run).")
         return 0
     if unknown := [plan for plan in found if plan.unknown]:
-        print(f"error: {unknown[0].label}: {unknown[0].unknown}", file=sys.stderr)
-        return 1
+        return complain(f"{unknown[0].label}: {unknown[0].unknown}")
     jobs = [job for plan in found for job in plan.jobs]
     ids = submit(jobs, settings, wish.folder / "logs")
     _record(wish, found, ids)

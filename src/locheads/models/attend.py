@@ -21,6 +21,7 @@ from locheads.models.load import PARTS, Lvlm
 from locheads.models.packing import Batch, Strip, collate, single, whole
 from locheads.types import Attention, HeadIndex, ImageGroup
 
+NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."
 NO_MEMORY = "The memory of the device does not hold a forward pass of this expression alone."
 
 Maps = Float[np.ndarray, "*head row col"]

@@ -67,6 +67,11 @@ def decoder_shape(config: ModelConfig) -> tuple[int, int]:
     return _shape(*_checkpoint(config))
 
 
+def read_checkpoint(config: ModelConfig) -> Any:
+    """The checkpoint's configuration, as transformers reads it. Raises ModelError as `identify`."""
+    return _checkpoint(config)[1]
+
+
 def text_shape(config: ModelConfig) -> dict[str, int]:
     """Layers, hidden and intermediate size of the text decoder. Raises ModelError as `identify`."""
     text = _checkpoint(config)[1].get_text_config(decoder=True)

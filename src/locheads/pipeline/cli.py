@@ -18,13 +18,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
+from locheads.errors import complain
 from locheads.pipeline import sweep
 from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
 from locheads.pipeline.progress import console
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.store.atomic import write_text
-from locheads.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -131,5 +131,4 @@ def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str],
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    print(f"error: {printable(sentence)}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(complain(sentence, code))

@@ -83,6 +83,13 @@ def keep_mistake(error: BaseException, sentence: str) -> None:
         _write(file, error.__cause__)
 
 
+class LineFormatter(logging.Formatter):
+    """A message is one line, whatever control characters a path or an expression in it holds; tracebacks are not."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
 def log_file() -> str | None:
     """Where this process writes its log, as a path."""
     handlers = logging.getLogger().handlers

@@ -3,7 +3,6 @@
 The same records give the same bytes: nothing tells when, where or by whom they were written.
 """
 
-import html
 import re
 from importlib import resources
 from pathlib import Path
@@ -18,6 +17,7 @@ from locheads.report.studies.table import MISSING
 from locheads.report.tables import new_table
 from locheads.report.theme import to_svg
 from locheads.store.atomic import write_text
+from locheads.text import csv_text, latex_text, markdown_text, printable
 
 
 def write_study(study: Study, folder: Path) -> list[Path]:
@@ -26,7 +26,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
     files = {
         "result.md": markdown(study, list(figures)),
         "result.tex": latex(study),
-        "result.csv": study.cells.to_csv(index=False),
+        "result.csv": csv_text(study.cells),
         **figures,
     }
     for name, content in files.items():
@@ -37,7 +37,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
 def markdown(study: Study, figures: list[str]) -> str:
     """result.md."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["md"] = _plain
+    environment.filters["md"] = markdown_text
     template = (resources.files("locheads.report.studies") / "result.md.j2").read_text()
     return environment.from_string(template).render(
         layout=study.layout, n_runs=len(study.runs), confidence=_confidence(study.runs), missing=MISSING,
@@ -47,9 +47,9 @@ def markdown(study: Study, figures: list[str]) -> str:
 
 def latex(study: Study) -> str:
     """result.tex: a table for the package booktabs, the notes as comments."""
-    caption = study.layout.title.replace("%", r"\%").replace("_", r"\_")
-    table = study.table.to_latex(index=False, escape=True, caption=caption, label=f"tab:{study.layout.study}")
-    return table + "".join(f"% {' '.join(note.split())}\n" for note in study.notes)
+    table = study.table.map(latex_text).rename(columns=latex_text)
+    text = table.to_latex(index=False, caption=latex_text(study.layout.title), label=f"tab:{study.layout.study}")
+    return text + "".join(f"% {printable(' '.join(note.split()))}\n" for note in study.notes)
 
 
 def terminal_table(study: Study) -> Table:
@@ -79,10 +79,5 @@ def _confidence(runs: list[StudyRun]) -> str:
 
 def _markdown_table(frame: pd.DataFrame) -> str:
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(_plain(cell) if cell != '---' else cell for cell in line)} |" for line in lines)
-
-
-def _plain(text: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    escaped = html.escape(" ".join(str(text).split()), quote=False)
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", escaped).replace("\\[", "[").replace("\\]", "]")
+    rows = (" | ".join(cell if cell == "---" else markdown_text(cell) for cell in line) for line in lines)
+    return "\n".join(f"| {row} |" for row in rows)
