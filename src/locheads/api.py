@@ -1,24 +1,37 @@
 """For use from Python: ground an expression in a picture, without Hydra and run folders."""
 
+import os
+import re
+import warnings
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
-from locheads.data.pictures import read_picture, to_rgb
-from locheads.discovery.headset import check_headset, parse_heads, published, published_for, read_headset
+from locheads.data.arrays import Picture, as_picture
+from locheads.discovery.headset import (
+    check_headset,
+    differences,
+    parse_heads,
+    published,
+    published_for,
+    read_headset,
+)
 from locheads.engine import EngineConfig
-from locheads.errors import ConfigError
+from locheads.errors import ConfigError, DataError, ModelError
 from locheads.grounding.choices import GroundingConfig, Sinks
 from locheads.grounding.ground import ground_maps
-from locheads.models.attend import attend_image
+from locheads.models.attend import NOT_FINITE, attend_image
 from locheads.models.choices import ModelConfig, PromptConfig
 from locheads.models.geometry import Geometry
 from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
-from locheads.types import Grounding, HeadIndex
+from locheads.models.named import model_config
+from locheads.types import Grounding, HeadIndex, HeadSet
+
+Heads = HeadSet | str | Path | Iterable[str | HeadIndex]
+"""A head set (or the heads.json of a run, a folder with one, a published name), or the names of heads."""
 
 
 class Grounder:
@@ -31,90 +44,135 @@ class Grounder:
     def __init__(
         self,
         model: str | ModelConfig = POCKET,
-        heads: str | Path | Iterable[str] | None = None,
+        heads: Heads | None = None,
         *,
         prompt: PromptConfig | None = None,
         grounding: GroundingConfig | None = None,
         device: str = "auto",
     ) -> None:
-        """Loads the model.
+        """Loads the model. The model is asked as it was when the heads were found, as far as their file says that.
 
         Args:
-            model: "pocket", a folder, a hub id, or a ModelConfig for dtype, revision and preprocessing.
+            model: the name of a file in conf/model, a hub id or a folder, with the settings that conf/model gives it or
+                its family; or a ModelConfig with settings of your own.
             heads: the heads.json of a run, a published set such as "llava_1_5_7b", or names such as ["L14H24",
                 "L14H13"]. None: the published set of this model, if there is one.
-            prompt: what the model is asked (default: referseg).
+            prompt: what the model is asked. None: what it was asked when the heads were found, else referseg.
             grounding: from maps to box (default: the paper's).
             device: auto, cpu, cuda or cuda:N.
+
+        Warns (UserWarning) where `model` or `prompt` differ from what the heads were found with.
 
         Raises:
             ModelError, ConfigError, StoreError: one sentence on what is missing.
         """
-        config = model if isinstance(model, ModelConfig) else ModelConfig(name=model, id=model)
-        self.heads = _heads(config, heads)
-        self._prompt, self._grounding = prompt or PromptConfig(), grounding or GroundingConfig()
+        config = model if isinstance(model, ModelConfig) else model_config(_name(model))
+        chosen = _published(config) if heads is None else _chosen(heads)
+        found = chosen if isinstance(chosen, HeadSet) else None
+        if found is not None and not isinstance(model, ModelConfig):
+            config = _as_found(config, found)
+        self.heads = _checked(config, chosen)
+        self._prompt = _prompt(prompt, found)
+        self._grounding = grounding or GroundingConfig()
         if self._grounding.sinks is Sinks.mean_map:
             raise ConfigError("sinks=mean_map needs the mean over many samples: it works in a run, not here.")
+        for sentence in differences(found, config, self._prompt) if found else []:
+            warnings.warn(sentence, stacklevel=2)
         # What lies beyond the deepest head is neither loaded nor run.
-        layers = 1 + max((head.layer for head in self.heads), default=0)
+        layers = 1 + max(head.layer for head in self.heads)
         self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device), layers)
 
-    def __call__(self, image: Image.Image | np.ndarray | str | Path, expression: str) -> Grounding:
+    def __call__(self, image: Picture, expression: str) -> Grounding:
         """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
 
-        A file is turned upright as its EXIF says, and the pixels are those of the upright picture; arrays and opened
-        pictures are taken as they are.
+        Args:
+            image: a file or its bytes, turned upright as its EXIF says; a PIL image; an array [height, width],
+                [height, width, 1], [height, width, 3] (RGB) or [height, width, 4] of integers 0 to 255 or floats 0 to
+                1; a torch tensor of the same values, channels-first as torchvision makes it.
+            expression: what to look for.
 
         Raises:
-            DataError: the picture cannot be read or the expression is empty.
+            DataError: the picture cannot be read, or is none of these, which is said by name; no expression.
         """
         return ground_maps(*self.maps(image, expression), self._grounding)
 
-    def maps(
-        self, image: Image.Image | np.ndarray | str | Path, expression: str
-    ) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+    def maps(self, image: Picture, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
         """The maps of `heads`, one by one, and where their cells lie in the picture. Raises as a call does."""
-        maps, geometry = attend_image(self._lvlm, _picture(image), [expression], self._prompt, self.heads)
+        if not isinstance(expression, str):
+            raise DataError(f"The expression must be one text (str), not {type(expression).__name__}.")
+        maps, geometry = attend_image(self._lvlm, as_picture(image), [expression], self._prompt, self.heads)
+        if not np.isfinite(maps).all():
+            raise ModelError(NOT_FINITE)
         return maps[0], geometry
 
 
-def ground(
-    image: Image.Image | np.ndarray | str | Path,
-    expression: str,
-    *,
-    model: str = POCKET,
-    heads: str | Path | Iterable[str] | None = None,
-) -> Grounding:
+def ground(image: Picture, expression: str, *, model: str = POCKET, heads: Heads | None = None) -> Grounding:
     """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
-    hashable = heads if heads is None or isinstance(heads, str | Path) else tuple(heads)
-    return _grounder(model, hashable)(image, expression)
+    return _grounder(_name(model), heads)(image, expression)
 
 
-@lru_cache(maxsize=1)
-def _grounder(model: str, heads: str | Path | tuple[str, ...] | None) -> Grounder:
-    return Grounder(model, heads)
+_kept: list[tuple[Any, Grounder]] = []
+"""The last call's model, with what it was asked for."""
 
 
-def _heads(config: ModelConfig, heads: str | Path | Iterable[str] | None) -> tuple[HeadIndex, ...]:
+def _grounder(model: str, heads: Heads | None) -> Grounder:
+    # What a file says now, not what it said at the last call.
+    wanted = model, None if heads is None else _chosen(heads)
+    if not _kept or _kept[0][0] != wanted:
+        _kept.clear()  # before the next one is loaded: the memory may hold one only
+        _kept.append((wanted, Grounder(*wanted)))
+    return _kept[0][1]
+
+
+def _name(model: Any) -> str:
+    if not isinstance(model, str | os.PathLike):
+        raise ConfigError(f"model must be a name, a hub id or a folder, not {type(model).__name__}.")
+    return os.fspath(model)
+
+
+def _chosen(heads: Heads) -> HeadSet | tuple[HeadIndex, ...]:
+    """A head set, or the heads that are given by their names, "L14H24,L14H13" included."""
+    if isinstance(heads, str) and re.fullmatch(r"L\d+H\d+(\s*,\s*L\d+H\d+)*", heads):
+        heads = re.split(r"\s*,\s*", heads)
+    if isinstance(heads, HeadSet):
+        return heads
+    if isinstance(heads, str | Path):
+        return read_headset(heads)
+    if not isinstance(heads, Iterable):
+        raise ConfigError(f'heads must be a head set or names such as ["L14H24"], not {type(heads).__name__}.')
+    return parse_heads(heads)
+
+
+def _published(config: ModelConfig) -> HeadSet:
+    found = published_for(config.id)
+    if found is None:
+        raise ConfigError(
+            f"Which heads of {config.id} localize is not known: give heads= the heads.json of a run with it, a "
+            f'published set ({", ".join(published())}), or names such as ["L14H24", "L14H13", "L14H26"].'
+        )
+    return found
+
+
+def _as_found(config: ModelConfig, found: HeadSet) -> ModelConfig:
+    """The settings with which the heads were found, as far as their file says that."""
+    if found.preprocess is None:
+        return config
+    return ModelConfig(**vars(config) | {"preprocess": found.preprocess, "tiles": found.tiles})
+
+
+def _prompt(prompt: PromptConfig | None, found: HeadSet | None) -> PromptConfig:
+    if prompt is not None and not isinstance(prompt, PromptConfig):
+        raise ConfigError(f"prompt must be a PromptConfig, such as PromptConfig(template=...), not {prompt!r}.")
+    return prompt or (found and found.prompt) or PromptConfig()
+
+
+def _checked(config: ModelConfig, chosen: HeadSet | tuple[HeadIndex, ...]) -> tuple[HeadIndex, ...]:
     """The heads, all of which the model has."""
     layers, per_layer = decoder_shape(config)
-    if heads is None or isinstance(heads, str | Path):
-        found = published_for(config.id) if heads is None else read_headset(heads)
-        if found is None:
-            raise ConfigError(
-                f"Which heads of {config.id} localize is not known: give heads= the heads.json of a run with it, a "
-                f'published set ({", ".join(published())}), or names such as ["L14H24", "L14H13", "L14H26"].'
-            )
-        check_headset(found, layers, per_layer)
-        return found.heads
-    named = parse_heads(heads)
-    for head in named:
+    if isinstance(chosen, HeadSet):
+        check_headset(chosen, layers, per_layer)
+        return chosen.heads
+    for head in chosen:
         if head.layer >= layers or head.head >= per_layer:
             raise ConfigError(f"{head} is not in this model, which has {layers} layers of {per_layer} heads.")
-    return named
-
-
-def _picture(image: Image.Image | np.ndarray | str | Path) -> Image.Image:
-    if isinstance(image, str | Path):
-        return read_picture(Path(image), upright=True)
-    return to_rgb(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
+    return chosen

@@ -1,5 +1,11 @@
 """The one family of errors that a user's mistake raises. The command line prints the text and exits with 1."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from locheads.text import printable, reason
+
 Rule = tuple[bool, str]
 """Of the settings: whether it holds, and the sentence if not."""
 
@@ -26,3 +32,35 @@ class StoreError(LocHeadsError):
 
 class DiscoveryError(LocHeadsError):
     """The samples do not yield the heads that were asked for."""
+
+
+@contextmanager
+def boundary(
+    failed: str, kind: type[LocHeadsError], hint: str, unless: Callable[[BaseException], bool] = lambda _: False
+) -> Iterator[None]:
+    """Around calls of a library, and nothing else: whatever they raise becomes one sentence, "FAILED (REASON): HINT".
+
+    Our own errors pass as they are, and so do lack of memory and what `unless` names. The original is chained: the
+    command line writes its traceback to run.log.
+
+    >>> with boundary("cat.json cannot be read", DataError, "write it again."):
+    ...     int("cat")
+    Traceback (most recent call last):
+    locheads.errors.DataError: cat.json cannot be read (invalid literal for int() with base 10: 'cat'): write it again.
+    """
+    try:
+        yield
+    except (LocHeadsError, MemoryError):
+        raise
+    except BaseException as error:
+        # tokenizers' panic is no Exception, so that nobody misses it.
+        foreign = isinstance(error, Exception) or type(error).__name__ == "PanicException"
+        if not foreign or unless(error):
+            raise
+        raise kind(f"{failed} ({reason(error)}): {hint}") from error
+
+
+def complain(sentence: object, code: int = 1) -> int:
+    """Says on stderr why a command ends, and returns its exit code."""
+    print(f"error: {printable(str(sentence))}", file=sys.stderr)
+    return code

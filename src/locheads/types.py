@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.models.geometry import Geometry
+from locheads.models.choices import PromptConfig
+from locheads.models.geometry import Geometry, Preprocess
 
 Box = tuple[float, float, float, float]
 """xyxy in pixels of the original picture."""
@@ -174,6 +175,11 @@ class HeadSet:
     heads_per_layer: int
     found_on: tuple[str, str] | None = None
     """(data set, split) of the discovery; None where the file does not say."""
+    preprocess: Preprocess | None = None
+    """How the model saw the pictures of the discovery; None where the file does not say."""
+    tiles: bool = False
+    prompt: PromptConfig | None = None
+    """What it was asked there; None where the file does not say."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from locheads import Grounder, ground
 from locheads.data.pictures import open_picture
 from locheads.data.refer import read_refer
 from locheads.discovery.headset import read_headset
-from locheads.errors import ConfigError, DataError, StoreError
-from locheads.models.choices import ModelConfig
+from locheads.errors import ConfigError, DataError, ModelError, StoreError
+from locheads.models.choices import ModelConfig, PromptConfig
+from locheads.models.geometry import Preprocess
 from locheads.models.load import identify
 from locheads.pocket.dataset import ensure_dataset
 from locheads.types import HeadIndex
@@ -78,6 +80,15 @@ def test_other_heads_give_another_map(picture):
         ({"heads": ("24",)}, StoreError, "'24' is no head"),
         ({"heads": ("L99H0",)}, ConfigError, "L99H0 is not in this model, which has 8 layers of 8 heads"),
         ({"heads": "nowhere.json"}, StoreError, "There is no head set nowhere.json"),
+        ({"heads": []}, ConfigError, "There are no heads: name at least one"),
+        ({"heads": ["L3H0", "L3H0"]}, ConfigError, "L3H0 is named 2 times"),
+        ({"heads": "L3H0,L99H1"}, ConfigError, "L99H1 is not in this model"),
+        ({"heads": [(3, 0)]}, StoreError, "(3, 0) is no head"),
+        ({"heads": 3}, ConfigError, "heads must be a head set or names"),
+        ({"heads": ""}, StoreError, "There is no head set"),
+        ({"model": "pokcet"}, ConfigError, "There is no model pokcet"),
+        ({"model": None}, ConfigError, "model must be a name, a hub id or a folder, not NoneType"),
+        ({"model": "/no/such"}, ModelError, "There is no folder /no/such"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, error, says):
@@ -99,8 +110,70 @@ def test_a_headset_file_grounds_as_its_names_do(picture):
     np.testing.assert_array_equal(by_file.heatmap, named.heatmap)
 
 
+SET = tiny.headset(
+    [HeadIndex(3, 0), HeadIndex(2, 4)],
+    (8, 8),
+    model={"id": "pocket", "preprocess": "squash", "tiles": False},
+    prompt="Find <image> {expression}",
+    prompt_settings={"name": "own", "template": "Find <image> {expression}", "full_stop": False, "query": "last"},
+)
+
+
+def test_a_head_set_is_asked_as_it_was_found(picture, tmp_path, recwarn):
+    (tmp_path / "heads.json").write_text(SET)
+    found = ground(picture, "the red object", heads=tmp_path / "heads.json")
+    prompt = PromptConfig("own", "Find <image> {expression}", full_stop=False)
+    asked = Grounder(ModelConfig(preprocess=Preprocess.squash), ["L3H0", "L2H4"], prompt=prompt)
+    by_hand = asked(picture, "the red object")
+    np.testing.assert_array_equal(found.heatmap, by_hand.heatmap)
+    assert found.box == by_hand.box
+    assert not recwarn
+    # The negative control: each of the two matters.
+    for other in (
+        Grounder(ModelConfig(), ["L3H0", "L2H4"], prompt=prompt),
+        Grounder(ModelConfig(preprocess=Preprocess.squash), ["L3H0", "L2H4"]),
+    ):
+        assert np.abs(other(picture, "the red object").heatmap - found.heatmap).max() > 1e-3
+
+
+def test_what_contradicts_the_head_set_is_a_warning(tmp_path):
+    (tmp_path / "heads.json").write_text(SET)
+    with pytest.warns(UserWarning, match="preprocess=squash, and pictures are prepared with preprocess=pad here"):
+        Grounder(ModelConfig(), tmp_path / "heads.json")
+    with pytest.warns(UserWarning, match="found with another prompt"):
+        Grounder("pocket", tmp_path / "heads.json", prompt=PromptConfig())
+
+
+def test_a_head_set_that_changes_is_read_again(picture, tmp_path):
+    (tmp_path / "heads.json").write_text(tiny.headset([HeadIndex(3, 0)], (8, 8)))
+    before = ground(picture, "the red object", heads=str(tmp_path / "heads.json"))
+    (tmp_path / "heads.json").write_text(tiny.headset([HeadIndex(2, 4)], (8, 8)))
+    after = ground(picture, "the red object", heads=str(tmp_path / "heads.json"))
+    np.testing.assert_array_equal(after.heatmap, ground(picture, "the red object", heads="L2H4").heatmap)
+    assert np.abs(after.heatmap - before.heatmap).max() > 1e-3
+
+
+def test_a_folder_is_prepared_as_its_family_is(picture, tmp_path):
+    other = tiny.write_checkpoint(tmp_path / "model")
+    by_name = Grounder(str(other), "L1H0")(picture, "the red object")
+    by_hand = Grounder(ModelConfig(id=str(other), preprocess=Preprocess.pad), "L1H0")(picture, "the red object")
+    np.testing.assert_array_equal(by_name.heatmap, by_hand.heatmap)
+
+
+def test_attention_that_is_not_finite_is_a_sentence(picture, tmp_path):
+    other = tiny.write_checkpoint(tmp_path / "model")
+    weights = load_file(other / "model.safetensors")
+    next(tensor for name, tensor in weights.items() if "layers.0" in name and "q_proj" in name).fill_(float("nan"))
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="attention is not finite"):
+        ground(picture, "the red object", model=str(other), heads=["L1H0"])
+
+
 def test_an_empty_expression_and_a_missing_picture_are_named(tmp_path):
     with pytest.raises(DataError, match="expression is empty"):
         ground(Image.new("RGB", (64, 64)), "  ")
+    for other in (None, 7, b"the red object", ["the red object"]):
+        with pytest.raises(DataError, match=r"expression must be one text \(str\), not"):
+            ground(Image.new("RGB", (64, 64)), other)
     with pytest.raises(DataError, match=r"gone\.jpg is not there"):
         ground(tmp_path / "gone.jpg", "the red object")

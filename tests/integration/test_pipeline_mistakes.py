@@ -69,6 +69,25 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
         ("model.id=no-such-user/no-such-model", "Cannot load the model no-such-user/no-such-model"),
         ("engine.device=gpu", "engine.device=gpu is no device: use auto, cpu, cuda or cuda:N."),
         ("prompt.template=look", "prompt.template has no {expression}"),
+        ("dataset=null", "dataset=null chooses no file (NoneType): write GROUP=NAME"),
+        ("=1", "=1 chooses no file (int): write GROUP=NAME"),
+        ("experiment=null", "experiment=null chooses no file"),
+        ("model=", "There is no model=. There are: "),
+        ("dataset=[a,b]", "There is no file dataset/b.yaml in the configuration."),
+        ("++x", "++x is not of the form setting=value"),
+        ("~nope", "nope: Could not delete from config"),
+        ("", "A setting on the command line is empty or ends too early"),
+        ("study=größe", "study=größe cannot be read: put the value in quotes"),
+        ("study=\x1b[31m", "study=\\x1b[31m cannot be read"),
+        ("study=${oops}", "Interpolation key 'oops' not found (in study=${oops})."),
+        ("study=${oc.env:NOPE}", "Environment variable 'NOPE' not found"),
+        ("heads.k=${heads.k}", "Recursive interpolation detected (in heads.k=${heads.k})."),
+        ("hydra/launcher=nope", "There is no hydra/launcher=nope. There are: "),
+        ("hydra.mode=nope", "hydra.mode: Invalid value 'nope'"),
+        (f"study={'x' * 300}", "File name too long"),
+        ("--resolve", "The --resolve flag can only be used in conjunction with --cfg or --help"),
+        ("--config-name=nope", "There is no file nope.yaml in the configuration."),
+        ("--config-dir=/nope", "Additional config directory '/nope' not found"),
     ],
 )  # fmt: skip
 def test_a_wrong_override(override: str, sentence: str, complaint: Callable[..., str]) -> None:
@@ -153,5 +172,43 @@ def test_a_bug_keeps_its_traceback(
     files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None
 ) -> None:
     """The negative control of all the above: only what a user can mend is shortened."""
-    with pytest.raises(AssertionError, match="the model was loaded"):
-        command(*files.arguments(tmp_path / "out", tmp_path / "cache"))
+    result = command(*files.arguments(tmp_path / "out", tmp_path / "cache"))
+    (folder,) = (tmp_path / "out" / "default").iterdir()
+    log = folder / "run.log"
+    assert result.code == 70
+    assert result.err == (
+        f"error: This is a bug of LocHeads, not yours: the traceback is in {log}; please report it.\n"
+    )
+    assert "Traceback (most recent call last):" in log.read_text()
+    assert "AssertionError: the model was loaded" in log.read_text()
+
+
+def test_a_bug_in_a_sweep_is_a_failed_row_with_its_traceback_in_the_runs_log(
+    files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None
+) -> None:
+    result = command("-m", *files.arguments(tmp_path / "out", tmp_path / "cache"), "heads.k=1")
+    (log,) = (tmp_path / "out").rglob("run.log")
+    assert result.code == 1
+    assert "1 of the sweep's runs failed" in result.err
+    assert "AssertionError: the model was loaded" in log.read_text()
+    assert f"the traceback is in {log}" in log.read_text()
+    assert "Traceback" not in result.out + result.err
+
+
+def test_what_a_library_raised_is_in_the_log(
+    files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{")
+    arguments = files.arguments(tmp_path / "out", tmp_path / "cache")
+    result = command(*arguments, f"model.id={tmp_path / 'model'}")
+    (log,) = (tmp_path / "out").rglob("run.log")
+    assert result.code == 1 and result.err.count("\n") == 1
+    assert "is not a valid JSON file" in result.err
+    assert "Traceback (most recent call last):" in log.read_text()
+
+
+def test_two_modes_at_once(command: Callable[..., Result]) -> None:
+    result = command("--multirun", "--cfg", "job")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "Only one of --run, --multirun, --cfg, --info" in result.err

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from locheads.bench import attention, entropy, evaluate, grounding
 from locheads.bench.shapes import SHAPES
-from locheads.errors import ConfigError, LocHeadsError
+from locheads.errors import ConfigError, LocHeadsError, complain
 from locheads.models.placement import pick_device
+from locheads.report.style import PlainConsole
 from locheads.store.atomic import write_json
 
 COLUMNS = {
@@ -36,15 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
             write_json(options.json, record)
             print(f"Written to {options.json}.")
     except LocHeadsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     return 0
 
 
 def show(record: dict[str, Any]) -> None:
     """The record as a table."""
     where = record["machine"]
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = PlainConsole(width=None if sys.stdout.isatty() else 140)
     table = Table(title=f"{record['unit']}, {record['rounds']} interleaved rounds")
     for column in ("step", "median", "min to max"):
         table.add_column(column, justify="left" if column == "step" else "right")

@@ -5,15 +5,14 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from locheads.cluster.follow import follow
 from locheads.cluster.plan import Plan, Wish, launchers, plan_table, plans, remarks
 from locheads.cluster.queue import check_queue, submit
+from locheads.errors import complain
 from locheads.pipeline.compose import composed
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.mistakes import explain
+from locheads.report.style import PlainConsole
 from locheads.store.derived import write_derived_json
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
@@ -23,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """-> the exit code."""
     options = _parser().parse_args(arguments)
     # Without a terminal rich assumes 80 columns, which cuts the tables.
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = PlainConsole(width=None if sys.stdout.isatty() else 140)
     try:
         if options.action == "status":
             return follow(options.folder, console)
@@ -31,11 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (sentence := explain(error)) is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
+        return complain(sentence)
 
 
-def _submit(options: argparse.Namespace, console: Console) -> int:
+def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
     wish = _wish(options)
     settings = launchers(wish)
     if not options.dry_run:
@@ -46,25 +44,24 @@ def _submit(options: argparse.Namespace, console: Console) -> int:
     found = plans(wish)
     console.print(plan_table(found))
     for line in remarks(found):
-        console.print(escape(line), highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     if options.dry_run:
         console.print("Nothing was submitted (--dry-run).")
         return 0
     if unknown := [plan for plan in found if plan.unknown]:
-        print(f"error: {unknown[0].label}: {unknown[0].unknown}", file=sys.stderr)
-        return 1
+        return complain(f"{unknown[0].label}: {unknown[0].unknown}")
     jobs = [job for plan in found for job in plan.jobs]
     ids = submit(jobs, settings, wish.folder / "logs")
     _record(wish, found, ids)
     for name, job_id in ids.items():
-        console.print(f"{job_id}  {escape(name)}", highlight=False)
+        console.print(f"{job_id}  {name}")
     for line in (
         f"Follow:  python -m locheads.cluster status {wish.folder}",
         f"Logs:    {wish.folder / 'logs'}",
         f"Cancel:  scancel {' '.join(ids.values())}",
         "After that, or after a failure, the same command queues what is missing.",
     ):
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True)
     return 0
 
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.cluster.queue import states
 from locheads.errors import StoreError
+from locheads.report.style import PlainConsole
 from locheads.store.atomic import read_json
 from locheads.store.derived import parse_record
 
@@ -25,7 +24,7 @@ class Task:
     folder: Path
 
 
-def follow(folder: Path, console: Console) -> int:
+def follow(folder: Path, console: PlainConsole) -> int:
     """Prints a table. -> 1 where a task failed, else 0. Raises StoreError for a folder that is no submission."""
     try:
         jobs = parse_record((folder / "chain.json").read_bytes())["jobs"]
@@ -45,7 +44,7 @@ def follow(folder: Path, console: Console) -> int:
     console.print(table)
     for task in failed:
         text = f"{task.name}: {task.error} (log: {task.folder / 'run.log'})"
-        console.print(escape(text), highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     return 1 if failed else 0
 
 

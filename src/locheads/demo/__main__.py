@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from locheads.errors import LocHeadsError
+from locheads.errors import LocHeadsError, complain
 
 
 def main(arguments: list[str]) -> int:
@@ -18,8 +18,7 @@ def main(arguments: list[str]) -> int:
     try:
         serve(options)
     except LocHeadsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     return 0
 
 
@@ -30,17 +29,14 @@ def serve(options: argparse.Namespace) -> None:
     import_gradio()  # before the weights: what is missing is said at once
     from locheads.api import Grounder
     from locheads.demo.answers import Answers, example
-    from locheads.demo.models import chosen_heads, model_config
-    from locheads.errors import ConfigError
+    from locheads.errors import ConfigError, boundary
     from locheads.models.load import POCKET
 
-    config = model_config(options.model)
-    answers = Answers(Grounder(config, chosen_heads(options.heads), device=options.device))
-    page = build(answers, f"LocHeads: {config.name}", example() if config.id == POCKET else None)
-    try:
+    answers = Answers(Grounder(options.model, options.heads, device=options.device))
+    page = build(answers, f"LocHeads: {options.model}", example() if options.model == POCKET else None)
+    where = f"The demo cannot be served at {options.host}:{options.port}"
+    with boundary(where, ConfigError, "choose another --port or --host."):
         page.launch(server_name=options.host, server_port=options.port, share=False)
-    except OSError as error:
-        raise ConfigError(f"Port {options.port} cannot be used ({error}): choose another with --port.") from error
 
 
 if __name__ == "__main__":

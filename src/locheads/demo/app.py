@@ -1,5 +1,6 @@
 """The demo's page in Gradio. Everything that it computes is in `answers`."""
 
+import html
 import os
 from typing import Any
 
@@ -31,14 +32,14 @@ def build(answers: Answers, title: str, example: tuple[Image.Image, str] | None 
         try:
             answer = answers(picture, expression, sigma)
         except LocHeadsError as error:
-            raise gr.Error(str(error)) from error
+            # Gradio shows it as HTML, and it may quote a path or an expression.
+            raise gr.Error(html.escape(str(error))) from error
         return answer.text, answer.fused, answer.mask, answer.heads
 
     picture, expression = example or (None, "")
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        gr.Markdown(
-            f"# {title}\nA picture, and what to look for in it. The model answers with a few of its attention heads."
-        )
+        gr.HTML(f"<h1>{html.escape(title)}</h1>")
+        gr.Markdown("A picture, and what to look for in it. The model answers with a few of its attention heads.")
         with gr.Row():
             with gr.Column():
                 shown = gr.Image(picture, type="pil", label="Picture", sources=["upload", "clipboard"])

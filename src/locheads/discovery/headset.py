@@ -7,8 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from locheads.errors import ConfigError, StoreError
+from locheads.models.choices import ModelConfig, PromptConfig, Query
+from locheads.models.geometry import Preprocess
 from locheads.store.run_folder import refuse_changed
+from locheads.text import reason
 from locheads.types import HeadIndex, HeadSet
 
 SCHEMA = 1
@@ -31,9 +36,10 @@ def read_headset(name: str | Path) -> HeadSet:
         content = json.loads(path.read_text())
         version = content.get("schema")
         if version == SCHEMA:
-            return _parse(content, str(name))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{path} is no heads.json of a run ({error}): make one with python run.py.") from error
+            return _parse(_with_settings_of_its_run(content, path.with_name("config.yaml")), str(name))
+    # json, yaml and the settings' own checks each raise kinds of their own.
+    except Exception as error:
+        raise StoreError(f"{path} is no heads.json of a run ({reason(error)}): make one with python run.py.") from error
     raise StoreError(
         f"{path} has the schema version {version}, and this version of LocHeads reads {SCHEMA}: make it again with "
         "python run.py stage=discover."
@@ -61,9 +67,43 @@ def check_headset(heads: HeadSet, layers: int, heads_per_layer: int) -> None:
         )
 
 
-def parse_heads(names: Iterable[str]) -> tuple[HeadIndex, ...]:
-    """ "L14H24" -> HeadIndex(14, 24). Raises StoreError for anything else."""
-    return tuple(_parse_name(name) for name in names)
+def differences(found: HeadSet, model: ModelConfig, prompt: PromptConfig) -> list[str]:
+    """A sentence per way in which the model is not asked as it was when the heads of the set were found."""
+    said = []
+    if found.model not in (None, model.id):
+        said.append(f"The heads of {found.name} are those of {found.model}; this model is {model.id}.")
+    if found.preprocess not in (None, model.preprocess):
+        said.append(
+            f"The heads of {found.name} were found with preprocess={found.preprocess.value}, and pictures are prepared "
+            f"with preprocess={model.preprocess.value} here."
+        )
+    if found.preprocess is not None and found.tiles != model.tiles:
+        said.append(f"The heads of {found.name} were found with tiles={found.tiles}, and here is tiles={model.tiles}.")
+    if found.prompt is not None and _asked(found.prompt) != _asked(prompt):
+        said.append(
+            f"The heads of {found.name} were found with another prompt ({found.prompt.template[:60]!r}, full_stop="
+            f"{found.prompt.full_stop}, chat={found.prompt.chat}, query={found.prompt.query.value}) than the one here."
+        )
+    return said
+
+
+def _asked(prompt: PromptConfig) -> tuple[str, bool, bool, Query]:
+    return prompt.template, prompt.full_stop, prompt.chat, prompt.query
+
+
+def parse_heads(names: Iterable[str | HeadIndex]) -> tuple[HeadIndex, ...]:
+    """ "L14H24" -> HeadIndex(14, 24).
+
+    Raises:
+        StoreError: anything else.
+        ConfigError: no head, or one twice.
+    """
+    heads = tuple(name if isinstance(name, HeadIndex) else _parse_name(name) for name in names)
+    if not heads:
+        raise ConfigError('There are no heads: name at least one, such as ["L14H24"].')
+    if twice := [head for head in heads if heads.count(head) > 1]:
+        raise ConfigError(f"{twice[0]} is named {heads.count(twice[0])} times: name each head once.")
+    return heads
 
 
 def _folder() -> Any:
@@ -74,10 +114,10 @@ def _locate(name: str | Path) -> Path:
     if str(name) in published():
         return Path(str(_folder() / f"{name}.json"))
     path = Path(name)
-    if not path.exists():
+    if not str(name).strip() or not path.exists():
         raise StoreError(
-            f"There is no head set {name}: give the heads.json of a run, a folder with one, or the name of a "
-            f"published set ({', '.join(published())})."
+            f"There is no head set {name or repr('')}: give the heads.json of a run, a folder with one, or the name "
+            f"of a published set ({', '.join(published())})."
         )
     return path / "heads.json" if path.is_dir() else path
 
@@ -91,15 +131,48 @@ def _parse(content: dict[str, Any], name: str) -> HeadSet:
         raise ValueError(f"{outside[0]} is not among {layers} layers of {heads_per_layer} heads")
     if not heads or len(set(heads)) < len(heads):
         raise ValueError("its heads must be at least one, and all different")
-    data = content.get("dataset") or {}
+    data, model = content.get("dataset") or {}, content.get("model") or {}
     found_on = (str(data["name"]), str(data["split"])) if data else None
-    model = (content.get("model") or {}).get("id")
     found = f"found by a run on {found_on[0]} {found_on[1]}" if found_on else "not said"
-    return HeadSet(heads, name, str(content.get("source", found)), model, layers, heads_per_layer, found_on)
+    return HeadSet(
+        heads,
+        name,
+        str(content.get("source", found)),
+        model.get("id"),
+        layers,
+        heads_per_layer,
+        found_on,
+        preprocess=Preprocess(model["preprocess"]) if "preprocess" in model else None,
+        tiles=bool(model.get("tiles", False)),
+        prompt=_prompt(content),
+    )
+
+
+def _prompt(content: dict[str, Any]) -> PromptConfig | None:
+    settings = content.get("prompt_settings")
+    if settings is None and (template := content.get("prompt")) is not None:
+        # Of a run before these settings were recorded, and without its config.yaml. Only the model's chat template
+        # places the picture by itself.
+        settings = {"name": "custom", "template": template, "chat": "<image>" not in template}
+    if settings is None:
+        return None
+    return PromptConfig(**settings | {"query": Query(settings.get("query", Query.last))})
+
+
+def _with_settings_of_its_run(content: dict[str, Any], config: Path) -> dict[str, Any]:
+    """A heads.json from before it held all of the prompt gets that from the config.yaml beside it."""
+    if "prompt_settings" in content or "prompt" not in content or not config.is_file():
+        return content
+    run = yaml.safe_load(config.read_text())
+    # Another run's file may have been copied here.
+    if run["prompt"]["template"] != content["prompt"]:
+        return content
+    model = content["model"] | {"tiles": run["model"].get("tiles", False)}
+    return content | {"model": model, "prompt_settings": run["prompt"]}
 
 
 def _parse_name(name: str) -> HeadIndex:
-    match = re.fullmatch(r"L(\d+)H(\d+)", name)
+    match = re.fullmatch(r"L(\d{1,5})H(\d{1,5})", name, re.ASCII) if isinstance(name, str) else None
     if match is None:
         raise StoreError(f"{name!r} is no head: write layer and head, counted from 0, like L14H24.")
     return HeadIndex(int(match[1]), int(match[2]))

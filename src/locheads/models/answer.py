@@ -8,10 +8,12 @@ from jaxtyping import Int
 from PIL.Image import Image
 from torch import Tensor
 
+from locheads.errors import ModelError, boundary
 from locheads.models.adapters.base import PreparedInput
+from locheads.models.batching import is_out_of_memory
 from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry
-from locheads.models.load import Lvlm
+from locheads.models.load import PARTS, Lvlm
 
 
 def prepare_to_answer(lvlm: Lvlm) -> None:
@@ -43,15 +45,16 @@ def _answer(lvlm: Lvlm, prepared: PreparedInput, suffix: Int[Tensor, "suffix"], 
         name: tensor.to(lvlm.device, model.dtype if tensor.is_floating_point() else None)
         for name, tensor in {**prepared.tensors, **_token_types(lvlm, prepared, len(suffix))}.items()
     }
-    generated = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-        **tensors,
-    )
+    with boundary("The model cannot write an answer", ModelError, PARTS, is_out_of_memory):
+        generated = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            **tensors,
+        )
     # Location tokens may count as special, so only the end is cut.
     text = tokenizer.decode(generated[0, ids.shape[1] :], skip_special_tokens=False)
     for token in (tokenizer.eos_token, tokenizer.pad_token):

@@ -11,16 +11,17 @@ from jaxtyping import Float
 from PIL.Image import Image
 
 from locheads.discovery.criteria import attention_sum
-from locheads.errors import ModelError
+from locheads.errors import ModelError, boundary
 from locheads.models.adapters.base import PreparedInput, Sharing
-from locheads.models.batching import Budget, chunks, with_halving
-from locheads.models.capture import recording
+from locheads.models.batching import Budget, chunks, is_out_of_memory, with_halving
+from locheads.models.capture import is_done, recording
 from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry
-from locheads.models.load import Lvlm
+from locheads.models.load import PARTS, Lvlm
 from locheads.models.packing import Batch, Strip, collate, single, whole
 from locheads.types import Attention, HeadIndex, ImageGroup
 
+NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."
 NO_MEMORY = "The memory of the device does not hold a forward pass of this expression alone."
 
 Maps = Float[np.ndarray, "*head row col"]
@@ -141,7 +142,8 @@ def _run(lvlm: Lvlm, batch: Batch) -> None:
     tensors |= {name: types.to(lvlm.device) for name, types in batch.token_types.items()}
     if batch.position_ids is not None:
         tensors["position_ids"] = batch.position_ids.to(lvlm.device)
-    with _features_repeated(model, batch.copies) if once else nullcontext():
+    failed = boundary("The model's forward pass failed", ModelError, PARTS, lambda e: is_done(e) or is_out_of_memory(e))
+    with failed, _features_repeated(model, batch.copies) if once else nullcontext():
         # base_model: no logits are needed, so the LM head does not run.
         model(
             input_ids=batch.input_ids.to(lvlm.device),

@@ -52,6 +52,11 @@ class _Done(Exception):
     """Everything is recorded: the rest of the forward pass would compute what nobody reads."""
 
 
+def is_done(error: BaseException) -> bool:
+    """Whether a forward pass was only left early, see `recording`."""
+    return isinstance(error, _Done)
+
+
 _active: ContextVar[Recorder | None] = ContextVar("locheads_recorder", default=None)
 
 

@@ -7,20 +7,21 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants as hub
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
 from locheads.engine import EngineConfig
-from locheads.errors import ModelError
+from locheads.errors import ModelError, boundary
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class
 from locheads.models.batching import is_out_of_memory
 from locheads.models.choices import ModelConfig
 from locheads.models.placement import keep_freed_memory, placement
 from locheads.store.digest import files_digest
+from locheads.text import reason
 
 POCKET = "pocket"
+PARTS = "its files are damaged, of different models, or of another version of transformers; download or save it again."
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,17 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
     """
     source, checkpoint = _checkpoint(config)
     weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
-    return ModelIdentity(source, checkpoint.model_type, *_shape(checkpoint), weights)
+    return ModelIdentity(source, checkpoint.model_type, *_shape(source, checkpoint), weights)
 
 
 def decoder_shape(config: ModelConfig) -> tuple[int, int]:
     """(layers, query heads per layer) of the text decoder, from the checkpoint's configuration. Raises ModelError."""
-    return _shape(_checkpoint(config)[1])
+    return _shape(*_checkpoint(config))
+
+
+def read_checkpoint(config: ModelConfig) -> Any:
+    """The checkpoint's configuration, as transformers reads it. Raises ModelError as `identify`."""
+    return _checkpoint(config)[1]
 
 
 def text_shape(config: ModelConfig) -> dict[str, int]:
@@ -90,6 +96,7 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
         torch.set_num_threads(engine.threads)
     if device.type == "cpu":
         keep_freed_memory()
+    _shape(source, checkpoint)
     if layers is not None:
         keep_layers(checkpoint, layers)
     model, info = _read(
@@ -104,9 +111,10 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
             f"{source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
             "incomplete or belongs to another model; download or save it again."
         )
-    processor = _read(source, lambda: AutoProcessor.from_pretrained(source, **_options(config)))
-    capture.install(model, engine.attention.value)
-    adapter = adapter_class(checkpoint.model_type, source)(processor, model.config, config.preprocess, config.tiles)
+    processor = _processor(source, config)
+    with boundary(f"The parts of {source} cannot be used together", ModelError, PARTS):
+        capture.install(model, engine.attention.value)
+        adapter = adapter_class(checkpoint.model_type, source)(processor, model.config, config.preprocess, config.tiles)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
     return Lvlm(placed, adapter, placed.device)
@@ -137,9 +145,25 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     return source, checkpoint
 
 
-def _shape(checkpoint: Any) -> tuple[int, int]:
-    text = checkpoint.get_text_config(decoder=True)
-    return text.num_hidden_layers, text.num_attention_heads
+def _processor(source: str, config: ModelConfig) -> Any:
+    processor = _read(source, lambda: AutoProcessor.from_pretrained(source, **_options(config)))
+    # Without a processor's file transformers gives the bare tokenizer, or the bare image processor.
+    for part in ("tokenizer", "image_processor"):
+        if getattr(processor, part, None) is None:
+            raise ModelError(
+                f"{source} has no {part.replace('_', ' ')} that goes with its model: the folder lacks a file "
+                "(processor_config.json, preprocessor_config.json, tokenizer.json); download or save it again."
+            )
+    return processor
+
+
+def _shape(source: str, checkpoint: Any) -> tuple[int, int]:
+    with boundary(f"config.json of {source} describes no text decoder", ModelError, PARTS):
+        text = checkpoint.get_text_config(decoder=True)
+        shape = text.num_hidden_layers, text.num_attention_heads
+        if not all(isinstance(number, int) and number > 0 for number in shape):
+            raise ValueError(f"{shape[0]!r} layers of {shape[1]!r} heads")
+    return shape
 
 
 def _looks_like_a_folder(source: str) -> bool:
@@ -163,28 +187,24 @@ def _read(source: str, action: Any) -> Any:
         return action()
     except ImportError as error:
         raise ModelError(
-            f"{source} needs a package that is not installed ({_first_line(error)}): "
+            f"{source} needs a package that is not installed ({reason(error)}): "
             "make install EXTRAS=families brings what the families of conf/model need."
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    # tokenizers and safetensors raise kinds of their own; a value of the wrong type in a file raises anything.
+    except Exception as error:
         if is_out_of_memory(error):
             raise ModelError(
                 f"{source} does not fit into the memory of its device: choose engine.device_map=auto, "
                 "model.dtype=bfloat16 or engine.quantization, or set engine.maps to a heads.json to load fewer layers."
             ) from error
         raise ModelError(
-            f"Cannot load the model {source} ({_first_line(error)}): {_where(source)}. model.id must be 'pocket', a "
+            f"Cannot load the model {source} ({reason(error)}): {_where(source)}. model.id must be 'pocket', a "
             "folder with a transformers checkpoint, or a hub id that is downloaded or can be reached."
         ) from error
     finally:
         transformers_log.set_verbosity(level)
         if bar:
             transformers_log.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _where(source: str) -> str:
@@ -200,4 +220,5 @@ def _where(source: str) -> str:
 def _folder_digest(folder: Path, cache: Path | None) -> str:
     # .py: with trust_remote_code it decides what the weights compute.
     kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py")
-    return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds), cache)
+    with boundary(f"The files of {folder} cannot be read", ModelError, "check its permissions, or copy it again."):
+        return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds), cache)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from locheads.errors import ConfigError, DataError
+from locheads.errors import ConfigError, DataError, boundary
 from locheads.models.choices import PromptConfig, Query
 
 IMAGE = "<image>"
@@ -53,19 +53,16 @@ def ask_in_chat(prompt: PromptConfig, expression: str, processor: Any) -> Asked:
 
     Raises:
         DataError: as `ask`, or the chat template changed the question, so that the expression cannot be located.
-        ConfigError: the model has no chat template.
+        ConfigError: the model has no chat template, or one that does not run.
     """
     asked = ask(prompt, expression)
     parts = [{"type": "image"}, {"type": "text", "text": asked.text}]
-    try:
+    # A template is a program of the checkpoint's author: it raises whatever Jinja and Python do.
+    unusable = f"prompt={prompt.name} asks in the model's chat template, and this model has none that works"
+    with boundary(unusable, ConfigError, "choose a prompt with chat=false, such as referseg or bare."):
         text = processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
-    except ValueError as error:
-        raise ConfigError(
-            f"prompt={prompt.name} asks in the model's chat template, and this model has none "
-            f"({str(error).splitlines()[0]}): choose a prompt with chat=false, such as referseg or bare."
-        ) from error
     # Many templates strip the white space around a message.
     at = text.rfind(asked.text.strip())
     if at < 0:
@@ -103,8 +100,10 @@ def tokenise(tokenizer: Any, asked: Asked, query: Query, special: bool) -> tuple
         DataError: the expression cannot be located in the tokens.
     """
     fast = getattr(tokenizer, "is_fast", False)
-    encoded = tokenizer(asked.text, add_special_tokens=special, return_offsets_mapping=fast)
-    ids = list(encoded["input_ids"])
+    refused = f"The tokenizer refuses the prompt for {asked.text[asked.start : asked.end][:40]!r}"
+    with boundary(refused, DataError, "is there anything odd about the expression?"):
+        encoded = tokenizer(asked.text, add_special_tokens=special, return_offsets_mapping=fast)
+        ids = list(encoded["input_ids"])
     if query is Query.last:
         return ids, (len(ids) - 1, len(ids))
     if fast:

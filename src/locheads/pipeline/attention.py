@@ -16,7 +16,7 @@ from locheads.discovery.criteria import attention_sum
 from locheads.engine import Quantization
 from locheads.errors import DataError
 from locheads.models.adapters.base import Adapter, PreparedInput
-from locheads.models.attend import NO_MEMORY, attend_groups, strips_of
+from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, ModelIdentity, load_lvlm
 from locheads.models.prompts import render_prompt
@@ -31,8 +31,6 @@ from locheads.store.shards import Stored
 from locheads.types import Attention, CompactAttention, Failure, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)
-
-NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."
 
 
 def open_store(config: Config, identity: ModelIdentity, annotations: str, verify: bool = True) -> AttentionStore:

@@ -33,6 +33,7 @@ from locheads.report.records import read_run
 from locheads.report.theme import to_png
 from locheads.store.atomic import write_bytes, write_json, write_text
 from locheads.store.attention import AttentionStore
+from locheads.text import csv_text
 from locheads.types import Discovery, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def audit_stage(run: Run) -> None:
         "seconds": round(time.perf_counter() - start, 1),
     }
     write_parquet(run.folder / "audit.parquet", frame)
-    write_text(run.folder / "audit.csv", frame.to_csv(index=False))
+    write_text(run.folder / "audit.csv", csv_text(frame))
     write_json(run.folder / "audit.json", audit_record(choices, frame, config.audit, facts))
     write_bytes(run.folder / "audit.png", to_png(audit_effects(read_run(run.folder))))
 

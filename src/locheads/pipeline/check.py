@@ -4,8 +4,8 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from locheads.config import Config, Stage, check
 from locheads.data.checks import State, Verdict, check_samples
@@ -81,7 +81,7 @@ def table(name: str, verdicts: list[Verdict]) -> Table:
     for number, verdict in enumerate(verdicts):
         colour = _COLOURS[verdict.state]
         new_split = number + 1 < len(verdicts) and verdicts[number + 1].split != verdict.split
-        cells = (escape(verdict.split), verdict.question, f"[{colour}]{verdict.state}[/]", escape(verdict.text))
+        cells = (verdict.split, verdict.question, Text(verdict.state, style=colour), verdict.text)
         result.add_row(*cells, end_section=new_split)
     return result
 

@@ -1,4 +1,7 @@
-"""The command line: Hydra composes the configuration, a user's mistake becomes one sentence and exit code 1."""
+"""The command line: Hydra composes the configuration, a user's mistake becomes one sentence and exit code 1.
+
+A bug of ours gets a sentence, too, and exit code 70; it names the file that holds the traceback.
+"""
 
 import logging
 import os
@@ -6,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -15,17 +18,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
+from locheads.errors import complain
 from locheads.pipeline import sweep
 from locheads.pipeline.alone import alone
-from locheads.pipeline.mistakes import explain
+from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
 from locheads.pipeline.progress import console
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.store.atomic import write_text
 
 log = logging.getLogger(__name__)
 
-_mistakes: list[str] = []
-"""Why the single run could not be done. Kept, not raised: Hydra prints lines of its own for what a task raises."""
+MISTAKE, BUG = 1, 70
+"""Exit codes; 70 is what sysexits.h calls an internal software error."""
+
+_ended: list[tuple[str, int]] = []
+"""Why the single run could not be done, and its exit code. Kept, not raised: Hydra prints lines of its own for what a
+task raises."""
 
 GO_ON = "What was finished is stored: start the same command again and it goes on."
 
@@ -34,31 +42,35 @@ OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-",
 
 
 def run(conf: Path) -> None:
-    """Runs the pipeline as `conf` and sys.argv say; exits with 1 after a mistake, 130 after Ctrl-C, 143 after kill."""
+    """Runs the pipeline as `conf` and sys.argv say.
+
+    Exits with 1 after a mistake, 70 after a bug, 130 after Ctrl-C, 143 after kill.
+    """
     ConfigStore.instance().store(name="schema", node=Config)
     # Hydra would otherwise print its own, longer message and exit before we can shorten it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # On a full disk every line for run.log would print a traceback.
     logging.raiseExceptions = False
-    _mistakes.clear()
+    _ended.clear()
     sweep.failures.clear()
     task = hydra.main(version_base="1.3", config_path=str(conf.absolute()), config_name="config")(_task)
     try:
         task()
     except Exception as error:
-        if (sentence := explain(error)) is None:
-            raise
-        _fail(sentence)
+        # What a run raises ends in _task: this one is about the command line.
+        if (sentence := explain_command(error)) is None:
+            _fail(keep_bug(error), BUG)
+        _fail(sentence, MISTAKE)
     except KeyboardInterrupt:
         print(f"Interrupted. {GO_ON}", file=sys.stderr)
         sys.exit(130)
     except Stopped as stop:
         print(f"{stop}. {GO_ON}", file=sys.stderr)
         raise
-    if _mistakes:
-        _fail(_mistakes[0])
+    if _ended:
+        _fail(*_ended[0])
     if sweep.failures:
-        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.")
+        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.", MISTAKE)
 
 
 def _task(composed: DictConfig) -> None:
@@ -72,24 +84,13 @@ def _task(composed: DictConfig) -> None:
         _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), not single)
     except Exception as error:
         sentence = explain(error)
-        if sentence is None and single:
-            raise
-        if sentence is None:
-            log.exception("This run met a bug.")
-        elif single:
-            _log_to_file(sentence)
-            _mistakes.append(sentence)
-        else:
-            log.error("%s", sentence)
-        # In a sweep the other runs go on; this one is a failed row of the table.
-
-
-def _log_to_file(sentence: str) -> None:
-    """The terminal gets it at the end, once."""
-    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, sentence, (), None)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
+        end = (keep_bug(error), BUG) if sentence is None else (sentence, MISTAKE)
+        if not single:
+            # The other runs of the sweep go on; this one is a failed row of the table.
+            return log.error("%s", end[0])
+        if sentence is not None:
+            keep_mistake(error, sentence)
+        _ended.append(end)
 
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
@@ -116,9 +117,9 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         console.print(results_table(record, console.width))
         if record.metrics.slices:
             console.print(slices_table(record))
-    console.print(f"Run folder: {folder}", soft_wrap=True, highlight=False)
+    console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
-        console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True, highlight=False)
+        console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)
 
 
 def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
@@ -129,6 +130,5 @@ def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str],
     execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None, started)
 
 
-def _fail(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(1)
+def _fail(sentence: str, code: int) -> NoReturn:
+    sys.exit(complain(sentence, code))

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.config import Config, Stage, check
@@ -136,7 +135,7 @@ def common_samples(a: Scored, b: Scored) -> pd.Index:
 
 def table(record: dict[str, Any]) -> Table:
     """compare.json as a table for the terminal, in percent; "pictures" is what so large a difference takes."""
-    result = new_table(escape(f"a: {record['a']['run']}\nb: {record['b']['run']}"), _caption(record))
+    result = new_table(f"a: {record['a']['run']}\nb: {record['b']['run']}", _caption(record))
     result.add_column("percent", no_wrap=True)
     for heading in ("a", "b", "b - a", "interval", "p", "pictures\nneeded", "design\neffect"):
         result.add_column(heading, justify="right", no_wrap=True)

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from locheads.config import Config
-from locheads.discovery.headset import check_headset, read_headset
+from locheads.discovery.headset import check_headset, differences, read_headset
 from locheads.engine import ALL_MAPS, top_heads_kept
 from locheads.errors import ConfigError
 from locheads.models.load import ModelIdentity
@@ -34,9 +34,8 @@ def given_heads(config: Config, identity: ModelIdentity) -> HeadSet | None:
             f"The heads of heads.set={heads.name} were found on {dataset.name} {dataset.split}, which is what is "
             "evaluated: heads must be found on other pictures."
         )
-    if heads.model not in (None, config.model.id):
-        log.warning("The heads of heads.set=%s are those of %s; this model is %s.",
-                    heads.name, heads.model, config.model.id)  # fmt: skip
+    for sentence in differences(heads, config.model, config.prompt):
+        log.warning("heads.set: %s", sentence)
     return heads
 
 

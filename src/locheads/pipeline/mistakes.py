@@ -1,7 +1,14 @@
-"""One sentence for everything that a user can mend, from whatever our code, Hydra or the system raised."""
+"""One sentence for everything that a user can mend, from whatever our code, Hydra or the system raised.
+
+What is no mistake is a bug of ours: its traceback is kept in a file, which the sentence names.
+"""
 
 import difflib
+import logging
 import re
+import sys
+import traceback
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
@@ -9,7 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from locheads.config import Config
 from locheads.errors import LocHeadsError
+from locheads.text import printable, reason
 
+PACKAGE = Path(__file__).resolve().parents[1]
 HELP = "See: python run.py --help"
 _KINDS = {"Integer": "a whole number", "Float": "a number"}
 
@@ -35,11 +44,75 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+def explain_command(error: Exception) -> str | None:
+    """As `explain`, for what arises outside of a run: all that Hydra and its plug-ins raise is about the command line.
+
+    None where code of this package raised it, beyond the function that catches it.
+    """
+    if (sentence := explain(error)) is not None:
+        return sentence
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)[1:]]
+    if any(PACKAGE in file.parents for file in files):
+        return None
+    if group := re.match(r"Config group override must be a string or a list\. Got (\w+)", str(error)):
+        named = [text for text in sys.argv[1:] if re.fullmatch(r"\+*[\w/@]*=[^'\"\[]*", text)]
+        culprits = [text for text in named if re.search(r"^=|=(null|true|false|[-+.\d]*)$", text, re.IGNORECASE)]
+        return (
+            f"{' '.join(culprits or named)} chooses no file ({group[1]}): write GROUP=NAME, or leave it out for the "
+            f"default. {HELP}"
+        )
+    return f"The command line cannot be used ({reason(error)}). {HELP}"
+
+
+def keep_bug(error: BaseException) -> str:
+    """Writes the traceback to run.log, or to stderr where there is none, and returns the sentence on it."""
+    where = f"in {file}" if (file := log_file()) and _write(file, error) else "above"
+    if where == "above":
+        traceback.print_exception(error)
+    return f"This is a bug of LocHeads, not yours: the traceback is {where}; please report it."
+
+
+def keep_mistake(error: BaseException, sentence: str) -> None:
+    """Writes the sentence to run.log (the terminal gets it at the end, once), and what a library raised behind it."""
+    log = logging.getLogger(__name__)
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, sentence, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+    if error.__cause__ is not None and (file := log_file()):
+        _write(file, error.__cause__)
+
+
+class LineFormatter(logging.Formatter):
+    """A message is one line, whatever control characters a path or an expression in it holds; tracebacks are not."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
+def log_file() -> str | None:
+    """Where this process writes its log, as a path."""
+    handlers = logging.getLogger().handlers
+    return next((handler.baseFilename for handler in handlers if isinstance(handler, logging.FileHandler)), None)
+
+
+def _write(file: str, error: BaseException) -> bool:
+    """Whether the traceback is in the file now. Not by logging, which is silent on a full disk."""
+    try:
+        with open(file, "a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write("".join(printable(line, keep="\n") for line in traceback.format_exception(error)))
+    except OSError:
+        return False
+    return True
+
+
 def _missing_file(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").partition("/")
+    if error.missing_cfg_file is None:
+        return f"{reason(error)}. {HELP}"
+    group, _, name = error.missing_cfg_file.rpartition("/")
     options = [str(option) for option in error.options or ()]
     if not options:
-        return f"There is no {error.missing_cfg_file}. {HELP}"
+        return f"There is no file {error.missing_cfg_file}.yaml in the configuration. {HELP}"
     return f"There is no {group}={name}.{_nearest(name, options)} There are: {', '.join(options)}."
 
 
@@ -56,7 +129,7 @@ def _setting(error: Exception) -> str:
 
 def _value(key: str, text: str) -> str:
     """What is wrong with the setting `key`, from OmegaConf's text."""
-    if re.search(r"\bnot in\b|Could not append", text):
+    if re.search(r"\bnot in\b|Could not append", text) and key not in _setting_names():
         return f"There is no setting {key}.{_nearest(key, _setting_names())} {HELP}"
     if kind := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
         return f"{key} needs {_KINDS.get(kind[2], kind[2])}, not {kind[1]!r}."
@@ -72,13 +145,21 @@ def _value(key: str, text: str) -> str:
 
 
 def _grammar(text: str) -> str:
+    # OmegaConf adds lines on where it was.
+    text = text.partition("full_key: ")[0]
+    given = [text for text in sys.argv[1:] if "${" in text] if "interpolation" in text.lower() else []
+    where = f" (in {' '.join(given)})" if given else ""
+    if lexed := re.match(r"LexerNoViableAltException: (.*)", text):
+        return f"{lexed[1]} cannot be read: put the value in quotes, such as 'study=\"größe [1]\"'. {HELP}"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{ambiguous[1]} holds several values: add -m to run them one after the other. {HELP}"
     if override := re.match(r"Error parsing override '(.*)'", text):
         return f"{override[1]} is not of the form setting=value (quote special characters). {HELP}"
     if unread := re.match(r"(?:no viable alternative at|mismatched|extraneous) input '(.*?)'", text):
+        if unread[1] == "<EOF>":
+            return f"A setting on the command line is empty or ends too early: write setting=value. {HELP}"
         return f'{unread[1]} cannot be read: quote special characters, such as \'runs=["k=1,a","k=2,a"]\'. {HELP}'
-    return f"{' '.join(text.split()).rstrip('.')}. {HELP}"
+    return f"{' '.join(text.split()).rstrip('.')}{where}. {HELP}"
 
 
 def _nearest(name: str, names: list[str]) -> str:

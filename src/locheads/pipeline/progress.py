@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from locheads.report.style import PlainConsole
 
 T = TypeVar("T")
 Listener = Callable[[str, str, int, int | None], None]
@@ -18,7 +19,7 @@ REFRESH_S = 0.1
 
 _listeners: list[Listener] = []
 
-console = Console(
+console = PlainConsole(
     stderr=not sys.stdout.isatty() and sys.stderr.isatty(),
     # Without a terminal rich assumes 80 columns, which cuts the tables.
     width=None if sys.stdout.isatty() or sys.stderr.isatty() else 120,
@@ -31,10 +32,10 @@ def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -
     `total`: how many there are, where they cannot be counted before.
     """
     columns = (
-        TextColumn("{task.description:<9}"),
+        TextColumn("{task.description:<9}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

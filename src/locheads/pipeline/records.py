@@ -100,8 +100,10 @@ def heads_record(
             "id": config.model.id,
             "revision": config.model.revision,
             "preprocess": config.model.preprocess.value,
+            "tiles": config.model.tiles,
         },
         "prompt": config.prompt.template,
+        "prompt_settings": {key: getattr(value, "value", value) for key, value in vars(config.prompt).items()},
         "dataset": {"name": config.dataset.name, "split": config.dataset.discovery_split},
         "seed": config.seed,
     }

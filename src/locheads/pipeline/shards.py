@@ -17,6 +17,7 @@ from locheads.models.adapters import FAMILIES
 from locheads.models.adapters.base import Sharing
 from locheads.models.geometry import Preprocess
 from locheads.models.load import ModelIdentity
+from locheads.pipeline.mistakes import log_file
 from locheads.pipeline.signals import undisturbed
 from locheads.sharding.choices import ShardConfig
 from locheads.sharding.deal import TokenCost, deal_pictures
@@ -122,7 +123,7 @@ class _Meter:
         total = sum(costs[group.image_id] for group in missing)
         lease.measure = lambda: {"memory_mib": peak_memory_mib()}
         lease.tell(pictures=pictures, pictures_todo=len(missing), pictures_done=0, tokens_todo=total, tokens_done=0.0)
-        lease.tell(log=_log_file())
+        lease.tell(log=log_file())
 
     def __call__(self, stored: Sequence[Stored]) -> None:
         self._tokens += sum(self._costs[one.image_id] for one in stored)
@@ -179,11 +180,3 @@ def _under(lease: Lease, action: Callable[[], Any]) -> None:
 
 def _count(groups: Sequence[ImageGroup]) -> int:
     return sum(len(group.samples) for group in groups)
-
-
-def _log_file() -> str | None:
-    """Where this process writes its log."""
-    return next(
-        (handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)),
-        None,
-    )

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from locheads.pipeline.progress import console
 from locheads.pipeline.shards import Dealer, Pass, summary
@@ -50,8 +50,8 @@ def show_status(dealer: Dealer, passes: Sequence[Pass], folder: Path) -> None:
         console.print(table(work, rows))
         for row in rows:
             if text := row.record.content.get("error"):
-                console.print(f"Shard {row.shard}: {text} (log: {row.record.content.get('log')})", markup=False)
-        console.print(headline(work, rows), highlight=False)
+                console.print(f"Shard {row.shard}: {text} (log: {row.record.content.get('log')})")
+        console.print(headline(work, rows))
     write_json(folder / "workers.json", content)
 
 
@@ -93,13 +93,13 @@ def table(work: Pass, rows: Sequence[Row]) -> Table:
         memory = record.content.get("memory_mib")
         result.add_row(
             str(row.shard),
-            f"[{_COLOURS.get(row.state, 'dim')}]{row.state}[/]",
+            Text(row.state, style=_COLOURS.get(row.state, "dim")),
             f"{'?' if row.stored < 0 else row.stored}/{row.pictures}",
             f"{rate:,.0f}" if rate else "",
             _duration(row.tokens_left / rate) if rate and record.state is State.running else "",
             f"{memory:,} MiB" if memory else "",
             f"{_duration(record.age_s)} ago" if known else "",
-            escape(record.owner()) if known else "",
+            record.owner() if known else "",
         )
     return result
 

@@ -13,7 +13,6 @@ import jinja2
 import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.markup import escape
 
 from locheads.pipeline.progress import console
 from locheads.pipeline.sweep import read_sweep
@@ -55,9 +54,9 @@ class EvidenceCallback(Callback):
         for heading in ("aim", "measured", "holds"):
             table.add_column(heading)
         for aim in evidence["aims"]:
-            table.add_row(escape(aim["aim"]), escape(aim["measured"]), "yes" if aim["holds"] else "NO")
+            table.add_row(aim["aim"], aim["measured"], "yes" if aim["holds"] else "NO")
         console.print(table)
-        console.print(f"Evidence: {folder / 'evidence.md'}", soft_wrap=True, highlight=False)
+        console.print(f"Evidence: {folder / 'evidence.md'}", soft_wrap=True)
 
 
 def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:

@@ -4,7 +4,7 @@ the head explorer with everything that the run kept."""
 import sys
 from pathlib import Path
 
-from locheads.errors import LocHeadsError
+from locheads.errors import LocHeadsError, complain
 from locheads.report.explorer.serve import main as serve
 from locheads.report.html import write_report
 
@@ -22,8 +22,7 @@ def main(arguments: list[str]) -> int:
     try:
         print(write_report(Path(arguments[0])))
     except LocHeadsError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return complain(error)
     return 0
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.report import parse
@@ -205,7 +204,7 @@ def audit_tables(record: "RunRecord") -> list[Table]:
     Raises StoreError where the run has no readable audit.json.
     """
     audit = record.need_audit()
-    effects = new_table("Effect of each option alone, in percent points", escape(audit.caption()))
+    effects = new_table("Effect of each option alone, in percent points", audit.caption())
     for name in ("option", "value"):
         effects.add_column(name, overflow="fold")
     for metric in PRIMARY:
@@ -214,11 +213,11 @@ def audit_tables(record: "RunRecord") -> list[Table]:
     effects.add_row("this run's settings", "", *base, style="bold")
     for row in audit.by_option():
         cells = [row.difference(metric) for metric in PRIMARY]
-        effects.add_row(*map(escape, (row.option, row.value, *cells)), style=None if row.metrics else "red")
+        effects.add_row(row.option, row.value, *cells, style=None if row.metrics else "red")
     ranked = new_table(audit.ranked_title(), "Contradictions are with what the paper says of its choices.")
     ranked.add_column(METRICS[audit.metric], justify="right", no_wrap=True)
     for name in ("changes", "contradicts"):
         ranked.add_column(name, overflow="fold")
     for row in audit.ranked():
-        ranked.add_row(*map(escape, (row.cell(audit.metric), row.changes, "; ".join(row.contradicts) or "nothing")))
+        ranked.add_row(row.cell(audit.metric), row.changes, "; ".join(row.contradicts) or "nothing")
     return [effects, ranked]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.report.metrics import METRICS, PRIMARY, Estimate, MetricsRecord, parse_metrics
@@ -108,7 +107,7 @@ def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
         notes.append(f"{len(failed)} of {len(runs)} runs failed.")
     if not listed:
         notes += [f"{_name(run)}: {reason}" for run, reason in failed]
-    return new_table(escape(title), escape("\n".join(notes)))
+    return new_table(title, "\n".join(notes))
 
 
 def _confidence(runs: Sequence[SweepRow]) -> str:
@@ -124,7 +123,7 @@ def _general(runs: Sequence[SweepRow]) -> Table:
     table = _captioned(f"Sweep of {len(runs)} runs, in percent", runs, listed=True)
     keys = swept_keys(runs)
     for key in keys:
-        table.add_column(escape(key), overflow="fold")
+        table.add_column(key, overflow="fold")
     for metric in PRIMARY:
         table.add_column(METRICS[metric], justify="right", no_wrap=True)
     table.add_column("heads", overflow="fold")
@@ -132,7 +131,7 @@ def _general(runs: Sequence[SweepRow]) -> Table:
         metrics, reason = run.parsed()
         last = " ".join(metrics.heads) if metrics else reason or "done"
         cells = [run.overrides.get(key, "") for key in keys] + [_cell(run, m) for m in PRIMARY] + [last]
-        table.add_row(*map(escape, cells), style="red" if reason else None)
+        table.add_row(*cells, style="red" if reason else None)
     return table
 
 
@@ -141,7 +140,7 @@ def _table4(runs: Sequence[SweepRow]) -> Table:
     ordered = sorted(runs, key=lambda run: _as_int(run.overrides.get("heads.k", "")))
     table.add_column("", no_wrap=True)
     for run in ordered:
-        table.add_column(escape(f"k={run.overrides.get('heads.k', '?')}"), justify="right")
+        table.add_column(f"k={run.overrides.get('heads.k', '?')}", justify="right")
     for metric in PRIMARY:
         # The interval on its own line: five of them side by side are wider than a terminal.
         label = METRICS[metric].replace(" ", "\n", 1)
@@ -163,5 +162,5 @@ def _table5(runs: Sequence[SweepRow]) -> Table:
     ordered = sorted(runs, key=lambda run: run.overrides.get("selection", ""))
     for run in ordered:
         names = (run.overrides.get("selection", ""), run.overrides.get("criterion", ""))
-        table.add_row(*map(escape, names), *(_cell(run, m) for m in PRIMARY))
+        table.add_row(*names, *(_cell(run, m) for m in PRIMARY))
     return table

@@ -1,7 +1,6 @@
 """Terminal tables of one run."""
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.evaluation.slices import SLICES
@@ -42,7 +41,7 @@ def results_table(record: RunRecord, width: int = WIDE) -> Table:
         StoreError: the run has no readable metrics.json.
     """
     metrics = record.need_metrics()
-    table = new_table("Results in percent", escape(results_caption(metrics)))
+    table = new_table("Results in percent", results_caption(metrics))
     columns = [column for column in COLUMNS if width >= WIDE or column[1] not in ONLY_WIDE]
     table.add_column("", no_wrap=True)
     for heading, _, _ in columns:
@@ -50,7 +49,7 @@ def results_table(record: RunRecord, width: int = WIDE) -> Table:
     for method in metrics.rows():
         name = method_label(method) + (" *" if method == "oracle_heads" else "")
         cells = [metric_cell(metrics, method, metric, interval) for _, metric, interval in columns]
-        table.add_row(escape(name), *cells, style="bold" if method == "localization_heads" else None)
+        table.add_row(name, *cells, style="bold" if method == "localization_heads" else None)
     return table
 
 
@@ -82,13 +81,13 @@ def slices_table(record: RunRecord) -> Table:
     before = None
     for part in metrics.slices:
         if part.by != before:
-            table.add_row(f"[bold]{escape(SLICES.get(part.by, part.by))}[/]")
+            table.add_row(SLICES.get(part.by, part.by), style="bold")
         cells = [
             ABSENT if metric not in part.metrics else str(part.metrics[metric]) if interval else
             percent(part.metrics[metric].value)
             for _, metric, interval in COLUMNS if metric in SLICE_METRICS
         ]  # fmt: skip
-        table.add_row(escape(f"  {part.name}"), str(part.n_expressions), *cells)
+        table.add_row(f"  {part.name}", str(part.n_expressions), *cells)
         before = part.by
     return table
 

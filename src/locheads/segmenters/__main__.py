@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from locheads.engine import EngineConfig
-from locheads.errors import ConfigError, LocHeadsError
+from locheads.errors import ConfigError, LocHeadsError, complain
 from locheads.segmenters.base import Prompt
 from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind, segmenter_rules
 from locheads.segmenters.load import check_segmenter, load_segmenter
@@ -49,8 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_segmenter(config)
         segmenter = load_segmenter(config, EngineConfig(device=options.device))
     except LocHeadsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     assert segmenter is not None
     (answer,) = segmenter.segment(image, [Prompt((130.0, 140.0, 370.0, 300.0))])
     iou = float((answer.mask & true).sum() / (answer.mask | true).sum())

@@ -12,9 +12,7 @@ from locheads.demo import app
 from locheads.demo.__main__ import main
 from locheads.demo.answers import Answers, example
 from locheads.demo.draw import MASK_COLOUR, SIDE, over, with_box, with_mask
-from locheads.demo.models import chosen_heads, model_config
-from locheads.errors import ConfigError, DataError
-from locheads.models.choices import DType, ModelConfig
+from locheads.errors import DataError
 from locheads.models.geometry import Preprocess, square_geometry, stretched
 from locheads.types import HeadIndex
 
@@ -103,23 +101,6 @@ def test_box_and_mask_are_scaled_with_the_picture():
 def test_example_is_one_of_the_pocket_models_own_world():
     answer = Answers(Grounder())(*example(), sigma=1.0)
     assert len(answer.heads) == 3
-
-
-def test_names_of_conf_model_and_others(tmp_path):
-    llava = model_config("llava_1_5_7b")
-    assert (llava.id, llava.dtype) == ("llava-hf/llava-1.5-7b-hf", DType.bfloat16)
-    assert llava.preprocess is Preprocess.pad
-    assert model_config("owner/name") == ModelConfig(name="owner/name", id="owner/name")
-    assert model_config(str(tmp_path)).id == str(tmp_path)
-    assert model_config("pocket", conf=tmp_path) == ModelConfig()
-    with pytest.raises(ConfigError, match=r"There is no model llava: .* llava_1_5_13b, llava_1_5_7b"):
-        model_config("llava")
-
-
-def test_heads_by_name_or_by_file():
-    assert chosen_heads("L14H24,L14H13") == ["L14H24", "L14H13"]
-    assert chosen_heads("runs/heads.json") == "runs/heads.json"
-    assert chosen_heads(None) is None
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="Gradio is installed")

@@ -9,12 +9,15 @@ import pytest
 from locheads.discovery.headset import (
     SCHEMA,
     check_headset,
+    differences,
     parse_heads,
     published,
     published_for,
     read_headset,
 )
 from locheads.errors import ConfigError, StoreError
+from locheads.models.choices import ModelConfig, PromptConfig, Query
+from locheads.models.geometry import Preprocess
 from locheads.types import HeadIndex
 
 GOOD: dict[str, Any] = {
@@ -106,7 +109,77 @@ def test_a_set_of_a_model_of_another_shape_is_refused() -> None:
 def test_names_of_heads_are_parsed_as_they_are_printed() -> None:
     heads = (HeadIndex(14, 24), HeadIndex(0, 0))
     assert parse_heads(str(head) for head in heads) == heads
-    assert parse_heads([]) == ()
+    assert parse_heads(heads) == heads
+
+
+@pytest.mark.parametrize(("names", "says"), [([], "There are no heads"), (["L1H1", "L2H0", "L1H1"], "L1H1 is named 2")])
+def test_no_heads_and_heads_named_twice_are_refused(names: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_heads(names)
+
+
+def _asked_with(**more: object) -> dict[str, object]:
+    content = {"schema": SCHEMA, "heads": [{"layer": 1, "head": 0}], "layers": 5, "heads_per_layer": 4}
+    return content | {"model": {"id": "m", "preprocess": "squash"}, "prompt": "<image>{expression}"} | more
+
+
+SETTINGS = {
+    "name": "own",
+    "template": "<image>{expression}",
+    "full_stop": False,
+    "chat": False,
+    "query": "expression_last",
+}
+
+
+def test_a_set_says_what_the_model_was_asked(tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text(json.dumps(_asked_with(prompt_settings=SETTINGS)))
+    found = read_headset(tmp_path)
+    assert found.preprocess is Preprocess.squash
+    assert found.prompt == PromptConfig("own", "<image>{expression}", False, False, Query.expression_last)
+
+
+def test_an_older_set_takes_that_from_the_config_of_its_run(tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text(json.dumps(_asked_with()))
+    assert read_headset(tmp_path).prompt == PromptConfig("custom", "<image>{expression}")
+    config = {"model": {"preprocess": "squash", "tiles": True}, "prompt": SETTINGS}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    found = read_headset(tmp_path)
+    assert found.tiles and found.prompt is not None and found.prompt.query is Query.expression_last
+    # Another run's file, which was copied here, says nothing of this set.
+    (tmp_path / "config.yaml").write_text(json.dumps(config | {"prompt": SETTINGS | {"template": "other"}}))
+    assert read_headset(tmp_path).prompt == PromptConfig("custom", "<image>{expression}")
+
+
+def test_what_differs_from_the_set_is_named(tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text(json.dumps(_asked_with(prompt_settings=SETTINGS)))
+    found = read_headset(tmp_path)
+    assert found.prompt is not None
+    same = ModelConfig(id="m", preprocess=Preprocess.squash)
+    assert differences(found, same, found.prompt) == []
+    said = " ".join(differences(found, ModelConfig(id="n"), PromptConfig()))
+    assert "are those of m; this model is n" in said
+    assert "preprocess=squash, and pictures are prepared with preprocess=pad here" in said
+    assert "another prompt ('<image>{expression}', full_stop=False" in said
+    assert differences(read_headset("llava_1_5_7b"), ModelConfig(id="llava-hf/llava-1.5-7b-hf"), PromptConfig()) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"prompt_settings": SETTINGS | {"query": "first"}},
+        {"prompt_settings": [1]},
+        {"prompt_settings": {"nonsense": 1}},
+        {"model": {"id": "m", "preprocess": "bend"}},
+        {"model": [1]},
+        {"heads": "L1H0"},
+        {"layers": "many"},
+    ],
+)
+def test_a_damaged_set_is_one_sentence(more: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "heads.json").write_text(json.dumps(_asked_with() | more))
+    with pytest.raises(StoreError, match=r"is no heads\.json of a run \(.*\): make one"):
+        read_headset(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["", "14,24", "l14h24", "L14", "L14H24 ", "L-1H2", "L1H2H3"])

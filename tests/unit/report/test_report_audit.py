@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from locheads.errors import StoreError
 from locheads.report.audit import audit_effects, audit_tables
 from locheads.report.html import write_report
 from locheads.report.records import read_run
+from locheads.report.style import PlainConsole
 
 
 def entry(found: float, difference: float, **more: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def audited(run_folder: Path) -> Path:
 
 
 def shown(folder: Path) -> str:
-    console = Console(width=160, record=True, file=StringIO())
+    console = PlainConsole(width=160, record=True, file=StringIO())
     for table in audit_tables(read_run(folder)):
         console.print(table)
     return console.export_text()

@@ -161,7 +161,7 @@ def test_command_line_has_no_traceback(tmp_path):
         [sys.executable, "-m", "locheads.report", str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"{tmp_path} holds no record of a run")
+    assert done.stderr.startswith(f"error: {tmp_path} holds no record of a run")
     assert "Traceback" not in done.stderr
 
 

@@ -4,14 +4,14 @@ import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from locheads.report import SweepRow, heads_table, read_run, results_table, sweep_frame, sweep_table
+from locheads.report.style import PlainConsole
 from locheads.report.tables import ABSENT, slices_table
 
 
 def printed(table, width=100):
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = PlainConsole(file=io.StringIO(), width=width, color_system=None)
     console.print(table)
     return console.file.getvalue()
 

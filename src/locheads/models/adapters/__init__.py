@@ -18,6 +18,7 @@ from locheads.models.adapters.square import (
     PaliGemmaAdapter,
 )
 from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter
+from locheads.models.geometry import Preprocess
 
 FAMILIES: dict[str, Any] = {
     "llava": llava_adapter,
@@ -86,4 +87,12 @@ def adapter_class(model_type: str, source: str) -> Any:
     )
 
 
-__all__ = ["FAMILIES", "REFUSED", "Adapter", "PreparedInput", "Sharing", "adapter_class"]
+def default_preprocess(checkpoint: Any) -> Preprocess:
+    """How conf/model has a family's pictures prepared: padded where the original did and the converted checkpoint's
+    processor crops (LLaVA-1.5, ViP-LLaVA), else as the checkpoint's own processor does."""
+    vision = getattr(getattr(checkpoint, "vision_config", None), "model_type", None)
+    padded = checkpoint.model_type in ("llava", "vipllava") and vision != "pixtral"
+    return Preprocess.pad if padded else Preprocess.native
+
+
+__all__ = ["FAMILIES", "REFUSED", "Adapter", "PreparedInput", "Sharing", "adapter_class", "default_preprocess"]

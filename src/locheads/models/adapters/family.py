@@ -13,12 +13,13 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from locheads.errors import ConfigError, DataError, ModelError
+from locheads.errors import ConfigError, DataError, ModelError, boundary
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess
 from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
 
+PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused: decoded and resized as floats they take gigabytes."""
 
@@ -63,15 +64,20 @@ class FamilyAdapter:
             ModelError: the checkpoint's processor does not fit its configuration.
         """
         view, corners = self.view(check_picture(image).convert("RGB"))
-        inputs = self._process(view)
-        picture = self.picture_text(inputs)
+        refuses = f"The model's image processor refuses a picture of {view.width} x {view.height} pixels"
+        with boundary(refuses, DataError, "is there anything odd about it?"):
+            inputs = self._process(view)
+        with boundary("The text that stands for the picture cannot be written", ModelError, PARTS):
+            picture = self.picture_text(inputs)
         asked = [self._ask(prompt, expression, picture) for expression in expressions]
         encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in asked]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
         end = int(positions[-1]) + 1
         self._check_length(ids, expressions)
-        cells, geometry = self.cells(len(positions), inputs, view)
+        with boundary("The picture's patch grid cannot be worked out", ModelError, PARTS):
+            cells, geometry = self.cells(len(positions), inputs, view)
+            extras = self.extras(ids[0][:end], inputs)
         return PreparedInput(
             prefix=ids[0][:end],
             suffixes=tuple(row[end:] for row in ids),
@@ -79,7 +85,7 @@ class FamilyAdapter:
             image_tokens=positions[cells],
             tensors={key: value for key, value in inputs.items() if key not in self.not_for_model},
             geometry=geometry.seen_through(*image.size, corners),
-            **self.extras(ids[0][:end], inputs),
+            **extras,
         )
 
     # What a family may override.
@@ -121,12 +127,7 @@ class FamilyAdapter:
     # The machinery.
 
     def _process(self, view: Image.Image) -> Any:
-        try:
-            return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
-        except ValueError as error:
-            raise DataError(
-                f"The model's image processor refuses a picture of {view.width} x {view.height} pixels ({error})."
-            ) from error
+        return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
 
     def _ask(self, prompt: PromptConfig, expression: str, picture: str) -> Asked:
         placeholder = self.processor.image_token

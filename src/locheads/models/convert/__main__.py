@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from locheads.errors import LocHeadsError
+from locheads.errors import LocHeadsError, complain
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,13 +23,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{one.name:<12} {one.describes}")
         return 0
     if options.destination is None:
-        print("error: SRC and DST are needed: python -m locheads.models.convert SRC DST", file=sys.stderr)
-        return 1
+        return complain("SRC and DST are needed: python -m locheads.models.convert SRC DST", 1)
     try:
         manifest = convert(options.source, options.destination, options.format, **_folders(options))
     except LocHeadsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return complain(error)
     _report(manifest, options.destination, MANIFEST)
     return 0
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
@@ -20,6 +19,7 @@ from locheads.models.convert.recipe import Recipe, Request
 from locheads.models.convert.rules import Part, Plan, Step, account
 from locheads.models.convert.source import read_json
 from locheads.models.convert.weights import SHARD_BYTES, count, stream
+from locheads.report.style import PlainConsole
 from locheads.store.atomic import write_json
 from locheads.store.digest import file_digest
 from locheads.store.provenance import git_state
@@ -111,7 +111,7 @@ def _progress(task: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
         TextColumn(f"{task:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, disable=not sys.stderr.isatty(), console=Console(stderr=True)) as progress:
+    with Progress(*columns, disable=not sys.stderr.isatty(), console=PlainConsole(stderr=True)) as progress:
         bar = progress.add_task(task, total=total)
         yield lambda: progress.advance(bar)
 

@@ -6,14 +6,13 @@ a number, so there is no path to climb out of the folder.
 
 import argparse
 import re
-import sys
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from locheads.errors import LocHeadsError, StoreError
+from locheads.errors import LocHeadsError, StoreError, complain
 from locheads.report.explorer.page import served_page
 from locheads.report.explorer.record import ExplorerRecord, read_explorer
 from locheads.report.records import read_run
@@ -108,8 +107,7 @@ def main(arguments: list[str]) -> int:
     try:
         server = make_server(options.folder, options.port)
     except LocHeadsError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return complain(error)
     with server:
         print(f"http://{HOST}:{server.server_address[1]}/ (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):

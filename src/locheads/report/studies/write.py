@@ -3,14 +3,12 @@
 The same records give the same bytes: nothing tells when, where or by whom they were written.
 """
 
-import html
 import re
 from importlib import resources
 from pathlib import Path
 
 import jinja2
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
 
 from locheads.report.studies.build import Study
@@ -19,6 +17,7 @@ from locheads.report.studies.table import MISSING
 from locheads.report.tables import new_table
 from locheads.report.theme import to_svg
 from locheads.store.atomic import write_text
+from locheads.text import csv_text, latex_text, markdown_text, printable
 
 
 def write_study(study: Study, folder: Path) -> list[Path]:
@@ -27,7 +26,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
     files = {
         "result.md": markdown(study, list(figures)),
         "result.tex": latex(study),
-        "result.csv": study.cells.to_csv(index=False),
+        "result.csv": csv_text(study.cells),
         **figures,
     }
     for name, content in files.items():
@@ -38,7 +37,7 @@ def write_study(study: Study, folder: Path) -> list[Path]:
 def markdown(study: Study, figures: list[str]) -> str:
     """result.md."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["md"] = _plain
+    environment.filters["md"] = markdown_text
     template = (resources.files("locheads.report.studies") / "result.md.j2").read_text()
     return environment.from_string(template).render(
         layout=study.layout, n_runs=len(study.runs), confidence=_confidence(study.runs), missing=MISSING,
@@ -48,19 +47,19 @@ def markdown(study: Study, figures: list[str]) -> str:
 
 def latex(study: Study) -> str:
     """result.tex: a table for the package booktabs, the notes as comments."""
-    caption = study.layout.title.replace("%", r"\%").replace("_", r"\_")
-    table = study.table.to_latex(index=False, escape=True, caption=caption, label=f"tab:{study.layout.study}")
-    return table + "".join(f"% {' '.join(note.split())}\n" for note in study.notes)
+    table = study.table.map(latex_text).rename(columns=latex_text)
+    text = table.to_latex(index=False, caption=latex_text(study.layout.title), label=f"tab:{study.layout.study}")
+    return text + "".join(f"% {printable(' '.join(note.split()))}\n" for note in study.notes)
 
 
 def terminal_table(study: Study) -> Table:
     """The table for the terminal; an interval stands below its figure."""
-    table = new_table(escape(study.layout.title), escape("\n".join(study.notes)))
+    table = new_table(study.layout.title, "\n".join(study.notes))
     labels = [axis.name for axis in study.layout.rows]
     for name in study.table.columns:
-        table.add_column(escape(str(name)), justify="left" if name in labels else "right", overflow="fold")
+        table.add_column(str(name), justify="left" if name in labels else "right", overflow="fold")
     for line in study.table.itertuples(index=False):
-        table.add_row(*(escape(str(cell).replace(" [", "\n[", 1)) for cell in line))
+        table.add_row(*(str(cell).replace(" [", "\n[", 1) for cell in line))
     return table
 
 
@@ -80,10 +79,5 @@ def _confidence(runs: list[StudyRun]) -> str:
 
 def _markdown_table(frame: pd.DataFrame) -> str:
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(_plain(cell) if cell != '---' else cell for cell in line)} |" for line in lines)
-
-
-def _plain(text: object) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    escaped = html.escape(" ".join(str(text).split()), quote=False)
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", escaped).replace("\\[", "[").replace("\\]", "]")
+    rows = (" | ".join(cell if cell == "---" else markdown_text(cell) for cell in line) for line in lines)
+    return "\n".join(f"| {row} |" for row in rows)
