@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from huggingface_hub import constants as hub
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
 from locheads.engine import EngineConfig
@@ -35,6 +35,9 @@ class ModelIdentity:
     """Query heads per layer of the text decoder."""
     weights: str
     """sha256 over the weight files of a folder, or the commit of a hub snapshot."""
+    image_processor: str | None = None
+    """Class and backend of what makes the pixels, such as "CLIPImageProcessorPil (pil)": transformers takes the
+    backend "torchvision" where that is installed, and their pixels differ. None: unknown until the model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
     """
     source, checkpoint = _checkpoint(config)
     weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
-    return ModelIdentity(source, checkpoint.model_type, *_shape(checkpoint), weights)
+    return ModelIdentity(source, checkpoint.model_type, *_shape(checkpoint), weights, _image_processor(source, config))
 
 
 def decoder_shape(config: ModelConfig) -> tuple[int, int]:
@@ -140,6 +143,15 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
 def _shape(checkpoint: Any) -> tuple[int, int]:
     text = checkpoint.get_text_config(decoder=True)
     return text.num_hidden_layers, text.num_attention_heads
+
+
+def _image_processor(source: str, config: ModelConfig) -> str | None:
+    """None where none can be loaded: that is an error only for who needs it, see `load_lvlm`."""
+    try:
+        processor = _read(source, lambda: AutoImageProcessor.from_pretrained(source, **_options(config)))
+    except ModelError:
+        return None
+    return f"{type(processor).__name__} ({getattr(processor, 'backend', None) or 'own'})"
 
 
 def _looks_like_a_folder(source: str) -> bool:

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
+from locheads.errors import StoreError
 from locheads.pipeline import sweep
 from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain
@@ -106,6 +107,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     with tracked(config, settings, folder) as started:
         _execute(config, folder, sweeping and not config.fresh, started)
+    if not (folder / "config.yaml").exists():  # stages have looked for all of their files, commands have not
+        raise StoreError(f"{folder} was deleted or moved while the command went on: start it again.")
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))

@@ -39,6 +39,7 @@ def execute(
         return action(config, folder)
     status = Status(folder)
     try:
+        status.check_complete()
         check(config)
         with recorded_provenance(folder) as record:
             run = prepare(config, folder, record)
@@ -57,6 +58,7 @@ def execute(
         if config.stage in (Stage.report, Stage.audit):
             with status.stage(Stage.report.value):
                 write_report(folder)
+        status.check_complete()
         write_receipt(folder, key, len(run.failures))
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)
