@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,6 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     with tracked(config, settings, folder) as started:
         _execute(config, folder, sweeping and not config.fresh, started)
-    if not (folder / "config.yaml").exists():  # stages have looked for all of their files, commands have not
-        raise StoreError(f"{folder} was deleted or moved while the command went on: start it again.")
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
@@ -125,11 +124,15 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
 
 
 def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
-    if (action := alone(config)) is not None:
-        return action(config, folder)
-    from locheads.pipeline.stages import execute
+    if (action := alone(config)) is None:
+        from locheads.pipeline.stages import execute
 
-    execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None, started)
+        earlier = Path(config.paths.outputs) / config.study if reuse else None
+        action = partial(execute, earlier=earlier, started=started)
+    # What is lost from here on `Status` notices; until here took seconds, in which torch was loaded.
+    if not (folder / "config.yaml").exists():
+        raise StoreError(f"{folder} was deleted or moved while the run began: start it again.")
+    action(config, folder)
 
 
 def _fail(sentence: str) -> None:

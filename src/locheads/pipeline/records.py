@@ -30,6 +30,7 @@ class Status:
         self._seen: set[str] = set()
         self._content: dict[str, Any] = {"state": "running", "stages": {}, "error": None}
         self._write()
+        self.check_complete()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

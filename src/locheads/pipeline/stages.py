@@ -39,7 +39,6 @@ def execute(
         return action(config, folder)
     status = Status(folder)
     try:
-        status.check_complete()
         check(config)
         with recorded_provenance(folder) as record:
             run = prepare(config, folder, record)
