@@ -19,6 +19,17 @@ class RestAttention(StrEnum):
     """Needs the package flash-attn, a GPU, and 16-bit weights."""
 
 
+class OtherVersions(StrEnum):
+    """What becomes of maps that are stored for the same question, but made with other versions of torch,
+    transformers, pillow, ..., another image processor, or other code of the attention pass."""
+
+    recompute = "recompute"
+    """The model is asked again, into a store of its own; a warning says what differs."""
+    take = "take"
+    """They are read as they are, where nothing is stored of the versions that are here; provenance.json names theirs.
+    They must hold all that the run needs."""
+
+
 ALL_MAPS = "all"
 
 
@@ -47,6 +58,7 @@ class EngineConfig:
     computed then."""
     shard_images: int = 32
     """Pictures per file of the attention store: what a killed run loses at most."""
+    other_versions: OtherVersions = OtherVersions.recompute
 
 
 def top_heads_kept(maps: str) -> int:

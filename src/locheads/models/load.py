@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants as hub
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
 from locheads.engine import EngineConfig
@@ -36,6 +36,9 @@ class ModelIdentity:
     """Query heads per layer of the text decoder."""
     weights: str
     """sha256 over the weight files of a folder, or the commit of a hub snapshot."""
+    image_processor: str | None = None
+    """Class and backend of what makes the pixels, such as "CLIPImageProcessorPil (pil)": transformers takes the
+    backend "torchvision" where that is installed, and their pixels differ. None: unknown until the model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
     """
     source, checkpoint = _checkpoint(config)
     weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
-    return ModelIdentity(source, checkpoint.model_type, *_shape(source, checkpoint), weights)
+    return ModelIdentity(
+        source, checkpoint.model_type, *_shape(source, checkpoint), weights, _image_processor(source, config)
+    )
 
 
 def decoder_shape(config: ModelConfig) -> tuple[int, int]:
@@ -164,6 +169,15 @@ def _shape(source: str, checkpoint: Any) -> tuple[int, int]:
         if not all(isinstance(number, int) and number > 0 for number in shape):
             raise ValueError(f"{shape[0]!r} layers of {shape[1]!r} heads")
     return shape
+
+
+def _image_processor(source: str, config: ModelConfig) -> str | None:
+    """None where none can be loaded: that is an error only for who needs it, see `load_lvlm`."""
+    try:
+        processor = _read(source, lambda: AutoImageProcessor.from_pretrained(source, **_options(config)))
+    except ModelError:
+        return None
+    return f"{type(processor).__name__} ({getattr(processor, 'backend', None) or 'own'})"
 
 
 def _looks_like_a_folder(source: str) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from PIL.Image import Image
 from locheads.config import Config
 from locheads.data.pictures import open_picture
 from locheads.discovery.criteria import attention_sum
-from locheads.engine import Quantization
+from locheads.engine import OtherVersions, Quantization
 from locheads.errors import DataError
 from locheads.models.adapters.base import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
@@ -25,31 +25,72 @@ from locheads.pipeline.compact import Picks, compact
 from locheads.pipeline.progress import track
 from locheads.pipeline.signals import undisturbed
 from locheads.pipeline.timing import Stopwatch
-from locheads.store.attention import AttentionStore
+from locheads.store.attention import AttentionStore, count
+from locheads.store.key import code_digest, difference
 from locheads.store.need import EVERYTHING, Need
+from locheads.store.provenance import version
 from locheads.store.shards import Stored
 from locheads.types import Attention, CompactAttention, Failure, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)
 
 
-def open_store(config: Config, identity: ModelIdentity, annotations: str, verify: bool = True) -> AttentionStore:
-    """The store of exactly this model, precision, preprocessing, prompt and annotation files.
+MAKERS = ("torch", "transformers", "tokenizers", "pillow", "numpy")
+"""Packages that make pixels, tokens and attention; torchvision and bitsandbytes besides, where they are used."""
 
-    The pictures are not in the key: each entry holds the checksum of its own. `verify`: see `AttentionStore`.
+NO_PART = frozenset(
+    f"locheads.{name}"
+    for name in (
+        # Settings: their values are in the key.
+        "config", "engine", "discovery.choices", "grounding.choices", "models.choices",
+        # What is said, when, in which order, and how it is kept.
+        "errors", "pipeline.background", "pipeline.progress", "pipeline.signals", "pipeline.timing", "store.atomic",
+        "store.attention", "store.digest", "store.key", "store.need", "store.provenance",
+    )
+)  # fmt: skip
+"""Modules that the attention pass imports and that decide nothing of the maps."""
+
+
+def open_store(
+    config: Config,
+    identity: ModelIdentity,
+    annotations: str,
+    verify: bool = True,
+    pictures: Mapping[Path, str | None] | None = None,
+) -> AttentionStore:
+    """The store of exactly this model, precision, preprocessing, prompt and annotation files, made with what is here.
+
+    The pictures are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
+    agree to rounding on all of them, and timing.json names those that made the maps. `verify`, `pictures`: see
+    `AttentionStore`.
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
     # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
     for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (prompt, "name")):
         del group[setting]
-    key: dict[str, Any] = {
+    question: dict[str, Any] = {
         "model": model | {"weights": identity.weights},
         "prompt": prompt,
         "annotations": annotations,
     }
     if config.engine.quantization is not Quantization.none:
-        key["quantization"] = config.engine.quantization.value
-    return AttentionStore(Path(config.paths.cache), key, verify)
+        question["quantization"] = config.engine.quantization.value
+    take = config.engine.other_versions == OtherVersions.take
+    return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, pictures)
+
+
+def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:
+    """What the attention pass makes its maps with: versions, image processor, digest of our own code."""
+    packages = list(MAKERS)
+    if "torchvision" in (identity.image_processor or ""):
+        packages.append("torchvision")
+    if config.engine.quantization is not Quantization.none:
+        packages.append("bitsandbytes")
+    code = code_digest("locheads.pipeline.attention", without=NO_PART)
+    return {name: version(name) for name in packages} | {
+        "image processor": identity.image_processor,
+        "attention pass": code,
+    }
 
 
 class Loader:
@@ -102,14 +143,16 @@ def fill(
         loader: of the model; keeps it from one call to the next.
     """
     missing = store.missing(groups, need)
-    n_samples = sum(len(group.samples) for group in groups)
-    n_missing = sum(len(group.samples) for group in missing)
+    n_samples, n_missing = count(groups), count(missing)
     log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
     failures: list[Failure] = []
     # Only once a picture opens: where all that is missing is what failed before, no weights load.
     start, failed = _skip_unreadable(missing, config)
     failures += failed
+    _say_what_changed(store, missing)
     if start < len(missing):
+        _say_what_others_hold(store, missing, need)
+        store.check_writable()
         store.tidy()
         lack, loader = store.lack(missing, need), loader or Loader(config)
         failures += _Pass(store, config, lack, need, picks, loader).run(missing[start:])
@@ -118,6 +161,29 @@ def fill(
     if len(failures) > 5:
         log.warning("... and %d more samples failed; all are in predictions.parquet.", len(failures) - 5)
     return failures
+
+
+def _say_what_changed(store: AttentionStore, missing: Sequence[ImageGroup]) -> None:
+    if changed := store.changed(missing):
+        log.warning("%s from those that were attended: they are attended again.", pictures_differ(changed))
+
+
+def pictures_differ(paths: Sequence[Path]) -> str:
+    """As "3 pictures differ (a.jpg, b.jpg, c.jpg)"."""
+    names = ", ".join(path.name for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
+    return f"{len(paths)} {'picture differs' if len(paths) == 1 else 'pictures differ'} ({names})"
+
+
+def _say_what_others_hold(store: AttentionStore, missing: Sequence[ImageGroup], need: Need) -> None:
+    if store.taken:  # which is refused
+        return
+    for n, folder, key in store.elsewhere(missing, need):
+        if n:
+            log.warning(
+                "%s holds %d of the %d expressions to be attended, made with other versions: %s. They are attended "
+                "again, into a store of their own; engine.other_versions=take reads the others as they are.",
+                folder, n, count(missing), difference(key.made_with, store.key.made_with),
+            )  # fmt: skip
 
 
 @dataclass

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
-from locheads.errors import complain
+from locheads.errors import StoreError, complain
 from locheads.pipeline import sweep
 from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
@@ -123,11 +124,15 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
 
 
 def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
-    if (action := alone(config)) is not None:
-        return action(config, folder)
-    from locheads.pipeline.stages import execute
+    if (action := alone(config)) is None:
+        from locheads.pipeline.stages import execute
 
-    execute(config, folder, Path(config.paths.outputs) / config.study if reuse else None, started)
+        earlier = Path(config.paths.outputs) / config.study if reuse else None
+        action = partial(execute, earlier=earlier, started=started)
+    # What is lost from here on `Status` notices; until here took seconds, in which torch was loaded.
+    if not (folder / "config.yaml").exists():
+        raise StoreError(f"{folder} was deleted or moved while the run began: start it again.")
+    action(config, folder)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -1,6 +1,7 @@
 """stage=direct: the LVLM is asked for the box, and its answer is scored as the heads are (the paper's Table 6)."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 from locheads.data.answers import WrittenBox, frame_in, read_answer
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
+from locheads.engine import OtherVersions
 from locheads.errors import DataError
 from locheads.evaluation.methods import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
@@ -18,21 +20,24 @@ from locheads.models.answer import answer_image, prepare_to_answer
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.load import Lvlm
-from locheads.pipeline.attention import Loader
+from locheads.pipeline.attention import NO_PART, Loader, pictures_differ
 from locheads.pipeline.predictions import OWN, scored, watched, writing
 from locheads.pipeline.progress import track
 from locheads.pipeline.records import metrics_record, write_parquet
 from locheads.pipeline.run import Run
 from locheads.pipeline.timing import Stopwatch, write_timing
 from locheads.store.answers import Answer, AnswerStore
-from locheads.store.atomic import write_json
-from locheads.store.digest import json_digest
+from locheads.store.atomic import check_writable, write_json
+from locheads.store.attention import AttentionStore
+from locheads.store.key import Key, code_digest, difference, lacks_some, of_other_versions
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Raise it when the way of asking changes, so that old answers are not taken for new ones."""
+KEY = ".key.json"
+"""Beside the answers: what they were made from."""
 
 
 def direct_stage(run: Run) -> None:
@@ -65,18 +70,43 @@ def direct_stage(run: Run) -> None:
     _write_scores(run, watch)
 
 
+@dataclass(frozen=True)
+class AnswerKeys:
+    """Which answers a run reads."""
+
+    asked: Key
+    """What would be answered now."""
+    key: Key
+    """What is read: that, or with engine.other_versions=take the answers of other versions."""
+    others: list[tuple[Path, Key]]
+    """Files of keys of answers to the same question of other versions."""
+
+
+def answer_keys(config: Config, store: AttentionStore) -> AnswerKeys:
+    """`store`: of the same question to the same model; the answers' key holds its key."""
+    question = {"format": FORMAT, **store.asked.question, "max_new_tokens": config.direct.max_new_tokens}
+    code = code_digest("locheads.models.answer", without=NO_PART)
+    asked = Key(question, {**(store.asked.made_with or {}), "answers": code})
+    folder = Path(config.paths.cache) / "answers"
+    others = of_other_versions(asked, folder.glob(f"*{KEY}"))
+    take = config.engine.other_versions == OtherVersions.take and not (folder / f"{asked.digest[:16]}{KEY}").exists()
+    return AnswerKeys(asked, others[0][1] if take and others else asked, others)
+
+
 class _Asker:
     """Asks what the store has no answer to; loads the LVLM only then."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._lvlm: Lvlm | None = None
-        key = [FORMAT, run.store.digest, run.config.direct.max_new_tokens]
-        self._answers = AnswerStore(Path(run.config.paths.cache), json_digest(key))
+        self._keys = answer_keys(run.config, run.store)
+        self._answers = AnswerStore(Path(run.config.paths.cache), self._keys.key.digest)
+        self._say_what_changed()
         self._watch: Stopwatch | None = None
         self._n_asked = 0
         self.failures: dict[str, str] = {}
         """Sample id -> why it could not be asked."""
+        self._say_what_changed()
 
     def answer(self, group: ImageGroup, sample_id: str) -> Answer | None:
         return self._answers.get(sample_id, self._run.store.picture(group))
@@ -86,6 +116,7 @@ class _Asker:
         missing = [s.sample_id for s in group.samples if self.answer(group, s.sample_id) is None]
         if not missing:
             return
+        self._check_store()
         self._load()  # whose errors are not a sample's
         if self._tried(group, missing) is None:
             return
@@ -127,6 +158,30 @@ class _Asker:
         if self._watch is not None:
             self._watch.stop(passes, self._n_asked, of="answers")
         write_timing(self._run.folder, passes)
+
+    def _say_what_changed(self) -> None:
+        answered = self._answers.sample_ids()
+        changed = [
+            group.path
+            for group in self._run.inputs.evaluated
+            if any(s.sample_id in answered and self.answer(group, s.sample_id) is None for s in group.samples)
+        ]
+        if changed:
+            log.warning("%s from those that were asked about: they are asked about again.", pictures_differ(changed))
+
+    def _check_store(self) -> None:
+        """Before the model loads. Raises StoreError where no answer could be kept, or none must be."""
+        if self._lvlm is not None:
+            return
+        path, keys = self._answers.path, self._keys
+        if keys.key != keys.asked:
+            raise lacks_some(path, keys.key, keys.asked)
+        for file, key in keys.others:
+            log.warning("%s is of answers that were made with other versions: %s. What is asked now goes to a store of "
+                        "its own; engine.other_versions=take reads the others as they are.",
+                        file, difference(key.made_with, keys.asked.made_with))  # fmt: skip
+        check_writable(path.parent)
+        write_json(path.with_suffix(KEY), keys.asked.content)
 
     def _load(self) -> Lvlm:
         if self._lvlm is None:

@@ -1,7 +1,8 @@
 """Which samples a run needs: the evaluated split, and the trials of discovery on other pictures."""
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from locheads.data.sampling import draw_trials, exclude_images, limit, shuffle, 
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.pocket.dataset import ensure_dataset
+from locheads.store.digest import file_digests, json_digest
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,16 @@ class Inputs:
     """Guarded file (and "SPLIT" for the evaluated one) -> pictures of the discovery split that it also holds."""
     notes: tuple[str, ...] = ()
     """Known defects of the data set's copy, and what its pictures' headers leave open."""
+    pictures: Mapping[Path, str | None] = field(default_factory=dict)
+    """Picture -> sha256 of its file; None: not there. Filled by `with_pictures`."""
+
+    @property
+    def pictures_digest(self) -> str | None:
+        """sha256 over the pictures' digests in the order of the samples; None where they are not known."""
+        paths = [group.path for group in [*self.evaluated, *self.discovery]]
+        if not self.pictures:
+            return None
+        return json_digest([[path.name, self.pictures[path]] for path in paths])
 
 
 def load_inputs(config: Config) -> Inputs:
@@ -85,6 +97,12 @@ def load_inputs(config: Config) -> Inputs:
         guard=discovery.guard,
         notes=(*data.notes, *headers),
     )
+
+
+def with_pictures(inputs: Inputs, cache: Path) -> Inputs:
+    """The same, with the digest of every picture; a file that has not changed since the last time is not read again."""
+    paths = [group.path for group in [*inputs.evaluated, *inputs.discovery]]
+    return replace(inputs, pictures=file_digests(paths, cache, absent=True))
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
 from locheads.pipeline.attention import open_store
 from locheads.pipeline.audit import choices_of
+from locheads.pipeline.direct import answer_keys
 from locheads.pipeline.given import given_heads, given_record, maps_heads
-from locheads.pipeline.inputs import Inputs, load_inputs, samples_record
+from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_pictures
 from locheads.pipeline.run import Run
 from locheads.segmenters.load import check_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
+from locheads.store.key import UNKNOWN, Key, MadeWith, difference
 from locheads.types import HeadSet
 
 WITHOUT_EFFECT = (
@@ -39,28 +41,51 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     given = given_heads(config, identity)
     inputs = load_inputs(config)
     _check_shown(config, inputs)
-    digest = run_digest(config, identity, inputs, given)
+    alone = config.shard.count == 1
+    # One of many workers reads neither all pictures nor the whole store: the store asks for those of its own shards,
+    # and whoever reads the maps later verifies them.
+    if alone:
+        inputs = with_pictures(inputs, Path(config.paths.cache))
+    store = open_store(config, identity, inputs.annotations, alone, inputs.pictures)
+    made = answer_keys(config, store) if config.stage is Stage.direct else store
+    digest = run_digest(config, identity, inputs, given, made.key.made_with)
     record |= {
         "digest": digest,
         "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
         "dataset": {
             "name": config.dataset.name,
             "annotations_sha256": inputs.annotations,
+            "pictures_sha256": inputs.pictures_digest,
             "guard": inputs.guard,
             "notes": list(inputs.notes),
         },
+        "answers" if config.stage is Stage.direct else "maps": _made_with(made.key, made.asked),
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
     if given is not None:
         record["heads"] = given_record(given, config.heads.k)
     write_json(folder / "samples.json", samples_record(inputs, config))
-    # One of many workers must not read the whole store; whoever reads the maps later verifies them.
-    store = open_store(config, identity, inputs.annotations, verify=config.shard.count == 1)
     return Run(config, folder, inputs, identity, store, digest, given)
 
 
-def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: HeadSet | None = None) -> str:
-    """What identifies a result: the settings that can change it, the weights and the annotations."""
+def _made_with(key: Key, asked: Key) -> dict[str, Any]:
+    """What provenance.json says of the attention maps or answers, which may be those of an earlier run."""
+    return {
+        "store": key.digest[:16],
+        "made_with": UNKNOWN if key.made_with is None else dict(key.made_with),
+        "other_versions": difference(key.made_with, asked.made_with) if key != asked else None,
+    }
+
+
+def run_digest(
+    config: Config,
+    identity: ModelIdentity,
+    inputs: Inputs,
+    given: HeadSet | None = None,
+    made_with: MadeWith | None = None,
+) -> str:
+    """What identifies a result: the settings that can change it, the weights, annotations and pictures, and what the
+    maps were made with."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
     if config.engine.quantization is not Quantization.none:
         settings["quantization"] = config.engine.quantization.value
@@ -73,7 +98,8 @@ def run_digest(config: Config, identity: ModelIdentity, inputs: Inputs, given: H
     # Which heads they are counts, not where their file lies.
     settings["heads"]["set"] = None if given is None else [str(head) for head in given.heads]
     settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
-    return json_digest([settings, identity.weights, inputs.annotations, inputs.trials])
+    data = [inputs.annotations, inputs.pictures_digest, inputs.trials]
+    return json_digest([settings, identity.weights, data, made_with])
 
 
 def _check_shown(config: Config, inputs: Inputs) -> None:

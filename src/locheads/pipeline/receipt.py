@@ -1,8 +1,8 @@
 """A finished run's receipt: what it was made from and the checksums of its files, so that a sweep need not do it again.
 
-A run is taken over only where its settings, the model's and the data's digests, the pictures' sizes and times of
-change, the package's source and the versions of what it stands on are the same, no sample failed, and every file is
-intact. Its files are linked, so the sweep's folder is complete by itself.
+A run is taken over only where its settings, the model's and the data's digests, the pictures' bytes, the package's
+source and the versions of what it stands on are the same, no sample failed, and every file is intact. Its files are
+linked, so the sweep's folder is complete by itself.
 """
 
 import logging
@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from locheads.config import Config
 from locheads.errors import StoreError
@@ -35,11 +34,10 @@ ELSEWHERE = ("paths", "tracker", "study", "fresh")
 def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:
     """All that has to be the same for a run to count as done. `digest`: of the run, see `run_digest`."""
     settings = {key: value for key, value in asdict(config).items() if key not in ELSEWHERE}
-    pictures = [group.path for group in [*inputs.evaluated, *inputs.discovery]]
     return {
         "digest": digest,
         "settings": json_digest(settings),
-        "pictures": json_digest([_stamp(path) for path in pictures]),
+        "pictures": inputs.pictures_digest or "not read",
         "code": json_digest([source_digest(), versions()]),
     }
 
@@ -53,16 +51,25 @@ def write_receipt(folder: Path, key: dict[str, str], n_failed: int) -> None:
 def find_done(study: Path, key: dict[str, str]) -> Path | None:
     """The newest run in a study's folder, or in a sweep's in it, that need not be done again."""
     receipts = [*study.glob(f"*/{RECEIPT}"), *study.glob(f"*/*/{RECEIPT}")]
-    other_code = None
+    other = None
     for path in sorted(receipts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         theirs, n_failed = _said(path.parent)
         if theirs == key and n_failed == 0 and _intact(path.parent):
             return path.parent
-        if theirs != key and theirs | {"code": key["code"]} == key:
-            other_code = other_code or path.parent
-    if other_code is not None:
-        log.info("%s has the same settings and data, but other code or packages: running again.", other_code)
+        if theirs != key and theirs.get("settings") == key["settings"]:
+            other = other or (path.parent, _difference(theirs, key))
+    if other is not None:
+        log.info("%s has the same %s: running again.", *other)
     return None
+
+
+def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
+    """In words, of two keys with the same settings. The digest tells all of these apart."""
+    if theirs.get("pictures") != ours["pictures"]:
+        return "settings, but other pictures"
+    if theirs.get("code") != ours["code"]:
+        return "settings and data, but other code or packages"
+    return "settings, but other weights, annotations or maps"
 
 
 def take_over(done: Path, folder: Path) -> None:
@@ -120,11 +127,3 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copy2(source, temporary)
     os.replace(temporary, target)
-
-
-def _stamp(path: Path) -> list[Any]:
-    try:
-        status = path.stat()
-    except OSError:
-        return [path.name]
-    return [path.name, status.st_size, status.st_mtime_ns]

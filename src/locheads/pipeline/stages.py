@@ -57,6 +57,7 @@ def execute(
         if config.stage in (Stage.report, Stage.audit, Stage.direct):
             with status.stage(Stage.report.value):
                 write_report(folder)
+        status.check_complete()
         write_receipt(folder, key, len(run.failures))
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)

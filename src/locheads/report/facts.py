@@ -16,6 +16,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         ("Seed", s("seed")),
         ("State", _state(record)),
         ("Code", _commit(record.provenance)),
+        *_other_versions(record.provenance),
         ("Started", record.provenance.get("started")),
         ("Duration", _duration(record.provenance.get("seconds"))),
     ]
@@ -102,6 +103,13 @@ def _commit(provenance: dict[str, Any]) -> str | None:
     if not commit:
         return None
     return f"commit {str(commit)[:12]}" + (", with uncommitted changes" if provenance.get("dirty") else "")
+
+
+def _other_versions(provenance: dict[str, Any]) -> list[tuple[str, Any]]:
+    """A row where the maps or answers were made with other versions than the run (engine.other_versions=take)."""
+    made = {name: provenance[name] for name in ("maps", "answers") if isinstance(provenance.get(name), dict)}
+    return [(f"The {name} are of other versions", one["other_versions"])
+            for name, one in made.items() if one.get("other_versions")]  # fmt: skip
 
 
 def _duration(seconds: Any) -> str | None:

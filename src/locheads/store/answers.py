@@ -44,6 +44,10 @@ class AnswerStore:
         """The answer about exactly this picture."""
         return self._answers.get((sample_id, picture))
 
+    def sample_ids(self) -> set[str]:
+        """Of what is answered, about whatever picture."""
+        return {sample_id for sample_id, _ in self._answers}
+
     def add(self, answers: Iterable[Answer]) -> None:
         """Appends and syncs. Raises StoreError where that is not possible."""
         answers = list(answers)

@@ -32,13 +32,22 @@ def replacing(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}. Free space or choose another folder (paths.outputs, "
-            "paths.cache) and start again; what was finished before is kept."
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Tries it, with a file of 64 KiB that vanishes again. Raises StoreError as `replacing` does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe.") as file:
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -68,6 +77,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
     return json.loads(path.read_text())
+
+
+def _cannot_write(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"Cannot write {path}: {error.strerror or error}. Free space or choose another folder (paths.outputs, "
+        "paths.cache) and start again; what was finished before is kept."
+    )
 
 
 def _sync(path: Path) -> None:

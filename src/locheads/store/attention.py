@@ -1,14 +1,14 @@
 """The attention store: what the attention pass found, so that the LVLM is never asked the same thing twice.
 
-A folder per digest of everything that determines the maps. In it, shards of some pictures each (see `shards`). A
-shard whose bytes do not match is set aside and computed again. Nothing is rewritten, so several runs may fill the
-same store. What a sample needs may lie in several shards: maps of some heads in one, of others in the next.
+A folder per digest of everything that determines the maps (see `key`). In it, shards of some pictures each (see
+`shards`). A shard whose bytes do not match is set aside and computed again. Nothing is rewritten, so several runs may
+fill the same store. What a sample needs may lie in several shards: maps of some heads in one, of others in the next.
 """
 
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from locheads.store.atomic import write_json
-from locheads.store.digest import file_digest, json_digest
+from locheads.errors import StoreError
+from locheads.store.atomic import check_writable, write_json
+from locheads.store.digest import file_digest
+from locheads.store.key import Key, MadeWith, difference, lacks_some, of_other_versions
 from locheads.store.need import EVERYTHING, Need, lacking, union
 from locheads.store.shards import LISTING, Entry, Stored, listing_of, load, read_listing, shard_of, write_shard
 from locheads.types import CompactAttention, ImageGroup
@@ -25,7 +27,9 @@ from locheads.types import CompactAttention, ImageGroup
 log = logging.getLogger(__name__)
 
 FORMAT = 4
-"""Raise it when the capture or the layout changes, so that old stores are not read as new ones."""
+"""Raise it when the layout changes, so that old stores are not read as new ones. What the maps are made with is in the
+key besides."""
+KEY = "key.json"
 
 LITTER_S = 3600.0
 """No file takes an hour to write."""
@@ -38,28 +42,91 @@ def _nobody(_: Sequence[Stored]) -> None:
 class AttentionStore:
     """Reads and appends; holds an index in memory, never the maps."""
 
-    def __init__(self, cache: Path, key: dict[str, Any], verify: bool = True) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        question: Mapping[str, Any],
+        verify: bool = True,
+        made_with: MadeWith | None = None,
+        take: bool = False,
+        pictures: Mapping[Path, str | None] | None = None,
+    ) -> None:
         """Opens the store, or begins one.
 
         Args:
             cache: folder of all stores.
-            key: everything that determines the maps, as plain values.
+            question: everything that determines the maps but `made_with`, as plain values.
             verify: reads every file to compare its checksum. One of many workers need not: whoever reads the maps
                 later does, and computes again what is damaged.
+            made_with: the versions and the code that would make the maps now.
+            take: where nothing is stored of `made_with`, but of other versions, that store is opened, the newest one
+                where there are several. It must not be written.
+            pictures: sha256 of pictures that are known already; see `picture`.
 
         Raises:
             StoreError: it cannot be written.
         """
-        self.digest = json_digest({"format": FORMAT, **key})
-        self.folder = cache / "attention" / self.digest[:16]
+        self.key = Key({"format": FORMAT, **question}, made_with)
+        self.asked = self.key
+        """The key of what would be made now; `key`: of what is there."""
+        self._root = cache / "attention"
+        if take and not self._begun() and (others := self.others()):
+            self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
-        self._pictures: dict[Path, str | None] = {}
+        self._pictures: dict[Path, str | None] = dict(pictures or {})
         self.appended: Callable[[Sequence[Stored]], None] = _nobody
         """Called with what was just stored."""
-        if not (self.folder / "key.json").exists():
-            write_json(self.folder / "key.json", {"format": FORMAT, **key})
+        if not (self.folder / KEY).exists():
+            self._begin()
         self._indexed: set[Path] = set()
         self.refresh(verify)
+
+    @property
+    def digest(self) -> str:
+        """Of the key."""
+        return self.key.digest
+
+    @property
+    def folder(self) -> Path:
+        return self._root / self.digest[:16]
+
+    @property
+    def taken(self) -> bool:
+        """Whether the maps are those of other versions, taken as they are."""
+        return self.key != self.asked
+
+    def others(self) -> list[tuple[Path, Key]]:
+        """The stores that hold maps for the same question, but of other versions, the newest first."""
+        keys = of_other_versions(self.asked, self._root.glob(f"*/{KEY}"))
+        return [(file.parent, key) for file, key in keys if any(file.parent.glob(f"*{LISTING}"))]
+
+    def elsewhere(self, groups: Sequence[ImageGroup], need: Need = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
+        """-> (how many of the groups' samples it has whole, folder, key) of each of `others`."""
+        for folder, key in self.others():
+            question = {name: value for name, value in key.question.items() if name != "format"}
+            store = AttentionStore(self._root.parent, question, False, key.made_with, pictures=self._pictures)
+            yield count(groups) - count(store.missing(groups, need)), folder, key
+
+    def check_writable(self) -> None:
+        """Raises StoreError where nothing could be stored, or where it must not be: in a store of other versions."""
+        if self.taken:
+            raise lacks_some(self.folder, self.key, self.asked)
+        check_writable(self.folder)
+
+    def _begun(self) -> bool:
+        return any(self.folder.glob(f"*{LISTING}"))
+
+    def _begin(self) -> None:
+        try:
+            write_json(self.folder / KEY, self.key.content)
+        except StoreError as error:
+            if not (others := self.others()):
+                raise
+            folder, key = others[0]
+            raise StoreError(
+                f"{error} {folder} holds what other versions made "
+                f"({difference(key.made_with, self.asked.made_with)}): engine.other_versions=take reads that."
+            ) from error
 
     def refresh(self, verify: bool = False) -> None:
         """Takes in what other workers have stored meanwhile."""
@@ -80,6 +147,14 @@ class AttentionStore:
         """What a pass over the groups must find so that nothing is missing of them any more."""
         found = (self._lacks(group, sample.sample_id, need) for group in groups for sample in group.samples)
         return union(need for need in found if need is not None)
+
+    def changed(self, groups: Iterable[ImageGroup]) -> list[Path]:
+        """The pictures that are others than those that were attended under the same samples' ids."""
+        return [
+            group.path
+            for group in groups
+            if any(self._entries.get(s.sample_id) and not self._valid(group, s.sample_id) for s in group.samples)
+        ]
 
     def write(self, attentions: Sequence[Stored]) -> None:
         """Appends one shard. Raises StoreError; then nothing of this shard remains, and all earlier ones do."""
@@ -116,10 +191,9 @@ class AttentionStore:
                 yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
 
     def picture(self, group: ImageGroup) -> str | None:
-        """sha256 of the group's picture, read once; None where it is not there.
+        """sha256 of the group's picture, read once where it is not known already; None where it is not there.
 
-        The bytes, not size and time: those differ between copies of one data set, and reading 1,500 COCO pictures
-        takes about a second, which the first decoding of any of them pays back.
+        Of the bytes, not size and time, which differ between copies of one data set.
         """
         if group.path not in self._pictures:
             try:
@@ -164,6 +238,11 @@ class AttentionStore:
         for entry in entries:
             for sample_id in entry.sample_ids:
                 self._entries.setdefault(sample_id, []).append(entry)
+
+
+def count(groups: Iterable[ImageGroup]) -> int:
+    """How many samples they hold."""
+    return sum(len(group.samples) for group in groups)
 
 
 def _merged(parts: Sequence[Stored], scored_by: tuple[str, ...] | None) -> CompactAttention:

@@ -33,11 +33,29 @@ def files_digest(paths: Iterable[Path], cache: Path | None = None) -> str:
     With a `cache` folder, a file of unchanged path, size, inode and times of change is not read again. Whoever rewrites
     a file and sets its time of change back leaves another ctime, which cannot be set.
     """
+    paths = list(paths)
+    digests = file_digests(paths, cache)
+    return json_digest([[path.name, digests[path]] for path in paths])
+
+
+def file_digests(paths: Iterable[Path], cache: Path | None = None, absent: bool = False) -> dict[Path, str | None]:
+    """sha256 of each file, remembered as `files_digest` says.
+
+    Raises OSError for a file that cannot be read; with `absent` its digest is None.
+    """
     known = {} if cache is None else _remembered(cache)
-    found = [(path, _stamp(path), _digest_of(path, known)) for path in paths]
+    found: list[tuple[Path, list[int], str]] = []
+    unread: dict[Path, str | None] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            found.append((path, _stamp(path), _digest_of(path, known)))
+        except OSError:
+            if not absent:
+                raise
+            unread[path] = None
     if cache is not None:
         _remember(cache, known, found)
-    return json_digest([[path.name, digest] for path, _, digest in found])
+    return {path: digest for path, _, digest in found} | unread
 
 
 def _stamp(path: Path) -> list[int]:

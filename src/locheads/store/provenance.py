@@ -12,7 +12,10 @@ from typing import Any
 
 from locheads.store.digest import file_digest, json_digest
 
-PACKAGES = ("locheads", "torch", "transformers", "numpy", "scipy", "opencv-python", "pycocotools", "hydra-core")
+PACKAGES = (
+    "locheads", "torch", "torchvision", "transformers", "tokenizers", "pillow", "numpy", "scipy", "opencv-python",
+    "pycocotools", "hydra-core",
+)  # fmt: skip
 SOURCES = (".py", ".j2", ".csv")
 """What decides how a result comes out; weights and head sets have digests of their own."""
 
@@ -30,7 +33,7 @@ def provenance() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Of Python and of the packages on which a result stands."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 @cache
@@ -78,7 +81,8 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """Of an installed package; None where it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

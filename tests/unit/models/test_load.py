@@ -68,6 +68,20 @@ def test_other_weights_are_another_identity(saved: Path, checkpoint: Callable[..
     assert identify(ModelConfig(id=str(copy))).weights != identify(ModelConfig(id=str(saved))).weights
 
 
+def test_the_image_processor_is_known_before_the_model_loads(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(id=str(checkpoint()))
+    images = load_lvlm(config, CPU).adapter.processor.image_processor
+    assert identify(config).image_processor == f"{type(images).__name__} ({images.backend})"
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no preprocessor_config.json")
+
+    monkeypatch.setattr(load.AutoImageProcessor, "from_pretrained", fail)
+    assert identify(config).image_processor is None  # an error only for who loads the model
+
+
 @pytest.mark.parametrize("action", [identify, load_lvlm])
 def test_a_folder_that_is_not_there(tmp_path: Path, action: Callable) -> None:
     message(tmp_path / "absent", action)
