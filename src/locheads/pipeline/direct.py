@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from locheads.config import Config
 from locheads.data.answers import WrittenBox, frame_in, read_answer
 from locheads.data.pictures import open_picture
 from locheads.data.sampling import subset
