@@ -9,7 +9,7 @@ import pytest
 
 from locheads.errors import ConfigError, DataError, boundary, complain
 from locheads.pipeline.mistakes import LineFormatter, keep_bug
-from locheads.report.style import PlainConsole, new_table
+from locheads.terminal import PlainConsole, new_table
 from locheads.text import csv_text, latex_text, markdown_text, printable, reason
 
 

@@ -12,8 +12,8 @@ from locheads.bench import attention, entropy, evaluate, grounding
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError, complain
 from locheads.models.placement import pick_device
-from locheads.report.style import PlainConsole
 from locheads.store.atomic import write_json
+from locheads.terminal import PlainConsole
 
 COLUMNS = {
     "times_faster": ("times faster", "{:.1f}"),

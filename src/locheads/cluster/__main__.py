@@ -12,8 +12,8 @@ from locheads.errors import complain
 from locheads.pipeline.compose import composed
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.mistakes import explain
-from locheads.report.style import PlainConsole
 from locheads.store.derived import write_derived_json
+from locheads.terminal import PlainConsole
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from locheads.cluster.queue import states
 from locheads.errors import StoreError
-from locheads.report.style import PlainConsole
 from locheads.store.atomic import read_json
 from locheads.store.derived import parse_record
+from locheads.terminal import PlainConsole
 
 
 @dataclass(frozen=True)

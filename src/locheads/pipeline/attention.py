@@ -45,7 +45,8 @@ NO_PART = frozenset(
         "config", "engine", "discovery.choices", "grounding.choices", "models.choices",
         # What is said, when, in which order, and how it is kept.
         "errors", "pipeline.background", "pipeline.progress", "pipeline.signals", "pipeline.timing", "store.atomic",
-        "store.attention", "store.digest", "store.key", "store.need", "store.provenance",
+        "store.attention", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
+        "terminal", "text",
     )
 )  # fmt: skip
 """Modules that the attention pass imports and that decide nothing of the maps."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from locheads.report.style import PlainConsole
+from locheads.terminal import PlainConsole
 
 T = TypeVar("T")
 Listener = Callable[[str, str, int, int | None], None]

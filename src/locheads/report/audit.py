@@ -8,8 +8,8 @@ from rich.table import Table
 
 from locheads.report import parse
 from locheads.report.metrics import METRICS, PRIMARY, Estimate, percent
-from locheads.report.style import new_table
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes
+from locheads.terminal import new_table
 
 if TYPE_CHECKING:
     from locheads.report.records import RunRecord

@@ -6,7 +6,7 @@ from rich.table import Table
 from locheads.evaluation.slices import SLICES
 from locheads.report.metrics import SLICE_METRICS, MetricsRecord, method_label, percent
 from locheads.report.records import RunRecord
-from locheads.report.style import new_table
+from locheads.terminal import new_table
 
 # column heading, metric, with interval; the headings break so that the table fits 100 columns
 COLUMNS = (

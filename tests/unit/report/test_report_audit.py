@@ -12,7 +12,7 @@ from locheads.errors import StoreError
 from locheads.report.audit import audit_effects, audit_tables
 from locheads.report.html import write_report
 from locheads.report.records import read_run
-from locheads.report.style import PlainConsole
+from locheads.terminal import PlainConsole
 
 
 def entry(found: float, difference: float, **more: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from locheads.report import SweepRow, heads_table, read_run, results_table, sweep_frame, sweep_table
-from locheads.report.style import PlainConsole
 from locheads.report.tables import ABSENT, slices_table
+from locheads.terminal import PlainConsole
 
 
 def printed(table, width=100):

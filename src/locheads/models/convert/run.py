@@ -19,10 +19,10 @@ from locheads.models.convert.recipe import Recipe, Request
 from locheads.models.convert.rules import Part, Plan, Step, account
 from locheads.models.convert.source import read_json
 from locheads.models.convert.weights import SHARD_BYTES, count, stream
-from locheads.report.style import PlainConsole
 from locheads.store.atomic import write_json
 from locheads.store.digest import file_digest
 from locheads.store.provenance import git_state
+from locheads.terminal import PlainConsole
 
 MANIFEST = "conversion.json"
 READ = (".safetensors", ".bin", ".json", ".model", ".txt")
