@@ -63,8 +63,10 @@ def search_heads(
 def _samples(
     read: Read, groups: list[ImageGroup], config: GroundingConfig, sinks: SinkCells | None
 ) -> Iterator[tuple[Float[np.ndarray, "head row col"], Geometry, Box]]:
-    """(each head's map as grounding would sum it, its geometry, the true box), one sample at a time. A head whose map is not finite has one of zeros: it points nowhere.
-    Raises LookupError where a sample lacks maps."""
+    """(each head's map as grounding would sum it, its geometry, the true box), one sample at a time.
+
+    A head whose map is not finite has one of zeros: it points nowhere. Raises LookupError where a sample lacks maps.
+    """
     boxes = {sample.sample_id: sample.box for group in groups for sample in group.samples}
     for attention in read(groups):
         if isinstance(attention, CompactAttention):

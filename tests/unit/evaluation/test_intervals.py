@@ -95,7 +95,9 @@ def test_confidence_widens() -> None:
 
 def test_the_same_whatever_the_names() -> None:
     hits, groups = _simulated(np.random.default_rng(1), 50)
-    assert ratio_interval(hits, np.ones(250), groups) == ratio_interval(hits, np.ones(250), [f"{g:03d}" for g in groups])
+    assert ratio_interval(hits, np.ones(250), groups) == ratio_interval(
+        hits, np.ones(250), [f"{g:03d}" for g in groups]
+    )
 
 
 def test_many_ways_have_the_interval_that_each_has_alone() -> None:

@@ -46,7 +46,7 @@ def test_two_equal_runs_do_not_differ() -> None:
     found = compare(mean(a), mean(a), pictures)
     # Ten pictures without a change: as if one more had changed in either direction.
     assert (found.difference, found.p, found.need) == (0, 1, None)
-    assert (found.low, found.high) == pytest.approx((-2**0.5 * t.ppf(0.975, 9) / 10, 2**0.5 * t.ppf(0.975, 9) / 10))
+    assert (found.low, found.high) == pytest.approx((-(2**0.5) * t.ppf(0.975, 9) / 10, 2**0.5 * t.ppf(0.975, 9) / 10))
     assert found.design_effect == 1
 
 

@@ -70,7 +70,8 @@ def test_a_failed_run_is_a_row_of_the_table_with_its_reason():
     text = render(
         {
             "aims": [], "answers": ANSWERS, "methods": {name: {"a": "1"} for name in METHODS}, "table5": [row],
-            "figure6": "", "heads": ["L2H1"], "best_rec_heads": [], "best_iou_heads": [], "n_images": 1, "n_expressions": 1, "chance": "10.0",
+            "figure6": "", "heads": ["L2H1"], "best_rec_heads": [], "best_iou_heads": [],
+            "n_images": 1, "n_expressions": 1, "chance": "10.0",
             "made_from": {"weights": "w" * 64, "annotations": "a" * 64}, "command": "python run.py", "commit": None,
             "started": "now", "hardware": {"processor": "p", "cores": 2},
         }
