@@ -14,7 +14,7 @@ from locheads.report.explorer.record import INDEX, MAPS, picture_name
 
 LAYERS, HEADS = 6, 8
 """As in the report's synthetic run."""
-LOCALIZATION, ORACLE = ["L3H1", "L4H6", "L2H5"], ["L3H1", "L5H7"]
+LOCALIZATION, BEST_REC, BEST_IOU = ["L3H1", "L4H6", "L2H5"], ["L3H1", "L4H6"], ["L3H1", "L5H7"]
 IMG = "<img src=x onerror=\"document.title='owned'\">"
 SCRIPT = "</script><script>document.title='owned'</script><!--"
 EXPRESSIONS = ("the red circle", IMG, SCRIPT, 'R&D "it\'s" \u2028 日本', "the square at the edge", "the last one")
@@ -45,9 +45,9 @@ def geometry_of(sample: dict[str, Any]) -> Geometry:
 
 
 def names() -> list[str]:
-    """All heads, the localization heads and the oracle's first."""
+    """All heads, the localization heads and the best by IoU first."""
     every = [f"L{layer}H{head}" for layer in range(LAYERS) for head in range(HEADS)]
-    return list(dict.fromkeys([*LOCALIZATION, *ORACLE, *every]))
+    return list(dict.fromkeys([*LOCALIZATION, *BEST_IOU, *every]))
 
 
 def _index() -> dict[str, Any]:
@@ -60,7 +60,8 @@ def _index() -> dict[str, Any]:
         "layers": LAYERS,
         "heads_per_layer": HEADS,
         "localization": LOCALIZATION,
-        "oracle": ORACLE,
+        "best_rec": BEST_REC,
+        "best_iou": BEST_IOU,
         "grounding": {"name": "paper", "kernel": 7, "sigma": 1.0, "border": "mirror"},
         "entropy": entropy,
     }

@@ -84,7 +84,7 @@ def test_clicks_change_the_picture(page: Any) -> None:
     seen = [canvas(page)]
     steps = [
         lambda: click(page, cell(page, "L0H3")),
-        lambda: click(page, page.find_element("id", "oracle")),
+        lambda: click(page, page.find_element("id", "best_iou")),
         lambda: slide(page, "sigma", 3.0),
         lambda: slide(page, "level", 1.2),
         lambda: slide(page, "opacity", 0.3),

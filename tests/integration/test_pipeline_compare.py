@@ -68,18 +68,30 @@ def test_every_metric_of_both_runs(
         assert found["low"] <= found["difference"] <= found["high"]
         assert found["p"] == pytest.approx(2 / 64)  # all of the 6 pictures favour b: the least of the 2 ** 6 ways
         assert found["need"]["pictures"] >= 2
-        assert f"{100 * found['difference']:+.1f}" in result.out
-    assert "REC Acc@0.5" in result.out and "pictures" in result.out
+        assert f"{100 * found['difference']:+.1f}†" in result.out
+    assert "REC Acc@0.5" in result.out and "† on fewer than 30 pictures" in " ".join(result.out.split())
     assert "…" not in result.out
     (run,) = (tmp_path / "out" / "default").iterdir()
     status = json.loads((run / "status.json").read_text())
     assert (status["state"], list(status["stages"])) == ("done", ["compare"])
 
 
-def test_a_run_does_not_differ_from_itself(finished: Finished, compare: Callable[..., Result], tmp_path: Path) -> None:
-    assert compare(finished.folder, finished.folder).code == 0
+def test_a_run_is_not_compared_with_itself(
+    finished: Finished, other: Callable[..., Path], compare: Callable[..., Result], tmp_path: Path
+) -> None:
+    run = finished.folder
+    (link := tmp_path / "link").symlink_to(run)
+    shutil.copytree(run, copy := tmp_path / "copy")
+    (taken := tmp_path / "taken").mkdir()
+    for name in ("status.json", "scores.parquet"):
+        (taken / name).hardlink_to(run / name)
+    for same in (run, run / ".." / run.name, link, copy, taken):
+        assert "differ from itself" in _fail(compare(run, same)), same
+    # Another run that happens to answer alike is another run.
+    assert compare(run, other(lambda scores: scores)).code == 0
     for found in _record(tmp_path)["metrics"].values():
         assert (found["difference"], found["p"], found["need"]) == (0, 1, None)
+        assert found["low"] == -found["high"] < 0
 
 
 def test_only_common_samples_are_compared_and_the_others_counted(

@@ -59,7 +59,7 @@ def test_maps_are_those_of_the_store(
 def test_answers_and_presets_are_the_runs(finished: Finished) -> None:
     record = explorer_of(finished.folder)
     metrics = json.loads((finished.folder / "metrics.json").read_text())
-    assert (list(record.localization), list(record.oracle)) == (metrics["heads"], metrics["oracle_heads"])
+    assert (list(record.localization), list(record.best_iou)) == (metrics["heads"], metrics["best_iou_heads"])
     rows = pd.read_parquet(finished.folder / "predictions.parquet").set_index("sample_id")
     for sample in record.samples:
         row = rows.loc[sample.sample_id]
@@ -89,7 +89,7 @@ def test_budget_keeps_the_most_wanted_heads(files: TinyFiles, store: Path, tmp_p
     assert (folder / "explorer/maps.bin").stat().st_size == 10 * 7 * cells
     frequency = np.array(json.loads((folder / "heads.json").read_text())["frequency_mean"])
     ranked = [str(HeadIndex(*divmod(int(i), tiny.HEADS))) for i in np.argsort(-frequency, axis=None, kind="stable")]
-    wanted = list(dict.fromkeys([*record.localization, *record.oracle, *ranked]))[:7]
+    wanted = list(dict.fromkeys([*record.localization, *record.best_rec, *record.best_iou, *ranked]))[:7]
     assert all(list(sample.heads) == wanted for sample in record.samples)
 
 

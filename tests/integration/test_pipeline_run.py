@@ -16,7 +16,7 @@ from running import Finished, TinyFiles
 from locheads.config import Config, Stage
 from locheads.discovery.choices import CriterionConfig, SelectionConfig, SelectionKind
 
-METHODS = {"localization_heads", "oracle_heads", "mean_of_all_heads", "random_heads", "centre_box"}
+METHODS = {"localization_heads", "best_rec_heads", "best_iou_heads", "mean_of_all_heads", "random_heads", "centre_box"}
 RECORDS = {
     "attend": {"timing.json"},
     "discover": {"timing.json", "heads.json"},

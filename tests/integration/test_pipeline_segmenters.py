@@ -60,8 +60,8 @@ def test_sam_fills_the_masks_and_embeds_each_picture_once(
     found = predictions(run(files.config(tmp_path, store, segmenter=segmenter, evaluation=FEW)))
     plain = predictions(finished.folder)
     assert len(calls) == 6
-    # Five expressions, by the localization heads, the oracle, the mean, a random draw and the centre.
-    assert {n for _, n in calls} == {5 * 5}
+    # Five expressions, by the localization heads, the best by REC and by IoU, the mean, a random draw and the centre.
+    assert {n for _, n in calls} == {5 * 6}
     pd.testing.assert_frame_equal(found[BOX], plain[BOX])
     assert found["mask_score"].notna().all() and "mask_score" not in plain
     assert (found["mask_counts"] != plain["mask_counts"]).mean() > 0.9

@@ -11,7 +11,7 @@ from locheads.audit.choices import AuditConfig
 from locheads.audit.documented import DOCUMENTED, contradictions
 from locheads.audit.grid import Choice
 from locheads.audit.measure import SUMS
-from locheads.evaluation.resampling import ends, ratios, resampled_ratios
+from locheads.evaluation.intervals import difference_ends, sum_ratio, wilson_ends
 
 RATIOS = {
     "rec_acc@0.5": ("hit@0.5", "n"),
@@ -35,25 +35,22 @@ def audit_frame(
     heads: Sequence[str],
     *,
     confidence: float,
-    resamples: int,
-    seed: int,
 ) -> pd.DataFrame:
     """One row per choice: its settings, every metric (0 to 1) with interval, differences to the first choice.
 
-    Intervals resample pictures, the same ones for all choices. A choice in `errors` has no numbers.
+    Intervals are over pictures, those of differences paired. A choice in `errors` has no numbers.
     """
     options = list(dict.fromkeys(change.option for choice in choices for change in choice.changes))
     frame = pd.DataFrame([_settings(choice, options) for choice in choices])
     frame["heads"] = heads
     for metric, (top, bottom) in RATIOS.items():
         tops, bottoms = (sums[:, :, SUMS.index(name)] for name in (top, bottom))
-        drawn = resampled_ratios(tops, bottoms, resamples, seed)
-        values = ratios(tops, bottoms)
+        values = sum_ratio(tops, bottoms)
         frame[metric] = values
-        frame[f"{metric}_low"], frame[f"{metric}_high"] = ends(drawn, confidence)
+        frame[f"{metric}_low"], frame[f"{metric}_high"] = wilson_ends(tops, bottoms, confidence)
         if metric in EFFECTS:
             frame[f"{metric}_difference"] = values - values[0]
-            low, high = ends(drawn - drawn[:, :1], confidence)
+            low, high = difference_ends((tops[:1], bottoms[:1]), (tops, bottoms), confidence)
             frame[f"{metric}_difference_low"], frame[f"{metric}_difference_high"] = low, high
     frame["contradicts"] = ["; ".join(contradictions(choice)) for choice in choices]
     frame["error"] = [errors.get(i) for i in range(len(choices))]

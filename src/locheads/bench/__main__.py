@@ -1,4 +1,4 @@
-"""`python -m locheads.bench attention --shape small --json FILE`, or `entropy`, `grounding`, `evaluate`."""
+"""`python -m locheads.bench attention --shape small --json FILE`, or `entropy`, `grounding`, `evaluate`, `coverage`."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from locheads.bench import attention, entropy, evaluate, grounding
+from locheads.bench import attention, coverage, entropy, evaluate, grounding
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError, complain
 from locheads.models.placement import pick_device
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         record = _measure(options)
-        show(record)
+        (coverage.show if options.benchmark == "coverage" else show)(record)
         if options.json:
             write_json(options.json, record)
             print(f"Written to {options.json}.")
@@ -72,6 +72,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.benchmark == "evaluate":
         torch.set_num_threads(1)
         return evaluate.benchmark(options.rounds or evaluate.ROUNDS, options.predictions)
+    if options.benchmark == "coverage":
+        return coverage.benchmark(options.rounds or coverage.REPEATS)
     if options.benchmark == "entropy":
         torch.set_num_threads(1)
         return entropy.benchmark(options.rounds or entropy.ROUNDS)
@@ -94,13 +96,13 @@ def _at_least_one(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=("attention", "entropy", "grounding", "evaluate"))
+    parser.add_argument("benchmark", choices=("attention", "entropy", "grounding", "evaluate", "coverage"))
     parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of the attention benchmark")
     parser.add_argument(
         "--predictions", type=_at_least_one, default=evaluate.PREDICTIONS, help="of the evaluate benchmark"
     )
     parser.add_argument("--json", type=Path, help="file to write")
-    parser.add_argument("--rounds", type=_at_least_one, help="repetitions of every step (default: the shape's)")
+    parser.add_argument("--rounds", type=_at_least_one, help="repetitions of every step or simulated case")
     parser.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads of torch")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: the shape's)")
     return parser

@@ -83,8 +83,8 @@ class HeadsConfig:
     k: int = 3
     set: str | None = None
     """null: the run discovers them. Else its first k heads ground every sample, and discovery is left out: a published
-    set (such as llava_1_5_7b, the paper's heads), the heads.json of a run, or a folder with one. Then there is no
-    oracle, and the random heads are drawn from all layers but criterion.skip_layers."""
+    set (such as llava_1_5_7b, the paper's heads), the heads.json of a run, or a folder with one. Then no heads are
+    chosen with ground truth, and the random heads are drawn from all layers but criterion.skip_layers."""
 
 
 @dataclass

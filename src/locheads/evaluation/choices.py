@@ -15,6 +15,7 @@ class EvaluationConfig:
     """Draws of k random heads that the baseline averages."""
     confidence: float = 0.95
     resamples: int = 2000
+    """Sign flips of pictures behind the p of stage=compare; intervals need none."""
     gallery: int = 24
     """Samples shown in the report, evenly spaced over the split."""
     show: list[str] = field(default_factory=list)

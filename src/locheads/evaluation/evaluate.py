@@ -8,7 +8,7 @@ import pandas as pd
 
 from locheads.evaluation.choices import EvaluationConfig
 from locheads.evaluation.intervals import ratio_interval
-from locheads.evaluation.map_metrics import MAP_METRICS
+from locheads.evaluation.map_metrics import MAP_METRICS, UNBOUNDED
 from locheads.evaluation.methods import METHODS, POINTS, WITHOUT_MAP
 from locheads.evaluation.slices import slices_of
 from locheads.evaluation.truth import Truth
@@ -34,21 +34,21 @@ def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -
     return Truth(groups).score(predictions)
 
 
-def summarise(scores: pd.DataFrame, config: EvaluationConfig, seed: int) -> dict[str, dict[str, Any]]:
-    """Per method and metric {"value", "low", "high"}, 0 to 1 (map_kld and map_nss: on their own scales); intervals
-    resample pictures.
+def summarise(scores: pd.DataFrame, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
+    """Per method and metric {"value", "low", "high"}, 0 to 1 (UNBOUNDED: on their own scales); intervals are over
+    pictures, None where nothing is known of the spread.
 
     Draws of the random baseline count as rows of their own: the value is the mean over the draws.
     """
     by_method = dict(iter(scores.groupby("method", sort=False)))
     return {
-        method: _intervals(ratios(method, by_method[method]), by_method[method], config, seed)
+        method: _intervals(ratios(method, by_method[method]), by_method[method], config)
         for method in METHODS
         if method in by_method
     }
 
 
-def summarise_slices(scores: pd.DataFrame, method: str, config: EvaluationConfig, seed: int) -> list[dict[str, Any]]:
+def summarise_slices(scores: pd.DataFrame, method: str, config: EvaluationConfig) -> list[dict[str, Any]]:
     """The same for one method's rows, slice by slice, with the metrics of OF_SLICES."""
     return [
         {
@@ -60,7 +60,6 @@ def summarise_slices(scores: pd.DataFrame, method: str, config: EvaluationConfig
                 {metric: ratio for metric, ratio in ratios(method, rows).items() if metric in OF_SLICES},
                 rows,
                 config,
-                seed,
             ),
         }
         for key, name, rows in slices_of(scores[scores["method"] == method])
@@ -93,20 +92,14 @@ def ratios(method: str, rows: pd.DataFrame) -> dict[str, Ratio]:
 
 
 def _intervals(
-    metrics: dict[str, Ratio], rows: pd.DataFrame, config: EvaluationConfig, seed: int
-) -> dict[str, dict[str, float]]:
+    metrics: dict[str, Ratio], rows: pd.DataFrame, config: EvaluationConfig
+) -> dict[str, dict[str, float | None]]:
     # Numbers sort faster than names, and every metric sorts them; sorted, so that the order of the rows is nothing.
     pictures, _ = pd.factorize(rows["image_id"], sort=True)
-    return {
-        name: vars(
-            ratio_interval(
-                np.asarray(top, dtype=float),
-                np.asarray(bottom, dtype=float),
-                pictures,
-                confidence=config.confidence,
-                resamples=config.resamples,
-                seed=seed,
-            )
-        )
-        for name, (top, bottom) in metrics.items()
-    }
+    found = {}
+    for name, (top, bottom) in metrics.items():
+        above, below = np.asarray(top, dtype=float), np.asarray(bottom, dtype=float)
+        bounded = name not in UNBOUNDED
+        interval = ratio_interval(above, below, pictures, confidence=config.confidence, bounded=bounded)
+        found[name] = {key: None if np.isnan(value) else value for key, value in vars(interval).items()}
+    return found

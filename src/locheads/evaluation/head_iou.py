@@ -1,6 +1,6 @@
-"""How well each single head's binarised map covers the object: the paper's Fig. 6 and the oracle.
+"""How well each single head's binarised map covers the object: the paper's Fig. 6, and the best of them.
 
-Uses ground truth, on the discovery samples. Nothing that grounds a sample reads it, except the oracle baseline.
+Uses ground truth, on the discovery samples. Nothing that grounds a sample reads it, except that baseline.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,8 @@ def head_iou(
 
 
 def best_heads_by_iou(iou: Float[np.ndarray, "layer head"], k: int) -> list[HeadIndex]:
-    """The oracle's heads: the k best of the whole model by IoU; ties by (layer, head)."""
+    """The k heads of the whole model whose own maps cover the objects best; ties by (layer, head). Other heads may
+    ground better: a map that covers an object is not yet a box, and the sum of maps is none of them."""
     order = np.argsort(-iou, axis=None, kind="stable")[:k]
     return [HeadIndex(*divmod(int(i), iou.shape[1])) for i in order]
 

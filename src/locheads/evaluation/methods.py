@@ -16,7 +16,10 @@ from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup
 
 LOCALIZATION_HEADS = "localization_heads"
-ORACLE_HEADS = "oracle_heads"
+BEST_IOU_HEADS = "best_iou_heads"
+"""Chosen with ground truth on the discovery samples: see `head_iou.best_heads_by_iou`."""
+BEST_REC_HEADS = "best_rec_heads"
+"""Chosen with ground truth on the discovery samples: see `ceiling.search_heads`."""
 MEAN_OF_ALL_HEADS = "mean_of_all_heads"
 RANDOM_HEADS = "random_heads"
 CENTRE_BOX = "centre_box"
@@ -27,7 +30,8 @@ DIRECT_OUTPUT = "direct_output"
 POINTS = "points"
 """Those of a file: where another model points; it has neither boxes nor masks."""
 METHODS = (
-    LOCALIZATION_HEADS, PREDICTIONS, POINTS, DIRECT_OUTPUT, ORACLE_HEADS, MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX
+    LOCALIZATION_HEADS, PREDICTIONS, POINTS, DIRECT_OUTPUT, BEST_REC_HEADS, BEST_IOU_HEADS, MEAN_OF_ALL_HEADS,
+    RANDOM_HEADS, CENTRE_BOX,
 )  # fmt: skip
 """In the order of the tables."""
 WITHOUT_MAP = (PREDICTIONS, POINTS, DIRECT_OUTPUT, CENTRE_BOX)
@@ -41,12 +45,14 @@ class HeadPlan:
     """The k heads of discovery."""
     greedy: Mapping[str, Sequence[HeadIndex]] | None
     """Per sample its own heads; None for selection=fixed."""
-    oracle: tuple[HeadIndex, ...]
+    best_iou: tuple[HeadIndex, ...]
     """Empty where heads were given: without discovery samples there is nothing to choose it on."""
     random: tuple[tuple[HeadIndex, ...], ...]
     """One entry per draw."""
     sinks: SinkCells | None = None
     """What grounding.sinks=mean_map removes."""
+    best_rec: tuple[HeadIndex, ...] = ()
+    """Empty where the store lacks the discovery samples' maps, too."""
 
     def heads(self, sample_id: str) -> tuple[HeadIndex, ...]:
         """The localization heads of one sample; none where greedy selection has no scores for it."""
@@ -67,7 +73,8 @@ def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[Hea
     """(method, draw, heads) of everything that grounds this sample from maps; None stands for all heads."""
     return [
         (LOCALIZATION_HEADS, 0, plan.heads(sample_id)),
-        *([(ORACLE_HEADS, 0, plan.oracle)] if plan.oracle else []),
+        *([(BEST_REC_HEADS, 0, plan.best_rec)] if plan.best_rec else []),
+        *([(BEST_IOU_HEADS, 0, plan.best_iou)] if plan.best_iou else []),
         (MEAN_OF_ALL_HEADS, 0, None),
         *((RANDOM_HEADS, draw, heads) for draw, heads in enumerate(plan.random)),
     ]

@@ -68,10 +68,28 @@ def ground_steps(
     if not np.isfinite(maps).all():
         raise ValueError("an attention map holds NaN or infinity")
     fused = fuse(maps[None], config, sinks)
+    stack = ground_stack(fused, geometry, config)
+    box = stack.boxes[0]
+    found = None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    return Steps(fused[0], stack.lattice, stack.field[0], stack.labels[0], stack.chosen[0], found)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Many fused maps of one picture, grounded; the arrays as in `Steps`, but for `boxes`, NaN where there is none."""
+
+    lattice: Geometry
+    field: Float[np.ndarray, "n y x"]
+    labels: Int[np.ndarray, "n y x"]
+    chosen: Bool[np.ndarray, "n y x"]
+    boxes: Float[np.ndarray, "n 4"]
+
+
+def ground_stack(fused: Float[np.ndarray, "n row col"], geometry: Geometry, config: GroundingConfig) -> Stack:
+    """Threshold, components, boxes of each fused map by itself."""
     frame = framed(geometry, config)
     where, field = lattice(frame, config), upsample(fused, frame, config)
     components = Components.of(binarise(field, config.threshold, config.threshold_level()))
     chosen = choose(components, field, config.component)
-    box = Frames.of([where]).pixels(cell_boxes(chosen, field, config), config)[0]
-    found = None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
-    return Steps(fused[0], where, field[0], components.labels[0], chosen[0], found)
+    boxes = Frames.of([where] * len(fused)).pixels(cell_boxes(chosen, field, config), config)
+    return Stack(where, field, components.labels, chosen, boxes)

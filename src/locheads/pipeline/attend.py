@@ -96,7 +96,7 @@ def fill_compactly(run: Run, top: int = 0) -> None:
 
 
 def _compact_need(run: Run, plan: HeadPlan, top: int) -> Need:
-    heads = {*plan.fixed, *plan.oracle, *(head for draw in plan.random for head in draw)}
+    heads = {*plan.fixed, *plan.best_iou, *plan.best_rec, *(head for draw in plan.random for head in draw)}
     if run.discovery is not None:
         heads |= set(run.discovery.ranking()[:top])
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}

@@ -54,13 +54,11 @@ def audit_stage(run: Run) -> None:
     evaluation, groups = config.evaluation, run.inputs.evaluated
     frame = audit_frame(
         choices,
-        # In the order in which `ratio_interval` has the pictures, so that the resamples are the same.
+        # In the order in which `ratio_interval` has the pictures, so that sums round alike.
         sums[:, np.argsort([group.image_id for group in groups], kind="stable")],
         errors,
         [_heads_text(plan, choice) for choice in choices],
         confidence=evaluation.confidence,
-        resamples=evaluation.resamples,
-        seed=config.seed,
     )
     facts = {
         "split": config.dataset.split,

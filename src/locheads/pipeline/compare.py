@@ -19,10 +19,10 @@ from locheads.evaluation.evaluate import ratios
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.pipeline.progress import console, track
 from locheads.pipeline.records import Status
-from locheads.report.metrics import METRICS, OWN_METHODS, p_text, percent
+from locheads.report.metrics import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
 from locheads.report.tables import ABSENT, new_table
-from locheads.store.atomic import write_json
-from locheads.store.run_folder import refuse_changed
+from locheads.store.atomic import read_json, write_json
+from locheads.store.run_folder import RECEIPT, refuse_changed
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,9 @@ def compare_runs(config: Config) -> dict[str, Any]:
         raise ConfigError(
             f"stage=compare needs two run folders, not {len(config.runs)}: runs=[outputs/default/A,outputs/default/B]."
         )
-    a, b = (read_scores(Path(run)) for run in config.runs)
+    first_run, second_run = map(Path, config.runs)
+    refuse_the_same(first_run, second_run)
+    a, b = read_scores(first_run), read_scores(second_run)
     shared = common_samples(a, b)
     first, second = a.rows.loc[shared], b.rows.loc[shared]
     left_out = {"a": len(a.rows) - len(shared), "b": len(b.rows) - len(shared)}
@@ -87,6 +89,27 @@ def compare_runs(config: Config) -> dict[str, Any]:
         "power": POWER,
         "metrics": _metrics((a.method, first), (b.method, second), config.evaluation, config.seed),
     }
+
+
+def refuse_the_same(a: Path, b: Path) -> None:
+    """Raises ConfigError where both folders hold the result of one run: it cannot differ from itself."""
+    scores = [run / "scores.parquet" for run in (a, b)]
+    if a.resolve() == b.resolve() or (all(path.is_file() for path in scores) and scores[0].samefile(scores[1])):
+        raise ConfigError(f"{a} and {b} are the same run, which does not differ from itself: name two runs.")
+    keys = [_key(run) for run in (a, b)]
+    if keys[0] is not None and keys[0] == keys[1]:
+        raise ConfigError(
+            f"{a} and {b} are one run done twice or copied (settings, model, data and code are the same): it does not "
+            "differ from itself. Name two runs."
+        )
+
+
+def _key(run: Path) -> Any:
+    """What the run was made from, by its receipt; None where it has none."""
+    try:
+        return read_json(run / RECEIPT)["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_scores(folder: Path) -> Scored:
@@ -145,7 +168,7 @@ def table(record: dict[str, Any]) -> Table:
             METRICS[metric],
             percent(found["a"]),
             percent(found["b"]),
-            f"{100 * found['difference']:+.1f}",
+            f"{100 * found['difference']:+.1f}{few_mark(record['n_images'])}",
             f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]",
             p_text(found["p"]).removeprefix("p\u00a0").removeprefix("=\u00a0"),
             f"{need['pictures']:,}" if need else ABSENT,
@@ -181,7 +204,7 @@ def _caption(record: dict[str, Any]) -> str:
     rest = f" Left out: {left_out['a']} of a and {left_out['b']} of b." if any(left_out.values()) else ""
     return (
         f"{record['n_expressions']} expressions on {record['n_images']} pictures that both runs answered.{rest} "
-        f"Intervals ({100 * record['confidence']:.0f} %) resample pictures, p flips the runs per picture. "
+        f"Intervals ({100 * record['confidence']:.0f} %) are over pictures, p flips the runs per picture. "
         f"Needed: pictures that show a difference as large as this one {100 * record['power']:.0f} times in 100; "
-        "the design effect is what expressions of the same picture cost."
+        f"the design effect is what expressions of the same picture cost.{few_legend(few_mark(record['n_images']))}"
     )

@@ -23,7 +23,8 @@ def evaluate_stage(run: Run) -> None:
         scores,
         run.config,
         heads=[str(head) for head in run.plan.fixed],
-        oracle_heads=[str(head) for head in run.plan.oracle],
+        best_iou_heads=[str(head) for head in run.plan.best_iou],
+        best_rec_heads=[str(head) for head in run.plan.best_rec],
         figure6=None if run.discovery is None or run.head_iou is None else figure6(run.discovery, run.head_iou),
     )
     write_json(run.folder / "metrics.json", metrics)

@@ -44,10 +44,12 @@ class Kept:
     """[layer, head], mean over the discovery samples; NaN where no map had a component."""
 
     def order(self, own: Sequence[HeadIndex]) -> list[HeadIndex]:
-        """Every head of the model, the most wanted first: `own` and the oracle, the most frequent, the others."""
+        """Every head of the model, the most wanted first: `own`, the best by REC and IoU, the frequent, the others."""
         frequent = [] if self.discovery is None else self.discovery.ranking()
         every = [HeadIndex(layer, head) for layer in range(self.layers) for head in range(self.heads_per_layer)]
-        return list(dict.fromkeys([*own, *self.plan.fixed, *self.plan.oracle, *frequent, *every]))
+        return list(
+            dict.fromkeys([*own, *self.plan.fixed, *self.plan.best_rec, *self.plan.best_iou, *frequent, *every])
+        )
 
 
 def write_explorer(
@@ -81,7 +83,8 @@ def _index(groups: list[ImageGroup], kept: Kept, config: Config) -> dict[str, An
         "layers": kept.layers,
         "heads_per_layer": kept.heads_per_layer,
         "localization": [str(head) for head in kept.plan.fixed],
-        "oracle": [str(head) for head in kept.plan.oracle],
+        "best_rec": [str(head) for head in kept.plan.best_rec],
+        "best_iou": [str(head) for head in kept.plan.best_iou],
         "grounding": {key: getattr(value, "value", value) for key, value in vars(config.grounding).items()},
         "entropy": None if kept.entropy is None else [[_finite(v) for v in row] for row in kept.entropy],
     }

@@ -144,8 +144,8 @@ def metrics_record(
         "n_failed": int(own["error"].notna().sum()),
         "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
         "confidence": config.evaluation.confidence,
-        "methods": summarise(scores, config.evaluation, config.seed),
-        "slices": summarise_slices(scores, method, config.evaluation, config.seed),
+        "methods": summarise(scores, config.evaluation),
+        "slices": summarise_slices(scores, method, config.evaluation),
         **more,
     }
 

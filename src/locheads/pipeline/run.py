@@ -13,7 +13,7 @@ from locheads.models.load import ModelIdentity
 from locheads.pipeline.attention import Loader
 from locheads.pipeline.inputs import Inputs
 from locheads.store.attention import AttentionStore
-from locheads.types import Discovery, HeadScores, HeadSet, ImageGroup
+from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
 
 
 @dataclass
@@ -38,6 +38,8 @@ class Run:
     """[layer, head], on the discovery samples."""
     head_entropy: np.ndarray | None = None
     """[layer, head], mean over the discovery samples with any component."""
+    best_rec: tuple[HeadIndex, ...] | None = None
+    """The set of heads of `ceiling.search_heads`."""
     plan: HeadPlan | None = None
     map_scores: dict[str, Float[np.ndarray, "row metric"]] = field(default_factory=dict)
     """File of predictions -> MAP_METRICS of its rows, which need maps that are not kept."""

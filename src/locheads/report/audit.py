@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from locheads.report import parse
-from locheads.report.metrics import METRICS, PRIMARY, Estimate, percent
+from locheads.report.metrics import METRICS, PRIMARY, Estimate, few_legend, parse_estimate, percent
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes
 from locheads.terminal import new_table
 
@@ -44,7 +44,7 @@ class AuditRow:
         found = self.differences.get(metric)
         if found is None:
             return "failed"
-        return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        return f"{100 * found.value:+.1f}{found.mark} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class AuditRecord:
         return (
             f"{self.split}: {self.n_images} pictures, {self.n_expressions} expressions, {self.n_failed} failed (count "
             f"as misses). {self.n_choices} combinations{failed}, mode {self.mode}, {self.seconds:.0f} s. Brackets: "
-            f"{100 * self.confidence:.0f} % interval, resampling pictures; differences are paired."
+            f"{100 * self.confidence:.0f} % interval over pictures; differences are paired."
+            + few_legend(*self.base.metrics.values())
         )
 
 
@@ -100,10 +101,11 @@ def parse_audit(raw: Any) -> AuditRecord:
     """Raises KeyError or ValueError where a field is absent or malformed."""
     raw = parse.mapping(raw, "it")
     lists = {name: parse.listing(raw[name], name) for name in ("effects", "best", "closest")}
-    rows = {name: tuple(_row(entry) for entry in entries) for name, entries in lists.items()}
+    n_images = parse.count(raw["n_images"], "n_images")
+    rows = {name: tuple(_row(entry, n_images) for entry in entries) for name, entries in lists.items()}
     return AuditRecord(
         split=str(raw["split"]),
-        n_images=parse.count(raw["n_images"], "n_images"),
+        n_images=n_images,
         n_expressions=parse.count(raw["n_expressions"], "n_expressions"),
         n_failed=parse.count(raw["n_failed"], "n_failed"),
         confidence=parse.number(raw["confidence"], "confidence"),
@@ -113,7 +115,7 @@ def parse_audit(raw: Any) -> AuditRecord:
         target=parse.optional_number(raw["target"], "target"),
         n_choices=parse.count(raw["n_choices"], "n_choices"),
         n_failed_choices=parse.count(raw["n_failed_choices"], "n_failed_choices"),
-        base=_row(raw["base"]),
+        base=_row(raw["base"], n_images),
         base_contradicts=tuple(map(str, parse.listing(raw["base_contradicts"], "base_contradicts"))),
         **rows,
     )
@@ -125,14 +127,14 @@ def _metric(name: Any) -> str:
     return str(name)
 
 
-def _row(raw: Any) -> AuditRow:
+def _row(raw: Any, n_images: int) -> AuditRow:
     raw = parse.mapping(raw, "a row")
     metrics, differences = {}, {}
     for name, values in parse.mapping(raw["metrics"], "metrics").items():
         if values["value"] is not None:
-            metrics[name] = _estimate(values, name)
+            metrics[name] = parse_estimate(values, name, n_images)
             if "difference" in values:
-                differences[name] = _estimate(values["difference"], name)
+                differences[name] = parse_estimate(values["difference"], name, n_images)
     return AuditRow(
         changes=str(raw["changes"]),
         heads=str(raw["heads"]),
@@ -143,11 +145,6 @@ def _row(raw: Any) -> AuditRow:
         option=str(raw.get("option", "")),
         value=str(raw.get("value", "")),
     )
-
-
-def _estimate(values: Any, name: str) -> Estimate:
-    low, value, high = (parse.number(values[key], f"{name} {key}") for key in ("low", "value", "high"))
-    return Estimate(value, low, high)
 
 
 def audit_effects(record: "RunRecord", theme: Theme = LIGHT) -> Figure:

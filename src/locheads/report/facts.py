@@ -126,7 +126,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
     draws = record.setting("evaluation.random_draws")
     averaged = f"averaged over {draws} draws" if draws else "averaged over several draws"
     eligible = "eligible heads" if record.setting("heads.set") is None else "heads of the layers that discovery admits"
-    oracle = f"The {k} heads whose maps have the best IoU on the discovery samples. "
+    truth = "Chosen with ground truth, so no competitor"
     rows = {
         "predictions": "Boxes or masks from a file, in the format that it was said to have. Where it has boxes only, a "
         "box stands for its mask; where it has masks only, a mask's tight box is its box.",
@@ -134,7 +134,10 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
         "for its mask.",
         "points": "Points from a file, in the format that they were said to have: right is one in the true box.",
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
-        "oracle_heads": oracle + "Uses ground truth, so it is a ceiling for a choice of heads, not a competitor.",
+        "best_rec_heads": f"The {k} heads that a greedy search by REC Acc@0.5 finds on discovery samples: the head "
+        f"whose own box is best, then those that raise it most. {truth}, but a ceiling for a choice of heads.",
+        "best_iou_heads": f"The {k} heads whose own maps have the best mask IoU on the discovery set. "
+        f"{truth}; and no ceiling, because good maps alone need not make the best sum.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",
         "random_heads": f"{k} {eligible} drawn at random, {averaged}: what choosing the right ones adds.",
         "centre_box": "A box with half the picture's width and height in its centre; it looks at nothing.",

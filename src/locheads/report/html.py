@@ -22,7 +22,7 @@ from locheads.report.figures import (
     sample_panel,
 )
 from locheads.report.gallery import GalleryItem
-from locheads.report.metrics import DETAILS, METRICS, PRIMARY, SLICE_METRICS, method_label, value_text
+from locheads.report.metrics import DETAILS, METRICS, PRIMARY, SLICE_METRICS, few_legend, method_label, value_text
 from locheads.report.records import RunRecord, read_run
 from locheads.report.steps import steps_panel, to_bytes
 from locheads.report.tables import heads_caption, heads_rows, results_caption
@@ -87,6 +87,7 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         detail_labels=_measured(DETAILS, record),
         slice_labels=SLICE_METRICS,
         slice_kinds=SLICES,
+        slices_legend=_slices_legend(record),
         value_text=value_text,
         method_label=method_label,
         results_caption=results_caption(record.metrics) if record.metrics else "",
@@ -103,6 +104,11 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         provenance=provenance_rows(record.provenance),
         digest=digest_line(record),
     )
+
+
+def _slices_legend(record: RunRecord) -> str:
+    parts = record.metrics.slices if record.metrics else ()
+    return few_legend(*(estimate for part in parts for estimate in part.metrics.values())).strip()
 
 
 def _measured(labels: dict[str, str], record: RunRecord) -> dict[str, str]:

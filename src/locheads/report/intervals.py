@@ -33,7 +33,7 @@ def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
                 markeredgewidth=1.8,
                 markersize=7,
             )
-    axes.set_yticks(range(len(rows)), [_row_label(m) for m in rows], color=theme.ink, fontsize=FONT - 0.5)
+    axes.set_yticks(range(len(rows)), [method_label(m) for m in rows], color=theme.ink, fontsize=FONT - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, _upper(metrics))
     axes.grid(axis="x", color=theme.faint)
@@ -54,10 +54,6 @@ def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     for text in legend.get_texts():
         text.set_color(theme.ink)
     return figure
-
-
-def _row_label(method: str) -> str:
-    return method_label(method) + (" *" if method == "oracle_heads" else "")
 
 
 def _upper(metrics: MetricsRecord) -> float:

@@ -1,9 +1,10 @@
 """metrics.json as typed values, and the names under which methods and metrics are shown."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
+from locheads.evaluation.intervals import FEW_PICTURES
 from locheads.report import parse
 from locheads.types import HeadIndex
 
@@ -12,12 +13,19 @@ METHODS = {
     "predictions": "Predictions of a file",
     "points": "Points of a file",
     "direct_output": "Asked for the box",
-    "oracle_heads": "Oracle heads",
+    "best_rec_heads": "Best set by REC",
+    "best_iou_heads": "Best heads by IoU",
     "mean_of_all_heads": "Mean of all heads",
     "random_heads": "Random heads",
     "centre_box": "Centre box",
 }
 """In the order of the tables."""
+
+WITH_TRUTH = ("best_rec_heads", "best_iou_heads")
+"""Chosen with ground truth, of the discovery samples: marked with a star."""
+
+EARLIER_NAMES = {"oracle_heads": "best_iou_heads"}
+"""Methods as run folders of earlier versions call them."""
 
 OWN_METHODS = ("localization_heads", "predictions", "direct_output", "points")
 """What a run may be about; the others are what it is compared with."""
@@ -56,15 +64,35 @@ PRIMARY = ("rec_acc@0.5", "res_ciou")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its confidence interval, all in [0, 1]."""
+    """A metric with its confidence interval, all in [0, 1]; NaN ends where nothing is known of the spread."""
 
     value: float
     low: float
     high: float
+    mark: str = ""
+    """FEW_MARK on fewer than FEW_PICTURES pictures."""
 
     def __str__(self) -> str:
         """In percent: 53.2 [50.1, 56.0]."""
-        return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
+        return f"{self.short()} [{percent(self.low)}, {percent(self.high)}]"
+
+    def short(self) -> str:
+        """In percent, without the interval."""
+        return percent(self.value) + self.mark
+
+
+FEW_MARK = "\N{DAGGER}"
+FEW_LEGEND = f"{FEW_MARK} on fewer than {FEW_PICTURES} pictures: take figure and interval as rough."
+
+
+def few_mark(n_images: int) -> str:
+    """FEW_MARK, or nothing."""
+    return FEW_MARK if n_images < FEW_PICTURES else ""
+
+
+def few_legend(*shown: object) -> str:
+    """What the mark means, to be put behind a text; nothing where none of the texts `shown` holds it."""
+    return f" {FEW_LEGEND}" if any(FEW_MARK in str(text) for text in shown) else ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +158,8 @@ class MetricsRecord:
     methods: dict[str, dict[str, Estimate]]
     """method -> metric -> estimate; a metric that a method lacks is absent."""
     heads: tuple[str, ...]
-    oracle_heads: tuple[str, ...]
+    best_iou_heads: tuple[str, ...]
+    best_rec_heads: tuple[str, ...]
     figure6: Figure6 | None
     slices: tuple[Slice, ...] = ()
     n_missing: int | None = None
@@ -154,16 +183,17 @@ class MetricsRecord:
 
 def percent(value: float) -> str:
     """0.532 -> "53.2"."""
-    return f"{100 * value:.1f}"
+    return f"{100 * value:.1f}" if isfinite(value) else "\N{EN DASH}"
 
 
 def value_text(metric: str, value: float) -> str:
     """In percent with one decimal; UNSCALED as they are, with two."""
-    return f"{value:.2f}" if metric in UNSCALED else percent(value)
+    return f"{value:.2f}" if metric in UNSCALED and isfinite(value) else percent(value)
 
 
 def method_label(method: str) -> str:
-    return METHODS.get(method, method)
+    """With a star where it was chosen with ground truth."""
+    return METHODS.get(method, method) + (" *" if method in WITH_TRUTH else "")
 
 
 def spearman_text(check: Figure6 | None) -> str:
@@ -186,16 +216,21 @@ def parse_metrics(raw: Any) -> MetricsRecord:
     raw = parse.mapping(raw, "it")
     methods = parse.mapping(raw["methods"], "methods")
     figure6 = raw.get("figure6")
+    n_images = parse.count(raw["n_images"], "n_images")
     return MetricsRecord(
         split=str(raw["split"]),
         n_expressions=parse.count(raw["n_expressions"], "n_expressions"),
-        n_images=parse.count(raw["n_images"], "n_images"),
+        n_images=n_images,
         n_failed=parse.count(raw["n_failed"], "n_failed"),
         n_empty=parse.count(raw["n_empty"], "n_empty"),
         confidence=parse.number(raw.get("confidence", 0.95), "confidence"),
-        methods={str(name): _estimates(values, str(name)) for name, values in methods.items()},
+        methods={
+            EARLIER_NAMES.get(str(name), str(name)): _estimates(values, str(name), n_images)
+            for name, values in methods.items()
+        },
         heads=tuple(map(str, raw.get("heads") or ())),
-        oracle_heads=tuple(map(str, raw.get("oracle_heads") or ())),
+        best_iou_heads=tuple(map(str, raw.get("best_iou_heads") or raw.get("oracle_heads") or ())),
+        best_rec_heads=tuple(map(str, raw.get("best_rec_heads") or ())),
         figure6=None if figure6 is None else _figure6(figure6),
         slices=tuple(_slice(parse.mapping(s, "a slice")) for s in parse.listing(raw.get("slices", []), "slices")),
         n_missing=None if raw.get("n_missing") is None else parse.count(raw["n_missing"], "n_missing"),
@@ -213,18 +248,24 @@ def _boxes(raw: dict[str, Any]) -> BoxesRecord:
     )
 
 
-def _estimates(values: Any, method: str) -> dict[str, Estimate]:
+def _estimates(values: Any, method: str, n_images: int) -> dict[str, Estimate]:
     return {
-        metric: Estimate(*(parse.number(e[key], f"{method} {metric} {key}") for key in ("value", "low", "high")))
+        metric: parse_estimate(e, f"{method} {metric}", n_images)
         for metric, e in parse.mapping(values, method).items()
         if e is not None and e["value"] is not None
     }
 
 
+def parse_estimate(raw: dict[str, Any], name: str, n_images: int) -> Estimate:
+    """Raises KeyError or ValueError where an end is absent or malformed."""
+    low, high = (nan if raw[key] is None else parse.number(raw[key], f"{name} {key}") for key in ("low", "high"))
+    return Estimate(parse.number(raw["value"], f"{name} value"), low, high, few_mark(n_images))
+
+
 def _slice(raw: dict[str, Any]) -> Slice:
     n_expressions, n_images = (parse.count(raw[key], key) for key in ("n_expressions", "n_images"))
     name = str(raw["slice"])
-    return Slice(str(raw["by"]), name, n_expressions, n_images, _estimates(raw["metrics"], name))
+    return Slice(str(raw["by"]), name, n_expressions, n_images, _estimates(raw["metrics"], name, n_images))
 
 
 def _figure6(raw: Any) -> Figure6:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from locheads.report.metrics import METRICS, PRIMARY, Estimate, MetricsRecord, parse_metrics
+from locheads.report.metrics import METRICS, PRIMARY, Estimate, MetricsRecord, few_legend, parse_metrics
 from locheads.report.tables import ABSENT, new_table
 
 TABLE4_KEYS = {"heads.k"}
@@ -97,7 +97,9 @@ def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
     """An empty table whose caption names the common settings and, where the rows cannot, the failures."""
     swept = swept_keys(runs)
     common = {k: v for run in runs for k, v in run.overrides.items() if k not in swept}
-    notes = [f"Brackets: {_confidence(runs)}interval, resampling pictures."]
+    notes = [
+        f"Brackets: {_confidence(runs)}interval over pictures.{few_legend(*(_cell(run, PRIMARY[0]) for run in runs))}"
+    ]
     if common:
         notes.append("All runs: " + ", ".join(f"{k}={v}" for k, v in common.items()) + ".")
     if before := sum(run.done_before is not None for run in runs):

@@ -4,7 +4,7 @@ import numpy as np
 from rich.table import Table
 
 from locheads.evaluation.slices import SLICES
-from locheads.report.metrics import SLICE_METRICS, MetricsRecord, method_label, percent
+from locheads.report.metrics import SLICE_METRICS, MetricsRecord, few_legend, method_label, percent
 from locheads.report.records import RunRecord
 from locheads.terminal import new_table
 
@@ -31,7 +31,7 @@ def metric_cell(metrics: MetricsRecord, method: str, metric: str, interval: bool
     estimate = metrics.get(method, metric)
     if estimate is None:
         return ABSENT
-    return str(estimate) if interval else percent(estimate.value)
+    return str(estimate) if interval else estimate.short()
 
 
 def results_table(record: RunRecord, width: int = WIDE) -> Table:
@@ -47,9 +47,8 @@ def results_table(record: RunRecord, width: int = WIDE) -> Table:
     for heading, _, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for method in metrics.rows():
-        name = method_label(method) + (" *" if method == "oracle_heads" else "")
         cells = [metric_cell(metrics, method, metric, interval) for _, metric, interval in columns]
-        table.add_row(name, *cells, style="bold" if method == "localization_heads" else None)
+        table.add_row(method_label(method), *cells, style="bold" if method == "localization_heads" else None)
     return table
 
 
@@ -60,8 +59,10 @@ def results_caption(metrics: MetricsRecord) -> str:
     return (
         f"{metrics.split}: {metrics.n_images} pictures, {metrics.n_expressions} expressions, "
         f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a box{reasons} (both count as misses). "
-        f"Brackets: {100 * metrics.confidence:.0f} % interval, resampling pictures. "
-        "* chosen with ground truth." + _swapped_text(metrics)
+        f"Brackets: {100 * metrics.confidence:.0f} % interval over pictures. "
+        "* chosen with ground truth, of the discovery set."
+        + _swapped_text(metrics)
+        + few_legend(*(estimate for found in metrics.methods.values() for estimate in found.values()))
     )
 
 
@@ -72,7 +73,8 @@ def slices_table(record: RunRecord) -> Table:
         StoreError: the run has no readable metrics.json.
     """
     metrics = record.need_metrics()
-    table = new_table("By slices, in percent")
+    legend = few_legend(*(estimate for part in metrics.slices for estimate in part.metrics.values()))
+    table = new_table("By slices, in percent", legend.strip() or None)
     table.add_column("", no_wrap=True)
     table.add_column("expres-\nsions", justify="right", no_wrap=True)
     for heading, metric, _ in COLUMNS:
@@ -84,7 +86,7 @@ def slices_table(record: RunRecord) -> Table:
             table.add_row(SLICES.get(part.by, part.by), style="bold")
         cells = [
             ABSENT if metric not in part.metrics else str(part.metrics[metric]) if interval else
-            percent(part.metrics[metric].value)
+            part.metrics[metric].short()
             for _, metric, interval in COLUMNS if metric in SLICE_METRICS
         ]  # fmt: skip
         table.add_row(f"  {part.name}", str(part.n_expressions), *cells)

@@ -1,4 +1,4 @@
-"""How well each head covers the object, against a count of pixels; the oracle; the paper's Fig. 6."""
+"""How well each head covers the object, against a count of pixels; the best of them; the paper's Fig. 6."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_without_any_sample_there_is_no_iou(group: ImageGroup) -> None:
         head_iou([], [group])
 
 
-def test_the_oracle_takes_the_best_head_and_breaks_ties_by_layer_and_head(
+def test_the_best_by_iou_take_the_best_head_and_break_ties_by_layer_and_head(
     attention: Attention, group: ImageGroup
 ) -> None:
     iou = head_iou([attention], [group])

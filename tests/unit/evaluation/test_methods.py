@@ -41,10 +41,11 @@ def test_random_heads_takes_all_where_fewer_are_eligible(discovery) -> None:
 
 
 def test_methods_of_a_sample_name_the_heads_of_each() -> None:
-    plan = HeadPlan(fixed=(A, B), greedy=None, oracle=(C,), random=((A,), (B,)))
+    plan = HeadPlan(fixed=(A, B), greedy=None, best_iou=(C,), random=((A,), (B,)), best_rec=(B, A))
     assert methods_of(plan, "any") == [
         ("localization_heads", 0, (A, B)),
-        ("oracle_heads", 0, (C,)),
+        ("best_rec_heads", 0, (B, A)),
+        ("best_iou_heads", 0, (C,)),
         ("mean_of_all_heads", 0, None),
         ("random_heads", 0, (A,)),
         ("random_heads", 1, (B,)),
@@ -52,7 +53,7 @@ def test_methods_of_a_sample_name_the_heads_of_each() -> None:
 
 
 def test_greedy_selection_gives_each_sample_its_own_heads_and_an_unknown_one_none() -> None:
-    plan = HeadPlan(fixed=(A, B), greedy={"s": [C, A]}, oracle=(C,), random=())
+    plan = HeadPlan(fixed=(A, B), greedy={"s": [C, A]}, best_iou=(C,), random=())
     assert plan.heads("s") == (C, A)
     assert plan.heads("other") == ()
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from locheads.evaluation.paired import Difference, Need, Sums, compare, design_effect, needed_sample
 
@@ -43,7 +44,9 @@ def test_two_equal_runs_do_not_differ() -> None:
     rng = np.random.default_rng(1)
     a, pictures = rng.random(40) < 0.5, np.repeat(np.arange(10), 4)
     found = compare(mean(a), mean(a), pictures)
-    assert (found.difference, found.low, found.high, found.p, found.need) == (0, 0, 0, 1, None)
+    # Ten pictures without a change: as if one more had changed in either direction.
+    assert (found.difference, found.p, found.need) == (0, 1, None)
+    assert (found.low, found.high) == pytest.approx((-(2**0.5) * t.ppf(0.975, 9) / 10, 2**0.5 * t.ppf(0.975, 9) / 10))
     assert found.design_effect == 1
 
 
@@ -125,7 +128,7 @@ def test_a_sample_of_the_needed_size_sees_the_difference_8_times_in_10() -> None
 
 def test_one_picture_tells_nothing_of_the_spread() -> None:
     found = compare(mean(np.array([0, 0])), mean(np.array([1, 1])), np.array([7, 7]))
-    assert (found.low, found.high, found.p, found.need) == (1, 1, 1, None)
+    assert (found.low, found.high, found.p, found.need) == (-1, 1, 1, None)
 
 
 def test_nothing_at_all_is_zero() -> None:

@@ -18,12 +18,12 @@ PLAIN = GroundingConfig(sigma=0.0)
 PLAN = HeadPlan(
     fixed=(HeadIndex(1, 0), HeadIndex(0, 0)),
     greedy=None,
-    oracle=(HeadIndex(1, 0),),
+    best_iou=(HeadIndex(1, 0),),
     random=((HeadIndex(0, 1),), (HeadIndex(1, 1),)),
 )
 ROWS_PER_SAMPLE = [
     ("localization_heads", 0),
-    ("oracle_heads", 0),
+    ("best_iou_heads", 0),
     ("mean_of_all_heads", 0),
     ("random_heads", 0),
     ("random_heads", 1),
@@ -100,7 +100,7 @@ def test_a_broken_map_fails_the_methods_that_use_it_and_no_other(attention: Atte
     assert failed == {("left", "localization_heads", 0), ("left", "mean_of_all_heads", 0)}
     assert rows["left", "localization_heads", 0]["error"] == "an attention map holds NaN or infinity"
     assert rows["left", "localization_heads", 0]["heads"] == "L1H0 L0H0"
-    assert box(rows["left", "oracle_heads", 0]) == (10, 10, 30, 30)
+    assert box(rows["left", "best_iou_heads", 0]) == (10, 10, 30, 30)
 
 
 def test_a_sample_without_greedy_heads_fails_by_that_method_only(attention: Attention, group: ImageGroup) -> None:
@@ -114,7 +114,7 @@ def test_a_sample_without_greedy_heads_fails_by_that_method_only(attention: Atte
 def test_maps_are_measured_on_their_own_object(attention: Attention, group: ImageGroup) -> None:
     rows = table(list(predict(group, [attention], PLAN, PLAIN, {})))
     # L1H0 looks exactly at the object, with the same weight in each of its cells.
-    exact = {name: rows["left", "oracle_heads", 0][name] for name in MAP_METRICS}
+    exact = {name: rows["left", "best_iou_heads", 0][name] for name in MAP_METRICS}
     assert exact == pytest.approx({"map_energy": 1, "map_kld": 0, "map_sim": 1, "map_nss": np.sqrt(15)}, abs=1e-6)
     # L1H0 + L0H0: the left half of the object has .5, the right half .2.
     fused = rows["right", "localization_heads", 0]

@@ -68,14 +68,14 @@ def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
     right = replace(group.samples[1], expression="dog on the right")
     left = replace(group.samples[0], expression="dog")
     scores = score_predictions(pd.DataFrame(rows), [replace(group, samples=(left, right))])
-    config = EvaluationConfig(resamples=20)
-    slices = summarise_slices(scores, "localization_heads", config, 0)
+    config = EvaluationConfig()
+    slices = summarise_slices(scores, "localization_heads", config)
     values = {(s["by"], s["slice"]): s["metrics"]["rec_acc@0.5"]["value"] for s in slices}
     assert values == {
         ("area", "10 to 20 %"): 0.5, ("same_category", "unknown"): 0.5, ("words", "1 to 2"): 0.0,
         ("words", "3 to 4"): 1.0, ("spatial", "with"): 1.0, ("spatial", "without"): 0.0,
     }  # fmt: skip
-    whole = summarise(scores, config, 0)["localization_heads"]
+    whole = summarise(scores, config)["localization_heads"]
     of_all = next(s for s in slices if s["by"] == "area")
     assert of_all["metrics"] == {metric: whole[metric] for metric in OF_SLICES}
     assert (of_all["n_expressions"], of_all["n_images"]) == (2, 1)

@@ -18,7 +18,7 @@ ODD_EXPRESSION = """<script>alert(1)</script> "it's" R&D $\\frac{1}{$"""
 # value, low, high of the first metric, in the order of metrics.METRICS
 VALUES = {
     "localization_heads": (0.532, 0.501, 0.560),
-    "oracle_heads": (0.571, 0.540, 0.602),
+    "best_iou_heads": (0.571, 0.540, 0.602),
     "mean_of_all_heads": (0.312, 0.280, 0.345),
     "random_heads": (0.205, 0.181, 0.231),
     "centre_box": (0.098, 0.074, 0.121),
@@ -56,7 +56,7 @@ def make_metrics(values: dict[str, tuple[float, float, float]] = VALUES) -> dict
         "confidence": 0.95,
         "methods": methods,
         "heads": ["L3H1", "L4H6", "L2H5"],
-        "oracle_heads": ["L3H1", "L5H7", "L4H6"],
+        "best_iou_heads": ["L3H1", "L5H7", "L4H6"],
         "figure6": {"spearman": 0.812, "p_value": 0.0123, "n_heads": 5, "points": points},
     }
 

@@ -102,7 +102,7 @@ def test_intervals_have_a_row_per_method(record):
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == [
         "Localization heads",
-        "Oracle heads *",
+        "Best heads by IoU *",
         "Mean of all heads",
         "Random heads",
         "Centre box",

@@ -52,7 +52,7 @@ def test_self_contained(whole):
 def test_numbers_and_explanations(whole):
     assert "53.2 [50.1, 56.0]" in whole.text
     assert "9.8 [7.4, 12.1]" in whole.text
-    assert "Uses ground truth" in whole.text
+    assert "Chosen with ground truth, so no competitor" in whole.text
     assert "averaged over 10 draws" in whole.text
     assert "evenly spaced over the evaluated split and not picked" in whole.text
     assert "2 of 400" in whole.text

@@ -37,7 +37,7 @@ def test_results_are_the_records_numbers(run_folder):
     assert line_of(text, "Localization heads") == expected
     expected = f"Centre box 9.8 [7.4, 12.1] 9.9 10.0 10.1 10.2 [7.8, 12.5] 10.3 {ABSENT}"
     assert line_of(text, "Centre box") == expected
-    assert "Oracle heads *" in text
+    assert "Best heads by IoU *" in text
     flat = " ".join(text.split())
     assert "val: 120 pictures, 400 expressions, 2 failed, 5 without a box" in flat
     assert "95 % interval" in flat
@@ -62,7 +62,7 @@ def test_methods_come_in_the_order_of_the_tables(run_folder, metrics_json, edit_
     text = printed(results_table(read_run(run_folder)))
     names = [
         "Localization heads",
-        "Oracle heads",
+        "Best heads by IoU *",
         "Mean of all heads",
         "Random heads",
         "Centre box",
@@ -139,7 +139,7 @@ def test_common_overrides_do_not_hide_the_paper_layouts(metrics):
 
 
 def test_broken_metrics_are_a_failed_run():
-    text = printed(sweep_table([run({"methods": {}}, prompt="a"), run(None, prompt="b")]))
+    text = printed(sweep_table([run({"methods": {}, "n_images": 1}, prompt="a"), run(None, prompt="b")]))
     assert "metrics.json is broken: 'split'" in text
 
 
@@ -183,7 +183,8 @@ def _slices(metrics, **changes):
 def test_slices_are_the_records_numbers(run_folder, metrics, edit_json):
     edit_json(run_folder / "metrics.json", slices=_slices(metrics))
     text = printed(slices_table(read_run(run_folder)))
-    assert line_of(text, "1 to 2") == f"1 to 2 12 53.2 [50.1, 56.0] {ABSENT} 53.6 [50.5, 56.4] {ABSENT} 53.8"
+    assert line_of(text, "1 to 2") == f"1 to 2 12 53.2† [50.1, 56.0] {ABSENT} 53.6† [50.5, 56.4] {ABSENT} 53.8†"
+    assert "† on fewer than 30 pictures" in text
     assert text.count("Words of the expression") == 1
     assert "[red]<b>" in text
     assert max(map(len, text.splitlines())) <= 100

@@ -4,6 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
   const samples = data.samples;
+  const PRESETS = ["localization", "best_rec", "best_iou"];
   const SLIDERS = { opacity: 2, sigma: 1, kernel: 0, level: 2 }; // digits
   const state = { sample: 0, heads: [], preset: "localization", ...data.settings };
   const loaded = { maps: new Map(), request: 0 };
@@ -59,7 +60,7 @@
     update();
   }
 
-  const presetOf = (sample) => [...(state.preset === "oracle" ? data.oracle : sample.own)];
+  const presetOf = (sample) => [...(state.preset === "localization" ? sample.own : data[state.preset])];
 
   function setPreset(name) {
     state.preset = name;
@@ -80,7 +81,8 @@
     p: () => showSample(state.sample - 1),
     n: () => showSample(state.sample + 1),
     l: () => setPreset("localization"),
-    o: () => setPreset("oracle"),
+    e: () => setPreset("best_rec"),
+    i: () => setPreset("best_iou"),
     c: () => setPreset("none"),
     m: () => $("show-map").click(),
     k: () => $("show-mask").click(),
@@ -141,7 +143,7 @@
       $(`${key}-value`).textContent = Number(state[key]).toFixed(digits);
     }
     for (const key of ["border", "component"]) $(key).value = state[key];
-    for (const key of ["localization", "oracle"]) $(key).setAttribute("aria-pressed", String(state.preset === key));
+    for (const key of PRESETS) $(key).setAttribute("aria-pressed", String(state.preset === key));
     $("previous").disabled = state.sample === 0;
     $("next").disabled = state.sample === samples.length - 1;
     clearTimeout(address); // browsers refuse too many changes in a row
@@ -169,7 +171,7 @@
   function readAddress() {
     const view = new URLSearchParams(location.hash.slice(1));
     if (!view.has("sample")) return 0; // a link to a section
-    state.preset = view.has("heads") ? "" : view.get("preset") === "oracle" ? "oracle" : "localization";
+    state.preset = view.has("heads") ? "" : PRESETS.includes(view.get("preset")) ? view.get("preset") : "localization";
     state.heads = (view.get("heads") || "").split(",").filter((name) => /^L\d+H\d+$/.test(name));
     for (const key of Object.keys(SLIDERS)) {
       if (!view.has(key)) continue;
@@ -195,7 +197,7 @@
     $("previous").addEventListener("click", KEYS.p);
     $("next").addEventListener("click", KEYS.n);
     $("sample").addEventListener("change", () => showSample(Number($("sample").value)));
-    for (const name of ["localization", "oracle", "none"]) $(name).addEventListener("click", () => setPreset(name));
+    for (const name of [...PRESETS, "none"]) $(name).addEventListener("click", () => setPreset(name));
     for (const key of Object.keys(SLIDERS)) {
       $(key).addEventListener("input", () => { state[key] = Number($(key).value); update(); });
     }
@@ -215,7 +217,7 @@
   $("sample").append(...samples.map((s, i) => option(i, `${i + 1}. ${s.expression.slice(0, 90)}`)));
   $("metric").append(...data.metrics.map((metric) => option(metric.key, metric.label)));
   $("metric").disabled = !data.metrics.length;
-  $("oracle").disabled = !data.oracle.length;
+  for (const key of ["best_rec", "best_iou"]) $(key).disabled = !data[key].length;
   listen();
   if (samples.length) showSample(readAddress());
 })();

@@ -88,8 +88,8 @@ def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> li
     if counts and min(counts) < every:
         heads = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
         lines.append(
-            f"Maps of {heads} of the model's {every} heads per sample: those that ground it, the oracle's, and the "
-            "most often selected. The others' maps are left out (struck out in the grid)."
+            f"Maps of {heads} of the model's {every} heads per sample: those that ground it, the best by REC and "
+            "by IoU, and the most often selected. The others' maps are left out (struck out in the grid)."
         )
     elif counts:
         lines.append(f"The maps of all {every} heads.")
@@ -115,7 +115,8 @@ def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown], served: bo
         "layers": record.layers,
         "heads_per_layer": record.heads_per_layer,
         "localization": record.localization,
-        "oracle": record.oracle,
+        "best_rec": record.best_rec,
+        "best_iou": record.best_iou,
         "settings": start | {"level": 1.0, "component": component or "largest_hull", "opacity": 0.8},
         "metrics": _metrics(run, record),
         "ramp": {"light": _stops(LIGHT.ramp), "dark": _stops(DARK.ramp)},

@@ -73,7 +73,8 @@ class ExplorerRecord:
     layers: int
     heads_per_layer: int
     localization: tuple[str, ...]
-    oracle: tuple[str, ...]
+    best_rec: tuple[str, ...]
+    best_iou: tuple[str, ...]
     grounding: dict[str, Any]
     """The run's settings from maps to box."""
     entropy: Float[np.ndarray, "layer head"] | None
@@ -134,7 +135,9 @@ def _record(folder: Path, raw: dict[str, Any]) -> ExplorerRecord:
         layers=shape[0],
         heads_per_layer=shape[1],
         localization=_names(raw["localization"], "localization"),
-        oracle=_names(raw["oracle"], "oracle"),
+        best_rec=_names(raw.get("best_rec", []), "best_rec"),
+        # Earlier versions called them the oracle.
+        best_iou=_names(raw["oracle"] if "oracle" in raw else raw["best_iou"], "best_iou"),
         grounding=parse.mapping(raw["grounding"], "grounding"),
         entropy=None if raw["entropy"] is None else parse.grid(raw["entropy"], "entropy", shape),
         samples=tuple(_sample(parse.mapping(s, "a sample")) for s in parse.listing(raw["samples"], "samples")),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from locheads.errors import StoreError
-from locheads.report.metrics import Estimate
+from locheads.report.metrics import Estimate, few_legend
 from locheads.report.studies import notes
 from locheads.report.studies.layout import Labels, Layout, Quantity
 from locheads.report.studies.runs import StudyRun
@@ -52,8 +52,10 @@ def build(layout: Layout, runs: Sequence[StudyRun], folder: Path) -> Study:
     if not ours and not failed:
         raise StoreError(f"None of the {len(runs)} runs holds what {layout.study} shows: run its README's commands.")
     cells = _cells(layout, printed, ours, failed)
+    table = text_table(layout, cells)
     said = [*layout.notes(raw), *notes.of_runs(layout, runs, used, replaced)]
-    return Study(layout, cells, text_table(layout, cells), said, notes.origins(used), used)
+    said += [legend.strip()] if (legend := few_legend(table.to_numpy())) else []
+    return Study(layout, cells, table, said, notes.origins(used), used)
 
 
 def read_paper(layout: Layout, folder: Path) -> pd.DataFrame:
@@ -159,6 +161,7 @@ def _cell(
         **dict(zip(("difference", "difference_low", "difference_high"), differences, strict=True)),
         "status": "measured" if ours else FAILED if failed else "missing",
         "expressions": counts.n_expressions if counts else None,
+        "pictures": counts.n_images if counts else None,
         "failed": counts.n_failed if counts else None,
         "digest": ours[1].digest if ours else None,
     }

@@ -1,0 +1,85 @@
+"""The greedy search by REC: against all sets, on planted maps, and where there is nothing to search."""
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from locheads.evaluation import ceiling
+from locheads.evaluation.ceiling import search_heads, searched_groups
+from locheads.evaluation.metrics import box_iou
+from locheads.grounding.choices import GroundingConfig
+from locheads.grounding.ground import ground_maps
+from locheads.models.geometry import stretched
+from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup, Sample
+
+PLAIN = GroundingConfig(sigma=0.0)
+SIDE = 6
+ALL = [HeadIndex(layer, head) for layer in range(2) for head in range(3)]
+
+
+def _scene(number: int) -> tuple[ImageGroup, Attention]:
+    """Noise, in which L0H1 finds the left half of the object and L1H2 its right half; L1H0 is not a number."""
+    rng = np.random.default_rng(number)
+    x, y = rng.integers(0, SIDE - 2, 2)
+    maps = rng.random((1, 2, 3, SIDE, SIDE)).astype(np.float32) * (0.05, 0.5)[number % 2]
+    maps[0, 0, 1, y : y + 2, x] += 3
+    maps[0, 1, 2, y : y + 2, x + 1] += 3
+    maps[0, 1, 0, 0, 0] = np.nan
+    whole = coco.encode(np.ones((SIDE, SIDE), dtype=np.uint8, order="F"))
+    sample = Sample(f"s{number}", "r", "x", (float(x), float(y), x + 2.0, y + 2.0), whole, "thing")
+    group = ImageGroup(f"p{number}", Path("none"), SIDE, SIDE, (sample,))
+    attention = Attention(group.image_id, (sample.sample_id,), maps, maps.sum(axis=(-2, -1)),
+                          stretched(SIDE, SIDE, SIDE, SIDE))  # fmt: skip
+    return group, attention
+
+
+SCENES = [_scene(number) for number in range(24)]
+STORED = {group.image_id: attention for group, attention in SCENES}
+
+
+def _read(groups: list[ImageGroup]) -> list[Attention | CompactAttention]:
+    return [STORED[group.image_id] for group in groups]
+
+
+def _accuracy(heads: tuple[HeadIndex, ...]) -> float:
+    """As the pipeline grounds: one sample at a time."""
+    hits = []
+    for group, attention in SCENES:
+        maps = np.nan_to_num(attention.chosen(0, heads))
+        box = ground_maps(maps, attention.geometry, PLAIN).box
+        hits.append(box is not None and box_iou([box], [group.samples[0].box])[0] >= 0.5)
+    return float(np.mean(hits))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_each_step_takes_the_head_that_raises_it_most(k: int) -> None:
+    found = search_heads(_read, [group for group, _ in SCENES], k, PLAIN)
+    assert len(found) == k
+    for step in range(k):
+        best = max(_accuracy((*found[:step], head)) for head in ALL if head not in found[:step])
+        assert _accuracy(found[: step + 1]) == best
+
+
+def test_it_finds_the_pair_that_belongs_together() -> None:
+    found = search_heads(_read, [group for group, _ in SCENES], 2, PLAIN)
+    assert set(found) == {HeadIndex(0, 1), HeadIndex(1, 2)}
+    assert _accuracy(found) == max(_accuracy(pair) for pair in permutations(ALL, 2))
+
+
+def test_without_all_maps_there_is_nothing_to_search() -> None:
+    groups = [group for group, _ in SCENES]
+    one = SCENES[0][1]
+    few = CompactAttention("p0", ("s0",), tuple(ALL[:2]), one.maps[:, 0, :2], one.geometry)
+    assert search_heads(lambda _: [few], groups, 2, PLAIN) == ()
+    assert search_heads(lambda _: [one, few], groups, 2, PLAIN) == ()
+    assert search_heads(lambda _: [], groups, 2, PLAIN) == ()
+
+
+def test_so_many_expressions_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [group for group, _ in SCENES]
+    assert searched_groups(groups) == groups
+    monkeypatch.setattr(ceiling, "SEARCHED", 3)
+    assert [group.image_id for group in searched_groups(groups)] == ["p0", "p12", "p23"]
