@@ -1,26 +1,29 @@
 """The whole configuration: the schema that the files in conf/ are merged into.
 
-Each dataclass is one Hydra group, so a key that is not here, or a value of another type, is an error before
-anything loads. What a group's settings mean stands with its dataclass, mostly in the choices.py of the package that
-it is for. `check` adds the rules that types cannot say.
+Each class is one Hydra group and checks its own values, wherever they come from (see settings.py), so a key that is
+not here, or a value that makes no sense, is an error before anything loads. What a group's settings mean stands with
+its class, mostly in the choices.py of the package that it is for. `check` adds the rules between groups.
 """
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import PurePath
+from typing import Annotated
 
-from locheads.audit.choices import AuditConfig, audit_rules
-from locheads.data.choices import DatasetConfig, PredictionsConfig, dataset_rules
-from locheads.discovery.choices import CriterionConfig, DiscoveryConfig, HeadsConfig, SelectionConfig, discovery_rules
-from locheads.engine import ALL_MAPS, EngineConfig, engine_rules
-from locheads.errors import ConfigError, Rule
-from locheads.evaluation.choices import DirectConfig, EvaluationConfig, direct_rules, evaluation_rules
-from locheads.grounding.choices import GroundingConfig, Sinks, grounding_rules
-from locheads.models.choices import ModelConfig, PromptConfig, prompt_rules
-from locheads.pipeline.tracking.choices import TrackerConfig, tracker_rules
-from locheads.segmenters.choices import SegmenterConfig, SegmenterKind, segmenter_rules
-from locheads.sharding.choices import ShardConfig, shard_rules
+from pydantic import Field
+
+from locheads.audit.choices import AuditConfig
+from locheads.data.choices import AnswerFormat, DatasetConfig, PredictionsConfig
+from locheads.discovery.choices import CriterionConfig, DiscoveryConfig, HeadsConfig, SelectionConfig, SelectionKind
+from locheads.engine import ALL_MAPS, EngineConfig
+from locheads.errors import Rule
+from locheads.evaluation.choices import DirectConfig, EvaluationConfig
+from locheads.grounding.choices import GroundingConfig, Sinks
+from locheads.models.choices import ModelConfig, PromptConfig
+from locheads.pipeline.tracking.choices import TrackerConfig
+from locheads.segmenters.choices import SegmenterConfig, SegmenterKind
+from locheads.settings import Natural, Text, require, settings
+from locheads.sharding.choices import ShardConfig
 
 
 class Stage(StrEnum):
@@ -39,23 +42,25 @@ class Stage(StrEnum):
     direct = "direct"  # alone: asks the LVLM for the box in words, and scores that
 
 
-@dataclass
+@settings("explorer")
 class ExplorerConfig:
     """What the run keeps for the head explorer; changes no result."""
 
-    samples: int = 200
+    samples: Natural = 200
     """Evenly spaced over the split; 0: no explorer."""
-    megabytes: float = 16.0
+    megabytes: Annotated[
+        float, Field(gt=0, description="must be a positive number (no explorer: explorer.samples=0)")
+    ] = 16.0
     """Of maps in the run folder, a byte per cell; the most frequent heads come first. 16 suffice for all heads of the
     pocket model and 139 of the 1,024 of LLaVA-1.5-7B; its pictures take some 5 MB besides."""
 
 
-@dataclass
+@settings("paths")
 class PathsConfig:
     """Folders, relative to where the command runs."""
 
-    outputs: str = "outputs"
-    cache: str = "${paths.outputs}/cache"
+    outputs: Text = "outputs"
+    cache: Text = "${paths.outputs}/cache"
     """The attention store and generated data."""
     data: str = "data"
     """Data sets; see docs/data.md for the layout."""
@@ -63,7 +68,7 @@ class PathsConfig:
     """A folder per study with the paper's figures (paper.csv); stage=report with `runs` writes result.* there."""
 
 
-@dataclass
+@settings("")
 class Config:
     """The whole run."""
 
@@ -90,64 +95,52 @@ class Config:
     runs: list[str] = field(default_factory=list)
     """Two run folders for stage=compare. Or folders of finished runs and of sweeps: stage=report joins them into the
     tables of `study`. Neither runs a model."""
-    study: str = "default"
+    study: Text = "default"
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
-    seed: int = 0
+    seed: Natural = 0
     fresh: bool = False
     """In a sweep: does every run anew. Else a run that this study has done with the same settings, code and data is
     taken over; see pipeline/receipt.py."""
 
+    def __post_init__(self) -> None:
+        study = PurePath(self.study)
+        inside = not study.is_absolute() and ".." not in study.parts
+        require((inside, f"study={self.study} leads out of paths.outputs: name a folder in it."))
+
 
 def check(config: Config) -> None:
     """Raises ConfigError for the first setting whose value makes no sense, before anything loads."""
-    for ok, sentence in _rules(config):
-        if not ok:
-            raise ConfigError(sentence)
+    require(
+        *_heads_rules(config),
+        *_run_rules(config),
+        *_maps_rules(config),
+        *(_audit_rules(config) if config.stage == Stage.audit else []),
+    )
 
 
-def _rules(c: Config) -> list[Rule]:
-    rules = [
-        *dataset_rules(c.dataset),
-        *prompt_rules(c.prompt),
-        *discovery_rules(c.criterion, c.selection, c.heads, c.discovery),
-        *grounding_rules(c.grounding),
-        *segmenter_rules(c.segmenter),
-        *evaluation_rules(c.evaluation),
-        *engine_rules(c.engine),
-        *shard_rules(c.shard, c.stage),
-        *tracker_rules(c.tracker),
-        *_place_rules(c),
-        *_run_rules(c),
-        *_maps_rules(c),
-    ]
-    if c.stage is Stage.audit:
-        rules += _audit_rules(c)
-    return rules + (direct_rules(c.direct) if c.stage is Stage.direct else [])
-
-
-def _place_rules(c: Config) -> list[Rule]:
-    """A variable of the shell that is not set leaves nothing behind the equals sign."""
-    named = {"paths.outputs": c.paths.outputs, "paths.cache": c.paths.cache, "study": c.study, "model.id": c.model.id}
-    inside = not PurePath(c.study).is_absolute() and ".." not in PurePath(c.study).parts
+def _heads_rules(c: Config) -> list[Rule]:
+    greedy = c.selection.kind == SelectionKind.greedy
     return [
-        *((bool(value.strip()), f"{key} is empty: give it a value, or leave it out.") for key, value in named.items()),
-        (inside, f"study={c.study} leads out of paths.outputs: name a folder in it."),
+        (
+            c.heads.set is None or not greedy,
+            f"selection=greedy needs the scores of discovery, and heads.set={c.heads.set} leaves it out: use "
+            "selection=fixed.",
+        ),
+        (
+            not greedy or c.heads.k <= c.criterion.candidates,
+            f"heads.k={c.heads.k} is more than criterion.candidates={c.criterion.candidates}, and selection=greedy "
+            "takes its heads from a sample's candidates: lower heads.k or raise criterion.candidates.",
+        ),
     ]
 
 
 def _run_rules(c: Config) -> list[Rule]:
+    formats = ", ".join(AnswerFormat)
     return [
         (
             not c.runs or c.stage in (Stage.compare, Stage.report),
             f"runs are read by stage=compare and stage=report, not by stage={c.stage}.",
-        ),
-        (c.seed >= 0, f"seed must not be negative, not {c.seed}."),
-        (c.explorer.samples >= 0, f"explorer.samples must not be negative, not {c.explorer.samples}."),
-        (
-            0 < c.explorer.megabytes < math.inf,
-            f"explorer.megabytes must be a positive number, not {c.explorer.megabytes} (no explorer: "
-            "explorer.samples=0).",
         ),
         (
             c.predictions is None or c.stage in (Stage.evaluate, Stage.report),
@@ -158,15 +151,24 @@ def _run_rules(c: Config) -> list[Rule]:
             f"dataset.split and dataset.discovery_split are both {c.dataset.split}: heads must be found on other "
             "pictures than those that are evaluated.",
         ),
+        (
+            c.stage != Stage.direct or c.direct.box_format is not None,
+            f"stage=direct needs direct.box_format, how the model writes boxes: {formats}.",
+        ),
+        (
+            c.shard.count == 1 or c.stage in (Stage.attend, Stage.status),
+            f"shard.count={c.shard.count} cuts up the attention pass only: add stage=attend, and run the later stages "
+            "without it once all shards are done.",
+        ),
     ]
 
 
 def _maps_rules(c: Config) -> list[Rule]:
     """What needs discovery, or the maps of all heads."""
-    mean_map = c.grounding.sinks is Sinks.mean_map
+    mean_map = c.grounding.sinks == Sinks.mean_map
     return [
         (
-            c.heads.set is None or c.stage is not Stage.discover,
+            c.heads.set is None or c.stage != Stage.discover,
             f"stage=discover finds heads, and heads.set={c.heads.set} gives them: leave one of the two out.",
         ),
         (
@@ -174,7 +176,7 @@ def _maps_rules(c: Config) -> list[Rule]:
             f"grounding.sinks=mean_map needs the maps of all heads: set engine.maps=all, not {c.engine.maps}.",
         ),
         (
-            c.heads.set is None or not (mean_map or c.stage is Stage.audit),
+            c.heads.set is None or not (mean_map or c.stage == Stage.audit),
             f"heads.set={c.heads.set} leaves discovery out, and grounding.sinks=mean_map and stage=audit need it: "
             "set heads.set=null.",
         ),
@@ -183,7 +185,6 @@ def _maps_rules(c: Config) -> list[Rule]:
 
 def _audit_rules(c: Config) -> list[Rule]:
     return [
-        *audit_rules(c.audit),
         (
             c.dataset.split not in c.dataset.test_splits,
             f"stage=audit compares choices, and {c.dataset.split} is a test split (dataset.test_splits): choose "
@@ -191,7 +192,7 @@ def _audit_rules(c: Config) -> list[Rule]:
         ),
         (c.engine.maps == ALL_MAPS, f"stage=audit needs the maps of all heads: engine.maps=all, not {c.engine.maps}."),
         (
-            c.segmenter.kind is SegmenterKind.none,
+            c.segmenter.kind == SegmenterKind.none,
             f"stage=audit measures pseudo-masks: set segmenter=none, not {c.segmenter.kind.value}.",
         ),
     ]

@@ -1,10 +1,12 @@
 """Settings of the audit; kept apart, because the configuration loads before everything."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from locheads.errors import Rule
+from pydantic import Field
+
+from locheads.settings import Count, Natural, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
 
@@ -85,42 +87,33 @@ def _default_alone() -> Grid:
     }
 
 
-@dataclass
+@settings("audit")
 class AuditConfig:
     """What stage=audit tries; it reads the store and runs no model."""
 
     name: str = "one_at_a_time"
     mode: AuditMode = AuditMode.one_at_a_time
-    n: int = 500
+    n: Count = 500
     """Combinations that mode=random draws."""
-    seed: int = 0
+    seed: Natural = 0
     grid: Grid = field(default_factory=_default_grid)
     """Group -> setting -> values. An empty list leaves the setting alone."""
     alone: Grid = field(default_factory=_default_alone)
     """As `grid`, but measured one at a time only, in any mode: what costs much."""
     metric: str = "rec_acc@0.5"
     """What combinations are ranked by."""
-    target: float | None = None
+    target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
     """Which combinations come closest to this value (0 to 1) of the metric?"""
-    workers: int | None = None
+    workers: Count | None = None
     """Processes; null: one per core, at most 8. Each holds about 1 GB for LLaVA-1.5-7B, by calculation."""
 
-
-def audit_rules(audit: AuditConfig) -> list[Rule]:
-    """What types cannot say."""
-    groups = ", ".join(GROUPS)
-    return [
-        (audit.n >= 1, f"audit.n must be at least 1, not {audit.n}."),
-        (audit.seed >= 0, f"audit.seed must not be negative, not {audit.seed}."),
-        (audit.metric in METRICS, f"audit.metric={audit.metric} is unknown: use one of {', '.join(METRICS)}."),
-        (
-            audit.target is None or 0 <= audit.target <= 1,
-            f"audit.target must lie between 0 and 1 (0.865, not 86.5), not {audit.target}.",
-        ),
-        (audit.workers is None or audit.workers >= 1, f"audit.workers must be at least 1, not {audit.workers}."),
-        *(
-            (group in GROUPS, f"audit.{name}.{group} cannot be varied: the audit knows {groups}.")
-            for name, grid in (("grid", audit.grid), ("alone", audit.alone))
-            for group in grid
-        ),
-    ]
+    def __post_init__(self) -> None:
+        groups = ", ".join(GROUPS)
+        require(
+            (self.metric in METRICS, f"audit.metric={self.metric} is unknown: use one of {', '.join(METRICS)}."),
+            *(
+                (group in GROUPS, f"audit.{name}.{group} cannot be varied: the audit knows {groups}.")
+                for name, grid in (("grid", self.grid), ("alone", self.alone))
+                for group in grid
+            ),
+        )

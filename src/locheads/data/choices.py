@@ -1,9 +1,9 @@
 """The choices of the readers; kept apart from them, because the configuration loads before everything."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
-from locheads.errors import ConfigError, Rule
+from locheads.settings import Count, Natural, require, settings
 
 
 class BoxFormat(StrEnum):
@@ -91,7 +91,7 @@ class QueryLength(StrEnum):
     """Sentences."""
 
 
-@dataclass
+@settings("predictions_format")
 class PredictionsConfig:
     """How a file of predictions is written (`predictions=FILE`)."""
 
@@ -101,14 +101,14 @@ class PredictionsConfig:
     """Where the file marks the objects by points instead: two numbers, or words, under `box`. Scored by pointing."""
     frame: Frame = Frame.picture
     """What the coordinates refer to."""
-    side: int | None = None
+    side: Count | None = None
     """Side in pixels of the square that the model sees: for formats in pixels with frame=padded_square or input."""
-    multiple: int | None = None
+    multiple: Count | None = None
     """frame=input without a side: the processor keeps the aspect ratio and makes both sides multiples of this
     (Qwen2.5-VL: 28), ..."""
-    min_pixels: int = 1
+    min_pixels: Count = 1
     """... with at least this area ..."""
-    max_pixels: int = 2**31 - 1
+    max_pixels: Count = 2**31 - 1
     """... and at most this one, as the processor was set up when the model answered."""
     id: str = "id"
     """Key (JSONL) or column (CSV) that holds the sample id."""
@@ -119,35 +119,33 @@ class PredictionsConfig:
     """Key or column of the mask: COCO polygons or run-length code."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where the settings contradict each other."""
-        for name in ("side", "multiple", "min_pixels", "max_pixels"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ConfigError(f"predictions_format.{name} must be at least 1, not {value}.")
-        if self.min_pixels > self.max_pixels:
-            raise ConfigError(
-                f"predictions_format.min_pixels ({self.min_pixels}) is above predictions_format.max_pixels "
-                f"({self.max_pixels}): exchange them."
-            )
-        if self.box_format is not None and self.point_format is not None:
-            raise ConfigError(
-                "predictions_format.box_format and predictions_format.point_format are both set: a file holds boxes or "
-                "points, so set one of them to null."
-            )
         form = self.box_format or self.point_format
         counts_pixels = form is not None and "_" not in form
-        if self.frame is Frame.input and counts_pixels and not (self.side or self.multiple):
-            raise ConfigError(
+        require(
+            (
+                self.min_pixels <= self.max_pixels,
+                f"predictions_format.min_pixels ({self.min_pixels}) is above predictions_format.max_pixels "
+                f"({self.max_pixels}): exchange them.",
+            ),
+            (
+                self.box_format is None or self.point_format is None,
+                "predictions_format.box_format and predictions_format.point_format are both set: a file holds boxes or "
+                "points, so set one of them to null.",
+            ),
+            (
+                self.frame != Frame.input or not counts_pixels or bool(self.side or self.multiple),
                 f"predictions_format.frame=input with {form}, which counts pixels, needs the input's size: set "
                 "predictions_format.multiple (Qwen2.5-VL: 28) with its min_pixels and max_pixels, or "
-                "predictions_format.side."
-            )
+                "predictions_format.side.",
+            ),
+        )
 
 
 WHERE_IT_LIES = ("folder", "images", "check_images", "test_splits")
 """Settings of a data set that do not change what is read of it."""
 
 
-@dataclass
+@settings("dataset")
 class DatasetConfig:
     """Referring expressions with boxes and masks."""
 
@@ -183,19 +181,11 @@ class DatasetConfig:
     discovery_split: str = "train"
     test_splits: list[str] = field(default_factory=lambda: ["testA", "testB", "test"])
     """Splits on which nothing may be chosen: stage=audit refuses them."""
-    limit: int | None = None
+    limit: Count | None = None
     """At most this many expressions of the evaluated split, the first in order."""
-    offset: int = 0
+    offset: Natural = 0
     """Leaves out this many expressions before the limit counts."""
     shuffle: bool = False
     """Offset and limit count in a random order of the pictures (drawn with `seed`), not in the file's."""
     check_images: bool = False
     """stage=check opens every picture; takes minutes."""
-
-
-def dataset_rules(d: DatasetConfig) -> list[Rule]:
-    """What types cannot say."""
-    return [
-        (d.limit is None or d.limit >= 1, f"dataset.limit must be at least 1, not {d.limit}."),
-        (d.offset >= 0, f"dataset.offset must not be negative, not {d.offset}."),
-    ]

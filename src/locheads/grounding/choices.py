@@ -4,11 +4,12 @@ What the paper says: Gaussian smoothing (kernel 7, sigma 1), element-wise sum, >
 tight box. Everything else here is a reading of ours, and every default is the plainest one.
 """
 
-import math
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
-from locheads.errors import Rule
+from pydantic import Field
+
+from locheads.settings import require, settings
 
 
 class Border(StrEnum):
@@ -137,30 +138,30 @@ LEVELS = {
 }
 
 
-@dataclass
+@settings("grounding")
 class GroundingConfig:
     """From the chosen heads' maps to a box and a pseudo-mask."""
 
     name: str = "paper"
     sinks: Sinks = Sinks.keep
-    sink_factor: float = 5.0
+    sink_factor: Annotated[float, Field(gt=0)] = 5.0
     """Only sinks=mean_map."""
     normalise: Normalise = Normalise.none
-    kernel: int = 7
+    kernel: Annotated[int, Field(ge=1, description="must be odd and positive")] = 7
     """Width of the Gaussian's window in cells, odd (documented)."""
-    sigma: float = 1.0
+    sigma: Annotated[float, Field(ge=0, description="must be a number of cells, 0 or more")] = 1.0
     """In cells (documented); 0 switches smoothing off."""
     border: Border = Border.mirror
     resolution: Resolution = Resolution.grid
     upsampling: Upsampling = Upsampling.bilinear
-    input_patch: int = 14
+    input_patch: Annotated[int, Field(ge=1, le=64, description="must lie between 1 and 64 pixels")] = 14
     """Only resolution=input: pixels of the processor's input per cell (LLaVA-1.5: 14)."""
     threshold: ThresholdRule = ThresholdRule.mean
-    level: float | None = None
+    level: Annotated[float | None, Field(ge=0, description="must be 0 or more")] = None
     """The threshold's number, see ThresholdRule; null: its default."""
     component: Component = Component.largest_hull
     box: BoxRule = BoxRule.hull
-    mass: float = 0.9
+    mass: Annotated[float, Field(gt=0, le=1, description="must lie above 0 and not exceed 1")] = 0.9
     """Only box=mass_quantiles."""
     padding: Padding = Padding.mapped
     rounding: Rounding = Rounding.none
@@ -168,25 +169,18 @@ class GroundingConfig:
     """The box ends where the picture does. Not documented; false leaves in it what lies on padding bars."""
     mask: MaskRule = MaskRule.all_cells
 
+    def __post_init__(self) -> None:
+        level = self.threshold_level()
+        share = self.threshold in (ThresholdRule.quantile, ThresholdRule.max_fraction, ThresholdRule.fixed_area)
+        require(
+            (self.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {self.kernel}."),
+            (
+                level < 1 or not share,
+                f"grounding.level={level} leaves no or all cells with grounding.threshold={self.threshold.value}: "
+                "give a share below 1.",
+            ),
+        )
+
     def threshold_level(self) -> float:
         """`level`, or the rule's default."""
         return LEVELS[self.threshold] if self.level is None else self.level
-
-
-def grounding_rules(g: GroundingConfig) -> list[Rule]:
-    """What types cannot say."""
-    level = g.threshold_level()
-    share = g.threshold in (ThresholdRule.quantile, ThresholdRule.max_fraction, ThresholdRule.fixed_area)
-    return [
-        (g.kernel >= 1 and g.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {g.kernel}."),
-        (0 <= g.sigma < math.inf, f"grounding.sigma must be a number of cells, 0 or more, not {g.sigma}."),
-        (0 < g.sink_factor < math.inf, f"grounding.sink_factor must be positive, not {g.sink_factor}."),
-        (1 <= g.input_patch <= 64, f"grounding.input_patch must lie between 1 and 64 pixels, not {g.input_patch}."),
-        (0 <= level < math.inf, f"grounding.level must be 0 or more, not {level}."),
-        (
-            level < 1 or not share,
-            f"grounding.level={level} leaves no or all cells with grounding.threshold={g.threshold.value}: "
-            "give a share below 1.",
-        ),
-        (0 < g.mass <= 1, f"grounding.mass must lie above 0 and not exceed 1, not {g.mass}."),
-    ]

@@ -1,10 +1,9 @@
 """The choices of the LVLM and of what it is asked; kept apart, because the configuration loads before everything."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from locheads.errors import Rule
 from locheads.models.geometry import Preprocess
+from locheads.settings import Text, require, settings
 
 
 class DType(StrEnum):
@@ -15,12 +14,12 @@ class DType(StrEnum):
     float16 = "float16"
 
 
-@dataclass
+@settings("model")
 class ModelConfig:
     """The LVLM."""
 
     name: str = "pocket"
-    id: str = "pocket"
+    id: Text = "pocket"
     """"pocket" (shipped with the package), a hub id, or a folder with a checkpoint."""
     revision: str | None = None
     """Commit of the hub repository; pin it for figures that others should be able to repeat."""
@@ -50,7 +49,7 @@ class Query(StrEnum):
     """The mean of the rows of all tokens of the expression."""
 
 
-@dataclass
+@settings("prompt")
 class PromptConfig:
     """What the LVLM is asked. `<image>` and `{expression}` stand for the picture and the expression."""
 
@@ -63,19 +62,18 @@ class PromptConfig:
     query: Query = Query.last
     """Where the expression stands several times in the template, the last of them counts."""
 
-
-def prompt_rules(p: PromptConfig) -> list[Rule]:
-    """What types cannot say."""
-    return [
-        ("{expression}" in p.template, "prompt.template has no {expression}: add it where the expression goes."),
-        (
-            p.template.count("<image>") == (0 if p.chat else 1),
-            "prompt.template must not hold <image> with prompt.chat=true: the chat template places the picture."
-            if p.chat
-            else "prompt.template must hold <image> exactly once.",
-        ),
-        (
-            p.chat or p.template.find("<image>") < p.template.find("{expression}"),
-            "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
-        ),
-    ]
+    def __post_init__(self) -> None:
+        template = self.template
+        require(
+            ("{expression}" in template, "prompt.template has no {expression}: add it where the expression goes."),
+            (
+                template.count("<image>") == (0 if self.chat else 1),
+                "prompt.template must not hold <image> with prompt.chat=true: the chat template places the picture."
+                if self.chat
+                else "prompt.template must hold <image> exactly once.",
+            ),
+            (
+                self.chat or template.find("<image>") < template.find("{expression}"),
+                "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
+            ),
+        )

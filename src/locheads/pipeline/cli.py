@@ -95,17 +95,16 @@ def _task(composed: DictConfig) -> None:
 
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
-    # Imported late: --help and a wrong override answer before torch and transformers load.
+    settings: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
+    write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+    config = _validated(settings, folder)
+    # Imported late: --help and a wrong setting answer before torch and transformers load.
     from locheads.pipeline.tracking.client import tracked
     from locheads.report.audit import audit_tables
     from locheads.report.records import read_run
     from locheads.report.tables import heads_table, results_table, slices_table
 
-    settings: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
-    # Merged once more, because Hydra lets +key=value add what the schema does not hold.
-    config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[assignment]
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
-    write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     with tracked(config, settings, folder) as started:
         _execute(config, folder, sweeping and not config.fresh, started)
     record = read_run(folder)
@@ -121,6 +120,18 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)
+
+
+def _validated(settings: dict[str, Any], folder: Path) -> Config:
+    """The configuration; what is wrong with it stands in status.json, too."""
+    try:
+        # Merged once more, because Hydra lets +key=value add what the schema does not hold.
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[return-value]
+    except Exception as error:
+        from locheads.pipeline.records import Status
+
+        Status(folder).finish(explain(error) or str(error))
+        raise
 
 
 def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:

@@ -3,7 +3,6 @@
 What is no mistake is a bug of ours: its traceback is kept in a file, which the sentence names.
 """
 
-import difflib
 import logging
 import re
 import sys
@@ -16,11 +15,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from locheads.config import Config
 from locheads.errors import LocHeadsError
+from locheads.settings import misfit, nearest
 from locheads.text import printable, reason
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HELP = "See: python run.py --help"
-_KINDS = {"Integer": "a whole number", "Float": "a number"}
 
 
 def explain(error: BaseException) -> str | None:
@@ -113,7 +112,7 @@ def _missing_file(error: MissingConfigException) -> str:
     options = [str(option) for option in error.options or ()]
     if not options:
         return f"There is no file {error.missing_cfg_file}.yaml in the configuration. {HELP}"
-    return f"There is no {group}={name}.{_nearest(name, options)} There are: {', '.join(options)}."
+    return f"There is no {group}={name}.{nearest(name, options)} There are: {', '.join(options)}."
 
 
 def _setting(error: Exception) -> str:
@@ -130,18 +129,10 @@ def _setting(error: Exception) -> str:
 def _value(key: str, text: str) -> str:
     """What is wrong with the setting `key`, from OmegaConf's text."""
     if re.search(r"\bnot in\b|Could not append", text) and key not in _setting_names():
-        return f"There is no setting {key}.{_nearest(key, _setting_names())} {HELP}"
-    if kind := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
-        return f"{key} needs {_KINDS.get(kind[2], kind[2])}, not {kind[1]!r}."
-    if kind := re.match(r"Value '(.*)' is not a valid bool", text):
-        return f"{key} needs true or false, not {kind[1]!r}."
+        return f"There is no setting {key}.{nearest(key, _setting_names())} {HELP}"
     if "Invalid type assigned" in text:
         return f"{key} is a group of settings: choose a file with {key}=NAME, or set {key}.SETTING=VALUE. {HELP}"
-    if re.match(r"Invalid value assigned: \w+ is not a ListConfig", text):
-        return f"{key} needs a list, such as {key}=[A,B]."
-    if "not Optional" in text:
-        return f"{key} needs a value, not null."
-    return f"{key}: {text}."
+    return misfit(key, text)
 
 
 def _grammar(text: str) -> str:
@@ -160,11 +151,6 @@ def _grammar(text: str) -> str:
             return f"A setting on the command line is empty or ends too early: write setting=value. {HELP}"
         return f'{unread[1]} cannot be read: quote special characters, such as \'runs=["k=1,a","k=2,a"]\'. {HELP}'
     return f"{' '.join(text.split()).rstrip('.')}{where}. {HELP}"
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f" Did you mean {nearest[0]}?" if nearest else ""
 
 
 def _setting_names() -> list[str]:

@@ -11,9 +11,9 @@ from jaxtyping import Bool
 from PIL import Image
 
 from locheads.engine import EngineConfig
-from locheads.errors import ConfigError, LocHeadsError, complain
+from locheads.errors import LocHeadsError, complain
 from locheads.segmenters.base import Prompt
-from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind, segmenter_rules
+from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind
 from locheads.segmenters.load import check_segmenter, load_segmenter
 
 BLIND = (SegmenterKind.none, SegmenterKind.box)
@@ -35,17 +35,14 @@ def known_picture() -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
 def main(arguments: list[str] | None = None) -> int:
     """-> 0 where the mask covers the object, 1 where not or where SAM cannot be loaded."""
     options = _parser().parse_args(arguments)
-    config = SegmenterConfig(
-        kind=SegmenterKind(options.kind),
-        checkpoint=options.checkpoint,
-        revision=options.revision,
-        size=SamSize(options.size),
-    )
     image, true = known_picture()
     try:
-        for ok, sentence in segmenter_rules(config):
-            if not ok:
-                raise ConfigError(sentence)
+        config = SegmenterConfig(
+            kind=SegmenterKind(options.kind),
+            checkpoint=options.checkpoint,
+            revision=options.revision,
+            size=SamSize(options.size),
+        )
         check_segmenter(config)
         segmenter = load_segmenter(config, EngineConfig(device=options.device))
     except LocHeadsError as error:

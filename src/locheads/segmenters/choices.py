@@ -3,10 +3,9 @@
 The paper: "SAM", prompted by the box. Which SAM, and whether anything but the box is a prompt, it does not say.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from locheads.errors import Rule
+from locheads.settings import Count, require, settings
 
 
 class SegmenterKind(StrEnum):
@@ -49,7 +48,7 @@ class PromptKind(StrEnum):
 WITH_WEIGHTS = (SegmenterKind.sam_hf, SegmenterKind.segment_anything, SegmenterKind.sam2)
 
 
-@dataclass
+@settings("segmenter")
 class SegmenterConfig:
     """From box to mask."""
 
@@ -66,27 +65,24 @@ class SegmenterConfig:
     """SAM proposes three masks, of which its own score picks one; false: its single mask."""
     box: bool = False
     """The box of REC becomes the tight box of the mask."""
-    batch: int = 16
+    batch: Count = 16
     """Prompts of one picture that SAM decodes at once."""
 
-
-def segmenter_rules(s: SegmenterConfig) -> list[Rule]:
-    """What types cannot say."""
-    checkpoint = s.checkpoint or ""
-    return [
-        (s.batch >= 1, f"segmenter.batch must be at least 1, not {s.batch}."),
-        (
-            s.kind not in WITH_WEIGHTS or bool(checkpoint),
-            f"segmenter={s.kind.value} needs segmenter.checkpoint: the path of its weights, or a hub id.",
-        ),
-        (
-            s.kind is not SegmenterKind.segment_anything or checkpoint.endswith(".pth"),
-            f"segmenter.checkpoint={checkpoint} is no .pth file, which segmenter=segment_anything reads; "
-            "segmenter=sam_hf reads folders and hub ids.",
-        ),
-        (
-            s.kind is not SegmenterKind.sam2 or not checkpoint.endswith(".pth"),
-            f"segmenter.checkpoint={checkpoint} is a .pth file; segmenter=sam2 reads a transformers folder or a hub "
-            "id such as facebook/sam2.1-hiera-large.",
-        ),
-    ]
+    def __post_init__(self) -> None:
+        kind, checkpoint = self.kind, self.checkpoint or ""
+        require(
+            (
+                kind not in WITH_WEIGHTS or bool(checkpoint),
+                f"segmenter={kind.value} needs segmenter.checkpoint: the path of its weights, or a hub id.",
+            ),
+            (
+                kind is not SegmenterKind.segment_anything or checkpoint.endswith(".pth"),
+                f"segmenter.checkpoint={checkpoint} is no .pth file, which segmenter=segment_anything reads; "
+                "segmenter=sam_hf reads folders and hub ids.",
+            ),
+            (
+                kind is not SegmenterKind.sam2 or not checkpoint.endswith(".pth"),
+                f"segmenter.checkpoint={checkpoint} is a .pth file; segmenter=sam2 reads a transformers folder or a "
+                "hub id such as facebook/sam2.1-hiera-large.",
+            ),
+        )

@@ -1,10 +1,12 @@
 """The choices of the tracker; kept apart, because the configuration loads before everything."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+from typing import Annotated
 
-from locheads.errors import Rule
+from pydantic import Field
+
+from locheads.settings import settings
 
 
 class TrackerKind(StrEnum):
@@ -19,7 +21,7 @@ class TrackerMode(StrEnum):
     offline = "offline"
 
 
-@dataclass
+@settings("tracker")
 class TrackerConfig:
     """Experiment tracking."""
 
@@ -33,10 +35,5 @@ class TrackerConfig:
     tags: list[str] = field(default_factory=list)
     """Besides the names of model and data set."""
     mode: TrackerMode = TrackerMode.auto
-    timeout: float = 60.0
+    timeout: Annotated[float, Field(gt=0, description="must be a number of seconds")] = 60.0
     """Seconds that the end of a run waits for W&B at most."""
-
-
-def tracker_rules(t: TrackerConfig) -> list[Rule]:
-    """What types cannot say."""
-    return [(0 < t.timeout < math.inf, f"tracker.timeout must be a number of seconds, not {t.timeout}.")]

@@ -1,0 +1,180 @@
+"""Settings validate themselves: the decorator of every group, one verdict for Python and for the command line.
+
+How to add a setting: write a field with its type and a default. Bounds stand in the type, and the requirement in words,
+where the words that follow from the bound do not suffice, is the field's description:
+
+    @settings("evaluation")
+    class EvaluationConfig:
+        resamples: Count = 2000                      # must be at least 1, not 0.
+        confidence: Annotated[float, Field(gt=0, lt=1, description="must lie between 0 and 1")] = 0.95
+
+An enum takes the member or its name. Rules between the fields of a group stand in its `__post_init__`, as
+`require((is_fine, "sentence."), ...)`; rules between groups stand in `config.check`. Numbers are finite; text that may
+not be empty is `Text`. A list of bounded numbers is `list[Annotated[int, Field(ge=1)]]`.
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
+
+from omegaconf import BooleanNode, EnumNode, FloatNode, IntegerNode, StringNode
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+from locheads.errors import ConfigError, Rule
+
+Count = Annotated[int, Field(ge=1)]
+"""A whole number, 1 or more."""
+Natural = Annotated[int, Field(ge=0)]
+"""A whole number, 0 or more."""
+Text = Annotated[str, Field(pattern=r"\S")]
+"""Text that is not empty: a variable of the shell that is not set leaves nothing behind the equals sign."""
+
+_NODES: dict[Any, Any] = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode}
+_KINDS = {"Integer": "a whole number", "Float": "a number"}
+_T = TypeVar("_T")
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field,))
+def settings(group: str) -> Callable[[type[_T]], type[_T]]:
+    """Makes a class a validated group of settings, named `group` in sentences ("" for the whole configuration).
+
+    It is a pydantic dataclass, and OmegaConf takes it as a structured config. Values of any origin are read as the
+    command line reads them. Construction, `dataclasses.replace` and assignment raise ConfigError, and an assignment
+    that is refused leaves the old value.
+    """
+
+    def decorate(cls: type[_T]) -> type[_T]:
+        made: Any = dataclass(config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))(cls)
+        own, names = made.__init__, [f.name for f in dataclasses.fields(made)]
+        hints = get_type_hints(made)
+        prefix = f"{group}." if group else ""
+
+        def construct(self: Any, *args: Any, **named: Any) -> None:
+            if len(args) > len(names):
+                raise ConfigError(f"{made.__name__} has {len(names)} settings, not {len(args)}.")
+            given = dict(zip(names, args, strict=False)) | named
+            for name in given:
+                if name not in hints:
+                    raise ConfigError(f"There is no setting {prefix}{name}.{nearest(name, names)}")
+            read = {name: _read(f"{prefix}{name}", hints[name], value) for name, value in given.items()}
+            try:
+                own(self, **read)
+            except ValidationError as error:
+                raise ConfigError(_sentence(prefix, made, error.errors()[0])) from None
+
+        def assign(self: Any, name: str, value: Any) -> None:
+            changed = dataclasses.replace(self, **{name: value})
+            object.__setattr__(self, name, getattr(changed, name))
+
+        made.__init__, made.__setattr__ = construct, assign
+        return made
+
+    return decorate
+
+
+def require(*rules: Rule) -> None:
+    """Raises ConfigError with the sentence of the first rule that does not hold."""
+    for ok, sentence in rules:
+        if not ok:
+            raise ConfigError(sentence)
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """The end of a sentence on a name that is unknown."""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean {found[0]}?" if found else ""
+
+
+def misfit(key: str, text: str) -> str:
+    """What is wrong with the value of `key`, from OmegaConf's text."""
+    if kind := re.match(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text, re.DOTALL):
+        return f"{key} needs {_KINDS.get(kind[2], kind[2])}, not {kind[1]!r}."
+    if kind := re.match(r"Value '(.*)' (?:of type '\w+' )?is not a valid bool", text, re.DOTALL):
+        return f"{key} needs true or false, not {kind[1]!r}."
+    if re.match(r"Invalid value assigned: \w+ is not a ListConfig", text):
+        return f"{key} needs a list, such as {key}=[A,B]."
+    if "not Optional" in text or text.startswith("Incompatible value 'None'"):
+        return f"{key} needs a value, not null."
+    if "missing mandatory value" in text.lower():
+        return f"{key} needs a value: ??? stands for one that is missing."
+    return f"{key}: {text}."
+
+
+def _read(key: str, hint: Any, value: Any) -> Any:
+    """`value` as the command line would read it for a field of this type."""
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return None
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    if value is None and hint is not Any:
+        raise ConfigError(f"{key} needs a value, not null.")
+    if get_origin(hint) is list:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{key} needs a list, such as {key}=[A,B].")
+        return [_read(f"{key}[{i}]", get_args(hint)[0], each) for i, each in enumerate(value)]
+    if get_origin(hint) is dict:
+        return _mapping(key, hint, value)
+    if dataclasses.is_dataclass(hint):
+        return _group(key, hint, value)
+    return value if hint is Any else _leaf(key, hint, value)
+
+
+def _mapping(key: str, hint: Any, value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key} needs names with values, such as {key}={{A: B}}.")
+    of_name, of_value = get_args(hint)
+    return {_read(key, of_name, name): _read(f"{key}.{name}", of_value, each) for name, each in value.items()}
+
+
+def _group(key: str, cls: Any, value: Any) -> Any:
+    if isinstance(value, cls):
+        return value
+    if isinstance(value, dict):
+        return cls(**value)
+    raise ConfigError(f"{key} is a group of settings: choose a file with {key}=NAME, or set {key}.SETTING=VALUE.")
+
+
+def _leaf(key: str, hint: Any, value: Any) -> Any:
+    if value == "???":
+        raise ConfigError(misfit(key, "Missing mandatory value"))
+    if not isinstance(value, str | int | float | Path):
+        raise ConfigError(f"{key} needs one value, not {value!r}.")
+    node = EnumNode(hint) if issubclass(hint, Enum) else _NODES[hint]()
+    try:
+        return node.validate_and_convert(value)
+    except OmegaConfBaseException as error:
+        text = str(error).replace("$VALUE_TYPE", type(value).__name__).replace("$VALUE", str(value))
+        raise ConfigError(misfit(key, text.rstrip("."))) from None
+
+
+def _sentence(prefix: str, cls: Any, error: ErrorDetails) -> str:
+    name, *rest = error["loc"]
+    key, value = prefix + str(name) + "".join(f"[{part}]" for part in rest), error["input"]
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key} is empty: give it a value, or leave it out."
+    words = cls.__pydantic_fields__[name].description or _words(error)
+    return f"{key} {words}, not {value}."
+
+
+def _words(error: ErrorDetails) -> str:
+    """The requirement that was not met."""
+    match error["type"], error.get("ctx", {}):
+        case "greater_than_equal", {"ge": 0}:
+            return "must not be negative"
+        case "greater_than_equal", {"ge": least}:
+            return f"must be at least {least}"
+        case "less_than_equal", {"le": most}:
+            return f"must be at most {most}"
+        case "greater_than", {"gt": 0}:
+            return "must be positive"
+        case "finite_number", _:
+            return "must be a number"
+    return error["msg"].replace("Input should", "must")
