@@ -14,7 +14,7 @@ from locheads.types import ImageGroup, Sample
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
 _SCHEMA = pa.schema(
     [
