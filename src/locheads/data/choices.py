@@ -70,7 +70,7 @@ class PredictionsConfig:
     """Key or column of the mask: COCO polygons or run-length code."""
 
 
-WHERE_IT_LIES = ("folder", "images", "check_images", "test_splits")
+WHERE_IT_LIES = ("folder", "images", "links", "check_images", "test_splits")
 """Settings of a data set that do not change what is read of it."""
 
 
@@ -89,6 +89,14 @@ class DatasetConfig:
     """COCO json of your own annotations (only reader=coco)."""
     images: str = ""
     """Folder with the COCO pictures."""
+    links: list[str] = field(default_factory=list)
+    """Folders outside of `folder` and `images` that links in these may lead to."""
+    coco_names: bool = False
+    """Pictures of your own that are named by numbers (000000000009.jpg) are COCO's: the leakage guard takes the
+    numbers for COCO ids (reader=coco or jsonl)."""
+    mask_threshold: int | None = None
+    """Of mask pictures the pixels brighter than this (0 to 254) are the object; null: they must be black and one other
+    colour (only reader=jsonl)."""
     hub: str = ""
     """Hub id (only reader=hub)."""
     revision: str | None = None  # commit of the hub data set, as for a model
@@ -124,5 +132,9 @@ def dataset_rules(d: DatasetConfig) -> list[Rule]:
     """What types cannot say."""
     return [
         (d.limit is None or d.limit >= 1, f"dataset.limit must be at least 1, not {d.limit}."),
+        (
+            d.mask_threshold is None or 0 <= d.mask_threshold <= 254,
+            f"dataset.mask_threshold must be 0 to 254, not {d.mask_threshold}.",
+        ),
         (d.offset >= 0, f"dataset.offset must not be negative, not {d.offset}."),
     ]

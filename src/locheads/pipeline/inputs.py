@@ -158,11 +158,12 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
         case "reasonseg":
             return ReasonSegDataSet(folder, dataset.query)
         case "coco":
-            return CocoDataSet(folder, dataset.instances, dataset.refs, images)
+            return CocoDataSet(folder, dataset.instances, dataset.refs, images, dataset.coco_names)
         case "jsonl":
             if "{split}" not in dataset.refs:
                 raise ConfigError(f"dataset.refs={dataset.refs} has no {{split}}: write {{split}}.jsonl, or alike.")
-            return JsonlDataSet(folder, dataset.refs, images, dataset.box_format)
+            masks = dataset.mask_threshold, dataset.coco_names, tuple(map(Path, dataset.links))
+            return JsonlDataSet(folder, dataset.refs, images, dataset.box_format, *masks)
     raise ConfigError(f"dataset.reader={dataset.reader} is unknown: use {', '.join(READERS[:-1])} or {READERS[-1]}.")
 
 
@@ -176,7 +177,7 @@ def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
 
 def picture_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
     """Where the data set's pictures may lie once links are followed."""
-    named = [Path(name) for name in (dataset.folder, dataset.images) if name]
+    named = [Path(name) for name in (dataset.folder, dataset.images, *dataset.links) if name]
     # The pocket data, and pictures that a hub copy's table holds.
     return [*named, Path(paths.cache)]
 
