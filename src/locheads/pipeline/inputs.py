@@ -14,6 +14,7 @@ from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
+from locheads.data.pathnames import coco_id
 from locheads.data.pictures import check_picture_folder
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
@@ -126,12 +127,26 @@ def _guarded(
     banned = excluded_pictures(config, group_keys(evaluated))
     own = group_keys(candidates)
     guard = {name: len(own & keys) for name, keys in banned.items()}
+    _warn_of_numbers(dataset, candidates, set().union(*banned.values()))
     kept, n_excluded = exclude_images(candidates, set().union(*banned.values()))
     if n_excluded:
         shared = ", ".join(f"{name} ({count})" for name, count in guard.items() if count)
         log.warning("%d pictures of %s are also in %s: discovery leaves them out.",
                     n_excluded, dataset.discovery_split, shared)  # fmt: skip
     return kept, n_excluded, guard
+
+
+def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banned: set[str]) -> None:
+    """Names that are numbers may be COCO's pictures of 2017; nothing but the user can tell."""
+    if dataset.reader not in ("coco", "jsonl") or dataset.coco_names:
+        return
+    like_coco = [group for group in candidates if str(coco_id(group.path.name, of_coco=True)) in banned]
+    if like_coco:
+        log.warning(
+            "%d pictures of %s are named as pictures of COCO that are evaluated, the first: %s. Discovery takes them: "
+            "set dataset.coco_names=true if they are COCO's.",
+            len(like_coco), dataset.discovery_split, like_coco[0].path,
+        )  # fmt: skip
 
 
 def excluded_pictures(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
