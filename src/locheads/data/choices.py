@@ -2,6 +2,9 @@
 
 from dataclasses import field
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from locheads.settings import Count, Natural, require, settings
 
@@ -141,7 +144,7 @@ class PredictionsConfig:
         )
 
 
-WHERE_IT_LIES = ("folder", "images", "check_images", "test_splits")
+WHERE_IT_LIES = ("folder", "images", "links", "check_images", "test_splits")
 """Settings of a data set that do not change what is read of it."""
 
 
@@ -160,6 +163,14 @@ class DatasetConfig:
     """COCO json of your own annotations (only reader=coco)."""
     images: str = ""
     """Folder with the COCO pictures."""
+    links: list[str] = field(default_factory=list)
+    """Folders outside of `folder` and `images` that links in these may lead to."""
+    coco_names: bool = False
+    """Pictures of your own that are named by numbers (000000000009.jpg) are COCO's: the leakage guard takes the
+    numbers for COCO ids (reader=coco or jsonl)."""
+    mask_threshold: Annotated[int | None, Field(ge=0, le=254, description="must be 0 to 254")] = None
+    """Of mask pictures the pixels brighter than this (0 to 254) are the object; null: they must be black and one other
+    colour (only reader=jsonl)."""
     hub: str = ""
     """Hub id (only reader=hub)."""
     revision: str | None = None  # commit of the hub data set, as for a model

@@ -12,7 +12,7 @@ from locheads.store.atomic import write_bytes
 from locheads.store.derived import BLANK, KEY, read_derived, with_checksum
 from locheads.types import ImageGroup, Sample
 
-VERSION = 2
+VERSION = 3
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
 _SCHEMA = pa.schema(
     [

@@ -29,6 +29,11 @@ def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[st
     return code
 
 
+def is_absent(segmentation: object) -> bool:
+    """Whether an annotation has no mask, as the boxes of CVAT and Roboflow: nothing, or polygons without a point."""
+    return not segmentation or (isinstance(segmentation, list) and not any(segmentation))
+
+
 def any_rle(segmentation: object, width: int, height: int, where: str) -> dict[str, object]:
     """As `to_rle`, but a mask may be empty."""
     if isinstance(segmentation, list):

@@ -5,11 +5,14 @@ The expressions are a JSON list, or JSON lines, of `{"annotation_id": 7, "expres
 records or in none: the others are numbered by their place in the file).
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from locheads.data.records import field, read_json, read_lines, require, sha256_of
-from locheads.data.refer import join_refs
+from locheads.data.grouping import boxes_only
+from locheads.data.pathnames import image_id_of
+from locheads.data.records import field, read_json, read_lines, require, sha256_of, whole_ids
+from locheads.data.refer import join_refs, read_instances
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup
@@ -18,8 +21,9 @@ from locheads.types import ImageGroup
 class CocoDataSet:
     """A COCO json (`instances`) and expressions (`refs`) in one folder."""
 
-    def __init__(self, folder: Path, instances: str, refs: str, images: Path) -> None:
-        self._paths, self._images = (folder / refs, folder / instances), images
+    def __init__(self, folder: Path, instances: str, refs: str, images: Path, of_coco: bool = False) -> None:
+        """`of_coco`: see `image_id_of`."""
+        self._paths, self._images, self._of_coco = (folder / refs, folder / instances), images, of_coco
         self.notes: list[str] = []
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
@@ -27,7 +31,24 @@ class CocoDataSet:
         tally = tally or Tally()
         records, images = self._records(tally), self._image_of_annotation()
         refs = [tally.attempt(self._ref, number, record, split, images) for number, record in records]
-        return join_refs([ref for ref in refs if ref is not None], split, self._paths, self._images, tally)
+        there = [ref for ref in refs if ref is not None]
+        groups = join_refs(there, split, self._paths, self._images, tally, boxes_stand=True)
+        self.notes = boxes_only(tally) or self.notes
+        return self._named(groups, tally)
+
+    def _named(self, groups: list[ImageGroup], tally: Tally) -> list[ImageGroup]:
+        """The pictures known by their names: the ids of your file may be COCO's ids of other pictures."""
+        found: dict[str, ImageGroup] = {}
+        for group in groups:
+            inner = str(group.path.relative_to(self._images))
+            name = image_id_of(inner, self._of_coco)
+            if name in found:
+                both = f"{found[name].path} and {group.path}"
+                problem = f"{self._paths[1]} has two images of the name {name}, {both}: keep one, or rename one."
+                tally.reject(DataError(problem))
+                continue
+            found[name] = replace(group, image_id=name)
+        return list(found.values())
 
     def splits(self) -> list[str]:
         """The splits that the expressions name; none where they name none."""
@@ -56,13 +77,14 @@ class CocoDataSet:
         return [(n, record) for n, record in checked if record is not None]
 
     def _image_of_annotation(self) -> dict[int, object]:
-        annotations = field(read_json(self._paths[1]), "annotations", list, str(self._paths[1]))
+        annotations = field(read_instances(self._paths[1]), "annotations", list, str(self._paths[1]))
         pairs = ((a.get("id"), a.get("image_id")) for a in annotations if isinstance(a, dict))
         return {key: image for key, image in pairs if type(key) is int}
 
     def _ref(self, number: int, record: dict, split: str, images: dict[int, object]) -> dict:
         """The record in REFER's form."""
         where = f"{self._paths[0]}, record {number}"
+        whole_ids([record], "annotation_id", "id")
         key = field(record, "annotation_id", int, where)
         if key not in images:
             raise DataError(f"{where} names annotation {key}, which {self._paths[1]} does not hold: correct either.")

@@ -4,6 +4,7 @@ A pickle is a program: `pickle.load` imports and calls whatever the file names. 
 (`refs(unc).p`) need none of that, so every global but the plain containers below is refused.
 """
 
+import codecs
 import io
 import pickle
 from collections import OrderedDict
@@ -22,10 +23,22 @@ _ADMITTED: dict[tuple[str, str], type] = {
 }
 
 
+_LATIN1 = "locheads.latin1"
+"""Bytes that are no UTF-8 become the letters of their numbers, as Latin-1: anything can be read."""
+
+
+def _as_latin1(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return error.object[error.start : error.end].decode("latin1"), error.end
+
+
+codecs.register_error(_LATIN1, _as_latin1)
+
+
 class _PlainUnpickler(pickle.Unpickler):
     def __init__(self, content: bytes, path: Path) -> None:
-        # The published files were written by Python 2, whose `str` is bytes: latin1 reads any of them.
-        super().__init__(io.BytesIO(content), encoding="latin1")
+        # The published files were written by Python 2, whose `str` is bytes, of UTF-8 as a rule.
+        super().__init__(io.BytesIO(content), encoding="utf-8", errors=_LATIN1)
         self._path = path
 
     def find_class(self, module_name: str, global_name: str, /) -> type:

@@ -120,7 +120,7 @@ def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: s
             to_rgb(picture, _named(path, where))  # raises: of 32 bits nobody knows what is bright
         values, shaped_by_alpha = _values(picture), _shaped_by_alpha(picture)
     if threshold is not None:
-        return values.max(axis=2) // (257 if values.dtype == np.uint16 else 1) > threshold
+        return np.asarray(values.max(axis=2) // (257 if values.dtype == np.uint16 else 1) > threshold)
     # One number for a colour; a grey one is its own.
     colours = np.unique(values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])[-values.shape[2] :])
     if len(colours) == 1 and shaped_by_alpha:
@@ -131,7 +131,7 @@ def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: s
             "save it as PNG with black and white, or choose dataset.mask_threshold, such as 127: brighter pixels of 0 "
             "to 255 are the object."
         )
-    return values.any(axis=2)
+    return np.asarray(values.any(axis=2))
 
 
 def _values(picture: Image.Image) -> np.ndarray:

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import io
 import json
+import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,13 +33,28 @@ def field(record: object, key: str, kind: type[T], where: str) -> T:
     # `True` is an int in Python, but no data set means it as one.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise DataError(
-            f"{where} has {key!r} of type {type(value).__name__} where {_NAMES[kind]} is needed: {_ADVICE}."
+            f"{where} has {key!r} of type {type(value).__name__} where {_NAMES[kind]} is needed, {short(value)}: "
+            f"{_ADVICE}."
         )
     if isinstance(value, int) and abs(value) > _LARGEST_ID:
         raise DataError(f"{where} has a {key!r} of more than 64 bits: {_ADVICE}.")
     if isinstance(value, str):
         check_text(value, key, where)
     return value
+
+
+def whole_ids(records: object, *keys: str) -> None:
+    """Turns ids that other programs wrote as 7.0 (pandas) or "7" into 7, in place; others stay for `field` to name."""
+    for record in records if isinstance(records, list) else ():
+        for key in keys if isinstance(record, dict) else ():
+            value = record.get(key)
+            if type(value) is str:
+                value = int(value) if re.fullmatch("[0-9]{1,18}", value) else value
+            elif type(value) is float and value.is_integer():
+                value = int(value)
+            else:
+                continue
+            record[key] = value
 
 
 def check_text(value: str, key: str, where: str) -> None:

@@ -13,13 +13,23 @@ from itertools import groupby
 from pathlib import Path
 
 from locheads.data import converted
-from locheads.data.masks import overlapping, to_rle
+from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
 from locheads.data.pathnames import find_picture, inner_name, slug
 from locheads.data.pickles import load_plain_pickle
-from locheads.data.records import field, index_by_id, no_garbage_collection, read_json, sha256_of, short, side, xywh_box
+from locheads.data.records import (
+    field,
+    index_by_id,
+    no_garbage_collection,
+    read_json,
+    sha256_of,
+    short,
+    side,
+    whole_ids,
+    xywh_box,
+)
 from locheads.data.tally import Tally
 from locheads.errors import DataError
-from locheads.types import ImageGroup, Sample
+from locheads.types import Box, ImageGroup, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -73,11 +83,18 @@ def read_refer(folder: Path, refs_name: str, images: Path, split: str, tally: Ta
     return join_refs(refs, split, (refs_path, instances_path), images, tally or Tally())
 
 
-def join_refs(refs: list, split: str, paths: tuple[Path, Path], images: Path, tally: Tally) -> list[ImageGroup]:
-    """What `read_refer` does once the refs are loaded. `paths`: where refs and instances come from."""
+def join_refs(
+    refs: list, split: str, paths: tuple[Path, Path], images: Path, tally: Tally, boxes_stand: bool = False
+) -> list[ImageGroup]:
+    """What `read_refer` does once the refs are loaded. `paths`: where refs and instances come from.
+
+    `boxes_stand`: where an annotation has no mask, its box stands for it and is counted as "no mask".
+    """
+    if not refs and tally.rejected:
+        return []
     _check_sentence_ids(refs, paths[0], tally)
     of_split = _refs_of_split(refs, split, paths[0])
-    joiner = _Joiner(of_split, *paths, tally)
+    joiner = _Joiner(of_split, *paths, tally, boxes_stand)
     rows = sorted(
         (row for ref in of_split for row in tally.attempt(joiner.rows, ref) or ()),
         key=lambda row: row[:3],
@@ -118,6 +135,9 @@ def _load_refs(path: Path) -> list:
     refs = load_plain_pickle(path)
     if not isinstance(refs, list) or not refs:
         raise DataError(f"{path} holds no list of refs ({type(refs).__name__}): take the file from its publisher.")
+    whole_ids(refs, "ref_id", "ann_id", "image_id")
+    for ref in refs:
+        whole_ids(ref.get("sentences") if isinstance(ref, dict) else None, "sent_id")
     return refs
 
 
@@ -128,7 +148,8 @@ def _split_names(refs: list, path: Path) -> list[str]:
 def _refs_of_split(refs: list, split: str, path: Path) -> list[dict]:
     names = _split_names(refs, path)
     if split not in names:
-        raise DataError(f"There is no split {split!r} in {path}: choose one of {', '.join(names[:20])}.")
+        known = f"choose one of {', '.join(names[:20])}" if names else "it holds no ref"
+        raise DataError(f"There is no split {split!r} in {path}: {known}.")
     return [ref for ref in refs if ref["split"] == split]
 
 
@@ -151,10 +172,12 @@ def _check_sentence_ids(refs: list, path: Path, tally: Tally) -> None:
 class _Joiner:
     """Finds what a ref points to in instances.json; holds only the records that the refs at hand need."""
 
-    def __init__(self, refs: list[dict], refs_path: Path, instances_path: Path, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(
+        self, refs: list[dict], refs_path: Path, instances_path: Path, tally: Tally, boxes_stand: bool
+    ) -> None:
+        self._tally, self._boxes_stand = tally, boxes_stand
         self._refs_path, self._instances_path = refs_path, instances_path
-        content, where = read_json(instances_path), str(instances_path)
+        content, where = read_instances(instances_path), str(instances_path)
         image_ids = [field(ref, "image_id", int, self._name(ref)) for ref in refs]
         annotation_ids = [field(ref, "ann_id", int, self._name(ref)) for ref in refs]
         self._images = index_by_id(field(content, "images", list, where), image_ids, "image", instances_path)
@@ -183,9 +206,8 @@ class _Joiner:
         size = [side(image, key, f"image {image_id} of {self._instances_path}") for key in ("width", "height")]
         name = field(category, "name", str, f"category {category_id} of {self._instances_path}")
         box = xywh_box(annotation, named)
-        mask = to_rle(annotation.get("segmentation"), size[0], size[1], named)
+        mask = self._mask(annotation, box, size, named)
         same = max(1, self._same_category[image_id, category_id])  # a crowd alone counts no object
-        self._note(annotation, size)
         rows: list[_Row] = []
         for sentence in field(ref, "sentences", list, where):
             sent_id, text = _sentence(sentence, where)
@@ -201,10 +223,16 @@ class _Joiner:
         inner = inner_name(name, f"image {image_id} of {self._instances_path}", images)
         return ImageGroup(str(image_id), find_picture(images, inner), image["width"], image["height"], samples)
 
-    def _note(self, annotation: dict, size: list[int]) -> None:
+    def _mask(self, annotation: dict, box: Box, size: list[int], named: str) -> dict[str, object]:
+        segmentation = annotation.get("segmentation")
+        if self._boxes_stand and is_absent(segmentation):
+            self._tally.seen["no mask"] += 1
+            return box_mask(box, size[0], size[1], named)
+        mask = to_rle(segmentation, size[0], size[1], named)
         if self._tally.counting:
             self._tally.seen["crowd"] += annotation.get("iscrowd") == 1
-            self._tally.seen["overlap"] += overlapping(annotation["segmentation"], *size)
+            self._tally.seen["overlap"] += overlapping(segmentation, *size)
+        return mask
 
     def _name(self, ref: dict) -> str:
         return f"ref {short(ref.get('ref_id', 'without ref_id'))} of {self._refs_path}"
@@ -216,6 +244,16 @@ class _Joiner:
                 "from the same release."
             )
         return index[key]
+
+
+def read_instances(path: Path) -> object:
+    """A COCO json, its ids as whole numbers where they can be."""
+    content = read_json(path)
+    if isinstance(content, dict):
+        whole_ids(content.get("images"), "id", "width", "height")
+        whole_ids(content.get("annotations"), "id", "image_id", "category_id")
+        whole_ids(content.get("categories"), "id")
+    return content
 
 
 def _objects_per_category(annotations: list[dict], images: set[int]) -> Counter[tuple[int, int]]:

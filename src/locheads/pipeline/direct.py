@@ -102,7 +102,6 @@ class _Asker:
         self._lvlm: Lvlm | None = None
         self._keys = answer_keys(run.config, run.store)
         self._answers = AnswerStore(Path(run.config.paths.cache), self._keys.key.digest)
-        self._say_what_changed()
         self._watch: Stopwatch | None = None
         self._n_asked = 0
         self.failures: dict[str, str] = {}

@@ -15,6 +15,7 @@ from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
+from locheads.data.pathnames import coco_id
 from locheads.data.pictures import check_picture_folder
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
@@ -144,12 +145,26 @@ def _guarded(
     banned = excluded_pictures(config, group_keys(evaluated))
     own = group_keys(candidates)
     guard = {name: len(own & keys) for name, keys in banned.items()}
+    _warn_of_numbers(dataset, candidates, set().union(*banned.values()))
     kept, n_excluded = exclude_images(candidates, set().union(*banned.values()))
     if n_excluded:
         shared = ", ".join(f"{name} ({count})" for name, count in guard.items() if count)
         log.warning("%d pictures of %s are also in %s: discovery leaves them out.",
                     n_excluded, dataset.discovery_split, shared)  # fmt: skip
     return kept, n_excluded, guard
+
+
+def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banned: set[str]) -> None:
+    """Names that are numbers may be COCO's pictures of 2017; nothing but the user can tell."""
+    if dataset.reader not in ("coco", "jsonl") or dataset.coco_names:
+        return
+    like_coco = [group for group in candidates if str(coco_id(group.path.name, of_coco=True)) in banned]
+    if like_coco:
+        log.warning(
+            "%d pictures of %s are named as pictures of COCO that are evaluated, the first: %s. Discovery takes them: "
+            "set dataset.coco_names=true if they are COCO's.",
+            len(like_coco), dataset.discovery_split, like_coco[0].path,
+        )  # fmt: skip
 
 
 def excluded_pictures(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
@@ -176,11 +191,12 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
         case "reasonseg":
             return ReasonSegDataSet(folder, dataset.query)
         case "coco":
-            return CocoDataSet(folder, dataset.instances, dataset.refs, images)
+            return CocoDataSet(folder, dataset.instances, dataset.refs, images, dataset.coco_names)
         case "jsonl":
             if "{split}" not in dataset.refs:
                 raise ConfigError(f"dataset.refs={dataset.refs} has no {{split}}: write {{split}}.jsonl, or alike.")
-            return JsonlDataSet(folder, dataset.refs, images, dataset.box_format)
+            masks = dataset.mask_threshold, dataset.coco_names, tuple(map(Path, dataset.links))
+            return JsonlDataSet(folder, dataset.refs, images, dataset.box_format, *masks)
     raise ConfigError(f"dataset.reader={dataset.reader} is unknown: use {', '.join(READERS[:-1])} or {READERS[-1]}.")
 
 
@@ -194,7 +210,7 @@ def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
 
 def picture_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
     """Where the data set's pictures may lie once links are followed."""
-    named = [Path(name) for name in (dataset.folder, dataset.images) if name]
+    named = [Path(name) for name in (dataset.folder, dataset.images, *dataset.links) if name]
     # The pocket data, and pictures that a hub copy's table holds.
     return [*named, Path(paths.cache)]
 

@@ -1,12 +1,23 @@
 """Parsing helpers for run records: each returns a typed value or raises ValueError with the field's name."""
 
+import errno
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from locheads.types import Box, HeadIndex
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """A file of a run folder, links followed. The folder may come from someone else, so a page takes nothing from
+    elsewhere: raises OSError where the name, or a link, leads out of it."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise OSError(errno.EPERM, "it leads out of the run folder")
+    return path
 
 
 def number(value: Any, name: str) -> float:

@@ -166,7 +166,7 @@ class _Reader:
             return default
         self.found = True
         try:
-            return load(path)
+            return load(parse.own_file(self.folder, name))
         except KeyError as error:
             self.problems.append(f"{name} is incomplete (no {error}).")
         except RecursionError:

@@ -24,7 +24,7 @@ REFER: dict[str, Damage] = {
     "ref names no annotation": lambda t: t.refs[0].update(ann_id=99),
     "ref names no image": lambda t: t.refs[0].update(image_id=77),
     "ref lies in another image": lambda t: t.refs[0].update(image_id=9),
-    "ref id is text": lambda t: t.refs[0].update(ref_id="12"),
+    "ref id is text": lambda t: t.refs[0].update(ref_id="twelve"),
     "ref id is missing": lambda t: t.refs[0].pop("ref_id"),
     "ref id is huge": lambda t: t.refs[0].update(ref_id=10**30),
     "sentences are missing": lambda t: t.refs[0].pop("sentences"),

@@ -64,6 +64,10 @@ def _void() -> Image.Image:
     return _palette(indices, *[(0, 0, 0), (128, 0, 0)], *[(0, 0, 0)] * 253, (224, 224, 192))
 
 
+def _two_objects() -> np.ndarray:
+    return MASK + block_mask(HEIGHT, WIDTH, (5, 6, 15, 20)).astype(int)
+
+
 def _three() -> Image.Image:
     values = GREY.copy()
     values[0, 0] = 1
@@ -73,10 +77,7 @@ def _three() -> Image.Image:
 BAD: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "void border": (_void, "which holds 3 colours instead of black and one other"),
     "one odd pixel": (_three, "which holds 3 colours"),
-    "two objects": (
-        lambda: _palette(MASK + 0 + (MASK.cumsum(1) > 3), (0, 0, 0), (9, 0, 0), (0, 9, 0)),
-        "which holds 3 colours",
-    ),
+    "two objects": (lambda: _palette(_two_objects(), (0, 0, 0), (9, 0, 0), (0, 9, 0)), "which holds 3 colours"),
     "no black": (lambda: Image.fromarray(GREY // 2 + 1), "which holds 2 colours"),
     "shape in alpha, white": (lambda: _rgba(GREY, GREY * 0 + 255), "whose shape is in its alpha channel only"),
     "shape in alpha, black": (lambda: _rgba(GREY, GREY * 0), "whose shape is in its alpha channel only"),

@@ -300,7 +300,7 @@ def test_coco_without_splits_belongs_to_any(tmp_path: Path) -> None:
             r"record 1 names annotation 99, which .*instances\.json does not hold",
         ),
         ({"annotation_id": 5, "expression": 3}, r"record 1 has 'expression' of type int"),
-        ({"annotation_id": 5, "expression": "it", "id": "7"}, r"record 1 has 'id' of type str"),
+        ({"annotation_id": 5, "expression": "it", "id": "seven"}, r"record 1 has 'id' of type str"),
         ({"annotation_id": 5, "expression": "it", "split": 1}, r"record 1 has 'split' of type int"),
     ],
 )
@@ -398,3 +398,69 @@ def test_jsonl_texts_that_no_file_can_hold(tmp_path: Path, changes: dict[str, An
 def test_jsonl_id_null_is_no_id(tmp_path: Path) -> None:
     (sample,) = samples_of(_layout(tmp_path, "{split}.jsonl", val=[ONE | {"id": None}]).read("val"))
     assert sample.sample_id == "val-1"
+
+
+def _changed_coco(root: Path, **changes: Any) -> CocoDataSet:
+    """Annotation 6, a block, with other values; a value of Ellipsis takes the key away."""
+    data = _coco(root, [{"annotation_id": 6, "expression": "the block"}])
+    content = json.loads((root / "instances.json").read_text())
+    merged = content["annotations"][1] | changes
+    content["annotations"][1] = {key: value for key, value in merged.items() if value is not ...}
+    (root / "instances.json").write_text(json.dumps(content))
+    return data
+
+
+@pytest.mark.parametrize("segmentation", [..., None, [], [[]], [[], []], {}])
+def test_coco_without_a_mask_lets_the_box_stand_and_says_so(
+    tmp_path: Path, segmentation: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = _changed_coco(tmp_path, segmentation=segmentation)
+    (sample,) = samples_of(data.read("val"))
+    np.testing.assert_array_equal(decoded(sample), block_mask(HEIGHT, WIDTH, (5, 6, 15, 16)))
+    assert data.notes == ["1 samples have no mask: their box stands for it, so mask figures mean nothing for them."]
+    assert caplog.messages == data.notes
+    tally = Tally(counting=True)
+    data.read("val", tally)
+    assert (tally.seen["no mask"], tally.rejected) == (1, 0)
+
+
+def test_coco_masks_that_are_there_are_taken(tmp_path: Path) -> None:
+    data = _changed_coco(tmp_path, segmentation=[[], [5, 6, 15, 6, 15, 16, 5, 16]])
+    assert len(samples_of(data.read("val"))) == 1
+    assert data.notes == []
+    with pytest.raises(DataError, match="an empty polygon"):
+        _changed_coco(tmp_path, segmentation=[[1, 1, 5, 5]]).read("val")
+
+
+@pytest.mark.parametrize("one", [1.0, "1"])
+def test_coco_ids_of_other_programs_are_whole_numbers(tmp_path: Path, one: Any) -> None:
+    data = _changed_coco(tmp_path, image_id=one, category_id=2.0, id=6.0)
+    (sample,) = samples_of(data.read("val"))
+    assert (sample.ref_id, sample.category) == ("6", "dog")
+
+
+@pytest.mark.parametrize(("wrong", "text"), [(6.5, "float"), ("six", "str"), (None, "NoneType"), ([6], "list")])
+def test_coco_ids_that_are_no_numbers_are_named(tmp_path: Path, wrong: Any, text: str) -> None:
+    data = _coco(tmp_path, [{"annotation_id": wrong, "expression": "it"}])
+    reason = rf"record 0 has 'annotation_id' of type {text} where a whole number is needed"
+    with pytest.raises(DataError, match=reason):
+        data.read("val")
+    # Where every record is unusable, the check still says why.
+    tally = Tally(counting=True)
+    assert data.read("val", tally) == []
+    assert tally.rejected == 1
+    assert "'annotation_id'" in tally.examples[0]
+
+
+def test_coco_pictures_are_known_by_their_names(tmp_path: Path) -> None:
+    (group,) = _coco(tmp_path, [{"annotation_id": 6, "expression": "it"}]).read("val")
+    assert group.image_id == "b.png"  # not 1, which is another picture's id in COCO
+
+
+def test_coco_names_that_lead_out_are_refused(tmp_path: Path) -> None:
+    data = _coco(tmp_path, [{"annotation_id": 6, "expression": "it"}])
+    text = (tmp_path / "instances.json").read_text()
+    for name in ("../b.png", "/etc/b.png"):
+        (tmp_path / "instances.json").write_text(text.replace('"b.png"', f'"{name}"'))
+        with pytest.raises(DataError, match=r"image 1 of .* names the picture .*b\.png, which does not lie in"):
+            data.read("val")

@@ -102,3 +102,13 @@ def test_garbage_collection_is_back_on_after_a_refusal(tmp_path: Path) -> None:
 def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no\.p cannot be read: No such file"):
         load_plain_pickle(tmp_path / "no.p")
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [("café table".encode(), "café table"), (b"caf\xe9 table", "café table"), (b"plain", "plain")],
+)
+def test_byte_strings_of_python_2_are_utf_8(tmp_path: Path, written: bytes, text: str) -> None:
+    # Protocol 1: a list of one short byte string, as Python 2 wrote its str.
+    (tmp_path / "a.p").write_bytes(b"]U" + bytes([len(written)]) + written + b"a.")
+    assert load_plain_pickle(tmp_path / "a.p") == [text]

@@ -142,7 +142,7 @@ WRONG: dict[str, tuple[Callable[[TinyRefer], None], str]] = {
     "no split": (_drop("refs", 3, "split"), "ref number 3 of .* has no 'split'"),
     "no sentences": (_drop("refs", 0, "sentences"), "ref 12 of .* has no 'sentences'"),
     "text for an id": (
-        _set("refs", 0, ann_id="3"),
+        _set("refs", 0, ann_id="three"),
         "ref 12 of .* has 'ann_id' of type str where a whole number is needed",
     ),
     "truth for an id": (_set("refs", 0, ref_id=True), "ref True of .* has 'ref_id' of type bool"),

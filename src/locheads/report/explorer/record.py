@@ -89,7 +89,7 @@ class ExplorerRecord:
         wanted = sample.cells * len(sample.heads[:n_heads])
         path = self.folder / MAPS
         try:
-            with path.open("rb") as file:
+            with parse.own_file(self.folder, MAPS).open("rb") as file:
                 file.seek(sample.at)
                 content = file.read(wanted)
         except OSError as error:
@@ -107,7 +107,7 @@ class ExplorerRecord:
         """The picture as WebP. Raises StoreError where it is absent."""
         path = self.folder / picture_name(number)
         try:
-            return path.read_bytes()
+            return parse.own_file(self.folder, picture_name(number)).read_bytes()
         except OSError as error:
             raise StoreError(f"{path} cannot be read ({error.strerror}): evaluate the run again.") from error
 
@@ -118,7 +118,8 @@ def read_explorer(folder: Path) -> ExplorerRecord | None:
     if not path.is_file():
         return None
     try:
-        return _record(folder, parse.mapping(json.loads(path.read_text(encoding="utf-8")), "it"))
+        text = parse.own_file(folder, INDEX).read_text(encoding="utf-8")
+        return _record(folder, parse.mapping(json.loads(text), "it"))
     except KeyError as error:
         raise StoreError(f"{INDEX} is incomplete (no {error}).") from error
     except (OSError, ValueError, TypeError, RecursionError) as error:

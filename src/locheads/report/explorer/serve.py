@@ -15,6 +15,7 @@ from pathlib import Path
 from locheads.errors import LocHeadsError, StoreError, complain
 from locheads.report.explorer.page import served_page
 from locheads.report.explorer.record import ExplorerRecord, read_explorer
+from locheads.report.parse import own_file
 from locheads.report.records import read_run
 
 HOST = "127.0.0.1"
@@ -34,7 +35,7 @@ class Site:
                 "later."
             )
         self._record: ExplorerRecord = record
-        self._report = folder / "report.html"
+        self._folder = folder
         self._page = served_page(run, record).encode("utf-8", "replace")
 
     def answer(self, address: str) -> tuple[str, bytes] | None:
@@ -44,7 +45,7 @@ class Site:
         if address == "/favicon.ico":
             return "image/x-icon", b""  # browsers ask for it unasked
         if address == "/report.html":
-            return (HTML, self._report.read_bytes()) if self._report.is_file() else None
+            return HTML, own_file(self._folder, "report.html").read_bytes()
         match = re.fullmatch(r"/(maps|pictures)/([0-9]{1,6})", address, re.ASCII)
         if match is None:
             return None
