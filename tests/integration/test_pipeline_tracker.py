@@ -21,9 +21,11 @@ from running import ROOT, Result, TinyFiles
 from wandb_files import Told, told
 from wandb_server import free_port, server
 
+from locheads.config import Config
 from locheads.discovery.headset import read_headset
 from locheads.pipeline.tracking import client, worker
-from locheads.pipeline.tracking.names import artifact_name, sweep_record
+from locheads.pipeline.tracking.choices import TrackerConfig
+from locheads.pipeline.tracking.names import artifact_name, init_options, sweep_record
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 SAID = json.dumps({"said": {"complete": True}})
@@ -312,6 +314,43 @@ def test_below_a_sweep_agent_the_agent_names_the_run(monkeypatch: pytest.MonkeyP
     assert worker.allowed(options) == options
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     assert worker.allowed(options) == {"group": "g"}
+
+
+def test_several_runs_below_one_agents_run_are_refused(
+    tracked: Start, heard: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    monkeypatch.setenv("WANDB_RUN_ID", "abc123")
+    result = tracked("stage=discover", "heads.k=1,2", multirun=True)
+    assert result.code == 1 and heard() == []
+    assert "its run abc123, and -m makes 2 runs of it" in " ".join(result.out.split())
+    # The negative controls: one run, as the agent expects it, and several without an agent.
+    assert tracked("stage=attend", "heads.k=1", multirun=True).code == 0
+    assert tracked("stage=attend").code == 0
+    monkeypatch.delenv("WANDB_SWEEP_ID")
+    assert tracked("stage=attend", "seed=0,1", multirun=True).code == 0
+    assert len({messages[0]["init"]["id"] for messages in heard()[-2:]}) == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "params", "jobs"),
+    [
+        (["heads.k=1,2", "seed=range(3)"], None, 6),
+        (["heads.k=1", "runs=[a,b]", "~tracker", "study='a,b'"], None, 1),
+        (["seed=1,2"], {"heads.k": "1,2,3"}, 6),
+        (["heads.k=4"], {"heads.k": "1,2,3"}, 1),
+    ],
+)
+def test_a_sweeps_record_says_how_many_runs_it_has(overrides: list[str], params: Any, jobs: int) -> None:
+    assert sweep_record(overrides, params)["jobs"] == jobs
+
+
+def test_names_that_wandb_would_refuse_are_made_to_fit() -> None:
+    config = Config(study="a\nb" * 99, tracker=TrackerConfig(tags=["t" * 99, ""]))
+    options = init_options(config, {}, Path("outputs") / ("r" * 200), "identity")
+    assert [len(options[key]) for key in ("group", "name")] == [128, 128] and "\n" not in options["group"]
+    assert options["tags"] == ["pocket", "t" * 64]
+    assert len(artifact_name("größe" * 99, "0af")) == 128 and artifact_name("größe" * 99, "0af").isascii()
 
 
 def test_the_same_sweep_has_the_same_id_wherever_it_is_tracked() -> None:

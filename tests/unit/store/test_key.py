@@ -107,6 +107,7 @@ def test_the_code_of_the_attention_pass_is_complete() -> None:
     counted = set(walk_imports(PASS, without=NO_PART))
     assert everything >= NO_PART, "a module that is left out by name is not there"
     settings = set(walk_imports("locheads.config", without=NO_PART - {"locheads.config"}))
-    assert everything - counted - NO_PART <= settings
+    silent = everything - counted - NO_PART - settings
+    assert not silent, "only modules of NO_PART import these: name them there, or let the pass import them itself"
     must = "capture attend packing batching prompts geometry load placement adapters.family adapters.llava variants"
     assert {f"locheads.models.{name}" for name in must.split()} | {"locheads.data.pictures", PASS} <= counted

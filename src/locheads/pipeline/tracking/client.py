@@ -20,7 +20,7 @@ from locheads.config import Config
 from locheads.pipeline.progress import listening
 from locheads.pipeline.receipt import TRACKER
 from locheads.pipeline.tracking.choices import TrackerKind
-from locheads.pipeline.tracking.names import init_options
+from locheads.pipeline.tracking.names import check_agent, init_options
 from locheads.store.atomic import read_json, write_json
 from locheads.store.digest import json_digest
 
@@ -41,6 +41,7 @@ def tracked(config: Config, settings: dict[str, Any], folder: Path) -> Iterator[
     if config.tracker.kind is TrackerKind.none:
         yield lambda _: None
         return
+    check_agent(folder)
     session = Session(config, settings, folder)
     try:
         with listening(session.progress):

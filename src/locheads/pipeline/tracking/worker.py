@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Timer
 from typing import Any, TextIO
 
+from locheads.text import reason
+
 
 def main() -> None:
     """Lives until the run has been told, the time is over, or the run is gone."""
@@ -55,7 +57,7 @@ class Worker:
             try:
                 run = wandb.init(mode=attempt, settings=self._settings(wandb), **allowed(options))
             except Exception as error:
-                self._say(warning=f"cannot start {attempt} ({first_line(error)})")
+                self._say(warning=f"cannot start {attempt} ({reason(error)})")
                 # Its service still holds the run's id, and would not start it again.
                 self._guarded("stop", lambda: wandb.teardown(1))
             else:
@@ -97,7 +99,7 @@ class Worker:
         try:
             action()
         except Exception as error:
-            self._say(warning=f"could not {what} ({first_line(error)})")
+            self._say(warning=f"could not {what} ({reason(error)})")
             return False
         return True
 
@@ -125,11 +127,6 @@ def allowed(options: dict[str, Any]) -> dict[str, Any]:
     """Below `wandb agent` the agent says which run this is, and in which project."""
     taken = ("id", "resume", "project", "entity") if "WANDB_SWEEP_ID" in os.environ else ()
     return {key: value for key, value in options.items() if key not in taken}
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _own_stdout() -> TextIO:
