@@ -36,7 +36,7 @@ def check_agent(folder: Path) -> None:
         jobs = (read_derived_json(sweep) or {}).get("jobs", 1)
         if jobs > 1:
             raise ConfigError(
-                f"wandb agent started this command as its run {os.environ['WANDB_RUN_ID']}, and -m makes {jobs} runs of "
+                f"wandb agent started this as its run {os.environ['WANDB_RUN_ID']}, and -m makes {jobs} runs of "
                 "it, which W&B would take for one: leave -m out and let the W&B sweep vary the settings, or unset "
                 "WANDB_SWEEP_ID and WANDB_RUN_ID."
             )
