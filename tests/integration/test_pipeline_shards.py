@@ -254,17 +254,17 @@ def test_status_tells_of_every_shard(
 @pytest.mark.parametrize(
     ("shard", "stage", "says"),
     [
-        (ShardConfig(count=0), Stage.attend, "shard.count must be at least 1"),
-        (ShardConfig(count=4, index=4), Stage.attend, "shard.index=4 is not a shard of shard.count=4"),
-        (ShardConfig(count=4), Stage.report, "shard.count=4 cuts up the attention pass only"),
-        (ShardConfig(count=4, lease_s=0), Stage.attend, "shard.lease_s must be positive"),
+        (dict(count=0), Stage.attend, "shard.count must be at least 1"),
+        (dict(count=4, index=4), Stage.attend, "shard.index=4 is not a shard of shard.count=4"),
+        (dict(count=4), Stage.report, "shard.count=4 cuts up the attention pass only"),
+        (dict(count=4, lease_s=0), Stage.attend, "shard.lease_s must be positive"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    shard: ShardConfig, stage: Stage, says: str, files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
+    shard: dict[str, Any], stage: Stage, says: str, files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        run(files.config(tmp_path, stage=stage, shard=shard))
+        run(files.config(tmp_path, stage=stage, shard=ShardConfig(**shard)))
 
 
 def test_fetch_prepares_everything_and_loads_no_weights(
