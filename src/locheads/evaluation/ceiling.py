@@ -42,27 +42,29 @@ def search_heads(
     (engine=compact), or where all samples failed.
     """
     chosen_groups = searched_groups(groups)
+    alone, heads_per_layer = [], 0
     try:
-        alone = [_hits(*sample, config) for sample in _samples(read, chosen_groups, config, sinks)]
+        for maps, geometry, box in _samples(read, chosen_groups, config, sinks):
+            heads_per_layer = maps.shape[1]
+            alone.append(_hits(_flat(maps), geometry, box, config))
     except LookupError:
-        alone = []
+        return ()
     if not alone:
         return ()
-    shape = next(a.maps.shape[1:3] for a in read(chosen_groups) if isinstance(a, Attention))
     order = np.argsort(-np.sum(alone, axis=0), kind="stable")[:CANDIDATES]
-    prepared = [(m[order], g, b) for m, g, b in _samples(read, chosen_groups, config, sinks)]
+    prepared = [(_flat(m)[order], g, b) for m, g, b in _samples(read, chosen_groups, config, sinks)]
     chosen = [0]
     while len(chosen) < min(k, len(order)):
         hits = [_hits(m + m[chosen].sum(axis=0), g, b, config) for m, g, b in prepared]
         found = np.sum(hits, axis=0)
         found[chosen] = -1
         chosen.append(int(found.argmax()))
-    return tuple(HeadIndex(*divmod(int(order[i]), shape[1])) for i in chosen)
+    return tuple(HeadIndex(*divmod(int(order[i]), heads_per_layer)) for i in chosen)
 
 
 def _samples(
     read: Read, groups: list[ImageGroup], config: GroundingConfig, sinks: SinkCells | None
-) -> Iterator[tuple[Float[np.ndarray, "head row col"], Geometry, Box]]:
+) -> Iterator[tuple[Float[np.ndarray, "layer head row col"], Geometry, Box]]:
     """(each head's map as grounding would sum it, its geometry, the true box), one sample at a time.
 
     A head whose map is not finite has one of zeros: it points nowhere. Raises LookupError where a sample lacks maps.
@@ -74,10 +76,14 @@ def _samples(
         geometry = attention.geometry
         cells = None if sinks is None else sinks.of_heads.get((geometry.rows, geometry.cols))
         for sample_id, maps in zip(attention.sample_ids, attention.maps, strict=True):
-            flat = maps.reshape(-1, *maps.shape[-2:])
+            flat = _flat(maps)
             flat = np.where(np.isfinite(flat).all(axis=(1, 2), keepdims=True), flat, flat.dtype.type(0))
             own = None if cells is None else cells.reshape(flat.shape)[:, None]
-            yield fuse(flat[:, None], config, own), geometry, boxes[sample_id]
+            yield fuse(flat[:, None], config, own).reshape(maps.shape), geometry, boxes[sample_id]
+
+
+def _flat(maps: Float[np.ndarray, "layer head row col"]) -> Float[np.ndarray, "n row col"]:
+    return maps.reshape(-1, *maps.shape[-2:])
 
 
 def _hits(
