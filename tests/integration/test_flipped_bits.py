@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def plain(value: Any) -> str:
 
 def store_reader(key: dict[str, Any], groups: list[ImageGroup]) -> Callable[[Path], Value]:
     def read(path: Path) -> Value:
-        store = AttentionStore(path.parents[2], key)
+        store = AttentionStore(**{name: value for name, value in key.items() if name != "self"})
         assert store.folder == path.parent
         found: Value = {}
         for stored in store.read(groups):
@@ -163,9 +164,9 @@ def kinds(
     root, opened = tmp_path_factory.mktemp("flips"), {}
     real = AttentionStore.__init__
 
-    def watching(self: AttentionStore, cache: Path, key: dict[str, Any], verify: bool = True) -> None:
-        real(self, cache, key, verify)
-        opened[self.folder] = key
+    def watching(self: AttentionStore, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        opened[self.folder] = signature(real).bind(self, *arguments, **options).arguments | {"verify": True}
 
     def run(name: str, *overrides: str, cache: str = "cache") -> Path:
         arguments = files.arguments(root / name, root / cache)

@@ -72,6 +72,7 @@ def test_the_run_folder_and_the_page(scored: Scored, answers: pd.DataFrame) -> N
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "overrides.yaml", "run.log", "provenance.json", "status.json", "samples.json",
         "predictions.parquet", "scores.parquet", "metrics.json", "report.html",
+        "receipt.json",
     }  # fmt: skip
     assert "Predictions of a file" in result.out
     page = (folder / "report.html").read_text()

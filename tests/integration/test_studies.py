@@ -123,6 +123,9 @@ def test_tables_and_pages_come_back_without_model_and_data(
     content = read_json(metrics)
     content["methods"]["localization_heads"]["res_ciou"]["value"] = 0.123456
     write_json(metrics, content)
+    refused = command(*report, f"hydra.run.dir={tmp_path}/refused")
+    assert refused.code == 1 and f"metrics.json of {metrics.parent} is not what the run wrote" in refused.err
+    (metrics.parent / "receipt.json").unlink()
     assert command(*report, f"hydra.run.dir={tmp_path}/third").code == 0
     assert (studies / "table4_head_count" / "result.csv").read_bytes() != before[
         studies / "table4_head_count/result.csv"
