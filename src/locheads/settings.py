@@ -158,9 +158,10 @@ def _leaf(key: str, hint: Any, value: Any) -> Any:
 def _sentence(prefix: str, cls: Any, error: ErrorDetails) -> str:
     name, *rest = error["loc"]
     key, value = prefix + str(name) + "".join(f"[{part}]" for part in rest), error["input"]
-    if error["type"] == "string_pattern_mismatch":
+    described = cls.__pydantic_fields__[name].description
+    if error["type"] == "string_pattern_mismatch" and described is None:
         return f"{key} is empty: give it a value, or leave it out."
-    words = cls.__pydantic_fields__[name].description or _words(error)
+    words = described or _words(error)
     return f"{key} {words}, not {value}."
 
 

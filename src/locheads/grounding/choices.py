@@ -149,7 +149,7 @@ class GroundingConfig:
     normalise: Normalise = Normalise.none
     kernel: Annotated[int, Field(ge=1, description="must be odd and positive")] = 7
     """Width of the Gaussian's window in cells, odd (documented)."""
-    sigma: Annotated[float, Field(ge=0, description="must be a number of cells, 0 or more")] = 1.0
+    sigma: Annotated[float, Field(ge=0, le=1000, description="must be a number of cells, from 0 to 1000")] = 1.0
     """In cells (documented); 0 switches smoothing off."""
     border: Border = Border.mirror
     resolution: Resolution = Resolution.grid

@@ -108,7 +108,8 @@ def _write(file: str, error: BaseException) -> bool:
 def _missing_file(error: MissingConfigException) -> str:
     if error.missing_cfg_file is None:
         return f"{reason(error)}. {HELP}"
-    group, _, name = error.missing_cfg_file.rpartition("/")
+    # Of Hydra's own groups the names hold a slash (hydra/launcher).
+    group, name = re.fullmatch(r"((?:hydra/)?[^/]*)/?(.*)", error.missing_cfg_file, re.DOTALL).groups()  # type: ignore[union-attr]
     options = [str(option) for option in error.options or ()]
     if not options:
         return f"There is no file {error.missing_cfg_file}.yaml in the configuration. {HELP}"

@@ -1,6 +1,5 @@
 """Meta's SAM checkpoints: read without running code of theirs, checked, and renamed for transformers."""
 
-import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import SamConfig, SamModel, SamPromptEncoderConfig, SamVisionConfig
 
-from locheads.errors import ModelError
+from locheads.errors import ModelError, boundary
 from locheads.segmenters.choices import SamSize
 
 # Hidden size, layers, heads and the layers that attend globally: segment_anything/build_sam.py.
@@ -58,11 +57,8 @@ def read_meta(path: Path, size: SamSize, mapped: bool = False) -> Weights:
     """
     if not path.is_file():
         raise ModelError(f"There is no {path}: set segmenter.checkpoint to a .pth file of SAM.")
-    try:
+    with boundary(f"{path} cannot be read as weights", ModelError, "download it again."):
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} cannot be read as weights ({reason}): download it again.") from error
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ModelError(f"{path} holds no plain weights, so it is no checkpoint of SAM: give Meta's .pth file.")
     _check_size(path, weights, size)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional
 from transformers import AutoConfig, Sam2Model, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
-from locheads.errors import ConfigError, ModelError
+from locheads.errors import ConfigError, ModelError, boundary
 from locheads.segmenters.base import Prompt, Segmentation
 from locheads.segmenters.checkpoint import read_meta, sam_model
 from locheads.segmenters.choices import PromptKind, SegmenterConfig, SegmenterKind
@@ -201,24 +202,18 @@ class Sam2(Sam):
 
 def meta_package() -> Any:
     """Meta's package. Raises ConfigError where it or torchvision, which it imports, is missing or broken."""
-    try:
+    needs = "segmenter=segment_anything needs the packages segment-anything and torchvision"
+    hint = "run make install EXTRAS=sam, or use segmenter=sam_hf, which reads the same checkpoints without them."
+    with boundary(needs, ConfigError, hint):  # a torchvision of another torch raises what its C++ part likes
         import segment_anything
-    except Exception as error:  # a torchvision of another torch raises RuntimeError, or what its C++ part likes
-        raise ConfigError(
-            f"segmenter=segment_anything needs the packages segment-anything and torchvision "
-            f"({(str(error).splitlines() or [type(error).__name__])[0]}): run make install EXTRAS=sam, "
-            "or use segmenter=sam_hf, which reads the same checkpoints without them."
-        ) from error
     return segment_anything
 
 
 def check_pretrained(config: SegmenterConfig) -> None:
     """Whether a folder or hub id is of the right family, from its configuration. Raises ModelError."""
     kind, families = (Sam2Model, ("sam2", "sam2_video")) if config.kind is SegmenterKind.sam2 else (SamModel, ("sam",))
-    try:
+    with _loading(kind, config):
         family = AutoConfig.from_pretrained(config.checkpoint, revision=config.revision).model_type
-    except (OSError, ValueError, KeyError) as error:
-        raise _cannot_load(kind, config, error) from error
     if family not in families:
         raise ModelError(
             f"segmenter.checkpoint={config.checkpoint} is a '{family}' model, but segmenter={config.kind.value} reads "
@@ -226,19 +221,14 @@ def check_pretrained(config: SegmenterConfig) -> None:
         )
 
 
-def _cannot_load(kind: Any, config: SegmenterConfig, error: Exception) -> ModelError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return ModelError(
-        f"Cannot load the segmenter {config.checkpoint} ({reason}): segmenter.checkpoint must be a folder or hub id of "
-        f"a {kind.__name__}."
-    )
+def _loading(kind: Any, config: SegmenterConfig) -> AbstractContextManager[None]:
+    hint = f"segmenter.checkpoint must be a folder or hub id of a {kind.__name__}."
+    return boundary(f"Cannot load the segmenter {config.checkpoint}", ModelError, hint)
 
 
 def _pretrained(kind: Any, config: SegmenterConfig) -> Any:
-    try:
+    with _loading(kind, config):
         model, info = kind.from_pretrained(config.checkpoint, revision=config.revision, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise _cannot_load(kind, config, error) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelError(

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
-from locheads.errors import StoreError
+from locheads.errors import ModelError, StoreError, boundary
 from locheads.models import variants  # noqa: F401  makes our own classes known
 from locheads.models.convert.formats import choose
 from locheads.models.convert.recipe import Recipe, Request
@@ -53,8 +53,10 @@ def convert(
         raise StoreError(f"{destination} is there already: remove it, or give another folder.")
     settings = read_json(source / "config.json")
     kind = choose(source, settings, form)
-    recipe = kind.recipe(Request(source, settings, **folders))
-    model = skeleton(recipe.config)
+    hint = "download it again; if its model works elsewhere, this format has a form that is not known here."
+    with boundary(f"The settings of {source} make no {kind.name} model", ModelError, hint):
+        recipe = kind.recipe(Request(source, settings, **folders))
+        model = skeleton(recipe.config)
     plan = account(recipe.parts, expected_weights(model))
     with _partial(destination) as folder:
         _write_settings(recipe, type(model).__name__, folder)

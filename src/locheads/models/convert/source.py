@@ -1,7 +1,6 @@
 """Weight files of an original checkpoint, opened one at a time."""
 
 import json
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from locheads.errors import ModelError
+from locheads.errors import ModelError, boundary
+from locheads.text import reason
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 PATTERNS = ("*.safetensors", "pytorch_model*.bin", "open_clip_pytorch_model.bin")
@@ -101,15 +101,17 @@ class _Lazy(Mapping[str, Tensor]):
 @contextmanager
 def opened(path: Path) -> Iterator[Mapping[str, Tensor]]:
     """The tensors of one weight file, mapped into memory. Raises ModelError for a damaged one."""
+    if path.suffix != ".safetensors":
+        with boundary(f"{path} is damaged or incomplete", ModelError, "download it again."):
+            content = _unpickled(path)
+        yield content
+        return
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                yield _Lazy(file)
-        else:
-            yield _unpickled(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        line = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path} is damaged or incomplete ({line}): download it again.") from error
+        with safe_open(path, framework="pt") as file:
+            yield _Lazy(file)
+    # Not a boundary: what the caller does meanwhile is its own.
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged or incomplete ({reason(error)}): download it again.") from error
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges, import_protobuf
 
-from locheads.errors import ModelError
+from locheads.errors import ModelError, boundary
 from locheads.models.convert.source import read_json
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -67,10 +67,8 @@ def read_tokenizer(
 def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer:
     ready, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
     if ready.exists() and (fast or not pieces.exists()):
-        try:
+        with boundary(f"{ready} is damaged", ModelError, "download it again."):
             return Tokenizer.from_file(str(ready))
-        except Exception as error:  # tokenizers raises plain Exception
-            raise ModelError(f"{ready} is damaged ({error}): download it again.") from error
     if pieces.exists():
         return from_sentencepiece(pieces, settings)
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
@@ -139,7 +137,8 @@ def _byte_level(folder: Path) -> Tokenizer:
     """vocab.json and merges.txt, as Qwen's tokenizers are shipped."""
     from transformers import Qwen2Tokenizer
 
-    return Qwen2Tokenizer.from_pretrained(folder).backend_tokenizer
+    with boundary(f"vocab.json or merges.txt of {folder} is damaged", ModelError, "download them again."):
+        return Qwen2Tokenizer.from_pretrained(folder).backend_tokenizer
 
 
 def _add_recorded(backend: Tokenizer, folder: Path, settings: Mapping[str, Any]) -> None:

@@ -21,12 +21,19 @@ class TrackerMode(StrEnum):
     offline = "offline"
 
 
+Project = Annotated[
+    str,
+    Field(pattern=r"^[^/\\#?%:]{1,128}$", description="must be 1 to 128 characters, none of them of / \\ # ? % :"),
+]
+"""What W&B allows."""
+
+
 @settings("tracker")
 class TrackerConfig:
     """Experiment tracking."""
 
     kind: TrackerKind = TrackerKind.none
-    project: str = "locheads"
+    project: Project = "locheads"
     entity: str | None = None
     group: str | None = None
     """null: the study; for the runs of a sweep, the study and an id that follows from the sweep's command."""
