@@ -57,7 +57,7 @@ def test_bad_samples_of_the_split_are_rows_with_a_reason_and_score_zero(
     scores = pd.read_parquet(folder / "scores.parquet")
     bad = scores[scores["sample_id"].isin(failed.index)]
     # A failed sample is a miss of every method, the centre box included.
-    assert len(bad) == 6 * (4 + 2)
+    assert len(bad) == 6 * (5 + 2)
     assert (bad["box_iou"] == 0).all()
     assert (bad["intersection"] == 0).all()
     assert (bad["union"] > 0).all()
