@@ -74,7 +74,7 @@ def chosen(choices: type[_E], value: str) -> _E:
         return choices(value)
     except ValueError:
         names = ", ".join(member.value for member in choices)
-        raise ConfigError(f"There is no {choices.__name__} {value!r}: use one of {names}.") from None
+        raise ConfigError(f"There is no {choices.__name__} {str(value)!r}: use one of {names}.") from None
 
 
 def complain(sentence: object, code: int = 1) -> int:

@@ -47,7 +47,7 @@ def check_dataset(config: Config, folder: Path) -> None:
     verdicts = collect(config, data)
     write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
     console.print(table(config.dataset.name, verdicts))
-    failed = sum(verdict.state is State.fail for verdict in verdicts)
+    failed = sum(verdict.state == State.fail for verdict in verdicts)
     if failed:
         raise DataError(f"{failed} of the {len(verdicts)} checks of {config.dataset.name} failed: see the table above.")
 
