@@ -74,7 +74,7 @@ class Grounder:
         self.heads = _checked(config, chosen)
         self._prompt = _prompt(prompt, found)
         self._grounding = grounding or GroundingConfig()
-        if self._grounding.sinks is Sinks.mean_map:
+        if self._grounding.sinks == Sinks.mean_map:
             raise ConfigError("sinks=mean_map needs the mean over many samples: it works in a run, not here.")
         for sentence in differences(found, config, self._prompt) if found else []:
             warnings.warn(sentence, stacklevel=2)

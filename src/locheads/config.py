@@ -5,7 +5,7 @@ not here, or a value that makes no sense, is an error before anything loads. Wha
 its class, mostly in the choices.py of the package that it is for. `check` adds the rules between groups.
 """
 
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 from pathlib import PurePath
 from typing import Annotated
@@ -22,7 +22,7 @@ from locheads.grounding.choices import GroundingConfig, Sinks
 from locheads.models.choices import ModelConfig, PromptConfig
 from locheads.pipeline.tracking.choices import TrackerConfig
 from locheads.segmenters.choices import SegmenterConfig, SegmenterKind
-from locheads.settings import Natural, Text, require, settings
+from locheads.settings import Natural, Seed, Text, require, settings
 from locheads.sharding.choices import ShardConfig
 
 
@@ -49,7 +49,7 @@ class ExplorerConfig:
     samples: Natural = 200
     """Evenly spaced over the split; 0: no explorer."""
     megabytes: Annotated[
-        float, Field(gt=0, description="must be a positive number (no explorer: explorer.samples=0)")
+        float, Field(gt=0, le=1e6, description="must be positive, at most 1,000,000 (no explorer: explorer.samples=0)")
     ] = 16.0
     """Of maps in the run folder, a byte per cell; the most frequent heads come first. 16 suffice for all heads of the
     pocket model and 139 of the 1,024 of LLaVA-1.5-7B; its pictures take some 5 MB besides."""
@@ -98,12 +98,16 @@ class Config:
     study: Text = "default"
     """Name of the folder under paths.outputs, and of the W&B group."""
     stage: Stage = Stage.report
-    seed: Natural = 0
+    seed: Seed = 0
     fresh: bool = False
     """In a sweep: does every run anew. Else a run that this study has done with the same settings, code and data is
     taken over; see pipeline/receipt.py."""
 
     def __post_init__(self) -> None:
+        # OmegaConf resolves this by itself, but not where the configuration is made in Python.
+        here = self.paths.cache.replace("${paths.outputs}", self.paths.outputs)
+        if here != self.paths.cache:
+            object.__setattr__(self, "paths", replace(self.paths, cache=here))
         study = PurePath(self.study)
         inside = not study.is_absolute() and ".." not in study.parts
         require((inside, f"study={self.study} leads out of paths.outputs: name a folder in it."))

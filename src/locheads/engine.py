@@ -2,8 +2,11 @@
 
 import re
 from enum import StrEnum
+from typing import Annotated
 
-from locheads.settings import Count, Natural, Text, require, settings
+from pydantic import Field
+
+from locheads.settings import Count, Text, require, settings
 
 # Named by function, because a name that a user writes may not begin with a digit in a class.
 Quantization = StrEnum("Quantization", {"none": "none", "8bit": "8bit", "4bit": "4bit"})
@@ -50,12 +53,12 @@ class EngineConfig:
     """Spreads the layers over all devices (package accelerate); null: `device`."""
     quantization: Quantization = Quantization.none
     attention: RestAttention = RestAttention.sdpa
-    threads: Count | None = None
+    threads: Annotated[int | None, Field(ge=1, le=1024)] = None
     """CPU threads of torch; null leaves torch's choice."""
     token_budget: Count | None = None
     """Tokens of one forward pass over several pictures, padding included. null: 16,384 on CUDA; one picture at a time
     on a CPU, where more is no faster. Halved by itself when memory runs out."""
-    workers: Natural = 2
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Threads that decode and preprocess pictures while the model runs; 0 does it in between."""
     maps: Text = ALL_MAPS
     """Which attention maps the store keeps. "all": of every head, for every ablation without the model; 1.2 MB per

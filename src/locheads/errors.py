@@ -3,8 +3,12 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
+from typing import TypeVar
 
 from locheads.text import printable, reason
+
+_E = TypeVar("_E", bound=StrEnum)
 
 Rule = tuple[bool, str]
 """Of the settings: whether it holds, and the sentence if not."""
@@ -58,6 +62,19 @@ def boundary(
         if not foreign or unless(error):
             raise
         raise kind(f"{failed} ({reason(error)}): {hint}") from error
+
+
+def chosen(choices: type[_E], value: str) -> _E:
+    """The member of this value, for functions that take the member or its name.
+
+    Raises:
+        ConfigError: there is none; the sentence lists those that there are.
+    """
+    try:
+        return choices(value)
+    except ValueError:
+        names = ", ".join(member.value for member in choices)
+        raise ConfigError(f"There is no {choices.__name__} {str(value)!r}: use one of {names}.") from None
 
 
 def complain(sentence: object, code: int = 1) -> int:

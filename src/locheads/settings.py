@@ -30,10 +30,14 @@ from pydantic_core import ErrorDetails
 
 from locheads.errors import ConfigError, Rule
 
-Count = Annotated[int, Field(ge=1)]
+MOST = 2**31 - 1
+"""Of whatever is counted: more than that is a slip of the keyboard, and does not fit the numbers of every library."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
 """A whole number, 1 or more."""
-Natural = Annotated[int, Field(ge=0)]
+Natural = Annotated[int, Field(ge=0, le=MOST)]
 """A whole number, 0 or more."""
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""Of a generator of random numbers."""
 Text = Annotated[str, Field(pattern=r"\S")]
 """Text that is not empty: a variable of the shell that is not set leaves nothing behind the equals sign."""
 
@@ -101,6 +105,10 @@ def misfit(key: str, text: str) -> str:
         return f"{key} needs true or false, not {kind[1]!r}."
     if re.match(r"Invalid value assigned: \w+ is not a ListConfig", text):
         return f"{key} needs a list, such as {key}=[A,B]."
+    if kind := re.match(r"Key (.*) \(\w+\) is incompatible with \(str\)", text):
+        return f"{key} has the name {kind[1]}, which is no text: put it in quotes."
+    if re.match(r"Cannot assign \w+ to Dict", text):
+        return f"{key} needs names with values, such as {key}={{A: B}}."
     if "not Optional" in text or text.startswith("Incompatible value 'None'"):
         return f"{key} needs a value, not null."
     if "missing mandatory value" in text.lower():
@@ -110,6 +118,8 @@ def misfit(key: str, text: str) -> str:
 
 def _read(key: str, hint: Any, value: Any) -> Any:
     """`value` as the command line would read it for a field of this type."""
+    if isinstance(value, str) and value == "???":
+        raise ConfigError(misfit(key, "Missing mandatory value"))
     if get_origin(hint) in (Union, UnionType):
         if value is None:
             return None
@@ -124,27 +134,43 @@ def _read(key: str, hint: Any, value: Any) -> Any:
         return _mapping(key, hint, value)
     if dataclasses.is_dataclass(hint):
         return _group(key, hint, value)
-    return value if hint is Any else _leaf(key, hint, value)
+    return _anything(key, value) if hint is Any else _leaf(key, hint, value)
+
+
+def _anything(key: str, value: Any) -> Any:
+    """What a file in YAML may hold: text, numbers, true, false, null, and lists and mappings of these."""
+    if isinstance(value, list | tuple):
+        return _read(key, list[Any], value)
+    if isinstance(value, dict):
+        return _read(key, dict[str, Any], value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ConfigError(f"{key} needs text, a number, a list or a mapping, not {value!r}.")
 
 
 def _mapping(key: str, hint: Any, value: Any) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{key} needs names with values, such as {key}={{A: B}}.")
-    of_name, of_value = get_args(hint)
-    return {_read(key, of_name, name): _read(f"{key}.{name}", of_value, each) for name, each in value.items()}
+    _check_names(key, value)
+    return {name: _read(f"{key}.{name}", get_args(hint)[1], each) for name, each in value.items()}
+
+
+def _check_names(key: str, value: dict[Any, Any]) -> None:
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigError(f"{key} has the name {name!r}, which is no text: put it in quotes.")
 
 
 def _group(key: str, cls: Any, value: Any) -> Any:
     if isinstance(value, cls):
         return value
     if isinstance(value, dict):
+        _check_names(key, value)
         return cls(**value)
     raise ConfigError(f"{key} is a group of settings: choose a file with {key}=NAME, or set {key}.SETTING=VALUE.")
 
 
 def _leaf(key: str, hint: Any, value: Any) -> Any:
-    if value == "???":
-        raise ConfigError(misfit(key, "Missing mandatory value"))
     if not isinstance(value, str | int | float | Path):
         raise ConfigError(f"{key} needs one value, not {value!r}.")
     node = EnumNode(hint) if issubclass(hint, Enum) else _NODES[hint]()

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from locheads.settings import Count, Natural, require, settings
+from locheads.settings import Seed, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
 
@@ -93,9 +93,9 @@ class AuditConfig:
 
     name: str = "one_at_a_time"
     mode: AuditMode = AuditMode.one_at_a_time
-    n: Count = 500
+    n: Annotated[int, Field(ge=1, le=LARGEST)] = 500
     """Combinations that mode=random draws."""
-    seed: Natural = 0
+    seed: Seed = 0
     grid: Grid = field(default_factory=_default_grid)
     """Group -> setting -> values. An empty list leaves the setting alone."""
     alone: Grid = field(default_factory=_default_alone)
@@ -104,7 +104,7 @@ class AuditConfig:
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
     """Which combinations come closest to this value (0 to 1) of the metric?"""
-    workers: Count | None = None
+    workers: Annotated[int | None, Field(ge=1, le=1024)] = None
     """Processes; null: one per core, at most 8. Each holds about 1 GB for LLaVA-1.5-7B, by calculation."""
 
     def __post_init__(self) -> None:

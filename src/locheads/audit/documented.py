@@ -34,11 +34,11 @@ def contradictions(choice: Choice) -> list[str]:
         if choice.setting(name) != value and not _same_box(name, choice)
     ]
     grounding = choice.grounding
-    if grounding.threshold is ThresholdRule.mean and grounding.threshold_level() != 1:
+    if grounding.threshold == ThresholdRule.mean and grounding.threshold_level() != 1:
         found.append(f"grounding.level={text(grounding.level)} (paper: above the mean itself)")
     return found
 
 
 def _same_box(name: str, choice: Choice) -> bool:
     """The box around a component is the box around its hull."""
-    return name == "grounding.box" and choice.grounding.box is BoxRule.component
+    return name == "grounding.box" and choice.grounding.box == BoxRule.component

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -95,8 +95,7 @@ def combinations(
     Raises ConfigError where there are too many.
     """
     found = [base, *(base.changed(change) for option in [*options, *alone] for change in option)]
-    if audit.mode is not AuditMode.one_at_a_time:
-        found += [base.changed(*changes) for changes in _several(options, audit)]
+    found += [base.changed(*changes) for changes in _several(options, audit)]
     distinct: dict[str, Choice] = {}
     for choice in found:
         distinct.setdefault(choice.key, choice)
@@ -104,8 +103,17 @@ def combinations(
 
 
 def _several(options: Sequence[Sequence[Change]], audit: AuditConfig) -> list[tuple[Change, ...]]:
+    """The changes at once that the mode asks for."""
     size = math.prod(len(option) for option in options)
-    wanted = size if audit.mode is AuditMode.product else min(audit.n, size)
+    match audit.mode:
+        case AuditMode.one_at_a_time:
+            return []
+        case AuditMode.product:
+            wanted = size
+        case AuditMode.random:
+            wanted = min(audit.n, size)
+        case _:
+            assert_never(audit.mode)
     if wanted > LARGEST:
         raise ConfigError(
             f"The audit has {wanted} combinations, more than {LARGEST}: list fewer values, or set audit.mode=random "

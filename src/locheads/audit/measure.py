@@ -131,7 +131,7 @@ def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample sum"]:
 
 def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[HeadIndex]]]:
     """Per `head_key` of greedy choices each sample's own heads."""
-    wanted = {head_key(c): c for c in plan.choices if c.selection.kind is SelectionKind.greedy}
+    wanted = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
     found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in wanted}
     pictures = {id(a): a for stack in stacks for a, _ in stack.attentions} if wanted else {}
     for attention in pictures.values():
@@ -148,7 +148,7 @@ def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[He
 
 def _same_heads(choice: Choice, plan: Plan) -> str:
     """Equal for choices that ground with the same heads, whatever led to them."""
-    if choice.selection.kind is SelectionKind.greedy:
+    if choice.selection.kind == SelectionKind.greedy:
         # A sample's own best heads do not depend on how many vote in discovery.
         return head_key(replace(choice, criterion=replace(choice.criterion, candidates=1)))
     return " ".join(map(str, plan.heads.get(head_key(choice), ())))
@@ -162,10 +162,10 @@ def _order(choice: Choice, plan: Plan) -> str:
 def _keys(g: GroundingConfig) -> list[tuple[str, Any]]:
     """Per step what its result depends on, beyond the steps before it; settings without effect left out."""
     smoothing = (g.kernel, g.sigma, g.border.value) if g.sigma > 0 and g.kernel > 1 else ()
-    input_patch = g.input_patch if g.resolution is Resolution.input else 0
-    upsampling = "" if g.resolution is Resolution.grid else g.upsampling.value
+    input_patch = g.input_patch if g.resolution == Resolution.input else 0
+    upsampling = "" if g.resolution == Resolution.grid else g.upsampling.value
     return [
-        ("maps", (g.sinks.value, g.sink_factor if g.sinks is Sinks.mean_map else 0, g.normalise.value)),
+        ("maps", (g.sinks.value, g.sink_factor if g.sinks == Sinks.mean_map else 0, g.normalise.value)),
         ("fused", smoothing),
         ("parts", (g.resolution.value, input_patch, g.padding.value, upsampling)),
         ("components", (g.threshold.value, g.threshold_level())),
@@ -203,7 +203,7 @@ def _rows(
     )
     chosen = step("chosen", lambda: [choose(c, p.field, g.component) for c, p in zip(components, parts, strict=True)])
     boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
-    by_mask = [c.labels > 0 for c in components] if g.mask is MaskRule.all_cells else chosen
+    by_mask = [c.labels > 0 for c in components] if g.mask == MaskRule.all_cells else chosen
     masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
     counted = np.ones((len(stack.samples), 1))
     return np.concatenate([counted, boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
@@ -234,7 +234,7 @@ def _take(
     k = max(1, max(map(len, own)))
     maps = np.zeros((len(own), k, *grid), dtype=np.float32)
     cells = np.zeros((len(own), k, *grid), dtype=bool)
-    known = plan.sinks.get(g.sink_factor) if g.sinks is Sinks.mean_map else None
+    known = plan.sinks.get(g.sink_factor) if g.sinks == Sinks.mean_map else None
     for i, ((attention, row), heads) in enumerate(zip(stack.attentions, own, strict=True)):
         taken = attention.chosen(row, heads) if heads else None
         if taken is None or not np.isfinite(taken).all():
@@ -269,7 +269,7 @@ def _places(stack: _Stack, g: GroundingConfig) -> list[tuple[np.ndarray, Frames,
     """All samples together, or those of each picture where the lattice is that of the picture."""
     together: dict[Geometry | None, list[int]] = {}
     for i, geometry in enumerate(stack.geometries):
-        together.setdefault(geometry if g.resolution is Resolution.picture else None, []).append(i)
+        together.setdefault(geometry if g.resolution == Resolution.picture else None, []).append(i)
     lattices = [lattice(framed(geometry, g), g) for geometry in stack.geometries]
     return [
         (

@@ -93,7 +93,7 @@ class Bench:
     def _engine(self, pictures: list[PreparedInput], sharing: Sharing, heads: Any) -> list[np.ndarray]:
         capture.install(self.model)
         lvlm: Any = Lvlm(self.model, SimpleNamespace(sharing=sharing), self.device)
-        budget = Budget(1, 1) if sharing is Sharing.plain or len(pictures) == 1 else Budget(10**9)
+        budget = Budget(1, 1) if sharing == Sharing.plain or len(pictures) == 1 else Budget(10**9)
         maps = [one for one in attend_prepared(lvlm, pictures, budget, heads)[0] if one is not None]
         if heads is None:
             return [one[[h.layer for h in needed], [h.head for h in needed]] for one in maps for needed in [self.heads]]

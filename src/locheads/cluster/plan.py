@@ -117,7 +117,7 @@ def _plan(wish: Wish, model: str, dataset: str) -> Plan:
     except LocHeadsError as error:
         jobs = chain(config, label, overrides, wish.folder, wish.conf, wish.shards)
         return Plan(label, config, overrides, jobs, 0, 0, "", 0.0, None, f"not known: {error}")
-    left = [row for row in rows if row.stored < row.pictures and row.record.state is not State.running]
+    left = [row for row in rows if row.stored < row.pictures and row.record.state != State.running]
     workers = len({row.shard for row in left})
     states = [row.state for row in rows]
     return Plan(

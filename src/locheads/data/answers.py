@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import assert_never
 
 from locheads.data.boxes import BoxFault, CoordinateFrame, fault_of, in_pixels, padded_square, whole_picture
 from locheads.data.choices import AnswerFormat, BoxFormat, Frame, PointFormat
+from locheads.errors import chosen
 from locheads.models.geometry import Geometry
 from locheads.types import Box
 
@@ -91,10 +93,18 @@ def parse_box(text: str, form: AnswerFormat, frame: Frame, geometry: Geometry, c
 
 def frame_in(geometry: Geometry, frame: Frame, cell_pixels: int | None = None) -> CoordinateFrame:
     """What coordinates refer to, where the model's input is known."""
-    if frame is Frame.picture:
-        return whole_picture(geometry.width, geometry.height)
-    if frame is Frame.padded_square:
-        return padded_square(geometry.width, geometry.height)
+    match frame := chosen(Frame, frame):
+        case Frame.picture:
+            return whole_picture(geometry.width, geometry.height)
+        case Frame.padded_square:
+            return padded_square(geometry.width, geometry.height)
+        case Frame.input:
+            return _input_frame(geometry, cell_pixels)
+        case _:
+            assert_never(frame)
+
+
+def _input_frame(geometry: Geometry, cell_pixels: int | None) -> CoordinateFrame:
     # Relative coordinates of the input are the same whatever a cell measures.
     side, (across, down) = cell_pixels or 1, geometry.scale
     origin = -geometry.offset[0] / across, -geometry.offset[1] / down
@@ -105,6 +115,7 @@ def frame_in(geometry: Geometry, frame: Frame, cell_pixels: int | None = None) -
 
 def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: int, height: int) -> WrittenBox:
     """The first box of an answer about a picture of width x height pixels, or why it holds none."""
+    form = chosen(AnswerFormat, form)
     said = final_answer(text)
     if said is None:
         return WrittenBox(fault=BoxFault.unfinished)
@@ -134,8 +145,9 @@ def read_point(text: str, form: PointFormat, frame: CoordinateFrame) -> tuple[tu
 
 def placed_point(numbers: Sequence[float], form: PointFormat, frame: CoordinateFrame) -> tuple[float, float] | None:
     """Two numbers in the declared format -> (x, y) in pixels of the picture; None beyond the declared range."""
-    x, y, *_ = box = in_pixels([*numbers, *numbers], form.box_format, frame)
-    return None if fault_of(box, form.box_format, frame) is BoxFault.outside else (x, y)
+    corners = chosen(PointFormat, form).box_format
+    x, y, *_ = box = in_pixels([*numbers, *numbers], corners, frame)
+    return None if fault_of(box, corners, frame) == BoxFault.outside else (x, y)
 
 
 def final_answer(text: str) -> str | None:
@@ -176,7 +188,7 @@ def _boxes(text: str, form: AnswerFormat) -> Iterator[tuple[float, ...]]:
     if form in _TOKENS and (tokens := _TOKENS[form].findall(text)):
         values = tuple(map(float, tokens))
         yield from (values[i : i + 4] for i in range(0, len(values) - 3, 4))
-    elif form is not AnswerFormat.loc:
+    elif form != AnswerFormat.loc:
         text = _SINGLE.sub(" ", _AROUND.sub(r"\1", text))
         found = [*_grouped(text), *_corners(text, form.box_format), *_named(text, form.box_format)]
         yield from (numbers for _, numbers in sorted(found, key=itemgetter(0))) if found else _bare(text)

@@ -7,11 +7,15 @@ from enum import StrEnum
 
 from locheads.data.choices import BoxFormat
 from locheads.data.records import is_number, short
-from locheads.errors import DataError
+from locheads.errors import DataError, chosen
 from locheads.types import Box
 
 _UNITS = {"relative": 1, "100": 100, "999": 999, "1000": 1000, "1024": 1024}
 """What the right and bottom border of the frame is called. The others count pixels."""
+
+
+_ORDERS = {"xyxy": (0, 1, 2, 3), "yxyx": (1, 0, 3, 2), "xywh": (0, 1, 2, 3)}
+"""Where the numbers of a format stand for left, top, and right and bottom, or width and height."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,10 @@ def smart_size(width: int, height: int, multiple: int, min_pixels: int, max_pixe
 def in_pixels(numbers: Sequence, form: BoxFormat, frame: CoordinateFrame) -> Box:
     """Four numbers in the declared format -> xyxy in pixels of the picture, whatever they span. Columns of numbers, and
     a frame of columns, give columns."""
-    order, (across, down), (left, top) = form.value[:4], frame.unit(form), frame.origin
-    x, y, a, b = (numbers[i] for i in ((1, 0, 3, 2) if order == "yxyx" else (0, 1, 2, 3)))
+    form = chosen(BoxFormat, form)
+    (across, down), (left, top) = frame.unit(form), frame.origin
+    order = form.value.partition("_")[0]
+    x, y, a, b = (numbers[i] for i in _ORDERS[order])
     x, y, a, b = x * across, y * down, a * across, b * down
     if order == "xywh":
         a, b = x + a, y + b

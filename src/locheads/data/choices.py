@@ -54,7 +54,7 @@ class AnswerFormat(StrEnum):
 
     @property
     def box_format(self) -> BoxFormat:
-        return BoxFormat.yxyx_1024 if self is AnswerFormat.loc else BoxFormat(self.value)
+        return BoxFormat.yxyx_1024 if self == AnswerFormat.loc else BoxFormat(self.value)
 
 
 class PointFormat(StrEnum):
@@ -82,6 +82,18 @@ class Frame(StrEnum):
     """The picture between two bars that make it square (LLaVA-1.5)."""
     input = "input"
     """What the model's processor makes of the picture: the crop, the resized picture."""
+
+
+class Reader(StrEnum):
+    """Of which form a data set is: see docs/data.md."""
+
+    coco = "coco"
+    hub = "hub"
+    jsonl = "jsonl"
+    pocket = "pocket"
+    """REFER's form, made at first use."""
+    reasonseg = "reasonseg"
+    refer = "refer"
 
 
 class QueryLength(StrEnum):
@@ -153,8 +165,7 @@ class DatasetConfig:
     """Referring expressions with boxes and masks."""
 
     name: str = "pocket"
-    reader: str = "pocket"
-    """"pocket" (made at first use), "refer", "hub", "reasonseg", "coco" or "jsonl": see docs/data.md."""
+    reader: Reader = Reader.pocket
     folder: str = ""
     """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"

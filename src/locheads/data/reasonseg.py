@@ -8,6 +8,7 @@ their outline on whole pixels, larger ones first, an ignored one taking away wha
 
 from functools import cached_property
 from pathlib import Path
+from typing import assert_never
 
 import cv2
 import numpy as np
@@ -65,7 +66,7 @@ class ReasonSegDataSet:
         content = read_json(path, fallback="cp1252")  # as the publishers do: some files are not UTF-8
         texts, where = field(content, "text", list, str(path)), str(path)
         long = _is_sentence(content, where)
-        if self._query is not QueryLength.all and long != (self._query is QueryLength.long):
+        if not _asked_for(self._query, long):
             return []
         picture = next((p for s in _SUFFIXES if (p := path.with_suffix(s)).exists()), path.with_suffix(".jpg"))
         size = picture_size(picture)
@@ -118,3 +119,15 @@ def _fill(points: np.ndarray, size: tuple[int, int], mask: np.ndarray, value: in
     cv2.polylines(mask, [points], True, value, 1)
     cv2.fillPoly(mask, [points], value)
     return mask
+
+
+def _asked_for(query: QueryLength, long: bool) -> bool:
+    match query:
+        case QueryLength.all:
+            return True
+        case QueryLength.long:
+            return long
+        case QueryLength.short:
+            return not long
+        case _:
+            assert_never(query)

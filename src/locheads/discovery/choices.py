@@ -96,7 +96,7 @@ class DiscoveryConfig:
     """The samples that discovery sees."""
 
     n_samples: Count = 1000
-    trials: Count = 5
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 5
     sizes: Annotated[list[Count], Field(description="must be a number of samples, 1 or more")] = field(
         default_factory=list
     )

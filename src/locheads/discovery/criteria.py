@@ -100,7 +100,7 @@ def spatial_entropy(
     Raises:
         ValueError: an option that is not among its choices.
     """
-    single, stack = Precision(precision) is Precision.float32, np.asarray(maps)
+    single, stack = Precision(precision) == Precision.float32, np.asarray(maps)
     if single:
         stack = stack.astype(np.float32, copy=False)
     level, least = _level(stack, Floor(floor), single)
@@ -151,7 +151,7 @@ def elbow_index(values: Float[np.ndarray, "*n"], rule: str = "chord") -> int:
 def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> tuple[np.ndarray, float | None]:
     """-> (the floor of each map [n, 1, 1], by how much a cell must exceed it; None: by anything)."""
     mean = _totals(maps, single)[:, None, None] / (maps.shape[1] * maps.shape[2])
-    if floor is Floor.mean or not single:
+    if floor == Floor.mean or not single:
         # A constant map's rounded mean may lie below its cells. (The released code does not look.)
         mean = np.maximum(mean, maps.min(axis=(1, 2), keepdims=True))
     match floor:

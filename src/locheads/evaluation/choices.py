@@ -14,10 +14,10 @@ from locheads.settings import Count, Natural, require, settings
 class EvaluationConfig:
     """Baselines and intervals."""
 
-    random_draws: Count = 10
+    random_draws: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Draws of k random heads that the baseline averages."""
     confidence: Annotated[float, Field(gt=0, lt=1, description="must lie between 0 and 1")] = 0.95
-    resamples: Count = 2000
+    resamples: Annotated[int, Field(ge=1, le=10_000_000)] = 2000
     """Sign flips of pictures behind the p of stage=compare; intervals need none."""
     gallery: Natural = 24
     """Samples shown in the report, evenly spaced over the split."""

@@ -239,7 +239,7 @@ def _shares(table: _Table, form: BoxFormat) -> Bool[np.ndarray, "box"]:
 
 def _never_past(table: _Table, form: BoxFormat) -> int:
     """See BoxCheck.n_never_past."""
-    if form.endswith("relative") or form is BoxFormat.xyxy_100:
+    if form.endswith("relative") or form == BoxFormat.xyxy_100:
         return 0
     unit = np.column_stack(table.frame.unit(form) * 2)
     origin = np.column_stack(table.frame.origin * 2)

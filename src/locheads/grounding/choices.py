@@ -144,10 +144,10 @@ class GroundingConfig:
 
     name: str = "paper"
     sinks: Sinks = Sinks.keep
-    sink_factor: Annotated[float, Field(gt=0)] = 5.0
+    sink_factor: Annotated[float, Field(gt=0, le=1e6, description="must be positive and at most 1,000,000")] = 5.0
     """Only sinks=mean_map."""
     normalise: Normalise = Normalise.none
-    kernel: Annotated[int, Field(ge=1, description="must be odd and positive")] = 7
+    kernel: Annotated[int, Field(ge=1, le=999, description="must be odd and positive, at most 999")] = 7
     """Width of the Gaussian's window in cells, odd (documented)."""
     sigma: Annotated[float, Field(ge=0, le=1000, description="must be a number of cells, from 0 to 1000")] = 1.0
     """In cells (documented); 0 switches smoothing off."""
@@ -157,7 +157,7 @@ class GroundingConfig:
     input_patch: Annotated[int, Field(ge=1, le=64, description="must lie between 1 and 64 pixels")] = 14
     """Only resolution=input: pixels of the processor's input per cell (LLaVA-1.5: 14)."""
     threshold: ThresholdRule = ThresholdRule.mean
-    level: Annotated[float | None, Field(ge=0, description="must be 0 or more")] = None
+    level: Annotated[float | None, Field(ge=0, le=1e6, description="must be 0 or more, at most 1,000,000")] = None
     """The threshold's number, see ThresholdRule; null: its default."""
     component: Component = Component.largest_hull
     box: BoxRule = BoxRule.hull
@@ -174,6 +174,10 @@ class GroundingConfig:
         share = self.threshold in (ThresholdRule.quantile, ThresholdRule.max_fraction, ThresholdRule.fixed_area)
         require(
             (self.kernel % 2 == 1, f"grounding.kernel must be odd and positive, not {self.kernel}."),
+            (
+                self.sigma == 0 or self.sigma >= 0.01,
+                f"grounding.sigma={self.sigma} smooths nothing: write 0, or at least 0.01 cells.",
+            ),
             (
                 level < 1 or not share,
                 f"grounding.level={level} leaves no or all cells with grounding.threshold={self.threshold.value}: "

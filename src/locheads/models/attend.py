@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -90,8 +90,16 @@ def strips_of(lvlm: Lvlm, picture: PreparedInput) -> list[Strip]:
 
 
 def _shares(lvlm: Lvlm, picture: PreparedInput) -> bool:
-    if lvlm.adapter.sharing is Sharing.plain:
-        return False
+    match lvlm.adapter.sharing:
+        case Sharing.plain:
+            return False
+        case Sharing.packed:
+            return _fits_the_window(lvlm, picture)
+        case _:
+            assert_never(lvlm.adapter.sharing)
+
+
+def _fits_the_window(lvlm: Lvlm, picture: PreparedInput) -> bool:
     # A mask of ours replaces the family's, which would hide what lies beyond a sliding window.
     window = getattr(lvlm.model.config.get_text_config(decoder=True), "sliding_window", None)
     return window is None or len(picture.prefix) + max(len(suffix) for suffix in picture.suffixes) <= window

@@ -7,9 +7,12 @@ roundings included), because half a patch of error costs IoU.
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from locheads.errors import chosen
 
 
 class Preprocess(StrEnum):
@@ -128,22 +131,29 @@ def square_geometry(
 
     Follows the CLIP image processor: bars and crops are split with floor division, the resized long side is
     truncated to whole pixels. `patch`: side of a patch in pixels, where `side` is no multiple of it.
+
+    Raises:
+        ConfigError: `how` is no choice of `Preprocess`, whose names do as well.
     """
     across = grid if patch is None else side / patch
     per_pixel = across / side
-    if how is Preprocess.squash:
-        return stretched(width, height, grid, grid, across / grid)
-    if how is Preprocess.pad:
-        longest = max(width, height)
-        bar_x, bar_y = (longest - width) // 2, (longest - height) // 2
-        cells = across / longest
-        return Geometry(width, height, grid, grid, (cells, cells), (bar_x * cells, bar_y * cells))
-    if how is Preprocess.native:
-        raise ValueError("native has no geometry of its own: the adapter knows what its processor does")
-    new_width, new_height = _shortest_edge(width, height, side)
-    scale = (new_width / width * per_pixel, new_height / height * per_pixel)
-    offset = (-((new_width - side) // 2) * per_pixel, -((new_height - side) // 2) * per_pixel)
-    return Geometry(width, height, grid, grid, scale, offset)
+    match chosen(Preprocess, how):
+        case Preprocess.squash:
+            return stretched(width, height, grid, grid, across / grid)
+        case Preprocess.pad:
+            longest = max(width, height)
+            bar_x, bar_y = (longest - width) // 2, (longest - height) // 2
+            cells = across / longest
+            return Geometry(width, height, grid, grid, (cells, cells), (bar_x * cells, bar_y * cells))
+        case Preprocess.center_crop:
+            new_width, new_height = _shortest_edge(width, height, side)
+            scale = (new_width / width * per_pixel, new_height / height * per_pixel)
+            offset = (-((new_width - side) // 2) * per_pixel, -((new_height - side) // 2) * per_pixel)
+            return Geometry(width, height, grid, grid, scale, offset)
+        case Preprocess.native:
+            raise ValueError("native has no geometry of its own: the adapter knows what its processor does")
+        case unknown:
+            assert_never(unknown)
 
 
 def padded_square(width: int, height: int, side: int, grid: int, least: int) -> Geometry:

@@ -4,7 +4,7 @@ import ctypes
 import importlib.util
 import logging
 import sys
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -14,6 +14,8 @@ from locheads.errors import ConfigError
 from locheads.models.choices import DType, ModelConfig
 
 log = logging.getLogger(__name__)
+
+_BITS = {Quantization["8bit"]: "load_in_8bit", Quantization["4bit"]: "load_in_4bit"}
 
 
 def pick_device(name: str) -> torch.device:
@@ -37,13 +39,18 @@ def pick_device(name: str) -> torch.device:
 def check_placement(config: ModelConfig, engine: EngineConfig) -> torch.device:
     """The device, once everything about it is known to work together. Raises ConfigError as `placement`."""
     device = pick_device(engine.device)
-    if device.type == "cpu" and config.dtype is DType.float16:
+    if device.type == "cpu" and config.dtype == DType.float16:
         raise ConfigError("model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16.")
-    if engine.attention is RestAttention.flash:
-        _check_flash(config, device)
+    match engine.attention:
+        case RestAttention.sdpa:
+            pass
+        case RestAttention.flash:
+            _check_flash(config, device)
+        case _:
+            assert_never(engine.attention)
     if engine.device_map is not None:
         _need("accelerate", f"engine.device_map={engine.device_map}")
-    if engine.quantization is not Quantization.none:
+    if engine.quantization != Quantization.none:
         _check_quantization(engine, device)
     return device
 
@@ -59,8 +66,8 @@ def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, 
     options: dict[str, Any] = {"dtype": dtype}
     if engine.device_map is not None:
         options["device_map"] = engine.device_map
-    if engine.quantization is not Quantization.none:
-        bits = {"load_in_8bit": True} if engine.quantization is Quantization["8bit"] else {"load_in_4bit": True}
+    if engine.quantization != Quantization.none:
+        bits = {_BITS[engine.quantization]: True}
         options["quantization_config"] = BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)
         options.setdefault("device_map", {"": device})
     _warn(config, engine)
@@ -90,7 +97,7 @@ def _check_flash(config: ModelConfig, device: torch.device) -> None:
         name,
         ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn",
     )
-    if device.type != "cuda" or config.dtype is DType.float32:
+    if device.type != "cuda" or config.dtype == DType.float32:
         raise ConfigError(f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa.")
 
 
@@ -108,12 +115,12 @@ def _need(package: str, setting: str, how: str = ": run make install EXTRAS=gpu"
 
 
 def _warn(config: ModelConfig, engine: EngineConfig) -> None:
-    if config.dtype is not DType.float32:
+    if config.dtype != DType.float32:
         log.warning(
             "model.dtype=%s: attention rows differ from float32 by its rounding, and a little between batches of "
             "different shape (engine.token_budget).", config.dtype.value,
         )  # fmt: skip
-    if engine.quantization is not Quantization.none:
+    if engine.quantization != Quantization.none:
         log.warning(
             "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
             engine.quantization.value,

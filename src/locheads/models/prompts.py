@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
-from locheads.errors import ConfigError, DataError, boundary
+from locheads.errors import ConfigError, DataError, boundary, chosen
 from locheads.models.choices import PromptConfig, Query
 
 IMAGE = "<image>"
@@ -98,13 +98,15 @@ def tokenise(tokenizer: Any, asked: Asked, query: Query, special: bool) -> tuple
 
     Raises:
         DataError: the expression cannot be located in the tokens.
+        ConfigError: `query` is no choice of `Query`, whose names do as well.
     """
+    query = chosen(Query, query)
     fast = getattr(tokenizer, "is_fast", False)
     refused = f"The tokenizer refuses the prompt for {asked.text[asked.start : asked.end][:40]!r}"
     with boundary(refused, DataError, "is there anything odd about the expression?"):
         encoded = tokenizer(asked.text, add_special_tokens=special, return_offsets_mapping=fast)
         ids = list(encoded["input_ids"])
-    if query is Query.last:
+    if query == Query.last:
         return ids, (len(ids) - 1, len(ids))
     if fast:
         first, end = _by_offsets(encoded["offset_mapping"], asked)
@@ -115,7 +117,13 @@ def tokenise(tokenizer: Any, asked: Asked, query: Query, special: bool) -> tuple
             f"The expression {asked.text[asked.start : asked.end]!r} cannot be located in the prompt's tokens: "
             "use prompt.query=last."
         )
-    return ids, (end - 1 if query is Query.expression_last else first, end)
+    match query:
+        case Query.expression_last:
+            return ids, (end - 1, end)
+        case Query.expression_mean:
+            return ids, (first, end)
+        case _:
+            assert_never(query)
 
 
 def _by_offsets(offsets: Sequence[tuple[int, int]], asked: Asked) -> tuple[int, int]:

@@ -8,19 +8,19 @@ from locheads.config import Config, Stage
 
 def alone(config: Config) -> Callable[[Config, Path], None] | None:
     """What does all of this configuration; None where it is a run with its stages."""
-    if config.stage is Stage.check:
+    if config.stage == Stage.check:
         from locheads.pipeline.check import run_check
 
         return run_check
-    if config.stage is Stage.compare:
+    if config.stage == Stage.compare:
         from locheads.pipeline.compare import run_compare
 
         return run_compare
-    if config.stage is Stage.fetch:
+    if config.stage == Stage.fetch:
         from locheads.pipeline.fetch import run_fetch
 
         return run_fetch
-    if config.stage is Stage.report and config.runs:
+    if config.stage == Stage.report and config.runs:
         from locheads.pipeline.study import run_study
 
         return run_study

@@ -82,7 +82,7 @@ def fill_compactly(run: Run, top: int = 0) -> None:
     """Stores what grounding reads of the evaluated split, and the maps of the `top` most frequent heads."""
     config, groups = run.config, run.inputs.evaluated
     picks = None
-    if config.selection.kind is SelectionKind.greedy:
+    if config.selection.kind == SelectionKind.greedy:
         discovery = run.discovery
         assert discovery is not None
 
@@ -101,5 +101,5 @@ def _compact_need(run: Run, plan: HeadPlan, top: int) -> Need:
         heads |= set(run.discovery.ranking()[:top])
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
     # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
-    scored_by = run.scored_by() if top or run.config.selection.kind is SelectionKind.greedy else None
+    scored_by = run.scored_by() if top or run.config.selection.kind == SelectionKind.greedy else None
     return Need(frozenset(heads), own, scored_by, mean=True)

@@ -74,7 +74,7 @@ def open_store(
         "prompt": prompt,
         "annotations": annotations,
     }
-    if config.engine.quantization is not Quantization.none:
+    if config.engine.quantization != Quantization.none:
         question["quantization"] = config.engine.quantization.value
     take = config.engine.other_versions == OtherVersions.take
     return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, pictures)
@@ -85,7 +85,7 @@ def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:
     packages = list(MAKERS)
     if "torchvision" in (identity.image_processor or ""):
         packages.append("torchvision")
-    if config.engine.quantization is not Quantization.none:
+    if config.engine.quantization != Quantization.none:
         packages.append("bitsandbytes")
     code = code_digest("locheads.pipeline.attention", without=NO_PART)
     return {name: version(name) for name in packages} | {

@@ -133,7 +133,7 @@ def _plan(run: Run, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
         except DiscoveryError as error:
             errors[number] = str(error)
     groundings = [choice.grounding for choice in choices]
-    factors = {g.sink_factor for g in groundings if g.sinks is Sinks.mean_map}
+    factors = {g.sink_factor for g in groundings if g.sinks == Sinks.mean_map}
     read = lambda name: run.store.read(track(run.inputs.discovery, name, "pictures"))  # noqa: E731
     sinks = {factor: find_sinks(read("mean maps"), factor) for factor in sorted(factors)}
     return Plan(tuple(choices), heads, discoveries, sinks), errors
@@ -203,6 +203,6 @@ def _work(chunk: list[ImageGroup]) -> np.ndarray:
 
 
 def _heads_text(plan: Plan, choice: Choice) -> str:
-    if choice.selection.kind is SelectionKind.greedy:
+    if choice.selection.kind == SelectionKind.greedy:
         return "each sample's own"
     return " ".join(map(str, plan.heads.get(head_key(choice), ())))

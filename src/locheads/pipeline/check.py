@@ -9,6 +9,7 @@ from rich.text import Text
 
 from locheads.config import Config, Stage, check
 from locheads.data.checks import State, Verdict, check_samples
+from locheads.data.choices import Reader
 from locheads.data.guard import group_keys
 from locheads.data.official import official_counts
 from locheads.data.tally import Tally
@@ -46,7 +47,7 @@ def check_dataset(config: Config, folder: Path) -> None:
     verdicts = collect(config, data)
     write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
     console.print(table(config.dataset.name, verdicts))
-    failed = sum(verdict.state is State.fail for verdict in verdicts)
+    failed = sum(verdict.state == State.fail for verdict in verdicts)
     if failed:
         raise DataError(f"{failed} of the {len(verdicts)} checks of {config.dataset.name} failed: see the table above.")
 
@@ -64,7 +65,7 @@ def collect(config: Config, data: DataSet) -> list[Verdict]:
         verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
         ids.update(sample.sample_id for group in groups for sample in group.samples)
         keys[split] = group_keys(groups)
-    if dataset.reader != "hub":  # of a hub copy one split is read
+    if dataset.reader != Reader.hub:  # of a hub copy one split is read
         verdicts += [_absent(split) for split in official if split not in keys]
     if len(keys) > 1:
         verdicts.append(_ids_of_all(ids))
@@ -94,7 +95,7 @@ def _summary(verdicts: list[Verdict]) -> str:
 def _splits(config: Config, data: DataSet) -> list[str]:
     dataset = config.dataset
     # The other splits of a hub copy may be gigabytes away.
-    splits = [] if dataset.reader == "hub" else data.splits()
+    splits = [] if dataset.reader == Reader.hub else data.splits()
     return splits or [dataset.split]
 
 

@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -95,10 +96,12 @@ def _task(composed: DictConfig) -> None:
 
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
-    settings: dict[str, Any] = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[assignment]
+    with _noted(folder):
+        settings = plain(composed)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
-    config = _validated(settings, folder)
+    with _noted(folder):
+        config = validated(settings)
     # Imported late: --help and a wrong setting answer before torch and transformers load.
     from locheads.pipeline.tracking.client import tracked
     from locheads.report.audit import audit_tables
@@ -122,11 +125,22 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)
 
 
-def _validated(settings: dict[str, Any], folder: Path) -> Config:
-    """The configuration; what is wrong with it stands in status.json, too."""
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """The settings as values of YAML. Raises what OmegaConf does, for ??? too: the default would take its place."""
+    OmegaConf.to_container(composed, throw_on_missing=True)
+    return OmegaConf.to_container(composed, resolve=True, enum_to_str=True)  # type: ignore[return-value]
+
+
+def validated(settings: dict[str, Any], schema: Any = Config) -> Any:
+    """The configuration, merged once more, because Hydra lets +key=value add what the schema does not hold."""
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), settings))
+
+
+@contextmanager
+def _noted(folder: Path) -> Iterator[None]:
+    """What is wrong with the settings stands in status.json, too."""
     try:
-        # Merged once more, because Hydra lets +key=value add what the schema does not hold.
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), settings))  # type: ignore[return-value]
+        yield
     except Exception as error:
         from locheads.pipeline.records import Status
 

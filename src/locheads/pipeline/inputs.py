@@ -4,12 +4,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 
 from locheads.config import Config, PathsConfig
-from locheads.data.choices import DatasetConfig
+from locheads.data.choices import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
@@ -27,8 +27,6 @@ from locheads.store.digest import file_digests, json_digest
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
-
-READERS = ("coco", "hub", "jsonl", "pocket", "reasonseg", "refer")
 
 
 class DataSet(Protocol):
@@ -79,13 +77,13 @@ def load_inputs(config: Config) -> Inputs:
 
     Raises:
         DataError: the data set is absent, incomplete or contradicts itself or its pictures.
-        ConfigError: an unknown reader.
+        ConfigError: a reader whose settings do not fit it.
     """
     dataset = config.dataset
     data = open_dataset(dataset, config.paths)
     evaluated = data.read(dataset.split)
     discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
-    if dataset.reader in ("pocket", "refer"):
+    if dataset.reader in (Reader.pocket, Reader.refer):
         check_picture_folder(locate(dataset, config.paths)[1])
     asked = chosen(evaluated, config)
     headers = check_headers([*asked, *discovery.groups], picture_folders(dataset, config.paths))
@@ -156,7 +154,7 @@ def _guarded(
 
 def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banned: set[str]) -> None:
     """Names that are numbers may be COCO's pictures of 2017; nothing but the user can tell."""
-    if dataset.reader not in ("coco", "jsonl") or dataset.coco_names:
+    if dataset.reader not in (Reader.coco, Reader.jsonl) or dataset.coco_names:
         return
     like_coco = [group for group in candidates if str(coco_id(group.path.name, of_coco=True)) in banned]
     if like_coco:
@@ -170,7 +168,7 @@ def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banne
 def excluded_pictures(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
     """Evaluated split, or guarded file -> keys of the pictures that discovery must not see."""
     dataset = config.dataset
-    beside = locate(dataset, config.paths)[0] if dataset.reader in ("pocket", "refer") else None
+    beside = locate(dataset, config.paths)[0] if dataset.reader in (Reader.pocket, Reader.refer) else None
     others = guarded_keys(dataset.guard, beside, dataset.discovery_split, Path(config.paths.cache))
     return {dataset.split: evaluated} | others
 
@@ -179,30 +177,30 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
     """The data set behind its reader. Reads nothing yet, but makes the pocket data where it is asked for.
 
     Raises:
-        ConfigError: there is no such reader, or its settings do not fit it.
+        ConfigError: the reader's settings do not fit it.
     """
     folder, images = Path(dataset.folder), Path(dataset.images or dataset.folder)
     match dataset.reader:
-        case "pocket" | "refer":
+        case Reader.pocket | Reader.refer:
             folder, images = locate(dataset, paths)
             return ReferDataSet(folder, dataset.refs, images, Path(paths.cache))
-        case "hub":
+        case Reader.hub:
             return HubDataSet(_copy(dataset, images, Path(paths.cache)))
-        case "reasonseg":
+        case Reader.reasonseg:
             return ReasonSegDataSet(folder, dataset.query)
-        case "coco":
+        case Reader.coco:
             return CocoDataSet(folder, dataset.instances, dataset.refs, images, dataset.coco_names)
-        case "jsonl":
+        case Reader.jsonl:
             if "{split}" not in dataset.refs:
                 raise ConfigError(f"dataset.refs={dataset.refs} has no {{split}}: write {{split}}.jsonl, or alike.")
             masks = dataset.mask_threshold, dataset.coco_names, tuple(map(Path, dataset.links))
             return JsonlDataSet(folder, dataset.refs, images, dataset.box_format, *masks)
-    raise ConfigError(f"dataset.reader={dataset.reader} is unknown: use {', '.join(READERS[:-1])} or {READERS[-1]}.")
+    assert_never(dataset.reader)
 
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     """-> (folder with the annotations, folder with the pictures). Makes the pocket data where it is asked for."""
-    if dataset.reader == "pocket":
+    if dataset.reader == Reader.pocket:
         root = ensure_dataset(Path(paths.cache))
         return root / "pocket", root / "images" / "train2014"
     return Path(dataset.folder), Path(dataset.images)

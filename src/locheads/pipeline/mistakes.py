@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from locheads.config import Config
 from locheads.errors import LocHeadsError
@@ -119,7 +119,9 @@ def _missing_file(error: MissingConfigException) -> str:
 def _setting(error: Exception) -> str:
     # Hydra names the file in a message of its own, and chains what OmegaConf says of the value.
     chained = error.__cause__ or error.__context__
-    cause = chained if isinstance(chained, OmegaConfBaseException) else error
+    # An interpolation that fails is named by what it asks for, all else by the setting that OmegaConf was about.
+    direct = getattr(error, "full_key", None) and not isinstance(error, InterpolationResolutionError)
+    cause = chained if isinstance(chained, OmegaConfBaseException) and not direct else error
     file = re.match(r"In '([^']+)': \w+ raised while composing", str(error))
     where = re.search(r"Could not (?:override|append to config|delete from config).*?'([^']+)'", str(error))
     key = getattr(cause, "full_key", None) or (where.group(1).split("=")[0] if where else "")

@@ -79,6 +79,6 @@ def _best_rec(run: Run, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
 def _sinks(run: Run) -> SinkCells | None:
     """From the discovery samples, so that nothing of the evaluated split takes part."""
     grounding = run.config.grounding
-    if grounding.sinks is not Sinks.mean_map:
+    if grounding.sinks != Sinks.mean_map:
         return None
     return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "pictures")), grounding.sink_factor)

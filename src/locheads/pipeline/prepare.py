@@ -33,7 +33,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_placement(config.model, config.engine)
     check_segmenter(config.segmenter)
-    if config.stage is Stage.audit:
+    if config.stage == Stage.audit:
         choices_of(config)
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
@@ -47,7 +47,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     if alone:
         inputs = with_pictures(inputs, Path(config.paths.cache))
     store = open_store(config, identity, inputs.annotations, alone, inputs.pictures)
-    made = answer_keys(config, store) if config.stage is Stage.direct else store
+    made = answer_keys(config, store) if config.stage == Stage.direct else store
     digest = run_digest(config, identity, inputs, given, made.key.made_with)
     record |= {
         "digest": digest,
@@ -59,7 +59,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
             "guard": inputs.guard,
             "notes": list(inputs.notes),
         },
-        "answers" if config.stage is Stage.direct else "maps": _made_with(made.key, made.asked),
+        "answers" if config.stage == Stage.direct else "maps": _made_with(made.key, made.asked),
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
     if given is not None:
@@ -87,7 +87,7 @@ def run_digest(
     """What identifies a result: the settings that can change it, the weights, annotations and pictures, and what the
     maps were made with."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
-    if config.engine.quantization is not Quantization.none:
+    if config.engine.quantization != Quantization.none:
         settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
     del settings["model"]["id"]

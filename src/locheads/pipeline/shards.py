@@ -89,7 +89,7 @@ class Dealer:
         self._refuse_double(records)
         states = [record.state for record in records]
         log.info("%s: %s.", work.name, summary(states))
-        return all(state is State.done for state in states)
+        return all(state == State.done for state in states)
 
     def _mine(self) -> list[int]:
         if self.config.index is not None:
@@ -107,7 +107,7 @@ class Dealer:
 
     def _refuse_double(self, records: list[Record]) -> None:
         index = self.config.index
-        if index is not None and records[index].state is State.running:
+        if index is not None and records[index].state == State.running:
             raise StoreError(
                 f"Shard {index} of {self.config.count} is with another worker ({records[index].owner()}): nothing to "
                 "do here. Follow it with stage=status."
@@ -136,8 +136,8 @@ def token_cost(config: Config, identity: ModelIdentity) -> TokenCost:
     """What a picture costs this model, guessed without its processor."""
     sharing = getattr(FAMILIES[identity.model_type], "sharing", Sharing.packed)
     return TokenCost(
-        shared=sharing is Sharing.packed,
-        native=config.model.preprocess is Preprocess.native,
+        shared=sharing == Sharing.packed,
+        native=config.model.preprocess == Preprocess.native,
         template=len(config.prompt.template),
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import assert_never
 
 from locheads.config import Config, Stage, check
 from locheads.pipeline.alone import alone
@@ -68,7 +69,7 @@ def _run_stages(run: Run, status: Status) -> None:
     for stage, action in _actions(run.config).items():
         with status.stage(stage.value):
             action(run)
-    if run.config.stage is not Stage.direct:  # which writes its own
+    if run.config.stage != Stage.direct:  # which writes its own
         write_timing(run.folder, run.store.folder)
 
 
@@ -89,12 +90,21 @@ STAGES = {
 
 def _actions(config: Config) -> dict[Stage, Callable[[Run], None]]:
     """What stage=X does, in order; without discovery where the heads are given."""
-    alone = {Stage.status: status_stage, Stage.direct: direct_stage}
-    if config.stage in alone:
-        return {config.stage: alone[config.stage]}
-    if config.stage is Stage.audit:
-        return {stage: STAGES[stage] for stage in (Stage.attend, Stage.discover, Stage.audit)}
-    order = [stage for stage in STAGES if stage is not Stage.audit]
-    stages = order[: list(Stage).index(config.stage) + 1]
-    given = config.heads.set is not None
-    return {stage: STAGES[stage] for stage in stages if not (given and stage is Stage.discover)}
+    order = [Stage.attend, Stage.discover, Stage.ground, Stage.evaluate]
+    match config.stage:
+        case Stage.status:
+            return {Stage.status: status_stage}
+        case Stage.direct:
+            return {Stage.direct: direct_stage}
+        case Stage.audit:
+            order = [Stage.attend, Stage.discover, Stage.audit]
+        case Stage.attend | Stage.discover | Stage.ground | Stage.evaluate:
+            order = order[: order.index(config.stage) + 1]
+        case Stage.report:
+            pass
+        case Stage.check | Stage.compare | Stage.fetch:
+            raise ValueError(f"{config.stage} stands alone and prepares no run")
+        case _:
+            assert_never(config.stage)
+    given = config.heads.set is not None and config.stage != Stage.audit
+    return {stage: STAGES[stage] for stage in order if not (given and stage == Stage.discover)}

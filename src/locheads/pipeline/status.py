@@ -32,7 +32,7 @@ class Row:
     @property
     def state(self) -> State:
         """As its worker says; a shard that nobody took is done where a pass without shards stored all of it."""
-        free = self.record.state is State.free
+        free = self.record.state == State.free
         return State.done if free and self.tokens_left == 0 else self.record.state
 
     def rate(self) -> float | None:
@@ -65,7 +65,7 @@ def seconds_left(rows: Sequence[Row]) -> float | None:
     """Until the last shard is done, if the running workers go on at their rate and take the others; None: unknown."""
     if all(row.tokens_left == 0 for row in rows):
         return 0.0
-    running = [row for row in rows if row.record.state is State.running]
+    running = [row for row in rows if row.record.state == State.running]
     rates = [rate for row in running if (rate := row.rate())]
     if not rates:
         return None
@@ -89,14 +89,14 @@ def table(work: Pass, rows: Sequence[Row]) -> Table:
         result.add_column(column, justify="left" if column in ("state", "worker") else "right", no_wrap=True)
     for row in rows:
         record, rate = row.record, row.rate()
-        known = record.state is not State.free
+        known = record.state != State.free
         memory = record.content.get("memory_mib")
         result.add_row(
             str(row.shard),
             Text(row.state, style=_COLOURS.get(row.state, "dim")),
             f"{'?' if row.stored < 0 else row.stored}/{row.pictures}",
             f"{rate:,.0f}" if rate else "",
-            _duration(row.tokens_left / rate) if rate and record.state is State.running else "",
+            _duration(row.tokens_left / rate) if rate and record.state == State.running else "",
             f"{memory:,} MiB" if memory else "",
             f"{_duration(record.age_s)} ago" if known else "",
             record.owner() if known else "",
@@ -106,13 +106,13 @@ def table(work: Pass, rows: Sequence[Row]) -> Table:
 
 def _row(dealer: Dealer, work: Pass, shard: int, part: list[ImageGroup], record: Record) -> Row:
     if work.need is None:
-        done = record.state is State.done
+        done = record.state == State.done
         left = [] if done else part
         return Row(shard, record, len(part), len(part) if done else -1, sum(map(dealer.cost.of, left)))
     missing = dealer.store.missing(part, work.need)
     # Samples that failed are missing for good.
     n_missing = sum(len(group.samples) for group in missing)
-    if record.state is State.done and n_missing <= record.content.get("failed", 0):
+    if record.state == State.done and n_missing <= record.content.get("failed", 0):
         missing = []
     return Row(shard, record, len(part), len(part) - len(missing), sum(map(dealer.cost.of, missing)))
 

@@ -71,7 +71,7 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     return {
         "aims": [asdict(aim) for aim in [*_aims(metrics, answers), _agreement(heads)]],
         "answers": answers,
-        "methods": {name: _row(metrics, name) for name in METHODS},
+        "methods": {label: _row(metrics, name) for name, label in METHODS.items() if name in metrics.methods},
         "table5": [_table5_row(run) for run in runs],
         "figure6": spearman_text(metrics.figure6),
         "heads": list(metrics.heads),

@@ -76,12 +76,12 @@ class SegmenterConfig:
                 f"segmenter={kind.value} needs segmenter.checkpoint: the path of its weights, or a hub id.",
             ),
             (
-                kind is not SegmenterKind.segment_anything or checkpoint.endswith(".pth"),
+                kind != SegmenterKind.segment_anything or checkpoint.endswith(".pth"),
                 f"segmenter.checkpoint={checkpoint} is no .pth file, which segmenter=segment_anything reads; "
                 "segmenter=sam_hf reads folders and hub ids.",
             ),
             (
-                kind is not SegmenterKind.sam2 or not checkpoint.endswith(".pth"),
+                kind != SegmenterKind.sam2 or not checkpoint.endswith(".pth"),
                 f"segmenter.checkpoint={checkpoint} is a .pth file; segmenter=sam2 reads a transformers folder or a "
                 "hub id such as facebook/sam2.1-hiera-large.",
             ),

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from locheads.engine import EngineConfig
 from locheads.errors import ModelError
@@ -28,15 +28,18 @@ def load_segmenter(config: SegmenterConfig, engine: EngineConfig) -> Segmenter |
             return BoxSegmenter()
         case SegmenterKind.grabcut:
             return GrabCutSegmenter()
-    # Imported late: torch and transformers take seconds.
-    from locheads.segmenters.sam import Sam2, SamHf, SegmentAnything
+        case SegmenterKind.sam_hf | SegmenterKind.segment_anything | SegmenterKind.sam2:
+            # Imported late: torch and transformers take seconds.
+            from locheads.segmenters.sam import Sam2, SamHf, SegmentAnything
 
-    classes: dict[SegmenterKind, Callable[[SegmenterConfig, Any], Segmenter]] = {
-        SegmenterKind.sam_hf: SamHf,
-        SegmenterKind.segment_anything: SegmentAnything,
-        SegmenterKind.sam2: Sam2,
-    }
-    return classes[config.kind](config, pick_device(engine.device))
+            classes: dict[SegmenterKind, Callable[[SegmenterConfig, Any], Segmenter]] = {
+                SegmenterKind.sam_hf: SamHf,
+                SegmenterKind.segment_anything: SegmentAnything,
+                SegmenterKind.sam2: Sam2,
+            }
+            return classes[config.kind](config, pick_device(engine.device))
+        case _:
+            assert_never(config.kind)
 
 
 def check_segmenter(config: SegmenterConfig) -> None:
@@ -49,7 +52,7 @@ def check_segmenter(config: SegmenterConfig) -> None:
     from locheads.segmenters.checkpoint import check_meta
     from locheads.segmenters.sam import check_pretrained, meta_package
 
-    if config.kind is SegmenterKind.segment_anything:
+    if config.kind == SegmenterKind.segment_anything:
         meta_package()
     if config.checkpoint.endswith(".pth"):
         check_meta(Path(config.checkpoint), config.size)
@@ -61,7 +64,7 @@ def segmenter_identity(config: SegmenterConfig, cache: Path | None = None) -> di
     """The settings that can change a mask, with the weights' digest in place of where they lie."""
     kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("name", "batch")}
     if config.kind not in WITH_WEIGHTS:
-        return {"kind": kept["kind"], "box": kept["box"]} if config.kind is not SegmenterKind.none else {}
+        return {"kind": kept["kind"], "box": kept["box"]} if config.kind != SegmenterKind.none else {}
     path = Path(config.checkpoint or "")
     if path.exists():
         kinds = (".safetensors", ".bin", ".json")

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import cv2
 import numpy as np
@@ -63,9 +63,13 @@ class Sam(ABC):
         return Segmentation(mask.cpu().numpy(), float(scores[best]))
 
     def _boxes(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 4"] | None:
-        if self._config.prompt is PromptKind.points:
-            return None
-        return np.array([prompt.box for prompt in prompts], dtype=np.float64)
+        match self._config.prompt:
+            case PromptKind.points:
+                return None
+            case PromptKind.box | PromptKind.box_point | PromptKind.mask:
+                return np.array([prompt.box for prompt in prompts], dtype=np.float64)
+            case _:
+                assert_never(self._config.prompt)
 
     def _points(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 1 2"] | None:
         if self._config.prompt not in (PromptKind.points, PromptKind.box_point):
@@ -75,7 +79,7 @@ class Sam(ABC):
 
     def _masks(self, prompts: Sequence[Prompt], side: int, squash: bool) -> torch.Tensor | None:
         """Low-resolution logits [prompt, 1, side, side]."""
-        if self._config.prompt is not PromptKind.mask:
+        if self._config.prompt != PromptKind.mask:
             return None
         logits = np.stack([_low_resolution(prompt, side, squash) for prompt in prompts])
         return torch.from_numpy(logits[:, None]).to(self._device)
@@ -211,7 +215,7 @@ def meta_package() -> Any:
 
 def check_pretrained(config: SegmenterConfig) -> None:
     """Whether a folder or hub id is of the right family, from its configuration. Raises ModelError."""
-    kind, families = (Sam2Model, ("sam2", "sam2_video")) if config.kind is SegmenterKind.sam2 else (SamModel, ("sam",))
+    kind, families = (Sam2Model, ("sam2", "sam2_video")) if config.kind == SegmenterKind.sam2 else (SamModel, ("sam",))
     with _loading(kind, config):
         family = AutoConfig.from_pretrained(config.checkpoint, revision=config.revision).model_type
     if family not in families:

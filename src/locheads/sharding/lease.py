@@ -79,7 +79,7 @@ def read(folder: Path, shard: int, lease_s: float, now: float | None = None) -> 
         age = max((file_time(folder) if now is None else now) - path.stat().st_mtime, 0.0)
         content = _lease(parse_json(checked(path.read_bytes())))
     state = State(content.get("state", State.running))
-    if state is State.running and (age > lease_s or _is_gone(content.get("owner", {}))):
+    if state == State.running and (age > lease_s or _is_gone(content.get("owner", {}))):
         state = State.died
     return Record(state, generation, content, age)
 
@@ -170,7 +170,7 @@ def claim(folder: Path, shard: int, lease_s: float, again: Callable[[Record], bo
         StoreError: the folder cannot be written.
     """
     record = read(folder, shard, lease_s)
-    if record.state is State.running or (record.state is State.done and not (again and again(record))):
+    if record.state == State.running or (record.state == State.done and not (again and again(record))):
         return record
     if not _create(_path(folder, shard, record.generation + 1)):  # another process was quicker
         return read(folder, shard, lease_s)
@@ -192,7 +192,7 @@ def take(
             found = claim(folder, shard, lease_s, again and partial(again, shard))
             if isinstance(found, Lease):
                 yield found
-            elif found.state is State.running:
+            elif found.state == State.running:
                 beat = found.content.get("beat")
                 silent |= first_seen.setdefault(shard, beat) == beat
         if not silent:

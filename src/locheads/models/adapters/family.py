@@ -6,14 +6,14 @@ that stands for the picture in every prompt.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, assert_never
 
 import torch
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from locheads.errors import ConfigError, DataError, ModelError, boundary
+from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.choices import PromptConfig
 from locheads.models.geometry import Geometry, Preprocess
@@ -45,10 +45,11 @@ class FamilyAdapter:
     """Outputs of the image processor that the model's forward does not take."""
 
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
-        """Raises ConfigError for an option that the family does not have."""
+        """Raises ConfigError for an option that the family does not have, and for no choice of `Preprocess`."""
         if tiles and not self.has_tiles:
             raise ConfigError(f"model.tiles=true: a {config.model_type} model does not cut pictures into tiles.")
-        self.processor, self.config, self.preprocess, self.tiles = processor, config, preprocess, tiles
+        self.processor, self.config, self.tiles = processor, config, tiles
+        self.preprocess = chosen(Preprocess, preprocess)
         text = config.get_text_config(decoder=True)
         self._context = getattr(text, "max_position_embeddings", None)
         if _slides(text):
@@ -113,16 +114,18 @@ class FamilyAdapter:
 
     def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
         """-> (what the processor is given for `preprocess`, where the whole picture lies in that)."""
-        how = self.preprocess
-        if how is Preprocess.pad:
-            return padded(image, self.processor.image_processor.image_mean)
-        if how is Preprocess.center_crop:
-            return cropped(image)
-        whole = (0.0, 0.0, float(image.width), float(image.height))
-        if how is Preprocess.squash and not self.square:
-            side = max(image.size)
-            return image.resize((side, side), Image.Resampling.BICUBIC), (0.0, 0.0, float(side), float(side))
-        return image, whole
+        match self.preprocess:
+            case Preprocess.pad:
+                return padded(image, self.processor.image_processor.image_mean)
+            case Preprocess.center_crop:
+                return cropped(image)
+            case Preprocess.squash if not self.square:
+                side = max(image.size)
+                return image.resize((side, side), Image.Resampling.BICUBIC), (0.0, 0.0, float(side), float(side))
+            case Preprocess.squash | Preprocess.native:
+                return image, (0.0, 0.0, float(image.width), float(image.height))
+            case _:
+                assert_never(self.preprocess)
 
     # The machinery.
 

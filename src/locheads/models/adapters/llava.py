@@ -1,7 +1,7 @@
 """LLaVA-1.5, ViP-LLaVA and every checkpoint converted to their format: a square picture, one token per patch."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from PIL import Image
@@ -30,7 +30,7 @@ class LlavaAdapter(FamilyAdapter):
         # A CLIP tower's first token is no patch; with the strategy "full" the model keeps it.
         full = getattr(config, "vision_feature_select_strategy", "default") == "full"
         self._classes = int(full and getattr(vision, "model_type", "") == "clip_vision_model")
-        self._how = self._stock() if preprocess is Preprocess.native else preprocess
+        self._how = self._stock() if self.preprocess == Preprocess.native else self.preprocess
 
     def picture_text(self, inputs: Any) -> str:
         return self.processor.image_token * (self._grid**2 + self._classes)
@@ -45,12 +45,18 @@ class LlavaAdapter(FamilyAdapter):
 
     def _process(self, view: Image.Image) -> Any:
         images, square = self.processor.image_processor, {"height": self._side, "width": self._side}
-        if self._how is Preprocess.center_crop:
-            options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
-        else:
-            options = {"size": square, "do_center_crop": False}
-        if self._how is Preprocess.pad:
-            view = padded(view, images.image_mean)[0]
+        options: dict[str, Any] = {"size": square, "do_center_crop": False}
+        match self._how:
+            case Preprocess.center_crop:
+                options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
+            case Preprocess.pad:
+                view = padded(view, images.image_mean)[0]
+            case Preprocess.squash:
+                pass
+            case Preprocess.native:
+                raise ValueError("_stock says what native is")
+            case _:
+                assert_never(self._how)
         # do_pad off: a LlavaImageProcessor that pads by itself would do so before a crop or squash, too.
         return images(view, return_tensors="pt", do_pad=False, **options)
 

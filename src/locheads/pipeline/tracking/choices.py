@@ -42,5 +42,7 @@ class TrackerConfig:
     tags: list[str] = field(default_factory=list)
     """Besides the names of model and data set."""
     mode: TrackerMode = TrackerMode.auto
-    timeout: Annotated[float, Field(gt=0, description="must be a number of seconds")] = 60.0
+    timeout: Annotated[
+        float, Field(gt=0, le=86_400, description="must be a positive number of seconds, at most 86,400")
+    ] = 60.0
     """Seconds that the end of a run waits for W&B at most."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, assert_never
 
 from locheads.config import Config
 from locheads.pipeline.progress import listening
@@ -38,9 +38,18 @@ def tracked(config: Config, settings: dict[str, Any], folder: Path) -> Iterator[
 
     Yields what has to be called once with the identity of the run: all that decides its result, in one string.
     """
-    if config.tracker.kind is TrackerKind.none:
-        yield lambda _: None
-        return
+    match config.tracker.kind:
+        case TrackerKind.none:
+            yield lambda _: None
+        case TrackerKind.wandb:
+            with _told(config, settings, folder) as start:
+                yield start
+        case _:
+            assert_never(config.tracker.kind)
+
+
+@contextmanager
+def _told(config: Config, settings: dict[str, Any], folder: Path) -> Iterator[Callable[[str], None]]:
     check_agent(folder)
     session = Session(config, settings, folder)
     try:
