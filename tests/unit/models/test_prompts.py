@@ -201,9 +201,8 @@ def test_no_first_token_twice_after_a_chat_template_that_wrote_it(tiny_config, p
     ],
 )
 def test_templates_are_checked_before_anything_loads(template: str, in_chat: bool, sentence: str) -> None:
-    config = Config(prompt=PromptConfig(template=template, chat=in_chat))
     with pytest.raises(ConfigError, match=sentence):
-        check(config)
+        PromptConfig(template=template, chat=in_chat)
 
 
 @pytest.mark.parametrize("prompt", [PromptConfig(), PromptConfig(template="Where is {expression}?", chat=True)])
