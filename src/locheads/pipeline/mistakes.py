@@ -143,6 +143,8 @@ def _grammar(text: str) -> str:
     text = text.partition("full_key: ")[0]
     given = [text for text in sys.argv[1:] if "${" in text] if "interpolation" in text.lower() else []
     where = f" (in {' '.join(given)})" if given else ""
+    if missing := re.search(r"Missing mandatory value: ([\w.]+)", text):
+        return misfit(missing[1], missing[0])
     if lexed := re.match(r"LexerNoViableAltException: (.*)", text):
         return f"{lexed[1]} cannot be read: put the value in quotes, such as 'study=\"größe [1]\"'. {HELP}"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", text):
