@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from locheads.errors import DiscoveryError
+from locheads.errors import DiscoveryError, chosen
 
 
 class Floor(StrEnum):
@@ -98,14 +98,14 @@ def spatial_entropy(
         cell exceeds its floor (a constant map, or one with NaN).
 
     Raises:
-        ValueError: an option that is not among its choices.
+        ConfigError: an option that is not among its choices.
     """
-    single, stack = Precision(precision) == Precision.float32, np.asarray(maps)
+    single, stack = chosen(Precision, precision) == Precision.float32, np.asarray(maps)
     if single:
         stack = stack.astype(np.float32, copy=False)
-    level, least = _level(stack, Floor(floor), single)
+    level, least = _level(stack, chosen(Floor, floor), single)
     labels, count = ndimage.label(stack > level if least is None else stack - level > least, structure=_EIGHT_CONNECTED)
-    sizes, totals = _sizes(stack, level, labels, count, Weighting(weighting), single)
+    sizes, totals = _sizes(stack, level, labels, count, chosen(Weighting, weighting), single)
     # Every component lies in one map: the map of any of its cells.
     owner = np.zeros(count + 1, dtype=np.int64)
     owner[labels.ravel()] = np.repeat(np.arange(len(stack)), stack.shape[1] * stack.shape[2])
@@ -116,7 +116,7 @@ def spatial_entropy(
     if not single:
         entropy = np.maximum(entropy, 0.0)
     without = np.bincount(owner, minlength=len(stack)) == 0
-    return np.where(without, _of_empty(EmptyMaps(empty_maps), stack, level), entropy)
+    return np.where(without, _of_empty(chosen(EmptyMaps, empty_maps), stack, level), entropy)
 
 
 def elbow_threshold(values: Float[np.ndarray, "*n"], rule: str = "chord") -> float:
@@ -137,7 +137,7 @@ def elbow_index(values: Float[np.ndarray, "*n"], rule: str = "chord") -> int:
     flat = np.asarray(values, dtype=np.float64).ravel()
     if len(flat) == 0 or not np.isfinite(flat).all():
         raise DiscoveryError("The elbow needs at least one attention sum and only finite ones.")
-    order, rule = np.argsort(flat, kind="stable"), ElbowRule(rule)
+    order, rule = np.argsort(flat, kind="stable"), chosen(ElbowRule, rule)
     match rule:
         case ElbowRule.chord:
             at = _farthest_from_chord(flat[order])

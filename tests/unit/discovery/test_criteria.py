@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting, attention_sum, spatial_entropy
+from locheads.errors import ConfigError
 
 CHOICES = [(floor, weighting) for floor in Floor for weighting in Weighting]
 LN2 = math.log(2)
@@ -164,7 +165,7 @@ def test_no_maps_give_no_entropies() -> None:
 
 @pytest.mark.parametrize("option", ["floor", "weighting", "empty_maps", "precision"])
 def test_an_unknown_name_is_refused(option: str) -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ConfigError, match="nothing"):
         spatial_entropy(np.ones((1, 2, 2)), **{option: "nothing"})
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from locheads.discovery.criteria import ElbowRule, elbow_threshold
-from locheads.errors import DiscoveryError
+from locheads.errors import ConfigError, DiscoveryError
 
 CONVEX = [0.0, 0.1, 0.2, 0.3, 1.0]
 
@@ -95,5 +95,5 @@ def test_a_curve_without_a_knee_tells_what_to_do_instead() -> None:
 
 
 def test_an_unknown_rule_is_refused() -> None:
-    with pytest.raises(ValueError, match="steepest"):
+    with pytest.raises(ConfigError, match="steepest"):
         elbow_threshold(CONVEX, "steepest")
