@@ -46,19 +46,27 @@ def verdict(record: RunRecord) -> Verdict:
     metrics = record.metrics
     if metrics is not None and not record.about_heads:
         what = Path(record.external).name if record.external else "The model's own boxes"
-        return Verdict("none", f"{what}, scored; no baseline stands beside it.", _written_points(metrics))
+        return Verdict("none", f"{what}, scored; no baseline stands beside it.", _written_points(record, metrics))
     if metrics is None or "localization_heads" not in metrics.methods:
         return Verdict("none", "This run has no evaluation to judge.", ())
     outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
     tone, headline = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
-    points.append(_scope_sentence(record, metrics))
+    points += [*_data_notes(record), _scope_sentence(record, metrics)]
     return Verdict(tone, headline, tuple(p for p in points if p))
 
 
-def _written_points(metrics: MetricsRecord) -> tuple[str, ...]:
-    return tuple(text for text in (_misses_sentence(metrics), *metrics.notes) if text)
+def _written_points(record: RunRecord, metrics: MetricsRecord) -> tuple[str, ...]:
+    return tuple(text for text in (_misses_sentence(metrics), *metrics.notes, *_data_notes(record)) if text)
+
+
+def _data_notes(record: RunRecord) -> list[str]:
+    """What a reader of the figures must know of the data: known defects of the copy, boxes that stand for masks,
+    pictures that are turned when shown."""
+    dataset = record.provenance.get("dataset")
+    notes = dataset.get("notes") if isinstance(dataset, dict) else None
+    return [f"Data: {note}" for note in notes] if isinstance(notes, list) else []
 
 
 def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:

@@ -98,3 +98,13 @@ def test_misses_and_few_pictures_are_told(run_folder, edit_json):
     points = " ".join(verdict(read_run(run_folder)).points)
     assert "All 400 expressions were processed and got a box." in points
     assert "With only 12 pictures the intervals themselves are rough." in points
+
+
+def test_what_is_known_of_the_data_stands_among_the_points(run_folder, edit_json):
+    before = verdict(read_run(run_folder)).points
+    edit_json(run_folder / "provenance.json", dataset={"notes": ["2 samples have no mask: their box stands for it."]})
+    assert set(verdict(read_run(run_folder)).points) - set(before) == {
+        "Data: 2 samples have no mask: their box stands for it."
+    }
+    edit_json(run_folder / "provenance.json", dataset={"notes": 3})
+    assert verdict(read_run(run_folder)).points == before
