@@ -62,9 +62,9 @@ class PathsConfig:
     outputs: Text = "outputs"
     cache: Text = "${paths.outputs}/cache"
     """The attention store and generated data."""
-    data: str = "data"
+    data: Text = "data"
     """Data sets; see docs/data.md for the layout."""
-    studies: str = "experiments"
+    studies: Text = "experiments"
     """A folder per study with the paper's figures (paper.csv); stage=report with `runs` writes result.* there."""
 
 
@@ -89,10 +89,10 @@ class Config:
     shard: ShardConfig = field(default_factory=ShardConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
-    predictions: str | None = None
+    predictions: Text | None = None
     """A file of another model's boxes or masks (JSONL or CSV): scored instead of the heads, without a model."""
     predictions_format: PredictionsConfig = field(default_factory=PredictionsConfig)
-    runs: list[str] = field(default_factory=list)
+    runs: list[Text] = field(default_factory=list)
     """Two run folders for stage=compare. Or folders of finished runs and of sweeps: stage=report joins them into the
     tables of `study`. Neither runs a model."""
     study: Text = "default"

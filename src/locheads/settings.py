@@ -15,6 +15,7 @@ not be empty is `Text`. A list of bounded numbers is `list[Annotated[int, Field(
 
 import dataclasses
 import difflib
+import numbers
 import re
 from collections.abc import Callable
 from enum import Enum
@@ -64,7 +65,10 @@ def settings(group: str) -> Callable[[type[_T]], type[_T]]:
         def construct(self: Any, *args: Any, **named: Any) -> None:
             if len(args) > len(names):
                 raise ConfigError(f"{made.__name__} has {len(names)} settings, not {len(args)}.")
-            given = dict(zip(names, args, strict=False)) | named
+            given = dict(zip(names, args, strict=False))
+            if twice := sorted(given.keys() & named):
+                raise ConfigError(f"{prefix}{twice[0]} is given twice, by its place and by its name: leave one out.")
+            given |= named
             for name in given:
                 if name not in hints:
                     raise ConfigError(f"There is no setting {prefix}{name}.{nearest(name, names)}")
@@ -171,6 +175,8 @@ def _group(key: str, cls: Any, value: Any) -> Any:
 
 
 def _leaf(key: str, hint: Any, value: Any) -> Any:
+    if isinstance(value, numbers.Real) and not isinstance(value, int):  # numpy's, which OmegaConf does not know
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
     if not isinstance(value, str | int | float | Path):
         raise ConfigError(f"{key} needs one value, not {value!r}.")
     node = EnumNode(hint) if issubclass(hint, Enum) else _NODES[hint]()

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pydantic import Field
 
@@ -326,3 +328,40 @@ def test_grounding_refuses_what_no_map_can_be_smoothed_or_cut_by(given: dict[str
     (name,) = given
     with pytest.raises(ConfigError, match=rf"^grounding\.{name}\b"):
         GroundingConfig(**given)
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.float32(0.5), np.float64(0.5)])
+def test_numbers_of_numpy_are_numbers(number: Any) -> None:
+    kept = HeadsConfig(k=number).k if isinstance(number, np.integer) else GroundingConfig(sigma=number).sigma
+    assert kept == number
+    assert type(kept) in (int, float)
+    with pytest.raises(ConfigError, match=r"heads\.k"):
+        HeadsConfig(k=np.float64(3))  # type: ignore[arg-type]
+
+
+def test_a_setting_given_by_its_place_and_by_its_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"heads\.k is given twice"):
+        HeadsConfig(3, k=4)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("key", ["model.revision", "dataset.split", "predictions", "paths.data", "segmenter.revision"])
+def test_an_empty_text_is_no_value(key: str) -> None:
+    """A shell's variable that is not set would else unpin a commit in silence."""
+    *group, name = key.split(".")
+    with pytest.raises(ConfigError, match=f"{key} is empty"):
+        GROUPS.get("".join(group), Config)(**{name: ""})
+
+
+@pytest.mark.parametrize("written", ["12e4", "true", "1_0", "1.50"])
+def test_text_that_would_become_another_text_is_refused(written: str) -> None:
+    kept = OverridesParser.create().parse_override(f"model.revision={written}").value()
+    with pytest.raises(ConfigError, match=rf"model\.revision={re.escape(written)} would be read as"):
+        cli.check_text([f"model.revision={written}"], {"model": {"revision": str(kept)}})
+
+
+@pytest.mark.parametrize(
+    "override", ["study=2024", "study='12e4'", "study=0.5", "~x", "+a=3", "stage=report", "seed=1_0"]
+)
+def test_text_that_stays_itself_is_taken(override: str) -> None:
+    settings = {"study": override.partition("=")[2].strip("'"), "stage": "report", "seed": 10, "a": 3}
+    cli.check_text([override], settings)

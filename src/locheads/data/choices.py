@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from locheads.settings import Count, Natural, require, settings
+from locheads.settings import Count, Natural, Text, require, settings
 
 
 class BoxFormat(StrEnum):
@@ -125,9 +125,9 @@ class PredictionsConfig:
     """... with at least this area ..."""
     max_pixels: Count = 2**31 - 1
     """... and at most this one, as the processor was set up when the model answered."""
-    id: str = "id"
+    id: Text = "id"
     """Key (JSONL) or column (CSV) that holds the sample id."""
-    box: str = "box"
+    box: Text = "box"
     """Key or column of the box: four numbers, the model's answer in words, or null (CSV: empty, nan) where nothing was
     answered. Four columns of a CSV are named with commas: x0,y0,x1,y1."""
     mask: str = "mask"
@@ -184,7 +184,7 @@ class DatasetConfig:
     colour (only reader=jsonl)."""
     hub: str = ""
     """Hub id (only reader=hub)."""
-    revision: str | None = None  # commit of the hub data set, as for a model
+    revision: Text | None = None  # commit of the hub data set, as for a model
     columns: dict[str, str] = field(default_factory=dict)
     """Where a hub copy's row holds what: src/locheads/data/columns.py."""
     split_names: dict[str, str] = field(default_factory=dict)
@@ -198,9 +198,9 @@ class DatasetConfig:
     """"refcoco/unc" and the like: counts are checked against split_counts.csv."""
     guard: list[str] = field(default_factory=lambda: ["beside"])
     """Whose evaluated pictures discovery must not see, besides the evaluated split's: src/locheads/data/guard.py."""
-    split: str = "val"
+    split: Text = "val"
     """The split that is evaluated."""
-    discovery_split: str = "train"
+    discovery_split: Text = "train"
     test_splits: list[str] = field(default_factory=lambda: ["testA", "testB", "test"])
     """Splits on which nothing may be chosen: stage=audit refuses them."""
     limit: Count | None = None

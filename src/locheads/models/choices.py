@@ -21,7 +21,7 @@ class ModelConfig:
     name: str = "pocket"
     id: Text = "pocket"
     """"pocket" (shipped with the package), a hub id, or a folder with a checkpoint."""
-    revision: str | None = None
+    revision: Text | None = None
     """Commit of the hub repository; pin it for figures that others should be able to repeat."""
     dtype: DType = DType.float32
     preprocess: Preprocess = Preprocess.pad

@@ -16,11 +16,12 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
-from locheads.errors import StoreError, complain
+from locheads.errors import ConfigError, StoreError, complain
 from locheads.pipeline import sweep
 from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
@@ -101,6 +102,7 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
     write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
     with _noted(folder):
+        check_text(overrides, settings)
         config = validated(settings)
     # Imported late: --help and a wrong setting answer before torch and transformers load.
     from locheads.pipeline.tracking.client import tracked
@@ -123,6 +125,19 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)
+
+
+def check_text(overrides: list[str], settings: dict[str, Any]) -> None:
+    """Raises ConfigError for a text that the command line took for a number, and that is another text since.
+
+    The commit 12e4 would be 120000.0.
+    """
+    whole = OmegaConf.create(settings)
+    for one in OverridesParser.create().parse_overrides(overrides):
+        key, kept = one.key_or_group, OmegaConf.select(whole, one.key_or_group)
+        written = (one.input_line or "").split("=", 1)[-1]
+        if isinstance(one.value(), int | float) and isinstance(kept, str) and kept != written:
+            raise ConfigError(f"{key}={written} would be read as {kept}: write {key}=\"'{written}'\".")
 
 
 def plain(composed: DictConfig) -> dict[str, Any]:

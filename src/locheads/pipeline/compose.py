@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf, open_dict
 
 from locheads.config import Config
+from locheads.pipeline.cli import plain, validated
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,5 @@ def composed(conf: Path, overrides: list[str]) -> Composed:
     assert isinstance(launcher, dict)
     with open_dict(both):
         del both["hydra"]
-    config: Config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), both))  # type: ignore[assignment]
     unset = ("_target_", "submitit_folder", "name")
-    return Composed(config, {str(key): value for key, value in launcher.items() if key not in unset})
+    return Composed(validated(plain(both)), {str(key): value for key, value in launcher.items() if key not in unset})

@@ -5,7 +5,7 @@ The paper: "SAM", prompted by the box. Which SAM, and whether anything but the b
 
 from enum import StrEnum
 
-from locheads.settings import Count, require, settings
+from locheads.settings import Count, Text, require, settings
 
 
 class SegmenterKind(StrEnum):
@@ -56,7 +56,7 @@ class SegmenterConfig:
     kind: SegmenterKind = SegmenterKind.none
     checkpoint: str | None = None
     """SAM: Meta's .pth file (sam_hf and segment_anything), a transformers folder, or a hub id (sam_hf and sam2)."""
-    revision: str | None = None
+    revision: Text | None = None
     """Commit of the hub repository."""
     size: SamSize = SamSize.vit_h
     """Of a .pth file."""

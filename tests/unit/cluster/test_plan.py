@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf.errors import MissingMandatoryValue
 
 from locheads.cluster.__main__ import CONF, main
 from locheads.cluster.chain import CPU, GPU, chain
@@ -118,3 +119,9 @@ def test_mistakes_are_one_sentence(
 def test_a_folder_that_is_no_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 1
     assert "is no submission's folder" in capsys.readouterr().err
+
+
+def test_a_value_that_is_missing_is_not_the_default() -> None:
+    with pytest.raises(MissingMandatoryValue, match=r"heads\.k"):
+        composed(CONF, ["heads.k=???"])
+    assert composed(CONF, ["heads.k=2"]).config.heads.k == 2
