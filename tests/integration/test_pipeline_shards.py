@@ -257,7 +257,7 @@ def test_status_tells_of_every_shard(
         (dict(count=0), Stage.attend, "shard.count must be at least 1"),
         (dict(count=4, index=4), Stage.attend, "shard.index=4 is not a shard of shard.count=4"),
         (dict(count=4), Stage.report, "shard.count=4 cuts up the attention pass only"),
-        (dict(count=4, lease_s=0), Stage.attend, "shard.lease_s must be positive"),
+        (dict(count=4, lease_s=0), Stage.attend, "shard.lease_s must be a positive number of seconds"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -105,7 +105,7 @@ def test_a_wrong_value_in_a_sweep_stops_it_before_the_first_run(
 def test_long_overrides_do_not_make_a_folder_name_too_long(
     sweep: Callable[..., tuple[Result, pd.DataFrame]],
 ) -> None:
-    result, rows = sweep("heads.k=1,2", "tracker.project=" + "x" * 300)
+    result, rows = sweep("heads.k=1,2", "tracker.group=" + "x" * 300)
     assert result.code == 0, result.err
     assert len(rows) == 2
 
@@ -113,6 +113,6 @@ def test_long_overrides_do_not_make_a_folder_name_too_long(
 def test_a_setting_with_slashes_and_a_deletion_keep_their_rows(
     sweep: Callable[..., tuple[Result, pd.DataFrame]],
 ) -> None:
-    result, rows = sweep("tracker.project=a/b,c/d", "~engine")
+    result, rows = sweep("tracker.group=a/b,c/d", "~engine")
     assert result.code == 0, result.err
-    assert list(rows["tracker.project"]) == ["a/b", "c/d"]
+    assert list(rows["tracker.group"]) == ["a/b", "c/d"]
