@@ -377,7 +377,10 @@ def test_tracker_none_starts_nothing(
 
 def test_a_timeout_that_makes_no_sense_is_refused(tracked: Start) -> None:
     result = tracked("tracker.timeout=0", "tracker.kind=none")
-    assert (result.code, result.err) == (1, "error: tracker.timeout must be a positive number of seconds, at most 86,400, not 0.0.\n")
+    assert (result.code, result.err) == (
+        1,
+        "error: tracker.timeout must be a positive number of seconds, at most 86,400, not 0.0.\n",
+    )
 
 
 def _wait_for(condition: Callable[[], Any]) -> None:
