@@ -11,6 +11,10 @@ import pandas as pd
 import pytest
 from running import Finished, Result
 
+from locheads.errors import ConfigError
+from locheads.pipeline.compare import refuse_the_same
+from locheads.store.run_folder import write_files_receipt
+
 
 @pytest.fixture
 def compare(tmp_path: Path, command: Callable[..., Result], no_model: None) -> Callable[..., Result]:
@@ -92,6 +96,18 @@ def test_a_run_is_not_compared_with_itself(
     for found in _record(tmp_path)["metrics"].values():
         assert (found["difference"], found["p"], found["need"]) == (0, 1, None)
         assert found["low"] == -found["high"] < 0
+
+
+def test_two_scored_files_are_two_runs(tmp_path: Path) -> None:
+    """Runs of predictions= are taken over by no sweep, so their receipts have an empty key."""
+    for name, key in (("a", {}), ("b", {}), ("done", {"digest": "1"}), ("again", {"digest": "1"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.parquet").write_text(name)
+        write_files_receipt(tmp_path / name, {"key": key, "n_failed": 0, "files": {}})
+    refuse_the_same(tmp_path / "a", tmp_path / "b")
+    refuse_the_same(tmp_path / "a", tmp_path / "done")
+    with pytest.raises(ConfigError, match="one run done twice"):
+        refuse_the_same(tmp_path / "done", tmp_path / "again")
 
 
 def test_only_common_samples_are_compared_and_the_others_counted(

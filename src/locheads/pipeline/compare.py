@@ -21,8 +21,8 @@ from locheads.pipeline.progress import console, track
 from locheads.pipeline.records import Status
 from locheads.report.metrics import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
 from locheads.report.tables import ABSENT, new_table
-from locheads.store.atomic import read_json, write_json
-from locheads.store.run_folder import RECEIPT, refuse_changed
+from locheads.store.atomic import write_json
+from locheads.store.run_folder import read_receipt, refuse_changed
 
 log = logging.getLogger(__name__)
 
@@ -92,24 +92,17 @@ def compare_runs(config: Config) -> dict[str, Any]:
 
 
 def refuse_the_same(a: Path, b: Path) -> None:
-    """Raises ConfigError where both folders hold the result of one run: it cannot differ from itself."""
+    """Raises ConfigError where both folders hold the result of one run: it cannot differ from itself. Raises StoreError
+    where a receipt is damaged."""
     scores = [run / "scores.parquet" for run in (a, b)]
     if a.resolve() == b.resolve() or (all(path.is_file() for path in scores) and scores[0].samefile(scores[1])):
         raise ConfigError(f"{a} and {b} are the same run, which does not differ from itself: name two runs.")
-    keys = [_key(run) for run in (a, b)]
-    if keys[0] is not None and keys[0] == keys[1]:
+    keys = [(read_receipt(run) or {}).get("key") for run in (a, b)]
+    if keys[0] and keys[0] == keys[1]:  # scored files have an empty one: their runs differ in the file
         raise ConfigError(
             f"{a} and {b} are one run done twice or copied (settings, model, data and code are the same): it does not "
             "differ from itself. Name two runs."
         )
-
-
-def _key(run: Path) -> Any:
-    """What the run was made from, by its receipt; None where it has none."""
-    try:
-        return read_json(run / RECEIPT)["key"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def read_scores(folder: Path) -> Scored:

@@ -19,6 +19,7 @@ from locheads.report.gallery import GalleryItem, StepArrays, read_items, read_st
 from locheads.report.heads import HeadsRecord, parse_heads
 from locheads.report.metrics import MetricsRecord, parse_metrics
 from locheads.store.run_folder import changed_files
+from locheads.text import reason
 
 log = logging.getLogger(__name__)
 
@@ -172,8 +173,7 @@ class _Reader:
         except RecursionError:
             self.problems.append(f"{name} cannot be read (it is nested too deeply).")
         except Exception as error:  # the readers of JSON, YAML and zip archives have a dozen between them
-            reason = " ".join(str(error).split())[:200]
-            self.problems.append(f"{name} cannot be read ({reason or type(error).__name__}).")
+            self.problems.append(f"{name} cannot be read ({reason(error)}).")
         return default
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from locheads.store.atomic import write_bytes
+from locheads.text import reason
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,7 @@ def read_derived(path: Path, parse: Callable[[bytes], T], then: str = "made agai
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # each library has its own for what it cannot read
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        log.warning("%s is damaged (%s) and is %s.", path, reason, then)
+        log.warning("%s is damaged (%s) and is %s.", path, reason(error), then)
         return None
 
 

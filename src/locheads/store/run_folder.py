@@ -12,6 +12,7 @@ from typing import Any
 from locheads.errors import StoreError
 from locheads.store.derived import parse_record, write_derived_json
 from locheads.store.digest import file_digest
+from locheads.text import reason
 
 RECEIPT = "receipt.json"
 PAGES = ("report.html", "explorer.html")
@@ -35,7 +36,7 @@ def read_receipt(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
-            f"{path} is damaged ({' '.join(str(error).split())[:200]}), so the run's files cannot be checked: run it "
+            f"{path} is damaged ({reason(error)}), so the run's files cannot be checked: run it "
             f"again, or delete {RECEIPT} to take them as they are."
         ) from error
     return receipt

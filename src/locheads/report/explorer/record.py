@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from locheads.errors import StoreError
 from locheads.report import parse
+from locheads.text import reason
 from locheads.types import Box
 
 INDEX = "explorer.json"
@@ -123,7 +124,7 @@ def read_explorer(folder: Path) -> ExplorerRecord | None:
     except KeyError as error:
         raise StoreError(f"{INDEX} is incomplete (no {error}).") from error
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise StoreError(f"{INDEX} cannot be read ({' '.join(str(error).split())[:200]}).") from error
+        raise StoreError(f"{INDEX} cannot be read ({reason(error)}).") from error
 
 
 def _record(folder: Path, raw: dict[str, Any]) -> ExplorerRecord:
