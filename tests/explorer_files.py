@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from locheads.models.geometry import Geometry, Preprocess, square_geometry, stretched
+from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
 from locheads.report.explorer.codes import encode
-from locheads.report.explorer.record import INDEX, MAPS, picture_name
+from locheads.report.explorer.explorer_record import INDEX, MAPS, picture_name
 
 LAYERS, HEADS = 6, 8
 """As in the report's synthetic run."""

@@ -19,13 +19,13 @@ from locheads.discovery.headset import (
     published_for,
     read_headset,
 )
-from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, DataError, ModelError
-from locheads.grounding.choices import GroundingConfig, Sinks
-from locheads.grounding.ground import ground_maps
+from locheads.geometry import Geometry
+from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.grounding.ground_maps import ground_maps
 from locheads.models.attend import NOT_FINITE, attend_image
-from locheads.models.choices import ModelConfig, PromptConfig
-from locheads.models.geometry import Geometry
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.models.engine import EngineConfig
 from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
 from locheads.models.named import model_config
 from locheads.types import Grounding, HeadIndex, HeadSet

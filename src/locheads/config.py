@@ -12,18 +12,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from locheads.audit.choices import AuditConfig
-from locheads.data.choices import AnswerFormat, DatasetConfig, PredictionsConfig
-from locheads.discovery.choices import CriterionConfig, DiscoveryConfig, HeadsConfig, SelectionConfig, SelectionKind
-from locheads.engine import ALL_MAPS, EngineConfig
+from locheads.audit.config import AuditConfig
+from locheads.data.config import AnswerFormat, DatasetConfig, PredictionsConfig
+from locheads.discovery.config import CriterionConfig, DiscoveryConfig, HeadsConfig, SelectionConfig, SelectionKind
 from locheads.errors import Rule
-from locheads.evaluation.choices import DirectConfig, EvaluationConfig
-from locheads.grounding.choices import GroundingConfig, Sinks
-from locheads.models.choices import ModelConfig, PromptConfig
-from locheads.pipeline.tracking.choices import TrackerConfig
-from locheads.segmenters.choices import SegmenterConfig, SegmenterKind
+from locheads.evaluation.config import DirectConfig, EvaluationConfig
+from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.models.engine import ALL_MAPS, EngineConfig
+from locheads.pipeline.tracking.config import TrackerConfig
+from locheads.segmenters.config import SegmenterConfig, SegmenterKind
 from locheads.settings import Natural, Seed, Text, require, settings
-from locheads.sharding.choices import ShardConfig
+from locheads.sharding.config import ShardConfig
 
 
 class Stage(StrEnum):

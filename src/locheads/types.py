@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry, Preprocess
+from locheads.geometry import Geometry, Preprocess
+from locheads.models.config import PromptConfig
 
 Box = tuple[float, float, float, float]
 """xyxy in pixels of the original picture."""

@@ -11,11 +11,11 @@ import pytest
 from pages import box_of, canvas, cell, chosen, click, open_page, press, shown, slide, wait
 
 from explorer_files import EXPRESSIONS, LOCALIZATION, geometry_of, names
-from locheads.grounding.choices import Border, GroundingConfig
+from locheads.grounding.config import Border, GroundingConfig
 from locheads.grounding.fuse import fuse
-from locheads.grounding.ground import ground_maps
+from locheads.grounding.ground_maps import ground_maps
 from locheads.report.explorer.codes import decode
-from locheads.report.explorer.record import read_explorer
+from locheads.report.explorer.explorer_record import read_explorer
 from locheads.report.explorer.serve import make_server
 
 SETTINGS = [

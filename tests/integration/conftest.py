@@ -11,7 +11,7 @@ import torch
 from running import Finished, Result, TinyFiles, call
 
 from locheads.config import Config
-from locheads.pipeline import attention
+from locheads.pipeline import attention_pass as attention
 from locheads.pipeline.stages import execute
 
 

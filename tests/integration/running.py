@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from locheads.config import Config, PathsConfig, Stage
-from locheads.data.choices import DatasetConfig
-from locheads.discovery.choices import DiscoveryConfig
-from locheads.engine import EngineConfig
-from locheads.evaluation.choices import EvaluationConfig
-from locheads.models.choices import ModelConfig
+from locheads.data.config import DatasetConfig
+from locheads.discovery.config import DiscoveryConfig
+from locheads.evaluation.config import EvaluationConfig
+from locheads.models.config import ModelConfig
+from locheads.models.engine import EngineConfig
 from locheads.pipeline import cli
 
 ROOT = Path(__file__).resolve().parents[2]

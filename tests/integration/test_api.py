@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from locheads import Grounder, ground
-from locheads.data.pictures import open_picture
+from locheads.data.image_files import open_picture
 from locheads.data.refer import read_refer
 from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, ModelError, StoreError
-from locheads.models.choices import ModelConfig, PromptConfig
-from locheads.models.geometry import Preprocess
+from locheads.geometry import Preprocess
+from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.load import identify
 from locheads.pocket.dataset import ensure_dataset
 from locheads.types import HeadIndex

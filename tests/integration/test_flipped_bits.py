@@ -34,17 +34,17 @@ from locheads.data.refer import ReferDataSet
 from locheads.discovery.headset import read_headset
 from locheads.errors import LocHeadsError, StoreError
 from locheads.pipeline import receipt
-from locheads.pipeline.compare import read_scores
-from locheads.pipeline.sweep import read_sweep
+from locheads.pipeline.compare_runs import read_scores
+from locheads.pipeline.sweep_callback import read_sweep
 from locheads.pipeline.timing import write_timing
 from locheads.pipeline.tracking.names import SWEEP, _group
 from locheads.pocket import dataset
-from locheads.report.records import read_run
+from locheads.report.run_record import read_run
 from locheads.report.studies.runs import READ, find_runs
 from locheads.sharding import lease
 from locheads.store import digest
-from locheads.store.answers import AnswerStore
-from locheads.store.attention import AttentionStore
+from locheads.store.answer_store import AnswerStore
+from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, ImageGroup
 
 FLIPS = int(os.environ.get("LOCHEADS_FLIPS", "150"))
@@ -419,7 +419,7 @@ def test_the_test_sees_what_is_not_noticed(kinds: list[Kind], monkeypatch: pytes
     """Negative control: without the checksums, damage comes through."""
     monkeypatch.setattr("locheads.store.derived.checked", lambda content: content)
     monkeypatch.setattr("locheads.report.studies.runs.refuse_changed", lambda *_: True)
-    monkeypatch.setattr("locheads.report.records.changed_files", lambda *_: [])
+    monkeypatch.setattr("locheads.report.run_record.changed_files", lambda *_: [])
     rng, found = random.Random(1), Counter[tuple[str, str]]()
     for kind in kinds:
         if kind.name in ("converted tables", "guard lists", "run: records, by a study"):

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 from locheads.config import Config, PathsConfig
-from locheads.engine import EngineConfig
+from locheads.models.engine import EngineConfig
 from locheads.models.adapters.base import PreparedInput, Sharing
-from locheads.models.geometry import Preprocess, square_geometry
-from locheads.pipeline import attention
+from locheads.geometry import Preprocess, square_geometry
+from locheads.pipeline import attention_pass as attention
 from locheads.types import ImageGroup, Sample
 
 folder, n = Path(sys.argv[1]), int(sys.argv[2])

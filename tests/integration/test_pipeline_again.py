@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageOps
 from running import ROOT, Result, TinyFiles
 
-from locheads.pipeline import ground, receipt
-from locheads.pipeline.run import Run
+from locheads.pipeline import ground_stage as ground
+from locheads.pipeline import receipt
+from locheads.pipeline.run_state import Run
 
 TWELVE = ("heads.k=1,2,3", "criterion=s_img,entropy,s_img_entropy,released_c1")
 QUICK = ("stage=evaluate", "evaluation.gallery=1", "evaluation.random_draws=1")

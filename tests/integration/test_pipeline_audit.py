@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from running import Finished, Result, TinyFiles
 
-from locheads.audit.choices import AuditConfig, AuditMode
+from locheads.audit.config import AuditConfig, AuditMode
 from locheads.config import Config, Stage
-from locheads.data.choices import DatasetConfig
-from locheads.discovery.choices import HeadsConfig
-from locheads.pipeline.audit import choices_of
+from locheads.data.config import DatasetConfig
+from locheads.discovery.config import HeadsConfig
+from locheads.pipeline.audit_stage import choices_of
 
 RANDOM = AuditConfig(mode=AuditMode.random, n=40, workers=1, target=0.1)
 METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
@@ -52,7 +52,7 @@ def test_ten_combinations_are_what_single_runs_give(files: TinyFiles, store: Pat
 def test_workers_and_the_order_of_combinations_change_nothing(
     files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("locheads.pipeline.audit.CHUNK", 2)
+    monkeypatch.setattr("locheads.pipeline.audit_stage.CHUNK", 2)
     one = run(files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5)))
     two = run(files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5, workers=2)))
     assert (one / "audit.csv").read_bytes() == (two / "audit.csv").read_bytes()

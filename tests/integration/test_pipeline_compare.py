@@ -12,7 +12,7 @@ import pytest
 from running import Finished, Result
 
 from locheads.errors import ConfigError
-from locheads.pipeline.compare import refuse_the_same
+from locheads.pipeline.compare_runs import refuse_the_same
 from locheads.store.run_folder import write_files_receipt
 
 

@@ -13,9 +13,9 @@ import tiny
 from running import Finished, Result, TinyFiles, small_disk_at
 
 from locheads.config import Config
-from locheads.discovery.choices import CriterionConfig, SelectionConfig, SelectionKind
+from locheads.discovery.config import CriterionConfig, SelectionConfig, SelectionKind
 from locheads.errors import DiscoveryError, StoreError
-from locheads.pipeline import attention
+from locheads.pipeline import attention_pass as attention
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def damaged(files: TinyFiles, tmp_path: Path) -> TinyFiles:
 @pytest.fixture
 def everything() -> dict[str, Any]:
     """All 40 expressions of train."""
-    from locheads.discovery.choices import DiscoveryConfig
+    from locheads.discovery.config import DiscoveryConfig
 
     return {"discovery": DiscoveryConfig(n_samples=40, trials=1)}
 

@@ -8,7 +8,7 @@ import numpy as np
 from running import TinyFiles
 
 from locheads.config import Config, Stage
-from locheads.engine import EngineConfig
+from locheads.models.engine import EngineConfig
 
 SAME = ("heads.json", "metrics.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
 

@@ -12,11 +12,11 @@ import torch
 from running import Finished, Result, TinyFiles
 
 from locheads.config import Stage
-from locheads.data.choices import AnswerFormat, DatasetConfig, Frame
-from locheads.evaluation.choices import DirectConfig
+from locheads.data.config import AnswerFormat, DatasetConfig, Frame
+from locheads.evaluation.config import DirectConfig
+from locheads.geometry import Geometry, Preprocess, square_geometry
 from locheads.models.attend import NO_MEMORY
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry, Preprocess, square_geometry
+from locheads.models.config import PromptConfig
 from locheads.pipeline import direct
 from locheads.store.atomic import read_json
 

@@ -13,13 +13,13 @@ import tiny
 from running import Finished, TinyFiles
 
 from locheads.config import Config, ExplorerConfig, Stage
-from locheads.discovery.choices import SelectionConfig, SelectionKind
-from locheads.engine import EngineConfig
-from locheads.grounding.choices import GroundingConfig, Sinks
+from locheads.discovery.config import SelectionConfig, SelectionKind
+from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.models.engine import EngineConfig
 from locheads.pipeline import stages
 from locheads.report import write_report
 from locheads.report.explorer.codes import decode
-from locheads.report.explorer.record import ExplorerRecord, read_explorer
+from locheads.report.explorer.explorer_record import ExplorerRecord, read_explorer
 from locheads.types import HeadIndex
 
 Run = Callable[[Config], Path]

@@ -13,10 +13,10 @@ from running import Finished, Result, TinyFiles
 from tiny import headset, write_headset
 
 from locheads.config import Config, Stage
-from locheads.discovery.choices import HeadsConfig, SelectionConfig, SelectionKind
-from locheads.engine import EngineConfig
+from locheads.discovery.config import HeadsConfig, SelectionConfig, SelectionKind
 from locheads.errors import ConfigError
-from locheads.pipeline import attention
+from locheads.models.engine import EngineConfig
+from locheads.pipeline import attention_pass as attention
 from locheads.types import HeadIndex
 
 Run = Callable[[Config], Path]

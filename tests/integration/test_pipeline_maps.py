@@ -14,12 +14,12 @@ from running import Finished, TinyFiles
 from tiny import headset, write_headset
 
 from locheads.config import Config, Stage
-from locheads.discovery.choices import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
+from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
 from locheads.discovery.criteria import Floor
-from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, StoreError
-from locheads.evaluation.choices import EvaluationConfig
-from locheads.pipeline import attention
+from locheads.evaluation.config import EvaluationConfig
+from locheads.models.engine import EngineConfig
+from locheads.pipeline import attention_pass as attention
 from locheads.types import HeadIndex
 
 EXACT = ("heads.json", "predictions.parquet")

@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 from running import Finished, TinyFiles
 
 from locheads.config import Config, Stage
-from locheads.discovery.choices import CriterionConfig, SelectionConfig, SelectionKind
+from locheads.discovery.config import CriterionConfig, SelectionConfig, SelectionKind
 
 METHODS = {"localization_heads", "best_rec_heads", "best_iou_heads", "mean_of_all_heads", "random_heads", "centre_box"}
 RECORDS = {

@@ -13,12 +13,12 @@ from PIL import Image
 from running import ROOT, Finished, Result, TinyFiles
 
 from locheads.config import Config, Stage
-from locheads.evaluation.choices import EvaluationConfig
+from locheads.evaluation.config import EvaluationConfig
 from locheads.pipeline.inputs import load_inputs
 from locheads.segmenters import __main__ as check
-from locheads.segmenters.base import Prompt
-from locheads.segmenters.choices import PromptKind, SegmenterConfig, SegmenterKind
+from locheads.segmenters.config import PromptKind, SegmenterConfig, SegmenterKind
 from locheads.segmenters.sam import Sam
+from locheads.segmenters.segmenter import Prompt
 
 sys.path.append(str(ROOT / "tests" / "unit" / "segmenters"))
 from sam_parts import tiny_sam, tiny_sam2

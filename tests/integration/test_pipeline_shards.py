@@ -12,15 +12,16 @@ import pytest
 from running import Finished, Result, TinyFiles
 
 from locheads.config import Config, Stage
-from locheads.discovery.choices import SelectionConfig, SelectionKind
-from locheads.engine import EngineConfig
+from locheads.discovery.config import SelectionConfig, SelectionKind
 from locheads.errors import ConfigError, StoreError
+from locheads.models.engine import EngineConfig
 from locheads.models.load import identify
-from locheads.pipeline import attention, signals
-from locheads.pipeline.attention import open_store
+from locheads.pipeline import attention_pass as attention
+from locheads.pipeline import signals
+from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.signals import Stopped
-from locheads.sharding.choices import ShardConfig
+from locheads.sharding.config import ShardConfig
 from locheads.sharding.lease import Lease, claim
 from locheads.types import Attention
 

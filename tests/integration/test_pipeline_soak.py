@@ -16,18 +16,18 @@ import pytest
 from running import Result, TinyFiles, small_disk_at
 
 from locheads.config import Config, PathsConfig, Stage
-from locheads.data.choices import DatasetConfig
-from locheads.discovery.choices import DiscoveryConfig
-from locheads.engine import EngineConfig
-from locheads.evaluation.choices import EvaluationConfig
+from locheads.data.config import DatasetConfig
+from locheads.discovery.config import DiscoveryConfig
+from locheads.evaluation.config import EvaluationConfig
+from locheads.models.engine import EngineConfig
 from locheads.models.load import identify
-from locheads.pipeline.attend import attend_stage, dealer, passes
-from locheads.pipeline.attention import Loader, open_store
+from locheads.pipeline.attend_stage import attend_stage, dealer, passes
+from locheads.pipeline.attention_pass import Loader, open_store
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.prepare import prepare
-from locheads.pipeline.run import Run
+from locheads.pipeline.run_state import Run
 from locheads.pipeline.stages import execute
-from locheads.sharding.choices import ShardConfig
+from locheads.sharding.config import ShardConfig
 from locheads.sharding.lease import State
 
 KILLS, SEED = 50, 20_250_611

@@ -11,14 +11,14 @@ import pytest
 from running import TinyFiles
 
 from locheads.config import Config
-from locheads.data.pictures import open_picture
-from locheads.discovery.choices import CriterionConfig, HeadsConfig, Score, SelectionConfig, SelectionKind
-from locheads.engine import EngineConfig
-from locheads.grounding.choices import GroundingConfig
+from locheads.data.image_files import open_picture
+from locheads.discovery.config import CriterionConfig, HeadsConfig, Score, SelectionConfig, SelectionKind
+from locheads.grounding.config import GroundingConfig
 from locheads.models.attend import attend
+from locheads.models.engine import EngineConfig
 from locheads.models.load import identify, load_lvlm
-from locheads.pipeline import attention
-from locheads.pipeline.attention import open_store
+from locheads.pipeline import attention_pass as attention
+from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.inputs import load_inputs
 
 SMALL_SHARDS = EngineConfig(device="cpu", threads=1, shard_images=2)

@@ -8,8 +8,8 @@ import pytest
 from running import Result, TinyFiles
 
 from locheads.errors import LocHeadsError
-from locheads.pipeline import ground
-from locheads.pipeline.run import Run
+from locheads.pipeline import ground_stage as ground
+from locheads.pipeline.run_state import Run
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from wandb_server import free_port, server
 from locheads.config import Config
 from locheads.discovery.headset import read_headset
 from locheads.pipeline.tracking import client, worker
-from locheads.pipeline.tracking.choices import TrackerConfig
+from locheads.pipeline.tracking.config import TrackerConfig
 from locheads.pipeline.tracking.names import artifact_name, init_options, sweep_record
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"

@@ -14,14 +14,17 @@ from PIL import Image, ImageOps
 from running import Finished, Result, TinyFiles
 
 from locheads.config import Config, Stage
-from locheads.data.choices import AnswerFormat, DatasetConfig, Frame
-from locheads.engine import EngineConfig, OtherVersions
+from locheads.data.config import AnswerFormat, DatasetConfig, Frame
 from locheads.errors import StoreError
-from locheads.evaluation.choices import DirectConfig
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.evaluation.config import DirectConfig
+from locheads.geometry import Preprocess, square_geometry
+from locheads.models.config import PromptConfig
+from locheads.models.engine import EngineConfig, OtherVersions
 from locheads.models.load import ModelIdentity
-from locheads.pipeline import attention, check, direct, ground
+from locheads.pipeline import attention_pass as attention
+from locheads.pipeline import check_data as check
+from locheads.pipeline import direct
+from locheads.pipeline import ground_stage as ground
 from locheads.store.provenance import version
 
 TAKE = EngineConfig(device="cpu", threads=1, other_versions=OtherVersions.take)

@@ -13,7 +13,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from locheads.config import check
 from locheads.pipeline.tracking.content import STABLE
-from locheads.report.metrics import METRICS
+from locheads.report.metrics_record import METRICS
 
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "experiments" / "wandb_sweep" / "grounding.yaml").read_text())
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from locheads.discovery.headset import SCHEMA
-from locheads.pocket.model import build_processor
+from locheads.pocket.pocket_model import build_processor
 from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, vocabulary
 from locheads.types import HeadIndex
 

@@ -9,30 +9,30 @@ from typing import Any
 import pytest
 import torch
 
-from locheads.audit.choices import AuditConfig
-from locheads.audit.grid import _several
+from locheads.audit.choice_grid import _several
+from locheads.audit.config import AuditConfig
 from locheads.config import Config
-from locheads.data.answers import frame_in, parse_box, placed_point
-from locheads.data.boxes import in_pixels, whole_picture
-from locheads.data.choices import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
-from locheads.data.predictions import frame_of
+from locheads.data.box_text import frame_in, parse_box, placed_point
+from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
+from locheads.data.coordinate_frames import in_pixels, whole_picture
+from locheads.data.prediction_files import frame_of
 from locheads.data.reasonseg import _asked_for
-from locheads.engine import EngineConfig, Quantization
 from locheads.errors import ConfigError
+from locheads.geometry import Preprocess, square_geometry
 from locheads.models.adapters.family import FamilyAdapter
 from locheads.models.adapters.llava import LlavaAdapter
 from locheads.models.attend import _shares
-from locheads.models.choices import ModelConfig, Query
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.models.config import ModelConfig, Query
+from locheads.models.engine import EngineConfig, Quantization
 from locheads.models.placement import check_placement
 from locheads.models.prompts import Asked, tokenise
 from locheads.pipeline.inputs import open_dataset
 from locheads.pipeline.stages import _actions
 from locheads.pipeline.tracking.client import tracked
-from locheads.segmenters.base import Prompt
-from locheads.segmenters.choices import SegmenterConfig
-from locheads.segmenters.load import load_segmenter
+from locheads.segmenters.config import SegmenterConfig
+from locheads.segmenters.load_segmenter import load_segmenter
 from locheads.segmenters.sam import SamHf
+from locheads.segmenters.segmenter import Prompt
 
 
 class Later(StrEnum):

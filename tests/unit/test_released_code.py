@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from locheads.config import Config
-from locheads.discovery.choices import Threshold
+from locheads.discovery.config import Threshold
 from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting, elbow_index, elbow_threshold
-from locheads.discovery.discover import discover, greedy_heads
+from locheads.discovery.frequencies import discover, greedy_heads
 from locheads.discovery.rank import rank_values
 from locheads.discovery.scores import score
 from locheads.evaluation.methods import ground_with
-from locheads.grounding.choices import Border, Component, Padding, Rounding
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.geometry import Preprocess, square_geometry
+from locheads.grounding.config import Border, Component, Padding, Rounding
 from locheads.pipeline.compose import composed
 from locheads.types import Attention, Box, Grounding
 

@@ -18,13 +18,13 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from locheads.config import Config, PathsConfig, Stage
-from locheads.discovery.choices import CriterionConfig, HeadsConfig, Score
+from locheads.discovery.config import CriterionConfig, HeadsConfig, Score
 from locheads.discovery.rank import rank_values
 from locheads.discovery.scores import HeadScores
 from locheads.errors import ConfigError, LocHeadsError
-from locheads.grounding.choices import GroundingConfig, Sinks
-from locheads.models.choices import ModelConfig, PromptConfig
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.geometry import Preprocess, square_geometry
+from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.prompts import ask, tokenise
 from locheads.pipeline import cli
 from locheads.pipeline.mistakes import explain

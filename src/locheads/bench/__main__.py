@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from locheads.bench import attention, coverage, entropy, evaluate, grounding
+from locheads.bench import bench_attention as attention
+from locheads.bench import bench_coverage as coverage
+from locheads.bench import bench_entropy as entropy
+from locheads.bench import bench_grounding as grounding
+from locheads.bench import bench_scoring as evaluate
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError, complain
 from locheads.models.placement import pick_device

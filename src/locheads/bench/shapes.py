@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from locheads.geometry import Preprocess, square_geometry
 from locheads.models.adapters.base import PreparedInput
-from locheads.models.geometry import Preprocess, square_geometry
 from locheads.types import HeadIndex
 
 IMAGE_TOKEN = 3

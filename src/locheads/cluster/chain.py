@@ -5,7 +5,7 @@ from pathlib import Path
 
 from locheads.cluster.command import Command
 from locheads.config import Config
-from locheads.engine import ALL_MAPS, top_heads_kept
+from locheads.models.engine import ALL_MAPS, top_heads_kept
 
 GPU, CPU = "gpu", "cpu"
 

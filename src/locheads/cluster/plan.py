@@ -14,10 +14,10 @@ from locheads.cluster.estimate import Rate, decoder_parameters, from_benchmark, 
 from locheads.config import Config, check
 from locheads.errors import LocHeadsError
 from locheads.models.load import text_shape
-from locheads.pipeline.attend import dealer, passes
+from locheads.pipeline.attend_stage import dealer, passes
 from locheads.pipeline.compose import composed
 from locheads.pipeline.prepare import prepare
-from locheads.pipeline.status import Row, rows_of
+from locheads.pipeline.worker_status import Row, rows_of
 from locheads.sharding.lease import State
 
 

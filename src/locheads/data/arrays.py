@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from locheads.data.pictures import read_picture, to_rgb
+from locheads.data.image_files import read_picture, to_rgb
 from locheads.errors import DataError, boundary
 
 Picture = Image.Image | np.ndarray | str | os.PathLike[str] | bytes | BinaryIO | Any

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from locheads.data.boxes import box_iou
+from locheads.data.coordinate_frames import box_iou
 from locheads.data.headers import inside, read_headers
+from locheads.data.image_files import open_picture
 from locheads.data.masks import tight_box
-from locheads.data.official import Counts
-from locheads.data.pictures import open_picture
+from locheads.data.official_counts import Counts
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from locheads.data.records import short
+from locheads.data.annotation_files import short
 from locheads.errors import ConfigError, DataError
 
 KNOWN = {

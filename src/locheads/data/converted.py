@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from locheads.data.annotation_files import no_garbage_collection
 from locheads.data.pathnames import find_picture
-from locheads.data.records import no_garbage_collection
 from locheads.store.atomic import write_bytes
 from locheads.store.derived import BLANK, KEY, read_derived, with_checksum
 from locheads.types import ImageGroup, Sample

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from locheads.data.annotation_files import field, read_json, read_lines, sha256_of
 from locheads.data.pathnames import coco_id, image_id_of, inner_name, picture_key
 from locheads.data.pickles import load_plain_pickle
-from locheads.data.records import field, read_json, read_lines, sha256_of
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.store.derived import read_derived_json, write_derived_json

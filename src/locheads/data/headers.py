@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from locheads.data.image_files import Header, picture_header, size_problem
 from locheads.data.pathnames import leads_out, real_places
-from locheads.data.pictures import Header, picture_header, size_problem
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup
 

@@ -17,14 +17,14 @@ from typing import Any
 
 from PIL import Image
 
-from locheads.data.boxes import to_xyxy
-from locheads.data.choices import BoxFormat
+from locheads.data.annotation_files import is_number, short
 from locheads.data.columns import check_columns, find
+from locheads.data.config import BoxFormat
+from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.grouping import Row, boxes_only, group_samples
+from locheads.data.image_files import picture_size
 from locheads.data.masks import box_mask, overlapping, to_rle
 from locheads.data.pathnames import find_picture, inner_name, plain_name, slug
-from locheads.data.pictures import picture_size
-from locheads.data.records import is_number, short
 from locheads.data.tally import Tally
 from locheads.errors import DataError, StoreError
 from locheads.store.atomic import write_bytes

@@ -12,14 +12,14 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from locheads.data.boxes import to_xyxy
-from locheads.data.choices import BoxFormat
+from locheads.data.annotation_files import field, name_of, read_lines, require, sha256_of_named, short
+from locheads.data.config import BoxFormat
+from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.grouping import boxes_only, group_samples
 from locheads.data.headers import LEADS_OUT
+from locheads.data.image_files import picture_size, read_mask
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
 from locheads.data.pathnames import find_file, find_picture, inner_name, leads_out, real_places
-from locheads.data.pictures import picture_size, read_mask
-from locheads.data.records import field, name_of, read_lines, require, sha256_of_named, short
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from pycocotools import mask as coco
 
-from locheads.data.records import field, is_number, short
+from locheads.data.annotation_files import field, is_number, short
 from locheads.errors import DataError
 from locheads.types import Box
 

@@ -10,7 +10,7 @@ import pickle
 from collections import OrderedDict
 from pathlib import Path
 
-from locheads.data.records import no_garbage_collection, short
+from locheads.data.annotation_files import no_garbage_collection, short
 from locheads.errors import DataError
 
 # Plain containers that a pickle can only write as a global. Their names under Python 2 and 3.

@@ -13,11 +13,11 @@ from typing import assert_never
 import cv2
 import numpy as np
 
-from locheads.data.choices import QueryLength
+from locheads.data.annotation_files import field, is_number, read_json, sha256_of
+from locheads.data.config import QueryLength
 from locheads.data.grouping import Row, group_samples
+from locheads.data.image_files import picture_size
 from locheads.data.masks import encode, tight_box
-from locheads.data.pictures import picture_size
-from locheads.data.records import field, is_number, read_json, sha256_of
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup, Sample

@@ -13,10 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from locheads.data import converted
-from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
-from locheads.data.pathnames import find_picture, inner_name, slug
-from locheads.data.pickles import load_plain_pickle
-from locheads.data.records import (
+from locheads.data.annotation_files import (
     field,
     index_by_id,
     no_garbage_collection,
@@ -27,6 +24,9 @@ from locheads.data.records import (
     whole_ids,
     xywh_box,
 )
+from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
+from locheads.data.pathnames import find_picture, inner_name, slug
+from locheads.data.pickles import load_plain_pickle
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample

@@ -28,7 +28,7 @@ def serve(options: argparse.Namespace) -> None:
 
     import_gradio()  # before the weights: what is missing is said at once
     from locheads.api import Grounder
-    from locheads.demo.answers import Answers, example
+    from locheads.demo.grounded import Answers, example
     from locheads.errors import ConfigError, boundary
     from locheads.models.load import POCKET
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from locheads.demo.answers import Answers
+from locheads.demo.grounded import Answers
 from locheads.errors import ConfigError, LocHeadsError
 
 BUTTONS = ["fullscreen", "download"]

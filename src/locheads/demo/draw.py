@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw
 
-from locheads.models.geometry import Geometry
-from locheads.report.panel import faded, unit
+from locheads.geometry import Geometry
+from locheads.report.sample_panel import faded, unit
 from locheads.report.theme import PREDICTED_BOX, heat_map
 from locheads.types import Box
 

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from locheads.errors import ConfigError, StoreError
-from locheads.models.choices import ModelConfig, PromptConfig, Query
-from locheads.models.geometry import Preprocess
+from locheads.geometry import Preprocess
+from locheads.models.config import ModelConfig, PromptConfig, Query
 from locheads.store.run_folder import refuse_changed
 from locheads.text import reason
 from locheads.types import HeadIndex, HeadSet

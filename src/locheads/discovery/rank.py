@@ -5,7 +5,7 @@ from typing import assert_never
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.discovery.choices import CriterionConfig, Score, Threshold
+from locheads.discovery.config import CriterionConfig, Score, Threshold
 from locheads.discovery.criteria import elbow_index, elbow_threshold
 from locheads.errors import DiscoveryError
 from locheads.types import HeadScores

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from locheads.discovery.choices import CriterionConfig
+from locheads.discovery.config import CriterionConfig
 from locheads.discovery.criteria import spatial_entropy
 from locheads.types import Attention, CompactAttention, HeadScores
 

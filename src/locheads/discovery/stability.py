@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from locheads.config import Config
-from locheads.discovery.discover import discover
+from locheads.discovery.frequencies import discover
 from locheads.types import HeadScores
 
 

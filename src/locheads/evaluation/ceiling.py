@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from locheads.evaluation.metrics import box_iou
-from locheads.grounding.choices import GroundingConfig
+from locheads.geometry import Geometry
+from locheads.grounding.config import GroundingConfig
 from locheads.grounding.fuse import fuse
-from locheads.grounding.ground import ground_stack
+from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
-from locheads.models.geometry import Geometry
 from locheads.types import Attention, Box, CompactAttention, HeadIndex, ImageGroup
 
 SEARCHED = 200

@@ -7,7 +7,7 @@ object. A failed map takes part with `OF_NOTHING`, so it is counted in every mea
 import numpy as np
 from jaxtyping import Float
 
-from locheads.models.geometry import Geometry
+from locheads.geometry import Geometry
 from locheads.types import Box
 
 EPSILON = float(np.finfo(np.float64).eps)

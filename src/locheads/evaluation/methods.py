@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from locheads.data.masks import touched
-from locheads.grounding.choices import GroundingConfig
-from locheads.grounding.ground import ground_maps
+from locheads.grounding.config import GroundingConfig
+from locheads.grounding.ground_maps import ground_maps
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from pycocotools import mask as coco
 
 from locheads.errors import DataError
-from locheads.models.geometry import Geometry
+from locheads.geometry import Geometry
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, "n"]:

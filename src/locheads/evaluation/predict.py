@@ -18,7 +18,7 @@ from locheads.evaluation.methods import (
 )
 from locheads.evaluation.metrics import peak
 from locheads.evaluation.rows import Row, mask_counts, prediction_row
-from locheads.grounding.choices import GroundingConfig
+from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
 
 

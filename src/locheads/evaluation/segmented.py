@@ -2,11 +2,11 @@
 
 from pycocotools import mask as coco
 
-from locheads.data.pictures import open_picture
+from locheads.data.image_files import open_picture
 from locheads.errors import DataError
 from locheads.evaluation.rows import Row, mask_counts
 from locheads.grounding.boxes import tight_boxes
-from locheads.segmenters.base import Prompt, Segmentation, Segmenter
+from locheads.segmenters.segmenter import Prompt, Segmentation, Segmenter
 from locheads.types import ImageGroup
 
 NO_MEMORY = "the memory does not hold the picture's segmentation"

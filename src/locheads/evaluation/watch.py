@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from locheads.data.answers import WrittenBox
-from locheads.data.boxes import BoxFault, CoordinateFrame, in_pixels, padded_square, whole_picture
-from locheads.data.choices import BoxFormat, Frame
+from locheads.data.box_text import WrittenBox
+from locheads.data.config import BoxFormat, Frame
+from locheads.data.coordinate_frames import BoxFault, CoordinateFrame, in_pixels, padded_square, whole_picture
 from locheads.evaluation.metrics import box_iou
 from locheads.types import ImageGroup, Sample
 

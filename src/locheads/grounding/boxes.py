@@ -7,8 +7,8 @@ from typing import assert_never
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.grounding.choices import BoxRule, GroundingConfig, Padding, Rounding
-from locheads.models.geometry import Geometry
+from locheads.geometry import Geometry
+from locheads.grounding.config import BoxRule, GroundingConfig, Padding, Rounding
 
 
 @dataclass(frozen=True)

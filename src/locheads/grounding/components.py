@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from locheads.grounding.choices import Component
+from locheads.grounding.config import Component
 from locheads.grounding.hulls import hull_area
 
 # Cells touch by side or corner within a map and never across maps of the stack.

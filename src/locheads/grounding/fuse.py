@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from locheads.grounding.choices import GroundingConfig, Normalise, Sinks, ThresholdRule
+from locheads.grounding.config import GroundingConfig, Normalise, Sinks, ThresholdRule
 
 
 def fuse(

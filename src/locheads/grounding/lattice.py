@@ -10,8 +10,8 @@ from typing import assert_never
 import numpy as np
 from jaxtyping import Float
 
-from locheads.grounding.choices import GroundingConfig, Padding, Resolution, Upsampling
-from locheads.models.geometry import Geometry, stretched
+from locheads.geometry import Geometry, stretched
+from locheads.grounding.config import GroundingConfig, Padding, Resolution, Upsampling
 
 CUBIC = -0.75
 """The coefficient of Keys' kernel in OpenCV and torch (Pillow has -0.5)."""

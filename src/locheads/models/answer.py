@@ -9,10 +9,10 @@ from PIL.Image import Image
 from torch import Tensor
 
 from locheads.errors import ModelError, boundary
+from locheads.geometry import Geometry
 from locheads.models.adapters.base import PreparedInput
 from locheads.models.batching import is_out_of_memory
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry
+from locheads.models.config import PromptConfig
 from locheads.models.load import PARTS, Lvlm
 
 

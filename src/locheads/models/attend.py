@@ -12,11 +12,11 @@ from PIL.Image import Image
 
 from locheads.discovery.criteria import attention_sum
 from locheads.errors import ModelError, boundary
+from locheads.geometry import Geometry
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.batching import Budget, chunks, is_out_of_memory, with_halving
 from locheads.models.capture import is_done, recording
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry
+from locheads.models.config import PromptConfig
 from locheads.models.load import PARTS, Lvlm
 from locheads.models.packing import Batch, Strip, collate, single, whole
 from locheads.types import Attention, HeadIndex, ImageGroup

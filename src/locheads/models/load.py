@@ -10,12 +10,12 @@ from huggingface_hub import constants as hub
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
-from locheads.engine import EngineConfig
 from locheads.errors import ModelError, boundary
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class
 from locheads.models.batching import is_out_of_memory
-from locheads.models.choices import ModelConfig
+from locheads.models.config import ModelConfig
+from locheads.models.engine import EngineConfig
 from locheads.models.placement import keep_freed_memory, placement
 from locheads.store.digest import files_digest
 from locheads.text import reason

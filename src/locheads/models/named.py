@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from locheads.errors import ConfigError
 from locheads.models.adapters import default_preprocess
-from locheads.models.choices import ModelConfig
+from locheads.models.config import ModelConfig
 from locheads.models.load import POCKET, read_checkpoint
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "model"

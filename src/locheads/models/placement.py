@@ -9,9 +9,9 @@ from typing import Any, assert_never
 import torch
 from transformers import BitsAndBytesConfig
 
-from locheads.engine import EngineConfig, Quantization, RestAttention
 from locheads.errors import ConfigError
-from locheads.models.choices import DType, ModelConfig
+from locheads.models.config import DType, ModelConfig
+from locheads.models.engine import EngineConfig, Quantization, RestAttention
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from locheads.errors import ConfigError, DataError, boundary, chosen
-from locheads.models.choices import PromptConfig, Query
+from locheads.models.config import PromptConfig, Query
 
 IMAGE = "<image>"
 """Where the picture goes in `prompt.template`, whatever the model's own image token is called."""

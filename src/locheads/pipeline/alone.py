@@ -9,11 +9,11 @@ from locheads.config import Config, Stage
 def alone(config: Config) -> Callable[[Config, Path], None] | None:
     """What does all of this configuration; None where it is a run with its stages."""
     if config.stage == Stage.check:
-        from locheads.pipeline.check import run_check
+        from locheads.pipeline.check_data import run_check
 
         return run_check
     if config.stage == Stage.compare:
-        from locheads.pipeline.compare import run_compare
+        from locheads.pipeline.compare_runs import run_compare
 
         return run_compare
     if config.stage == Stage.fetch:
@@ -25,7 +25,7 @@ def alone(config: Config) -> Callable[[Config, Path], None] | None:
 
         return run_study
     if config.predictions is not None:
-        from locheads.pipeline.external import run_external
+        from locheads.pipeline.score_file import run_external
 
         return run_external
     return None

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
 from locheads.errors import ConfigError, StoreError, complain
-from locheads.pipeline import sweep
+from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
 from locheads.pipeline.progress import console
@@ -106,8 +106,8 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         config = validated(settings)
     # Imported late: --help and a wrong setting answer before torch and transformers load.
     from locheads.pipeline.tracking.client import tracked
-    from locheads.report.audit import audit_tables
-    from locheads.report.records import read_run
+    from locheads.report.audit_report import audit_tables
+    from locheads.report.run_record import read_run
     from locheads.report.tables import heads_table, results_table, slices_table
 
     with tracked(config, settings, folder) as started:
@@ -157,7 +157,7 @@ def _noted(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from locheads.pipeline.records import Status
+        from locheads.pipeline.run_files import Status
 
         Status(folder).finish(explain(error) or str(error))
         raise

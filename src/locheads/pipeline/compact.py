@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-from locheads.discovery.choices import CriterionConfig
+from locheads.discovery.config import CriterionConfig
 from locheads.discovery.scores import score
 from locheads.grounding.fuse import binarise
 from locheads.store.need import Need
-from locheads.store.shards import rounded
+from locheads.store.store_files import rounded
 from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores
 
 Picks = Callable[[HeadScores], Iterable[HeadIndex]]

@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from locheads.config import Config
-from locheads.data.answers import WrittenBox, frame_in, read_answer
-from locheads.data.pictures import open_picture
+from locheads.data.box_text import WrittenBox, frame_in, read_answer
+from locheads.data.image_files import open_picture
 from locheads.data.sampling import subset
-from locheads.engine import OtherVersions
 from locheads.errors import DataError
 from locheads.evaluation.methods import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
@@ -20,16 +19,17 @@ from locheads.evaluation.watch import BoxWatch
 from locheads.models.answer import answer_image, prepare_to_answer
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
+from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
-from locheads.pipeline.attention import NO_PART, Loader, pictures_differ
-from locheads.pipeline.predictions import OWN, scored, watched, writing
+from locheads.pipeline.answer_files import OWN, scored, watched, writing
+from locheads.pipeline.attention_pass import NO_PART, Loader, pictures_differ
 from locheads.pipeline.progress import track
-from locheads.pipeline.records import metrics_record, write_parquet
-from locheads.pipeline.run import Run
+from locheads.pipeline.run_files import metrics_record, write_parquet
+from locheads.pipeline.run_state import Run
 from locheads.pipeline.timing import Stopwatch, write_timing
-from locheads.store.answers import Answer, AnswerStore
+from locheads.store.answer_store import Answer, AnswerStore
 from locheads.store.atomic import check_writable, write_json
-from locheads.store.attention import AttentionStore
+from locheads.store.attention_store import AttentionStore
 from locheads.store.key import Key, code_digest, difference, lacks_some, of_other_versions
 from locheads.types import ImageGroup
 

@@ -8,10 +8,10 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from locheads.config import Config, Stage, check
 from locheads.errors import ModelError
-from locheads.models.choices import ModelConfig
+from locheads.models.config import ModelConfig
 from locheads.models.load import POCKET, identify
 from locheads.pipeline.inputs import load_inputs
-from locheads.pipeline.records import Status
+from locheads.pipeline.run_files import Status
 from locheads.store.atomic import write_json
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from typing import Any
 
 from locheads.config import Config
 from locheads.discovery.headset import check_headset, differences, read_headset
-from locheads.engine import ALL_MAPS, top_heads_kept
 from locheads.errors import ConfigError
+from locheads.models.engine import ALL_MAPS, top_heads_kept
 from locheads.models.load import ModelIdentity
 from locheads.types import HeadIndex, HeadSet
 

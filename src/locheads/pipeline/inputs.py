@@ -9,14 +9,14 @@ from typing import Any, Protocol, assert_never
 import numpy as np
 
 from locheads.config import Config, PathsConfig
-from locheads.data.choices import DatasetConfig, Reader
+from locheads.data.config import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
+from locheads.data.image_files import check_picture_folder
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.pathnames import coco_id
-from locheads.data.pictures import check_picture_folder
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.data.sampling import draw_trials, exclude_images, limit, shuffle, subset

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from locheads.config import Config, Stage
-from locheads.data.choices import WHERE_IT_LIES
-from locheads.engine import Quantization
+from locheads.data.config import WHERE_IT_LIES
 from locheads.errors import ConfigError
+from locheads.models.engine import Quantization
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
-from locheads.pipeline.attention import open_store
-from locheads.pipeline.audit import choices_of
+from locheads.pipeline.attention_pass import open_store
+from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.direct import answer_keys
 from locheads.pipeline.given import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_pictures
-from locheads.pipeline.run import Run
-from locheads.segmenters.load import check_segmenter, segmenter_identity
+from locheads.pipeline.run_state import Run
+from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference

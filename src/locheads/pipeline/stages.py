@@ -6,18 +6,18 @@ from typing import assert_never
 
 from locheads.config import Config, Stage, check
 from locheads.pipeline.alone import alone
-from locheads.pipeline.attend import attend_stage, dealer, passes
-from locheads.pipeline.audit import audit_stage
+from locheads.pipeline.attend_stage import attend_stage, dealer, passes
+from locheads.pipeline.audit_stage import audit_stage
 from locheads.pipeline.direct import direct_stage
-from locheads.pipeline.discover import discover_stage
-from locheads.pipeline.evaluate import evaluate_stage
-from locheads.pipeline.ground import ground_stage
+from locheads.pipeline.discover_stage import discover_stage
+from locheads.pipeline.evaluate_stage import evaluate_stage
+from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
-from locheads.pipeline.records import Status, recorded_provenance
-from locheads.pipeline.run import Run
-from locheads.pipeline.status import show_status
+from locheads.pipeline.run_files import Status, recorded_provenance
+from locheads.pipeline.run_state import Run
 from locheads.pipeline.timing import write_timing
+from locheads.pipeline.worker_status import show_status
 from locheads.report.html import write_report
 from locheads.store.digest import json_digest
 

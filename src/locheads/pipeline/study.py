@@ -5,7 +5,7 @@ from pathlib import Path
 from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError
 from locheads.pipeline.progress import console, track
-from locheads.pipeline.records import Status
+from locheads.pipeline.run_files import Status
 from locheads.report.html import write_report
 from locheads.report.studies import LAYOUTS, Study, build, find_runs, terminal_table, write_study
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from locheads.errors import DataError, StoreError
-from locheads.pocket.annotations import CATEGORIES, annotation, caption_object, file_name, picture_entry
+from locheads.pocket.refer_entries import CATEGORIES, annotation, caption_object, file_name, picture_entry
 from locheads.pocket.render import render
 from locheads.pocket.scenes import Scene, sample_scene
 from locheads.store.atomic import write_bytes, write_json

@@ -15,9 +15,9 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from locheads.pipeline.progress import console
-from locheads.pipeline.sweep import read_sweep
-from locheads.report.metrics import METHODS, Estimate, MetricsRecord, parse_metrics, percent, spearman_text
-from locheads.report.sweep import SweepRow
+from locheads.pipeline.sweep_callback import read_sweep
+from locheads.report.metrics_record import METHODS, Estimate, MetricsRecord, parse_metrics, percent, spearman_text
+from locheads.report.sweep_table import SweepRow
 from locheads.report.tables import new_table
 from locheads.store.atomic import read_json, write_json, write_text
 
@@ -62,7 +62,7 @@ class EvidenceCallback(Callback):
 def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     """All numbers of the evidence, as plain values."""
     # Imported late: torch and transformers, which no other callback needs.
-    from locheads.pocket.model import load_model
+    from locheads.pocket.pocket_model import load_model
     from locheads.pocket.probe import answer_accuracy
 
     metrics, heads = parse_metrics(paper.metrics), read_json(paper.folder / "heads.json")

@@ -13,13 +13,13 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.evaluation.intervals import ratio_interval
 from locheads.pipeline.progress import track
-from locheads.pocket.answers import whole_answers
 from locheads.pocket.batches import PATCHES, Batch, normalise, pack
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.forward import ATTENTION, answer_logits
 from locheads.pocket.language import KINDS, QUESTION, sample_exchange
-from locheads.pocket.model import WEIGHTS, load_model
+from locheads.pocket.pocket_model import WEIGHTS, load_model
 from locheads.pocket.render import pad_to_square, render
+from locheads.pocket.right_answers import whole_answers
 
 EXCHANGES = 12  # per picture
 Accuracies = dict[str, dict[str, float]]

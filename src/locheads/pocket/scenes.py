@@ -9,7 +9,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from locheads.pocket.geometry import signed_distance, vertices
+from locheads.pocket.shapes import signed_distance, vertices
 
 CANVAS = 192
 FEW_COLOURS = 0.4

@@ -16,14 +16,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
-from locheads.pocket.answers import accuracies, first_words
 from locheads.pocket.batches import PATCHES, Batch, make_batch
 from locheads.pocket.curriculum import LEVELS, Progress, task_of
 from locheads.pocket.curves import plot_curves
 from locheads.pocket.forward import ATTENTION, answer_logits, keep_patches
 from locheads.pocket.language import KINDS, QUESTION
-from locheads.pocket.model import build_model, export
+from locheads.pocket.pocket_model import build_model, export
 from locheads.pocket.pretrain import word_loss
+from locheads.pocket.right_answers import accuracies, first_words
 from locheads.store.atomic import replacing
 
 FIRST_WORD_WEIGHT = 2.0  # of the loss: the first answer word is the one that the paper's query position predicts

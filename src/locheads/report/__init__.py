@@ -8,8 +8,8 @@ from locheads.report.figures import (
     sample_panel,
 )
 from locheads.report.html import write_report
-from locheads.report.records import RunRecord, read_run
-from locheads.report.sweep import SweepRow, sweep_frame, sweep_table
+from locheads.report.run_record import RunRecord, read_run
+from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
 from locheads.report.tables import heads_table, results_table
 
 __all__ = [

@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from locheads.report.records import RunRecord
+from locheads.report.run_record import RunRecord
 
 UNKNOWN = "not recorded"
 

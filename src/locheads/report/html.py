@@ -21,9 +21,17 @@ from locheads.report.figures import (
     method_intervals,
     sample_panel,
 )
-from locheads.report.gallery import GalleryItem
-from locheads.report.metrics import DETAILS, METRICS, PRIMARY, SLICE_METRICS, few_legend, method_label, value_text
-from locheads.report.records import RunRecord, read_run
+from locheads.report.gallery_record import GalleryItem
+from locheads.report.metrics_record import (
+    DETAILS,
+    METRICS,
+    PRIMARY,
+    SLICE_METRICS,
+    few_legend,
+    method_label,
+    value_text,
+)
+from locheads.report.run_record import RunRecord, read_run
 from locheads.report.steps import steps_panel, to_bytes
 from locheads.report.tables import heads_caption, heads_rows, results_caption
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp

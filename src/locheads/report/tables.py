@@ -4,8 +4,8 @@ import numpy as np
 from rich.table import Table
 
 from locheads.evaluation.slices import SLICES
-from locheads.report.metrics import SLICE_METRICS, MetricsRecord, few_legend, method_label, percent
-from locheads.report.records import RunRecord
+from locheads.report.metrics_record import SLICE_METRICS, MetricsRecord, few_legend, method_label, percent
+from locheads.report.run_record import RunRecord
 from locheads.terminal import new_table
 
 # column heading, metric, with interval; the headings break so that the table fits 100 columns

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from locheads.report.metrics import (
+from locheads.report.metrics_record import (
     METRICS,
     PRIMARY,
     RHO,
@@ -16,7 +16,7 @@ from locheads.report.metrics import (
     method_label,
     p_text,
 )
-from locheads.report.records import RunRecord
+from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
 """Methods that use no ground truth; those that were chosen with it are ceilings, not baselines to beat."""

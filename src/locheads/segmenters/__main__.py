@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from locheads.engine import EngineConfig
 from locheads.errors import LocHeadsError, complain
-from locheads.segmenters.base import Prompt
-from locheads.segmenters.choices import SamSize, SegmenterConfig, SegmenterKind
-from locheads.segmenters.load import check_segmenter, load_segmenter
+from locheads.models.engine import EngineConfig
+from locheads.segmenters.config import SamSize, SegmenterConfig, SegmenterKind
+from locheads.segmenters.load_segmenter import check_segmenter, load_segmenter
+from locheads.segmenters.segmenter import Prompt
 
 BLIND = (SegmenterKind.none, SegmenterKind.box)
 """They do not look at the picture: there is nothing to check."""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from locheads.segmenters.base import Prompt, Segmentation
+from locheads.segmenters.segmenter import Prompt, Segmentation
 from locheads.types import Box
 
 ROUNDS = 5

@@ -16,9 +16,9 @@ from transformers import AutoConfig, Sam2Model, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 from locheads.errors import ConfigError, ModelError, boundary
-from locheads.segmenters.base import Prompt, Segmentation
-from locheads.segmenters.checkpoint import read_meta, sam_model
-from locheads.segmenters.choices import PromptKind, SegmenterConfig, SegmenterKind
+from locheads.segmenters.config import PromptKind, SegmenterConfig, SegmenterKind
+from locheads.segmenters.sam_checkpoint import read_meta, sam_model
+from locheads.segmenters.segmenter import Prompt, Segmentation
 
 LOGIT = 8.0
 """Of a pixel that the pseudo-mask holds, as a low-resolution mask prompt; the others have -LOGIT."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from locheads.store.shards import Entry
+from locheads.store.store_files import Entry
 from locheads.types import HeadIndex
 
 

@@ -7,18 +7,19 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from locheads.audit.choices import AuditConfig, AuditMode
+from locheads.audit.choice_grid import Change, Choice, combinations
+from locheads.audit.config import AuditConfig, AuditMode
 from locheads.audit.documented import contradictions
-from locheads.audit.grid import Change, Choice, combinations
-from locheads.audit.measure import SUMS, Plan, criterion_key, head_key, measure
-from locheads.audit.summary import RATIOS, audit_frame
-from locheads.discovery.choices import CriterionConfig, SelectionConfig
+from locheads.audit.effect_table import RATIOS, audit_frame
+from locheads.audit.effects import SUMS, Plan, criterion_key, head_key, measure
+from locheads.discovery.config import CriterionConfig, SelectionConfig
 from locheads.errors import ConfigError
-from locheads.evaluation.choices import EvaluationConfig
-from locheads.evaluation.evaluate import score_predictions, summarise
+from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import predict
-from locheads.grounding.choices import (
+from locheads.evaluation.summarise import score_predictions, summarise
+from locheads.geometry import Preprocess, square_geometry, stretched
+from locheads.grounding.config import (
     BoxRule,
     Component,
     GroundingConfig,
@@ -28,7 +29,6 @@ from locheads.grounding.choices import (
     ThresholdRule,
     Upsampling,
 )
-from locheads.models.geometry import Preprocess, square_geometry, stretched
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
 HEADS = (HeadIndex(0, 1), HeadIndex(1, 0))

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from locheads.bench import attention, entropy, evaluate
+from locheads.bench import bench_attention as attention
+from locheads.bench import bench_entropy as entropy
+from locheads.bench import bench_scoring as evaluate
 from locheads.bench.__main__ import main
-from locheads.bench.measure import peak_extra_mib, seconds, spread
+from locheads.bench.meters import peak_extra_mib, seconds, spread
 from locheads.bench.shapes import SHAPES, build, packed_flop, picture
-from locheads.data.predictions import read_predictions
+from locheads.data.prediction_files import read_predictions
 from locheads.discovery.criteria import spatial_entropy
-from locheads.evaluation.external import score_answers
+from locheads.evaluation.score_predictions import score_answers
 
 TINY, CPU = SHAPES["tiny"], torch.device("cpu")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.bench import grounding
+from locheads.bench import bench_grounding as grounding
 from locheads.bench.__main__ import main
 
 MAPS = np.random.default_rng(2).dirichlet(np.full(576, 0.05), 60).reshape(20, 3, 24, 24).astype(np.float32)

@@ -10,10 +10,10 @@ from locheads.cluster.__main__ import CONF, main
 from locheads.cluster.chain import CPU, GPU, chain
 from locheads.cluster.estimate import WHOLE_PASS, decoder_parameters, from_benchmark, measured
 from locheads.config import Config
-from locheads.engine import EngineConfig
 from locheads.errors import ConfigError
+from locheads.models.engine import EngineConfig
 from locheads.pipeline.compose import composed
-from locheads.sharding.choices import ShardConfig
+from locheads.sharding.config import ShardConfig
 from locheads.sharding.lease import Record, State
 
 SHAPE = {

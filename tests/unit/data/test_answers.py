@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locheads.data.answers import four_numbers, parse_box, read_answer
-from locheads.data.boxes import BoxFault, padded_square, resized, whole_picture
-from locheads.data.choices import AnswerFormat, BoxFormat, Frame
-from locheads.models.geometry import Geometry, Preprocess, square_geometry, stretched
+from locheads.data.box_text import four_numbers, parse_box, read_answer
+from locheads.data.config import AnswerFormat, BoxFormat, Frame
+from locheads.data.coordinate_frames import BoxFault, padded_square, resized, whole_picture
+from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
 
 WIDE = square_geometry(200, 100, 336, 24, Preprocess.pad)
 """A picture of 200 x 100 pixels between two bars of 50."""

@@ -11,7 +11,7 @@ import pytest
 from own_files import picture, samples_of
 from refer_files import REFS, TinyRefer
 
-from locheads.data.choices import BoxFormat
+from locheads.data.config import BoxFormat
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.refer import read_refer
 from locheads.data.tally import Tally

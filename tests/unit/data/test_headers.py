@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
 from locheads.data.headers import check_headers, read_headers
-from locheads.data.pictures import picture_header
+from locheads.data.image_files import picture_header
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
 

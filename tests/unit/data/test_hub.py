@@ -17,7 +17,7 @@ from refer_files import block_mask
 
 from locheads.data.columns import check_columns
 from locheads.data.hub import Copy, HubDataSet
-from locheads.data.pictures import open_picture
+from locheads.data.image_files import open_picture
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 

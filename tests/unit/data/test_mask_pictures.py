@@ -9,9 +9,9 @@ from own_files import HEIGHT, WIDTH, decoded, picture, samples_of
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.choices import BoxFormat
+from locheads.data.config import BoxFormat
+from locheads.data.image_files import read_mask
 from locheads.data.jsonl import JsonlDataSet
-from locheads.data.pictures import read_mask
 from locheads.errors import DataError
 
 MASK = block_mask(HEIGHT, WIDTH, (5, 6, 25, 20))

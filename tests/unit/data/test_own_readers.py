@@ -13,7 +13,7 @@ from own_files import HEIGHT, WIDTH, decoded, picture, ragged_mask, rle, samples
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.choices import BoxFormat, QueryLength
+from locheads.data.config import BoxFormat, QueryLength
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.reasonseg import ReasonSegDataSet

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from refer_files import TinyRefer
 
-from locheads.data.pictures import check_picture_folder, open_picture, read_picture, to_rgb
+from locheads.data.image_files import check_picture_folder, open_picture, read_picture, to_rgb
 from locheads.errors import DataError
 from locheads.types import ImageGroup
 

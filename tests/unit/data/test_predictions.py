@@ -12,12 +12,12 @@ from own_files import ragged_mask, rle
 from pycocotools import mask as coco
 from refer_files import runs
 
-from locheads.data.answers import frame_in
-from locheads.data.boxes import BoxFault, smart_size, to_xyxy
-from locheads.data.choices import BoxFormat, Frame, PointFormat, PredictionsConfig
-from locheads.data.predictions import Answer, frame_of, read_predictions
+from locheads.data.box_text import frame_in
+from locheads.data.config import BoxFormat, Frame, PointFormat, PredictionsConfig
+from locheads.data.coordinate_frames import BoxFault, smart_size, to_xyxy
+from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.errors import ConfigError, DataError, LocHeadsError
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.geometry import Preprocess, square_geometry
 
 SIZES = {"1": (40, 30), "2": (80, 30), "x": (40, 30)}
 BOX = (8.0, 3.0, 24.0, 18.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from locheads.data.records import read_lines, read_text
+from locheads.data.annotation_files import read_lines, read_text
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 

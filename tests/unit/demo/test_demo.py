@@ -10,10 +10,10 @@ from PIL import Image
 from locheads.api import Grounder
 from locheads.demo import app
 from locheads.demo.__main__ import main
-from locheads.demo.answers import Answers, example
 from locheads.demo.draw import MASK_COLOUR, SIDE, over, with_box, with_mask
+from locheads.demo.grounded import Answers, example
 from locheads.errors import DataError
-from locheads.models.geometry import Preprocess, square_geometry, stretched
+from locheads.geometry import Preprocess, square_geometry, stretched
 from locheads.types import HeadIndex
 
 

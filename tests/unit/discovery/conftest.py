@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.geometry import Preprocess, square_geometry
 from locheads.types import Attention, HeadScores
 
 LAYERS, HEADS, GRID = 4, 4, 12

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from locheads.discovery.choices import CriterionConfig, Score
-from locheads.discovery.discover import discover, greedy_heads, top_heads
+from locheads.discovery.config import CriterionConfig, Score
+from locheads.discovery.frequencies import discover, greedy_heads, top_heads
 from locheads.errors import DiscoveryError
 from locheads.types import HeadIndex
 

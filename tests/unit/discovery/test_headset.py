@@ -16,8 +16,8 @@ from locheads.discovery.headset import (
     read_headset,
 )
 from locheads.errors import ConfigError, StoreError
-from locheads.models.choices import ModelConfig, PromptConfig, Query
-from locheads.models.geometry import Preprocess
+from locheads.geometry import Preprocess
+from locheads.models.config import ModelConfig, PromptConfig, Query
 from locheads.types import HeadIndex
 
 GOOD: dict[str, Any] = {

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from locheads.discovery.choices import CriterionConfig, Score
-from locheads.discovery.discover import discover, greedy_heads, top_heads
+from locheads.discovery.config import CriterionConfig, Score
+from locheads.discovery.frequencies import discover, greedy_heads, top_heads
 from locheads.discovery.scores import score, score_all
 from locheads.types import HeadIndex
 

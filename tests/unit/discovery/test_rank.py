@@ -6,7 +6,7 @@ from enum import StrEnum
 import numpy as np
 import pytest
 
-from locheads.discovery.choices import CriterionConfig, Score, Threshold
+from locheads.discovery.config import CriterionConfig, Score, Threshold
 from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
 from locheads.errors import DiscoveryError

@@ -3,8 +3,8 @@
 import numpy as np
 
 from locheads.config import Config
-from locheads.discovery.choices import CriterionConfig, DiscoveryConfig, HeadsConfig
-from locheads.discovery.discover import discover
+from locheads.discovery.config import CriterionConfig, DiscoveryConfig, HeadsConfig
+from locheads.discovery.frequencies import discover
 from locheads.discovery.stability import stability
 from locheads.types import HeadScores
 

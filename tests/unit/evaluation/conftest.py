@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.geometry import Preprocess, square_geometry
 from locheads.types import Attention, Box, Discovery, ImageGroup, Sample
 
 WIDTH, HEIGHT, GRID = 80, 40, 8

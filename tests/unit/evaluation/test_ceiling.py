@@ -10,9 +10,9 @@ from pycocotools import mask as coco
 from locheads.evaluation import ceiling
 from locheads.evaluation.ceiling import search_heads, searched_groups
 from locheads.evaluation.metrics import box_iou
-from locheads.grounding.choices import GroundingConfig
-from locheads.grounding.ground import ground_maps
-from locheads.models.geometry import stretched
+from locheads.geometry import stretched
+from locheads.grounding.config import GroundingConfig
+from locheads.grounding.ground_maps import ground_maps
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup, Sample
 
 PLAIN = GroundingConfig(sigma=0.0)

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
-from locheads.evaluation.choices import EvaluationConfig
-from locheads.evaluation.evaluate import ratios, score_predictions, summarise
+from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import predict
-from locheads.grounding.choices import GroundingConfig
+from locheads.evaluation.summarise import ratios, score_predictions, summarise
+from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
 CONFIG = EvaluationConfig()

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from locheads.data.predictions import Answer
-from locheads.evaluation import external
-from locheads.evaluation.external import score_answers
+from locheads.data.prediction_files import Answer
+from locheads.evaluation import score_predictions as external
+from locheads.evaluation.score_predictions import score_answers
 from locheads.types import ImageGroup
 
 

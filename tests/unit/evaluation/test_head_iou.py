@@ -8,8 +8,8 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
+from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.fuse import binarise
-from locheads.models.geometry import Preprocess, square_geometry
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
 

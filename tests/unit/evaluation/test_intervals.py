@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_1samp
 
-from locheads.bench.coverage import Measure, measures, simulate, truth
+from locheads.bench.bench_coverage import Measure, measures, simulate, truth
 from locheads.evaluation.intervals import Interval, difference_ends, ratio_interval, t_ends, wilson_ends
 
 FEWER = 500

@@ -16,7 +16,7 @@ from locheads.evaluation.map_metrics import (
     nss,
     similarity,
 )
-from locheads.models.geometry import Geometry, Preprocess, square_geometry
+from locheads.geometry import Geometry, Preprocess, square_geometry
 
 # Squashed, a cell is 10 x 5 pixels; padded 10 x 10, and the first and last row are bars.
 PADDED = square_geometry(40, 20, 4, 4, Preprocess.pad)

@@ -8,7 +8,7 @@ from pycocotools import mask as coco
 
 from locheads.data.masks import box_code
 from locheads.evaluation.methods import HeadPlan, box_mask, centre_mask, ground_with, methods_of, random_heads, take
-from locheads.grounding.choices import GroundingConfig
+from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, Box, HeadIndex, ImageGroup
 
 PLAIN = GroundingConfig(sigma=0.0)

@@ -16,7 +16,7 @@ from locheads.evaluation.metrics import (
     mask_intersection_union,
     peak,
 )
-from locheads.models.geometry import Geometry, Preprocess, square_geometry
+from locheads.geometry import Geometry, Preprocess, square_geometry
 
 IntBox = tuple[int, int, int, int]
 

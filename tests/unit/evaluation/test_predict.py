@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
-from locheads.evaluation.evaluate import score_predictions
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import Row, predict
-from locheads.grounding.choices import GroundingConfig
+from locheads.evaluation.summarise import score_predictions
+from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, HeadIndex, ImageGroup
 
 PLAIN = GroundingConfig(sigma=0.0)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
-from locheads.evaluation.choices import EvaluationConfig
-from locheads.evaluation.evaluate import OF_SLICES, score_predictions, summarise, summarise_slices
+from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.slices import FACTS, SLICES, facts, slices_of
+from locheads.evaluation.summarise import OF_SLICES, score_predictions, summarise, summarise_slices
 from locheads.types import ImageGroup
 
 

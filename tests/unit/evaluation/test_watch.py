@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.data.answers import WrittenBox, read_answer
-from locheads.data.boxes import CoordinateFrame, fault_of, in_pixels, padded_square, whole_picture
-from locheads.data.choices import AnswerFormat, BoxFormat, Frame
+from locheads.data.box_text import WrittenBox, read_answer
+from locheads.data.config import AnswerFormat, BoxFormat, Frame
+from locheads.data.coordinate_frames import CoordinateFrame, fault_of, in_pixels, padded_square, whole_picture
 from locheads.evaluation.watch import BoxCheck, BoxWatch
 from locheads.types import Box, ImageGroup, Sample
 

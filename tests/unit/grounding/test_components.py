@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.boxes import cell_boxes
-from locheads.grounding.choices import BoxRule, Component, GroundingConfig, Normalise, Sinks
 from locheads.grounding.components import Components, choose
+from locheads.grounding.config import BoxRule, Component, GroundingConfig, Normalise, Sinks
 from locheads.grounding.fuse import binarise, fuse
-from locheads.grounding.ground import ground_maps
+from locheads.grounding.ground_maps import ground_maps
 from locheads.grounding.hulls import hull_area
 from locheads.grounding.sinks import find_sinks
-from locheads.models.geometry import Preprocess, square_geometry
 from locheads.types import Attention, HeadIndex
 
 

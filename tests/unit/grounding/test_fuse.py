@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from locheads.grounding.choices import Border, GroundingConfig
+from locheads.grounding.config import Border, GroundingConfig
 from locheads.grounding.fuse import binarise, fuse
 
 

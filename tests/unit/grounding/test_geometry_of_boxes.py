@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from locheads.grounding.choices import GroundingConfig, Resolution, ThresholdRule, Upsampling
-from locheads.grounding.ground import ground_maps
-from locheads.models.geometry import Geometry, Preprocess, square_geometry, stretched
+from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
+from locheads.grounding.config import GroundingConfig, Resolution, ThresholdRule, Upsampling
+from locheads.grounding.ground_maps import ground_maps
 
 GRID = 24
 SIZES = ((640, 480), (480, 640), (500, 500), (640, 213), (200, 600))

@@ -5,10 +5,10 @@ from enum import StrEnum
 import numpy as np
 import pytest
 
+from locheads.geometry import Preprocess, square_geometry, stretched
 from locheads.grounding.boxes import Frames
-from locheads.grounding.choices import Component, GroundingConfig, MaskRule, Padding, Resolution, Rounding
-from locheads.grounding.ground import ground_maps
-from locheads.models.geometry import Preprocess, square_geometry, stretched
+from locheads.grounding.config import Component, GroundingConfig, MaskRule, Padding, Resolution, Rounding
+from locheads.grounding.ground_maps import ground_maps
 
 PLAIN = GroundingConfig(sigma=0.0)
 

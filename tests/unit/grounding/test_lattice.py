@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from locheads.grounding.choices import GroundingConfig, Resolution, Upsampling
+from locheads.geometry import Preprocess, square_geometry
+from locheads.grounding.config import GroundingConfig, Resolution, Upsampling
 from locheads.grounding.lattice import lattice, upsample
-from locheads.models.geometry import Preprocess, square_geometry
 
 MAPS = np.random.default_rng(1).random((3, 6, 6))
 SQUARE = square_geometry(84, 84, 84, 6, Preprocess.squash)

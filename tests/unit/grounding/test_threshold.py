@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from locheads.grounding.choices import GroundingConfig, ThresholdRule
+from locheads.grounding.config import GroundingConfig, ThresholdRule
 from locheads.grounding.fuse import binarise
 
 STACK = np.random.default_rng(0).gamma(0.5, size=(6, 9, 7)).astype(np.float32)

@@ -10,11 +10,11 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration as Llava
 
 from locheads.errors import DataError
+from locheads.geometry import Preprocess, square_geometry
 from locheads.models.adapters.base import PreparedInput
 from locheads.models.attend import attend
 from locheads.models.capture import recording
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
 from locheads.models.packing import Strip, collate, halves, single, whole
 from locheads.types import Attention, ImageGroup, Sample

@@ -5,10 +5,10 @@ import logging
 import pytest
 import torch
 
+from locheads.geometry import Preprocess, square_geometry
 from locheads.models import batching
 from locheads.models.adapters.base import PreparedInput
 from locheads.models.batching import Budget, chunks, gather, is_out_of_memory, tokens_of, with_halving
-from locheads.models.geometry import Preprocess, square_geometry
 from locheads.models.packing import Strip, single, whole
 
 

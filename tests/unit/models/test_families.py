@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError
+from locheads.geometry import Preprocess
 from locheads.models import capture
 from locheads.models.adapters import FAMILIES, PreparedInput, Sharing
 from locheads.models.adapters.family import FamilyAdapter
-from locheads.models.choices import PromptConfig, Query
-from locheads.models.geometry import Preprocess
+from locheads.models.config import PromptConfig, Query
 
 PLAIN = PromptConfig(template="look <image>\n{expression}")
 CHAT = PromptConfig(template="Where is {expression} in the image?", full_stop=False, chat=True)

@@ -7,10 +7,10 @@ from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from locheads.errors import ModelError
+from locheads.geometry import Preprocess
 from locheads.models.adapters import FAMILIES, REFUSED, adapter_class
 from locheads.models.adapters.llava import LlavaAdapter
 from locheads.models.adapters.pixtral import PixtralAdapter
-from locheads.models.geometry import Preprocess
 from locheads.models.variants import VARIANTS
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from test_families import adapter, sequence
 from torch import Tensor
 
+from locheads.geometry import Geometry, Preprocess
 from locheads.models.adapters import FAMILIES, PreparedInput
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry, Preprocess
+from locheads.models.config import PromptConfig
 
 PROMPT = PromptConfig(template="<image>\n{expression}")
 SIZES = [(130, 70), (70, 130), (64, 64), (100, 90), (61, 97), (31, 33), (200, 60)]

@@ -8,11 +8,11 @@ import pytest
 from families import FAMILY_BUILDERS
 from PIL import Image
 
-from locheads.engine import EngineConfig
 from locheads.errors import ConfigError
+from locheads.geometry import Preprocess
 from locheads.models.attend import attend_image
-from locheads.models.choices import DType, ModelConfig, PromptConfig
-from locheads.models.geometry import Preprocess
+from locheads.models.config import DType, ModelConfig, PromptConfig
+from locheads.models.engine import EngineConfig
 from locheads.models.load import load_lvlm
 
 NEED_TORCHVISION = (

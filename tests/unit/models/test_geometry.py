@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locheads.models.geometry import Geometry, Preprocess, padded_square, placed, square_geometry, stretched
+from locheads.geometry import Geometry, Preprocess, padded_square, placed, square_geometry, stretched
 
 SQUARES = [how for how in Preprocess if how is not Preprocess.native]
 

@@ -14,11 +14,11 @@ from huggingface_hub import constants as hub
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from locheads.engine import EngineConfig, Quantization, RestAttention
 from locheads.errors import ConfigError, ModelError
 from locheads.models import load
 from locheads.models.capture import NAME
-from locheads.models.choices import DType, ModelConfig
+from locheads.models.config import DType, ModelConfig
+from locheads.models.engine import EngineConfig, Quantization, RestAttention
 from locheads.models.load import identify, keep_layers, load_lvlm
 from locheads.models.placement import check_placement, pick_device, placement
 from locheads.store import digest

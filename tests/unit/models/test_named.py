@@ -5,8 +5,8 @@ import json
 import pytest
 
 from locheads.errors import ConfigError
-from locheads.models.choices import DType, ModelConfig
-from locheads.models.geometry import Preprocess
+from locheads.geometry import Preprocess
+from locheads.models.config import DType, ModelConfig
 from locheads.models.named import CONF, model_config
 
 

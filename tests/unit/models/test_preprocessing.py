@@ -11,9 +11,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.errors import ConfigError
+from locheads.geometry import Geometry, Preprocess
 from locheads.models.adapters.llava import LlavaAdapter
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry, Preprocess
+from locheads.models.config import PromptConfig
 
 SIDE, PATCH, GRID = 192, 16, 12
 SIZES = [(192, 192), (300, 200), (200, 300), (640, 427), (427, 640), (500, 101), (101, 333), (97, 89), (640, 33)]

@@ -11,13 +11,13 @@ import torch
 from families import FAMILY_BUILDERS
 from PIL import Image
 
+from locheads.geometry import Preprocess
 from locheads.models import capture
 from locheads.models.adapters import FAMILIES
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.attend import attend_prepared
 from locheads.models.batching import Budget
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Preprocess
+from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
 from locheads.models.packing import Strip, collate, single, whole
 from locheads.types import HeadIndex

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from locheads.pocket.evidence import _agreement, _aims, _table5_row, render
-from locheads.report.metrics import METHODS, parse_metrics
-from locheads.report.sweep import SweepRow
+from locheads.report.metrics_record import METHODS, parse_metrics
+from locheads.report.sweep_table import SweepRow
 
 GOOD = {
     "localization_heads": {"rec_acc@0.5": 0.8, "pointing": 0.9, "pointing_swapped": 0.05, "pointing_chance": 0.1},

@@ -8,7 +8,7 @@ from locheads.pocket.batches import IDS, PATCHES, PREFIX, Batch, Task, make_batc
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.forward import ATTENTION, answer_logits, keep_patches
 from locheads.pocket.language import KINDS, QUESTION, Exchange, describe
-from locheads.pocket.model import WEIGHTS, build_model, load_model
+from locheads.pocket.pocket_model import WEIGHTS, build_model, load_model
 from locheads.pocket.pretrain import word_logits, words_of
 from locheads.pocket.probe import answer_accuracy
 from locheads.pocket.render import pad_to_square, render

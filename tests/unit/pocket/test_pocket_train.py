@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from locheads.pocket import curriculum, train
-from locheads.pocket.answers import accuracies, first_words
 from locheads.pocket.batches import Batch, pack
 from locheads.pocket.curriculum import LEVELS, Progress
 from locheads.pocket.language import Exchange
-from locheads.pocket.model import build_model
+from locheads.pocket.pocket_model import build_model
+from locheads.pocket.right_answers import accuracies, first_words
 from locheads.pocket.train import Trainer, parse_arguments, run
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from explorer_files import EXPRESSIONS, GEOMETRIES, HEADS, LAYERS, build_explorer
 from locheads.errors import StoreError
-from locheads.grounding.choices import Border, Component, GroundingConfig, Padding, Rounding
-from locheads.grounding.ground import ground_maps
+from locheads.grounding.config import Border, Component, GroundingConfig, Padding, Rounding
+from locheads.grounding.ground_maps import ground_maps
 from locheads.report import read_run, write_report
 from locheads.report.explorer.codes import decode, encode
+from locheads.report.explorer.explorer_record import ExplorerSample, read_explorer
 from locheads.report.explorer.fit import LIMIT, fit
 from locheads.report.explorer.page import HERE, held, self_contained
-from locheads.report.explorer.record import ExplorerSample, read_explorer
 
 
 @pytest.fixture

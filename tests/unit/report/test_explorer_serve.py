@@ -8,7 +8,7 @@ import pytest
 
 from explorer_files import build_explorer
 from locheads.report.__main__ import main
-from locheads.report.explorer.record import read_explorer
+from locheads.report.explorer.explorer_record import read_explorer
 from locheads.report.explorer.serve import make_server
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from locheads.report.parse import own_file
-from locheads.report.records import read_run
+from locheads.report.run_record import read_run
 
 
 def test_names_and_links_that_lead_out_are_refused(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from locheads.errors import StoreError
-from locheads.report.audit import audit_effects, audit_tables
+from locheads.report.audit_report import audit_effects, audit_tables
 from locheads.report.html import write_report
-from locheads.report.records import read_run
+from locheads.report.run_record import read_run
 from locheads.terminal import PlainConsole
 
 

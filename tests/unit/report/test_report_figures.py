@@ -17,8 +17,8 @@ from locheads.report import (
     sample_panel,
 )
 from locheads.report.margin import spread
-from locheads.report.metrics import RHO
-from locheads.report.panel import unit
+from locheads.report.metrics_record import RHO
+from locheads.report.sample_panel import unit
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, to_svg
 
 

@@ -10,7 +10,7 @@ import pytest
 import locheads.report
 from locheads.errors import StoreError
 from locheads.report import read_run, results_table
-from locheads.report.gallery import load_picture
+from locheads.report.gallery_record import load_picture
 from locheads.types import HeadIndex
 
 FILES = (

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from locheads.report import read_run
-from locheads.report.metrics import RHO, Estimate
+from locheads.report.metrics_record import RHO, Estimate
 from locheads.report.verdict import compare, verdict
 
 

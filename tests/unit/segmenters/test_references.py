@@ -9,12 +9,12 @@ from PIL import Image
 from pycocotools import mask as coco
 from sam_parts import picture
 
-from locheads.engine import EngineConfig
 from locheads.evaluation.segmented import NO_MEMORY, segment_rows
-from locheads.segmenters.base import Prompt, Segmentation
-from locheads.segmenters.choices import SegmenterConfig, SegmenterKind
-from locheads.segmenters.load import load_segmenter, segmenter_identity
+from locheads.models.engine import EngineConfig
+from locheads.segmenters.config import SegmenterConfig, SegmenterKind
+from locheads.segmenters.load_segmenter import load_segmenter, segmenter_identity
 from locheads.segmenters.references import BoxSegmenter, GrabCutSegmenter, box_mask
+from locheads.segmenters.segmenter import Prompt, Segmentation
 from locheads.types import ImageGroup
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from sam_parts import SIDE, meta_package, picture, random_vit_b, tiny_sam, tiny_sam2
 
-from locheads.engine import EngineConfig
 from locheads.errors import ConfigError, LocHeadsError, ModelError
+from locheads.models.engine import EngineConfig
 from locheads.segmenters import sam
 from locheads.segmenters.__main__ import main
-from locheads.segmenters.base import Prompt
-from locheads.segmenters.checkpoint import read_meta, sam_model
-from locheads.segmenters.choices import PromptKind, SamSize, SegmenterConfig, SegmenterKind
-from locheads.segmenters.load import check_segmenter, load_segmenter
+from locheads.segmenters.config import PromptKind, SamSize, SegmenterConfig, SegmenterKind
+from locheads.segmenters.load_segmenter import check_segmenter, load_segmenter
+from locheads.segmenters.sam_checkpoint import read_meta, sam_model
+from locheads.segmenters.segmenter import Prompt
 
 CPU = EngineConfig(device="cpu", threads=1)
 PROMPTS = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.models.geometry import Preprocess, square_geometry
+from locheads.geometry import Preprocess, square_geometry
 from locheads.types import Attention, ImageGroup, Sample
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from locheads.errors import StoreError
-from locheads.models.geometry import stretched
-from locheads.store.answers import Answer, AnswerStore
+from locheads.geometry import stretched
+from locheads.store.answer_store import Answer, AnswerStore
 
 GEOMETRY = stretched(200, 100, 4, 8)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.store.attention import FORMAT, AttentionStore
+from locheads.store.attention_store import FORMAT, AttentionStore
 from locheads.types import Attention, ImageGroup
 
 KEY = {"model": {"id": "m", "weights": "abc"}, "prompt": "p"}

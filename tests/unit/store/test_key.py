@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import locheads
-from locheads.pipeline.attention import NO_PART
+from locheads.pipeline.attention_pass import NO_PART
 from locheads.store.atomic import write_json
 from locheads.store.key import Key, code_digest, difference, of_other_versions, read_key, walk_imports
 
-PASS = "locheads.pipeline.attention"
+PASS = "locheads.pipeline.attention_pass"
 
 
 def test_what_differs_is_named_and_nothing_else() -> None:
@@ -110,4 +110,4 @@ def test_the_code_of_the_attention_pass_is_complete() -> None:
     silent = everything - counted - NO_PART - settings
     assert not silent, "only modules of NO_PART import these: name them there, or let the pass import them itself"
     must = "capture attend packing batching prompts geometry load placement adapters.family adapters.llava variants"
-    assert {f"locheads.models.{name}" for name in must.split()} | {"locheads.data.pictures", PASS} <= counted
+    assert {f"locheads.models.{name}" for name in must.split()} | {"locheads.data.image_files", PASS} <= counted

@@ -10,7 +10,7 @@ import pytest
 
 from locheads.errors import StoreError
 from locheads.store import atomic
-from locheads.store.attention import AttentionStore
+from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, ImageGroup
 
 QUESTION = {"model": "m"}

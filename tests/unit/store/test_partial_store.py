@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.store.attention import AttentionStore
+from locheads.store.attention_store import AttentionStore
 from locheads.store.need import EVERYTHING, Need, lacking, union
-from locheads.store.shards import LISTING, rounded
+from locheads.store.store_files import LISTING, rounded
 from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores, ImageGroup
 
 KEY = {"model": "m"}

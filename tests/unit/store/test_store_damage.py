@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from locheads.errors import StoreError
 from locheads.store import shards as store_module
-from locheads.store.attention import AttentionStore
+from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, ImageGroup
 
 KEY = {"model": "m"}
@@ -135,8 +135,8 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from locheads.errors import StoreError
-from locheads.models.geometry import Preprocess, square_geometry
-from locheads.store.attention import AttentionStore
+from locheads.geometry import Preprocess, square_geometry
+from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention
 
 store = AttentionStore(Path(sys.argv[1]), {"model": "m"})

@@ -5,6 +5,7 @@ from typing import Any
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from locheads.errors import ModelError
+from locheads.geometry import Preprocess
 from locheads.models import variants  # noqa: F401  makes AutoConfig and AutoModel know the families of our own
 from locheads.models.adapters.base import Adapter, PreparedInput, Sharing
 from locheads.models.adapters.llava import LlavaAdapter, llava_adapter
@@ -18,7 +19,6 @@ from locheads.models.adapters.square import (
     PaliGemmaAdapter,
 )
 from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter
-from locheads.models.geometry import Preprocess
 
 FAMILIES: dict[str, Any] = {
     "llava": llava_adapter,

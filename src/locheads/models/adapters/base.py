@@ -9,8 +9,8 @@ from jaxtyping import Int
 from PIL.Image import Image
 from torch import Tensor
 
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry
+from locheads.geometry import Geometry
+from locheads.models.config import PromptConfig
 
 
 class Sharing(StrEnum):

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
+from locheads.geometry import Geometry, Preprocess
 from locheads.models.adapters.base import PreparedInput, Sharing
-from locheads.models.choices import PromptConfig
-from locheads.models.geometry import Geometry, Preprocess
+from locheads.models.config import PromptConfig
 from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."

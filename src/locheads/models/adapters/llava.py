@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from locheads.errors import ConfigError
+from locheads.geometry import Preprocess, square_geometry
 from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, padded
 from locheads.models.adapters.pixtral import PixtralAdapter
-from locheads.models.geometry import Preprocess, square_geometry
 
 
 class LlavaAdapter(FamilyAdapter):

@@ -9,9 +9,9 @@ from transformers.image_processing_utils import get_patch_output_size, select_be
 from transformers.image_utils import ChannelDimension
 
 from locheads.errors import DataError, ModelError
+from locheads.geometry import Geometry, placed, stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter
 from locheads.models.adapters.tiled import overhang
-from locheads.models.geometry import Geometry, placed, stretched
 
 
 class LlavaNextAdapter(FamilyAdapter):

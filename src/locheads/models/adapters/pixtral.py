@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from locheads.geometry import Preprocess, stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter
-from locheads.models.geometry import Preprocess, stretched
 
 
 class PixtralAdapter(FamilyAdapter):

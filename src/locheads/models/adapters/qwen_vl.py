@@ -7,8 +7,8 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
+from locheads.geometry import stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter
-from locheads.models.geometry import stretched
 
 
 class QwenVlAdapter(FamilyAdapter):

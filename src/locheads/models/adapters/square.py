@@ -8,9 +8,9 @@ from PIL import Image
 from torch import Tensor
 
 from locheads.errors import ModelError
+from locheads.geometry import padded_square, stretched
 from locheads.models.adapters.base import Sharing
 from locheads.models.adapters.family import Cells, FamilyAdapter
-from locheads.models.geometry import padded_square, stretched
 from locheads.models.prompts import Asked
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 # Its module needs torchvision in neither form.
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
+from locheads.geometry import stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter
 from locheads.models.adapters.square import square_root
-from locheads.models.geometry import stretched
 
 
 class TiledAdapter(FamilyAdapter):

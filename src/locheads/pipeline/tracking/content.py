@@ -13,8 +13,8 @@ from PIL import Image
 from locheads.pipeline.tracking.names import artifact_name
 from locheads.pipeline.tracking.pictures import boxed_picture, predicted_masks
 from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
-from locheads.report.panel import sample_panel
-from locheads.report.records import RunRecord, read_run
+from locheads.report.run_record import RunRecord, read_run
+from locheads.report.sample_panel import sample_panel
 
 STABLE = {"rec_acc50": "rec_acc@0.5", "res_ciou": "res_ciou"}
 """Summary name -> metric of the localization heads: what `wandb sweep` can optimise, whose names allow no @ or dot."""

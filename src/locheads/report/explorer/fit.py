@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from locheads.report.explorer.record import ExplorerRecord, ExplorerSample
+from locheads.report.explorer.explorer_record import ExplorerRecord, ExplorerSample
 
 LIMIT = 30_000_000
 """Bytes of the self-contained page. Browsers open larger files, but mail and chat refuse them."""

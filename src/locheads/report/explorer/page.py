@@ -12,9 +12,9 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from locheads.report.explorer.explorer_record import ExplorerRecord, ExplorerSample, read_explorer
 from locheads.report.explorer.fit import LIMIT, Shown, fit
-from locheads.report.explorer.record import ExplorerRecord, ExplorerSample, read_explorer
-from locheads.report.records import RunRecord
+from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, LIGHT, heat_map
 from locheads.store.atomic import write_text
 

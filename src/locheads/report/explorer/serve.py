@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from locheads.errors import LocHeadsError, StoreError, complain
+from locheads.report.explorer.explorer_record import ExplorerRecord, read_explorer
 from locheads.report.explorer.page import served_page
-from locheads.report.explorer.record import ExplorerRecord, read_explorer
 from locheads.report.parse import own_file
-from locheads.report.records import read_run
+from locheads.report.run_record import read_run
 
 HOST = "127.0.0.1"
 HTML, BYTES, WEBP = "text/html; charset=utf-8", "application/octet-stream", "image/webp"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
-from locheads.report.metrics import Estimate
-from locheads.report.records import RunRecord
+from locheads.report.metrics_record import Estimate
+from locheads.report.run_record import RunRecord
 from locheads.report.studies.runs import StudyRun
 
 Labels = tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from locheads.report.metrics import Figure6, p_text
+from locheads.report.metrics_record import Figure6, p_text
 from locheads.report.studies.layout import Axis, Measured, Quantity
 from locheads.report.studies.runs import StudyRun
 

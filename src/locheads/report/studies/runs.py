@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.report.records import RunRecord, read_run
+from locheads.report.run_record import RunRecord, read_run
 from locheads.store.run_folder import refuse_changed
 
 log = logging.getLogger(__name__)

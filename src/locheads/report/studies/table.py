@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from locheads.report.metrics import few_mark
+from locheads.report.metrics_record import few_mark
 from locheads.report.studies.layout import Layout
 from locheads.report.tables import ABSENT as MISSING
 

@@ -10,11 +10,11 @@ import written
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from locheads.engine import EngineConfig
+from locheads.geometry import Preprocess
 from locheads.models.attend import attend_image
-from locheads.models.choices import DType, ModelConfig, PromptConfig
+from locheads.models.config import DType, ModelConfig, PromptConfig
 from locheads.models.convert.__main__ import main
-from locheads.models.geometry import Preprocess
+from locheads.models.engine import EngineConfig
 from locheads.models.load import Lvlm, load_lvlm
 
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from locheads.models.choices import PromptConfig
+from locheads.models.config import PromptConfig
 from locheads.models.convert.conversations import CONVERSATIONS, chat_template
 from locheads.models.prompts import render_prompt
 

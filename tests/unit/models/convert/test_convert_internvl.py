@@ -14,11 +14,11 @@ from family_parts import without_video
 from transformers import AutoModelForImageTextToText, AutoTokenizer, InternVLProcessor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
+from locheads.geometry import Preprocess
 from locheads.models import capture
 from locheads.models.adapters import FAMILIES
 from locheads.models.convert.__main__ import main
 from locheads.models.convert.formats.internvl import split_groups
-from locheads.models.geometry import Preprocess
 from locheads.models.load import Lvlm
 
 

@@ -16,7 +16,7 @@ from compared import EXPRESSIONS, Converted, check_equal, scene
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from locheads.models.choices import DType, ModelConfig
+from locheads.models.config import DType, ModelConfig
 from locheads.models.convert import weights
 from locheads.models.convert.__main__ import main
 from locheads.models.convert.run import convert

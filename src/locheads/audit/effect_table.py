@@ -1,0 +1,125 @@
+"""From sums per choice and picture to the audit's table, the effect of every option alone, and what comes closest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from locheads.audit.choice_grid import Choice
+from locheads.audit.config import AuditConfig
+from locheads.audit.documented import DOCUMENTED, contradictions
+from locheads.audit.effects import SUMS
+from locheads.evaluation.intervals import difference_ends, sum_ratio, wilson_ends
+
+RATIOS = {
+    "rec_acc@0.5": ("hit@0.5", "n"),
+    "rec_acc@0.25": ("hit@0.25", "n"),
+    "rec_acc@0.75": ("hit@0.75", "n"),
+    "rec_mean_iou": ("box_iou", "n"),
+    "res_ciou": ("intersection", "union"),
+    "res_miou": ("mask_iou", "n"),
+    "pointing": ("pointed", "n"),
+}
+EFFECTS = ("rec_acc@0.5", "res_ciou")
+"""Metrics whose differences are told."""
+SHOWN = 10
+"""Combinations that the record lists as best, and as closest."""
+
+
+def audit_frame(
+    choices: Sequence[Choice],
+    sums: Float[np.ndarray, "choice picture sum"],
+    errors: Mapping[int, str],
+    heads: Sequence[str],
+    *,
+    confidence: float,
+) -> pd.DataFrame:
+    """One row per choice: its settings, every metric (0 to 1) with interval, differences to the first choice.
+
+    Intervals are over pictures, those of differences paired. A choice in `errors` has no numbers.
+    """
+    options = list(dict.fromkeys(change.option for choice in choices for change in choice.changes))
+    frame = pd.DataFrame([_settings(choice, options) for choice in choices])
+    frame["heads"] = heads
+    for metric, (top, bottom) in RATIOS.items():
+        tops, bottoms = (sums[:, :, SUMS.index(name)] for name in (top, bottom))
+        values = sum_ratio(tops, bottoms)
+        frame[metric] = values
+        frame[f"{metric}_low"], frame[f"{metric}_high"] = wilson_ends(tops, bottoms, confidence)
+        if metric in EFFECTS:
+            frame[f"{metric}_difference"] = values - values[0]
+            low, high = difference_ends((tops[:1], bottoms[:1]), (tops, bottoms), confidence)
+            frame[f"{metric}_difference_low"], frame[f"{metric}_difference_high"] = low, high
+    frame["contradicts"] = ["; ".join(contradictions(choice)) for choice in choices]
+    frame["error"] = [errors.get(i) for i in range(len(choices))]
+    numbers = [column for column in frame.columns if column.startswith(tuple(RATIOS))]
+    frame.loc[frame["error"].notna(), numbers] = np.nan
+    return frame
+
+
+def _settings(choice: Choice, options: Sequence[str]) -> dict[str, Any]:
+    changed = {change.option: change.label for change in choice.changes}
+    return {
+        "changes": "; ".join(f"{option}={label}" for option, label in changed.items()) or "none",
+        **{option: changed.get(option) for option in options},
+    }
+
+
+def audit_record(
+    choices: Sequence[Choice], frame: pd.DataFrame, audit: AuditConfig, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """audit.json."""
+    fine = frame[frame["error"].isna()]
+    best = fine.sort_values(audit.metric, ascending=False, kind="stable").head(SHOWN)
+    record = {
+        **facts,
+        "metric": audit.metric,
+        "target": audit.target,
+        "n_choices": len(choices),
+        "n_failed_choices": len(frame) - len(fine),
+        "base": _row(frame.iloc[0]),
+        "base_contradicts": contradictions(choices[0]),
+        "effects": [_effect(choices[i], frame.iloc[i]) for i in range(len(choices)) if len(choices[i].changes) == 1],
+        "best": [_row(row) for _, row in best.iterrows()],
+        "closest": [],
+    }
+    if audit.target is not None:
+        distance = (fine[audit.metric] - audit.target).abs()
+        # Of equally close ones, those that contradict the paper least.
+        order = pd.DataFrame({"d": distance.round(12), "c": fine["contradicts"].str.count(r"\(paper")})
+        nearest = fine.loc[order.sort_values(["d", "c"], kind="stable").index[:SHOWN]]
+        record["closest"] = [_row(row) for _, row in nearest.iterrows()]
+    return record
+
+
+def _effect(choice: Choice, row: pd.Series) -> dict[str, Any]:
+    change = choice.changes[0]
+    documented = any(f"{change.group}.{key}" in DOCUMENTED for key in change.values)
+    return {"option": change.option, "value": change.label, "documented": documented, **_row(row)}
+
+
+def _row(row: pd.Series) -> dict[str, Any]:
+    numbers = {}
+    for metric in RATIOS:
+        own: dict[str, Any] = {"value": _number(row[metric])}
+        own |= {end: _number(row[f"{metric}_{end}"]) for end in ("low", "high")}
+        numbers[metric] = own
+        if metric in EFFECTS:
+            name = f"{metric}_difference"
+            own["difference"] = {
+                key: _number(row[column])
+                for key, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high"))
+            }
+    return {
+        "changes": row["changes"],
+        "heads": row["heads"],
+        "metrics": numbers,
+        "contradicts": [part for part in row["contradicts"].split("; ") if part],
+        "error": None if pd.isna(row["error"]) else str(row["error"]),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)

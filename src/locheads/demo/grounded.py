@@ -1,0 +1,79 @@
+"""What the demo shows for a picture and an expression: pictures, and one line of text."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from locheads.api import Grounder
+from locheads.demo.draw import over, with_box, with_mask
+from locheads.errors import DataError
+from locheads.geometry import Geometry
+from locheads.grounding.config import GroundingConfig
+from locheads.grounding.ground_maps import ground_maps
+from locheads.pocket.language import sample_expression
+from locheads.pocket.render import render
+from locheads.pocket.scenes import sample_scene
+from locheads.types import Box
+
+EXAMPLE_SEED = 7
+
+
+@dataclass(frozen=True)
+class Answer:
+    """For the eyes: every picture has the uploaded one's size, but for a long side of at most draw.SIDE."""
+
+    fused: Image.Image
+    """The sum of the heads' maps, and the box."""
+    mask: Image.Image
+    heads: list[tuple[Image.Image, str]]
+    """Each head's own map and name."""
+    text: str
+
+
+class Answers:
+    """Asks the model once per question: other smoothing of the same question reads the maps that are there."""
+
+    def __init__(self, grounder: Grounder) -> None:
+        self._grounder = grounder
+        self._asked: tuple[bytes, tuple[int, int], str] | None = None
+        self._maps: tuple[Float[np.ndarray, "head row col"], Geometry] | None = None
+
+    def __call__(self, picture: Image.Image | None, expression: str, sigma: float) -> Answer:
+        """Raises DataError without a picture or an expression, and what the model raises."""
+        if picture is None:
+            raise DataError("There is no picture: upload one first.")
+        if not expression.strip():
+            raise DataError("There is no expression: type what to look for, such as: the red circle")
+        picture = picture.convert("RGB")
+        maps, geometry = self._of(picture, expression)
+        config = GroundingConfig(sigma=sigma)
+        found = ground_maps(maps, geometry, config)
+        names = [str(head) for head in self._grounder.heads]
+        return Answer(
+            fused=with_box(over(picture, found.heatmap, geometry), found.box, picture.size),
+            mask=with_mask(picture, found.mask),
+            heads=[(over(picture, one, geometry), name) for one, name in zip(maps, names, strict=True)],
+            text=_text(found.box, found.mask, names),
+        )
+
+    def _of(self, picture: Image.Image, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+        question = picture.tobytes(), picture.size, expression
+        if self._maps is None or question != self._asked:
+            self._maps, self._asked = self._grounder.maps(picture, expression), question
+        return self._maps
+
+
+def _text(box: Box | None, mask: np.ndarray, names: list[str]) -> str:
+    heads = " + ".join(names)
+    if box is None:
+        return f"{heads}: no cell of the fused map exceeds its mean, so there is no box."
+    x0, y0, x1, y1 = (round(v) for v in box)
+    return f"{heads}: box from ({x0}, {y0}) to ({x1}, {y1}) in pixels; the mask covers {100 * mask.mean():.0f} %."
+
+
+def example() -> tuple[Image.Image, str]:
+    """A picture of the pocket world that the pocket model was not trained on, and an expression for it."""
+    scene = sample_scene(EXAMPLE_SEED)
+    return Image.fromarray(render(scene)), sample_expression(scene, 0, np.random.default_rng(EXAMPLE_SEED)).text

@@ -1,0 +1,79 @@
+"""The choices of the LVLM and of what it is asked; kept apart, because the configuration loads before everything."""
+
+from enum import StrEnum
+
+from locheads.geometry import Preprocess
+from locheads.settings import Text, require, settings
+
+
+class DType(StrEnum):
+    """Floating-point type of the model's weights; rows are always float32 softmax."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@settings("model")
+class ModelConfig:
+    """The LVLM."""
+
+    name: str = "pocket"
+    id: Text = "pocket"
+    """"pocket" (shipped with the package), a hub id, or a folder with a checkpoint."""
+    revision: Text | None = None
+    """Commit of the hub repository; pin it for figures that others should be able to repeat."""
+    dtype: DType = DType.float32
+    preprocess: Preprocess = Preprocess.pad
+    tiles: bool = False
+    """For families that cut a picture into tiles: the grid is that of the tiles, not that of the view of the whole
+    picture. Either way the model reads both."""
+    trust_remote_code: bool = False
+
+
+REFERSEG = (
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
+    "provides, and assist the user with a variety of tasks using natural language.\n<image>\n{expression}"
+)
+"""The released code's text: system line, picture, expression; no roles."""
+
+
+class Query(StrEnum):
+    """The token from which attention is taken."""
+
+    last = "last"
+    """The last token of the whole prompt (the paper)."""
+    expression_last = "expression_last"
+    """The last token of the expression itself, without an added full stop."""
+    expression_mean = "expression_mean"
+    """The mean of the rows of all tokens of the expression."""
+
+
+@settings("prompt")
+class PromptConfig:
+    """What the LVLM is asked. `<image>` and `{expression}` stand for the picture and the expression."""
+
+    name: str = "referseg"
+    template: str = REFERSEG
+    full_stop: bool = True
+    """Ends an expression with a full stop, the query token of the paper's examples, where it has none."""
+    chat: bool = False
+    """The template is a question without `<image>`; the model's own chat template puts roles and picture around it."""
+    query: Query = Query.last
+    """Where the expression stands several times in the template, the last of them counts."""
+
+    def __post_init__(self) -> None:
+        template = self.template
+        require(
+            ("{expression}" in template, "prompt.template has no {expression}: add it where the expression goes."),
+            (
+                template.count("<image>") == (0 if self.chat else 1),
+                "prompt.template must not hold <image> with prompt.chat=true: the chat template places the picture."
+                if self.chat
+                else "prompt.template must hold <image> exactly once.",
+            ),
+            (
+                self.chat or template.find("<image>") < template.find("{expression}"),
+                "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
+            ),
+        )

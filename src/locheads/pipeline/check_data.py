@@ -1,0 +1,118 @@
+"""stage=check: looks the data set over, without a model, and prints a table of verdicts."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from locheads.config import Config, Stage, check
+from locheads.data.checks import State, Verdict, check_samples
+from locheads.data.config import Reader
+from locheads.data.guard import group_keys
+from locheads.data.official_counts import official_counts
+from locheads.data.tally import Tally
+from locheads.errors import DataError
+from locheads.pipeline.inputs import DataSet, excluded_pictures, open_dataset, picture_folders
+from locheads.pipeline.progress import console
+from locheads.pipeline.run_files import Status
+from locheads.store.atomic import write_json
+
+log = logging.getLogger(__name__)
+
+_COLOURS = {State.ok: "green", State.warn: "yellow", State.fail: "bold red"}
+
+
+def run_check(config: Config, folder: Path) -> None:
+    """The whole run of stage=check, with its status.json. Raises LocHeadsError as `check_dataset` and `check`."""
+    status = Status(folder)
+    try:
+        check(config)
+        with status.stage(Stage.check.value):
+            check_dataset(config, folder)
+        status.finish()
+    except BaseException as error:
+        status.finish(str(error) or type(error).__name__)
+        raise
+
+
+def check_dataset(config: Config, folder: Path) -> None:
+    """Reads every split (of a hub copy: the evaluated one), prints the verdicts and writes check.json.
+
+    Raises:
+        DataError: a verdict is FAIL, or the data set cannot be read at all.
+    """
+    data = open_dataset(config.dataset, config.paths)
+    verdicts = collect(config, data)
+    write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
+    console.print(table(config.dataset.name, verdicts))
+    failed = sum(verdict.state == State.fail for verdict in verdicts)
+    if failed:
+        raise DataError(f"{failed} of the {len(verdicts)} checks of {config.dataset.name} failed: see the table above.")
+
+
+def collect(config: Config, data: DataSet) -> list[Verdict]:
+    """The verdicts in the order of the table."""
+    dataset, official = config.dataset, official_counts(config.dataset.official)
+    verdicts: list[Verdict] = []
+    ids: Counter[str] = Counter()
+    keys: dict[str, set[str]] = {}
+    folders = picture_folders(dataset, config.paths)
+    for split in _splits(config, data):
+        tally = Tally(counting=True)
+        groups = data.read(split, tally)
+        verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
+        ids.update(sample.sample_id for group in groups for sample in group.samples)
+        keys[split] = group_keys(groups)
+    if dataset.reader != Reader.hub:  # of a hub copy one split is read
+        verdicts += [_absent(split) for split in official if split not in keys]
+    if len(keys) > 1:
+        verdicts.append(_ids_of_all(ids))
+    if dataset.split in keys and dataset.discovery_split in keys:
+        verdicts.append(_leakage(config, keys[dataset.split], keys[dataset.discovery_split]))
+    return verdicts + [Verdict("all", "known defects", State.warn, note) for note in data.notes]
+
+
+def table(name: str, verdicts: list[Verdict]) -> Table:
+    """The verdicts as a table for the terminal."""
+    result = Table(title=f"{name}: {_summary(verdicts)}", title_justify="left")
+    for column in ("split", "question", "verdict", "what was found"):
+        result.add_column(column, no_wrap=column != "what was found", overflow="fold")
+    for number, verdict in enumerate(verdicts):
+        colour = _COLOURS[verdict.state]
+        new_split = number + 1 < len(verdicts) and verdicts[number + 1].split != verdict.split
+        cells = (verdict.split, verdict.question, Text(verdict.state, style=colour), verdict.text)
+        result.add_row(*cells, end_section=new_split)
+    return result
+
+
+def _summary(verdicts: list[Verdict]) -> str:
+    counts = Counter(verdict.state for verdict in verdicts)
+    return ", ".join(f"{counts[state]} {state}" for state in State)
+
+
+def _splits(config: Config, data: DataSet) -> list[str]:
+    dataset = config.dataset
+    # The other splits of a hub copy may be gigabytes away.
+    splits = [] if dataset.reader == Reader.hub else data.splits()
+    return splits or [dataset.split]
+
+
+def _absent(split: str) -> Verdict:
+    return Verdict(split, "counts", State.warn, "published, but not in these files")
+
+
+def _ids_of_all(ids: Counter[str]) -> Verdict:
+    twice = [key for key, count in ids.items() if count > 1]
+    text = f"{len(twice):,} sample ids are in several splits (first: {twice[0]})" if twice else "all different"
+    return Verdict("all", "ids", State.fail if twice else State.ok, text)
+
+
+def _leakage(config: Config, evaluated: set[str], discovery: set[str]) -> Verdict:
+    dataset = config.dataset
+    guard = excluded_pictures(config, evaluated)
+    left = len(discovery.difference(*guard.values()))
+    shared = "; ".join(f"{len(discovery & keys):,} of {name}" for name, keys in guard.items() if discovery & keys)
+    text = f"{left:,} of {len(discovery):,} pictures of {dataset.discovery_split} are left for discovery"
+    return Verdict("all", "leakage guard", State.ok if left else State.fail, f"{text}; excluded: {shared or 'none'}")

@@ -1,0 +1,203 @@
+"""stage=compare: two finished runs on the same samples, from their scores.parquet alone."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from pandas.api.types import is_numeric_dtype
+from rich.table import Table
+
+from locheads.config import Config, Stage, check
+from locheads.errors import ConfigError, DataError, StoreError
+from locheads.evaluation.config import EvaluationConfig
+from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
+from locheads.evaluation.summarise import ratios
+from locheads.pipeline.progress import console, track
+from locheads.pipeline.run_files import Status
+from locheads.report.metrics_record import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
+from locheads.report.tables import ABSENT, new_table
+from locheads.store.atomic import write_json
+from locheads.store.run_folder import read_receipt, refuse_changed
+
+log = logging.getLogger(__name__)
+
+COMPARED = ("rec_acc@0.5", "rec_mean_iou", "res_miou", "res_ciou", "pointing")
+POINT = 0.01
+"""compare.json also tells the sample that a difference of one percentage point takes."""
+_TRUTH = ["image_id", "true_x0", "true_y0", "true_x1", "true_y1"]
+_ALWAYS = ["box_iou", "intersection", "union"]
+_ANSWERS = [*_ALWAYS, "pointed", "swapped", "chance", "map_energy", "map_kld", "map_sim",
+            "map_nss"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rows of one run's own method, by sample id."""
+
+    folder: Path
+    method: str
+    rows: pd.DataFrame
+
+
+def run_compare(config: Config, folder: Path) -> None:
+    """The whole run of stage=compare, with its status.json: prints the table and writes compare.json.
+
+    Raises:
+        LocHeadsError: there are not two runs, one is not finished, or they share no sample.
+    """
+    status = Status(folder)
+    try:
+        check(config)
+        with status.stage(Stage.compare.value):
+            record = compare_runs(config)
+            write_json(folder / "compare.json", record)
+            console.print(table(record))
+        status.finish()
+    except BaseException as error:
+        status.finish(str(error) or type(error).__name__)
+        raise
+
+
+def compare_runs(config: Config) -> dict[str, Any]:
+    """compare.json: every metric of COMPARED that both runs have, on the samples that both have."""
+    if len(config.runs) != 2:
+        raise ConfigError(
+            f"stage=compare needs two run folders, not {len(config.runs)}: runs=[outputs/default/A,outputs/default/B]."
+        )
+    first_run, second_run = map(Path, config.runs)
+    refuse_the_same(first_run, second_run)
+    a, b = read_scores(first_run), read_scores(second_run)
+    shared = common_samples(a, b)
+    first, second = a.rows.loc[shared], b.rows.loc[shared]
+    left_out = {"a": len(a.rows) - len(shared), "b": len(b.rows) - len(shared)}
+    if any(left_out.values()):
+        log.warning("The runs share %d samples; %d of a and %d of b are left out.", len(shared), *left_out.values())
+    return {
+        "a": {"run": str(a.folder), "method": a.method},
+        "b": {"run": str(b.folder), "method": b.method},
+        "n_expressions": len(shared),
+        "n_images": int(first["image_id"].nunique()),
+        "left_out": left_out,
+        "confidence": config.evaluation.confidence,
+        "resamples": config.evaluation.resamples,
+        "seed": config.seed,
+        "power": POWER,
+        "metrics": _metrics((a.method, first), (b.method, second), config.evaluation, config.seed),
+    }
+
+
+def refuse_the_same(a: Path, b: Path) -> None:
+    """Raises ConfigError where both folders hold the result of one run: it cannot differ from itself. Raises StoreError
+    where a receipt is damaged."""
+    scores = [run / "scores.parquet" for run in (a, b)]
+    if a.resolve() == b.resolve() or (all(path.is_file() for path in scores) and scores[0].samefile(scores[1])):
+        raise ConfigError(f"{a} and {b} are the same run, which does not differ from itself: name two runs.")
+    keys = [(read_receipt(run) or {}).get("key") for run in (a, b)]
+    if keys[0] and keys[0] == keys[1]:  # scored files have an empty one: their runs differ in the file
+        raise ConfigError(
+            f"{a} and {b} are one run done twice or copied (settings, model, data and code are the same): it does not "
+            "differ from itself. Name two runs."
+        )
+
+
+def read_scores(folder: Path) -> Scored:
+    """Raises StoreError where the folder holds no scores of a run, or other scores than the run wrote."""
+    path = folder / "scores.parquet"
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder: give the run folders that `python run.py` printed.")
+    if not (folder / "status.json").is_file():
+        raise StoreError(f"{folder} is no run folder: give one that `python run.py` printed.")
+    if not path.is_file():
+        raise StoreError(f"{folder} has no scores.parquet: finish the run with stage=evaluate or later.")
+    if not refuse_changed(folder, [path.name]):
+        log.warning("%s has no receipt.json (an interrupted run, or an earlier version's): it is not checked.", folder)
+    try:
+        names = set(pq.read_schema(path).names)
+        rows = pd.read_parquet(path, columns=["method", "sample_id", *_TRUTH, *(n for n in _ANSWERS if n in names)])
+    # pyarrow raises its own errors, OSError or ValueError, by where the damage is.
+    except Exception as error:
+        raise StoreError(f"{path} cannot be read ({type(error).__name__}): run that evaluation again.") from error
+    method = next((m for m in OWN_METHODS if (rows["method"] == m).any()), None)
+    if method is None:
+        raise StoreError(f"{path} holds no row of {', '.join(OWN_METHODS)}: run that evaluation again.")
+    own = rows[rows["method"] == method].set_index("sample_id")
+    if not own.index.is_unique or not _are_numbers(own[_ALWAYS]):
+        raise StoreError(f"{path} is damaged (a sample twice, or no number as a score): run that evaluation again.")
+    return Scored(folder, method, own.reindex(columns=[*_TRUTH, *_ANSWERS]))
+
+
+def _are_numbers(columns: pd.DataFrame) -> bool:
+    return all(map(is_numeric_dtype, columns.dtypes)) and not columns.isna().any(axis=None)
+
+
+def common_samples(a: Scored, b: Scored) -> pd.Index:
+    """The ids of the samples that both runs scored. Raises DataError where they are not the same samples."""
+    shared = a.rows.index.intersection(b.rows.index)
+    if not len(shared):
+        raise DataError(f"{a.folder} and {b.folder} share no sample: compare runs on the same data set and split.")
+    differs = (a.rows.loc[shared, _TRUTH] != b.rows.loc[shared, _TRUTH]).any(axis=1)
+    if differs.any():
+        raise DataError(
+            f"{a.folder} and {b.folder} are about different data: sample {shared[differs][0]} has another picture or "
+            f"true box in each ({int(differs.sum())} of {len(shared)} do). Compare runs on the same data set and split."
+        )
+    return shared
+
+
+def table(record: dict[str, Any]) -> Table:
+    """compare.json as a table for the terminal, in percent; "pictures" is what so large a difference takes."""
+    result = new_table(f"a: {record['a']['run']}\nb: {record['b']['run']}", _caption(record))
+    result.add_column("percent", no_wrap=True)
+    for heading in ("a", "b", "b - a", "interval", "p", "pictures\nneeded", "design\neffect"):
+        result.add_column(heading, justify="right", no_wrap=True)
+    for metric, found in record["metrics"].items():
+        need = found["need"]
+        result.add_row(
+            METRICS[metric],
+            percent(found["a"]),
+            percent(found["b"]),
+            f"{100 * found['difference']:+.1f}{few_mark(record['n_images'])}",
+            f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]",
+            p_text(found["p"]).removeprefix("p\u00a0").removeprefix("=\u00a0"),
+            f"{need['pictures']:,}" if need else ABSENT,
+            f"{found['design_effect']:.2f}",
+        )
+    return result
+
+
+def _metrics(
+    a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], config: EvaluationConfig, seed: int
+) -> dict[str, dict[str, Any]]:
+    pictures, _ = pd.factorize(a[1]["image_id"], sort=True)
+    # Of the two methods only what both have: a file of predictions has no map to point with.
+    of_a, of_b = (ratios(method, rows) for method, rows in (a, b))
+    both = [metric for metric in COMPARED if metric in of_a and metric in of_b]
+    if not both:
+        raise DataError("One of the runs is about points, the other about boxes: they share no measure.")
+    found = {}
+    for metric in track(both, "compare", "metrics"):
+        one, two = (Sums(*(np.asarray(part, dtype=float) for part in of_run[metric])) for of_run in (of_a, of_b))
+        difference = compare(one, two, pictures, confidence=config.confidence, resamples=config.resamples, seed=seed)
+        found[metric] = _with_need_of_a_point(difference, len(pictures) / (pictures.max() + 1), config.confidence)
+    return found
+
+
+def _with_need_of_a_point(found: Difference, per_picture: float, confidence: float) -> dict[str, Any]:
+    need = needed_sample(POINT, found.spread, found.design_effect, per_picture, confidence)
+    return dataclasses.asdict(found) | {"need_of_a_point": need and dataclasses.asdict(need)}
+
+
+def _caption(record: dict[str, Any]) -> str:
+    left_out = record["left_out"]
+    rest = f" Left out: {left_out['a']} of a and {left_out['b']} of b." if any(left_out.values()) else ""
+    return (
+        f"{record['n_expressions']} expressions on {record['n_images']} pictures that both runs answered.{rest} "
+        f"Intervals ({100 * record['confidence']:.0f} %) are over pictures, p flips the runs per picture. "
+        f"Needed: pictures that show a difference as large as this one {100 * record['power']:.0f} times in 100; "
+        f"the design effect is what expressions of the same picture cost.{few_legend(few_mark(record['n_images']))}"
+    )

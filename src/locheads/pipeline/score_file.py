@@ -1,0 +1,135 @@
+"""predictions=FILE: another model's boxes or masks, scored as the heads are. No model loads."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from locheads.config import Config, Stage, check
+from locheads.data.annotation_files import sha256_of
+from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
+from locheads.data.headers import check_headers
+from locheads.data.prediction_files import Answer, frame_of, read_predictions
+from locheads.errors import DataError
+from locheads.evaluation.methods import POINTS, PREDICTIONS
+from locheads.evaluation.score_predictions import score_answers
+from locheads.evaluation.watch import BoxWatch
+from locheads.pipeline.answer_files import OWN, watched, writing
+from locheads.pipeline.inputs import DataSet, chosen, open_dataset, picture_folders
+from locheads.pipeline.progress import track
+from locheads.pipeline.receipt import write_receipt
+from locheads.pipeline.run_files import Status, metrics_record, recorded_provenance, write_parquet
+from locheads.report.html import write_report
+from locheads.store.atomic import write_json
+from locheads.store.digest import json_digest
+from locheads.types import ImageGroup
+
+log = logging.getLogger(__name__)
+
+
+def run_external(config: Config, folder: Path) -> None:
+    """Scores the file and writes predictions.parquet, scores.parquet, samples.json, metrics.json and report.html.
+
+    Raises:
+        LocHeadsError: whatever a user can mend, as one sentence.
+    """
+    status = Status(folder)
+    try:
+        check(config)
+        with recorded_provenance(folder) as record, status.stage(Stage.evaluate.value):
+            path, data = _file(config), open_dataset(config.dataset, config.paths)
+            split = data.read(config.dataset.split)
+            folders = picture_folders(config.dataset, config.paths)
+            data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
+            record |= _identity(config, path, data)
+            _score(config, folder, path, split, data)
+        status.finish()
+        write_report(folder)
+        write_receipt(folder, {}, 0)  # of an empty key: no sweep takes it over
+    except BaseException as error:
+        status.finish(str(error) or type(error).__name__)
+        raise
+
+
+def _file(config: Config) -> Path:
+    path = Path(config.predictions or "")
+    if not path.is_file():
+        raise DataError(f"predictions={path} is no file: give a JSONL or CSV file of boxes or masks.")
+    return path
+
+
+def _identity(config: Config, path: Path, data: DataSet) -> dict[str, Any]:
+    """What provenance.json says of the data and the file; the digest is equal where the figures must be."""
+    form = {key: getattr(value, "value", value) for key, value in vars(config.predictions_format).items()}
+    predictions = {"file": str(path), "sha256": sha256_of([path]), "format": form}
+    dataset = {"name": config.dataset.name, "annotations_sha256": data.digest, "notes": list(data.notes)}
+    dataset |= {key: getattr(config.dataset, key) for key in ("split", "limit", "offset", "shuffle")}
+    # Whatever may change what is read of the files, less where they lie.
+    read = {key: value for key, value in dataclasses.asdict(config.dataset).items() if key not in WHERE_IT_LIES}
+    settings = [predictions["sha256"], form, dataset, read, dataclasses.asdict(config.evaluation), config.seed]
+    return {
+        "digest": json_digest(settings),
+        "predictions": predictions,
+        "dataset": dataset,
+        "seeds": {"seed": config.seed},
+    }
+
+
+def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], data: DataSet) -> None:
+    evaluated = chosen(split, config)
+    ids = [sample.sample_id for group in evaluated for sample in group.samples]
+    write_json(folder / "samples.json", {"split": config.dataset.split, "evaluated": ids, "notes": list(data.notes)})
+    sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
+    what = f"the split {config.dataset.split} of {config.dataset.name}"
+    form = config.predictions_format
+    watch = BoxWatch(form.box_format, form.frame, "predictions_format.box_format")
+    answers = _Watched(read_predictions(path, form, sizes, what), evaluated, watch, form, _lines(path))
+    method = PREDICTIONS if form.point_format is None else POINTS
+    absent = f"{path.name} has no prediction for it"
+    parts = []
+    with writing(folder / OWN) as write:
+        for rows, scored in score_answers(answers, evaluated, absent, method):
+            write(rows)
+            parts.append(scored)
+    scores = pd.concat(parts, ignore_index=True)
+    write_parquet(folder / "scores.parquet", scores)
+    n_missing = int((scores["error"] == absent).sum())
+    n_other = answers.count - (len(scores) - n_missing)
+    if n_missing or n_other:
+        log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
+    more = {"n_missing": n_missing, "n_not_evaluated": n_other} | watched(watch)
+    write_json(folder / "metrics.json", metrics_record(scores, config, method, **more))
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as stream:
+        return sum(bool(line.strip()) for line in stream) - (path.suffix == ".csv")
+
+
+class _Watched:
+    """The answers, counted and looked at on their way."""
+
+    def __init__(
+        self,
+        answers: Iterator[Answer],
+        evaluated: list[ImageGroup],
+        watch: BoxWatch,
+        form: PredictionsConfig,
+        lines: int,
+    ) -> None:
+        self._answers, self._watch, self._form, self._lines = answers, watch, form, lines
+        self._samples = {sample.sample_id: (group, sample) for group in evaluated for sample in group.samples}
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Answer]:
+        for answer in track(self._answers, "evaluate", "predictions", self._lines):
+            self.count += 1
+            # A box that is a mask's was not written.
+            unwritten = answer.written is None and answer.box is not None
+            if answer.sample_id in self._samples and not unwritten and answer.point is None:
+                group, sample = self._samples[answer.sample_id]
+                self._watch.add(answer.written, group, sample, frame_of(self._form, group.width, group.height))
+            yield answer

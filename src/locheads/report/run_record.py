@@ -1,0 +1,190 @@
+"""Reads a run folder back. A file that is missing or broken becomes an entry in `RunRecord.problems`, not an
+error: the report of a run that died shows what there is."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+from jaxtyping import Float
+
+from locheads.errors import StoreError
+from locheads.report import parse
+from locheads.report.audit_report import AuditRecord, parse_audit
+from locheads.report.gallery_record import GalleryItem, StepArrays, read_items, read_steps
+from locheads.report.heads_record import HeadsRecord, parse_heads
+from locheads.report.metrics_record import MetricsRecord, parse_metrics
+from locheads.store.run_folder import changed_files
+from locheads.text import reason
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_EVALUATION = ("metrics.json", "gallery.json", "gallery.npz")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says about its run. None or empty where a file is missing or broken."""
+
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    config_text: str = ""
+    """config.yaml as it is."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+    heads: HeadsRecord | None = None
+    metrics: MetricsRecord | None = None
+    audit: AuditRecord | None = None
+    gallery: tuple[GalleryItem, ...] = ()
+    maps: dict[str, Float[np.ndarray, "map row col"]] = field(default_factory=dict)
+    """Per sample_id: the fused map, then one map per head in the order of the item's `heads`."""
+    steps: dict[str, StepArrays] = field(default_factory=dict)
+    """Per sample_id how its answer came about; empty for runs of before they were kept."""
+    problems: tuple[str, ...] = ()
+    """One sentence per record that is missing, broken, incomplete or not what the run wrote."""
+
+    def setting(self, key: str) -> Any:
+        """A value of config.yaml by its dotted name, None where it is absent."""
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    @property
+    def external(self) -> str | None:
+        """The file of predictions that the run scored instead of heads; None for the other runs."""
+        return self.setting("predictions") or None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run asked the LVLM for boxes in words (stage=direct)."""
+        return self.metrics is not None and self.metrics.own() == "direct_output"
+
+    @property
+    def about_heads(self) -> bool:
+        """False where the run scored boxes that no head gave."""
+        return not (self.external or self.asked)
+
+    def need_heads(self) -> HeadsRecord:
+        """heads.json, or StoreError."""
+        if self.heads is None:
+            raise StoreError(self._needs("heads.json", "discover"))
+        return self.heads
+
+    def need_metrics(self) -> MetricsRecord:
+        """metrics.json, or StoreError."""
+        if self.metrics is None:
+            raise StoreError(self._needs("metrics.json", "evaluate"))
+        return self.metrics
+
+    def need_audit(self) -> AuditRecord:
+        """audit.json, or StoreError."""
+        if self.audit is None:
+            raise StoreError(self._needs("audit.json", "audit"))
+        return self.audit
+
+    def _needs(self, name: str, stage: str) -> str:
+        why = next((p for p in self.problems if p.startswith(name)), f"{name} is missing.")
+        return f"{self.folder}: {why[:-1]}: finish the run with stage={stage} or later, in the same folder."
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads every record of a run folder, and logs which files are not what the run wrote.
+
+    Raises:
+        StoreError: `folder` is not a folder, or holds no record of a run at all.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder: give the run folder that `python run.py` printed.")
+    reader = _Reader(folder)
+    text = reader.read("config.yaml", _read_text, "")
+    config: dict[str, Any] = {}
+    if text:
+        config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
+    # An audit evaluates nothing by itself, and other runs hold no audit.
+    audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
+    reader.optional = ("audit.json", "steps.npz", *(_EVALUATION if audits else ()))
+    if config.get("predictions") or config.get("stage") == "direct":
+        reader.optional += ("heads.json", "gallery.json", "gallery.npz")
+    provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
+    given = "heads" in provenance
+    record = RunRecord(
+        folder=folder,
+        config=config,
+        config_text=text,
+        provenance=provenance,
+        status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
+        # A run that was given its heads discovered none.
+        heads=None if given else reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
+        metrics=reader.read("metrics.json", lambda p: parse_metrics(_read_json(p)), None),
+        audit=reader.read("audit.json", lambda p: parse_audit(_read_json(p)), None),
+        gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
+        maps=reader.read("gallery.npz", _read_maps, {}),
+        steps=reader.read("steps.npz", read_steps, {}),
+        problems=(*_changes(folder), *reader.problems),
+    )
+    if not reader.found:
+        raise StoreError(f"{folder} holds no record of a run: give the run folder that `python run.py` printed.")
+    return record
+
+
+def _changes(folder: Path) -> list[str]:
+    """A sentence per file that is not what the run wrote, also logged: a page is no place to look for that first."""
+    try:
+        changed = changed_files(folder)
+    except StoreError as error:
+        found = [str(error)]
+    else:
+        found = [f"{name} is not what the run wrote (receipt.json holds another checksum)." for name in changed[:5]]
+        found += [f"{len(changed) - 5} more files are not, either."] if len(changed) > 5 else []
+    for sentence in found:
+        log.warning("%s: %s", folder, sentence)
+    return found
+
+
+class _Reader:
+    """Turns the errors of one file into a sentence, and remembers whether any file was there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.problems: list[str] = []
+        self.found = False
+        self.optional: tuple[str, ...] = ()
+        """Files whose absence is no problem."""
+
+    def read(self, name: str, load: Callable[[Path], T], default: T) -> T:
+        path = self.folder / name
+        if not path.is_file():
+            if name not in self.optional:
+                self.problems.append(f"{name} is missing.")
+            return default
+        self.found = True
+        try:
+            return load(parse.own_file(self.folder, name))
+        except KeyError as error:
+            self.problems.append(f"{name} is incomplete (no {error}).")
+        except RecursionError:
+            self.problems.append(f"{name} cannot be read (it is nested too deeply).")
+        except Exception as error:  # the readers of JSON, YAML and zip archives have a dozen between them
+            self.problems.append(f"{name} cannot be read ({reason(error)}).")
+        return default
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(_read_text(path))
+
+
+def _read_maps(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}

@@ -1,0 +1,78 @@
+"""From the configuration to a segmenter, and what identifies its masks."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, assert_never
+
+from locheads.errors import ModelError
+from locheads.models.engine import EngineConfig
+from locheads.models.placement import pick_device
+from locheads.segmenters.config import WITH_WEIGHTS, SegmenterConfig, SegmenterKind
+from locheads.segmenters.references import BoxSegmenter, GrabCutSegmenter
+from locheads.segmenters.segmenter import Segmenter
+from locheads.store.digest import files_digest
+
+
+def load_segmenter(config: SegmenterConfig, engine: EngineConfig) -> Segmenter | None:
+    """None: the pseudo-mask stays.
+
+    Raises:
+        ModelError: a checkpoint that is absent, damaged, not SAM, or of another size.
+        ConfigError: a package or device that is not there.
+    """
+    match config.kind:
+        case SegmenterKind.none:
+            return None
+        case SegmenterKind.box:
+            return BoxSegmenter()
+        case SegmenterKind.grabcut:
+            return GrabCutSegmenter()
+        case SegmenterKind.sam_hf | SegmenterKind.segment_anything | SegmenterKind.sam2:
+            # Imported late: torch and transformers take seconds.
+            from locheads.segmenters.sam import Sam2, SamHf, SegmentAnything
+
+            classes: dict[SegmenterKind, Callable[[SegmenterConfig, Any], Segmenter]] = {
+                SegmenterKind.sam_hf: SamHf,
+                SegmenterKind.segment_anything: SegmentAnything,
+                SegmenterKind.sam2: Sam2,
+            }
+            return classes[config.kind](config, pick_device(engine.device))
+        case _:
+            assert_never(config.kind)
+
+
+def check_segmenter(config: SegmenterConfig) -> None:
+    """Whether it can be loaded, before anything else is. Raises ModelError or ConfigError."""
+    if config.kind not in WITH_WEIGHTS or config.checkpoint is None:
+        return
+    if _is_path(config.checkpoint) and not Path(config.checkpoint).exists():
+        raise ModelError(f"There is no {config.checkpoint}: set segmenter.checkpoint to the weights of SAM.")
+    # Imported late: torch and transformers take seconds.
+    from locheads.segmenters.sam import check_pretrained, meta_package
+    from locheads.segmenters.sam_checkpoint import check_meta
+
+    if config.kind == SegmenterKind.segment_anything:
+        meta_package()
+    if config.checkpoint.endswith(".pth"):
+        check_meta(Path(config.checkpoint), config.size)
+    else:
+        check_pretrained(config)
+
+
+def segmenter_identity(config: SegmenterConfig, cache: Path | None = None) -> dict[str, Any]:
+    """The settings that can change a mask, with the weights' digest in place of where they lie."""
+    kept = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("name", "batch")}
+    if config.kind not in WITH_WEIGHTS:
+        return {"kind": kept["kind"], "box": kept["box"]} if config.kind != SegmenterKind.none else {}
+    path = Path(config.checkpoint or "")
+    if path.exists():
+        kinds = (".safetensors", ".bin", ".json")
+        files = sorted(file for file in path.iterdir() if file.suffix in kinds) if path.is_dir() else [path]
+        kept["checkpoint"] = files_digest(files, cache)
+    return kept
+
+
+def _is_path(checkpoint: str) -> bool:
+    """A hub id is OWNER/NAME at most."""
+    return checkpoint.endswith(".pth") or checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1

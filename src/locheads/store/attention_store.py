@@ -1,0 +1,262 @@
+"""The attention store: what the attention pass found, so that the LVLM is never asked the same thing twice.
+
+A folder per digest of everything that determines the maps (see `key`). In it, shards of some pictures each (see
+`shards`). A shard whose bytes do not match is set aside and computed again. Nothing is rewritten, so several runs may
+fill the same store. What a sample needs may lie in several shards: maps of some heads in one, of others in the next.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locheads.errors import StoreError
+from locheads.store.atomic import check_writable, write_json
+from locheads.store.digest import file_digest
+from locheads.store.key import Key, MadeWith, difference, lacks_some, of_other_versions
+from locheads.store.need import EVERYTHING, Need, lacking, union
+from locheads.store.store_files import LISTING, Entry, Stored, listing_of, load, read_listing, shard_of, write_shard
+from locheads.types import CompactAttention, ImageGroup
+
+log = logging.getLogger(__name__)
+
+FORMAT = 4
+"""Raise it when the layout changes, so that old stores are not read as new ones. What the maps are made with is in the
+key besides."""
+KEY = "key.json"
+
+LITTER_S = 3600.0
+"""No file takes an hour to write."""
+
+
+def _nobody(_: Sequence[Stored]) -> None:
+    """Listens. By name, because a store goes to other processes."""
+
+
+class AttentionStore:
+    """Reads and appends; holds an index in memory, never the maps."""
+
+    def __init__(
+        self,
+        cache: Path,
+        question: Mapping[str, Any],
+        verify: bool = True,
+        made_with: MadeWith | None = None,
+        take: bool = False,
+        pictures: Mapping[Path, str | None] | None = None,
+    ) -> None:
+        """Opens the store, or begins one.
+
+        Args:
+            cache: folder of all stores.
+            question: everything that determines the maps but `made_with`, as plain values.
+            verify: reads every file to compare its checksum. One of many workers need not: whoever reads the maps
+                later does, and computes again what is damaged.
+            made_with: the versions and the code that would make the maps now.
+            take: where nothing is stored of `made_with`, but of other versions, that store is opened, the newest one
+                where there are several. It must not be written.
+            pictures: sha256 of pictures that are known already; see `picture`.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.key = Key({"format": FORMAT, **question}, made_with)
+        self.asked = self.key
+        """The key of what would be made now; `key`: of what is there."""
+        self._root = cache / "attention"
+        if take and not self._begun() and (others := self.others()):
+            self.key = others[0][1]
+        self._entries: dict[str, list[Entry]] = {}
+        self._pictures: dict[Path, str | None] = dict(pictures or {})
+        self.appended: Callable[[Sequence[Stored]], None] = _nobody
+        """Called with what was just stored."""
+        if not (self.folder / KEY).exists():
+            self._begin()
+        self._indexed: set[Path] = set()
+        self.refresh(verify)
+
+    @property
+    def digest(self) -> str:
+        """Of the key."""
+        return self.key.digest
+
+    @property
+    def folder(self) -> Path:
+        return self._root / self.digest[:16]
+
+    @property
+    def taken(self) -> bool:
+        """Whether the maps are those of other versions, taken as they are."""
+        return self.key != self.asked
+
+    def others(self) -> list[tuple[Path, Key]]:
+        """The stores that hold maps for the same question, but of other versions, the newest first."""
+        keys = of_other_versions(self.asked, self._root.glob(f"*/{KEY}"))
+        return [(file.parent, key) for file, key in keys if any(file.parent.glob(f"*{LISTING}"))]
+
+    def elsewhere(self, groups: Sequence[ImageGroup], need: Need = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
+        """-> (how many of the groups' samples it has whole, folder, key) of each of `others`."""
+        for folder, key in self.others():
+            question = {name: value for name, value in key.question.items() if name != "format"}
+            store = AttentionStore(self._root.parent, question, False, key.made_with, pictures=self._pictures)
+            yield count(groups) - count(store.missing(groups, need)), folder, key
+
+    def check_writable(self) -> None:
+        """Raises StoreError where nothing could be stored, or where it must not be: in a store of other versions."""
+        if self.taken:
+            raise lacks_some(self.folder, self.key, self.asked)
+        check_writable(self.folder)
+
+    def _begun(self) -> bool:
+        return any(self.folder.glob(f"*{LISTING}"))
+
+    def _begin(self) -> None:
+        try:
+            write_json(self.folder / KEY, self.key.content)
+        except StoreError as error:
+            if not (others := self.others()):
+                raise
+            folder, key = others[0]
+            raise StoreError(
+                f"{error} {folder} holds what other versions made "
+                f"({difference(key.made_with, self.asked.made_with)}): engine.other_versions=take reads that."
+            ) from error
+
+    def refresh(self, verify: bool = False) -> None:
+        """Takes in what other workers have stored meanwhile."""
+        for listing in sorted(self.folder.glob(f"*{LISTING}")):
+            if (shard := shard_of(listing)) not in self._indexed:
+                self._index(shard, verify)
+
+    def missing(self, groups: Iterable[ImageGroup], need: Need = EVERYTHING) -> list[ImageGroup]:
+        """The pictures and expressions of which not all that is needed is stored, each group with only those."""
+        result = []
+        for group in groups:
+            absent = tuple(s for s in group.samples if self._lacks(group, s.sample_id, need))
+            if absent:
+                result.append(replace(group, samples=absent))
+        return result
+
+    def lack(self, groups: Iterable[ImageGroup], need: Need) -> Need:
+        """What a pass over the groups must find so that nothing is missing of them any more."""
+        found = (self._lacks(group, sample.sample_id, need) for group in groups for sample in group.samples)
+        return union(need for need in found if need is not None)
+
+    def changed(self, groups: Iterable[ImageGroup]) -> list[Path]:
+        """The pictures that are others than those that were attended under the same samples' ids."""
+        return [
+            group.path
+            for group in groups
+            if any(self._entries.get(s.sample_id) and not self._valid(group, s.sample_id) for s in group.samples)
+        ]
+
+    def write(self, attentions: Sequence[Stored]) -> None:
+        """Appends one shard. Raises StoreError; then nothing of this shard remains, and all earlier ones do."""
+        if attentions:
+            path = self.folder / f"{uuid.uuid4().hex}.safetensors"
+            write_shard(path, attentions)
+            self._index(path, verify=False)
+            self.appended(attentions)
+
+    def tidy(self, older_s: float = LITTER_S) -> None:
+        """Deletes what killed runs left: half-written files, and arrays that never got their listing.
+
+        Only what is `older_s` old, because another run may be writing right now.
+        """
+        litter = [path for path in self.folder.glob(".*") if path.is_file()]
+        litter += [path for path in self.folder.glob("*.safetensors") if not listing_of(path).exists()]
+        for path in litter:
+            with suppress(OSError):  # another run may be tidying, or the store is read-only
+                if time.time() - path.stat().st_mtime > older_s:
+                    path.unlink()
+
+    def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...] | None = None) -> Iterator[Stored]:
+        """The stored attention of the groups' samples, at most one picture at a time; absent samples are left out.
+
+        A sample with the maps of all heads comes with its picture's others, as `Attention`; any other comes alone,
+        as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this,
+        else none.
+        """
+        for group in groups:
+            whole, parts = self._sorted_out(group)
+            for entry, wanted in whole:
+                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in wanted])
+            for sample_id, entries in parts:
+                yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
+
+    def picture(self, group: ImageGroup) -> str | None:
+        """sha256 of the group's picture, read once where it is not known already; None where it is not there.
+
+        Of the bytes, not size and time, which differ between copies of one data set.
+        """
+        if group.path not in self._pictures:
+            try:
+                self._pictures[group.path] = file_digest(group.path)
+            except OSError:
+                self._pictures[group.path] = None
+        return self._pictures[group.path]
+
+    def _sorted_out(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
+        """-> (entries with all maps and the samples to take from each, samples in parts with their entries)."""
+        whole: dict[int, tuple[Entry, set[str]]] = {}
+        parts = []
+        for sample in group.samples:
+            entries = self._valid(group, sample.sample_id)
+            entry = next((entry for entry in reversed(entries) if entry.heads is None), None)
+            if entry is not None:
+                whole.setdefault(id(entry), (entry, set()))[1].add(sample.sample_id)
+            elif entries:
+                parts.append((sample.sample_id, entries))
+        return list(whole.values()), parts
+
+    def _valid(self, group: ImageGroup, sample_id: str) -> list[Entry]:
+        """The sample's entries that were made from the picture that is there now; all where none is there."""
+        entries = self._entries.get(sample_id, [])
+        if not entries or (picture := self.picture(group)) is None:
+            return entries
+        return [entry for entry in entries if entry.picture in (None, picture)]
+
+    def _lacks(self, group: ImageGroup, sample_id: str, need: Need) -> Need | None:
+        return lacking(need, sample_id, self._valid(group, sample_id))
+
+    def _index(self, shard: Path, verify: bool) -> None:
+        self._indexed.add(shard)
+        try:
+            entries = read_listing(shard, verify)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            log.warning("Shard %s is damaged (%s): it is set aside and computed again.", shard, error)
+            for file in (listing_of(shard), shard):
+                with suppress(OSError):  # another run may have set it aside already, or the store is read-only
+                    file.rename(file.with_name(file.name + ".damaged"))
+            return
+        for entry in entries:
+            for sample_id in entry.sample_ids:
+                self._entries.setdefault(sample_id, []).append(entry)
+
+
+def count(groups: Iterable[ImageGroup]) -> int:
+    """How many samples they hold."""
+    return sum(len(group.samples) for group in groups)
+
+
+def _merged(parts: Sequence[Stored], scored_by: tuple[str, ...] | None) -> CompactAttention:
+    """Everything that several entries hold of one sample."""
+    compact = [part for part in parts if isinstance(part, CompactAttention)]
+    maps = {head: part.maps[:, i] for part in compact for i, head in enumerate(part.heads)}
+    last = compact[-1]
+    empty = np.zeros((1, 0, *last.maps.shape[-2:]), np.float32)
+    return replace(
+        last,
+        heads=tuple(sorted(maps)),
+        maps=np.stack([maps[head] for head in sorted(maps)], axis=1) if maps else empty,
+        scores=next((part.scores for part in compact if part.scores and part.scored_by == scored_by), None),
+        scored_by=scored_by,
+        mean=next((part.mean for part in compact if part.mean is not None), None),
+        cells=next((part.cells for part in compact if part.cells is not None), None),
+    )
