@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
 from locheads.report.explorer.codes import encode
-from locheads.report.explorer.explorer_record import INDEX, MAPS, picture_name
+from locheads.report.explorer.explorer_record import INDEX, MAPS, image_name
 
 LAYERS, HEADS = 6, 8
 """As in the report's synthetic run."""
@@ -32,7 +32,7 @@ def build_explorer(folder: Path, n_samples: int = 6, n_heads: int = LAYERS * HEA
     with (folder / MAPS).open("wb") as file:
         for number in range(n_samples):
             sample, codes = _sample(number, n_heads, at)
-            _picture(folder / picture_name(number), sample)
+            _image(folder / image_name(number), sample)
             file.write(codes)
             at += len(codes)
             samples.append(sample)
@@ -97,10 +97,10 @@ def _sample(number: int, n_heads: int, at: int) -> tuple[dict[str, Any], bytes]:
     return sample, codes.tobytes()
 
 
-def _picture(path: Path, sample: dict[str, Any]) -> None:
+def _image(path: Path, sample: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    picture = Image.new("RGB", (sample["width"], sample["height"]), (90, 110, 130))
-    ImageDraw.Draw(picture).ellipse(sample["true_box"], fill=(200, 60 + 20 * (int(sample["image_id"]) % 10), 40))
+    image = Image.new("RGB", (sample["width"], sample["height"]), (90, 110, 130))
+    ImageDraw.Draw(image).ellipse(sample["true_box"], fill=(200, 60 + 20 * (int(sample["image_id"]) % 10), 40))
     content = io.BytesIO()
-    picture.save(content, "WEBP", quality=75)
+    image.save(content, "WEBP", quality=75)
     path.write_bytes(content.getvalue())

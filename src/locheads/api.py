@@ -1,4 +1,4 @@
-"""For use from Python: ground an expression in a picture, without Hydra and run folders."""
+"""For use from Python: ground an expression in an image, without Hydra and run folders."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from locheads.data.arrays import Picture, as_picture
+from locheads.data.arrays import AnyImage, as_image
 from locheads.discovery.headset import (
     check_headset,
     differences,
@@ -82,7 +82,7 @@ class Grounder:
         layers = 1 + max(head.layer for head in self.heads)
         self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device), layers)
 
-    def __call__(self, image: Picture, expression: str) -> Grounding:
+    def __call__(self, image: AnyImage, expression: str) -> Grounding:
         """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
 
         Args:
@@ -92,21 +92,21 @@ class Grounder:
             expression: what to look for.
 
         Raises:
-            DataError: the picture cannot be read, or is none of these, which is said by name; no expression.
+            DataError: the image cannot be read, or is none of these, which is said by name; no expression.
         """
         return ground_maps(*self.maps(image, expression), self._grounding)
 
-    def maps(self, image: Picture, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
-        """The maps of `heads`, one by one, and where their cells lie in the picture. Raises as a call does."""
+    def maps(self, image: AnyImage, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+        """The maps of `heads`, one by one, and where their cells lie in the image. Raises as a call does."""
         if not isinstance(expression, str):
             raise DataError(f"The expression must be one text (str), not {type(expression).__name__}.")
-        maps, geometry = attend_image(self._lvlm, as_picture(image), [expression], self._prompt, self.heads)
+        maps, geometry = attend_image(self._lvlm, as_image(image), [expression], self._prompt, self.heads)
         if not np.isfinite(maps).all():
             raise ModelError(NOT_FINITE)
         return maps[0], geometry
 
 
-def ground(image: Picture, expression: str, *, model: str = POCKET, heads: Heads | None = None) -> Grounding:
+def ground(image: AnyImage, expression: str, *, model: str = POCKET, heads: Heads | None = None) -> Grounding:
     """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
     return _grounder(_name(model), heads)(image, expression)
 

@@ -52,7 +52,7 @@ class ExplorerConfig:
         float, Field(gt=0, le=1e6, description="must be positive, at most 1,000,000 (no explorer: explorer.samples=0)")
     ] = 16.0
     """Of maps in the run folder, a byte per cell; the most frequent heads come first. 16 suffice for all heads of the
-    pocket model and 139 of the 1,024 of LLaVA-1.5-7B; its pictures take some 5 MB besides."""
+    pocket model and 139 of the 1,024 of LLaVA-1.5-7B; its images take some 5 MB besides."""
 
 
 @settings("paths")
@@ -153,7 +153,7 @@ def _run_rules(c: Config) -> list[Rule]:
         (
             c.predictions is not None or c.dataset.split != c.dataset.discovery_split,
             f"dataset.split and dataset.discovery_split are both {c.dataset.split}: heads must be found on other "
-            "pictures than those that are evaluated.",
+            "images than those that are evaluated.",
         ),
         (
             c.stage != Stage.direct or c.direct.box_format is not None,

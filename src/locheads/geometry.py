@@ -1,4 +1,4 @@
-"""Where a patch of the model's input lies in the original picture, and back.
+"""Where a patch of the model's input lies in the original image, and back.
 
 Every preprocessing that we support is, per axis, a scale and a shift, so one small object holds the whole
 transform and its exact inverse. The transform is the one of the image processor, to the pixel (its integer
@@ -16,7 +16,7 @@ from locheads.errors import chosen
 
 
 class Preprocess(StrEnum):
-    """How a picture becomes what the vision tower sees. All but `native` make a square of it."""
+    """How an image becomes what the vision tower sees. All but `native` make a square of it."""
 
     pad = "pad"
     """Bars of the mean colour make it square (the original LLaVA-1.5)."""
@@ -42,7 +42,7 @@ class Geometry:
     scale: tuple[float, float]
     """Cells per pixel, (x, y)."""
     offset: tuple[float, float]
-    """Cell coordinate of the picture's top-left corner, (x, y)."""
+    """Cell coordinate of the image's top-left corner, (x, y)."""
 
     def to_cells(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
         """xyxy in original pixels -> xyxy in cells (may lie outside the grid where a crop cut)."""
@@ -58,7 +58,7 @@ class Geometry:
         return np.clip(self.to_pixels(boxes), 0, limits)
 
     def window(self) -> Float[np.ndarray, "4"]:
-        """The part of the picture that the grid shows, xyxy in original pixels; what lies outside a crop cut off."""
+        """The part of the image that the grid shows, xyxy in original pixels; what lies outside a crop cut off."""
         return self.to_visible_pixels(np.array([0.0, 0.0, self.cols, self.rows]))
 
     def visible_part(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
@@ -71,10 +71,10 @@ class Geometry:
         return self.upsample(np.ones((self.rows, self.cols), dtype=bool))
 
     def seen_through(self, width: int, height: int, corners: tuple[float, float, float, float]) -> "Geometry":
-        """The geometry of the original picture, where this one is that of a picture made from it.
+        """The geometry of the original image, where this one is that of an image made from it.
 
-        `corners` is where the whole original (width x height pixels) lies in the made picture, xyxy in the made
-        picture's pixels: inside it where bars were added, beyond it where a crop cut.
+        `corners` is where the whole original (width x height pixels) lies in the made image, xyxy in the made
+        image's pixels: inside it where bars were added, beyond it where a crop cut.
         """
         if corners == (0, 0, self.width, self.height) and (width, height) == (self.width, self.height):
             return self  # not through a product and a quotient: exact to the bit
@@ -96,7 +96,7 @@ class Geometry:
         return rows @ mask.astype(np.float64) @ cols.T
 
     def cell_pixels(self) -> Float[np.ndarray, "row col"]:
-        """How many pixels of the picture each cell holds: 0 where a cell lies on a padding bar."""
+        """How many pixels of the image each cell holds: 0 where a cell lies on a padding bar."""
         return self.coverage(np.ones((self.height, self.width), dtype=bool))
 
     def as_dict(self) -> dict[str, object]:
@@ -110,13 +110,13 @@ class Geometry:
 
 
 def placed(width: int, height: int, rows: int, cols: int, corners: tuple[float, ...]) -> Geometry:
-    """The geometry of a picture that lies at `corners` (xyxy in cells, outside the grid where a crop cut)."""
+    """The geometry of an image that lies at `corners` (xyxy in cells, outside the grid where a crop cut)."""
     x0, y0, x1, y1 = corners
     return Geometry(width, height, rows, cols, ((x1 - x0) / width, (y1 - y0) / height), (x0, y0))
 
 
 def stretched(width: int, height: int, rows: int, cols: int, across: float = 1.0) -> Geometry:
-    """The geometry of a picture resized to fill the grid.
+    """The geometry of an image resized to fill the grid.
 
     `across` > 1: it is that many times larger than the grid, and its right and bottom ends lie outside (a vision
     tower of 384 pixels and patches of 14 has 27 of them, and does not look at the last 6 pixels).

@@ -15,6 +15,7 @@ not be empty is `Text`. A list of bounded numbers is `list[Annotated[int, Field(
 
 import dataclasses
 import difflib
+import logging
 import numbers
 import re
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from pydantic_core import ErrorDetails
 
 from locheads.errors import ConfigError, Rule
 
+log = logging.getLogger(__name__)
+
 MOST = 2**31 - 1
 """Of whatever is counted: more than that is a slip of the keyboard, and does not fit the numbers of every library."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -41,6 +44,14 @@ Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """Of a generator of random numbers."""
 Text = Annotated[str, Field(pattern=r"\S")]
 """Text that is not empty: a variable of the shell that is not set leaves nothing behind the equals sign."""
+
+FORMER = {
+    "dataset.columns.picture": "dataset.columns.image",
+    "direct.frame=picture": "direct.frame=image",
+    "grounding.resolution=picture": "grounding.resolution=image",
+    "predictions_format.frame=picture": "predictions_format.frame=image",
+}
+"""Names and values of settings as earlier versions wrote them -> as they are written now. They work for one version."""
 
 _NODES: dict[Any, Any] = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: StringNode}
 _KINDS = {"Integer": "a whole number", "Float": "a number"}
@@ -68,7 +79,7 @@ def settings(group: str) -> Callable[[type[_T]], type[_T]]:
             given = dict(zip(names, args, strict=False))
             if twice := sorted(given.keys() & named):
                 raise ConfigError(f"{prefix}{twice[0]} is given twice, by its place and by its name: leave one out.")
-            given |= named
+            given |= {renamed(prefix + name).removeprefix(prefix): value for name, value in named.items()}
             for name in given:
                 if name not in hints:
                     raise ConfigError(f"There is no setting {prefix}{name}.{nearest(name, names)}")
@@ -93,6 +104,15 @@ def require(*rules: Rule) -> None:
     for ok, sentence in rules:
         if not ok:
             raise ConfigError(sentence)
+
+
+def renamed(written: str) -> str:
+    """SETTING, SETTING=VALUE or an override of Hydra's under the names of today, with a warning where they changed."""
+    for former, now in FORMER.items():
+        if match := re.fullmatch(rf"(\+*){re.escape(former)}(=.*)?", written, re.DOTALL):
+            log.warning("%s is called %s now: the former name works in this version only.", former, now)
+            return (match[1] or "") + now + (match[2] or "")
+    return written
 
 
 def nearest(name: str, names: list[str]) -> str:
@@ -156,7 +176,8 @@ def _mapping(key: str, hint: Any, value: Any) -> dict[Any, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{key} needs names with values, such as {key}={{A: B}}.")
     _check_names(key, value)
-    return {name: _read(f"{key}.{name}", get_args(hint)[1], each) for name, each in value.items()}
+    today = {renamed(f"{key}.{name}").removeprefix(f"{key}."): each for name, each in value.items()}
+    return {name: _read(f"{key}.{name}", get_args(hint)[1], each) for name, each in today.items()}
 
 
 def _check_names(key: str, value: dict[Any, Any]) -> None:
@@ -179,6 +200,8 @@ def _leaf(key: str, hint: Any, value: Any) -> Any:
         value = int(value) if isinstance(value, numbers.Integral) else float(value)
     if not isinstance(value, str | int | float | Path):
         raise ConfigError(f"{key} needs one value, not {value!r}.")
+    if type(value) is str:
+        value = renamed(f"{key}={value}").removeprefix(f"{key}=")
     node = EnumNode(hint) if issubclass(hint, Enum) else _NODES[hint]()
     try:
         return node.validate_and_convert(value)

@@ -1,4 +1,4 @@
-"""What the rooms hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original picture, x1 and y1
+"""What the rooms hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original image, x1 and y1
 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from locheads.geometry import Geometry, Preprocess
 from locheads.models.config import PromptConfig
 
 Box = tuple[float, float, float, float]
-"""xyxy in pixels of the original picture."""
+"""xyxy in pixels of the original image."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,12 +39,12 @@ class Sample:
     """The object's mask as COCO run-length code, {"size": [height, width], "counts": str}."""
     category: str
     same_category: int | None = None
-    """Objects of that category in the picture, this one included; None where the data set does not tell."""
+    """Objects of that category in the image, this one included; None where the data set does not tell."""
 
 
 @dataclass(frozen=True)
 class ImageGroup:
-    """A picture with the expressions that are asked about it, so that the LVLM sees the picture once."""
+    """An image with the expressions that are asked about it, so that the LVLM sees the image once."""
 
     image_id: str
     path: Path
@@ -55,7 +55,7 @@ class ImageGroup:
 
 @dataclass(frozen=True)
 class Attention:
-    """The attention pass's result for some expressions of one picture."""
+    """The attention pass's result for some expressions of one image."""
 
     image_id: str
     sample_ids: tuple[str, ...]
@@ -64,8 +64,8 @@ class Attention:
     sums: Float[np.ndarray, "sample layer head"]
     """attention_sum (S_img) of each map, in [0, 1], summed before the maps were packed into 16 bits."""
     geometry: Geometry
-    picture: str | None = None
-    """sha256 of the picture's file; None where it is not known."""
+    image: str | None = None
+    """sha256 of the image's file; None where it is not known."""
 
     def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
         """The maps of some heads for one sample."""
@@ -110,8 +110,8 @@ class CompactAttention:
     """The mean over all heads of the model."""
     cells: Bool[np.ndarray, "sample layer head row col"] | None = None
     """Of every head: the cells above the map's mean."""
-    picture: str | None = None
-    """sha256 of the picture's file; None where it is not known."""
+    image: str | None = None
+    """sha256 of the image's file; None where it is not known."""
 
     def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
         """The maps of some heads for one sample. Raises ValueError where one of them is not there."""
@@ -176,7 +176,7 @@ class HeadSet:
     found_on: tuple[str, str] | None = None
     """(data set, split) of the discovery; None where the file does not say."""
     preprocess: Preprocess | None = None
-    """How the model saw the pictures of the discovery; None where the file does not say."""
+    """How the model saw the images of the discovery; None where the file does not say."""
     tiles: bool = False
     prompt: PromptConfig | None = None
     """What it was asked there; None where the file does not say."""
@@ -189,7 +189,7 @@ class Grounding:
     box: Box | None
     """None where the fused map has no cell above its threshold."""
     mask: Bool[np.ndarray, "height width"]
-    """The pseudo-mask in pixels of the original picture."""
+    """The pseudo-mask in pixels of the original image."""
     heatmap: Float[np.ndarray, "row col"]
     """The fused map on the patch grid."""
     geometry: Geometry

@@ -72,14 +72,14 @@ def test_mask_and_box_of_all_cells_at_another_threshold(page: Any, samples: list
         assert box_of(found) == (pytest.approx(truth.tolist(), abs=1e-9) if seen else None)
 
 
-def test_pictures_load(page: Any, samples: list) -> None:
-    size = "const p = document.getElementById('picture'); return [p.naturalWidth, p.naturalHeight]"
+def test_images_load(page: Any, samples: list) -> None:
+    size = "const p = document.getElementById('image'); return [p.naturalWidth, p.naturalHeight]"
     for sample in samples[:3]:
         wait(page, lambda s=sample: page.execute_script(size) == [s["width"], s["height"]])
         page.find_element("id", "next").click()
 
 
-def test_clicks_change_the_picture(page: Any) -> None:
+def test_clicks_change_the_image(page: Any) -> None:
     assert sorted(chosen(page)) == sorted(LOCALIZATION)
     seen = [canvas(page)]
     steps = [
@@ -96,9 +96,9 @@ def test_clicks_change_the_picture(page: Any) -> None:
         step()
         seen.append(canvas(page))
     assert len(set(seen)) == len(seen)
-    source = page.find_element("id", "picture").get_attribute("src")
+    source = page.find_element("id", "image").get_attribute("src")
     click(page, page.find_element("id", "next"))
-    wait(page, lambda: page.find_element("id", "picture").get_attribute("src") != source)
+    wait(page, lambda: page.find_element("id", "image").get_attribute("src") != source)
 
 
 def test_heads_combine(page: Any) -> None:
@@ -193,11 +193,11 @@ def test_no_other_script_can_run(chromium: Any, folder: Path) -> None:
 def test_an_address_is_a_view(page: Any, folder: Path) -> None:
     shown(page, 4, ["L5H5", "L0H0"], [{"sigma": 2.0}])
     wait(page, lambda: "sample=s4" in page.current_url)
-    address, picture = page.current_url, canvas(page)
+    address, image = page.current_url, canvas(page)
     open_page(page, address)
     assert page.find_element("id", "readout").get_attribute("data-sample") == "s4"
     assert sorted(chosen(page)) == ["L0H0", "L5H5"]
-    assert canvas(page) == picture
+    assert canvas(page) == image
     open_page(page, f"{address.split('#')[0]}#sample=s1&heads=L9H9,<b>&sigma=99&kernel=x&border=evil")
     assert page.find_element("id", "sigma").get_property("value") == "4"
     assert page.find_element("id", "border").get_property("value") == "mirror"
@@ -229,7 +229,7 @@ def test_400_pixels_and_a_finger(phone: Any, folder: Path) -> None:
     phone.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     wait(phone, lambda: chosen(phone) == ["L5H6"])
     assert canvas(phone) != before
-    # The picture stays in sight beside the sliders.
+    # The image stays in sight beside the sliders.
     phone.execute_script("document.getElementById('sigma').scrollIntoView({block: 'end', behavior: 'instant'})")
     sight = "const r = document.getElementById('stage').getBoundingClientRect(); return [r.top, r.bottom]"
     top, bottom = phone.execute_script(sight)
@@ -247,7 +247,7 @@ def test_served_page_shows_the_same(browser: Any, folder: Path, samples: list) -
                 browser.find_element("id", "sample").find_elements("css selector", "option")[len(served)].click()
                 readout = browser.find_element("id", "readout")
                 wait(browser, lambda s=sample, r=readout: r.get_attribute("data-sample") == s["sample_id"])
-                wait(browser, lambda: browser.execute_script("return document.getElementById('picture').naturalWidth"))
+                wait(browser, lambda: browser.execute_script("return document.getElementById('image').naturalWidth"))
                 served.append(readout.get_attribute("data-box"))
         finally:
             browser.get("about:blank")

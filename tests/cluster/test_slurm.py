@@ -64,7 +64,7 @@ def test_an_array_and_a_sweep_with_dependencies(slurm: Slurm, alone: Path, tmp_p
 def test_whatever_ends_a_worker_the_same_command_goes_on(slurm: Slurm, alone: Path, tmp_path: Path) -> None:
     ids, _, _ = submit(slurm, tmp_path, 1)
     array = ids["pocket-pocket/attend"]
-    workers = frozen_after_a_picture(tmp_path)
+    workers = frozen_after_a_image(tmp_path)
     tasks = [worker.content["owner"]["job"] for worker in workers]
     assert sorted(tasks) == [f"{array}_{task}" for task in range(SHARDS)]
     cancelled, killed, requeued, _ = workers
@@ -137,22 +137,22 @@ def newer(outputs: Path, shard: int) -> bool:
     return lease(outputs, shard).generation > 0
 
 
-def frozen_after_a_picture(outputs: Path) -> list[Record]:
+def frozen_after_a_image(outputs: Path) -> list[Record]:
     """Stops every shard's worker once it has stored something, with the rest still to do."""
     frozen: dict[int, Record] = {}
 
     def freeze() -> bool:
         for shard in set(range(SHARDS)) - set(frozen):
             record = lease(outputs, shard)
-            if record.content.get("pictures_done", 0) > 0:
+            if record.content.get("images_done", 0) > 0:
                 os.kill(pid(record), signal.SIGSTOP)
                 frozen[shard] = record
         return len(frozen) == SHARDS
 
-    until(freeze, "a picture of every shard", PATIENCE_S)
+    until(freeze, "an image of every shard", PATIENCE_S)
     for record in frozen.values():
         assert record.state is State.running
-        assert record.content["pictures_done"] < record.content["pictures"]
+        assert record.content["images_done"] < record.content["images"]
     return [frozen[shard] for shard in range(SHARDS)]
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from locheads import Grounder, ground
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.data.refer import read_refer
 from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, ModelError, StoreError
@@ -26,22 +26,22 @@ HEADS = ROOT / "src/locheads/heads"
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
+def image(tmp_path_factory):
     root = ensure_dataset(tmp_path_factory.mktemp("cache"))
     groups = read_refer(root / "pocket", "refs(unc).p", root / "images/train2014", "val")
-    return open_picture(next(group for group in groups if group.width != group.height))
+    return open_image(next(group for group in groups if group.width != group.height))
 
 
-def test_the_readmes_example_runs_as_it_stands(picture, tmp_path, monkeypatch):
+def test_the_readmes_example_runs_as_it_stands(image, tmp_path, monkeypatch):
     example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
-    picture.save(tmp_path / "scene.jpg")
+    image.save(tmp_path / "scene.jpg")
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(example, names)
     result = names["result"]
     x0, y0, x1, y1 = result.box
-    assert 0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height
-    assert result.mask.shape == (picture.height, picture.width)
+    assert 0 <= x0 < x1 <= image.width and 0 <= y0 < y1 <= image.height
+    assert result.mask.shape == (image.height, image.width)
     assert result.mask.any() and not result.mask.all()
     assert result.heatmap.shape == (24, 24)
 
@@ -51,24 +51,24 @@ def test_the_shipped_heads_were_found_in_the_shipped_weights():
     assert record["made_from"]["weights"] == identify(ModelConfig()).weights
 
 
-def test_a_picture_may_be_a_path_an_array_or_an_image(picture, tmp_path):
-    picture.save(tmp_path / "scene.png")
-    results = [ground(image, "the red object") for image in (picture, np.asarray(picture), tmp_path / "scene.png")]
+def test_a_image_may_be_a_path_an_array_or_an_image(image, tmp_path):
+    image.save(tmp_path / "scene.png")
+    results = [ground(image, "the red object") for image in (image, np.asarray(image), tmp_path / "scene.png")]
     for result in results[1:]:
         np.testing.assert_array_equal(result.heatmap, results[0].heatmap)
 
 
-def test_a_photo_that_its_exif_turns_is_grounded_upright(picture, tmp_path):
+def test_a_photo_that_its_exif_turns_is_grounded_upright(image, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
-    turned, upright = ground(tmp_path / "turned.png", "the red object"), ground(picture, "the red object")
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    turned, upright = ground(tmp_path / "turned.png", "the red object"), ground(image, "the red object")
     np.testing.assert_array_equal(turned.heatmap, upright.heatmap)
     assert turned.box == upright.box
 
 
-def test_other_heads_give_another_map(picture):
-    own, other = ground(picture, "the red object"), ground(picture, "the red object", heads=("L0H0",))
+def test_other_heads_give_another_map(image):
+    own, other = ground(image, "the red object"), ground(image, "the red object", heads=("L0H0",))
     assert np.abs(own.heatmap / own.heatmap.sum() - other.heatmap / other.heatmap.sum()).max() > 1e-3
     assert Grounder("pocket", ["L2H1", "L3H0"]).heads == (HeadIndex(2, 1), HeadIndex(3, 0))
 
@@ -102,10 +102,10 @@ def test_a_model_whose_heads_nobody_published_is_named(tmp_path):
         ground(Image.new("RGB", (64, 64)), "the red object", model=str(other))
 
 
-def test_a_headset_file_grounds_as_its_names_do(picture):
-    by_file, by_name = (ground(picture, "the red object", heads=h) for h in (str(HEADS / "pocket.json"), "pocket"))
+def test_a_headset_file_grounds_as_its_names_do(image):
+    by_file, by_name = (ground(image, "the red object", heads=h) for h in (str(HEADS / "pocket.json"), "pocket"))
     names = [str(head) for head in read_headset("pocket").heads]
-    named = ground(picture, "the red object", heads=names)
+    named = ground(image, "the red object", heads=names)
     assert by_file.box == by_name.box == named.box
     np.testing.assert_array_equal(by_file.heatmap, named.heatmap)
 
@@ -119,12 +119,12 @@ SET = tiny.headset(
 )
 
 
-def test_a_head_set_is_asked_as_it_was_found(picture, tmp_path, recwarn):
+def test_a_head_set_is_asked_as_it_was_found(image, tmp_path, recwarn):
     (tmp_path / "heads.json").write_text(SET)
-    found = ground(picture, "the red object", heads=tmp_path / "heads.json")
+    found = ground(image, "the red object", heads=tmp_path / "heads.json")
     prompt = PromptConfig("own", "Find <image> {expression}", full_stop=False)
     asked = Grounder(ModelConfig(preprocess=Preprocess.squash), ["L3H0", "L2H4"], prompt=prompt)
-    by_hand = asked(picture, "the red object")
+    by_hand = asked(image, "the red object")
     np.testing.assert_array_equal(found.heatmap, by_hand.heatmap)
     assert found.box == by_hand.box
     assert not recwarn
@@ -133,43 +133,43 @@ def test_a_head_set_is_asked_as_it_was_found(picture, tmp_path, recwarn):
         Grounder(ModelConfig(), ["L3H0", "L2H4"], prompt=prompt),
         Grounder(ModelConfig(preprocess=Preprocess.squash), ["L3H0", "L2H4"]),
     ):
-        assert np.abs(other(picture, "the red object").heatmap - found.heatmap).max() > 1e-3
+        assert np.abs(other(image, "the red object").heatmap - found.heatmap).max() > 1e-3
 
 
 def test_what_contradicts_the_head_set_is_a_warning(tmp_path):
     (tmp_path / "heads.json").write_text(SET)
-    with pytest.warns(UserWarning, match="preprocess=squash, and pictures are prepared with preprocess=pad here"):
+    with pytest.warns(UserWarning, match="preprocess=squash, and images are prepared with preprocess=pad here"):
         Grounder(ModelConfig(), tmp_path / "heads.json")
     with pytest.warns(UserWarning, match="found with another prompt"):
         Grounder("pocket", tmp_path / "heads.json", prompt=PromptConfig())
 
 
-def test_a_head_set_that_changes_is_read_again(picture, tmp_path):
+def test_a_head_set_that_changes_is_read_again(image, tmp_path):
     (tmp_path / "heads.json").write_text(tiny.headset([HeadIndex(3, 0)], (8, 8)))
-    before = ground(picture, "the red object", heads=str(tmp_path / "heads.json"))
+    before = ground(image, "the red object", heads=str(tmp_path / "heads.json"))
     (tmp_path / "heads.json").write_text(tiny.headset([HeadIndex(2, 4)], (8, 8)))
-    after = ground(picture, "the red object", heads=str(tmp_path / "heads.json"))
-    np.testing.assert_array_equal(after.heatmap, ground(picture, "the red object", heads="L2H4").heatmap)
+    after = ground(image, "the red object", heads=str(tmp_path / "heads.json"))
+    np.testing.assert_array_equal(after.heatmap, ground(image, "the red object", heads="L2H4").heatmap)
     assert np.abs(after.heatmap - before.heatmap).max() > 1e-3
 
 
-def test_a_folder_is_prepared_as_its_family_is(picture, tmp_path):
+def test_a_folder_is_prepared_as_its_family_is(image, tmp_path):
     other = tiny.write_checkpoint(tmp_path / "model")
-    by_name = Grounder(str(other), "L1H0")(picture, "the red object")
-    by_hand = Grounder(ModelConfig(id=str(other), preprocess=Preprocess.pad), "L1H0")(picture, "the red object")
+    by_name = Grounder(str(other), "L1H0")(image, "the red object")
+    by_hand = Grounder(ModelConfig(id=str(other), preprocess=Preprocess.pad), "L1H0")(image, "the red object")
     np.testing.assert_array_equal(by_name.heatmap, by_hand.heatmap)
 
 
-def test_attention_that_is_not_finite_is_a_sentence(picture, tmp_path):
+def test_attention_that_is_not_finite_is_a_sentence(image, tmp_path):
     other = tiny.write_checkpoint(tmp_path / "model")
     weights = load_file(other / "model.safetensors")
     next(tensor for name, tensor in weights.items() if "layers.0" in name and "q_proj" in name).fill_(float("nan"))
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="attention is not finite"):
-        ground(picture, "the red object", model=str(other), heads=["L1H0"])
+        ground(image, "the red object", model=str(other), heads=["L1H0"])
 
 
-def test_an_empty_expression_and_a_missing_picture_are_named(tmp_path):
+def test_an_empty_expression_and_a_missing_image_are_named(tmp_path):
     with pytest.raises(DataError, match="expression is empty"):
         ground(Image.new("RGB", (64, 64)), "  ")
     for other in (None, 7, b"the red object", ["the red object"]):

@@ -1,4 +1,4 @@
-"""Real pictures and expressions through the pipeline: the 63-picture slice, whose figures mean nothing here."""
+"""Real images and expressions through the pipeline: the 63-image slice, whose figures mean nothing here."""
 
 import json
 import sys
@@ -40,7 +40,7 @@ def _arguments(tmp_path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_all_63_pictures_are_attended_and_evaluated(
+def test_all_63_images_are_attended_and_evaluated(
     records: list[dict[str, Any]], tmp_path: Path, command: Callable[..., Result]
 ) -> None:
     assert len(records) == 63
@@ -60,7 +60,7 @@ def test_all_63_pictures_are_attended_and_evaluated(
         assert centre.loc[str(record["image_id"]), "box_iou"] == pytest.approx(_centre_iou(record), abs=1e-9)
 
 
-def test_sam_masks_real_pictures(records: list[dict[str, Any]], tmp_path: Path, command: Callable[..., Result]) -> None:
+def test_sam_masks_real_images(records: list[dict[str, Any]], tmp_path: Path, command: Callable[..., Result]) -> None:
     """The whole of RES, with a SAM of random weights: its masks mean nothing, the path is what is tested."""
     _write(tmp_path / "train.jsonl", records[:20])
     _write(tmp_path / "val.jsonl", records[20:30])

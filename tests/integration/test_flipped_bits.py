@@ -79,7 +79,7 @@ def store_reader(key: dict[str, Any], groups: list[ImageGroup]) -> Callable[[Pat
         for stored in store.read(groups):
             for i, sample_id in enumerate(stored.sample_ids):
                 arrays = [stored.maps[i], stored.sums[i] if isinstance(stored, Attention) else stored.scores]
-                found[sample_id] = plain([arrays, stored.geometry, stored.picture, stored.image_id])
+                found[sample_id] = plain([arrays, stored.geometry, stored.image, stored.image_id])
         return found
 
     return read
@@ -180,7 +180,7 @@ def kinds(
     shutil.copytree(finished.cache, root / "cache")
     report = run("report", "stage=report", "discovery.sizes=[10]", "dataset.guard=[beside]")
     audit = run("audit", "stage=audit", "audit.mode=random", "audit.n=3", "audit.workers=1")
-    asked = ("prompt=box_question_plain", "direct.box_format=xyxy_relative", "direct.frame=picture")
+    asked = ("prompt=box_question_plain", "direct.box_format=xyxy_relative", "direct.frame=image")
     run("direct", "stage=direct", *asked, "direct.max_new_tokens=4")
     run("attend", "stage=attend", "shard.count=2", "engine.shard_images=4", cache="other/cache")
     run("top", "stage=evaluate", "engine.maps=top 4", "engine.shard_images=4", cache="top/cache")
@@ -238,18 +238,18 @@ def caches(files: TinyFiles, root: Path) -> Iterator[Kind]:
 
 
 def hub(root: Path) -> Iterator[Kind]:
-    """A table with two pictures, which are kept as files."""
+    """A table with two images, which are kept as files."""
     rng = np.random.default_rng(0)
     rows = []
     for i in range(2):
-        picture = root / f"{i}.png"
-        picture.parent.mkdir(exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(picture)
-        content = {"bytes": picture.read_bytes(), "path": f"{i}.png"}
+        image = root / f"{i}.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(image)
+        content = {"bytes": image.read_bytes(), "path": f"{i}.png"}
         rows.append({"name": f"{i}.png", "image": content, "text": "a", "bbox": [1.0, 2.0, 9.0, 9.0]})
     (root / "copy").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), root / "copy" / "val.parquet")
-    columns = {"file_name": "name", "picture": "image", "expressions": "text", "box": "bbox"}
+    columns = {"file_name": "name", "image": "image", "expressions": "text", "box": "bbox"}
     copy = Copy("our/copy", root / "copy", columns, root, root / "cache")
 
     def read(path: Path) -> Value:
@@ -259,7 +259,7 @@ def hub(root: Path) -> Iterator[Kind]:
     read(root)
     tables = [path for path in (root / "cache" / "datasets").rglob("*") if path.suffix in (".arrow", ".json")]
     yield Kind("tables of a hub copy", tables, read)
-    yield Kind("pictures of a hub copy", [path for path in (root / "cache" / "data").rglob("*.png")], read)
+    yield Kind("images of a hub copy", [path for path in (root / "cache" / "data").rglob("*.png")], read)
 
 
 def run_folder(name: str, folder: Path) -> Iterator[Kind]:

@@ -1,4 +1,4 @@
-"""The attention pass holds a few pictures at a time, however many there are."""
+"""The attention pass holds a few images at a time, however many there are."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from locheads.pipeline import attention_pass as attention
 from locheads.types import ImageGroup, Sample
 
 folder, n = Path(sys.argv[1]), int(sys.argv[2])
-LAYERS, HEADS, GRID, PER_PICTURE = 3, 8, 16, 20
+LAYERS, HEADS, GRID, PER_IMAGE = 3, 8, 16, 20
 Image.new("RGB", (32, 32)).save(folder / "a.png")
 
 class Adapter:
@@ -41,8 +41,8 @@ attention.attend_groups = lambda lvlm, batch, budget, heads: [
     [rng.random((LAYERS, HEADS, GRID, GRID), dtype=np.float32) for _ in group.samples] for group, _ in batch]
 
 samples = [Sample(str(i), "r", "a cup", (0, 0, 1, 1), {}, "cup") for i in range(n)]
-groups = [ImageGroup(str(i), folder / "a.png", 32, 32, tuple(samples[i : i + PER_PICTURE]))
-          for i in range(0, n, PER_PICTURE)]
+groups = [ImageGroup(str(i), folder / "a.png", 32, 32, tuple(samples[i : i + PER_IMAGE]))
+          for i in range(0, n, PER_IMAGE)]
 config = Config(engine=EngineConfig(device="cpu", threads=1, shard_images=8), paths=PathsConfig(cache=str(folder)))
 store = attention.AttentionStore(folder, {"n": n})
 assert attention.fill(store, groups, config) == []

@@ -108,12 +108,12 @@ def test_other_code_runs_again_and_says_so(
     assert f"{first['folder'].item()} has the same settings and data, but other code or packages" in result.out
 
 
-def test_a_changed_picture_runs_again(files: TinyFiles, tmp_path: Path, sweep: Callable, grounded: list[int]) -> None:
+def test_a_changed_image_runs_again(files: TinyFiles, tmp_path: Path, sweep: Callable, grounded: list[int]) -> None:
     copy = files.copy(tmp_path / "copy")
     sweep("heads.k=1", data=copy)
     path = copy.images / "COCO_train2014_000000000201.jpg"
-    with Image.open(path) as picture:
-        ImageOps.mirror(picture).save(path)
+    with Image.open(path) as image:
+        ImageOps.mirror(image).save(path)
     sweep("heads.k=1", data=copy)
     assert grounded == [1, 1]
 
@@ -122,7 +122,7 @@ def test_a_run_with_failed_samples_is_tried_again(
     files: TinyFiles, tmp_path: Path, sweep: Callable, grounded: list[int]
 ) -> None:
     copy = files.copy(tmp_path / "copy")
-    (copy.images / "COCO_train2014_000000000201.jpg").write_bytes(b"no picture")
+    (copy.images / "COCO_train2014_000000000201.jpg").write_bytes(b"no image")
     for _ in range(2):
         sweep("heads.k=1", data=copy)
     assert grounded == [1, 1]

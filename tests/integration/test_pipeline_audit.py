@@ -34,7 +34,7 @@ def test_ten_combinations_are_what_single_runs_give(files: TinyFiles, store: Pat
     possible = np.flatnonzero(frame["error"].isna())
     drawn = np.random.default_rng(5).choice(possible, 9, replace=False)
     # And one of the finer lattices, which random combinations leave out.
-    drawn = [*drawn, next(i for i in possible if "picture" in frame["changes"][i])]
+    drawn = [*drawn, next(i for i in possible if "image" in frame["changes"][i])]
     seen = set()
     for i in drawn:
         choice = choices[i]

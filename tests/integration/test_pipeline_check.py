@@ -32,7 +32,7 @@ def test_good_data_end_with_0(files: TinyFiles, tmp_path: Path, checked: Callabl
     result = checked(files, "dataset.check_images=true")
     assert result.code == 0, result.err
     assert "18 ok, 0 warn, 0 FAIL" in result.out
-    assert "12 refs, 6 pictures, 30 expressions" in result.out
+    assert "12 refs, 6 images, 30 expressions" in result.out
     verdicts = _verdicts(tmp_path)
     assert {split for split, _ in verdicts} == {"train", "val", "all"}
     assert set(verdicts.values()) == {"ok"}
@@ -58,7 +58,7 @@ def test_bad_data_end_with_1_and_the_table(files: TinyFiles, tmp_path: Path, che
     assert result.err == "error: 3 of the 18 checks of pocket failed: see the table above.\n"
     verdicts = _verdicts(tmp_path)
     assert {key for key, state in verdicts.items() if state == "FAIL"} == {
-        ("train", "records"), ("val", "boxes inside"), ("val", "pictures"),
+        ("train", "records"), ("val", "boxes inside"), ("val", "images"),
     }  # fmt: skip
     assert verdicts["val", "text"] == verdicts["val", "masks"] == "warn"
     assert "names annotation 999" in " ".join(result.out.replace("│", " ").split())
@@ -92,7 +92,7 @@ def test_files_that_are_not_there_are_one_sentence(
 
 
 def test_own_data_from_the_command_line(files: TinyFiles, tmp_path: Path, checked: Callable[..., Result]) -> None:
-    """The other readers through Hydra: JSONL about the tiny pictures."""
+    """The other readers through Hydra: JSONL about the tiny images."""
     line = {"expression": "red square", "box": [1, 2, 20, 30]}
     for split in ("train", "val"):
         names = sorted(path.name for path in files.images.glob("*.jpg"))[:: 2 if split == "val" else 3]

@@ -70,10 +70,10 @@ def test_every_metric_of_both_runs(
         assert found["b"] == 1
         assert found["difference"] == pytest.approx(1 - metrics[name]["value"])
         assert found["low"] <= found["difference"] <= found["high"]
-        assert found["p"] == pytest.approx(2 / 64)  # all of the 6 pictures favour b: the least of the 2 ** 6 ways
-        assert found["need"]["pictures"] >= 2
+        assert found["p"] == pytest.approx(2 / 64)  # all of the 6 images favour b: the least of the 2 ** 6 ways
+        assert found["need"]["images"] >= 2
         assert f"{100 * found['difference']:+.1f}†" in result.out
-    assert "REC Acc@0.5" in result.out and "† on fewer than 30 pictures" in " ".join(result.out.split())
+    assert "REC Acc@0.5" in result.out and "† on fewer than 30 images" in " ".join(result.out.split())
     assert "…" not in result.out
     (run,) = (tmp_path / "out" / "default").iterdir()
     status = json.loads((run / "status.json").read_text())
@@ -149,7 +149,7 @@ def test_folders_that_are_no_finished_run(finished: Finished, compare: Callable[
 CHANGES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "other samples": (lambda s: s.assign(sample_id="x" + s["sample_id"]), "share no sample"),
     "other boxes": (lambda s: s.assign(true_x0=s["true_x0"] + 1), "are about different data: sample 20000 has another"),
-    "other pictures": (lambda s: s.assign(image_id="1"), "are about different data: sample 20000 has another"),
+    "other images": (lambda s: s.assign(image_id="1"), "are about different data: sample 20000 has another"),
     "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads, predictions, direct_output"),
     "samples twice": (lambda s: pd.concat([s, s]), "is damaged (a sample twice"),
     "a text as IoU": (lambda s: s.assign(box_iou="high"), "is damaged (a sample twice"),

@@ -20,11 +20,11 @@ from locheads.pipeline import attention_pass as attention
 
 @pytest.fixture
 def damaged(files: TinyFiles, tmp_path: Path) -> TinyFiles:
-    """A truncated picture and a blank expression in each split: 5 + 1 of the 30 of val, 5 + 1 of the 40 of train."""
+    """A truncated image and a blank expression in each split: 5 + 1 of the 30 of val, 5 + 1 of the 40 of train."""
     copy = files.copy(tmp_path / "damaged")
     for image_id in (101, 201):
-        picture = copy.images / f"COCO_train2014_{image_id:012d}.jpg"
-        picture.write_bytes(picture.read_bytes()[:-400])
+        image = copy.images / f"COCO_train2014_{image_id:012d}.jpg"
+        image.write_bytes(image.read_bytes()[:-400])
     refs = tiny.read_refs(copy.folder)
     for ref in refs:
         if ref["ref_id"] in (1000, 2000):
@@ -75,7 +75,7 @@ def test_bad_samples_of_discovery_are_counted(
     assert record["n_samples"] == 40
 
 
-def test_the_command_goes_on_after_a_corrupt_picture(
+def test_the_command_goes_on_after_a_corrupt_image(
     damaged: TinyFiles, tmp_path: Path, command: Callable[..., Result]
 ) -> None:
     result = command(*damaged.arguments(tmp_path / "out", tmp_path / "cache"))
@@ -96,7 +96,7 @@ def test_what_failed_before_does_not_load_the_model_again(
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
-def test_a_mended_picture_is_attended_by_the_next_run(
+def test_a_mended_image_is_attended_by_the_next_run(
     damaged: TinyFiles, files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
 ) -> None:
     config = damaged.config(tmp_path / "out")
@@ -107,7 +107,7 @@ def test_a_mended_picture_is_attended_by_the_next_run(
 
 
 @pytest.mark.parametrize("kind", list(SelectionKind))
-def test_a_split_without_any_readable_picture_still_gets_its_zeros(
+def test_a_split_without_any_readable_image_still_gets_its_zeros(
     kind: SelectionKind, files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
 ) -> None:
     copy = files.copy(tmp_path / "copy")
@@ -119,12 +119,12 @@ def test_a_split_without_any_readable_picture_still_gets_its_zeros(
     assert metrics["methods"]["localization_heads"]["rec_acc@0.5"]["value"] == 0
 
 
-def test_a_discovery_split_without_any_readable_picture_is_one_sentence(
+def test_a_discovery_split_without_any_readable_image_is_one_sentence(
     files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
 ) -> None:
     copy = files.copy(tmp_path / "copy")
-    for picture in copy.images.iterdir():
-        picture.unlink()
+    for image in copy.images.iterdir():
+        image.unlink()
     with pytest.raises(DiscoveryError, match=r"Every one of the \d+ discovery samples failed, the first because"):
         run(copy.config(tmp_path / "out"))
 

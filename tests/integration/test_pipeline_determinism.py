@@ -42,7 +42,7 @@ def test_another_seed_draws_other_samples(files: TinyFiles, store: Path, run: Ca
 def test_a_store_that_another_seed_filled_gives_the_same_heads(
     files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
 ) -> None:
-    # The store then holds some expressions of a picture in one pass and some in another.
+    # The store then holds some expressions of an image in one pass and some in another.
     fresh = json.loads((run(files.config(tmp_path / "a")) / "heads.json").read_text())
     run(files.config(tmp_path / "b", seed=1))
     shared = json.loads((run(files.config(tmp_path / "b")) / "heads.json").read_text())

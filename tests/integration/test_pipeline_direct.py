@@ -28,7 +28,7 @@ def ask(files: TinyFiles, tmp_path: Path, run: Callable[..., Path]) -> Callable[
     """stage=direct on the tiny files -> the run folder."""
 
     def start(**changes: Any) -> Path:
-        own = changes.pop("direct", DirectConfig(AnswerFormat.xyxy_relative, Frame.picture, max_new_tokens=4))
+        own = changes.pop("direct", DirectConfig(AnswerFormat.xyxy_relative, Frame.image, max_new_tokens=4))
         return run(files.config(tmp_path / "out", **{"stage": Stage.direct, "direct": own, "prompt": ASKED} | changes))
 
     return start
@@ -36,7 +36,7 @@ def ask(files: TinyFiles, tmp_path: Path, run: Callable[..., Path]) -> Callable[
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], str]], list[str]]:
-    """Replaces the model by a function of expression and picture width; -> the expressions that it was asked."""
+    """Replaces the model by a function of expression and image width; -> the expressions that it was asked."""
 
     def stub(answer: Callable[[str, int], str]) -> list[str]:
         asked: list[str] = []
@@ -86,7 +86,7 @@ def test_nothing_is_asked_twice_and_other_settings_ask_again(
 def test_boxes_are_scored_as_the_stated_convention_says(
     ask: Callable[..., Path], writes: Callable[..., list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The whole picture as an answer: its IoU with the object is the object's share of the picture."""
+    """The whole image as an answer: its IoU with the object is the object's share of the image."""
     writes(lambda *_: "The region is [0.0, 0.0, 1.0, 1.0].")
     scores = pd.read_parquet(ask() / "scores.parquet")
     assert len(scores) == 30 and scores["answered"].all()
@@ -106,7 +106,7 @@ def test_an_answer_in_the_frame_of_the_padded_input(ask: Callable[..., Path], wr
     writes(lambda *_: "[0.0, 0.0, 1.0, 1.0]")
     own = DirectConfig(AnswerFormat.xyxy_relative, Frame.input, max_new_tokens=4)
     found = pd.read_parquet(ask(direct=own) / "predictions.parquet")
-    # The bars are cut off: what is left is the picture.
+    # The bars are cut off: what is left is the image.
     assert (found["x0"] == 0).all() and (found["x1"] - found["mask_width"]).abs().max() < 1e-9
     assert (found["y1"] - found["mask_height"]).abs().max() < 1e-9
 
@@ -129,12 +129,12 @@ def test_every_miss_has_its_reason(ask: Callable[..., Path], writes: Callable[..
     assert "scored; no baseline stands beside it" in page and "<h2>The heads</h2>" not in page
 
 
-def test_an_unreadable_picture_is_a_failure_and_the_rest_is_asked(
+def test_an_unreadable_image_is_a_failure_and_the_rest_is_asked(
     files: TinyFiles, tmp_path: Path, ask: Callable[..., Path], writes: Callable[..., list[str]]
 ) -> None:
     own = files.copy(tmp_path / "data")
     broken = sorted(own.images.glob("*_000000000200.jpg"))[0]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     asked = writes(lambda *_: "[0, 0, 1, 1]")
     folder = ask(dataset=DatasetConfig(reader="refer", folder=str(own.folder), images=str(own.images)))
     metrics = read_json(folder / "metrics.json")

@@ -106,11 +106,11 @@ def test_a_compact_store_gives_what_it_has(files: TinyFiles, store: Path, tmp_pa
 
 def test_a_sample_that_failed_is_there_with_its_reason(files: TinyFiles, tmp_path: Path, run: Run) -> None:
     broken = files.copy(tmp_path)
-    (next(iter(sorted(broken.images.glob("*_000000000200.jpg"))))).write_bytes(b"no picture")
+    (next(iter(sorted(broken.images.glob("*_000000000200.jpg"))))).write_bytes(b"no image")
     folder = run(broken.config(tmp_path / "out"))
     failed = [sample for sample in explorer_of(folder).samples if sample.error]
     assert len(failed) == 5
-    assert all(s.heads == () and s.box is None and s.same_box is None and s.picture is None for s in failed)
+    assert all(s.heads == () and s.box is None and s.same_box is None and s.image is None for s in failed)
     assert (folder / "heads.json").exists()
     write_report(folder)
     assert "cannot be read" in (folder / "explorer.html").read_text()

@@ -58,7 +58,7 @@ def test_discovery_is_left_out_and_every_record_says_so(files: TinyFiles, tmp_pa
 
 
 @pytest.mark.parametrize("maps", ["all", "top 2"])
-def test_no_discovery_picture_is_asked(
+def test_no_discovery_image_is_asked(
     maps: str, files: TinyFiles, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Discovery never sees a picture of the evaluated split."""
+"""Discovery never sees an image of the evaluated split."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from locheads.pipeline.inputs import load_inputs
 
 @pytest.fixture
 def leaky(files: TinyFiles, tmp_path: Path) -> TinyFiles:
-    """The last two pictures of val have refs in train, too."""
+    """The last two images of val have refs in train, too."""
     copy = files.copy(tmp_path / "leaky")
     refs = tiny.read_refs(copy.folder)
     for ref in refs:
@@ -25,7 +25,7 @@ def leaky(files: TinyFiles, tmp_path: Path) -> TinyFiles:
     return copy
 
 
-def test_shared_pictures_are_left_out_of_discovery_and_counted(
+def test_shared_images_are_left_out_of_discovery_and_counted(
     leaky: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]
 ) -> None:
     config = leaky.config(tmp_path / "out")
@@ -35,7 +35,7 @@ def test_shared_pictures_are_left_out_of_discovery_and_counted(
     assert record["n_excluded_images"] == 2
 
 
-def test_without_shared_pictures_none_is_excluded(files: TinyFiles, tmp_path: Path) -> None:
+def test_without_shared_images_none_is_excluded(files: TinyFiles, tmp_path: Path) -> None:
     inputs = load_inputs(files.config(tmp_path))
     assert inputs.n_excluded_images == 0
     assert {group.image_id for group in inputs.discovery} == {str(i) for i in tiny.SPLITS["train"]}
@@ -50,7 +50,7 @@ def test_a_limit_does_not_let_the_rest_of_the_split_in(leaky: TinyFiles, tmp_pat
     assert {group.image_id for group in inputs.discovery}.isdisjoint({"204", "205"})
 
 
-def test_a_discovery_split_of_shared_pictures_only_is_refused(files: TinyFiles, tmp_path: Path) -> None:
+def test_a_discovery_split_of_shared_images_only_is_refused(files: TinyFiles, tmp_path: Path) -> None:
     copy = files.copy(tmp_path / "all")
     refs = tiny.read_refs(copy.folder)
     for ref in refs:
@@ -79,7 +79,7 @@ def test_test_splits_of_data_sets_beside_are_left_out(
     assert inputs.n_excluded_images == 2
     assert {group.image_id for group in inputs.discovery} == {str(i) for i in tiny.SPLITS["train"]} - {"100", "101"}
     assert inputs.guard[str(other)] == 2
-    assert f"2 pictures of train are also in {other} (2): discovery leaves them out." in caplog.text
+    assert f"2 images of train are also in {other} (2): discovery leaves them out." in caplog.text
 
 
 def test_the_guard_can_be_pointed_elsewhere(files: TinyFiles, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ Run = Callable[[Config], Path]
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[HeadIndex] | None]]:
-    """(pictures, heads) of every call of the model."""
+    """(images, heads) of every call of the model."""
     seen: list[tuple[int, list[HeadIndex] | None]] = []
     real = attention.attend_groups
 
@@ -73,7 +73,7 @@ def test_results_are_the_same_to_the_byte_with_all_maps_and_with_few(
     assert passes == []
     compact = run(files.config(tmp_path / "compact", selection=selection, engine=TOP))
     assert_same_results(whole, compact)
-    assert sum(pictures for pictures, _ in passes) == 14  # every picture once, whatever greedy selection picks
+    assert sum(images for images, _ in passes) == 14  # every image once, whatever greedy selection picks
     passes.clear()
     assert_same_results(whole, run(files.config(tmp_path / "compact", selection=selection, engine=TOP)))
     assert passes == []
@@ -89,7 +89,7 @@ def test_heads_that_a_later_run_needs_are_computed_alone_and_no_deeper(
     compact = run(files.config(tmp_path, engine=replace(ENGINE, maps="top 1"), heads=HeadsConfig(4), evaluation=few))
     assert passes, "k=4 needs heads that k=1 did not store"
     assert all(heads for _, heads in passes)
-    assert sum(pictures for pictures, _ in passes) == 6  # the evaluated ones only
+    assert sum(images for images, _ in passes) == 6  # the evaluated ones only
     whole = run(files.config(tmp_path / "whole", store, heads=HeadsConfig(4), evaluation=few))
     assert_same_results(whole, compact)
 
@@ -157,7 +157,7 @@ def test_another_floor_of_the_entropy_is_computed_again_and_the_first_is_still_t
 
 
 @pytest.mark.parametrize("maps", ["all", "top 4"])
-def test_a_picture_that_changed_under_its_name_is_asked_again(
+def test_a_image_that_changed_under_its_name_is_asked_again(
     maps: str, files: TinyFiles, tmp_path: Path, run: Run, passes: list
 ) -> None:
     copy = files.copy(tmp_path / "copy")
@@ -165,20 +165,20 @@ def test_a_picture_that_changed_under_its_name_is_asked_again(
     before = pd.read_parquet(run(config) / "baselines.parquet")
     passes.clear()
     path = copy.images / "COCO_train2014_000000000201.jpg"
-    with Image.open(path) as picture:
-        Image.fromarray(255 - np.asarray(picture)).save(path)
+    with Image.open(path) as image:
+        Image.fromarray(255 - np.asarray(image)).save(path)
     after = pd.read_parquet(run(config) / "baselines.parquet")
-    assert sum(pictures for pictures, _ in passes) == 1
+    assert sum(images for images, _ in passes) == 1
     changed = (before["mask_counts"] != after["mask_counts"]) & (before["method"] != "centre_box")
     assert set(before["image_id"][changed]) == {"201"}
 
 
-def test_batches_over_pictures_and_no_workers_change_nothing_but_rounding(
+def test_batches_over_images_and_no_workers_change_nothing_but_rounding(
     files: TinyFiles, finished: Finished, tmp_path: Path, run: Run, passes: list
 ) -> None:
     engine = replace(ENGINE, token_budget=400, workers=0)
     folder = run(files.config(tmp_path, engine=engine))
-    assert max(pictures for pictures, _ in passes) > 1
+    assert max(images for images, _ in passes) > 1
     found = pd.read_parquet(folder / "predictions.parquet")
     expected = pd.read_parquet(finished.folder / "predictions.parquet")
     np.testing.assert_allclose(found["x0"], expected["x0"], atol=1e-3)
@@ -212,9 +212,9 @@ def test_a_map_that_is_not_finite_fails_its_sample_and_no_other(
 
     def overflows(lvlm: Any, batch: Any, budget: Any, heads: Any = None) -> Any:
         found = real(lvlm, batch, budget, heads)
-        for (group, _), of_picture in zip(batch, found, strict=True):
+        for (group, _), of_image in zip(batch, found, strict=True):
             if group.image_id in ("100", "200"):  # one of discovery, one of the evaluated split
-                of_picture[0].reshape(-1)[0] = np.nan
+                of_image[0].reshape(-1)[0] = np.nan
         return found
 
     monkeypatch.setattr(attention, "attend_groups", overflows)

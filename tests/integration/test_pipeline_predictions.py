@@ -126,7 +126,7 @@ def test_a_format_that_cannot_be_right_is_said(scored: Scored, finished: Finishe
 def test_points_are_scored_by_pointing_alone(
     scored: Scored, finished: Finished, command: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """Half of them in the middle of the true box, the others in a corner of the picture or nowhere."""
+    """Half of them in the middle of the true box, the others in a corner of the image or nowhere."""
     truth = pd.read_parquet(finished.folder / "scores.parquet").drop_duplicates("sample_id").to_dict("records")
     lines: list[dict[str, Any]] = []
     for i, row in enumerate(truth):

@@ -107,7 +107,7 @@ def test_status_says_that_all_stages_are_done(finished: Finished) -> None:
     assert {name: stage["state"] for name, stage in status["stages"].items()} == dict.fromkeys(map(str, STAGES), "done")
 
 
-def test_gallery_holds_maps_and_pictures_of_its_samples(finished: Finished) -> None:
+def test_gallery_holds_maps_and_images_of_its_samples(finished: Finished) -> None:
     items = json.loads((finished.folder / "gallery.json").read_text())
     assert len(items) == 3
     with np.load(finished.folder / "gallery.npz", allow_pickle=False) as maps:
@@ -185,7 +185,7 @@ def test_slices_follow_from_scores_and_instances(
     scores: pd.DataFrame, metrics: dict[str, Any], truth: dict[str, Any]
 ) -> None:
     own = scores[scores["method"] == "localization_heads"].set_index("sample_id")
-    assert set(own["same_category"]) == {2}  # two squares in every picture
+    assert set(own["same_category"]) == {2}  # two squares in every image
     shares = {key: each["area"] / (each["size"][0] * each["size"][1]) for key, each in truth.items()}
     assert own["area_share"].to_dict() == pytest.approx(shares)
     found = {(each["by"], each["slice"]): each for each in metrics["slices"]}

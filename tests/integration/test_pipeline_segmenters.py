@@ -44,7 +44,7 @@ def test_grounding_from_the_store_loads_no_model(files: TinyFiles, store: Path, 
     assert not (folder / "metrics.json").exists()
 
 
-def test_sam_fills_the_masks_and_embeds_each_picture_once(
+def test_sam_fills_the_masks_and_embeds_each_image_once(
     files: TinyFiles, finished: Finished, store: Path, tmp_path: Path, run: Run, sam: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -59,7 +59,7 @@ def stored(config: Config) -> dict[str, bytes]:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the pictures that the model saw, in order."""
+    """Ids of the images that the model saw, in order."""
     ids: list[str] = []
     real = attention.attend_groups
 
@@ -249,7 +249,7 @@ def test_status_tells_of_every_shard(
     assert sum(shard["pictures"] for shard in record["shards"]) == 14
     assert [shard["stored"] for shard in record["shards"]] == [record["shards"][0]["pictures"], 0, 0]
     assert command(*arguments, "stage=attend").code == 0
-    assert "3 done; 14 of 14 pictures; complete." in command(*arguments, "stage=status").out
+    assert "3 done; 14 of 14 images; complete." in command(*arguments, "stage=status").out
 
 
 @pytest.mark.parametrize(

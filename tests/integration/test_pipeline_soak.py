@@ -37,7 +37,7 @@ ENGINE = EngineConfig(device="cpu", threads=1, shard_images=2, workers=0)
 
 
 def pocket(outputs: Path, **changes: object) -> Config:
-    """The shipped model on 44 pictures."""
+    """The shipped model on 44 images."""
     config = Config(
         dataset=DatasetConfig(limit=40),
         discovery=DiscoveryConfig(n_samples=20, trials=2),

@@ -11,7 +11,7 @@ import pytest
 from running import TinyFiles
 
 from locheads.config import Config
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.discovery.config import CriterionConfig, HeadsConfig, Score, SelectionConfig, SelectionKind
 from locheads.grounding.config import GroundingConfig
 from locheads.models.attend import attend
@@ -22,12 +22,12 @@ from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.inputs import load_inputs
 
 SMALL_SHARDS = EngineConfig(device="cpu", threads=1, shard_images=2)
-N_PICTURES = 14
+N_IMAGES = 14
 
 
 @pytest.fixture
 def attended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the pictures that the model saw, in order."""
+    """Ids of the images that the model saw, in order."""
     seen: list[str] = []
     real = attention.attend_groups
 
@@ -95,8 +95,8 @@ def test_an_interrupted_attention_pass_goes_on_where_it_was(
             run(config)
     attended.clear()
     folder = run(config)
-    # The first file of two pictures was stored, and the third picture on being told to stop.
-    assert len(attended) == N_PICTURES - 3
+    # The first file of two images was stored, and the third image on being told to stop.
+    assert len(attended) == N_IMAGES - 3
     assert set(attended).isdisjoint(seen)
     uninterrupted = run(files.config(tmp_path / "fresh"))
     assert (folder / "predictions.parquet").read_bytes() == (uninterrupted / "predictions.parquet").read_bytes()
@@ -114,7 +114,7 @@ def test_a_damaged_shard_is_computed_again(
 ) -> None:
     config = files.config(tmp_path, engine=SMALL_SHARDS)
     whole = run(config)
-    assert len(attended) == N_PICTURES
+    assert len(attended) == N_IMAGES
     shard = sorted((tmp_path / "cache").rglob("*.safetensors"))[0]
     if damage is None:
         shard.unlink()
@@ -139,7 +139,7 @@ def test_the_store_gives_back_what_the_model_said(files: TinyFiles, tmp_path: Pa
     config = files.config(tmp_path)
     inputs = load_inputs(config)
     lvlm, group = load_lvlm(config.model, config.engine), inputs.evaluated[0]
-    said = attend(lvlm, group, open_picture(group), config.prompt)
+    said = attend(lvlm, group, open_image(group), config.prompt)
     written = open_store(config, identify(config.model), inputs.annotations)
     written.write([said])
     (read,) = open_store(config, identify(config.model), inputs.annotations).read([group])

@@ -101,10 +101,10 @@ def test_every_number_is_in_the_summary(whole: tuple[Path, Told, Result]) -> Non
 
 def test_the_history_holds_the_progress_of_every_stage(whole: tuple[Path, Told, Result]) -> None:
     history = whole[1].history
-    done = [point["progress/ground/pictures"] for point in history if "progress/ground/pictures" in point]
+    done = [point["progress/ground/images"] for point in history if "progress/ground/images" in point]
     assert done == [1, 2, 3, 4, 5, 6]
-    assert all(p["progress/ground/pictures_per_second"] > 0 for p in history if "progress/ground/pictures" in p)
-    assert max(point.get("progress/discover/pictures", 0) for point in history) == 8
+    assert all(p["progress/ground/images_per_second"] > 0 for p in history if "progress/ground/images" in p)
+    assert max(point.get("progress/discover/images", 0) for point in history) == 8
 
 
 def test_samples_are_a_table_with_boxes_and_masks(whole: tuple[Path, Told, Result]) -> None:

@@ -1,4 +1,4 @@
-"""Other versions, other pictures, a store that cannot be written, a run folder that vanishes: none goes unsaid."""
+"""Other versions, other images, a store that cannot be written, a run folder that vanishes: none goes unsaid."""
 
 import json
 import logging
@@ -83,8 +83,8 @@ def test_taken_maps_that_lack_something_are_refused_before_the_model_loads(
         content = json.loads(path.read_text())
         assert len(content["pictures"]) > 1
     copy = files.copy(store.parent / "copy")
-    with Image.open(copy.images / "COCO_train2014_000000000201.jpg") as picture:
-        ImageOps.mirror(picture).save(copy.images / "COCO_train2014_000000000201.jpg")
+    with Image.open(copy.images / "COCO_train2014_000000000201.jpg") as image:
+        ImageOps.mirror(image).save(copy.images / "COCO_train2014_000000000201.jpg")
     with pytest.raises(StoreError, match=r"transformers .* \(here 99\.0\)\) and lacks some of what is needed"):
         run(copy.config(store.parent, store, engine=TAKE))
 
@@ -108,17 +108,17 @@ def test_torchvision_counts_where_it_makes_the_pixels(files: TinyFiles, tmp_path
     assert by_pil["image processor"] != by_torchvision["image processor"]
 
 
-def test_pictures_that_changed_are_named(
+def test_images_that_changed_are_named(
     files: TinyFiles, store: Path, run: Callable[[Config], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     copy = files.copy(store.parent / "copy")
     names = [f"COCO_train2014_{image_id:012d}.jpg" for image_id in (201, 202)]
     for name in names:
-        with Image.open(copy.images / name) as picture:
-            ImageOps.mirror(picture).save(copy.images / name)
+        with Image.open(copy.images / name) as image:
+            ImageOps.mirror(image).save(copy.images / name)
     config = copy.config(store.parent, store)
     first = provenance(run(config))
-    assert f"2 pictures differ ({', '.join(names)}) from those that were attended" in caplog.text
+    assert f"2 images differ ({', '.join(names)}) from those that were attended" in caplog.text
     caplog.clear()
     assert provenance(run(config))["dataset"] == first["dataset"] and "differ" not in caplog.text
     original = provenance(run(files.config(store.parent, store)))
@@ -217,7 +217,7 @@ def ask(
         return ["[0, 0, 1, 1]"] * len(expressions), square_geometry(*image.size, 48, 6, Preprocess.pad)
 
     monkeypatch.setattr(direct, "answer_image", answers)
-    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.picture, max_new_tokens=4)
+    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.image, max_new_tokens=4)
     return lambda **changes: run(
         files.config(tmp_path / "out", **{"stage": Stage.direct, "direct": own, "prompt": ASKED} | changes)
     )
@@ -237,17 +237,17 @@ def test_answers_of_other_versions_are_asked_again_or_taken_and_named(
     assert f"transformers {version('transformers')} (here 99.0)" in caplog.text
 
 
-def test_pictures_that_changed_are_asked_about_again_and_named(
+def test_images_that_changed_are_asked_about_again_and_named(
     ask: Callable[..., Path], files: TinyFiles, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = files.copy(tmp_path / "data")
     dataset = DatasetConfig(reader="refer", folder=str(own.folder), images=str(own.images))
     ask(dataset=dataset)
     name = "COCO_train2014_000000000201.jpg"
-    with Image.open(own.images / name) as picture:
-        ImageOps.mirror(picture).save(own.images / name)
+    with Image.open(own.images / name) as image:
+        ImageOps.mirror(image).save(own.images / name)
     ask(dataset=dataset)
-    assert f"1 picture differs ({name}) from those that were asked about" in caplog.text
+    assert f"1 image differs ({name}) from those that were asked about" in caplog.text
 
 
 def test_answers_that_could_not_be_kept_are_not_asked_for(

@@ -1,4 +1,4 @@
-"""A REFER data set of 14 small pictures and a LLaVA with random weights, in the files that real users have."""
+"""A REFER data set of 14 small images and a LLaVA with random weights, in the files that real users have."""
 
 import json
 import pickle
@@ -27,7 +27,7 @@ COLOURS = ((200, 40, 40), (40, 60, 200))
 
 
 def write_refer(root: Path) -> tuple[Path, Path]:
-    """-> (folder with the tables, folder with the pictures). Every picture has two refs, five expressions."""
+    """-> (folder with the tables, folder with the images). Every image has two refs, five expressions."""
     folder, images = root / "tiny", root / "images"
     folder.mkdir(parents=True)
     images.mkdir()
@@ -39,7 +39,7 @@ def write_refer(root: Path) -> tuple[Path, Path]:
     refs: list[dict[str, Any]] = []
     for split, ids in SPLITS.items():
         for image_id in ids:
-            _add_picture(instances, refs, images, split, image_id)
+            _add_image(instances, refs, images, split, image_id)
     (folder / "instances.json").write_text(json.dumps(instances))
     write_refs(folder, refs)
     return folder, images
@@ -87,7 +87,7 @@ def write_headset(path: Path, heads: Sequence[HeadIndex]) -> Path:
     return path
 
 
-def _add_picture(instances: dict, refs: list, images: Path, split: str, image_id: int) -> None:
+def _add_image(instances: dict, refs: list, images: Path, split: str, image_id: int) -> None:
     # Landscape, portrait and square in turn.
     width, height = ((64, 48), (40, 60), (48, 48))[image_id % 3]
     rng = np.random.default_rng(image_id)

@@ -14,7 +14,7 @@ from locheads.audit.config import AuditConfig
 from locheads.config import Config
 from locheads.data.box_text import frame_in, parse_box, placed_point
 from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
-from locheads.data.coordinate_frames import in_pixels, whole_picture
+from locheads.data.coordinate_frames import in_pixels, whole_image
 from locheads.data.prediction_files import frame_of
 from locheads.data.reasonseg import _asked_for
 from locheads.errors import ConfigError
@@ -66,10 +66,10 @@ def enter(manager: Any) -> None:
         pass
 
 
-PICTURES = SimpleNamespace(image_processor=SimpleNamespace())
+IMAGES = SimpleNamespace(image_processor=SimpleNamespace())
 DISPATCHES: dict[str, Callable[[], Any]] = {
-    "FamilyAdapter.view": lambda: part(FamilyAdapter, preprocess=Later.new, processor=PICTURES).view(None),
-    "LlavaAdapter._process": lambda: part(LlavaAdapter, _how=Later.new, _side=8, processor=PICTURES)._process(None),
+    "FamilyAdapter.view": lambda: part(FamilyAdapter, preprocess=Later.new, processor=IMAGES).view(None),
+    "LlavaAdapter._process": lambda: part(LlavaAdapter, _how=Later.new, _side=8, processor=IMAGES)._process(None),
     "attend": lambda: _shares(SimpleNamespace(adapter=SimpleNamespace(sharing=Later.new)), None),  # type: ignore[arg-type]
     "placement": lambda: check_placement(ModelConfig(), with_new(EngineConfig(device="cpu"), "attention")),
     "segmenter": lambda: load_segmenter(with_new(SegmenterConfig(), "kind"), EngineConfig()),
@@ -95,9 +95,9 @@ TAKES_NAMES: dict[str, tuple[type[StrEnum], Callable[[Any], Any]]] = {
     "square_geometry": (Preprocess, lambda name: square_geometry(120, 90, 168, 12, name)),
     "tokenise": (Query, lambda name: tokenise(Words(), Asked("a cup", 2, 5), name, False)),
     "frame_in": (Frame, lambda name: frame_in(GEOMETRY, name)),
-    "in_pixels": (BoxFormat, lambda name: in_pixels([1, 2, 3, 4], name, whole_picture(120, 90))),
-    "placed_point": (PointFormat, lambda name: placed_point([0.1, 0.2], name, whole_picture(120, 90))),
-    "parse_box": (AnswerFormat, lambda name: parse_box("[1, 2, 30, 40]", name, Frame.picture, GEOMETRY, None)),
+    "in_pixels": (BoxFormat, lambda name: in_pixels([1, 2, 3, 4], name, whole_image(120, 90))),
+    "placed_point": (PointFormat, lambda name: placed_point([0.1, 0.2], name, whole_image(120, 90))),
+    "parse_box": (AnswerFormat, lambda name: parse_box("[1, 2, 30, 40]", name, Frame.image, GEOMETRY, None)),
 }
 
 
@@ -122,7 +122,7 @@ def test_a_name_is_its_member_and_an_unknown_one_is_refused(name: str) -> None:
 
 
 def test_every_format_of_boxes_has_an_order_and_a_unit() -> None:
-    frame = whole_picture(120, 90)
+    frame = whole_image(120, 90)
     assert all(len(in_pixels([0.1, 0.2, 0.3, 0.4], form, frame)) == 4 for form in BoxFormat)
 
 

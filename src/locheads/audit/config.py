@@ -81,7 +81,7 @@ def _default_alone() -> Grid:
                 "grid",
                 {"resolution": "input", "upsampling": "bilinear"},
                 {"resolution": "input", "upsampling": "bicubic"},
-                {"resolution": "picture", "upsampling": "bilinear"},
+                {"resolution": "image", "upsampling": "bilinear"},
             ],
         },
     }

@@ -1,4 +1,4 @@
-"""From sums per choice and picture to the audit's table, the effect of every option alone, and what comes closest."""
+"""From sums per choice and image to the audit's table, the effect of every option alone, and what comes closest."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ SHOWN = 10
 
 def audit_frame(
     choices: Sequence[Choice],
-    sums: Float[np.ndarray, "choice picture sum"],
+    sums: Float[np.ndarray, "choice image sum"],
     errors: Mapping[int, str],
     heads: Sequence[str],
     *,
@@ -38,7 +38,7 @@ def audit_frame(
 ) -> pd.DataFrame:
     """One row per choice: its settings, every metric (0 to 1) with interval, differences to the first choice.
 
-    Intervals are over pictures, those of differences paired. A choice in `errors` has no numbers.
+    Intervals are over images, those of differences paired. A choice in `errors` has no numbers.
     """
     options = list(dict.fromkeys(change.option for choice in choices for change in choice.changes))
     frame = pd.DataFrame([_settings(choice, options) for choice in choices])

@@ -1,4 +1,4 @@
-"""Some pictures' samples under every choice: each step once for all choices that share it, all samples at once."""
+"""Some images' samples under every choice: each step once for all choices that share it, all samples at once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
 
 SUMS = ("n", "hit@0.25", "hit@0.5", "hit@0.75", "box_iou", "intersection", "union", "mask_iou", "pointed", "answered")
-"""What is summed over the samples of each picture."""
+"""What is summed over the samples of each image."""
 THRESHOLDS = (0.25, 0.5, 0.75)
 
 T = TypeVar("T")
@@ -90,11 +90,11 @@ class _Memo:
 
 def measure(
     groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: Plan
-) -> Float[np.ndarray, "choice picture sum"]:
-    """SUMS per choice and picture. A sample without attention, without heads or with NaN counts as a miss."""
+) -> Float[np.ndarray, "choice image sum"]:
+    """SUMS per choice and image. A sample without attention, without heads or with NaN counts as a miss."""
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
-    picture = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
+    image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
     stacks = _stacks(attentions, place, samples)
     scored = _greedy(stacks.values(), plan)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
@@ -105,7 +105,7 @@ def measure(
         for grid, stack in stacks.items():
             rows[stack.rows] = _rows(stack, plan.choices[number], plan, scored, memos[grid])
         for column in range(len(SUMS)):
-            result[number, :, column] = np.bincount(picture, weights=rows[:, column], minlength=len(groups))
+            result[number, :, column] = np.bincount(image, weights=rows[:, column], minlength=len(groups))
     return result
 
 
@@ -133,8 +133,8 @@ def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[He
     """Per `head_key` of greedy choices each sample's own heads."""
     wanted = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
     found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in wanted}
-    pictures = {id(a): a for stack in stacks for a, _ in stack.attentions} if wanted else {}
-    for attention in pictures.values():
+    images = {id(a): a for stack in stacks for a, _ in stack.attentions} if wanted else {}
+    for attention in images.values():
         known: dict[tuple[str, ...], HeadScores] = {}
         for key, choice in wanted.items():
             criterion = choice.criterion
@@ -266,10 +266,10 @@ def _parts(
 
 
 def _places(stack: _Stack, g: GroundingConfig) -> list[tuple[np.ndarray, Frames, Overlap]]:
-    """All samples together, or those of each picture where the lattice is that of the picture."""
+    """All samples together, or those of each image where the lattice is that of the image."""
     together: dict[Geometry | None, list[int]] = {}
     for i, geometry in enumerate(stack.geometries):
-        together.setdefault(geometry if g.resolution == Resolution.picture else None, []).append(i)
+        together.setdefault(geometry if g.resolution == Resolution.image else None, []).append(i)
     lattices = [lattice(framed(geometry, g), g) for geometry in stack.geometries]
     return [
         (

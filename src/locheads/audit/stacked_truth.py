@@ -18,7 +18,7 @@ class Overlap:
     inside: Int[np.ndarray, "n row col"]
     """Pixels of the object."""
     pixels: Int[np.ndarray, "n row col"]
-    """Pixels of the picture."""
+    """Pixels of the image."""
     areas: Int[np.ndarray, "n"]
     """Pixels of the whole object."""
 

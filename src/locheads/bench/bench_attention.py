@@ -10,7 +10,7 @@ import torch
 from rich.progress import track
 
 from locheads.bench.meters import machine, matmul_rate, peak_extra_mib, seconds, spread
-from locheads.bench.shapes import Shape, build, packed_flop, picture
+from locheads.bench.shapes import Shape, build, image, packed_flop
 from locheads.models import capture
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.attend import attend_prepared
@@ -20,12 +20,12 @@ from locheads.models.load import Lvlm
 TODAY = "today: eager, output_attentions, full depth, one by one"
 ROWS = "sdpa + rows of the query"
 EXIT = "+ early exit"
-PACKED = "+ packed: one pass per picture"
-BATCHED = "+ several pictures per pass"
+PACKED = "+ packed: one pass per image"
+BATCHED = "+ several images per pass"
 DISCOVERY = "discovery: packed, all layers and heads"
-DISCOVERY_BATCHED = "discovery, several pictures per pass"
+DISCOVERY_BATCHED = "discovery, several images per pass"
 
-VAL_EXPRESSIONS, VAL_PICTURES = 10_834, 1_500
+VAL_EXPRESSIONS, VAL_IMAGES = 10_834, 1_500
 """RefCOCO val."""
 
 
@@ -35,7 +35,7 @@ class Step:
 
     name: str
     run: Callable[[], list[np.ndarray]]
-    """-> maps of the needed heads of the first picture's expressions, [head, row, col] each; as many as it asks."""
+    """-> maps of the needed heads of the first image's expressions, [head, row, col] each; as many as it asks."""
     expressions: int
     """How many one call answers."""
 
@@ -50,9 +50,9 @@ class Bench:
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape, self.device = shape, device
         self.model = build(shape, device)
-        self.pictures = [picture(shape, seed) for seed in range(shape.pictures)]
+        self.images = [image(shape, seed) for seed in range(shape.images)]
         some = tuple(range(shape.singles))
-        first = self.pictures[0]
+        first = self.images[0]
         self.few = replace(
             first, suffixes=tuple(first.suffixes[i] for i in some), spans=tuple(first.spans[i] for i in some)
         )
@@ -65,13 +65,13 @@ class Bench:
             Step(TODAY, self.today, few),
             Step(ROWS, lambda: self._engine([self.few], Sharing.plain, None), few),
             Step(EXIT, lambda: self._engine([self.few], Sharing.plain, needed), few),
-            Step(PACKED, lambda: self._engine(self.pictures[:1], Sharing.packed, needed), all_),
-            Step(DISCOVERY, lambda: self._engine(self.pictures[:1], Sharing.packed, None), all_),
+            Step(PACKED, lambda: self._engine(self.images[:1], Sharing.packed, needed), all_),
+            Step(DISCOVERY, lambda: self._engine(self.images[:1], Sharing.packed, None), all_),
         ]
-        if shape.pictures > 1:
-            many = all_ * shape.pictures
-            steps.insert(4, Step(BATCHED, lambda: self._engine(self.pictures, Sharing.packed, needed), many))
-            steps.append(Step(DISCOVERY_BATCHED, lambda: self._engine(self.pictures, Sharing.packed, None), many))
+        if shape.images > 1:
+            many = all_ * shape.images
+            steps.insert(4, Step(BATCHED, lambda: self._engine(self.images, Sharing.packed, needed), many))
+            steps.append(Step(DISCOVERY_BATCHED, lambda: self._engine(self.images, Sharing.packed, None), many))
         return steps
 
     @torch.inference_mode()
@@ -90,11 +90,11 @@ class Bench:
             found.append(cells.float().cpu().numpy().reshape(-1, self.shape.grid, self.shape.grid))
         return found
 
-    def _engine(self, pictures: list[PreparedInput], sharing: Sharing, heads: Any) -> list[np.ndarray]:
+    def _engine(self, images: list[PreparedInput], sharing: Sharing, heads: Any) -> list[np.ndarray]:
         capture.install(self.model)
         lvlm: Any = Lvlm(self.model, SimpleNamespace(sharing=sharing), self.device)
-        budget = Budget(1, 1) if sharing == Sharing.plain or len(pictures) == 1 else Budget(10**9)
-        maps = [one for one in attend_prepared(lvlm, pictures, budget, heads)[0] if one is not None]
+        budget = Budget(1, 1) if sharing == Sharing.plain or len(images) == 1 else Budget(10**9)
+        maps = [one for one in attend_prepared(lvlm, images, budget, heads)[0] if one is not None]
         if heads is None:
             return [one[[h.layer for h in needed], [h.head for h in needed]] for one in maps for needed in [self.heads]]
         return maps
@@ -118,7 +118,7 @@ def benchmark(shape: Shape, device: torch.device, rounds: int) -> dict[str, Any]
     memory = {step.name: peak_extra_mib(_kept(step, found), device) for step in steps}
     times: dict[str, list[float]] = {step.name: [] for step in steps}
     rates = []
-    tokens = (shape.prefix + shape.suffixes * shape.suffix_length) * shape.pictures
+    tokens = (shape.prefix + shape.suffixes * shape.suffix_length) * shape.images
     for _ in track(range(rounds), "rounds", transient=True):
         for step in steps:
             times[step.name].append(1000 * seconds(step.run, device) / step.expressions)
@@ -174,7 +174,7 @@ def _extrapolated(shape: Shape, times: dict[str, list[float]], rate: float) -> d
     flop = packed_flop(shape) * VAL_EXPRESSIONS / shape.suffixes
     return {
         "extrapolated": {
-            "what": f"RefCOCO val: {VAL_EXPRESSIONS} expressions on {VAL_PICTURES} pictures, forward passes only; "
+            "what": f"RefCOCO val: {VAL_EXPRESSIONS} expressions on {VAL_IMAGES} images, forward passes only; "
             "extrapolated from the time per expression, not run",
             "seconds": {name: float(np.median(values)) * VAL_EXPRESSIONS / 1000 for name, values in times.items()},
             "floor_seconds": flop / rate,

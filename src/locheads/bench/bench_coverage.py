@@ -17,17 +17,17 @@ from scipy.special import betaincinv, ndtr
 from locheads.bench.meters import machine
 from locheads.evaluation.intervals import difference_ends, sum_ratio, t_ends, wilson_ends
 
-CONFIDENCE, PICTURES, REPEATS, RESAMPLES = 0.95, (30, 100, 300), 2000, 400
+CONFIDENCE, IMAGES, REPEATS, RESAMPLES = 0.95, (30, 100, 300), 2000, 400
 RATES = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
 MOST = 12
-"""Expressions of a picture: 1 to MOST, all equally likely; or 1 in all pictures."""
+"""Expressions of an image: 1 to MOST, all equally likely; or 1 in all images."""
 SHARES = (0.0, 0.3, 0.6, 1.0)
-"""Of an answer's latent variance, what its picture decides: 1: all answers about a picture agree."""
+"""Of an answer's latent variance, what its image decides: 1: all answers about an image agree."""
 OF_TRUTH = 1_000_000
 """Draws behind a truth that has no formula."""
 
-Uniform = Float[np.ndarray, "repeat picture expression"]
-"""What decides an answer; correlated within a picture."""
+Uniform = Float[np.ndarray, "repeat image expression"]
+"""What decides an answer; correlated within an image."""
 Parts = tuple[np.ndarray, np.ndarray]
 """Numerators and denominators per expression."""
 
@@ -60,13 +60,13 @@ def measures() -> list[Measure]:
     return [*found, Measure("NSS", _nss, bounded=False)]
 
 
-def benchmark(repeats: int = REPEATS, pictures: tuple[int, ...] = PICTURES, seed: int = 0) -> dict[str, Any]:
-    """Coverage in percent of every measure by pictures, cluster sizes and correlation."""
+def benchmark(repeats: int = REPEATS, images: tuple[int, ...] = IMAGES, seed: int = 0) -> dict[str, Any]:
+    """Coverage in percent of every measure by images, cluster sizes and correlation."""
     started = time.perf_counter()
     rows = []
     for measure in track(measures(), "measures", transient=True):
         known = truth(measure)
-        rows += [row for n in pictures for row in simulate(measure, known, n, repeats, seed)]
+        rows += [row for n in images for row in simulate(measure, known, n, repeats, seed)]
     return {
         "benchmark": "coverage",
         "machine": machine(torch.device("cpu")),
@@ -78,17 +78,17 @@ def benchmark(repeats: int = REPEATS, pictures: tuple[int, ...] = PICTURES, seed
     }
 
 
-def simulate(measure: Measure, known: float, pictures: int, repeats: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def simulate(measure: Measure, known: float, images: int, repeats: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """One row per cluster size and correlation: how often our interval and the percentiles' hold the `known` truth."""
     for most, share in ((1, 0.0), *((MOST, share) for share in SHARES)):
-        rng = np.random.default_rng([seed, pictures, most, round(10 * share)])
-        sums = _sums(measure, rng, (repeats, pictures, most), share)
+        rng = np.random.default_rng([seed, images, most, round(10 * share)])
+        sums = _sums(measure, rng, (repeats, images, most), share)
         ours, control = _ends(measure, sums), percentile_ends(sums, rng)
         yield {
             "measure": measure.name,
-            "pictures": pictures,
+            "pictures": images,
             "expressions": "1" if most == 1 else f"1 to {most}",
-            "share_of_picture": share,
+            "share_of_image": share,
             "truth": known,
             **_result("", ours, known),
             **_result("bootstrap_", control, known),
@@ -96,7 +96,7 @@ def simulate(measure: Measure, known: float, pictures: int, repeats: int, seed: 
 
 
 def percentile_ends(sums: list[np.ndarray], rng: np.random.Generator) -> Float[np.ndarray, "2 repeat"]:
-    """The control: a percentile bootstrap over pictures, of a ratio or of the difference of two."""
+    """The control: a percentile bootstrap over images, of a ratio or of the difference of two."""
     n = sums[0].shape[1]
     drawn = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
     ratios = [(top @ drawn.T) / (bottom @ drawn.T) for top, bottom in zip(sums[::2], sums[1::2], strict=True)]
@@ -105,12 +105,12 @@ def percentile_ends(sums: list[np.ndarray], rng: np.random.Generator) -> Float[n
 
 
 def show(record: dict[str, Any]) -> None:
-    """The worst coverage of every measure over cluster sizes and correlations, per number of pictures."""
+    """The worst coverage of every measure over cluster sizes and correlations, per number of images."""
     table = Table(title=f"Least coverage in percent of a {record['nominal']:.0f} % interval (in brackets: bootstrap)")
     counts = sorted({row["pictures"] for row in record["rows"]})
     table.add_column("measure")
     for n in counts:
-        table.add_column(f"{n} pictures", justify="right")
+        table.add_column(f"{n} images", justify="right")
     for name in dict.fromkeys(row["measure"] for row in record["rows"]):
         cells = []
         for n in counts:
@@ -136,13 +136,13 @@ def _result(name: str, ends: np.ndarray, known: float) -> dict[str, float]:
 
 def _sums(
     measure: Measure, rng: np.random.Generator, shape: tuple[int, int, int], share: float
-) -> list[Float[np.ndarray, "repeat picture"]]:
-    """Numerators and denominators of each picture; of both runs where there are two."""
-    repeats, pictures, most = shape
-    of_picture, own = rng.standard_normal((repeats, pictures, 1)), rng.standard_normal(shape)
-    latent = ndtr(np.sqrt(share) * of_picture + np.sqrt(1 - share) * own)
-    asked: Bool[np.ndarray, "repeat picture expression"] = np.arange(most) < rng.integers(
-        1, most + 1, (repeats, pictures, 1)
+) -> list[Float[np.ndarray, "repeat image"]]:
+    """Numerators and denominators of each image; of both runs where there are two."""
+    repeats, images, most = shape
+    of_image, own = rng.standard_normal((repeats, images, 1)), rng.standard_normal(shape)
+    latent = ndtr(np.sqrt(share) * of_image + np.sqrt(1 - share) * own)
+    asked: Bool[np.ndarray, "repeat image expression"] = np.arange(most) < rng.integers(
+        1, most + 1, (repeats, images, 1)
     )
     sizes = rng.bit_generator.state  # both runs are about the same objects
     parts = []
@@ -153,7 +153,7 @@ def _sums(
 
 
 def truth(measure: Measure) -> float:
-    """The figure of a measure over all pictures that there might be."""
+    """The figure of a measure over all images that there might be."""
     rng = np.random.default_rng(7)
     latent = rng.random((1, OF_TRUTH, 1))
     state, found = rng.bit_generator.state, []
@@ -185,7 +185,7 @@ def _ious(missed: float, a: float, b: float) -> Callable[[Uniform, np.random.Gen
 
 
 def _unions(u: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shares of a picture: 4 % in the median, a tenth above 16 %."""
+    """Shares of an image: 4 % in the median, a tenth above 16 %."""
     return np.minimum(np.exp(1.1 * rng.standard_normal(u.shape)) * 0.04, 1.0)
 
 

@@ -20,7 +20,7 @@ from locheads.evaluation.score_predictions import score_answers
 from locheads.types import ImageGroup, Sample
 
 PREDICTIONS, ROUNDS = 100_000, 3
-PER_PICTURE = 7
+PER_IMAGE = 7
 """As in RefCOCO val."""
 WIDTH, HEIGHT = 640, 480
 SHAPES = 500
@@ -97,10 +97,10 @@ def _groups(shapes: list[dict[str, object]], n: int) -> list[ImageGroup]:
     def sample(i: int) -> Sample:
         return Sample(str(i), str(i), "the object on the left", boxes[i % SHAPES], shapes[i % SHAPES], "thing", 1)
 
-    starts = range(0, n, PER_PICTURE)
+    starts = range(0, n, PER_IMAGE)
     return [
         ImageGroup(str(start), Path("none.jpg"), WIDTH, HEIGHT,
-                   tuple(sample(i) for i in range(start, min(n, start + PER_PICTURE))))
+                   tuple(sample(i) for i in range(start, min(n, start + PER_IMAGE))))
         for start in starts
     ]  # fmt: skip
 

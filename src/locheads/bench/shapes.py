@@ -30,7 +30,7 @@ class Shape:
     prefix: int
     """Tokens up to and including the last image token."""
     suffixes: int
-    """Expressions per picture."""
+    """Expressions per image."""
     suffix_length: int
     """Tokens of each on average."""
     deepest: int
@@ -39,9 +39,9 @@ class Shape:
     device: str
     rounds: int
     singles: int
-    """How many of a picture's expressions the slow ways are timed on, one by one."""
-    pictures: int
-    """Pictures per forward pass of the batched steps; 1: no such steps."""
+    """How many of an image's expressions the slow ways are timed on, one by one."""
+    images: int
+    """Images per forward pass of the batched steps; 1: no such steps."""
 
     def needed_heads(self) -> list[HeadIndex]:
         """Three heads, the paper's number."""
@@ -87,8 +87,8 @@ def build(shape: Shape, device: torch.device) -> LlavaForConditionalGeneration:
     return model
 
 
-def picture(shape: Shape, seed: int = 0) -> PreparedInput:
-    """A picture of noise and expressions of random words, as an adapter would give them."""
+def image(shape: Shape, seed: int = 0) -> PreparedInput:
+    """An image of noise and expressions of random words, as an adapter would give them."""
     generator = torch.Generator().manual_seed(seed)
     cells, side = shape.grid**2, shape.grid * PATCH
 
@@ -108,7 +108,7 @@ def picture(shape: Shape, seed: int = 0) -> PreparedInput:
 
 
 def packed_flop(shape: Shape) -> float:
-    """Arithmetic that the packed form cannot avoid for one picture: tower, projector, and the decoder's layers up to
+    """Arithmetic that the packed form cannot avoid for one image: tower, projector, and the decoder's layers up to
     the projections of the deepest needed one. 2 per multiplication and addition; attention over the causal half."""
     tokens = shape.prefix + shape.suffixes * shape.suffix_length
     h, m = shape.hidden, shape.intermediate

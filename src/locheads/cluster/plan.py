@@ -45,8 +45,8 @@ class Plan:
     overrides: list[str]
     jobs: list[Job]
     stored: int
-    """Pictures of the pass that are in the store."""
-    pictures: int
+    """Images of the pass that are in the store."""
+    images: int
     shards: str
     """Their states, in words."""
     tokens: float
@@ -76,7 +76,7 @@ def launchers(wish: Wish) -> dict[str, dict[str, Any]]:
 def plan_table(found: Sequence[Plan]) -> Table:
     """A row per job."""
     result = Table(title="Plan", title_justify="left")
-    for column in ("job", "tasks", "after", "pictures in the store", "GPU hours (estimate)"):
+    for column in ("job", "tasks", "after", "images in the store", "GPU hours (estimate)"):
         result.add_column(column, justify="left" if column in ("job", "after") else "right", overflow="fold")
     for plan in found:
         hours = plan.hours()
@@ -86,7 +86,7 @@ def plan_table(found: Sequence[Plan]) -> Table:
                 job.name,
                 str(job.workers),
                 job.after or "",
-                (plan.unknown or f"{plan.stored:,} of {plan.pictures:,}") if number == 0 else "",
+                (plan.unknown or f"{plan.stored:,} of {plan.images:,}") if number == 0 else "",
                 ("unknown" if hours is None else f"{hours:.2g}") if of_pass else "",
                 end_section=number + 1 == len(plan.jobs),
             )
@@ -117,7 +117,7 @@ def _plan(wish: Wish, model: str, dataset: str) -> Plan:
     except LocHeadsError as error:
         jobs = chain(config, label, overrides, wish.folder, wish.conf, wish.shards)
         return Plan(label, config, overrides, jobs, 0, 0, "", 0.0, None, f"not known: {error}")
-    left = [row for row in rows if row.stored < row.pictures and row.record.state != State.running]
+    left = [row for row in rows if row.stored < row.images and row.record.state != State.running]
     workers = len({row.shard for row in left})
     states = [row.state for row in rows]
     return Plan(
@@ -126,7 +126,7 @@ def _plan(wish: Wish, model: str, dataset: str) -> Plan:
         overrides,
         chain(config, label, overrides, wish.folder, wish.conf, workers),
         stored=sum(max(row.stored, 0) for row in rows),
-        pictures=sum(row.pictures for row in rows),
+        images=sum(row.images for row in rows),
         shards=", ".join(f"{states.count(state)} {state}" for state in State if state in states),
         tokens=sum(row.tokens_left for row in rows),
         rate=rate,

@@ -80,10 +80,10 @@ def is_number(value: object, limit: float = _LARGEST) -> bool:
 
 
 def side(record: dict, key: str, where: str) -> int:
-    """The width or height of a picture in pixels. Raises DataError where no JPEG could have it."""
+    """The width or height of an image in pixels. Raises DataError where no JPEG could have it."""
     value = field(record, key, int, where)
     if not 1 <= value <= 65_535:
-        raise DataError(f"{where} has the {key} {short(value)}, but a picture has 1 to 65535 pixels a side: {_ADVICE}.")
+        raise DataError(f"{where} has the {key} {short(value)}, but an image has 1 to 65535 pixels a side: {_ADVICE}.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""A picture as people hand it over in Python: a file, its bytes, an array, a tensor or an opened picture -> RGB."""
+"""An image as people hand it over in Python: a file, its bytes, an array, a tensor or an opened image -> RGB."""
 
 import os
 from io import BytesIO
@@ -8,11 +8,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from locheads.data.image_files import read_picture, to_rgb
+from locheads.data.image_files import read_image, to_rgb
 from locheads.errors import DataError, boundary
 
-Picture = Image.Image | np.ndarray | str | os.PathLike[str] | bytes | BinaryIO | Any
-"""What `as_picture` takes. `Any`: a torch tensor, or another library's array that numpy can read."""
+AnyImage = Image.Image | np.ndarray | str | os.PathLike[str] | bytes | BinaryIO | Any
+"""What `as_image` takes. `Any`: a torch tensor, or another library's array that numpy can read."""
 
 WANTED = "give an array [height, width, 3] of uint8 (0 to 255) or floats (0 to 1), a file, its bytes, or a PIL image."
 CHANNELS = (1, 3, 4)
@@ -21,8 +21,8 @@ HALF_A_STEP = 0.5 / 255
 """By so much floats may leave [0, 1], as resizing makes them: it rounds away."""
 
 
-def as_picture(given: Picture) -> Image.Image:
-    """The picture as RGB.
+def as_image(given: AnyImage) -> Image.Image:
+    """The image as RGB.
 
     Files and bytes are turned upright as their EXIF says; all else is taken as it is. Arrays are [height, width],
     [height, width, 1 | 3 | 4]; torch tensors, as torchvision makes them, [1 | 3 | 4, height, width] or [height,
@@ -32,30 +32,30 @@ def as_picture(given: Picture) -> Image.Image:
         DataError: it is none of these, and what it is instead; or the file cannot be read.
     """
     if isinstance(given, str) and "://" in given:
-        raise DataError(f"The picture {given} is an address, and nothing is downloaded here: give a file.")
+        raise DataError(f"The image {given} is an address, and nothing is downloaded here: give a file.")
     if isinstance(given, str | os.PathLike):
-        return read_picture(Path(given), upright=True)
+        return read_image(Path(given), upright=True)
     if isinstance(given, Image.Image):
-        with boundary("The picture cannot be read", DataError, "open its file again."):
+        with boundary("The image cannot be read", DataError, "open its file again."):
             return to_rgb(given)
     if isinstance(given, bytes | bytearray | memoryview) or hasattr(given, "read"):
-        with boundary("The bytes cannot be read as a picture", DataError, "give a whole file as it is on the disk."):
+        with boundary("The bytes cannot be read as an image", DataError, "give a whole file as it is on the disk."):
             stream: Any = given if hasattr(given, "read") else BytesIO(given)
-            with Image.open(stream) as picture:
-                return to_rgb(ImageOps.exif_transpose(picture))
+            with Image.open(stream) as image:
+                return to_rgb(ImageOps.exif_transpose(image))
     return Image.fromarray(_rgb(*_as_array(given)))
 
 
 def _as_array(given: Any) -> tuple[np.ndarray, bool]:
     """-> (the pixels, whether they come from a tensor, whose channels are first)."""
     kind = type(given).__name__
-    with boundary(f"A picture cannot be read from this {kind}", DataError, WANTED):
+    with boundary(f"An image cannot be read from this {kind}", DataError, WANTED):
         if hasattr(given, "detach") and hasattr(given, "cpu"):  # of torch, which need not be imported for this
             tensor = given.detach().cpu()
             return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy()), True
         if hasattr(given, "__array__"):
             return np.asarray(given), False
-    raise DataError(f"A picture cannot be a {kind}: {WANTED}")
+    raise DataError(f"An image cannot be a {kind}: {WANTED}")
 
 
 def _rgb(pixels: np.ndarray, tensor: bool) -> np.ndarray:
@@ -68,11 +68,11 @@ def _rgb(pixels: np.ndarray, tensor: bool) -> np.ndarray:
 
 
 def _check_shape(shape: tuple[int, ...], tensor: bool) -> None:
-    named = f"The picture's {'tensor' if tensor else 'array'} has the shape {list(shape)}"
+    named = f"The image's {'tensor' if tensor else 'array'} has the shape {list(shape)}"
     if 0 in shape:
         raise DataError(f"{named}, without a pixel: there is nothing to see.")
     if len(shape) == 4:
-        raise DataError(f"{named}, which looks like a batch: give one picture of it, such as batch[0].")
+        raise DataError(f"{named}, which looks like a batch: give one image of it, such as batch[0].")
     if len(shape) == 2:
         return
     first, last = (len(shape) == 3 and shape[end] in CHANNELS for end in (0, 2))
@@ -92,7 +92,7 @@ def _check_shape(shape: tuple[int, ...], tensor: bool) -> None:
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    kind, named = pixels.dtype.kind, f"The picture's pixels ({pixels.dtype})"
+    kind, named = pixels.dtype.kind, f"The image's pixels ({pixels.dtype})"
     if kind not in "iuf":
         raise DataError(f"{named} are neither integers nor floats: {WANTED}")
     if pixels.dtype == np.uint16:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import assert_never
 
 from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat
-from locheads.data.coordinate_frames import BoxFault, CoordinateFrame, fault_of, in_pixels, padded_square, whole_picture
+from locheads.data.coordinate_frames import BoxFault, CoordinateFrame, fault_of, in_pixels, padded_square, whole_image
 from locheads.errors import chosen
 from locheads.geometry import Geometry
 from locheads.types import Box
@@ -69,7 +69,7 @@ class WrittenBox:
     """What an answer in words says."""
 
     box: Box | None = None
-    """xyxy in pixels of the picture, clipped to it."""
+    """xyxy in pixels of the image, clipped to it."""
     fault: BoxFault | None = None
     """Why there is no box."""
     numbers: tuple[float, ...] | None = None
@@ -79,13 +79,13 @@ class WrittenBox:
 
 
 def parse_box(text: str, form: AnswerFormat, frame: Frame, geometry: Geometry, cell_pixels: int | None) -> Box | None:
-    """The first box of an answer, xyxy in pixels of the original picture, clipped to it; None where it holds none.
+    """The first box of an answer, xyxy in pixels of the original image, clipped to it; None where it holds none.
 
     Args:
         text: the answer.
         form: how the model writes boxes.
         frame: what its coordinates refer to.
-        geometry: of the picture in the model's input.
+        geometry: of the image in the model's input.
         cell_pixels: side of a cell in pixels of the input, for coordinates in those.
     """
     return read_answer(text, form, frame_in(geometry, frame, cell_pixels), geometry.width, geometry.height).box
@@ -94,8 +94,8 @@ def parse_box(text: str, form: AnswerFormat, frame: Frame, geometry: Geometry, c
 def frame_in(geometry: Geometry, frame: Frame, cell_pixels: int | None = None) -> CoordinateFrame:
     """What coordinates refer to, where the model's input is known."""
     match frame := chosen(Frame, frame):
-        case Frame.picture:
-            return whole_picture(geometry.width, geometry.height)
+        case Frame.image:
+            return whole_image(geometry.width, geometry.height)
         case Frame.padded_square:
             return padded_square(geometry.width, geometry.height)
         case Frame.input:
@@ -114,7 +114,7 @@ def _input_frame(geometry: Geometry, cell_pixels: int | None) -> CoordinateFrame
 
 
 def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: int, height: int) -> WrittenBox:
-    """The first box of an answer about a picture of width x height pixels, or why it holds none."""
+    """The first box of an answer about an image of width x height pixels, or why it holds none."""
     form = chosen(AnswerFormat, form)
     said = final_answer(text)
     if said is None:
@@ -135,7 +135,7 @@ def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: in
 
 
 def read_point(text: str, form: PointFormat, frame: CoordinateFrame) -> tuple[tuple[float, float] | None, bool]:
-    """(the first point of an answer in pixels of the picture, whether it holds others, too); None where it holds none,
+    """(the first point of an answer in pixels of the image, whether it holds others, too); None where it holds none,
     or one beyond the declared range."""
     said = final_answer(text) or ""
     found = [(float(x), float(y)) for x, y in _POINT.findall(said)]
@@ -144,7 +144,7 @@ def read_point(text: str, form: PointFormat, frame: CoordinateFrame) -> tuple[tu
 
 
 def placed_point(numbers: Sequence[float], form: PointFormat, frame: CoordinateFrame) -> tuple[float, float] | None:
-    """Two numbers in the declared format -> (x, y) in pixels of the picture; None beyond the declared range."""
+    """Two numbers in the declared format -> (x, y) in pixels of the image; None beyond the declared range."""
     corners = chosen(PointFormat, form).box_format
     x, y, *_ = box = in_pixels([*numbers, *numbers], corners, frame)
     return None if fault_of(box, corners, frame) == BoxFault.outside else (x, y)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from locheads.data.coordinate_frames import box_iou
 from locheads.data.headers import inside, read_headers
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.data.masks import tight_box
 from locheads.data.official_counts import Counts
 from locheads.data.tally import Tally
@@ -40,7 +40,7 @@ def check_samples(
 ) -> list[Verdict]:
     """All verdicts on one split. `tally` is the one that counted while the groups were read.
 
-    `folders`: where pictures may lie once links are followed. Opens the header of every picture, or all of it where
+    `folders`: where images may lie once links are followed. Opens the header of every image, or all of it where
     `open_images` is set.
     """
     objects = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
@@ -52,7 +52,7 @@ def check_samples(
         "masks": _masks(objects, tally),
         "ids": _ids(groups),
         "text": _text(groups),
-        "pictures": _pictures(groups, open_images, folders),
+        "images": _images(groups, open_images, folders),
     }
     return [Verdict(split, question, *answer) for question, answer in answers.items()]
 
@@ -65,7 +65,7 @@ _Objects = list[tuple[ImageGroup, Sample]]
 def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
     refs = {sample.ref_id for group in groups for sample in group.samples}
     found = (len(refs), len({group.image_id for group in groups}), sum(len(group.samples) for group in groups))
-    text = "{:,} refs, {:,} pictures, {:,} expressions".format(*found)
+    text = "{:,} refs, {:,} images, {:,} expressions".format(*found)
     if official is None:
         return State.ok, f"{text}; no official counts are known"
     if found == official:
@@ -81,11 +81,11 @@ def _records(tally: Tally) -> _Answer:
 
 def _boxes(objects: _Objects) -> _Answer:
     outside = [_name(group, s) for group, s in objects if not _inside(s.box, group)]
-    return _share(outside, len(objects), "boxes leave their picture", "all of them")
+    return _share(outside, len(objects), "boxes leave their image", "all of them")
 
 
 def _box_format(objects: _Objects) -> _Answer:
-    """Whether another reading of the same four numbers fits the masks, or the pictures, better."""
+    """Whether another reading of the same four numbers fits the masks, or the images, better."""
     if not objects:
         return State.ok, "no box"
     as_declared = [box_iou(s.box, tight_box(s.mask)) for _, s in objects]
@@ -98,7 +98,7 @@ def _box_format(objects: _Objects) -> _Answer:
         if fit > mean + 0.1:
             return State.fail, f"{name}: mean IoU with the masks' boxes {fit:.2f} instead of {mean:.2f}"
         if inside < 1 - _FEW and sum(fits) / len(fits) > max(inside, 1 - _FEW):
-            return State.fail, f"{name}: {inside:.0%} of the boxes are inside their picture now, all would be then"
+            return State.fail, f"{name}: {inside:.0%} of the boxes are inside their image now, all would be then"
     return State.ok, f"mean IoU with the masks' boxes {mean:.2f}"
 
 
@@ -130,7 +130,7 @@ def _ids(groups: list[ImageGroup]) -> _Answer:
     images = [group.image_id for group in groups]
     twice = len(samples) - len(set(samples)), len(images) - len(set(images))
     if any(twice):
-        return State.fail, f"{twice[0]:,} sample ids and {twice[1]:,} picture ids are used twice"
+        return State.fail, f"{twice[0]:,} sample ids and {twice[1]:,} image ids are used twice"
     return State.ok, "all different"
 
 
@@ -149,7 +149,7 @@ def _text(groups: list[ImageGroup]) -> _Answer:
     return State.warn if remarks else State.ok, "; ".join(remarks) or "no blank one, no control characters"
 
 
-def _pictures(groups: list[ImageGroup], open_images: bool, folders: list[Path]) -> _Answer:
+def _images(groups: list[ImageGroup], open_images: bool, folders: list[Path]) -> _Answer:
     headers = read_headers(groups, folders)
     problems = list(_unreadable(groups)) if open_images else headers.absent
     if contradicting := [sentence for sentence in headers.wrong if sentence not in problems]:
@@ -164,7 +164,7 @@ def _pictures(groups: list[ImageGroup], open_images: bool, folders: list[Path]) 
 def _unreadable(groups: list[ImageGroup]) -> Iterator[str]:
     for group in groups:
         try:
-            open_picture(group)
+            open_image(group)
         except DataError as error:
             yield str(error)
 
@@ -177,7 +177,7 @@ def _share(names: list[str], total: int, what: str, else_text: str) -> _Answer:
 
 
 def _name(group: ImageGroup, sample: Sample) -> str:
-    return f"ref {sample.ref_id} of picture {group.image_id}"
+    return f"ref {sample.ref_id} of image {group.image_id}"
 
 
 def _inside(box: Box, group: ImageGroup) -> bool:

@@ -11,8 +11,8 @@ from locheads.data.annotation_files import short
 from locheads.errors import ConfigError, DataError
 
 KNOWN = {
-    "objects": "the list of objects, where a row is a picture; other paths that start with it mean one object",
-    "picture": "the picture itself, where the table holds it",
+    "objects": "the list of objects, where a row is an image; other paths that start with it mean one object",
+    "image": "the image itself, where the table holds it",
     "file_name": "its file name",
     "width": "its width (else from its header)",
     "height": "its height",

@@ -76,12 +76,12 @@ class PointFormat(StrEnum):
 class Frame(StrEnum):
     """What coordinates refer to."""
 
-    picture = "picture"
-    """The original picture."""
+    image = "image"
+    """The original image."""
     padded_square = "padded_square"
-    """The picture between two bars that make it square (LLaVA-1.5)."""
+    """The image between two bars that make it square (LLaVA-1.5)."""
     input = "input"
-    """What the model's processor makes of the picture: the crop, the resized picture."""
+    """What the model's processor makes of the image: the crop, the resized image."""
 
 
 class Reader(StrEnum):
@@ -114,7 +114,7 @@ class PredictionsConfig:
     """Has no default, because a wrong one gives plausible figures. A file of masks alone needs none."""
     point_format: PointFormat | None = None
     """Where the file marks the objects by points instead: two numbers, or words, under `box`. Scored by pointing."""
-    frame: Frame = Frame.picture
+    frame: Frame = Frame.image
     """What the coordinates refer to."""
     side: Count | None = None
     """Side in pixels of the square that the model sees: for formats in pixels with frame=padded_square or input."""
@@ -173,14 +173,14 @@ class DatasetConfig:
     instances: str = "instances.json"
     """COCO json of your own annotations (only reader=coco)."""
     images: str = ""
-    """Folder with the COCO pictures."""
+    """Folder with the COCO images."""
     links: list[str] = field(default_factory=list)
     """Folders outside of `folder` and `images` that links in these may lead to."""
     coco_names: bool = False
-    """Pictures of your own that are named by numbers (000000000009.jpg) are COCO's: the leakage guard takes the
+    """Images of your own that are named by numbers (000000000009.jpg) are COCO's: the leakage guard takes the
     numbers for COCO ids (reader=coco or jsonl)."""
     mask_threshold: Annotated[int | None, Field(ge=0, le=254, description="must be 0 to 254")] = None
-    """Of mask pictures the pixels brighter than this (0 to 254) are the object; null: they must be black and one other
+    """Of mask images the pixels brighter than this (0 to 254) are the object; null: they must be black and one other
     colour (only reader=jsonl)."""
     hub: str = ""
     """Hub id (only reader=hub)."""
@@ -197,7 +197,7 @@ class DatasetConfig:
     official: str = ""
     """"refcoco/unc" and the like: counts are checked against split_counts.csv."""
     guard: list[str] = field(default_factory=lambda: ["beside"])
-    """Whose evaluated pictures discovery must not see, besides the evaluated split's: src/locheads/data/guard.py."""
+    """Whose evaluated images discovery must not see, besides the evaluated split's: src/locheads/data/guard.py."""
     split: Text = "val"
     """The split that is evaluated."""
     discovery_split: Text = "train"
@@ -208,6 +208,6 @@ class DatasetConfig:
     offset: Natural = 0
     """Leaves out this many expressions before the limit counts."""
     shuffle: bool = False
-    """Offset and limit count in a random order of the pictures (drawn with `seed`), not in the file's."""
+    """Offset and limit count in a random order of the images (drawn with `seed`), not in the file's."""
     check_images: bool = False
-    """stage=check opens every picture; takes minutes."""
+    """stage=check opens every image; takes minutes."""

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from locheads.data.annotation_files import no_garbage_collection
-from locheads.data.pathnames import find_picture
+from locheads.data.pathnames import find_image
 from locheads.store.atomic import write_bytes
 from locheads.store.derived import BLANK, KEY, read_derived, with_checksum
 from locheads.types import ImageGroup, Sample
@@ -67,4 +67,4 @@ def _group(rows: list[dict], images: Path) -> ImageGroup:
         )
         for row in rows
     )
-    return ImageGroup(first["image_id"], find_picture(images, first["file_name"]), width, height, samples)
+    return ImageGroup(first["image_id"], find_image(images, first["file_name"]), width, height, samples)

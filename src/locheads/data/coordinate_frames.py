@@ -20,17 +20,17 @@ _ORDERS = {"xyxy": (0, 1, 2, 3), "yxyx": (1, 0, 3, 2), "xywh": (0, 1, 2, 3)}
 
 @dataclass(frozen=True)
 class CoordinateFrame:
-    """What the coordinates of one picture's boxes refer to."""
+    """What the coordinates of one image's boxes refer to."""
 
     origin: tuple[float, float]
-    """Its left and top, in pixels of the picture."""
+    """Its left and top, in pixels of the image."""
     extent: tuple[float, float]
-    """Its width and height, in pixels of the picture."""
+    """Its width and height, in pixels of the image."""
     size: tuple[float, float]
     """Its width and height in its own pixels, which formats in pixels count."""
 
     def unit(self, form: BoxFormat) -> tuple[float, float]:
-        """What 1 is in the format, in pixels of the picture: (across, down)."""
+        """What 1 is in the format, in pixels of the image: (across, down)."""
         _, _, scale = form.value.partition("_")
         across, down = (_UNITS[scale], _UNITS[scale]) if scale else self.size
         return self.extent[0] / across, self.extent[1] / down
@@ -43,16 +43,16 @@ class BoxFault(StrEnum):
     unfinished = "end within the model's thoughts"
     outside = "leave the declared range"
     reversed = "have right < left or bottom < top"
-    no_area = "span no area of the picture"
+    no_area = "span no area of the image"
 
 
-def whole_picture(width: int, height: int) -> CoordinateFrame:
-    """The picture itself."""
+def whole_image(width: int, height: int) -> CoordinateFrame:
+    """The image itself."""
     return CoordinateFrame((0.0, 0.0), (width, height), (width, height))
 
 
 def padded_square(width: int, height: int, side: int | None = None) -> CoordinateFrame:
-    """The picture between two bars, as LLaVA's `expand2square` adds them. `side`: in the model's pixels, where it was
+    """The image between two bars, as LLaVA's `expand2square` adds them. `side`: in the model's pixels, where it was
     resized."""
     longest = max(width, height)
     bars = (longest - width) // 2, (longest - height) // 2
@@ -61,12 +61,12 @@ def padded_square(width: int, height: int, side: int | None = None) -> Coordinat
 
 
 def resized(width: int, height: int, own: tuple[float, float]) -> CoordinateFrame:
-    """The whole picture, resized to `own` (width, height)."""
+    """The whole image, resized to `own` (width, height)."""
     return CoordinateFrame((0.0, 0.0), (width, height), own)
 
 
 def smart_size(width: int, height: int, multiple: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """(width, height) to which the processors of Qwen2-VL to Qwen3-VL resize a picture: multiples of `multiple`, about
+    """(width, height) to which the processors of Qwen2-VL to Qwen3-VL resize an image: multiples of `multiple`, about
     its aspect ratio, with an area between the two bounds (transformers `qwen2_vl/image_processing_qwen2_vl.py`,
     `smart_resize`)."""
     new = [round(side / multiple) * multiple for side in (width, height)]
@@ -80,7 +80,7 @@ def smart_size(width: int, height: int, multiple: int, min_pixels: int, max_pixe
 
 
 def in_pixels(numbers: Sequence, form: BoxFormat, frame: CoordinateFrame) -> Box:
-    """Four numbers in the declared format -> xyxy in pixels of the picture, whatever they span. Columns of numbers, and
+    """Four numbers in the declared format -> xyxy in pixels of the image, whatever they span. Columns of numbers, and
     a frame of columns, give columns."""
     form = chosen(BoxFormat, form)
     (across, down), (left, top) = frame.unit(form), frame.origin
@@ -96,7 +96,7 @@ def fault_of(box: Box, form: BoxFormat, frame: CoordinateFrame) -> BoxFault | No
     """What is wrong with an xyxy box in pixels; None: nothing.
 
     A little beyond the frame is drift, not nonsense: a tenth of it where the format counts pixels, because a model does
-    not know the picture's size exactly (Qwen2.5-VL: QwenLM/Qwen3-VL issue 1035), a hundredth where the format has a
+    not know the image's size exactly (Qwen2.5-VL: QwenLM/Qwen3-VL issue 1035), a hundredth where the format has a
     range of its own (1001 of 1000).
     """
     if not all(map(math.isfinite, box)):
@@ -117,7 +117,7 @@ def to_xyxy(values: object, form: BoxFormat, width: int, height: int, where: str
     """
     numbers = list(values) if isinstance(values, list | tuple) else []
     if len(numbers) == 4 and all(is_number(value) for value in numbers):
-        box = in_pixels(numbers, form, whole_picture(width, height))
+        box = in_pixels(numbers, form, whole_image(width, height))
         if box[2] > box[0] and box[3] > box[1]:
             return box
     raise DataError(

@@ -1,7 +1,7 @@
-"""The guard against leakage: which pictures are evaluated anywhere, so that discovery must not see them.
+"""The guard against leakage: which images are evaluated anywhere, so that discovery must not see them.
 
-RefCOCO, RefCOCO+ and RefCOCOg take their pictures from COCO train2014, and a picture of one's train split is in
-another's test split. Pictures are compared by their COCO id.
+RefCOCO, RefCOCO+ and RefCOCOg take their images from COCO train2014, and an image of one's train split is in
+another's test split. Images are compared by their COCO id.
 """
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from locheads.data.annotation_files import field, read_json, read_lines, sha256_of
-from locheads.data.pathnames import coco_id, image_id_of, inner_name, picture_key
+from locheads.data.pathnames import coco_id, image_id_of, image_key, inner_name
 from locheads.data.pickles import load_plain_pickle
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
@@ -21,12 +21,12 @@ BESIDE = "beside"
 
 
 def group_keys(groups: Iterable[ImageGroup]) -> set[str]:
-    """What identifies the groups' pictures across data sets."""
-    return {picture_key(group.image_id, group.path.name) for group in groups}
+    """What identifies the groups' images across data sets."""
+    return {image_key(group.image_id, group.path.name) for group in groups}
 
 
 def guarded_keys(entries: Iterable[str], folder: Path | None, discovery_split: str, cache: Path) -> dict[str, set[str]]:
-    """File -> the keys of the pictures that it says are evaluated.
+    """File -> the keys of the images that it says are evaluated.
 
     An entry is "beside", a refs file (`*.p`: every split but `discovery_split`, and "train", counts as evaluated), a
     folder of such, a JSONL file (`image`) or a COCO json (`images`). Raises ConfigError for another kind of
@@ -83,6 +83,6 @@ def _refs_keys(path: Path, cache: Path) -> dict[str, list[str]]:
 
 
 def _name_keys(name: str, where: str) -> set[str]:
-    """What the picture may be known by: whether a file's numbers are COCO's, it does not say."""
+    """What the image may be known by: whether a file's numbers are COCO's, it does not say."""
     number = coco_id(name, of_coco=True)
     return {image_id_of(inner_name(name, where))} | ({str(number)} if number is not None else set())

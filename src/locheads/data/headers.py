@@ -1,7 +1,7 @@
-"""Compares what annotations say of their pictures with the pictures' headers, before anything is computed from them.
+"""Compares what annotations say of their images with the images' headers, before anything is computed from them.
 
-Boxes, masks and pictures are taken in the pixels as they are stored. Labelling tools and phones often mean another
-frame: the picture as viewers show it, turned by its EXIF orientation, or width and height exchanged.
+Boxes, masks and images are taken in the pixels as they are stored. Labelling tools and phones often mean another
+frame: the image as viewers show it, turned by its EXIF orientation, or width and height exchanged.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from locheads.data.image_files import Header, picture_header, size_problem
+from locheads.data.image_files import Header, image_header, size_problem
 from locheads.data.pathnames import leads_out, real_places
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup
@@ -22,14 +22,14 @@ LEADS_OUT = (
 )
 _SHOWN = 3
 SLACK = 1.0
-"""Pixels by which a box may leave its picture: annotators' rounding."""
+"""Pixels by which a box may leave its image: annotators' rounding."""
 
 
 @dataclass
 class Headers:
-    """What the headers of some pictures say; each list holds one entry per picture."""
+    """What the headers of some images say; each list holds one entry per image."""
 
-    pictures: int = 0
+    images: int = 0
     absent: list[str] = field(default_factory=list)
     """Why a header cannot be read."""
     wrong: list[str] = field(default_factory=list)
@@ -42,25 +42,25 @@ class Headers:
         if not self.turned:
             return None
         return (
-            f"{len(self.turned):,} of {self.pictures:,} pictures are turned or mirrored when shown, the first: "
-            f"{self.turned[0]}. Boxes and masks are taken in the pixels as stored: save these pictures upright if they "
+            f"{len(self.turned):,} of {self.images:,} images are turned or mirrored when shown, the first: "
+            f"{self.turned[0]}. Boxes and masks are taken in the pixels as stored: save these images upright if they "
             "were drawn on the upright ones."
         )
 
 
 def read_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> Headers:
-    """Opens the header of every picture, not its pixels, and none that a link leads to outside of `folders`.
+    """Opens the header of every image, not its pixels, and none that a link leads to outside of `folders`.
 
-    Raises nothing for a picture: it is in one of the lists.
+    Raises nothing for an image: it is in one of the lists.
     """
     found, places = Headers(), real_places(folders)
     for group in groups:
-        found.pictures += 1
+        found.images += 1
         if real := leads_out(group.path, places):
-            found.wrong.append(LEADS_OUT.format(f"The picture {group.path} of image {group.image_id}", real))
+            found.wrong.append(LEADS_OUT.format(f"The image {group.path} of image {group.image_id}", real))
             continue
         try:
-            header = picture_header(group.path)
+            header = image_header(group.path)
         except DataError as error:
             found.absent.append(str(error))
             continue
@@ -72,22 +72,20 @@ def read_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> Heade
 
 
 def check_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> list[str]:
-    """What a run says of its pictures' headers: logged, and returned for its records. `folders`: see `read_headers`.
+    """What a run says of its images' headers: logged, and returned for its records. `folders`: see `read_headers`.
 
-    Raises DataError, with the first pictures and their count, where annotations and headers contradict each other. A
-    picture that is not there is no error here: what needs it says so, and predictions are scored without any.
+    Raises DataError, with the first images and their count, where annotations and headers contradict each other. A
+    image that is not there is no error here: what needs it says so, and predictions are scored without any.
     """
     headers = read_headers(groups, folders)
     if headers.wrong:
         many = len(headers.wrong) > 1
-        count = (
-            f"{len(headers.wrong):,} of {headers.pictures:,} pictures contradict their annotations. " if many else ""
-        )
+        count = f"{len(headers.wrong):,} of {headers.images:,} images contradict their annotations. " if many else ""
         raise DataError(count + " ".join(headers.wrong[:_SHOWN]))
     if headers.absent:
         log.warning(
-            "The headers of %d of %d pictures cannot be read, so their sizes are taken on trust, the first: %s",
-            len(headers.absent), headers.pictures, headers.absent[0],
+            "The headers of %d of %d images cannot be read, so their sizes are taken on trust, the first: %s",
+            len(headers.absent), headers.images, headers.absent[0],
         )  # fmt: skip
     note = headers.note()
     if note is not None:
@@ -96,20 +94,20 @@ def check_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> list
 
 
 def inside(box: Box, width: int, height: int) -> bool:
-    """Whether the box leaves the picture by rounding at most."""
+    """Whether the box leaves the image by rounding at most."""
     return box[0] >= -SLACK and box[1] >= -SLACK and box[2] <= width + SLACK and box[3] <= height + SLACK
 
 
 def _upright_boxes(group: ImageGroup, header: Header) -> str | None:
-    """A sentence where boxes fit the upright picture only, though the annotated size is that of the stored one."""
+    """A sentence where boxes fit the upright image only, though the annotated size is that of the stored one."""
     if header.upright == header.size:
         return None
     outside = [s for s in group.samples if not inside(s.box, *header.size) and inside(s.box, *header.upright)]
     if not outside:
         return None
     return (
-        f"The picture {group.path} of image {group.image_id} is stored with {header.size[0]} x {header.size[1]} pixels "
+        f"The image {group.path} of image {group.image_id} is stored with {header.size[0]} x {header.size[1]} pixels "
         f"and turned when shown (EXIF orientation {header.orientation}), and the box of its sample "
-        f"{outside[0].sample_id} fits the picture as shown only: boxes are taken in the pixels as stored, so save the "
-        "picture upright."
+        f"{outside[0].sample_id} fits the image as shown only: boxes are taken in the pixels as stored, so save the "
+        "image upright."
     )

@@ -22,9 +22,9 @@ from locheads.data.columns import check_columns, find
 from locheads.data.config import BoxFormat
 from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.grouping import Row, boxes_only, group_samples
-from locheads.data.image_files import picture_size
+from locheads.data.image_files import image_size
 from locheads.data.masks import box_mask, overlapping, to_rle
-from locheads.data.pathnames import find_picture, inner_name, plain_name, slug
+from locheads.data.pathnames import find_image, inner_name, plain_name, slug
 from locheads.data.tally import Tally
 from locheads.errors import DataError, StoreError
 from locheads.store.atomic import write_bytes
@@ -45,16 +45,16 @@ class Copy:
     """A local copy of its parquet files: nothing is downloaded then."""
     columns: Mapping[str, str]
     images: Path
-    """Pictures, where the table holds none."""
+    """Images, where the table holds none."""
     cache: Path
-    """Pictures of the table are written here once; `datasets` keeps its files here."""
+    """Images of the table are written here once; `datasets` keeps its files here."""
     revision: str | None = None
     form: BoxFormat = BoxFormat.xywh
     split_names: Mapping[str, str] = field(default_factory=dict)
     """Official name of a split -> the copy's; others keep theirs."""
     notes: tuple[str, ...] = ()
     of_coco: bool = True
-    """Whether its pictures are COCO's: see `image_id_of`."""
+    """Whether its images are COCO's: see `image_id_of`."""
 
 
 class HubDataSet:
@@ -67,7 +67,7 @@ class HubDataSet:
         self.notes = list(self._stated)
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
-        """The samples of one split, grouped by picture in the order of the rows; logs the copy's known defects.
+        """The samples of one split, grouped by image in the order of the rows; logs the copy's known defects.
 
         Raises DataError where the copy cannot be had or a row cannot be used; a `tally` that counts leaves
         such rows out.
@@ -110,7 +110,7 @@ class HubDataSet:
         return _without_decoding(table, datasets.Image(decode=False))
 
     def _rows(self, record: dict, where: str, fallback_id: str, tally: Tally) -> list[Row]:
-        """The samples of one row, which is an object or a picture of several."""
+        """The samples of one row, which is an object or an image of several."""
         objects_path = self._copy.columns.get("objects")
         if not objects_path:
             return self._of_object(record, record, "", where, fallback_id, tally)
@@ -132,7 +132,7 @@ class HubDataSet:
             return find(item if own else record, path.removeprefix(prefix) if own else path, where)
 
         name = inner_name(plain_name(_text(value("file_name"), "file name", where)), where, self._copy.images)
-        path, size = self._picture(name, value("picture"), value("width"), value("height"), where)
+        path, size = self._image(name, value("image"), value("width"), value("height"), where)
         box = to_xyxy(value("box"), self._copy.form, *size, where)
         mask = self._mask(value("mask"), box, size, where, tally)
         tally.seen["crowd"] += value("crowd") == 1
@@ -143,19 +143,19 @@ class HubDataSet:
             for sample_id, text in _expressions(value("expressions"), value("expression_ids"), ref_id, where)
         ]
 
-    def _picture(self, name: str, picture: Any, width: Any, height: Any, where: str) -> tuple[Path, tuple[int, int]]:
-        if not self._copy.columns.get("picture"):
-            path = find_picture(self._copy.images, name)
+    def _image(self, name: str, image: Any, width: Any, height: Any, where: str) -> tuple[Path, tuple[int, int]]:
+        if not self._copy.columns.get("image"):
+            path = find_image(self._copy.images, name)
             given = type(width) is int and type(height) is int and 0 < width < 65_536 and 0 < height < 65_536
-            return path, (width, height) if given else picture_size(path, where)
-        content = picture.get("bytes") if isinstance(picture, dict) else None
+            return path, (width, height) if given else image_size(path, where)
+        content = image.get("bytes") if isinstance(image, dict) else None
         if not content:
-            raise DataError(f"{where} holds no picture at {self._copy.columns['picture']!r}: correct dataset.columns.")
-        # A folder per content: another revision may hold another picture of this name, while a run still reads this
+            raise DataError(f"{where} holds no image at {self._copy.columns['image']!r}: correct dataset.columns.")
+        # A folder per content: another revision may hold another image of this name, while a run still reads this
         # one. The file keeps its name, which may tell its COCO id.
         version = hashlib.sha256(content).hexdigest()[:16]
         path = self._copy.cache / "data" / slug(self._copy.hub) / version / slug(name)
-        # Bytes as they are: a picture that is encoded anew is another picture.
+        # Bytes as they are: an image that is encoded anew is another image.
         if (there := _bytes(path)) != content:
             if there is not None:
                 log.warning("%s is damaged (it is not what the copy holds) and is made again.", path)
@@ -164,7 +164,7 @@ class HubDataSet:
             with Image.open(io.BytesIO(content)) as opened:
                 return path, opened.size
         except Exception as error:
-            raise DataError(f"{where} holds a picture that cannot be read: download the copy again.") from error
+            raise DataError(f"{where} holds an image that cannot be read: download the copy again.") from error
 
     def _mask(self, mask: Any, box: Box, size: tuple[int, int], where: str, tally: Tally) -> dict:
         if isinstance(mask, str):

@@ -1,4 +1,4 @@
-"""Opens the picture of a group, or says in one sentence why not."""
+"""Opens the image of a group, or says in one sentence why not."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _TAGGED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 
 
 class Header(NamedTuple):
-    """What a picture's file says before its pixels."""
+    """What an image's file says before its pixels."""
 
     size: tuple[int, int]
     """(width, height) as stored."""
@@ -28,103 +28,103 @@ class Header(NamedTuple):
 
     @property
     def upright(self) -> tuple[int, int]:
-        """(width, height) as viewers show the picture."""
+        """(width, height) as viewers show the image."""
         return self.size[::-1] if self.orientation in _TURNING else self.size
 
 
-def open_picture(group: ImageGroup) -> Image.Image:
-    """The group's picture, RGB, of exactly group.width x group.height pixels; raises DataError as `read_picture`.
+def open_image(group: ImageGroup) -> Image.Image:
+    """The group's image, RGB, of exactly group.width x group.height pixels; raises DataError as `read_image`.
 
     Raises DataError also where it has another size than the annotations say.
     """
-    return read_picture(group.path, group)
+    return read_image(group.path, group)
 
 
-def read_picture(path: Path, group: ImageGroup | None = None, *, upright: bool = False) -> Image.Image:
-    """A picture as RGB: the pixel array as it is stored, or `upright`, as viewers show it.
+def read_image(path: Path, group: ImageGroup | None = None, *, upright: bool = False) -> Image.Image:
+    """An image as RGB: the pixel array as it is stored, or `upright`, as viewers show it.
 
-    Annotated pictures are not turned as their EXIF says, because COCO's boxes and masks refer to the raw array.
+    Annotated images are not turned as their EXIF says, because COCO's boxes and masks refer to the raw array.
     Raises DataError where the file is absent, empty, damaged, truncated or suspiciously large (Pillow's limit against
     decompression bombs), and as `to_rgb`.
     """
     of = "" if group is None else f"image {group.image_id}"
-    with opened(path, of) as picture:
+    with opened(path, of) as image:
         # Before the pixels are decoded: a header that lies about the size costs nothing then.
         if group is not None:
-            _check_size(Header(picture.size, _orientation(picture)), group)
+            _check_size(Header(image.size, _orientation(image)), group)
         # Orientation first: what is converted may have lost its EXIF.
-        return to_rgb(ImageOps.exif_transpose(picture) if upright else picture, _named(path, of))
+        return to_rgb(ImageOps.exif_transpose(image) if upright else image, _named(path, of))
 
 
 @contextmanager
 def opened(path: Path, of: str = "") -> Iterator[Image.Image]:
-    """The picture, of which the header is read only; `of` names the record that it belongs to.
+    """The image, of which the header is read only; `of` names the record that it belongs to.
 
     Raises DataError for what goes wrong with it within, too.
     """
     name = _named(path, of)
     try:
-        with Image.open(path) as picture:
-            yield picture
+        with Image.open(path) as image:
+            yield image
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"The picture {name} is not there: {_advice(path)}.") from error
+        raise DataError(f"The image {name} is not there: {_advice(path)}.") from error
     # Pillow's decoders raise nearly anything on a damaged file (OSError, SyntaxError, ValueError,
     # struct.error, ...).
     except Exception as error:
         reason = _cut(_reason(path, error))
-        raise DataError(f"The picture {name} cannot be read ({reason}): copy or download it again.") from error
+        raise DataError(f"The image {name} cannot be read ({reason}): copy or download it again.") from error
 
 
-def to_rgb(picture: Image.Image, name: str = "") -> Image.Image:
+def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
     """RGB of 8 bits; of 16 bits of grey the upper 8, which Pillow would clip to white.
 
     Raises DataError for pixels of 32 bits, of which nobody knows what is black and what is white.
     """
-    if picture.mode in ("I", "F"):
-        named = f"picture {name}" if name else "picture"
-        raise DataError(f"The {named} has pixels of 32 bits (mode {picture.mode}): save it with 8 or 16 bits.")
-    if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    return picture.convert("RGB")
+    if image.mode in ("I", "F"):
+        named = f"image {name}" if name else "image"
+        raise DataError(f"The {named} has pixels of 32 bits (mode {image.mode}): save it with 8 or 16 bits.")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
-def picture_size(path: Path, where: str = "") -> tuple[int, int]:
-    """(width, height) in pixels from the picture's header, as stored. `where` names the record that asks for it.
+def image_size(path: Path, where: str = "") -> tuple[int, int]:
+    """(width, height) in pixels from the image's header, as stored. `where` names the record that asks for it.
 
-    Raises DataError as `read_picture`.
+    Raises DataError as `read_image`.
     """
-    return picture_header(path, where).size
+    return image_header(path, where).size
 
 
-def picture_header(path: Path, where: str = "") -> Header:
-    """As `picture_size`, with the EXIF orientation."""
-    with opened(path, where) as picture:
-        return Header(picture.size, _orientation(picture))
+def image_header(path: Path, where: str = "") -> Header:
+    """As `image_size`, with the EXIF orientation."""
+    with opened(path, where) as image:
+        return Header(image.size, _orientation(image))
 
 
 def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: str) -> np.ndarray:
-    """A mask picture -> [height, width], True on the object: where it is not black, or brighter than `threshold`.
+    """A mask image -> [height, width], True on the object: where it is not black, or brighter than `threshold`.
 
     Brightness is the largest of red, green and blue, 0 to 255 (of 16 bits: a 257th). Palettes are read as their
-    colours, and alpha is never part of the mask. Raises DataError where the picture has another size, or, without a
+    colours, and alpha is never part of the mask. Raises DataError where the image has another size, or, without a
     threshold, anything but black and one other colour: JPEG's noise, a void border or a second object would all become
     the object.
     """
     named = f"{where} names the mask {path}, "
-    with opened(path, where) as picture:
-        if picture.size != size:
-            raise DataError(f"{named}which has another size than its picture: replace it.")
-        if picture.mode == "F" or (picture.mode == "I" and threshold is not None):
-            to_rgb(picture, _named(path, where))  # raises: of 32 bits nobody knows what is bright
-        values, shaped_by_alpha = _values(picture), _shaped_by_alpha(picture)
+    with opened(path, where) as image:
+        if image.size != size:
+            raise DataError(f"{named}which has another size than its image: replace it.")
+        if image.mode == "F" or (image.mode == "I" and threshold is not None):
+            to_rgb(image, _named(path, where))  # raises: of 32 bits nobody knows what is bright
+        values, shaped_by_alpha = _values(image), _shaped_by_alpha(image)
     if threshold is not None:
         return np.asarray(values.max(axis=2) // (257 if values.dtype == np.uint16 else 1) > threshold)
     # One number for a colour; a grey one is its own.
     colours = np.unique(values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])[-values.shape[2] :])
     if len(colours) == 1 and shaped_by_alpha:
-        raise DataError(f"{named}whose shape is in its alpha channel only: save it as a picture of black and white.")
+        raise DataError(f"{named}whose shape is in its alpha channel only: save it as an image of black and white.")
     if len(colours) > 2 or (len(colours) == 2 and colours[0] != 0):
         raise DataError(
             f"{named}which holds {len(colours)} colours instead of black and one other (JPEG adds noise, VOC borders): "
@@ -134,47 +134,45 @@ def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: s
     return np.asarray(values.any(axis=2))
 
 
-def _values(picture: Image.Image) -> np.ndarray:
+def _values(image: Image.Image) -> np.ndarray:
     """[height, width, 3 or 1], whole numbers, without alpha."""
-    if picture.mode in ("L", "I") or picture.mode.startswith("I;16"):
-        return np.asarray(picture)[..., None]
-    plain = {"RGBa": "RGBA", "La": "LA"}.get(picture.mode, picture.mode)
-    return np.asarray(picture.convert(plain).convert("RGB"))
+    if image.mode in ("L", "I") or image.mode.startswith("I;16"):
+        return np.asarray(image)[..., None]
+    plain = {"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode)
+    return np.asarray(image.convert(plain).convert("RGB"))
 
 
-def _shaped_by_alpha(picture: Image.Image) -> bool:
-    if not picture.has_transparency_data:
+def _shaped_by_alpha(image: Image.Image) -> bool:
+    if not image.has_transparency_data:
         return False
-    low, high = picture.convert("RGBA").getchannel("A").getextrema()
+    low, high = image.convert("RGBA").getchannel("A").getextrema()
     return low != high
 
 
-def check_picture_folder(images: Path) -> None:
+def check_image_folder(images: Path) -> None:
     """Raises DataError where the folder is absent: one sentence instead of a failure per sample."""
     if not images.is_dir():
         raise DataError(
-            f"The picture folder {images} is not there: set paths.data, or the data set's picture folder, to "
-            "where the pictures (for RefCOCO: COCO train2014) lie."
+            f"The image folder {images} is not there: set paths.data, or the data set's image folder, to "
+            "where the images (for RefCOCO: COCO train2014) lie."
         )
 
 
 def size_problem(group: ImageGroup, header: Header) -> str | None:
-    """One sentence where the picture has another size than the annotations say, with the reason where it shows."""
+    """One sentence where the image has another size than the annotations say, with the reason where it shows."""
     annotated, stored = (group.width, group.height), header.size
     if annotated == stored:
         return None
-    has = f"The picture {group.path} of image {group.image_id} has {stored[0]} x {stored[1]} pixels"
+    has = f"The image {group.path} of image {group.image_id} has {stored[0]} x {stored[1]} pixels"
     differs = f", but its annotations are for {annotated[0]} x {annotated[1]}"
     if annotated == header.upright:
         return (
             f"{has} as stored{differs}, as it is shown (EXIF orientation {header.orientation}): boxes are taken in the "
-            "pixels as stored, so save the picture upright."
+            "pixels as stored, so save the image upright."
         )
     if annotated == stored[::-1]:
-        return (
-            f"{has}{differs}, width and height exchanged: correct the annotations, or put the original picture there."
-        )
-    return f"{has}{differs}: put the original picture there."
+        return f"{has}{differs}, width and height exchanged: correct the annotations, or put the original image there."
+    return f"{has}{differs}: put the original image there."
 
 
 def _check_size(header: Header, group: ImageGroup) -> None:
@@ -200,19 +198,19 @@ def _reason(path: Path, error: Exception) -> str:
     if os.path.isfile(path) and path.stat().st_size == 0:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no picture in a known format"
+        return "it is no image in a known format"
     if isinstance(error, Image.DecompressionBombError):
         return "it claims more pixels than is safe to decode"
     text = str(error).splitlines()
     return text[0] if text else type(error).__name__
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     # Without this, asking a PNG for its EXIF decodes all of it. Pillow itself turns a TIFF, whose size is then upright.
-    if not _TAGGED & picture.info.keys() or picture.format == "TIFF":
+    if not _TAGGED & image.info.keys() or image.format == "TIFF":
         return 1
     try:
-        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF, on which viewers turn nothing
         return 1
     return value if value in range(2, 9) else 1

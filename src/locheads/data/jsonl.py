@@ -1,7 +1,7 @@
 """Your own data: one JSON object a line, `{"image": "a.jpg", "expression": "the cup", "box": [x, y, w, h]}`.
 
 `box` is in the format that `dataset.box_format` declares. `mask` may stand beside it or instead of it: COCO
-polygons, COCO run-length code, or the name of a picture that is not black on the object. Optional: `id` (else
+polygons, COCO run-length code, or the name of an image that is not black on the object. Optional: `id` (else
 split and line number; one id in two files must have one expression), `ref_id` (else the line is a ref of its own),
 `category`.
 """
@@ -17,9 +17,9 @@ from locheads.data.config import BoxFormat
 from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.grouping import boxes_only, group_samples
 from locheads.data.headers import LEADS_OUT
-from locheads.data.image_files import picture_size, read_mask
+from locheads.data.image_files import image_size, read_mask
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
-from locheads.data.pathnames import find_file, find_picture, inner_name, leads_out, real_places
+from locheads.data.pathnames import find_file, find_image, inner_name, leads_out, real_places
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
@@ -50,10 +50,10 @@ class JsonlDataSet:
         self.notes: list[str] = []
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
-        """The lines of one split, grouped by picture in the order of their first line.
+        """The lines of one split, grouped by image in the order of their first line.
 
-        Opens the header of every picture for its size. Raises DataError, naming file and line, for a line
-        that cannot be used and for a picture that is not there; a `tally` that counts leaves them out.
+        Opens the header of every image for its size. Raises DataError, naming file and line, for a line
+        that cannot be used and for an image that is not there; a `tally` that counts leaves them out.
         """
         tally = tally or Tally()
         path = self._path(split)
@@ -106,12 +106,12 @@ class JsonlDataSet:
         raise DataError(f"{path} lies where {self._pattern} finds no split: name its folder in dataset.refs.")
 
     def _row(self, record: dict, where: str, split: str, sizes: dict, tally: Tally) -> tuple[str, Path, tuple, Sample]:
-        """(picture name, its path, its size, the sample)."""
-        # Another spelling would be another picture to the leakage guard.
+        """(image name, its path, its size, the sample)."""
+        # Another spelling would be another image to the leakage guard.
         name = inner_name(field(record, "image", str, where), where, self._images)
-        path = find_picture(self._images, name)
+        path = find_image(self._images, name)
         if name not in sizes:
-            sizes[name] = picture_size(path, where)
+            sizes[name] = image_size(path, where)
         text = field(record, "expression", str, where)
         sample_id = _sample_id(record, where, split)
         self._survey.check(sample_id)

@@ -1,7 +1,7 @@
 """The segmentation of a COCO annotation (polygons or run-length code) as one compressed run-length code.
 
 The masks are pycocotools'. What comes before is checked here, because its C code trusts its input: it reads a
-list of four numbers as a box, and turns runs that do not fill the picture into whatever lies in memory.
+list of four numbers as a box, and turns runs that do not fill the image into whatever lies in memory.
 """
 
 import math
@@ -63,12 +63,12 @@ def box_mask(box: Box, width: int, height: int, where: str) -> dict[str, object]
     """The pixels that an xyxy box touches, as run-length code: stands in where a data set has boxes only."""
     code = box_code(box, width, height)
     if code is None:
-        raise DataError(f"{where} has a box that covers no pixel of its picture: {_ADVICE}.")
+        raise DataError(f"{where} has a box that covers no pixel of its image: {_ADVICE}.")
     return code
 
 
 def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
-    """As `box_mask`; None where the box touches no pixel of the picture."""
+    """As `box_mask`; None where the box touches no pixel of the image."""
     x0, y0, x1, y1 = touched(box, width, height)
     if x1 <= x0 or y1 <= y0:
         return None
@@ -78,7 +78,7 @@ def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
 
 
 def touched(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels that an xyxy box touches, as x0, y0, x1, y1 within the picture; right and bottom exclusive.
+    """The pixels that an xyxy box touches, as x0, y0, x1, y1 within the image; right and bottom exclusive.
 
     The one rounding of boxes to pixels: a truth and a prediction of the same box must be the same mask. x1 <= x0 or
     y1 <= y0 where it touches none; never negative, so that they may be slices.
@@ -113,7 +113,7 @@ def _polygons(parts: list, width: int, height: int, where: str) -> list[list[flo
         # Annotators overshoot the border a little; a coordinate far outside is an error of units.
         if not all(is_number(value, 2 * reach) for value in part):
             raise DataError(
-                f"{where} has a polygon with a coordinate that is no number or far outside its picture: {_ADVICE}."
+                f"{where} has a polygon with a coordinate that is no number or far outside its image: {_ADVICE}."
             )
     # Points and lines cover nothing, and pycocotools would take a list of four numbers for a box.
     areas = [part for part in parts if len(part) >= 6]
@@ -126,7 +126,7 @@ def _code(segmentation: dict, width: int, height: int, where: str) -> dict:
     size = field(segmentation, "size", list, f"the segmentation of {where}")
     if size != [height, width]:
         raise DataError(
-            f"{where} has run-length code for size {short(size)}, but its picture's [height, width] is "
+            f"{where} has run-length code for size {short(size)}, but its image's [height, width] is "
             f"[{height}, {width}]: {_ADVICE}."
         )
     counts = segmentation.get("counts")
@@ -145,8 +145,7 @@ def _check_runs(runs: list | None, pixels: int, where: str) -> None:
     plain = runs is not None and all(type(run) is int and 0 <= run <= pixels for run in runs)
     if runs is None or not plain or sum(runs) != pixels:
         raise DataError(
-            f"{where} has damaged run-length code, whose runs do not add up to the picture's {pixels} "
-            f"pixels: {_ADVICE}."
+            f"{where} has damaged run-length code, whose runs do not add up to the image's {pixels} pixels: {_ADVICE}."
         )
 
 

@@ -1,4 +1,4 @@
-"""The official number of refs, pictures and expressions per split: `split_counts.csv`."""
+"""The official number of refs, images and expressions per split: `split_counts.csv`."""
 
 import csv
 from importlib import resources

@@ -37,7 +37,7 @@ class CocoDataSet:
         return self._named(groups, tally)
 
     def _named(self, groups: list[ImageGroup], tally: Tally) -> list[ImageGroup]:
-        """The pictures known by their names: the ids of your file may be COCO's ids of other pictures."""
+        """The images known by their names: the ids of your file may be COCO's ids of other images."""
         found: dict[str, ImageGroup] = {}
         for group in groups:
             inner = str(group.path.relative_to(self._images))

@@ -1,4 +1,4 @@
-"""Names of pictures: COCO's naming, ids that can be file names, and where a picture lies."""
+"""Names of images: COCO's naming, ids that can be file names, and where an image lies."""
 
 import os
 import posixpath
@@ -17,7 +17,7 @@ def coco_id(name: str, of_coco: bool = False) -> int | None:
     """The COCO image id in a file name: `COCO_train2014_000000000009.jpg`, or REFER's
     `COCO_train2014_000000000009_3.jpg`. None for any other name.
 
-    `of_coco`: the picture is known to be one of COCO, whose names of 2017 are numbers (`000000000009.jpg`), as are
+    `of_coco`: the image is known to be one of COCO, whose names of 2017 are numbers (`000000000009.jpg`), as are
     those of many cameras and films.
     """
     match = _COCO.fullmatch(Path(name).name) or (_COCO_2017.fullmatch(Path(name).name) if of_coco else None)
@@ -31,16 +31,16 @@ def plain_name(name: str) -> str:
 
 
 def image_id_of(name: str, of_coco: bool = False) -> str:
-    """What identifies a picture across files and data sets: its COCO id, else its name as far as a file may have it.
+    """What identifies an image across files and data sets: its COCO id, else its name as far as a file may have it.
 
-    One id for both Unicode forms of a name: which of them a picture has on disk depends on the machine.
+    One id for both Unicode forms of a name: which of them an image has on disk depends on the machine.
     """
     number = coco_id(name, of_coco)
     return str(number) if number is not None else slug(unicodedata.normalize("NFC", name))
 
 
-def picture_key(image_id: str, name: str) -> str:
-    """What identifies a picture across data sets: its COCO id where its file name tells it, else the image id."""
+def image_key(image_id: str, name: str) -> str:
+    """What identifies an image across data sets: its COCO id where its file name tells it, else the image id."""
     number = coco_id(name)
     return str(number) if number is not None else image_id
 
@@ -50,7 +50,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", text).lstrip(".")[:150] or "_"
 
 
-def inner_name(name: str, where: str, folder: Path | None = None, what: str = "picture") -> str:
+def inner_name(name: str, where: str, folder: Path | None = None, what: str = "image") -> str:
     """The one spelling of a name below a folder: `./a.jpg` -> `a.jpg`, also from an absolute name in it.
 
     Raises DataError for a name that leads out of the folder, and for an absolute one where no folder is known.
@@ -68,8 +68,8 @@ def inner_name(name: str, where: str, folder: Path | None = None, what: str = "p
     return inner
 
 
-def find_picture(images: Path, name: str) -> Path:
-    """Where the picture `name` lies in the folder: under its name, or under the one that COCO 2017 gave it.
+def find_image(images: Path, name: str) -> Path:
+    """Where the image `name` lies in the folder: under its name, or under the one that COCO 2017 gave it.
 
     train2017 holds all of train2014, as `000000000009.jpg`. Where neither is there: under its own name.
     """

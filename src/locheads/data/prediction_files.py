@@ -29,7 +29,7 @@ from locheads.data.coordinate_frames import (
     padded_square,
     resized,
     smart_size,
-    whole_picture,
+    whole_image,
 )
 from locheads.data.masks import any_rle, box_code, tight_box
 from locheads.errors import ConfigError, DataError
@@ -58,7 +58,7 @@ class Answer:
 def read_predictions(
     path: Path, form: PredictionsConfig, sizes: dict[str, tuple[int, int]], what: str
 ) -> Iterator[Answer]:
-    """The answers in the order of the file. `sizes`: sample id -> (width, height) of its picture, of the samples that
+    """The answers in the order of the file. `sizes`: sample id -> (width, height) of its image, of the samples that
     the file may be about; `what` names these in an error.
 
     A box that spans no area answers nothing. Raises DataError, naming file and line, for what is no prediction, an
@@ -100,10 +100,10 @@ def _kinds(record: dict, form: PredictionsConfig, before: list[str] | None, wher
 
 
 def frame_of(form: PredictionsConfig, width: int, height: int) -> CoordinateFrame:
-    """What the coordinates of a picture's boxes refer to."""
+    """What the coordinates of an image's boxes refer to."""
     match form.frame:
-        case Frame.picture:
-            return whole_picture(width, height)
+        case Frame.image:
+            return whole_image(width, height)
         case Frame.padded_square:
             return padded_square(width, height, form.side)
         case Frame.input:
@@ -326,7 +326,7 @@ class _Table:
         except (ValueError, RecursionError):
             pass
         form = self._form.box_format
-        known = form and read_answer(cell, AnswerFormat(form.value), whole_picture(1, 1), 1, 1).numbers
+        known = form and read_answer(cell, AnswerFormat(form.value), whole_image(1, 1), 1, 1).numbers
         if self._form.point_format is None and known is None:
             raise DataError(
                 f"{where}, column {self._form.box} holds {short(cell)}, which is no box: correct the cell, or leave it "

@@ -16,7 +16,7 @@ import numpy as np
 from locheads.data.annotation_files import field, is_number, read_json, sha256_of
 from locheads.data.config import QueryLength
 from locheads.data.grouping import Row, group_samples
-from locheads.data.image_files import picture_size
+from locheads.data.image_files import image_size
 from locheads.data.masks import encode, tight_box
 from locheads.data.tally import Tally
 from locheads.errors import DataError
@@ -34,7 +34,7 @@ class ReasonSegDataSet:
         self.notes = ["Regions that ReasonSeg ignores count as background here; LISA leaves them out of its figures."]
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
-        """The queries of one split, ordered by file name. Opens the header of every picture for its size.
+        """The queries of one split, ordered by file name. Opens the header of every image for its size.
 
         Raises DataError, naming the file, for one that cannot be used; a `tally` that counts leaves it out.
         """
@@ -68,8 +68,8 @@ class ReasonSegDataSet:
         long = _is_sentence(content, where)
         if not _asked_for(self._query, long):
             return []
-        picture = next((p for s in _SUFFIXES if (p := path.with_suffix(s)).exists()), path.with_suffix(".jpg"))
-        size = picture_size(picture)
+        image = next((p for s in _SUFFIXES if (p := path.with_suffix(s)).exists()), path.with_suffix(".jpg"))
+        size = image_size(image)
         mask = encode(_paint(field(content, "shapes", list, where), size, where), where)
         box, rows = tight_box(mask), []
         for number, text in enumerate(texts):
@@ -77,7 +77,7 @@ class ReasonSegDataSet:
                 raise DataError(f"{where} has a query of type {type(text).__name__}: correct the file.")
             name = f"{split}-{path.stem}"
             sample = Sample(f"{name}-{number}", name, text, box, mask, "long" if long else "short")
-            rows.append((picture.name, picture, size, sample))
+            rows.append((image.name, image, size, sample))
         return rows
 
 
@@ -109,7 +109,7 @@ def _points(points: list, size: tuple[int, int], where: str) -> np.ndarray:
     pairs = all(isinstance(p, list) and len(p) == 2 and all(is_number(v, reach) for v in p) for p in points)
     if not points or not pairs:
         raise DataError(
-            f"{where} has a polygon that is not a list of [x, y] in pixels near its picture: take the file from its "
+            f"{where} has a polygon that is not a list of [x, y] in pixels near its image: take the file from its "
             "publisher."
         )
     return np.array(points, dtype=np.int32)

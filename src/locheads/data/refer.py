@@ -1,4 +1,4 @@
-"""The REFER annotations (RefCOCO, RefCOCO+, RefCOCOg and the pocket data) as groups per picture.
+"""The REFER annotations (RefCOCO, RefCOCO+, RefCOCOg and the pocket data) as groups per image.
 
 A data set is a folder with `refs(SPLITTER).p` (who said what about which annotation) and `instances.json`
 (COCO annotations). Layout and meaning after the publishers' reader, https://github.com/lichengunc/refer. A
@@ -25,7 +25,7 @@ from locheads.data.annotation_files import (
     xywh_box,
 )
 from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
-from locheads.data.pathnames import find_picture, inner_name, slug
+from locheads.data.pathnames import find_image, inner_name, slug
 from locheads.data.pickles import load_plain_pickle
 from locheads.data.tally import Tally
 from locheads.errors import DataError
@@ -71,10 +71,10 @@ class ReferDataSet:
 
 @no_garbage_collection()
 def read_refer(folder: Path, refs_name: str, images: Path, split: str, tally: Tally | None = None) -> list[ImageGroup]:
-    """The expressions of one split, grouped by picture; ordered by image id, ref id, sentence id.
+    """The expressions of one split, grouped by image; ordered by image id, ref id, sentence id.
 
-    `folder` holds `refs_name` (such as "refs(unc).p") and instances.json; `images` holds the pictures under
-    the names that instances.json gives them (COCO: `COCO_train2014_000000000009.jpg`). Pictures are not
+    `folder` holds `refs_name` (such as "refs(unc).p") and instances.json; `images` holds the images under
+    the names that instances.json gives them (COCO: `COCO_train2014_000000000009.jpg`). Images are not
     opened. Raises DataError, naming the file and the record, where anything is absent or contradictory; a
     `tally` that counts keeps unusable refs out instead, as long as the files as a whole can be read.
     """
@@ -216,12 +216,12 @@ class _Joiner:
         return rows
 
     def group(self, image_id: int, rows: list[_Row], images: Path) -> ImageGroup:
-        """One picture with its samples, in the order of the rows."""
+        """One image with its samples, in the order of the rows."""
         image = self._images[image_id]
         name = field(image, "file_name", str, f"image {image_id} of {self._instances_path}")
         samples = tuple(row[3] for row in rows)
         inner = inner_name(name, f"image {image_id} of {self._instances_path}", images)
-        return ImageGroup(str(image_id), find_picture(images, inner), image["width"], image["height"], samples)
+        return ImageGroup(str(image_id), find_image(images, inner), image["width"], image["height"], samples)
 
     def _mask(self, annotation: dict, box: Box, size: list[int], named: str) -> dict[str, object]:
         segmentation = annotation.get("segmentation")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int
 
-from locheads.data.pathnames import picture_key
+from locheads.data.pathnames import image_key
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup
 
@@ -39,21 +39,21 @@ def draw_trials(sample_ids: list[str], n_samples: int, trials: int, seed: int) -
 
 
 def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageGroup]:
-    """Only these samples, in the groups' order; pictures that keep none go. Other ids do nothing."""
+    """Only these samples, in the groups' order; images that keep none go. Other ids do nothing."""
     wanted = set(sample_ids)
     kept = [replace(g, samples=tuple(s for s in g.samples if s.sample_id in wanted)) for g in groups]
     return [group for group in kept if group.samples]
 
 
 def shuffle(groups: list[ImageGroup], seed: int) -> list[ImageGroup]:
-    """The pictures in a random order; the expressions of a picture stay together."""
+    """The images in a random order; the expressions of an image stay together."""
     # A stream of its own: trials draw with [seed, 0], [seed, 1], ...
     order = np.random.default_rng([seed, 2**31]).permutation(len(groups))
     return [groups[i] for i in order]
 
 
 def limit(groups: list[ImageGroup], n_expressions: int | None, offset: int = 0) -> list[ImageGroup]:
-    """`n_expressions` expressions (all for None) after the first `offset`; the first and the last picture may keep
+    """`n_expressions` expressions (all for None) after the first `offset`; the first and the last image may keep
     only some of their own.
 
     Raises ConfigError for a number below 1, a negative offset, and an offset that leaves nothing.
@@ -87,11 +87,11 @@ def _without_first(groups: list[ImageGroup], offset: int) -> list[ImageGroup]:
 
 
 def exclude_images(groups: list[ImageGroup], keys: Collection[str]) -> tuple[list[ImageGroup], int]:
-    """The groups whose picture is not among `keys` (see `picture_key`), and how many pictures that excluded.
+    """The groups whose image is not among `keys` (see `image_key`), and how many images that excluded.
 
-    The guard against leakage: discovery must not see a picture of an evaluated split, and RefCOCO, RefCOCO+
-    and RefCOCOg share COCO's pictures and ids.
+    The guard against leakage: discovery must not see an image of an evaluated split, and RefCOCO, RefCOCO+
+    and RefCOCOg share COCO's images and ids.
     """
     banned = set(keys)
-    kept = [group for group in groups if picture_key(group.image_id, group.path.name) not in banned]
+    kept = [group for group in groups if image_key(group.image_id, group.path.name) not in banned]
     return kept, len(groups) - len(kept)

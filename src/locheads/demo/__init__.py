@@ -1,1 +1,1 @@
-"""`python -m locheads.demo`: a picture and an expression in the browser; the optional extra `demo` (Gradio)."""
+"""`python -m locheads.demo`: an image and an expression in the browser; the optional extra `demo` (Gradio)."""

@@ -8,7 +8,7 @@ from locheads.errors import LocHeadsError, complain
 
 def main(arguments: list[str]) -> int:
     """Serves until Ctrl-C. Returns the exit code."""
-    parser = argparse.ArgumentParser("python -m locheads.demo", description="Ground an expression in your own picture.")
+    parser = argparse.ArgumentParser("python -m locheads.demo", description="Ground an expression in your own image.")
     parser.add_argument("--model", default="pocket", help="of conf/model, a hub id or a folder (default: pocket)")
     parser.add_argument("--heads", help="heads.json of a run with the model, or names: L14H24,L14H13,L14H26")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -10,7 +10,7 @@ from locheads.demo.grounded import Answers
 from locheads.errors import ConfigError, LocHeadsError
 
 BUTTONS = ["fullscreen", "download"]
-"""Of each picture; by default Gradio offers to publish it, too."""
+"""Of each image; by default Gradio offers to publish it, too."""
 MISSING = "The demo needs Gradio, which is not installed: run make install EXTRAS=demo."
 
 
@@ -25,24 +25,24 @@ def import_gradio() -> Any:
 
 
 def build(answers: Answers, title: str, example: tuple[Image.Image, str] | None = None) -> Any:
-    """The page as gradio.Blocks; `example`: picture and expression that it opens with."""
+    """The page as gradio.Blocks; `example`: image and expression that it opens with."""
     gr = import_gradio()
 
-    def ask(picture: Image.Image | None, expression: str, sigma: float) -> tuple[Any, ...]:
+    def ask(image: Image.Image | None, expression: str, sigma: float) -> tuple[Any, ...]:
         try:
-            answer = answers(picture, expression, sigma)
+            answer = answers(image, expression, sigma)
         except LocHeadsError as error:
             # Gradio shows it as HTML, and it may quote a path or an expression.
             raise gr.Error(html.escape(str(error))) from error
         return answer.text, answer.fused, answer.mask, answer.heads
 
-    picture, expression = example or (None, "")
+    image, expression = example or (None, "")
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         gr.HTML(f"<h1>{html.escape(title)}</h1>")
-        gr.Markdown("A picture, and what to look for in it. The model answers with a few of its attention heads.")
+        gr.Markdown("An image, and what to look for in it. The model answers with a few of its attention heads.")
         with gr.Row():
             with gr.Column():
-                shown = gr.Image(picture, type="pil", label="Picture", sources=["upload", "clipboard"])
+                shown = gr.Image(image, type="pil", label="Image", sources=["upload", "clipboard"])
                 text = gr.Textbox(expression, label="Expression", placeholder="the cup on the left")
                 sigma = gr.Slider(0, 4, 1, step=0.1, label="Smoothing (sigma, in cells)")
                 button = gr.Button("Ground", variant="primary")

@@ -1,4 +1,4 @@
-"""What the demo shows for a picture and an expression: pictures, and one line of text."""
+"""What the demo shows for an image and an expression: images, and one line of text."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ EXAMPLE_SEED = 7
 
 @dataclass(frozen=True)
 class Answer:
-    """For the eyes: every picture has the uploaded one's size, but for a long side of at most draw.SIDE."""
+    """For the eyes: every image has the uploaded one's size, but for a long side of at most draw.SIDE."""
 
     fused: Image.Image
     """The sum of the heads' maps, and the box."""
@@ -40,28 +40,28 @@ class Answers:
         self._asked: tuple[bytes, tuple[int, int], str] | None = None
         self._maps: tuple[Float[np.ndarray, "head row col"], Geometry] | None = None
 
-    def __call__(self, picture: Image.Image | None, expression: str, sigma: float) -> Answer:
-        """Raises DataError without a picture or an expression, and what the model raises."""
-        if picture is None:
-            raise DataError("There is no picture: upload one first.")
+    def __call__(self, image: Image.Image | None, expression: str, sigma: float) -> Answer:
+        """Raises DataError without an image or an expression, and what the model raises."""
+        if image is None:
+            raise DataError("There is no image: upload one first.")
         if not expression.strip():
             raise DataError("There is no expression: type what to look for, such as: the red circle")
-        picture = picture.convert("RGB")
-        maps, geometry = self._of(picture, expression)
+        image = image.convert("RGB")
+        maps, geometry = self._of(image, expression)
         config = GroundingConfig(sigma=sigma)
         found = ground_maps(maps, geometry, config)
         names = [str(head) for head in self._grounder.heads]
         return Answer(
-            fused=with_box(over(picture, found.heatmap, geometry), found.box, picture.size),
-            mask=with_mask(picture, found.mask),
-            heads=[(over(picture, one, geometry), name) for one, name in zip(maps, names, strict=True)],
+            fused=with_box(over(image, found.heatmap, geometry), found.box, image.size),
+            mask=with_mask(image, found.mask),
+            heads=[(over(image, one, geometry), name) for one, name in zip(maps, names, strict=True)],
             text=_text(found.box, found.mask, names),
         )
 
-    def _of(self, picture: Image.Image, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
-        question = picture.tobytes(), picture.size, expression
+    def _of(self, image: Image.Image, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+        question = image.tobytes(), image.size, expression
         if self._maps is None or question != self._asked:
-            self._maps, self._asked = self._grounder.maps(picture, expression), question
+            self._maps, self._asked = self._grounder.maps(image, expression), question
         return self._maps
 
 
@@ -74,6 +74,6 @@ def _text(box: Box | None, mask: np.ndarray, names: list[str]) -> str:
 
 
 def example() -> tuple[Image.Image, str]:
-    """A picture of the pocket world that the pocket model was not trained on, and an expression for it."""
+    """An image of the pocket world that the pocket model was not trained on, and an expression for it."""
     scene = sample_scene(EXAMPLE_SEED)
     return Image.fromarray(render(scene)), sample_expression(scene, 0, np.random.default_rng(EXAMPLE_SEED)).text

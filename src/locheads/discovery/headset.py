@@ -74,7 +74,7 @@ def differences(found: HeadSet, model: ModelConfig, prompt: PromptConfig) -> lis
         said.append(f"The heads of {found.name} are those of {found.model}; this model is {model.id}.")
     if found.preprocess not in (None, model.preprocess):
         said.append(
-            f"The heads of {found.name} were found with preprocess={found.preprocess.value}, and pictures are prepared "
+            f"The heads of {found.name} were found with preprocess={found.preprocess.value}, and images are prepared "
             f"with preprocess={model.preprocess.value} here."
         )
     if found.preprocess is not None and found.tiles != model.tiles:
@@ -152,7 +152,7 @@ def _prompt(content: dict[str, Any]) -> PromptConfig | None:
     settings = content.get("prompt_settings")
     if settings is None and (template := content.get("prompt")) is not None:
         # Of a run before these settings were recorded, and without its config.yaml. Only the model's chat template
-        # places the picture by itself.
+        # places the image by itself.
         settings = {"name": "custom", "template": template, "chat": "<image>" not in template}
     if settings is None:
         return None

@@ -11,7 +11,7 @@ from locheads.types import Attention, CompactAttention, HeadScores
 
 
 def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
-    """Scores of every head for the expressions of one picture."""
+    """Scores of every head for the expressions of one image."""
     maps = attention.maps
     samples, layers, heads, rows, cols = maps.shape
     options = {name: getattr(criterion, name) for name in ("floor", "weighting", "empty_maps", "precision")}
@@ -20,13 +20,13 @@ def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
 
 
 def score_all(attentions: Iterable[Attention | CompactAttention], criterion: CriterionConfig) -> HeadScores:
-    """Scores of many pictures, one after the other: only three numbers per head stay in memory, no map."""
+    """Scores of many images, one after the other: only three numbers per head stay in memory, no map."""
     found = (score(a, criterion) if isinstance(a, Attention) else a.scores for a in attentions)
     return stack_scores([part for part in found if part is not None])
 
 
 def stack_scores(parts: Sequence[HeadScores]) -> HeadScores:
-    """The scores of several pictures as one."""
+    """The scores of several images as one."""
     return HeadScores(
         sample_ids=tuple(i for part in parts for i in part.sample_ids),
         sums=np.concatenate([part.sums for part in parts]),

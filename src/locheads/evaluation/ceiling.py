@@ -15,7 +15,7 @@ from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Box, CompactAttention, HeadIndex, ImageGroup
 
 SEARCHED = 200
-"""Expressions that the search looks at, of whole pictures evenly spaced over the discovery samples. Of 1,024 heads that
+"""Expressions that the search looks at, of whole images evenly spaced over the discovery samples. Of 1,024 heads that
 is 200,000 boxes in the first step."""
 CANDIDATES = 64
 """Heads that may join the set, those whose own boxes are best: their maps of SEARCHED expressions stay in memory (29 MB
@@ -26,7 +26,7 @@ Read = Callable[[list[ImageGroup]], Iterable[Attention | CompactAttention]]
 
 
 def searched_groups(groups: Sequence[ImageGroup]) -> list[ImageGroup]:
-    """Pictures evenly spaced over `groups`, with about SEARCHED expressions; all where they have fewer."""
+    """Images evenly spaced over `groups`, with about SEARCHED expressions; all where they have fewer."""
     total = sum(len(group.samples) for group in groups)
     n = min(len(groups), max(1, round(len(groups) * SEARCHED / max(total, 1))))
     return [groups[i] for i in np.linspace(0, len(groups) - 1, n).round().astype(int)] if groups else []

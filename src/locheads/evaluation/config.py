@@ -18,7 +18,7 @@ class EvaluationConfig:
     """Draws of k random heads that the baseline averages."""
     confidence: Annotated[float, Field(gt=0, lt=1, description="must lie between 0 and 1")] = 0.95
     resamples: Annotated[int, Field(ge=1, le=10_000_000)] = 2000
-    """Sign flips of pictures behind the p of stage=compare; intervals need none."""
+    """Sign flips of images behind the p of stage=compare; intervals need none."""
     gallery: Natural = 24
     """Samples shown in the report, evenly spaced over the split."""
     show: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class DirectConfig:
 
     box_format: AnswerFormat | None = None
     """Has no default."""
-    frame: Frame = Frame.picture
+    frame: Frame = Frame.image
     cell_pixels: Count | None = None
     """Side of a cell of the patch grid in pixels of the model's input (Qwen2.5-VL: 28); for frame=input with a format
     in pixels."""

@@ -1,7 +1,7 @@
-"""Confidence intervals over pictures, because the expressions of one picture are not independent.
+"""Confidence intervals over images, because the expressions of one image are not independent.
 
 In closed form, so they need no seed, and for many ways of answering at once (the audit). A bootstrap's percentiles,
-which they replace, give [0, 0] where nothing was hit and are too narrow on few pictures; `locheads.bench coverage`
+which they replace, give [0, 0] where nothing was hit and are too narrow on few images; `locheads.bench coverage`
 measures both.
 """
 
@@ -12,11 +12,11 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-FEW_PICTURES = 30
+FEW_IMAGES = 30
 """On fewer the intervals are rough: their coverage was simulated from here on. Figures of fewer are marked."""
 
 HALF = 0.5
-"""Pictures that count in a variance beside those that were seen, at either extreme: a few pictures that agree say
+"""Images that count in a variance beside those that were seen, at either extreme: a few images that agree say
 little of what the next one does. With 0 an interval at a rate of 2 or 98 % covered 87 times in 100, not 95."""
 
 
@@ -37,32 +37,32 @@ def ratio_interval(
     confidence: float = 0.95,
     bounded: bool = True,
 ) -> Interval:
-    """sum(numerators) / sum(denominators) over n expressions, and what it may be over other pictures of the kind.
+    """sum(numerators) / sum(denominators) over n expressions, and what it may be over other images of the kind.
 
-    `groups` names each expression's picture (numbers or text). A mean is the ratio with denominators of 1
+    `groups` names each expression's image (numbers or text). A mean is the ratio with denominators of 1
     (Acc@0.5: hits / 1, mIoU: IoU / 1; a baseline of random draws passes its mean hits per expression); cIoU
     is intersections / unions. 0 where the denominators sum to 0. `bounded`: whether it must lie in [0, 1]
-    (`wilson_ends`; else `t_ends`). With fewer than two pictures nothing is known of the spread: [0, 1], or NaN.
+    (`wilson_ends`; else `t_ends`). With fewer than two images nothing is known of the spread: [0, 1], or NaN.
     """
-    tops, bottoms = sums_per_picture(numerators, denominators, groups)
+    tops, bottoms = sums_per_image(numerators, denominators, groups)
     ends = (wilson_ends if bounded else t_ends)(tops, bottoms, confidence)
     return Interval(float(sum_ratio(tops, bottoms)), float(ends[0]), float(ends[1]))
 
 
-def sums_per_picture(
+def sums_per_image(
     numerators: ArrayLike, denominators: ArrayLike, groups: ArrayLike
-) -> tuple[Float[np.ndarray, "picture"], Float[np.ndarray, "picture"]]:
-    """All that the statistics need of a picture."""
-    _, picture = np.unique(np.asarray(groups), return_inverse=True)
+) -> tuple[Float[np.ndarray, "image"], Float[np.ndarray, "image"]]:
+    """All that the statistics need of an image."""
+    _, image = np.unique(np.asarray(groups), return_inverse=True)
     top, bottom = (
-        np.bincount(picture, weights=np.asarray(values, dtype=np.float64)) for values in (numerators, denominators)
+        np.bincount(image, weights=np.asarray(values, dtype=np.float64)) for values in (numerators, denominators)
     )
     return top, bottom
 
 
 def sum_ratio(
-    numerators: Float[np.ndarray, "*batch picture"],
-    denominators: Float[np.ndarray, "*batch picture"],
+    numerators: Float[np.ndarray, "*batch image"],
+    denominators: Float[np.ndarray, "*batch image"],
     axis: int = -1,
 ) -> Float[np.ndarray, "*batch"]:
     """sum(numerators) / sum(denominators); 0 where the denominators sum to 0."""
@@ -72,25 +72,25 @@ def sum_ratio(
 
 
 def wilson_ends(
-    tops: Float[np.ndarray, "*way picture"], bottoms: Float[np.ndarray, "*way picture"], confidence: float = 0.95
+    tops: Float[np.ndarray, "*way image"], bottoms: Float[np.ndarray, "*way image"], confidence: float = 0.95
 ) -> Float[np.ndarray, "2 *way"]:
-    """(low, high) of ratios in [0, 1]: Wilson's interval for as many independent expressions as the pictures are worth.
+    """(low, high) of ratios in [0, 1]: Wilson's interval for as many independent expressions as the images are worth.
 
-    That number is P (1 - P) / variance of P, the variance by the jackknife over pictures. In it, and in P, HALF a
-    picture counts as all right and HALF as all wrong, so that no agreement of few pictures looks certain. Student's t,
-    with the pictures weighed by their size (Kish's effective number), stands for the normal quantile.
+    That number is P (1 - P) / variance of P, the variance by the jackknife over images. In it, and in P, HALF a
+    image counts as all right and HALF as all wrong, so that no agreement of few images looks certain. Student's t,
+    with the images weighed by their size (Kish's effective number), stands for the normal quantile.
 
     Sources: Wilson 1927 with the effective sample size of Korn & Graubard 1998 (Franco et al. 2019 compare the kinds);
     Kish 1965.
     """
-    total, pictures, share = bottoms.sum(axis=-1), _effective(bottoms), sum_ratio(tops, bottoms)
-    size = HALF * _over(total, pictures)  # of an effective picture, halved
+    total, images, share = bottoms.sum(axis=-1), _effective(bottoms), sum_ratio(tops, bottoms)
+    size = HALF * _over(total, images)  # of an effective image, halved
     all_ = total + 2 * size
     centre = _over(tops.sum(axis=-1) + size, all_)
     variance = _squares(tops, bottoms, centre) * _over(total, all_) ** 2
     variance += _over(size, all_) ** 2 / HALF * (centre**2 + (1 - centre) ** 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t2 = _t(pictures, confidence) ** 2 / (centre * (1 - centre) / variance * _over(total, all_))
+        t2 = _t(images, confidence) ** 2 / (centre * (1 - centre) / variance * _over(total, all_))
         middle = (share + t2 / 2) / (1 + t2)
         half = np.sqrt(t2 * share * (1 - share) + t2**2 / 4) / (1 + t2)
     low, high = np.minimum(middle - half, share), np.maximum(middle + half, share)
@@ -98,64 +98,64 @@ def wilson_ends(
 
 
 def t_ends(
-    tops: Float[np.ndarray, "*way picture"], bottoms: Float[np.ndarray, "*way picture"], confidence: float = 0.95
+    tops: Float[np.ndarray, "*way image"], bottoms: Float[np.ndarray, "*way image"], confidence: float = 0.95
 ) -> Float[np.ndarray, "2 *way"]:
-    """(low, high) of ratios without bounds: Student's t with the jackknife's variance over pictures, to which the most
-    unusual picture counts HALF once more (values that are far from normal are seen too rarely on few pictures)."""
-    ratio, pictures = sum_ratio(tops, bottoms), _effective(bottoms)
+    """(low, high) of ratios without bounds: Student's t with the jackknife's variance over images, to which the most
+    unusual image counts HALF once more (values that are far from normal are seen too rarely on few images)."""
+    ratio, images = sum_ratio(tops, bottoms), _effective(bottoms)
     extreme = (_influences(tops, bottoms, ratio) ** 2).max(axis=-1, initial=0)
-    half = _t(pictures, confidence) * np.sqrt(_squares(tops, bottoms, ratio) + HALF * extreme)
+    half = _t(images, confidence) * np.sqrt(_squares(tops, bottoms, ratio) + HALF * extreme)
     return _where_known(bottoms, ratio - half, ratio + half, (np.nan, np.nan))
 
 
 def difference_ends(
-    a: tuple[Float[np.ndarray, "*way picture"], Float[np.ndarray, "*way picture"]],
-    b: tuple[Float[np.ndarray, "*way picture"], Float[np.ndarray, "*way picture"]],
+    a: tuple[Float[np.ndarray, "*way image"], Float[np.ndarray, "*way image"]],
+    b: tuple[Float[np.ndarray, "*way image"], Float[np.ndarray, "*way image"]],
     confidence: float = 0.95,
 ) -> Float[np.ndarray, "2 *way"]:
-    """(low, high) of b - a of ratios in [0, 1] on the same pictures, each given as (tops, bottoms).
+    """(low, high) of b - a of ratios in [0, 1] on the same images, each given as (tops, bottoms).
 
-    Student's t with the jackknife's variance of the difference. HALF a picture counts beside them that changed for the
-    better, HALF one for the worse (whole ones where none changed), each by as much as the most changed picture or by
-    1 / the number of changed pictures, whichever is more: where little has changed, it is not known what a change may
+    Student's t with the jackknife's variance of the difference. HALF an image counts beside them that changed for the
+    better, HALF one for the worse (whole ones where none changed), each by as much as the most changed image or by
+    1 / the number of changed images, whichever is more: where little has changed, it is not known what a change may
     be. After Agresti & Min 2005, who add a half to each kind of discordant pair of 0/1 answers.
     """
     difference = sum_ratio(*b) - sum_ratio(*a)
     parts = _influences(*b, sum_ratio(*b)) - _influences(*a, sum_ratio(*a))
     known = (a[1] > 0) & (b[1] > 0)
-    n, pictures = known.sum(axis=-1), np.minimum(_effective(a[1]), _effective(b[1]))
+    n, images = known.sum(axis=-1), np.minimum(_effective(a[1]), _effective(b[1]))
     change = np.abs(_over(*b) - _over(*a))
     changed = ((a[0] != b[0]) | (a[1] != b[1])).sum(axis=-1)
     largest = np.clip(np.maximum(change.max(axis=-1, initial=0), 1 / np.maximum(changed, 1)), 0, 1)
     beside = np.where(changed == 0, 1.0, HALF)
-    variance = _over(n - 1, n) * (parts**2).sum(axis=-1) + 2 * beside * _over(largest, pictures) ** 2
-    half = _t(pictures, confidence) * np.sqrt(variance)
+    variance = _over(n - 1, n) * (parts**2).sum(axis=-1) + 2 * beside * _over(largest, images) ** 2
+    half = _t(images, confidence) * np.sqrt(variance)
     return _where_known(known, np.maximum(difference - half, -1), np.minimum(difference + half, 1), (-1.0, 1.0))
 
 
 def _squares(tops: np.ndarray, bottoms: np.ndarray, ratio: np.ndarray) -> Float[np.ndarray, "*way"]:
-    """The jackknife's variance over pictures of sum(tops) / sum(bottoms), about `ratio`."""
+    """The jackknife's variance over images of sum(tops) / sum(bottoms), about `ratio`."""
     n = (bottoms > 0).sum(axis=-1)
     return _over(n - 1, n) * (_influences(tops, bottoms, ratio) ** 2).sum(axis=-1)
 
 
-def _influences(tops: np.ndarray, bottoms: np.ndarray, ratio: np.ndarray) -> Float[np.ndarray, "*way picture"]:
-    """How far the ratio moves when a picture is left out (its sign turned)."""
+def _influences(tops: np.ndarray, bottoms: np.ndarray, ratio: np.ndarray) -> Float[np.ndarray, "*way image"]:
+    """How far the ratio moves when an image is left out (its sign turned)."""
     rest = bottoms.sum(axis=-1, keepdims=True) - bottoms
     return np.where(bottoms > 0, _over(tops - ratio[..., None] * bottoms, rest), 0.0)
 
 
 def _effective(bottoms: np.ndarray) -> Float[np.ndarray, "*way"]:
-    """Pictures of equal size that are worth as much (Kish): (sum b)^2 / sum b^2."""
+    """Images of equal size that are worth as much (Kish): (sum b)^2 / sum b^2."""
     return _over(bottoms.sum(axis=-1) ** 2, (bottoms**2).sum(axis=-1))
 
 
-def _t(pictures: np.ndarray, confidence: float) -> Float[np.ndarray, "*way"]:
-    return stdtrit(np.maximum(pictures - 1, 1), (1 + confidence) / 2)
+def _t(images: np.ndarray, confidence: float) -> Float[np.ndarray, "*way"]:
+    return stdtrit(np.maximum(images - 1, 1), (1 + confidence) / 2)
 
 
 def _where_known(bottoms: np.ndarray, low: np.ndarray, high: np.ndarray, unknown: tuple[float, float]) -> np.ndarray:
-    """`unknown` for fewer than two pictures."""
+    """`unknown` for fewer than two images."""
     few = (bottoms > 0).sum(axis=-1) < 2
     return np.stack([np.where(few, unknown[0], low), np.where(few, unknown[1], high)])
 

@@ -108,7 +108,7 @@ def take(
 
 
 def centre_mask(group: ImageGroup) -> tuple[Box, np.ndarray]:
-    """Box and mask of the picture's middle, half as wide and half as high: what a blind guess scores."""
+    """Box and mask of the image's middle, half as wide and half as high: what a blind guess scores."""
     box = (group.width * 0.25, group.height * 0.25, group.width * 0.75, group.height * 0.75)
     return box, box_mask(group, box)
 

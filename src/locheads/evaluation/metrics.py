@@ -42,7 +42,7 @@ def mask_intersection_union(
     if list(prediction["size"]) != list(truth["size"]):
         raise DataError(
             f"The predicted mask has the size {list(prediction['size'])}, but the truth {list(truth['size'])}: "
-            "give it in pixels of the original picture, [height, width]."
+            "give it in pixels of the original image, [height, width]."
         )
     intersection = int(coco.area(coco.merge([prediction, truth], intersect=True)))
     true_area = int(coco.area(truth)) if truth_area is None else truth_area
@@ -50,7 +50,7 @@ def mask_intersection_union(
 
 
 def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float, float] | None:
-    """Where a map points: the centre (x, y) of its strongest cell, in pixels of the original picture.
+    """Where a map points: the centre (x, y) of its strongest cell, in pixels of the original image.
 
     The first in raster order where several tie. None for a constant or NaN map, which points nowhere.
     """

@@ -1,6 +1,6 @@
-"""Two runs on the same samples: is one better, and how many pictures would it take to see that?
+"""Two runs on the same samples: is one better, and how many images would it take to see that?
 
-All of it counts pictures, not expressions, because the expressions of one picture are not independent.
+All of it counts images, not expressions, because the expressions of one image are not independent.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import norm, permutation_test
 
-from locheads.evaluation.intervals import difference_ends, sum_ratio, sums_per_picture
+from locheads.evaluation.intervals import difference_ends, sum_ratio, sums_per_image
 
 BATCH_CELLS = 1_000_000
 """Numbers that the sign flips hold at once, per array: some 8 MB."""
@@ -36,7 +36,7 @@ class Need:
     """A sample in which a difference is seen."""
 
     expressions: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -57,37 +57,37 @@ class Difference:
 
 
 def compare(
-    a: Sums, b: Sums, pictures: Int[np.ndarray, "n"], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    a: Sums, b: Sums, images: Int[np.ndarray, "n"], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Difference:
-    """Expression i of `a` and `b` are answers to the same question about picture `pictures[i]`.
+    """Expression i of `a` and `b` are answers to the same question about image `images[i]`.
 
     The interval is that of `difference_ends`, for metrics in [0, 1]. p: how often a difference at least as large, in
-    either direction, comes about where per picture a coin decides which answers are whose (exact where there are no
-    more than `resamples` ways); seeded. With fewer than two pictures nothing is known of the spread: [-1, 1], p = 1,
+    either direction, comes about where per image a coin decides which answers are whose (exact where there are no
+    more than `resamples` ways); seeded. With fewer than two images nothing is known of the spread: [-1, 1], p = 1,
     no need.
     """
-    sums = [*sums_per_picture(a.numerators, a.denominators, pictures),
-            *sums_per_picture(b.numerators, b.denominators, pictures)]  # fmt: skip
-    n_pictures, difference = len(sums[0]), b.value - a.value
+    sums = [*sums_per_image(a.numerators, a.denominators, images),
+            *sums_per_image(b.numerators, b.denominators, images)]  # fmt: skip
+    n_images, difference = len(sums[0]), b.value - a.value
     low, high = map(float, difference_ends((sums[0], sums[1]), (sums[2], sums[3]), confidence))
-    if n_pictures < 2:
+    if n_images < 2:
         return Difference(a.value, b.value, difference, low, high, 1.0, 0.0, 1.0, None)
     parts = _linearised(a, b)
-    effect = design_effect(parts, pictures)
+    effect = design_effect(parts, images)
     spread = float(parts.std())
-    need = needed_sample(difference, spread, effect, len(parts) / n_pictures, confidence)
+    need = needed_sample(difference, spread, effect, len(parts) / n_images, confidence)
     p = _sign_flip_p(sums, resamples, seed)
     return Difference(a.value, b.value, difference, low, high, p, spread, effect, need)
 
 
-def design_effect(parts: Float[np.ndarray, "n"], pictures: Int[np.ndarray, "n"]) -> float:
-    """How many times the variance of a mean grows because expressions come in pictures (Kish 1965); 1: not at all.
+def design_effect(parts: Float[np.ndarray, "n"], images: Int[np.ndarray, "n"]) -> float:
+    """How many times the variance of a mean grows because expressions come in images (Kish 1965); 1: not at all.
 
-    The variance of the mean over pictures as they were drawn (ultimate clusters), over that of as many independent
-    expressions. About 1 + (m - 1) rho for m expressions a picture with the correlation rho. 1 where nothing varies.
+    The variance of the mean over images as they were drawn (ultimate clusters), over that of as many independent
+    expressions. About 1 + (m - 1) rho for m expressions an image with the correlation rho. 1 where nothing varies.
     """
     centred = np.asarray(parts, dtype=np.float64) - np.mean(parts)
-    sums, counts = sums_per_picture(centred, np.ones(len(centred)), pictures)
+    sums, counts = sums_per_image(centred, np.ones(len(centred)), images)
     independent = float((centred**2).sum())
     if len(counts) < 2 or independent == 0:
         return 1.0
@@ -98,23 +98,23 @@ def needed_sample(
     difference: float,
     spread: float,
     effect: float = 1.0,
-    per_picture: float = 1.0,
+    per_image: float = 1.0,
     confidence: float = 0.95,
     power: float = POWER,
 ) -> Need | None:
-    """Expressions and pictures with which a difference in means of this size is seen with the probability `power`.
+    """Expressions and images with which a difference in means of this size is seen with the probability `power`.
 
     n = effect * ((z_(1 - alpha/2) + z_power) * spread / difference)^2, a two-sided z-test of paired differences.
     `spread`: the standard deviation of the paired differences; of two runs that differ in a share d of 0/1 answers
     about sqrt(d). `effect`: `design_effect`. None for a difference of 0, which no sample shows. Never fewer
-    expressions than one picture holds, nor than the two pictures whose spread can be known.
+    expressions than one image holds, nor than the two images whose spread can be known.
     """
     if difference == 0:
         return None
     z = norm.ppf((1 + confidence) / 2) + norm.ppf(power)
     expressions = effect * (z * spread / difference) ** 2
-    pictures = max(2, int(np.ceil(expressions / per_picture)))
-    return Need(int(np.ceil(max(expressions, per_picture))), pictures)
+    images = max(2, int(np.ceil(expressions / per_image)))
+    return Need(int(np.ceil(max(expressions, per_image))), images)
 
 
 def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
@@ -125,7 +125,7 @@ def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
         a, b = (rows.astype(int) for rows in (of_a, of_b))
         return _difference(tops[a], bottoms[a], tops[b], bottoms[b], axis)
 
-    # scipy swaps the positions, so that a picture's numerator and denominator stay together.
+    # scipy swaps the positions, so that an image's numerator and denominator stay together.
     result = permutation_test(
         (np.arange(n), np.arange(n, 2 * n)),
         statistic,

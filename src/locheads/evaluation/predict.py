@@ -1,4 +1,4 @@
-"""What the heads and the baselines answer about one picture."""
+"""What the heads and the baselines answer about one image."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -29,7 +29,7 @@ def predict(
     config: GroundingConfig,
     failures: Mapping[str, str],
 ) -> Iterator[Row]:
-    """Rows of all methods for one picture's expressions.
+    """Rows of all methods for one image's expressions.
 
     A sample without attention still gets its rows, empty and with the reason that `failures` (sample id -> reason)
     gives, so that it counts as a miss of every method.

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-"""Columns of a file of predictions: boxes and peak in pixels of the picture, the mask in COCO's run-length code."""
+"""Columns of a file of predictions: boxes and peak in pixels of the image, the mask in COCO's run-length code."""
 
 
 def prediction_row(

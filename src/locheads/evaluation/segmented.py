@@ -1,21 +1,21 @@
-"""Masks by a segmenter instead of pseudo-masks, in the rows of one picture's predictions."""
+"""Masks by a segmenter instead of pseudo-masks, in the rows of one image's predictions."""
 
 from pycocotools import mask as coco
 
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.errors import DataError
 from locheads.evaluation.rows import Row, mask_counts
 from locheads.grounding.boxes import tight_boxes
 from locheads.segmenters.segmenter import Prompt, Segmentation, Segmenter
 from locheads.types import ImageGroup
 
-NO_MEMORY = "the memory does not hold the picture's segmentation"
+NO_MEMORY = "the memory does not hold the image's segmentation"
 
 
 def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_of_mask: bool = False) -> list[Row]:
-    """The rows with the segmenter's masks and `mask_score`; the picture is embedded once for all of them.
+    """The rows with the segmenter's masks and `mask_score`; the image is embedded once for all of them.
 
-    Rows without a box keep their empty mask. A picture that cannot be opened or a box without area is recorded in
+    Rows without a box keep their empty mask. An image that cannot be opened or a box without area is recorded in
     the row's error; its box stays, its mask is a miss. `box_of_mask`: the box becomes the mask's tight box.
     """
     prompts: list[Prompt] = []
@@ -30,7 +30,7 @@ def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_o
         except ValueError as error:
             _fail(row, str(error))
     try:
-        found = segmenter.segment(open_picture(group), prompts) if prompts else []
+        found = segmenter.segment(open_image(group), prompts) if prompts else []
     except (DataError, MemoryError, RuntimeError) as error:
         reason = str(error) if isinstance(error, DataError) else _memory(error)
         for row in asked:

@@ -19,7 +19,7 @@ SPATIAL_WORDS = frozenset(
 """Words of place. "in" and "on" are not among them: people in RefCOCO say "in red", too."""
 
 SLICES = {
-    "area": "Share of the picture",
+    "area": "Share of the image",
     "same_category": "Objects of its category",
     "words": "Words of the expression",
     "spatial": "Words of place",
@@ -35,7 +35,7 @@ _UNKNOWN = "unknown"
 
 
 def facts(sample: Sample, area: int) -> tuple[float, float, int, bool]:
-    """(share of the picture, objects of its category or NaN, words, whether one is of place); `area` in pixels."""
+    """(share of the image, objects of its category or NaN, words, whether one is of place); `area` in pixels."""
     height, width = np.array(sample.mask["size"], dtype=float)
     same = np.nan if sample.same_category is None else float(sample.same_category)
     words = sample.expression.split()

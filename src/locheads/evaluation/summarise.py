@@ -36,7 +36,7 @@ def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -
 
 def summarise(scores: pd.DataFrame, config: EvaluationConfig) -> dict[str, dict[str, Any]]:
     """Per method and metric {"value", "low", "high"}, 0 to 1 (UNBOUNDED: on their own scales); intervals are over
-    pictures, None where nothing is known of the spread.
+    images, None where nothing is known of the spread.
 
     Draws of the random baseline count as rows of their own: the value is the mean over the draws.
     """
@@ -95,11 +95,11 @@ def _intervals(
     metrics: dict[str, Ratio], rows: pd.DataFrame, config: EvaluationConfig
 ) -> dict[str, dict[str, float | None]]:
     # Numbers sort faster than names, and every metric sorts them; sorted, so that the order of the rows is nothing.
-    pictures, _ = pd.factorize(rows["image_id"], sort=True)
+    images, _ = pd.factorize(rows["image_id"], sort=True)
     found = {}
     for name, (top, bottom) in metrics.items():
         above, below = np.asarray(top, dtype=float), np.asarray(bottom, dtype=float)
         bounded = name not in UNBOUNDED
-        interval = ratio_interval(above, below, pictures, confidence=config.confidence, bounded=bounded)
+        interval = ratio_interval(above, below, images, confidence=config.confidence, bounded=bounded)
         found[name] = {key: None if np.isnan(value) else value for key, value in vars(interval).items()}
     return found

@@ -1,6 +1,6 @@
-"""Do the maps follow the words, or the picture? The control that swaps the expression and keeps the picture.
+"""Do the maps follow the words, or the image? The control that swaps the expression and keeps the image.
 
-For every sample, the map of another expression about the same picture (one that means another object) is held
+For every sample, the map of another expression about the same image (one that means another object) is held
 against the sample's own object. Heads that follow the words point at it no more often than chance; heads that mark
 whatever stands out do so as often as before. Costs no forward pass: both expressions were asked anyway.
 """
@@ -16,7 +16,7 @@ from locheads.types import ImageGroup, Sample
 
 
 def partners(groups: Iterable[ImageGroup]) -> dict[str, str]:
-    """Sample id -> id of the next sample of its picture that means another object. Absent where there is none."""
+    """Sample id -> id of the next sample of its image that means another object. Absent where there is none."""
     found = {}
     for group in groups:
         for i, sample in enumerate(group.samples):
@@ -43,11 +43,11 @@ def swapped_pointing(
 
 
 def box_shares(samples: Iterable[Sample]) -> Float[np.ndarray, "n"]:
-    """Share of its picture that each sample's box covers: how often a random point of it would lie in the box."""
+    """Share of its image that each sample's box covers: how often a random point of it would lie in the box."""
     shares = []
     for sample in samples:
         height, width = np.array(sample.mask["size"], dtype=float)
-        # Within the picture: boxes of data sets may leave it, but no point does.
+        # Within the image: boxes of data sets may leave it, but no point does.
         x0, y0, x1, y1 = np.clip(sample.box, 0, [width, height, width, height])
         shares.append((x1 - x0) * (y1 - y0) / (height * width))
     return np.array(shares)

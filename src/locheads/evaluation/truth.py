@@ -36,8 +36,8 @@ class Truth:
         true box and FACTS.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
-        of another expression about the picture points at this object; NaN where these predictions hold none.
-        `chance`: the share of the picture in the object's box. MAP_METRICS: OF_NOTHING where the map failed, NaN of
+        of another expression about the image points at this object; NaN where these predictions hold none.
+        `chance`: the share of the image in the object's box. MAP_METRICS: OF_NOTHING where the map failed, NaN of
         methods that have none.
         """
         rows = np.array([self._position[key] for key in predictions["sample_id"]], dtype=int)

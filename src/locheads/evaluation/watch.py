@@ -11,7 +11,7 @@ from scipy import stats
 
 from locheads.data.box_text import WrittenBox
 from locheads.data.config import BoxFormat, Frame
-from locheads.data.coordinate_frames import BoxFault, CoordinateFrame, in_pixels, padded_square, whole_picture
+from locheads.data.coordinate_frames import BoxFault, CoordinateFrame, in_pixels, padded_square, whole_image
 from locheads.evaluation.metrics import box_iou
 from locheads.types import ImageGroup, Sample
 
@@ -27,8 +27,8 @@ convention that enlarges its boxes at about 0.37."""
 BETTER = 0.1
 """In mean IoU: how much better another convention must fit ..."""
 CHANCE = 1e-3
-"""... and how unlikely that must be by chance, times the conventions that were tried: the gain over pictures (one-sided
-t-test), or, where pictures are few, that so many different objects are hit (binomial test)."""
+"""... and how unlikely that must be by chance, times the conventions that were tried: the gain over images (one-sided
+t-test), or, where images are few, that so many different objects are hit (binomial test)."""
 HIT_BY_CHANCE = 0.1
 """Share of objects that a box hits by chance with IoU 0.5, at least."""
 ALIKE = 0.02
@@ -59,11 +59,11 @@ class BoxCheck:
     n_reversed: int
     """Boxes with right < left or bottom < top."""
     n_specks: int
-    """Boxes below 1/200 of their picture's width and height whose true box is not."""
+    """Boxes below 1/200 of their image's width and height whose true box is not."""
     n_shares: int
     """Boxes of numbers from 0 to 1 where the declared format has none such."""
     n_never_past: int
-    """True boxes that pass a border that no answer passes: the picture's own size where the format has a range (are
+    """True boxes that pass a border that no answer passes: the image's own size where the format has a range (are
     they pixels?), 1000 where it counts pixels (are they thousandths?). 0 where an answer does, and where the other
     reading fits no better."""
     declared: Fit | None
@@ -78,7 +78,7 @@ class BoxWatch:
         """`setting`: what the format is declared by, in messages."""
         self._form, self._frame, self._setting = form, frame, setting
         self._rows: list[tuple[float, ...]] = []
-        self._pictures: list[str] = []
+        self._images: list[str] = []
         self._without: Counter[str] = Counter()
         self._faults: Counter[BoxFault] = Counter()
         self._several = 0
@@ -94,11 +94,11 @@ class BoxWatch:
         self._several += written.several
         size = (group.width, group.height)
         self._rows.append((*written.numbers, *sample.box, *size, *frame.origin, *frame.extent, *frame.size))
-        self._pictures.append(group.image_id)
+        self._images.append(group.image_id)
 
     def check(self) -> BoxCheck:
         """Everything that the answers show."""
-        table = _Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._pictures)
+        table = _Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._images)
         form = self._form if self._rows else None
         declared, better = _fits(table, form, self._frame) if form else (None, None)
         return BoxCheck(
@@ -125,13 +125,13 @@ class BoxWatch:
                 notes.append(f"{count:,} {of} {fault}" + (f": {question}" if count > SHARE * check.n_boxes else "."))
         if check.n_specks > SHARE * check.n_boxes:
             notes.append(
-                f"{check.n_specks:,} {of} are smaller than 1/200 of their picture, the object is not: {question}"
+                f"{check.n_specks:,} {of} are smaller than 1/200 of their image, the object is not: {question}"
             )
         if check.n_shares > SHARE * check.n_boxes:
-            notes.append(f"{check.n_shares:,} {of} hold numbers from 0 to 1 only, as shares of the picture: {question}")
+            notes.append(f"{check.n_shares:,} {of} hold numbers from 0 to 1 only, as shares of the image: {question}")
         if check.n_never_past:
             pixels = "_" not in str(self._form)
-            what = "1000, as if they were thousandths" if pixels else "their picture's size, as if they were pixels"
+            what = "1000, as if they were thousandths" if pixels else "their image's size, as if they were pixels"
             notes.append(f"None {of} passes {what}; {check.n_never_past:,} of the true boxes would: {question}")
         if check.n_several:
             notes.append(f"{check.n_several:,} answers hold several different boxes: the first is scored.")
@@ -154,13 +154,13 @@ class BoxWatch:
 class _Table:
     """Numbers, truth and frames of all answers, as columns."""
 
-    def __init__(self, rows: Float[np.ndarray, "box 16"], pictures: list[str]) -> None:
+    def __init__(self, rows: Float[np.ndarray, "box 16"], images: list[str]) -> None:
         # An absurd number must not overflow.
         self.numbers = np.clip(np.nan_to_num(rows[:, :4]), -1e12, 1e12).T
         self.truth, (self.width, self.height) = rows[:, 4:8], rows[:, 8:10].T
         origin, extent, size = (tuple(rows[:, i : i + 2].T) for i in (10, 12, 14))
         self.frame = CoordinateFrame(origin, extent, size)
-        self.pictures = np.unique(pictures, return_inverse=True)[1] if pictures else np.zeros(0, dtype=int)
+        self.images = np.unique(images, return_inverse=True)[1] if images else np.zeros(0, dtype=int)
 
     def boxes(self, form: BoxFormat, frame: CoordinateFrame) -> Float[np.ndarray, "box 4"]:
         return np.column_stack(in_pixels(self.numbers, form, frame))
@@ -171,10 +171,10 @@ class _Table:
         squares = [padded_square(int(width), int(height)) for width, height in sides]
         columns = [np.array([getattr(square, key) for square in squares]).T for key in ("origin", "extent", "size")]
         square = CoordinateFrame(*(tuple(column) for column in columns))
-        return {Frame.picture: whole_picture(self.width, self.height), Frame.padded_square: square}
+        return {Frame.image: whole_image(self.width, self.height), Frame.padded_square: square}
 
     def others_truth(self) -> Float[np.ndarray, "box 4"]:
-        """The true boxes of other answers, half the table away, in proportion to the picture."""
+        """The true boxes of other answers, half the table away, in proportion to the image."""
         half = len(self.truth) // 2
         sides = np.column_stack([self.width, self.height] * 2)
         return np.roll(self.truth / sides, half, axis=0) * sides
@@ -215,13 +215,13 @@ def _is_gain(
     gains = skill - before
     if gains.mean() < BETTER:
         return False
-    means = np.bincount(table.pictures, gains) / np.bincount(table.pictures)
+    means = np.bincount(table.images, gains) / np.bincount(table.images)
     spread = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 2 else np.inf
-    by_pictures = stats.t.sf(means.mean() / max(spread, 1e-12), len(means) - 1) if np.isfinite(spread) else 1.0
-    _, first = np.unique(np.column_stack([table.pictures, table.truth]), axis=0, return_index=True)
+    by_images = stats.t.sf(means.mean() / max(spread, 1e-12), len(means) - 1) if np.isfinite(spread) else 1.0
+    _, first = np.unique(np.column_stack([table.images, table.truth]), axis=0, return_index=True)
     chance = max(HIT_BY_CHANCE, float((iou - skill >= 0.5).mean()))
     by_objects = stats.binom.sf(int((iou[first] >= 0.5).sum()) - 1, len(first), chance)
-    return bool(n_tried * min(by_pictures, by_objects) < CHANCE)
+    return bool(n_tried * min(by_images, by_objects) < CHANCE)
 
 
 def _specks(table: _Table, form: BoxFormat) -> Bool[np.ndarray, "box"]:

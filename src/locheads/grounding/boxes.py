@@ -1,4 +1,4 @@
-"""From the chosen cells of a stack of maps to boxes, in cells and then in pixels of each map's own picture."""
+"""From the chosen cells of a stack of maps to boxes, in cells and then in pixels of each map's own image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Frames:
 
     scale: Float[np.ndarray, "n 4"]
     cell: Float[np.ndarray, "n 4"]
-    """Pixels per cell, were the grid the whole picture."""
+    """Pixels per cell, were the grid the whole image."""
     offset: Float[np.ndarray, "n 4"]
     limits: Float[np.ndarray, "n 4"]
 
@@ -31,7 +31,7 @@ class Frames:
         )
 
     def pixels(self, boxes: Float[np.ndarray, "n 4"], config: GroundingConfig) -> Float[np.ndarray, "n 4"]:
-        """xyxy in cells -> xyxy in pixels of the original pictures; NaN where nothing of a box is left."""
+        """xyxy in cells -> xyxy in pixels of the original images; NaN where nothing of a box is left."""
         match config.padding:
             case Padding.mapped:
                 found = (boxes - self.offset) / self.scale

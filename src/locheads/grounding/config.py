@@ -27,13 +27,13 @@ class Normalise(StrEnum):
 
     none = "none"
     sum = "sum"
-    """Its attention sum: heads weigh the same, however much they look at the picture."""
+    """Its attention sum: heads weigh the same, however much they look at the image."""
     max = "max"
     """Its largest weight."""
 
 
 class Sinks(StrEnum):
-    """Cells that draw attention in every picture and say nothing of this one. The paper does not mention them."""
+    """Cells that draw attention in every image and say nothing of this one. The paper does not mention them."""
 
     keep = "keep"
     mean_map = "mean_map"
@@ -64,8 +64,8 @@ class Resolution(StrEnum):
     grid = "grid"
     input = "input"
     """The fused map upsampled to `input_patch` pixels per cell, bars included."""
-    picture = "picture"
-    """Upsampled to the pixels of the original picture that lie on the grid: bars take no part in the threshold."""
+    image = "image"
+    """Upsampled to the pixels of the original image that lie on the grid: bars take no part in the threshold."""
 
 
 class Upsampling(StrEnum):
@@ -109,7 +109,7 @@ class Padding(StrEnum):
     mapped = "mapped"
     """Through the exact inverse of the preprocessing."""
     ignored = "ignored"
-    """As if the grid were the whole picture: W/P and H/P pixels per cell (released code C1)."""
+    """As if the grid were the whole image: W/P and H/P pixels per cell (released code C1)."""
 
 
 class Rounding(StrEnum):
@@ -166,7 +166,7 @@ class GroundingConfig:
     padding: Padding = Padding.mapped
     rounding: Rounding = Rounding.none
     clamp: bool = True
-    """The box ends where the picture does. Not documented; false leaves in it what lies on padding bars."""
+    """The box ends where the image does. Not documented; false leaves in it what lies on padding bars."""
     mask: MaskRule = MaskRule.all_cells
 
     def __post_init__(self) -> None:

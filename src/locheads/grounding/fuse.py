@@ -59,7 +59,7 @@ def normalise(
 
 def smooth(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
     """The window is `kernel` cells wide and renormalised, as OpenCV's and torchvision's Gaussian blur are. Which
-    border the paper uses is not documented; it matters for objects that touch the picture's edge."""
+    border the paper uses is not documented; it matters for objects that touch the image's edge."""
     if config.sigma == 0 or config.kernel == 1:
         return maps
     return ndimage.gaussian_filter(

@@ -1,4 +1,4 @@
-"""From the chosen heads' maps of one expression to its box and pseudo-mask in the original picture."""
+"""From the chosen heads' maps of one expression to its box and pseudo-mask in the original image."""
 
 from dataclasses import dataclass
 from typing import assert_never
@@ -33,7 +33,7 @@ class Steps:
     """xyxy in pixels; None without cells, or where all of them lie on padding bars."""
 
     def mask(self, rule: MaskRule) -> Bool[np.ndarray, "height width"]:
-        """The pseudo-mask in pixels of the original picture."""
+        """The pseudo-mask in pixels of the original image."""
         match rule:
             case MaskRule.all_cells:
                 return self.lattice.upsample(self.labels > 0)
@@ -76,7 +76,7 @@ def ground_steps(
 
 @dataclass(frozen=True)
 class Stack:
-    """Many fused maps of one picture, grounded; the arrays as in `Steps`, but for `boxes`, NaN where there is none."""
+    """Many fused maps of one image, grounded; the arrays as in `Steps`, but for `boxes`, NaN where there is none."""
 
     lattice: Geometry
     field: Float[np.ndarray, "n y x"]

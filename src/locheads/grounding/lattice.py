@@ -1,6 +1,6 @@
 """Where the threshold applies: on the grid, or on a finer lattice that the fused map is upsampled to.
 
-A lattice is a `Geometry` of its own: its cells are pixels of the processor's input, or of the original picture.
+A lattice is a `Geometry` of its own: its cells are pixels of the processor's input, or of the original image.
 """
 
 from dataclasses import replace
@@ -18,20 +18,20 @@ CUBIC = -0.75
 
 
 def lattice(geometry: Geometry, config: GroundingConfig) -> Geometry:
-    """The lattice's cells in the original picture. On the grid: the grid's own geometry."""
+    """The lattice's cells in the original image. On the grid: the grid's own geometry."""
     match config.resolution:
         case Resolution.grid:
             return geometry
         case Resolution.input:
             return finer(geometry, config.input_patch)
-        case Resolution.picture:
+        case Resolution.image:
             return _pixels_on_grid(geometry)
         case _:
             assert_never(config.resolution)
 
 
 def framed(geometry: Geometry, config: GroundingConfig) -> Geometry:
-    """Where the grid lies in the picture, as config.padding reads it."""
+    """Where the grid lies in the image, as config.padding reads it."""
     match config.padding:
         case Padding.mapped:
             return geometry
@@ -61,7 +61,7 @@ def upsample(
             return fused
         case Resolution.input:
             rows, cols = (_within(n, config.input_patch, config.upsampling) for n in fused.shape[-2:])
-        case Resolution.picture:
+        case Resolution.image:
             target = _pixels_on_grid(geometry)
             rows, cols = (
                 _weights(

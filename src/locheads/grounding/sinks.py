@@ -1,4 +1,4 @@
-"""Cells that draw attention whatever the picture: where the mean map of a head over many samples stands out."""
+"""Cells that draw attention whatever the image: where the mean map of a head over many samples stands out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -27,10 +27,10 @@ def prepare_to_answer(lvlm: Lvlm) -> None:
 def answer_image(
     lvlm: Lvlm, image: Image, expressions: Sequence[str], prompt: PromptConfig, max_new_tokens: int
 ) -> tuple[list[str], Geometry]:
-    """-> (per expression what the model says, where the picture lies in its input).
+    """-> (per expression what the model says, where the image lies in its input).
 
     One expression at a time: a batch would need padding on the left, which changes the rounding and so, at times, a
-    greedy answer. Raises DataError for a picture or an expression that cannot be asked.
+    greedy answer. Raises DataError for an image or an expression that cannot be asked.
     """
     prepared = lvlm.adapter.prepare(image, expressions, prompt)
     texts = [_answer(lvlm, prepared, suffix, max_new_tokens) for suffix in prepared.suffixes]
@@ -68,10 +68,10 @@ def _token_types(lvlm: Lvlm, prepared: PreparedInput, length: int) -> dict[str, 
         return {prepared.token_types_name: torch.nn.functional.pad(prepared.token_types, (0, length))[None]}
     if prepared.prefix_positions is None:
         return {}
-    # M-RoPE: the model works the positions out itself, from where the picture's tokens are.
-    picture = torch.zeros(len(prepared.prefix) + length, dtype=torch.long)
-    picture[prepared.image_tokens] = 1
-    return {"mm_token_type_ids": picture[None]}
+    # M-RoPE: the model works the positions out itself, from where the image's tokens are.
+    image = torch.zeros(len(prepared.prefix) + length, dtype=torch.long)
+    image[prepared.image_tokens] = 1
+    return {"mm_token_type_ids": image[None]}
 
 
 def _tokenizer(lvlm: Lvlm) -> Any:

@@ -28,7 +28,7 @@ Maps = Float[np.ndarray, "*head row col"]
 
 
 def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) -> Attention:
-    """The attention pass for a picture of a data set, see `attend_image`."""
+    """The attention pass for an image of a data set, see `attend_image`."""
     maps, geometry = attend_image(lvlm, image, [sample.expression for sample in group.samples], prompt)
     ids = tuple(sample.sample_id for sample in group.samples)
     return Attention(group.image_id, ids, maps, attention_sum(maps), geometry)
@@ -58,17 +58,17 @@ def attend_image(
 
 
 def attend_prepared(
-    lvlm: Lvlm, pictures: Sequence[PreparedInput], budget: Budget, heads: Sequence[HeadIndex] | None = None
+    lvlm: Lvlm, images: Sequence[PreparedInput], budget: Budget, heads: Sequence[HeadIndex] | None = None
 ) -> list[list[Maps | None]]:
-    """Per picture and expression its maps as in `attend_image`; None where the memory does not hold even one."""
-    strips = [strip for picture in pictures for strip in strips_of(lvlm, picture)]
+    """Per image and expression its maps as in `attend_image`; None where the memory does not hold even one."""
+    strips = [strip for image in images for strip in strips_of(lvlm, image)]
     flat: list[np.ndarray | None] = []
     for chunk in chunks(strips, budget):
         flat += with_halving(lambda some: _forward(lvlm, some, heads), chunk, budget)
     result, start = [], 0
-    for picture in pictures:
-        grid = (picture.geometry.rows, picture.geometry.cols)
-        end = start + len(picture.suffixes)
+    for image in images:
+        grid = (image.geometry.rows, image.geometry.cols)
+        end = start + len(image.suffixes)
         result.append([None if rows is None else rows.reshape(*rows.shape[:-1], *grid) for rows in flat[start:end]])
         start = end
     return result
@@ -80,29 +80,29 @@ def attend_groups(
     budget: Budget,
     heads: Sequence[HeadIndex] | None = None,
 ) -> list[list[Maps | None]]:
-    """`attend_prepared` of pictures of a data set."""
+    """`attend_prepared` of images of a data set."""
     return attend_prepared(lvlm, [prepared for _, prepared in batch], budget, heads)
 
 
-def strips_of(lvlm: Lvlm, picture: PreparedInput) -> list[Strip]:
-    """The picture's expressions as rows of a batch: one row where the family may share it, else one each."""
-    return whole(picture) if _shares(lvlm, picture) else single(picture)
+def strips_of(lvlm: Lvlm, image: PreparedInput) -> list[Strip]:
+    """The image's expressions as rows of a batch: one row where the family may share it, else one each."""
+    return whole(image) if _shares(lvlm, image) else single(image)
 
 
-def _shares(lvlm: Lvlm, picture: PreparedInput) -> bool:
+def _shares(lvlm: Lvlm, image: PreparedInput) -> bool:
     match lvlm.adapter.sharing:
         case Sharing.plain:
             return False
         case Sharing.packed:
-            return _fits_the_window(lvlm, picture)
+            return _fits_the_window(lvlm, image)
         case _:
             assert_never(lvlm.adapter.sharing)
 
 
-def _fits_the_window(lvlm: Lvlm, picture: PreparedInput) -> bool:
+def _fits_the_window(lvlm: Lvlm, image: PreparedInput) -> bool:
     # A mask of ours replaces the family's, which would hide what lies beyond a sliding window.
     window = getattr(lvlm.model.config.get_text_config(decoder=True), "sliding_window", None)
-    return window is None or len(picture.prefix) + max(len(suffix) for suffix in picture.suffixes) <= window
+    return window is None or len(image.prefix) + max(len(suffix) for suffix in image.suffixes) <= window
 
 
 @torch.inference_mode()
@@ -110,7 +110,7 @@ def _forward(
     lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | None
 ) -> list[Float[np.ndarray, "*head cell"]]:
     """One forward pass -> per expression the rows of its query tokens, averaged."""
-    shared = _shares(lvlm, strips[0].picture)
+    shared = _shares(lvlm, strips[0].image)
     batch = collate(strips, shared)
     wanted, depth = _wanted(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
@@ -162,20 +162,20 @@ def _run(lvlm: Lvlm, batch: Batch) -> None:
 
 
 def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:
-    """Whether strips of one picture can be given the same vision features, one block of them per picture."""
-    simple = all(p.tensors.keys() == {"pixel_values"} and len(p.tensors["pixel_values"]) == 1 for p in batch.pictures)
+    """Whether strips of one image can be given the same vision features, one block of them per image."""
+    simple = all(p.tensors.keys() == {"pixel_values"} and len(p.tensors["pixel_values"]) == 1 for p in batch.images)
     return max(batch.copies) > 1 and simple and hasattr(lvlm.model.base_model, "get_image_features")
 
 
 @contextmanager
 def _features_repeated(model: Any, copies: Sequence[int]) -> Iterator[None]:
-    """While open, `model` looks at each picture once and gives its features to that many strips."""
+    """While open, `model` looks at each image once and gives its features to that many strips."""
     look = model.get_image_features
 
     def repeated(*arguments: Any, **options: Any) -> Any:
         output = look(*arguments, **options)
         features = output.pooler_output
-        if isinstance(features, list | tuple):  # Llava's: one per picture
+        if isinstance(features, list | tuple):  # Llava's: one per image
             output.pooler_output = [one for one, n in zip(features, copies, strict=True) for _ in range(n)]
         else:
             output.pooler_output = features.repeat_interleave(torch.tensor(copies, device=features.device), dim=0)
@@ -195,8 +195,8 @@ def _per_expression(
     for row, strip in zip(rows, strips, strict=True):
         start = 0
         for i in strip.suffixes:
-            first, end = strip.picture.spans[i]
-            of_span = row[:, start : start + end - first, : len(strip.picture.image_tokens)]
+            first, end = strip.image.spans[i]
+            of_span = row[:, start : start + end - first, : len(strip.image.image_tokens)]
             result.append(of_span.mean(dim=1).numpy())
             start += end - first
     return result

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 TOKENS_ON_CUDA = 16_384
 """Enough to fill a large GPU with a 7B model."""
-TOKENS_OF_ONE_PICTURE = 4096
+TOKENS_OF_ONE_IMAGE = 4096
 
 
 @dataclass
@@ -25,23 +25,23 @@ class Budget:
     """The tokens of one forward pass, padding included. A single strip always passes, however long."""
 
     tokens: int
-    one_picture: int = TOKENS_OF_ONE_PICTURE
-    """Where several strips of one picture may share a pass, because it is then looked at once."""
+    one_image: int = TOKENS_OF_ONE_IMAGE
+    """Where several strips of one image may share a pass, because it is then looked at once."""
 
     @classmethod
     def of(cls, setting: int | None, device: torch.device) -> "Budget":
-        """What `engine.token_budget` says; without a word one picture at a time on a CPU, where more is no faster."""
+        """What `engine.token_budget` says; without a word one image at a time on a CPU, where more is no faster."""
         return cls(setting or (TOKENS_ON_CUDA if device.type == "cuda" else 1))
 
     def admits(self, strips: Sequence[Strip]) -> bool:
         """Whether these may share a forward pass."""
         tokens = tokens_of(strips)
-        alone = all(strip.picture is strips[0].picture for strip in strips)
-        return len(strips) <= 1 or tokens <= self.tokens or (alone and tokens <= self.one_picture)
+        alone = all(strip.image is strips[0].image for strip in strips)
+        return len(strips) <= 1 or tokens <= self.tokens or (alone and tokens <= self.one_image)
 
     def shrink(self, tokens: int) -> None:
         """No later pass has more."""
-        self.tokens, self.one_picture = (max(1, min(size, tokens)) for size in (self.tokens, self.one_picture))
+        self.tokens, self.one_image = (max(1, min(size, tokens)) for size in (self.tokens, self.one_image))
 
 
 def tokens_of(strips: Sequence[Strip]) -> int:
@@ -50,10 +50,10 @@ def tokens_of(strips: Sequence[Strip]) -> int:
 
 
 def chunks(strips: Sequence[Strip], budget: Budget) -> Iterator[list[Strip]]:
-    """The strips in order, in batches within the budget whose pictures' tensors fit together."""
+    """The strips in order, in batches within the budget whose images' tensors fit together."""
     batch: list[Strip] = []
     for strip in strips:
-        if batch and not (budget.admits([*batch, strip]) and fit_together(batch[0].picture, strip.picture)):
+        if batch and not (budget.admits([*batch, strip]) and fit_together(batch[0].image, strip.image)):
             yield batch
             batch = []
         batch.append(strip)
@@ -64,7 +64,7 @@ def chunks(strips: Sequence[Strip], budget: Budget) -> Iterator[list[Strip]]:
 def gather(
     items: Iterable[tuple[T, PreparedInput]], strips_of: Callable[[PreparedInput], list[Strip]], budget: Budget
 ) -> Iterator[list[tuple[T, PreparedInput]]]:
-    """Pictures in order, as many at a time as the budget admits in one forward pass (at least one)."""
+    """Images in order, as many at a time as the budget admits in one forward pass (at least one)."""
     batch: list[tuple[T, PreparedInput]] = []
     strips: list[Strip] = []
     for item in items:

@@ -26,8 +26,8 @@ class ModelConfig:
     dtype: DType = DType.float32
     preprocess: Preprocess = Preprocess.pad
     tiles: bool = False
-    """For families that cut a picture into tiles: the grid is that of the tiles, not that of the view of the whole
-    picture. Either way the model reads both."""
+    """For families that cut an image into tiles: the grid is that of the tiles, not that of the view of the whole
+    image. Either way the model reads both."""
     trust_remote_code: bool = False
 
 
@@ -35,7 +35,7 @@ REFERSEG = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
     "provides, and assist the user with a variety of tasks using natural language.\n<image>\n{expression}"
 )
-"""The released code's text: system line, picture, expression; no roles."""
+"""The released code's text: system line, image, expression; no roles."""
 
 
 class Query(StrEnum):
@@ -51,14 +51,14 @@ class Query(StrEnum):
 
 @settings("prompt")
 class PromptConfig:
-    """What the LVLM is asked. `<image>` and `{expression}` stand for the picture and the expression."""
+    """What the LVLM is asked. `<image>` and `{expression}` stand for the image and the expression."""
 
     name: str = "referseg"
     template: str = REFERSEG
     full_stop: bool = True
     """Ends an expression with a full stop, the query token of the paper's examples, where it has none."""
     chat: bool = False
-    """The template is a question without `<image>`; the model's own chat template puts roles and picture around it."""
+    """The template is a question without `<image>`; the model's own chat template puts roles and image around it."""
     query: Query = Query.last
     """Where the expression stands several times in the template, the last of them counts."""
 
@@ -68,12 +68,12 @@ class PromptConfig:
             ("{expression}" in template, "prompt.template has no {expression}: add it where the expression goes."),
             (
                 template.count("<image>") == (0 if self.chat else 1),
-                "prompt.template must not hold <image> with prompt.chat=true: the chat template places the picture."
+                "prompt.template must not hold <image> with prompt.chat=true: the chat template places the image."
                 if self.chat
                 else "prompt.template must hold <image> exactly once.",
             ),
             (
                 self.chat or template.find("<image>") < template.find("{expression}"),
-                "prompt.template must have <image> before {expression}: the picture is read once for all expressions.",
+                "prompt.template must have <image> before {expression}: the image is read once for all expressions.",
             ),
         )

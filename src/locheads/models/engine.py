@@ -56,10 +56,10 @@ class EngineConfig:
     threads: Annotated[int | None, Field(ge=1, le=1024)] = None
     """CPU threads of torch; null leaves torch's choice."""
     token_budget: Count | None = None
-    """Tokens of one forward pass over several pictures, padding included. null: 16,384 on CUDA; one picture at a time
+    """Tokens of one forward pass over several images, padding included. null: 16,384 on CUDA; one image at a time
     on a CPU, where more is no faster. Halved by itself when memory runs out."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
-    """Threads that decode and preprocess pictures while the model runs; 0 does it in between."""
+    """Threads that decode and preprocess images while the model runs; 0 does it in between."""
     maps: Text = ALL_MAPS
     """Which attention maps the store keeps. "all": of every head, for every ablation without the model; 1.2 MB per
     expression of LLaVA-1.5-7B. "top N" (such as "top 20"): of the N most frequent heads of discovery and those that
@@ -67,7 +67,7 @@ class EngineConfig:
     or a folder with one: of its heads; the layers beyond them neither run nor load. A map that is missing later is
     computed then."""
     shard_images: Count = 32
-    """Pictures per file of the attention store: what a killed run loses at most."""
+    """Images per file of the attention store: what a killed run loses at most."""
     other_versions: OtherVersions = OtherVersions.recompute
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Prompts become the rows of a batch: several expressions of a picture in one strip, several strips in one forward.
+"""Prompts become the rows of a batch: several expressions of an image in one strip, several strips in one forward.
 
 A strip is [prefix with the image | suffix 1 | suffix 2 | ...]. With the image before the text and a causal decoder,
-nothing before the expression depends on it, so the LVLM reads the picture once. Exact: a block mask keeps the suffixes
+nothing before the expression depends on it, so the LVLM reads the image once. Exact: a block mask keeps the suffixes
 apart, and their positions start again after the prefix, so every suffix sees what it would see alone. Where a family
 cannot share, a strip holds one suffix and the family makes its own mask.
 """
@@ -19,24 +19,24 @@ from locheads.models.adapters.base import PreparedInput
 
 @dataclass(frozen=True)
 class Strip:
-    """One row of a batch: a picture with some of its expressions."""
+    """One row of a batch: an image with some of its expressions."""
 
-    picture: PreparedInput
+    image: PreparedInput
     suffixes: tuple[int, ...]
-    """Which of the picture's, in order."""
+    """Which of the image's, in order."""
 
     def lengths(self) -> list[int]:
         """Tokens of each suffix."""
-        return [len(self.picture.suffixes[i]) for i in self.suffixes]
+        return [len(self.image.suffixes[i]) for i in self.suffixes]
 
     def __len__(self) -> int:
         """Tokens of the row."""
-        return len(self.picture.prefix) + sum(self.lengths())
+        return len(self.image.prefix) + sum(self.lengths())
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass takes, besides the pictures: B strips, padded on the right to T tokens."""
+    """What one forward pass takes, besides the images: B strips, padded on the right to T tokens."""
 
     input_ids: Int[Tensor, "batch token"]
     position_ids: Int[Tensor, "batch token"] | Int[Tensor, "3 batch token"] | None
@@ -48,28 +48,28 @@ class Batch:
     keys: Int[Tensor, "batch key"]
     """Image tokens; shorter rows repeat their last."""
     token_types: dict[str, Int[Tensor, "batch token"]]
-    pictures: tuple[PreparedInput, ...]
+    images: tuple[PreparedInput, ...]
     """Each once, in order."""
     copies: tuple[int, ...]
-    """How many strips in a row each picture has."""
+    """How many strips in a row each image has."""
     causal_prefix: int | None
     """Length of the prefix of every strip, under block masks; None where they differ, or there are no such masks."""
 
     def tensors(self, once: bool = False) -> dict[str, Tensor]:
-        """The pictures' tensors, one after the other along the first axis: for every strip, or each `once`."""
-        copies = [1] * len(self.pictures) if once else self.copies
-        parts = [picture.tensors for picture, n in zip(self.pictures, copies, strict=True) for _ in range(n)]
+        """The images' tensors, one after the other along the first axis: for every strip, or each `once`."""
+        copies = [1] * len(self.images) if once else self.copies
+        parts = [image.tensors for image, n in zip(self.images, copies, strict=True) for _ in range(n)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def whole(picture: PreparedInput) -> list[Strip]:
-    """All expressions of the picture in one strip."""
-    return [Strip(picture, tuple(range(len(picture.suffixes))))]
+def whole(image: PreparedInput) -> list[Strip]:
+    """All expressions of the image in one strip."""
+    return [Strip(image, tuple(range(len(image.suffixes))))]
 
 
-def single(picture: PreparedInput) -> list[Strip]:
+def single(image: PreparedInput) -> list[Strip]:
     """A strip per expression."""
-    return [Strip(picture, (i,)) for i in range(len(picture.suffixes))]
+    return [Strip(image, (i,)) for i in range(len(image.suffixes))]
 
 
 def halves(strips: Sequence[Strip]) -> tuple[list[Strip], list[Strip]] | None:
@@ -80,11 +80,11 @@ def halves(strips: Sequence[Strip]) -> tuple[list[Strip], list[Strip]] | None:
     middle = len(strip.suffixes) // 2
     if middle == 0:
         return None
-    return [Strip(strip.picture, strip.suffixes[:middle])], [Strip(strip.picture, strip.suffixes[middle:])]
+    return [Strip(strip.image, strip.suffixes[:middle])], [Strip(strip.image, strip.suffixes[middle:])]
 
 
 def fit_together(one: PreparedInput, other: PreparedInput) -> bool:
-    """Whether the tensors of two pictures can lie in one batch."""
+    """Whether the tensors of two images can lie in one batch."""
     return one.tensors.keys() == other.tensors.keys() and all(
         tensor.shape[1:] == other.tensors[name].shape[1:] for name, tensor in one.tensors.items()
     )
@@ -92,12 +92,12 @@ def fit_together(one: PreparedInput, other: PreparedInput) -> bool:
 
 def collate(strips: Sequence[Strip], shared: bool) -> Batch:
     """The batch of some strips. `shared`: with block masks; else each strip must hold one suffix."""
-    ids = [torch.cat([s.picture.prefix, *(s.picture.suffixes[i] for i in s.suffixes)]) for s in strips]
+    ids = [torch.cat([s.image.prefix, *(s.image.suffixes[i] for i in s.suffixes)]) for s in strips]
     length = max(len(row) for row in ids)
-    pictures = [strip.picture for strip in strips]
-    types = [picture.token_types for picture in pictures]
-    runs = [list(run) for _, run in groupby(pictures, key=id)]
-    own_positions = not shared and pictures[0].prefix_positions is None
+    images = [strip.image for strip in strips]
+    types = [image.token_types for image in images]
+    runs = [list(run) for _, run in groupby(images, key=id)]
+    own_positions = not shared and images[0].prefix_positions is None
     return Batch(
         # Padded with a word: an image token would ask for features.
         input_ids=torch.stack([_pad(row, length, int(row[-1])) for row in ids]),
@@ -106,16 +106,16 @@ def collate(strips: Sequence[Strip], shared: bool) -> Batch:
         if shared
         else torch.stack([_pad(torch.ones_like(i), length, 0) for i in ids]),
         queries=_aligned([_queries(strip) for strip in strips]),
-        keys=_aligned([picture.image_tokens for picture in pictures]),
-        token_types={} if types[0] is None else {pictures[0].token_types_name: _rows(types, length)},
-        pictures=tuple(run[0] for run in runs),
+        keys=_aligned([image.image_tokens for image in images]),
+        token_types={} if types[0] is None else {images[0].token_types_name: _rows(types, length)},
+        images=tuple(run[0] for run in runs),
         copies=tuple(len(run) for run in runs),
-        causal_prefix=_common_prefix(pictures) if shared else None,
+        causal_prefix=_common_prefix(images) if shared else None,
     )
 
 
-def _common_prefix(pictures: Sequence[PreparedInput]) -> int | None:
-    lengths = {len(picture.prefix) for picture in pictures}
+def _common_prefix(images: Sequence[PreparedInput]) -> int | None:
+    lengths = {len(image.prefix) for image in images}
     return lengths.pop() if len(lengths) == 1 else None
 
 
@@ -133,9 +133,9 @@ def _aligned(rows: Sequence[Int[Tensor, "n"]]) -> Int[Tensor, "batch longest"]:
 
 
 def _positions(strip: Strip) -> Int[Tensor, "token"] | Int[Tensor, "3 token"]:
-    prefix = strip.picture.prefix_positions
+    prefix = strip.image.prefix_positions
     if prefix is None:
-        prefix = torch.arange(len(strip.picture.prefix))
+        prefix = torch.arange(len(strip.image.prefix))
     start = int(prefix.max()) + 1
     suffixes = [torch.arange(start, start + n).expand(*prefix.shape[:-1], n) for n in strip.lengths()]
     return torch.cat([prefix, *suffixes], dim=-1)
@@ -143,9 +143,9 @@ def _positions(strip: Strip) -> Int[Tensor, "token"] | Int[Tensor, "3 token"]:
 
 def _queries(strip: Strip) -> Int[Tensor, "query"]:
     """Where the query tokens of the suffixes stand in the strip."""
-    parts, start = [], len(strip.picture.prefix)
+    parts, start = [], len(strip.image.prefix)
     for i, length in zip(strip.suffixes, strip.lengths(), strict=True):
-        first, end = strip.picture.spans[i]
+        first, end = strip.image.spans[i]
         parts.append(torch.arange(start + first, start + end))
         start += length
     return torch.cat(parts)
@@ -157,7 +157,7 @@ def _block_masks(strips: Sequence[Strip], length: int) -> Bool[Tensor, "batch 1 
     for row, strip in zip(mask[:, 0], strips, strict=True):
         size = len(strip)
         # Segment 0 is the prefix, segment i the i-th suffix.
-        counts = torch.tensor([len(strip.picture.prefix), *strip.lengths()])
+        counts = torch.tensor([len(strip.image.prefix), *strip.lengths()])
         segment = torch.repeat_interleave(torch.arange(len(counts)), counts)
         visible = (segment[None, :] == 0) | (segment[:, None] == segment[None, :])
         row[:size, :size] = visible.tril()

@@ -1,4 +1,4 @@
-"""The text around the picture and the expression, and where in its tokens the expression stands."""
+"""The text around the image and the expression, and where in its tokens the expression stands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from locheads.errors import ConfigError, DataError, boundary, chosen
 from locheads.models.config import PromptConfig, Query
 
 IMAGE = "<image>"
-"""Where the picture goes in `prompt.template`, whatever the model's own image token is called."""
+"""Where the image goes in `prompt.template`, whatever the model's own image token is called."""
 SLOT = "{expression}"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt's text, in which one placeholder stands for the picture."""
+    """A prompt's text, in which one placeholder stands for the image."""
 
     text: str
     start: int
@@ -27,7 +27,7 @@ def render_prompt(prompt: PromptConfig, expression: str) -> str:
     """The template with the expression in place; `<image>` stays for the adapter to fill.
 
     Raises:
-        DataError: the expression is empty or blank, or holds the picture's placeholder.
+        DataError: the expression is empty or blank, or holds the image's placeholder.
     """
     return ask(prompt, expression).text
 
@@ -40,7 +40,7 @@ def ask(prompt: PromptConfig, expression: str) -> Asked:
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise DataError("The expression holds half of a surrogate pair, which is no letter: mend its file's encoding.")
     if IMAGE in text:
-        raise DataError(f"The expression holds {IMAGE}, which stands for the picture: take it out.")
+        raise DataError(f"The expression holds {IMAGE}, which stands for the image: take it out.")
     stop = "." if prompt.full_stop and text[-1] not in ".?!" else ""
     # Plain replacement, not str.format: an expression may hold braces, and so may a user's template.
     before, _, after = prompt.template.rpartition(SLOT)
@@ -49,7 +49,7 @@ def ask(prompt: PromptConfig, expression: str) -> Asked:
 
 
 def ask_in_chat(prompt: PromptConfig, expression: str, processor: Any) -> Asked:
-    """The rendered question inside the model's own chat template, with the model's placeholder for the picture.
+    """The rendered question inside the model's own chat template, with the model's placeholder for the image.
 
     Raises:
         DataError: as `ask`, or the chat template changed the question, so that the expression cannot be located.
@@ -72,7 +72,7 @@ def ask_in_chat(prompt: PromptConfig, expression: str, processor: Any) -> Asked:
 
 
 def fill(asked: Asked, placeholder: str, tokens: str) -> Asked:
-    """Puts the picture's tokens where the placeholder stands.
+    """Puts the image's tokens where the placeholder stands.
 
     Raises:
         DataError: the placeholder occurs not once but several times, because the expression holds it.
@@ -81,11 +81,11 @@ def fill(asked: Asked, placeholder: str, tokens: str) -> Asked:
     head, found, tail = asked.text.partition(placeholder)
     if not found or len(head) > asked.start:
         raise ConfigError(
-            f"The prompt {asked.text!r} does not have the picture ({placeholder}) before the expression: "
-            "the picture is read once for all expressions. Use another template."
+            f"The prompt {asked.text!r} does not have the image ({placeholder}) before the expression: "
+            "the image is read once for all expressions. Use another template."
         )
     if placeholder in tail:
-        raise DataError(f"The expression holds {placeholder}, which stands for the picture: take it out.")
+        raise DataError(f"The expression holds {placeholder}, which stands for the image: take it out.")
     shift = len(tokens) - len(placeholder)
     return Asked(head + tokens + tail, asked.start + shift, asked.end + shift)
 

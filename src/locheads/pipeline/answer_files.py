@@ -1,4 +1,4 @@
-"""Files of predictions, written and scored some pictures at a time: their masks never lie in memory all at once."""
+"""Files of predictions, written and scored some images at a time: their masks never lie in memory all at once."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ ROWS = 2_000
 
 @contextmanager
 def writing(path: Path, with_mask_score: bool = False) -> Iterator[Callable[[Iterable[Row]], None]]:
-    """Gives what takes the rows of one picture after the other; a row group holds whole pictures.
+    """Gives what takes the rows of one image after the other; a row group holds whole images.
 
     Raises StoreError where the file cannot be written, as `replacing` does.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from PIL.Image import Image
 
 from locheads.config import Config
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.discovery.criteria import attention_sum
 from locheads.errors import DataError
 from locheads.models.adapters.base import Adapter, PreparedInput
@@ -57,12 +57,12 @@ def open_store(
     identity: ModelIdentity,
     annotations: str,
     verify: bool = True,
-    pictures: Mapping[Path, str | None] | None = None,
+    images: Mapping[Path, str | None] | None = None,
 ) -> AttentionStore:
     """The store of exactly this model, precision, preprocessing, prompt and annotation files, made with what is here.
 
-    The pictures are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
-    agree to rounding on all of them, and timing.json names those that made the maps. `verify`, `pictures`: see
+    The images are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
+    agree to rounding on all of them, and timing.json names those that made the maps. `verify`, `images`: see
     `AttentionStore`.
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
@@ -77,7 +77,7 @@ def open_store(
     if config.engine.quantization != Quantization.none:
         question["quantization"] = config.engine.quantization.value
     take = config.engine.other_versions == OtherVersions.take
-    return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, pictures)
+    return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, images)
 
 
 def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:
@@ -114,7 +114,7 @@ class Loader:
 
 @dataclass
 class _Opened:
-    """A picture on its way to the model."""
+    """An image on its way to the model."""
 
     group: ImageGroup
     """With the expressions that can be asked."""
@@ -137,17 +137,17 @@ def fill(
 
     Args:
         store: to be filled.
-        groups: the pictures and their expressions.
+        groups: the images and their expressions.
         config: of the run.
         need: what is needed of every sample; where that is only some heads, the layers beyond them do not run.
-        picks: heads besides, that the scores of a picture's samples ask for.
+        picks: heads besides, that the scores of an image's samples ask for.
         loader: of the model; keeps it from one call to the next.
     """
     missing = store.missing(groups, need)
     n_samples, n_missing = count(groups), count(missing)
     log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
     failures: list[Failure] = []
-    # Only once a picture opens: where all that is missing is what failed before, no weights load.
+    # Only once an image opens: where all that is missing is what failed before, no weights load.
     start, failed = _skip_unreadable(missing, config)
     failures += failed
     _say_what_changed(store, missing)
@@ -166,13 +166,13 @@ def fill(
 
 def _say_what_changed(store: AttentionStore, missing: Sequence[ImageGroup]) -> None:
     if changed := store.changed(missing):
-        log.warning("%s from those that were attended: they are attended again.", pictures_differ(changed))
+        log.warning("%s from those that were attended: they are attended again.", images_differ(changed))
 
 
-def pictures_differ(paths: Sequence[Path]) -> str:
-    """As "3 pictures differ (a.jpg, b.jpg, c.jpg)"."""
+def images_differ(paths: Sequence[Path]) -> str:
+    """As "3 images differ (a.jpg, b.jpg, c.jpg)"."""
     names = ", ".join(path.name for path in paths[:5]) + (", ..." if len(paths) > 5 else "")
-    return f"{len(paths)} {'picture differs' if len(paths) == 1 else 'pictures differ'} ({names})"
+    return f"{len(paths)} {'image differs' if len(paths) == 1 else 'images differ'} ({names})"
 
 
 def _say_what_others_hold(store: AttentionStore, missing: Sequence[ImageGroup], need: Need) -> None:
@@ -189,7 +189,7 @@ def _say_what_others_hold(store: AttentionStore, missing: Sequence[ImageGroup], 
 
 @dataclass
 class _Pass:
-    """One pass of the model over pictures of which the store lacks something."""
+    """One pass of the model over images of which the store lacks something."""
 
     store: AttentionStore
     config: Config
@@ -234,7 +234,7 @@ class _Pass:
     def _opened(
         self, groups: list[ImageGroup], adapter: Adapter, failures: list[Failure]
     ) -> Iterator[tuple[ImageGroup, PreparedInput]]:
-        """The pictures that can be asked about; why others cannot is added to `failures`."""
+        """The images that can be asked about; why others cannot is added to `failures`."""
         workers = self.config.engine.workers
         adapters = Copies(adapter, workers)
 
@@ -242,7 +242,7 @@ class _Pass:
             with adapters.one() as own:
                 return _prepare(group, own, self.config)
 
-        for _, opened in zip(track(groups, "attend", "pictures"), in_background(work, groups, workers), strict=True):
+        for _, opened in zip(track(groups, "attend", "images"), in_background(work, groups, workers), strict=True):
             failures += opened.failures
             if opened.prepared is not None:
                 yield opened.group, opened.prepared
@@ -254,7 +254,7 @@ class _Pass:
         maps: list[np.ndarray | None],
         heads: Sequence[HeadIndex] | None,
     ) -> list[Failure]:
-        """Stores one picture's maps, soon. -> its samples that have none, or some that mean nothing."""
+        """Stores one image's maps, soon. -> its samples that have none, or some that mean nothing."""
         failed = {i: reason for i, one in enumerate(maps) if (reason := _unusable(one)) is not None}
         there = [i for i in range(len(maps)) if i not in failed]
         if there:
@@ -273,12 +273,12 @@ class _Pass:
         prepared: PreparedInput,
         heads: Sequence[HeadIndex] | None,
     ) -> Stored:
-        picture = self.store.picture(group)
+        image = self.store.image(group)
         if heads is not None:
             return CompactAttention(
-                group.image_id, ids, tuple(heads), maps, prepared.geometry, picture=picture
+                group.image_id, ids, tuple(heads), maps, prepared.geometry, image=image
             )  # fmt: skip
-        whole = Attention(group.image_id, ids, maps, attention_sum(maps), prepared.geometry, picture)
+        whole = Attention(group.image_id, ids, maps, attention_sum(maps), prepared.geometry, image)
         if self.need.heads is None:
             return whole
         need = replace(self.lack, own=self.need.own)
@@ -297,13 +297,13 @@ def _maps_kept(need: Need) -> str:
 
 
 def _skip_unreadable(groups: list[ImageGroup], config: Config) -> tuple[int, list[Failure]]:
-    """-> (index of the first picture that can be asked about, why those before it cannot)."""
+    """-> (index of the first image that can be asked about, why those before it cannot)."""
     failures: list[Failure] = []
     for index, group in enumerate(groups):
         asked, failed = _askable(group, config)
         try:
             if asked.samples:
-                open_picture(asked)
+                open_image(asked)
                 return index, failures
         except DataError as error:
             failed += _all_failed(asked, error)
@@ -316,33 +316,33 @@ def _prepare(group: ImageGroup, adapter: Adapter, config: Config) -> _Opened:
     if not asked.samples:
         return _Opened(asked, None, failures)
     try:
-        picture = open_picture(asked)
+        image = open_image(asked)
     except DataError as error:
         return _Opened(asked, None, failures + _all_failed(asked, error))
     try:
-        return _Opened(asked, _ask(asked, picture, adapter, config), failures)
+        return _Opened(asked, _ask(asked, image, adapter, config), failures)
     except DataError:
-        return _without_culprits(asked, picture, adapter, config, failures)
+        return _without_culprits(asked, image, adapter, config, failures)
 
 
 def _without_culprits(
-    group: ImageGroup, picture: Image, adapter: Adapter, config: Config, failures: list[Failure]
+    group: ImageGroup, image: Image, adapter: Adapter, config: Config, failures: list[Failure]
 ) -> _Opened:
-    """One expression that cannot be asked must not take the picture's others with it."""
+    """One expression that cannot be asked must not take the image's others with it."""
     fine = []
     for sample in group.samples:
         alone = replace(group, samples=(sample,))
         try:
-            _ask(alone, picture, adapter, config)
+            _ask(alone, image, adapter, config)
             fine.append(sample)
         except DataError as error:
             failures = failures + _all_failed(alone, error)
     asked = replace(group, samples=tuple(fine))
-    return _Opened(asked, _ask(asked, picture, adapter, config) if fine else None, failures)
+    return _Opened(asked, _ask(asked, image, adapter, config) if fine else None, failures)
 
 
-def _ask(group: ImageGroup, picture: Image, adapter: Adapter, config: Config) -> PreparedInput:
-    return adapter.prepare(picture, [sample.expression for sample in group.samples], config.prompt)
+def _ask(group: ImageGroup, image: Image, adapter: Adapter, config: Config) -> PreparedInput:
+    return adapter.prepare(image, [sample.expression for sample in group.samples], config.prompt)
 
 
 def _askable(group: ImageGroup, config: Config) -> tuple[ImageGroup, list[Failure]]:

@@ -39,7 +39,7 @@ from locheads.types import Discovery, HeadScores, ImageGroup
 log = logging.getLogger(__name__)
 
 CHUNK = 16
-"""Pictures that are measured at once: with seven expressions each, steps over some 100 samples. By calculation half a
+"""Images that are measured at once: with seven expressions each, steps over some 100 samples. By calculation half a
 GB for LLaVA-1.5-7B's maps of all heads, and as much for a lattice of 336 x 336."""
 MOST_WORKERS = 8
 """Unless audit.workers says otherwise."""
@@ -54,7 +54,7 @@ def audit_stage(run: Run) -> None:
     evaluation, groups = config.evaluation, run.inputs.evaluated
     frame = audit_frame(
         choices,
-        # In the order in which `ratio_interval` has the pictures, so that sums round alike.
+        # In the order in which `ratio_interval` has the images, so that sums round alike.
         sums[:, np.argsort([group.image_id for group in groups], kind="stable")],
         errors,
         [_heads_text(plan, choice) for choice in choices],
@@ -134,7 +134,7 @@ def _plan(run: Run, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
             errors[number] = str(error)
     groundings = [choice.grounding for choice in choices]
     factors = {g.sink_factor for g in groundings if g.sinks == Sinks.mean_map}
-    read = lambda name: run.store.read(track(run.inputs.discovery, name, "pictures"))  # noqa: E731
+    read = lambda name: run.store.read(track(run.inputs.discovery, name, "images"))  # noqa: E731
     sinks = {factor: find_sinks(read("mean maps"), factor) for factor in sorted(factors)}
     return Plan(tuple(choices), heads, discoveries, sinks), errors
 
@@ -144,7 +144,7 @@ def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discove
     wanted = {criterion_key(choice): choice.criterion for choice in choices}
     entropies = {c.entropy_key(): c for c in wanted.values()}
     parts: dict[tuple[str, ...], list[HeadScores]] = {key: [] for key in entropies}
-    for attention in run.store.read(track(run.inputs.discovery, "scores", "pictures")):
+    for attention in run.store.read(track(run.inputs.discovery, "scores", "images")):
         for key, criterion in entropies.items():
             parts[key].append(score(attention, criterion))  # type: ignore[arg-type]
     scores = {key: stack_scores(found) for key, found in parts.items()}
@@ -160,12 +160,12 @@ def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discove
 
 
 def _measure(run: Run, plan: Plan) -> np.ndarray:
-    """[choice, picture, sum] over all pictures of the split."""
+    """[choice, image, sum] over all images of the split."""
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
     workers = min(run.config.audit.workers or min(os.cpu_count() or 1, MOST_WORKERS), len(chunks))
     results = _in_processes(run.store, plan, chunks, workers) if workers > 1 else _here(run.store, plan, chunks)
-    found = [next(results) for _ in track(chunks, "audit", f"parts of {CHUNK} pictures")]
+    found = [next(results) for _ in track(chunks, "audit", f"parts of {CHUNK} images")]
     return np.concatenate(found, axis=1)
 
 

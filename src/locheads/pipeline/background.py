@@ -1,4 +1,4 @@
-"""Pictures are decoded and preprocessed by threads while the model is busy with earlier ones."""
+"""Images are decoded and preprocessed by threads while the model is busy with earlier ones."""
 
 import copy
 from collections import deque
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 Tool = TypeVar("Tool")
 
 AHEAD_PER_WORKER = 4
-"""Finished pictures that may wait for the model: the bound on memory."""
+"""Finished images that may wait for the model: the bound on memory."""
 
 
 def in_background(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -25,7 +25,7 @@ def in_background(work: Callable[[Item], Result], items: Iterable[Item], workers
     if workers == 0:
         yield from map(work, items)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="picture")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="image")
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:

@@ -14,7 +14,7 @@ from locheads.data.guard import group_keys
 from locheads.data.official_counts import official_counts
 from locheads.data.tally import Tally
 from locheads.errors import DataError
-from locheads.pipeline.inputs import DataSet, excluded_pictures, open_dataset, picture_folders
+from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset
 from locheads.pipeline.progress import console
 from locheads.pipeline.run_files import Status
 from locheads.store.atomic import write_json
@@ -58,7 +58,7 @@ def collect(config: Config, data: DataSet) -> list[Verdict]:
     verdicts: list[Verdict] = []
     ids: Counter[str] = Counter()
     keys: dict[str, set[str]] = {}
-    folders = picture_folders(dataset, config.paths)
+    folders = image_folders(dataset, config.paths)
     for split in _splits(config, data):
         tally = Tally(counting=True)
         groups = data.read(split, tally)
@@ -111,8 +111,8 @@ def _ids_of_all(ids: Counter[str]) -> Verdict:
 
 def _leakage(config: Config, evaluated: set[str], discovery: set[str]) -> Verdict:
     dataset = config.dataset
-    guard = excluded_pictures(config, evaluated)
+    guard = excluded_images(config, evaluated)
     left = len(discovery.difference(*guard.values()))
     shared = "; ".join(f"{len(discovery & keys):,} of {name}" for name, keys in guard.items() if discovery & keys)
-    text = f"{left:,} of {len(discovery):,} pictures of {dataset.discovery_split} are left for discovery"
+    text = f"{left:,} of {len(discovery):,} images of {dataset.discovery_split} are left for discovery"
     return Verdict("all", "leakage guard", State.ok if left else State.fail, f"{text}; excluded: {shared or 'none'}")

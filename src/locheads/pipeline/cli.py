@@ -27,6 +27,7 @@ from locheads.pipeline.alone import alone
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
 from locheads.pipeline.progress import console
 from locheads.pipeline.signals import Stopped, stop_in_order
+from locheads.settings import renamed
 from locheads.store.atomic import write_text
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def run(conf: Path) -> None:
 
     Exits with 1 after a mistake, 70 after a bug, 130 after Ctrl-C, 143 after kill.
     """
+    sys.argv[1:] = map(renamed, sys.argv[1:])
     ConfigStore.instance().store(name="schema", node=Config)
     # Hydra would otherwise print its own, longer message and exit before we can shorten it.
     os.environ["HYDRA_FULL_ERROR"] = "1"

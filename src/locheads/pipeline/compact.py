@@ -10,7 +10,7 @@ from locheads.store.store_files import rounded
 from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores
 
 Picks = Callable[[HeadScores], Iterable[HeadIndex]]
-"""Heads that the scores of one picture's samples ask for."""
+"""Heads that the scores of one image's samples ask for."""
 
 
 def compact(
@@ -38,5 +38,5 @@ def compact(
         need.scored_by,
         maps.mean(axis=(1, 2)) if need.mean else None,
         binarise(maps) if need.cells else None,
-        attention.picture,
+        attention.image,
     )

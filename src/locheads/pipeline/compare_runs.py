@@ -143,17 +143,17 @@ def common_samples(a: Scored, b: Scored) -> pd.Index:
     differs = (a.rows.loc[shared, _TRUTH] != b.rows.loc[shared, _TRUTH]).any(axis=1)
     if differs.any():
         raise DataError(
-            f"{a.folder} and {b.folder} are about different data: sample {shared[differs][0]} has another picture or "
+            f"{a.folder} and {b.folder} are about different data: sample {shared[differs][0]} has another image or "
             f"true box in each ({int(differs.sum())} of {len(shared)} do). Compare runs on the same data set and split."
         )
     return shared
 
 
 def table(record: dict[str, Any]) -> Table:
-    """compare.json as a table for the terminal, in percent; "pictures" is what so large a difference takes."""
+    """compare.json as a table for the terminal, in percent; "images" is what so large a difference takes."""
     result = new_table(f"a: {record['a']['run']}\nb: {record['b']['run']}", _caption(record))
     result.add_column("percent", no_wrap=True)
-    for heading in ("a", "b", "b - a", "interval", "p", "pictures\nneeded", "design\neffect"):
+    for heading in ("a", "b", "b - a", "interval", "p", "images\nneeded", "design\neffect"):
         result.add_column(heading, justify="right", no_wrap=True)
     for metric, found in record["metrics"].items():
         need = found["need"]
@@ -164,7 +164,7 @@ def table(record: dict[str, Any]) -> Table:
             f"{100 * found['difference']:+.1f}{few_mark(record['n_images'])}",
             f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]",
             p_text(found["p"]).removeprefix("p\u00a0").removeprefix("=\u00a0"),
-            f"{need['pictures']:,}" if need else ABSENT,
+            f"{need['images']:,}" if need else ABSENT,
             f"{found['design_effect']:.2f}",
         )
     return result
@@ -173,7 +173,7 @@ def table(record: dict[str, Any]) -> Table:
 def _metrics(
     a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], config: EvaluationConfig, seed: int
 ) -> dict[str, dict[str, Any]]:
-    pictures, _ = pd.factorize(a[1]["image_id"], sort=True)
+    images, _ = pd.factorize(a[1]["image_id"], sort=True)
     # Of the two methods only what both have: a file of predictions has no map to point with.
     of_a, of_b = (ratios(method, rows) for method, rows in (a, b))
     both = [metric for metric in COMPARED if metric in of_a and metric in of_b]
@@ -182,13 +182,13 @@ def _metrics(
     found = {}
     for metric in track(both, "compare", "metrics"):
         one, two = (Sums(*(np.asarray(part, dtype=float) for part in of_run[metric])) for of_run in (of_a, of_b))
-        difference = compare(one, two, pictures, confidence=config.confidence, resamples=config.resamples, seed=seed)
-        found[metric] = _with_need_of_a_point(difference, len(pictures) / (pictures.max() + 1), config.confidence)
+        difference = compare(one, two, images, confidence=config.confidence, resamples=config.resamples, seed=seed)
+        found[metric] = _with_need_of_a_point(difference, len(images) / (images.max() + 1), config.confidence)
     return found
 
 
-def _with_need_of_a_point(found: Difference, per_picture: float, confidence: float) -> dict[str, Any]:
-    need = needed_sample(POINT, found.spread, found.design_effect, per_picture, confidence)
+def _with_need_of_a_point(found: Difference, per_image: float, confidence: float) -> dict[str, Any]:
+    need = needed_sample(POINT, found.spread, found.design_effect, per_image, confidence)
     return dataclasses.asdict(found) | {"need_of_a_point": need and dataclasses.asdict(need)}
 
 
@@ -196,8 +196,8 @@ def _caption(record: dict[str, Any]) -> str:
     left_out = record["left_out"]
     rest = f" Left out: {left_out['a']} of a and {left_out['b']} of b." if any(left_out.values()) else ""
     return (
-        f"{record['n_expressions']} expressions on {record['n_images']} pictures that both runs answered.{rest} "
-        f"Intervals ({100 * record['confidence']:.0f} %) are over pictures, p flips the runs per picture. "
-        f"Needed: pictures that show a difference as large as this one {100 * record['power']:.0f} times in 100; "
-        f"the design effect is what expressions of the same picture cost.{few_legend(few_mark(record['n_images']))}"
+        f"{record['n_expressions']} expressions on {record['n_images']} images that both runs answered.{rest} "
+        f"Intervals ({100 * record['confidence']:.0f} %) are over images, p flips the runs per image. "
+        f"Needed: images that show a difference as large as this one {100 * record['power']:.0f} times in 100; "
+        f"the design effect is what expressions of the same image cost.{few_legend(few_mark(record['n_images']))}"
     )

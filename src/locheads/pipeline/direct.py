@@ -9,7 +9,7 @@ import pandas as pd
 
 from locheads.config import Config
 from locheads.data.box_text import WrittenBox, frame_in, read_answer
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import DIRECT_OUTPUT
@@ -22,7 +22,7 @@ from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
 from locheads.pipeline.answer_files import OWN, scored, watched, writing
-from locheads.pipeline.attention_pass import NO_PART, Loader, pictures_differ
+from locheads.pipeline.attention_pass import NO_PART, Loader, images_differ
 from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.run_state import Run
@@ -49,7 +49,7 @@ def direct_stage(run: Run) -> None:
     assert direct.box_format is not None
     watch = BoxWatch(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
-        for group in track(run.inputs.evaluated, "ask", "pictures"):
+        for group in track(run.inputs.evaluated, "ask", "images"):
             asker.ask(group)
             rows = []
             for sample in group.samples:
@@ -109,10 +109,10 @@ class _Asker:
         self._say_what_changed()
 
     def answer(self, group: ImageGroup, sample_id: str) -> Answer | None:
-        return self._answers.get(sample_id, self._run.store.picture(group))
+        return self._answers.get(sample_id, self._run.store.image(group))
 
     def ask(self, group: ImageGroup) -> None:
-        """Asks all that is not answered about a picture; why something cannot be asked goes to `failures`."""
+        """Asks all that is not answered about an image; why something cannot be asked goes to `failures`."""
         missing = [s.sample_id for s in group.samples if self.answer(group, s.sample_id) is None]
         if not missing:
             return
@@ -120,7 +120,7 @@ class _Asker:
         self._load()  # whose errors are not a sample's
         if self._tried(group, missing) is None:
             return
-        # One expression that cannot be asked must not take the picture's others with it.
+        # One expression that cannot be asked must not take the image's others with it.
         for sample_id in missing:
             if (reason := self._tried(group, [sample_id])) is not None:
                 log.warning("Sample %s failed: %s", sample_id, reason)
@@ -143,10 +143,10 @@ class _Asker:
 
     def _ask(self, group: ImageGroup, sample_ids: list[str]) -> None:
         (asked,) = subset([group], sample_ids)
-        picture, config = open_picture(asked), self._run.config
+        image, config = open_image(asked), self._run.config
         expressions = [sample.expression for sample in asked.samples]
-        texts, geometry = answer_image(self._load(), picture, expressions, config.prompt, config.direct.max_new_tokens)
-        digest = self._run.store.picture(group)
+        texts, geometry = answer_image(self._load(), image, expressions, config.prompt, config.direct.max_new_tokens)
+        digest = self._run.store.image(group)
         self._answers.add(
             Answer(s.sample_id, digest, text, geometry) for s, text in zip(asked.samples, texts, strict=True)
         )
@@ -167,7 +167,7 @@ class _Asker:
             if any(s.sample_id in answered and self.answer(group, s.sample_id) is None for s in group.samples)
         ]
         if changed:
-            log.warning("%s from those that were asked about: they are asked about again.", pictures_differ(changed))
+            log.warning("%s from those that were asked about: they are asked about again.", images_differ(changed))
 
     def _check_store(self) -> None:
         """Before the model loads. Raises StoreError where no answer could be kept, or none must be."""

@@ -31,10 +31,10 @@ def find_heads(run: Run) -> None:
     if len(failed) == sum(len(group.samples) for group in groups):
         reason = run.failures[failed[0]]
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
-    stored = run.store.read(track(groups, "discover", "pictures"), run.scored_by())
+    stored = run.store.read(track(groups, "discover", "images"), run.scored_by())
     scores = score_all(stored, run.config.criterion)
     trials = run.positions(scores)
     run.discovery = discover(scores, trials, run.config.criterion)
     run.stability = stability(scores, trials, run.config)
     run.head_entropy = mean_entropy(scores)
-    run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "pictures")), groups)
+    run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "images")), groups)

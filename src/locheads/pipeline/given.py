@@ -32,7 +32,7 @@ def given_heads(config: Config, identity: ModelIdentity) -> HeadSet | None:
     if heads.found_on == (dataset.name, dataset.split):
         raise ConfigError(
             f"The heads of heads.set={heads.name} were found on {dataset.name} {dataset.split}, which is what is "
-            "evaluated: heads must be found on other pictures."
+            "evaluated: heads must be found on other images."
         )
     for sentence in differences(heads, config.model, config.prompt):
         log.warning("heads.set: %s", sentence)
@@ -47,7 +47,7 @@ def given_record(heads: HeadSet, k: int) -> dict[str, Any]:
         "model": heads.model,
         "found_on": heads.found_on,
         "heads": [str(head) for head in heads.heads[:k]],
-        # Their pictures are not known, so nobody can have kept them apart.
+        # Their images are not known, so nobody can have kept them apart.
         "leakage": "not checked",
     }
 

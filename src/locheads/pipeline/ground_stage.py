@@ -28,7 +28,7 @@ def ground_stage(run: Run) -> None:
     map_scores = defaultdict(list)
     files = {name: writing(run.folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
     with files[OWN] as own, files[OTHERS] as others:
-        for group in track(run.inputs.evaluated, "ground", "pictures"):
+        for group in track(run.inputs.evaluated, "ground", "images"):
             rows = _answers(run, group)
             if segmenter is not None:
                 rows = segment_rows(rows, group, segmenter, settings.box)

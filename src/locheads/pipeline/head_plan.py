@@ -68,7 +68,7 @@ def _best_rec(run: Run, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
         config = run.config
 
         def read(groups: list[ImageGroup]) -> Iterator[Attention | CompactAttention]:
-            return run.store.read(track(groups, "best set", "pictures"))
+            return run.store.read(track(groups, "best set", "images"))
 
         run.best_rec = search_heads(read, run.inputs.discovery, config.heads.k, config.grounding, sinks)
         if not run.best_rec:
@@ -81,4 +81,4 @@ def _sinks(run: Run) -> SinkCells | None:
     grounding = run.config.grounding
     if grounding.sinks != Sinks.mean_map:
         return None
-    return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "pictures")), grounding.sink_factor)
+    return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "images")), grounding.sink_factor)

@@ -1,4 +1,4 @@
-"""Which samples a run needs: the evaluated split, and the trials of discovery on other pictures."""
+"""Which samples a run needs: the evaluated split, and the trials of discovery on other images."""
 
 import logging
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from locheads.data.config import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
-from locheads.data.image_files import check_picture_folder
+from locheads.data.image_files import check_image_folder
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.pathnames import coco_id
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class DataSet(Protocol):
-    """What every reader offers. `read` and `splits` open no picture's pixels and raise DataError."""
+    """What every reader offers. `read` and `splits` open no image's pixels and raise DataError."""
 
     notes: list[str]
     """What a reader of the figures must know of this copy; complete once its splits are read."""
@@ -49,34 +49,34 @@ class Inputs:
 
     evaluated: list[ImageGroup]
     discovery: list[ImageGroup]
-    """The pictures and expressions that any trial draws."""
+    """The images and expressions that any trial draws."""
     trials: tuple[tuple[str, ...], ...]
     """Per trial the ids of its samples."""
     n_excluded_images: int
-    """Pictures of the discovery split that the evaluated split, or another one that is guarded, also holds."""
+    """Images of the discovery split that the evaluated split, or another one that is guarded, also holds."""
     annotations: str
     """sha256 of the annotation files."""
     guard: dict[str, int] = field(default_factory=dict)
-    """Guarded file (and "SPLIT" for the evaluated one) -> pictures of the discovery split that it also holds."""
+    """Guarded file (and "SPLIT" for the evaluated one) -> images of the discovery split that it also holds."""
     notes: tuple[str, ...] = ()
-    """Known defects of the data set's copy, and what its pictures' headers leave open."""
-    pictures: Mapping[Path, str | None] = field(default_factory=dict)
-    """Picture -> sha256 of its file; None: not there. Filled by `with_pictures`."""
+    """Known defects of the data set's copy, and what its images' headers leave open."""
+    images: Mapping[Path, str | None] = field(default_factory=dict)
+    """Image -> sha256 of its file; None: not there. Filled by `with_images`."""
 
     @property
-    def pictures_digest(self) -> str | None:
-        """sha256 over the pictures' digests in the order of the samples; None where they are not known."""
+    def images_digest(self) -> str | None:
+        """sha256 over the images' digests in the order of the samples; None where they are not known."""
         paths = [group.path for group in [*self.evaluated, *self.discovery]]
-        if not self.pictures:
+        if not self.images:
             return None
-        return json_digest([[path.name, self.pictures[path]] for path in paths])
+        return json_digest([[path.name, self.images[path]] for path in paths])
 
 
 def load_inputs(config: Config) -> Inputs:
-    """Reads the annotations and draws the trials. Opens of each picture only the header.
+    """Reads the annotations and draws the trials. Opens of each image only the header.
 
     Raises:
-        DataError: the data set is absent, incomplete or contradicts itself or its pictures.
+        DataError: the data set is absent, incomplete or contradicts itself or its images.
         ConfigError: a reader whose settings do not fit it.
     """
     dataset = config.dataset
@@ -84,9 +84,9 @@ def load_inputs(config: Config) -> Inputs:
     evaluated = data.read(dataset.split)
     discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in (Reader.pocket, Reader.refer):
-        check_picture_folder(locate(dataset, config.paths)[1])
+        check_image_folder(locate(dataset, config.paths)[1])
     asked = chosen(evaluated, config)
-    headers = check_headers([*asked, *discovery.groups], picture_folders(dataset, config.paths))
+    headers = check_headers([*asked, *discovery.groups], image_folders(dataset, config.paths))
     return Inputs(
         evaluated=asked,
         discovery=discovery.groups,
@@ -98,10 +98,10 @@ def load_inputs(config: Config) -> Inputs:
     )
 
 
-def with_pictures(inputs: Inputs, cache: Path) -> Inputs:
-    """The same, with the digest of every picture; a file that has not changed since the last time is not read again."""
+def with_images(inputs: Inputs, cache: Path) -> Inputs:
+    """The same, with the digest of every image; a file that has not changed since the last time is not read again."""
     paths = [group.path for group in [*inputs.evaluated, *inputs.discovery]]
-    return replace(inputs, pictures=file_digests(paths, cache, absent=True))
+    return replace(inputs, images=file_digests(paths, cache, absent=True))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _draw(config: Config, data: DataSet, evaluated: list[ImageGroup]) -> Draw:
     ids = [sample.sample_id for group in candidates for sample in group.samples]
     if not ids:
         raise DataError(
-            f"No expression of {dataset.discovery_split} is left for discovery once the pictures of "
+            f"No expression of {dataset.discovery_split} is left for discovery once the images of "
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
     draws = draw_trials(ids, config.discovery.n_samples, config.discovery.trials, config.seed)
@@ -137,36 +137,36 @@ def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:
 def _guarded(
     config: Config, evaluated: list[ImageGroup], candidates: list[ImageGroup]
 ) -> tuple[list[ImageGroup], int, dict[str, int]]:
-    """-> (candidates that no guarded split holds, excluded pictures, the same by file)."""
+    """-> (candidates that no guarded split holds, excluded images, the same by file)."""
     dataset = config.dataset
-    # The pictures of the whole split: heads found with a small dataset.limit may be evaluated without it later.
-    banned = excluded_pictures(config, group_keys(evaluated))
+    # The images of the whole split: heads found with a small dataset.limit may be evaluated without it later.
+    banned = excluded_images(config, group_keys(evaluated))
     own = group_keys(candidates)
     guard = {name: len(own & keys) for name, keys in banned.items()}
     _warn_of_numbers(dataset, candidates, set().union(*banned.values()))
     kept, n_excluded = exclude_images(candidates, set().union(*banned.values()))
     if n_excluded:
         shared = ", ".join(f"{name} ({count})" for name, count in guard.items() if count)
-        log.warning("%d pictures of %s are also in %s: discovery leaves them out.",
+        log.warning("%d images of %s are also in %s: discovery leaves them out.",
                     n_excluded, dataset.discovery_split, shared)  # fmt: skip
     return kept, n_excluded, guard
 
 
 def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banned: set[str]) -> None:
-    """Names that are numbers may be COCO's pictures of 2017; nothing but the user can tell."""
+    """Names that are numbers may be COCO's images of 2017; nothing but the user can tell."""
     if dataset.reader not in (Reader.coco, Reader.jsonl) or dataset.coco_names:
         return
     like_coco = [group for group in candidates if str(coco_id(group.path.name, of_coco=True)) in banned]
     if like_coco:
         log.warning(
-            "%d pictures of %s are named as pictures of COCO that are evaluated, the first: %s. Discovery takes them: "
+            "%d images of %s are named as images of COCO that are evaluated, the first: %s. Discovery takes them: "
             "set dataset.coco_names=true if they are COCO's.",
             len(like_coco), dataset.discovery_split, like_coco[0].path,
         )  # fmt: skip
 
 
-def excluded_pictures(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
-    """Evaluated split, or guarded file -> keys of the pictures that discovery must not see."""
+def excluded_images(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
+    """Evaluated split, or guarded file -> keys of the images that discovery must not see."""
     dataset = config.dataset
     beside = locate(dataset, config.paths)[0] if dataset.reader in (Reader.pocket, Reader.refer) else None
     others = guarded_keys(dataset.guard, beside, dataset.discovery_split, Path(config.paths.cache))
@@ -199,17 +199,17 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
 
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
-    """-> (folder with the annotations, folder with the pictures). Makes the pocket data where it is asked for."""
+    """-> (folder with the annotations, folder with the images). Makes the pocket data where it is asked for."""
     if dataset.reader == Reader.pocket:
         root = ensure_dataset(Path(paths.cache))
         return root / "pocket", root / "images" / "train2014"
     return Path(dataset.folder), Path(dataset.images)
 
 
-def picture_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
-    """Where the data set's pictures may lie once links are followed."""
+def image_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
+    """Where the data set's images may lie once links are followed."""
     named = [Path(name) for name in (dataset.folder, dataset.images, *dataset.links) if name]
-    # The pocket data, and pictures that a hub copy's table holds.
+    # The pocket data, and images that a hub copy's table holds.
     return [*named, Path(paths.cache)]
 
 

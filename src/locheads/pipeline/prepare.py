@@ -14,7 +14,7 @@ from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.direct import answer_keys
 from locheads.pipeline.given import given_heads, given_record, maps_heads
-from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_pictures
+from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_images
 from locheads.pipeline.run_state import Run
 from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
@@ -42,11 +42,11 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     inputs = load_inputs(config)
     _check_shown(config, inputs)
     alone = config.shard.count == 1
-    # One of many workers reads neither all pictures nor the whole store: the store asks for those of its own shards,
+    # One of many workers reads neither all images nor the whole store: the store asks for those of its own shards,
     # and whoever reads the maps later verifies them.
     if alone:
-        inputs = with_pictures(inputs, Path(config.paths.cache))
-    store = open_store(config, identity, inputs.annotations, alone, inputs.pictures)
+        inputs = with_images(inputs, Path(config.paths.cache))
+    store = open_store(config, identity, inputs.annotations, alone, inputs.images)
     made = answer_keys(config, store) if config.stage == Stage.direct else store
     digest = run_digest(config, identity, inputs, given, made.key.made_with)
     record |= {
@@ -55,7 +55,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
         "dataset": {
             "name": config.dataset.name,
             "annotations_sha256": inputs.annotations,
-            "pictures_sha256": inputs.pictures_digest,
+            "pictures_sha256": inputs.images_digest,
             "guard": inputs.guard,
             "notes": list(inputs.notes),
         },
@@ -84,7 +84,7 @@ def run_digest(
     given: HeadSet | None = None,
     made_with: MadeWith | None = None,
 ) -> str:
-    """What identifies a result: the settings that can change it, the weights, annotations and pictures, and what the
+    """What identifies a result: the settings that can change it, the weights, annotations and images, and what the
     maps were made with."""
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in WITHOUT_EFFECT}
     if config.engine.quantization != Quantization.none:
@@ -98,7 +98,7 @@ def run_digest(
     # Which heads they are counts, not where their file lies.
     settings["heads"]["set"] = None if given is None else [str(head) for head in given.heads]
     settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
-    data = [inputs.annotations, inputs.pictures_digest, inputs.trials]
+    data = [inputs.annotations, inputs.images_digest, inputs.trials]
     return json_digest([settings, identity.weights, data, made_with])
 
 

@@ -1,6 +1,6 @@
 """A finished run's receipt: what it was made from and the checksums of its files, so that a sweep need not do it again.
 
-A run is taken over only where its settings, the model's and the data's digests, the pictures' bytes, the package's
+A run is taken over only where its settings, the model's and the data's digests, the images' bytes, the package's
 source and the versions of what it stands on are the same, no sample failed, and every file is intact. Its files are
 linked, so the sweep's folder is complete by itself.
 """
@@ -37,7 +37,7 @@ def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:
     return {
         "digest": digest,
         "settings": json_digest(settings),
-        "pictures": inputs.pictures_digest or "not read",
+        "pictures": inputs.images_digest or "not read",
         "code": json_digest([source_digest(), versions()]),
     }
 
@@ -66,7 +66,7 @@ def find_done(study: Path, key: dict[str, str]) -> Path | None:
 def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
     """In words, of two keys with the same settings. The digest tells all of these apart."""
     if theirs.get("pictures") != ours["pictures"]:
-        return "settings, but other pictures"
+        return "settings, but other images"
     if theirs.get("code") != ours["code"]:
         return "settings and data, but other code or packages"
     return "settings, but other weights, annotations or maps"

@@ -50,7 +50,7 @@ class Run:
         return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in self.inputs.trials]
 
     def failed(self, groups: list[ImageGroup]) -> list[str]:
-        """Ids of the samples of these pictures that have no attention."""
+        """Ids of the samples of these images that have no attention."""
         return [sample.sample_id for group in groups for sample in group.samples if sample.sample_id in self.failures]
 
     def scored_by(self) -> tuple[str, ...]:

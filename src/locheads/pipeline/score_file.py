@@ -18,7 +18,7 @@ from locheads.evaluation.methods import POINTS, PREDICTIONS
 from locheads.evaluation.score_predictions import score_answers
 from locheads.evaluation.watch import BoxWatch
 from locheads.pipeline.answer_files import OWN, watched, writing
-from locheads.pipeline.inputs import DataSet, chosen, open_dataset, picture_folders
+from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_dataset
 from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.run_files import Status, metrics_record, recorded_provenance, write_parquet
@@ -42,7 +42,7 @@ def run_external(config: Config, folder: Path) -> None:
         with recorded_provenance(folder) as record, status.stage(Stage.evaluate.value):
             path, data = _file(config), open_dataset(config.dataset, config.paths)
             split = data.read(config.dataset.split)
-            folders = picture_folders(config.dataset, config.paths)
+            folders = image_folders(config.dataset, config.paths)
             data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
             record |= _identity(config, path, data)
             _score(config, folder, path, split, data)

@@ -20,7 +20,7 @@ from locheads.models.load import ModelIdentity
 from locheads.pipeline.mistakes import log_file
 from locheads.pipeline.signals import undisturbed
 from locheads.sharding.config import ShardConfig
-from locheads.sharding.deal import TokenCost, deal_pictures
+from locheads.sharding.deal import TokenCost, deal_images
 from locheads.sharding.lease import Lease, Record, State, file_time, read, take
 from locheads.store.attention_store import AttentionStore
 from locheads.store.digest import json_digest
@@ -31,12 +31,12 @@ from locheads.types import ImageGroup
 log = logging.getLogger(__name__)
 
 Fill = Callable[[list[ImageGroup]], int]
-"""Brings some pictures' attention into the store -> how many of their samples failed."""
+"""Brings some images' attention into the store -> how many of their samples failed."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One attention pass over some pictures, to be dealt out."""
+    """One attention pass over some images, to be dealt out."""
 
     name: str
     groups: list[ImageGroup]
@@ -57,8 +57,8 @@ class Dealer:
         return self.store.folder / "work" / f"{work.name}-{self.config.count}-{digest[:12]}"
 
     def shards(self, work: Pass) -> list[list[ImageGroup]]:
-        """Per shard its pictures."""
-        return deal_pictures(work.groups, self.config.count, self.cost)
+        """Per shard its images."""
+        return deal_images(work.groups, self.config.count, self.cost)
 
     def records(self, work: Pass) -> list[Record]:
         """Per shard its newest lease."""
@@ -117,23 +117,23 @@ class Dealer:
 class _Meter:
     """Called with what was stored; tells it to the lease."""
 
-    def __init__(self, lease: Lease, costs: dict[str, float], missing: list[ImageGroup], pictures: int) -> None:
+    def __init__(self, lease: Lease, costs: dict[str, float], missing: list[ImageGroup], images: int) -> None:
         self._lease, self._costs, self._start = lease, costs, time.monotonic()
         self._tokens, self._done = 0.0, 0
         total = sum(costs[group.image_id] for group in missing)
         lease.measure = lambda: {"memory_mib": peak_memory_mib()}
-        lease.tell(pictures=pictures, pictures_todo=len(missing), pictures_done=0, tokens_todo=total, tokens_done=0.0)
+        lease.tell(images=images, images_todo=len(missing), images_done=0, tokens_todo=total, tokens_done=0.0)
         lease.tell(log=log_file())
 
     def __call__(self, stored: Sequence[Stored]) -> None:
         self._tokens += sum(self._costs[one.image_id] for one in stored)
         self._done += len(stored)
         seconds = time.monotonic() - self._start
-        self._lease.tell(pictures_done=self._done, tokens_done=self._tokens, seconds=round(seconds, 3))
+        self._lease.tell(images_done=self._done, tokens_done=self._tokens, seconds=round(seconds, 3))
 
 
 def token_cost(config: Config, identity: ModelIdentity) -> TokenCost:
-    """What a picture costs this model, guessed without its processor."""
+    """What an image costs this model, guessed without its processor."""
     sharing = getattr(FAMILIES[identity.model_type], "sharing", Sharing.packed)
     return TokenCost(
         shared=sharing == Sharing.packed,

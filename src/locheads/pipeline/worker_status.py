@@ -23,9 +23,9 @@ class Row:
 
     shard: int
     record: Record
-    pictures: int
+    images: int
     stored: int
-    """Pictures with everything that is needed; -1 where that is not known yet."""
+    """Images with everything that is needed; -1 where that is not known yet."""
     tokens_left: float
     """Expected, of what is not stored."""
 
@@ -75,17 +75,17 @@ def seconds_left(rows: Sequence[Row]) -> float | None:
 
 
 def headline(work: Pass, rows: Sequence[Row]) -> str:
-    """One line: states, pictures, time left."""
+    """One line: states, images, time left."""
     left = seconds_left(rows)
     time = "nobody is working on the rest" if left is None else f"about {_duration(left)} left" if left else "complete"
     stored = sum(max(row.stored, 0) for row in rows)
-    return f"{work.name}: {summary([row.state for row in rows])}; {stored} of {len(work.groups)} pictures; {time}."
+    return f"{work.name}: {summary([row.state for row in rows])}; {stored} of {len(work.groups)} images; {time}."
 
 
 def table(work: Pass, rows: Sequence[Row]) -> Table:
     """A row per shard."""
     result = Table(title=f"{work.name}: {len(rows)} shards", title_justify="left")
-    for column in ("shard", "state", "pictures", "tokens/s", "left", "memory", "heard of", "worker"):
+    for column in ("shard", "state", "images", "tokens/s", "left", "memory", "heard of", "worker"):
         result.add_column(column, justify="left" if column in ("state", "worker") else "right", no_wrap=True)
     for row in rows:
         record, rate = row.record, row.rate()
@@ -94,7 +94,7 @@ def table(work: Pass, rows: Sequence[Row]) -> Table:
         result.add_row(
             str(row.shard),
             Text(row.state, style=_COLOURS.get(row.state, "dim")),
-            f"{'?' if row.stored < 0 else row.stored}/{row.pictures}",
+            f"{'?' if row.stored < 0 else row.stored}/{row.images}",
             f"{rate:,.0f}" if rate else "",
             _duration(row.tokens_left / rate) if rate and record.state == State.running else "",
             f"{memory:,} MiB" if memory else "",
@@ -121,7 +121,7 @@ def _plain(row: Row) -> dict[str, Any]:
     return {
         "shard": row.shard,
         "state": row.state,
-        "pictures": row.pictures,
+        "pictures": row.images,
         "stored": row.stored if row.stored >= 0 else None,
         "tokens_per_second": row.rate(),
         "age_s": round(row.record.age_s, 3),

@@ -1,4 +1,4 @@
-"""Keeps what the head explorer shows: 8-bit maps of many heads of some samples, and small pictures."""
+"""Keeps what the head explorer shows: 8-bit maps of many heads of some samples, and small images."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from locheads.config import Config
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
@@ -22,13 +22,13 @@ from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.progress import track
 from locheads.pipeline.write_gallery import evenly_spaced
 from locheads.report.explorer.codes import decode, encode
-from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, picture_name
+from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
 
 SIDE = 480
-"""Pixels of a picture's long side: it is shown about this wide."""
+"""Pixels of an image's long side: it is shown about this wide."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def write_explorer(
     shown = evenly_spaced(groups, config.explorer.samples)
     if not shown:
         return
-    budget, pictures = int(1e6 * config.explorer.megabytes / len(shown)), _Pictures(folder)
+    budget, images = int(1e6 * config.explorer.megabytes / len(shown)), _Images(folder)
     samples = []
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
@@ -71,7 +71,7 @@ def write_explorer(
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
             coded = _coded(group, attention, kept.order(own), budget)
             line = _sample(group, by_sample[sample_id], coded, kept.plan, config, at=file.tell())
-            samples.append(line | {"picture": pictures.number(group)})
+            samples.append(line | {"picture": images.number(group)})
             file.write(coded.codes.tobytes())
     write_json(folder / INDEX, _index(groups, kept, config) | {"samples": samples})
 
@@ -114,7 +114,7 @@ class _Coded:
 def _sample(
     group: ImageGroup, row: Mapping[Any, Any], coded: _Coded, plan: HeadPlan, config: Config, at: int
 ) -> dict[str, Any]:
-    """One line of explorer.json, but for the picture."""
+    """One line of explorer.json, but for the image."""
     geometry, own = coded.geometry, plan.heads(row["sample_id"])
     box = [row[key] for key in ("x0", "y0", "x1", "y1")]
     answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
@@ -156,8 +156,8 @@ def _coded(
     return _Coded(attention.geometry, heads, *encode(maps))
 
 
-class _Pictures:
-    """Writes each picture once, small, and numbers them."""
+class _Images:
+    """Writes each image once, small, and numbers them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -172,12 +172,12 @@ class _Pictures:
 
     def _write(self, group: ImageGroup) -> int | None:
         try:
-            picture = open_picture(group)
+            image = open_image(group)
         except DataError:
             return None
-        picture.thumbnail((SIDE, SIDE))
+        image.thumbnail((SIDE, SIDE))
         content = io.BytesIO()
-        picture.save(content, "WEBP", quality=75, method=4)
+        image.save(content, "WEBP", quality=75, method=4)
         number = next(self._free)
-        write_bytes(self._folder / picture_name(number), content.getvalue())
+        write_bytes(self._folder / image_name(number), content.getvalue())
         return number

@@ -10,7 +10,7 @@ import pandas as pd
 from pycocotools import mask as coco
 
 from locheads.config import Config
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.data.sampling import subset
 from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
@@ -26,7 +26,7 @@ from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 def write_gallery(
     folder: Path, groups: list[ImageGroup], store: AttentionStore, plan: HeadPlan, rows: pd.DataFrame, config: Config
 ) -> None:
-    """Pictures, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
+    """Images, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
     by_sample = {row["sample_id"]: row for row in rows.to_dict("records")}
     items: list[dict[str, Any]] = []
     maps: dict[str, np.ndarray] = {}
@@ -46,7 +46,7 @@ def write_gallery(
 
 
 def gallery_samples(groups: list[ImageGroup], evaluation: EvaluationConfig) -> list[tuple[ImageGroup, str]]:
-    """(picture, sample id): evenly spaced ones, and those that the user asked for."""
+    """(image, sample id): evenly spaced ones, and those that the user asked for."""
     shown = evenly_spaced(groups, evaluation.gallery)
     asked = set(evaluation.show)
     order = ((group, sample.sample_id) for group in groups for sample in group.samples)
@@ -54,7 +54,7 @@ def gallery_samples(groups: list[ImageGroup], evaluation: EvaluationConfig) -> l
 
 
 def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageGroup, str]]:
-    """(picture, sample id) of at most `n_samples` samples, from the first to the last of the split."""
+    """(image, sample id) of at most `n_samples` samples, from the first to the last of the split."""
     order = [(group, sample.sample_id) for group in groups for sample in group.samples]
     n_shown = min(n_samples, len(order))
     return [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
@@ -115,7 +115,7 @@ def _item(
         "sample_id": row["sample_id"],
         "image_id": group.image_id,
         "expression": row["expression"],
-        "picture": _picture(folder, group),
+        "picture": _image(folder, group),
         "box": None if any(pd.isna(v) for v in box) else box,
         "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
         "iou": row["box_iou"],
@@ -128,15 +128,15 @@ def _item(
     }
 
 
-def _picture(folder: Path, group: ImageGroup) -> str | None:
-    """Copies the picture as JPEG, at most 640 pixels wide or high; None where it cannot be opened."""
+def _image(folder: Path, group: ImageGroup) -> str | None:
+    """Copies the image as JPEG, at most 640 pixels wide or high; None where it cannot be opened."""
     name = f"gallery/{group.image_id}.jpg"
     try:
-        picture = open_picture(group)
+        image = open_image(group)
     except DataError:
         return None  # The sample's row carries the reason.
-    picture.thumbnail((640, 640))
+    image.thumbnail((640, 640))
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=90)
+    image.save(content, "JPEG", quality=90)
     write_bytes(folder / name, content.getvalue())
     return name

@@ -41,22 +41,22 @@ class Batch:
     exchanges: list[list[Exchange]]
 
 
-def normalise(pictures: np.ndarray) -> torch.Tensor:
+def normalise(images: np.ndarray) -> torch.Tensor:
     """Uint8 [b, h, w, 3] -> float [b, 3, h, w], as the image processor does."""
-    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     return (pixels - _MEAN) / _STD
 
 
 def make_batch(task: Task, seed: int, step: int) -> Batch:
     """The batch of `step`; the same for the same arguments."""
     seeds = np.random.default_rng([seed, step]).integers(2**40, 2**41, size=task.scenes)
-    pictures, exchanges = [], []
+    images, exchanges = [], []
     for scene_seed in seeds:
         scene = sample_scene(int(scene_seed), task.counts)
         rng = np.random.default_rng([int(scene_seed), 3])
-        pictures.append(pad_to_square(render(scene, task.majority)))
+        images.append(pad_to_square(render(scene, task.majority)))
         exchanges.append([sample_exchange(scene, rng, task.kinds) for _ in range(task.exchanges)])
-    return Batch(normalise(np.stack(pictures)), *pack(exchanges), exchanges)
+    return Batch(normalise(np.stack(images)), *pack(exchanges), exchanges)
 
 
 def pack(exchanges: list[list[Exchange]]) -> tuple[torch.Tensor, torch.Tensor]:

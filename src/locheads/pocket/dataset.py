@@ -1,4 +1,4 @@
-"""The pocket data set in the files of RefCOCO: JPEG pictures, COCO `instances.json`, REFER `refs(unc).p`.
+"""The pocket data set in the files of RefCOCO: JPEG images, COCO `instances.json`, REFER `refs(unc).p`.
 
 testA holds sparse scenes (3 objects), testB crowded ones (5 objects); train and val hold 3 to 5.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from locheads.errors import DataError, StoreError
-from locheads.pocket.refer_entries import CATEGORIES, annotation, caption_object, file_name, picture_entry
+from locheads.pocket.refer_entries import CATEGORIES, annotation, caption_object, file_name, image_entry
 from locheads.pocket.render import render
 from locheads.pocket.scenes import Scene, sample_scene
 from locheads.store.atomic import write_bytes, write_json
@@ -29,10 +29,10 @@ SPLITS = {
     "testA": (60, (3,)),
     "testB": (60, (5,)),
 }
-PICTURES, TABLES = Path("images") / "train2014", Path("pocket")
+IMAGES, TABLES = Path("images") / "train2014", Path("pocket")
 INSTANCES, REFS, KINDS_FILE = TABLES / "instances.json", TABLES / "refs(unc).p", TABLES / "kinds.json"
 MANIFEST = "manifest.json"
-_REFS_PER_PICTURE = 3
+_REFS_PER_IMAGE = 3
 _FIRST_IMAGE = 100_000
 _JPEG_QUALITY = 92
 _log = logging.getLogger(__name__)
@@ -75,13 +75,13 @@ def find_damage(root: Path) -> str | None:
 
 def _names() -> set[str]:
     """Of all files that the manifest names, relative to the root."""
-    n_pictures = sum(count for count, _ in SPLITS.values())
-    pictures = {str(PICTURES / file_name(_FIRST_IMAGE + i)) for i in range(n_pictures)}
-    return pictures | {str(name) for name in (INSTANCES, REFS, KINDS_FILE)}
+    n_images = sum(count for count, _ in SPLITS.values())
+    images = {str(IMAGES / file_name(_FIRST_IMAGE + i)) for i in range(n_images)}
+    return images | {str(name) for name in (INSTANCES, REFS, KINDS_FILE)}
 
 
 def split_scenes(split: str) -> list[tuple[int, Scene]]:
-    """(image_id, scene) of every picture of a split, in the order of the ids. The seed is the image id."""
+    """(image_id, scene) of every image of a split, in the order of the ids. The seed is the image id."""
     start = _FIRST_IMAGE
     for name, (count, objects) in SPLITS.items():
         if name == split:
@@ -109,25 +109,25 @@ def _build_beside(root: Path) -> None:
 
 
 def _build(root: Path) -> None:
-    (root / PICTURES).mkdir(parents=True)
+    (root / IMAGES).mkdir(parents=True)
     (root / TABLES).mkdir()
-    pictures, tables = {}, _Tables()
+    images, tables = {}, _Tables()
     for split in SPLITS:
         for image_id, scene in split_scenes(split):
-            path = root / PICTURES / file_name(image_id)
+            path = root / IMAGES / file_name(image_id)
             Image.fromarray(render(scene)).save(path, quality=_JPEG_QUALITY, subsampling=0)
-            pictures[str(PICTURES / path.name)] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            images[str(IMAGES / path.name)] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
             tables.add(split, image_id, scene)
     digest = tables.digest()
     if ANNOTATION_DIGEST and digest != ANNOTATION_DIGEST:
         raise DataError(f"The pocket data set came out different here: annotation digest {digest[:12]}.")
     tables.write(root)
     hashes = {str(name): _sha256(root / name) for name in (INSTANCES, REFS, KINDS_FILE)}
-    write_json(root / MANIFEST, {"version": VERSION, "annotations": digest, "tables": hashes, "pictures": pictures})
+    write_json(root / MANIFEST, {"version": VERSION, "annotations": digest, "tables": hashes, "pictures": images})
 
 
 class _Tables:
-    """Collects `instances.json`, `refs(unc).p` and the kinds of the expressions, picture by picture."""
+    """Collects `instances.json`, `refs(unc).p` and the kinds of the expressions, image by image."""
 
     def __init__(self) -> None:
         self.images: list[dict[str, Any]] = []
@@ -136,12 +136,12 @@ class _Tables:
         self.kinds: dict[str, str] = {}
 
     def add(self, split: str, image_id: int, scene: Scene) -> None:
-        """Takes one picture with all its objects and some refs in."""
-        self.images.append(picture_entry(image_id, scene))
+        """Takes one image with all its objects and some refs in."""
+        self.images.append(image_entry(image_id, scene))
         first = len(self.annotations) + 1
         self.annotations += [annotation(first + i, image_id, scene, item) for i, item in enumerate(scene.objects)]
         rng = np.random.default_rng([scene.seed, 4])
-        chosen = sorted(rng.permutation(len(scene.objects))[:_REFS_PER_PICTURE].tolist())
+        chosen = sorted(rng.permutation(len(scene.objects))[:_REFS_PER_IMAGE].tolist())
         for target in chosen:
             ref, kinds = caption_object(
                 scene, target, rng, ref_id=len(self.refs) + 1, first_sentence=len(self.kinds) + 1, split=split,
@@ -156,7 +156,7 @@ class _Tables:
         return {"info": info, "images": self.images, "annotations": self.annotations, "categories": CATEGORIES}
 
     def digest(self) -> str:
-        """SHA-256 of the content of both tables, whatever the encoding of pictures and pickle."""
+        """SHA-256 of the content of both tables, whatever the encoding of images and pickle."""
         content = json.dumps([self.instances(), self.refs], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 

@@ -102,7 +102,7 @@ def _shared_subset(scene: Scene, target: int, rng: np.random.Generator) -> tuple
 
 
 def sides(scene: Scene, item: SceneObject) -> list[int]:
-    """Indices into `SIDES` of the sides of the picture on which the object clearly lies."""
+    """Indices into `SIDES` of the sides of the image on which the object clearly lies."""
     x, y = item.centre[0] / scene.width - 0.5, item.centre[1] / scene.height - 0.5
     return [side for side, offset in enumerate((-x, x, -y, y)) if offset > _MARGIN]
 

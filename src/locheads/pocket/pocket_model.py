@@ -97,7 +97,7 @@ def _start_words(model: LlavaForConditionalGeneration) -> None:
 
 
 def build_processor() -> LlavaProcessor:
-    """Pads a picture to a square with the mean colour, as the original LLaVA does, and brings it to 192 x 192."""
+    """Pads an image to a square with the mean colour, as the original LLaVA does, and brings it to 192 x 192."""
     images = LlavaImageProcessorPil(
         do_pad=True, size={"height": CANVAS, "width": CANVAS}, do_center_crop=False,
         crop_size={"height": CANVAS, "width": CANVAS},

@@ -1,6 +1,6 @@
 """First stage: vision tower, projector and word vectors learn words together, as a real LVLM's tower came from CLIP.
 
-A picture of one object, the words of its description, no places: the mean over a few random image tokens must be close
+An image of one object, the words of its description, no places: the mean over a few random image tokens must be close
 to the vectors of these words. So every patch of an object learns to carry what the object is.
 """
 
@@ -20,7 +20,7 @@ SCALE = 4.0  # of the likeness between the average and a word vector
 
 
 def words_of(scene: Scene) -> list[int]:
-    """Ids of the words that describe the one object of a scene, with the sides of the picture it clearly lies on."""
+    """Ids of the words that describe the one object of a scene, with the sides of the image it clearly lies on."""
     item = scene.objects[0]
     words = [item.dots, item.texture, item.colour, item.shape, *(SIDES[i].split()[-1] for i in sides(scene, item))]
     return [IDS[word] for word in words]
@@ -44,7 +44,7 @@ def word_logits(model: LlavaForConditionalGeneration, pixels: torch.Tensor, kept
 
 
 def word_loss(model: LlavaForConditionalGeneration, seed: int, step: int, scenes: int, device: str) -> torch.Tensor:
-    """Cross entropy with the words of each picture."""
+    """Cross entropy with the words of each image."""
     pixels, targets = word_batch(seed, step, scenes, majority=0.8)
     kept = keep_patches(scenes, KEPT, torch.Generator().manual_seed(seed * 1_000_003 + step))
     with torch.autocast(device, torch.bfloat16):

@@ -21,7 +21,7 @@ from locheads.pocket.pocket_model import WEIGHTS, load_model
 from locheads.pocket.render import pad_to_square, render
 from locheads.pocket.right_answers import whole_answers
 
-EXCHANGES = 12  # per picture
+EXCHANGES = 12  # per image
 Accuracies = dict[str, dict[str, float]]
 
 
@@ -29,25 +29,25 @@ Accuracies = dict[str, dict[str, float]]
 def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", scenes: int | None = None) -> Accuracies:
     """Share of answers without a mistake, over all and per kind: {"value", "low", "high", "n"}, 0 to 1.
 
-    Asks 12 prompts about each of the split's first `scenes` pictures. The model reads the right answer and must
-    predict its every word from those before it. 95 % intervals resample pictures.
+    Asks 12 prompts about each of the split's first `scenes` images. The model reads the right answer and must
+    predict its every word from those before it. 95 % intervals resample images.
     """
     model.eval().set_attn_implementation(ATTENTION)
-    right, kinds, pictures = [], [], []
-    for image_id, scene in track(split_scenes(split)[:scenes], "answers", "pictures"):
+    right, kinds, images = [], [], []
+    for image_id, scene in track(split_scenes(split)[:scenes], "answers", "images"):
         rng = np.random.default_rng([scene.seed, 6])
         said = [sample_exchange(scene, rng) for _ in range(EXCHANGES)]
         batch = Batch(normalise(pad_to_square(render(scene))[None]), *pack([said]), [said])
         logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
         right += whole_answers(logits.argmax(1) == targets, batch).tolist()
         kinds += [exchange.kind for exchange in said]
-        pictures += [image_id] * len(said)
+        images += [image_id] * len(said)
     of_kind = {"all": np.ones(len(kinds), bool)} | {kind: np.array(kinds) == kind for kind in (*KINDS, QUESTION)}
-    return {name: _share(np.array(right) & rows, rows, np.array(pictures)) for name, rows in of_kind.items()}
+    return {name: _share(np.array(right) & rows, rows, np.array(images)) for name, rows in of_kind.items()}
 
 
-def _share(right: np.ndarray, asked: np.ndarray, pictures: np.ndarray) -> dict[str, float]:
-    interval = ratio_interval(right, asked, pictures)
+def _share(right: np.ndarray, asked: np.ndarray, images: np.ndarray) -> dict[str, float]:
+    interval = ratio_interval(right, asked, images)
     return vars(interval) | {"n": int(asked.sum())}
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.probe", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
     parser.add_argument("--split", default="val")
-    parser.add_argument("--scenes", type=int, help="the first so many pictures (default: all)")
+    parser.add_argument("--scenes", type=int, help="the first so many images (default: all)")
     arguments = parser.parse_args()
     print(json.dumps(answer_accuracy(load_model(arguments.folder), arguments.split, arguments.scenes), indent=1))
 

@@ -14,11 +14,11 @@ _DRAWS = 30  # tries to find different ones
 
 
 def file_name(image_id: int) -> str:
-    """Name of a picture's file, as in COCO."""
+    """Name of an image's file, as in COCO."""
     return f"COCO_train2014_{image_id:012d}.jpg"
 
 
-def picture_entry(image_id: int, scene: Scene) -> dict[str, Any]:
+def image_entry(image_id: int, scene: Scene) -> dict[str, Any]:
     """One entry of `images`."""
     return {"id": image_id, "file_name": file_name(image_id), "width": scene.width, "height": scene.height}
 
@@ -72,7 +72,7 @@ def caption_object(
         "category_id": annotation["category_id"],
         "image_id": image_id,
         "split": split,
-        # as in the real files, this is not the picture's name: readers go by image_id
+        # as in the real files, this is not the image's name: readers go by image_id
         "file_name": file_name(image_id).replace(".jpg", f"_{annotation['id']}.jpg"),
         "sent_ids": list(ids),
         "sentences": [

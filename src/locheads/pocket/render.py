@@ -23,25 +23,25 @@ _NOISE = np.random.default_rng(7).normal(0, 5, (CANVAS * 2, CANVAS * 2, 1)).asty
 
 
 def render(scene: Scene, majority: float = MAJORITY) -> np.ndarray:
-    """The picture, uint8 RGB [height, width, 3]. `majority` is the share of the dots with the object's dot colour."""
+    """The image, uint8 RGB [height, width, 3]. `majority` is the share of the dots with the object's dot colour."""
     rng = np.random.default_rng([scene.seed, 2])
-    picture = _background(rng, scene.height, scene.width)
+    image = _background(rng, scene.height, scene.width)
     for item in scene.objects:
-        _draw(picture, item, rng, majority)
+        _draw(image, item, rng, majority)
     row, column = rng.integers(0, CANVAS, size=2)
-    picture += _NOISE[row : row + scene.height, column : column + scene.width]
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    image += _NOISE[row : row + scene.height, column : column + scene.width]
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def pad_to_square(picture: np.ndarray) -> np.ndarray:
-    """Uint8 [height, width, 3] -> [CANVAS, CANVAS, 3], the picture in the middle of bars of the mean colour."""
-    height, width = picture.shape[:2]
+def pad_to_square(image: np.ndarray) -> np.ndarray:
+    """Uint8 [height, width, 3] -> [CANVAS, CANVAS, 3], the image in the middle of bars of the mean colour."""
+    height, width = image.shape[:2]
     if height == width:
-        return picture
+        return image
     square = np.empty((CANVAS, CANVAS, 3), np.uint8)
     square[:] = PAD_RGB
     y, x = (CANVAS - height) // 2, (CANVAS - width) // 2
-    square[y : y + height, x : x + width] = picture
+    square[y : y + height, x : x + width] = image
     return square
 
 
@@ -53,14 +53,14 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _draw(picture: np.ndarray, item: SceneObject, rng: np.random.Generator, majority: float) -> None:
+def _draw(image: np.ndarray, item: SceneObject, rng: np.random.Generator, majority: float) -> None:
     x, y, w, h = item.box
     distance = signed_distance(item.shape, (0, 0, w, h), h, w)
     colour = np.array(RGB[item.colour], np.float32) * rng.uniform(0.9, 1.05)
     fill = np.broadcast_to(colour, (h, w, 3)).copy()
     fill[dark_part(item)] *= _DARK
     fill[distance % _RING < _LINE] = LINE_RGB[item.shape]
-    region = picture[y : y + h, x : x + w]
+    region = image[y : y + h, x : x + w]
     np.copyto(region, fill, where=(distance >= 0)[:, :, None])
     _draw_dots(region, distance, item, rng, majority)
 

@@ -61,7 +61,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn. `width` and `height` in pixels, the longer one is `CANVAS`."""
+    """An image before it is drawn. `width` and `height` in pixels, the longer one is `CANVAS`."""
 
     seed: int
     width: int

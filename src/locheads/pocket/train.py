@@ -27,7 +27,7 @@ from locheads.pocket.right_answers import accuracies, first_words
 from locheads.store.atomic import replacing
 
 FIRST_WORD_WEIGHT = 2.0  # of the loss: the first answer word is the one that the paper's query position predicts
-WORD_SCENES = 16  # pictures per step of the first stage
+WORD_SCENES = 16  # images per step of the first stage
 DECAY = 0.35  # of a stage: the last part, over which the learning rate falls to 0
 MUON_FACTOR = 3.0  # of its learning rate over AdamW's
 _WINDOW = 50  # steps per line of curves.csv
@@ -43,7 +43,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3000, help="steps of the second stage, that learns to answer")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, with a checkpoint")
     parser.add_argument("--stop-at", type=int, help="stop at this step of both stages together, with a checkpoint")
-    parser.add_argument("--scenes", type=int, default=6, help="pictures per step")
+    parser.add_argument("--scenes", type=int, default=6, help="images per step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -90,9 +90,9 @@ class AuditRecord:
         """What was measured; shared by the terminal and the page."""
         failed = f", {self.n_failed_choices} of them impossible" if self.n_failed_choices else ""
         return (
-            f"{self.split}: {self.n_images} pictures, {self.n_expressions} expressions, {self.n_failed} failed (count "
+            f"{self.split}: {self.n_images} images, {self.n_expressions} expressions, {self.n_failed} failed (count "
             f"as misses). {self.n_choices} combinations{failed}, mode {self.mode}, {self.seconds:.0f} s. Brackets: "
-            f"{100 * self.confidence:.0f} % interval over pictures; differences are paired."
+            f"{100 * self.confidence:.0f} % interval over images; differences are paired."
             + few_legend(*self.base.metrics.values())
         )
 

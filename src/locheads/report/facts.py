@@ -50,7 +50,11 @@ def _convention(record: RunRecord, group: str) -> str | None:
     """The declared format and frame."""
     form, frame = record.setting(f"{group}.box_format"), record.setting(f"{group}.frame")
     form = form or record.setting(f"{group}.point_format")
-    return form if form is None or frame in (None, "picture") else f"{form}, of the {str(frame).replace('_', ' ')}"
+    return (
+        form
+        if form is None or frame in (None, "image", "picture")
+        else f"{form}, of the {str(frame).replace('_', ' ')}"
+    )
 
 
 def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
@@ -140,7 +144,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
         f"{truth}; and no ceiling, because good maps alone need not make the best sum.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",
         "random_heads": f"{k} {eligible} drawn at random, {averaged}: what choosing the right ones adds.",
-        "centre_box": "A box with half the picture's width and height in its centre; it looks at nothing.",
+        "centre_box": "A box with half the image's width and height in its centre; it looks at nothing.",
     }
     shown = record.metrics.methods if record.metrics else {}
     return [(method, text) for method, text in rows.items() if method in shown]
@@ -152,7 +156,7 @@ def _chosen(record: RunRecord, k: Any) -> str:
         return f"The first {k} heads of {record.setting('heads.set')}, given to the run, the same for every sample."
     if kind == "greedy":
         return f"Each sample's own {k} best heads by the criterion (selection=greedy)."
-    return f"The {k} heads that discovery chose on other pictures, the same for every sample."
+    return f"The {k} heads that discovery chose on other images, the same for every sample."
 
 
 def provenance_rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -50,7 +50,7 @@ def attention_sum_curve(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     axes.plot([x for x, _ in points], [y for _, y in points], "o", color=theme.accent, markersize=6, zorder=4)
     axes.grid(axis="y", color=theme.faint)
     axes.set_axisbelow(True)
-    label_axes(axes, theme, "heads, sorted", "mean attention on the picture", "Attention sum of every head")
+    label_axes(axes, theme, "heads, sorted", "mean attention on the image", "Attention sum of every head")
     margin_labels(axes, theme, points, [str(h) for h, _ in chosen])
     return figure
 

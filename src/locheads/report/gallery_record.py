@@ -12,7 +12,7 @@ from locheads.report import parse
 from locheads.types import Box
 
 LONG_SIDE = 720
-"""Pictures are reduced to this many pixels before they are drawn: a panel is shown no larger."""
+"""Images are reduced to this many pixels before they are drawn: a panel is shown no larger."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class GalleryItem:
     sample_id: str
     image_id: str
     expression: str
-    picture: str
-    """Path of a copy of the picture, relative to the run folder."""
+    image: str
+    """Path of a copy of the image, relative to the run folder."""
     box: Box | None
     """The predicted box; None where there is none."""
     true_box: Box
@@ -31,12 +31,12 @@ class GalleryItem:
     """Of the two boxes; 0 where nothing was predicted."""
     heads: tuple[str, ...]
     width: int
-    """Of the original picture, in pixels; the boxes' frame."""
+    """Of the original image, in pixels; the boxes' frame."""
     height: int
     error: str | None
     """Why the sample could not be processed."""
     cell_box: Box
-    """The patch grid's rectangle in original pixels: beyond a padded picture, inside a cropped one."""
+    """The patch grid's rectangle in original pixels: beyond a padded image, inside a cropped one."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def read_items(raw: Any, problems: list[str]) -> tuple[GalleryItem, ...]:
     return tuple(items)
 
 
-def load_picture(folder: Path, item: GalleryItem) -> UInt8[np.ndarray, "row col 3"] | None:
-    """The item's picture, reduced to LONG_SIDE; None where it is missing, broken or outside the folder."""
+def load_image(folder: Path, item: GalleryItem) -> UInt8[np.ndarray, "row col 3"] | None:
+    """The item's image, reduced to LONG_SIDE; None where it is missing, broken or outside the folder."""
     try:
-        with Image.open(parse.own_file(folder, item.picture)) as picture:
-            picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
-            return np.asarray(picture.convert("RGB"))
+        with Image.open(parse.own_file(folder, item.image)) as image:
+            image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+            return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
@@ -102,7 +102,7 @@ def _item(raw: dict[str, Any]) -> GalleryItem:
         sample_id=str(raw["sample_id"]),
         image_id=str(raw["image_id"]),
         expression=str(raw["expression"]),
-        picture=str(raw["picture"]),
+        image=str(raw["picture"]),
         box=None if predicted is None else parse.box(predicted, "box"),
         true_box=parse.box(raw["true_box"], "true_box"),
         iou=parse.optional_number(raw["iou"], "iou") or 0.0,

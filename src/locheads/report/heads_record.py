@@ -28,7 +28,7 @@ class HeadsRecord:
     n_failed: int
     """Discovery samples that could not be processed."""
     mean_attention_sum: Float[np.ndarray, "layer head"]
-    """Share of the query's attention that falls on the picture, averaged over the samples, in [0, 1]."""
+    """Share of the query's attention that falls on the image, averaged over the samples, in [0, 1]."""
     frequency_mean: Float[np.ndarray, "layer head"]
     """Share of samples that chose the head, in [0, 1], averaged over the trials."""
     frequency_std: Float[np.ndarray, "layer head"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from typing import Any
 
-from locheads.evaluation.intervals import FEW_PICTURES
+from locheads.evaluation.intervals import FEW_IMAGES
 from locheads.report import parse
 from locheads.types import HeadIndex
 
@@ -70,7 +70,7 @@ class Estimate:
     low: float
     high: float
     mark: str = ""
-    """FEW_MARK on fewer than FEW_PICTURES pictures."""
+    """FEW_MARK on fewer than FEW_IMAGES images."""
 
     def __str__(self) -> str:
         """In percent: 53.2 [50.1, 56.0]."""
@@ -82,12 +82,12 @@ class Estimate:
 
 
 FEW_MARK = "\N{DAGGER}"
-FEW_LEGEND = f"{FEW_MARK} on fewer than {FEW_PICTURES} pictures: take figure and interval as rough."
+FEW_LEGEND = f"{FEW_MARK} on fewer than {FEW_IMAGES} images: take figure and interval as rough."
 
 
 def few_mark(n_images: int) -> str:
     """FEW_MARK, or nothing."""
-    return FEW_MARK if n_images < FEW_PICTURES else ""
+    return FEW_MARK if n_images < FEW_IMAGES else ""
 
 
 def few_legend(*shown: object) -> str:

@@ -1,4 +1,4 @@
-"""One sample as a picture: the fused heat map with both boxes, the bare picture, the heads' maps."""
+"""One sample as an image: the fused heat map with both boxes, the bare image, the heads' maps."""
 
 import math
 
@@ -9,32 +9,32 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from locheads.report.gallery_record import GalleryItem, load_picture
+from locheads.report.gallery_record import GalleryItem, load_image
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, FONT, PREDICTED_BOX, TRUE_BOX, Theme, heat_map
 from locheads.types import Box
 
 WIDTH = 5.8
-"""Inches of the whole panel; a tall picture's panel is narrower."""
+"""Inches of the whole panel; a tall image's panel is narrower."""
 MAX_HEIGHT = 4.6
-"""Inches of the large picture."""
+"""Inches of the large image."""
 TITLE = 0.27
-"""Inches above each picture for its title."""
+"""Inches above each image for its title."""
 GAP = 0.1
-"""Inches between pictures, and around them."""
+"""Inches between images, and around them."""
 MAX_HEADS = 8
 SATURATION = 98.0
 """Percentile of a map's cells that is drawn in the strongest colour, as all above it."""
 
 
 def sample_panel(record: RunRecord, item: GalleryItem, theme: Theme = DARK) -> Figure:
-    """The picture with the fused map, the true box (dashed) and the predicted box (solid).
+    """The image with the fused map, the true box (dashed) and the predicted box (solid).
 
-    The maps lie on a grey picture; beside it the picture in its colours, and each head's own map. Dark around the
-    pictures so that one file suits a light and a dark page. What the run folder lacks is left out: without
-    the picture the maps lie on grey, without maps only boxes show.
+    The maps lie on a grey image; beside it the image in its colours, and each head's own map. Dark around the
+    images so that one file suits a light and a dark page. What the run folder lacks is left out: without
+    the image the maps lie on grey, without maps only boxes show.
     """
-    picture = load_picture(record.folder, item)
+    image = load_image(record.folder, item)
     maps = record.maps.get(item.sample_id)
     if maps is None or maps.ndim != 3 or len(maps) == 0:
         maps = np.zeros((0, 1, 1), dtype=np.float32)
@@ -42,15 +42,15 @@ def sample_panel(record: RunRecord, item: GalleryItem, theme: Theme = DARK) -> F
     figure = Figure(facecolor=theme.surface)
     FigureCanvasAgg(figure)
     main, small = _axes(figure, item, 1 + len(names))
-    _draw(main, item, picture, maps[0] if len(maps) else None)
+    _draw(main, item, image, maps[0] if len(maps) else None)
     _draw_box(main, item.true_box, TRUE_BOX, "--")
     if item.box is not None:
         _draw_box(main, item.box, PREDICTED_BOX, "-")
     _title(main, theme, f"Sum of {len(item.heads)} heads, IoU {item.iou:.2f}")
-    _draw(small[0], item, picture, None)
-    _title(small[0], theme, "Picture")
+    _draw(small[0], item, image, None)
+    _title(small[0], theme, "Image")
     for axes, name, head_map in zip(small[1:], names, maps[1:], strict=False):
-        _draw(axes, item, picture, head_map)
+        _draw(axes, item, image, head_map)
         _title(axes, theme, name)
     return figure
 
@@ -58,8 +58,8 @@ def sample_panel(record: RunRecord, item: GalleryItem, theme: Theme = DARK) -> F
 def _axes(figure: Figure, item: GalleryItem, n_small: int) -> tuple[Axes, list[Axes]]:
     """Places the large axes left and `n_small` small ones in a grid right of it; sets the figure's size.
 
-    In inches. A row of the grid is one title and one small picture, and all rows together are as high as the
-    large picture with its title: small_h = (main_h + TITLE) / rows - TITLE. That fixes the small width, and
+    In inches. A row of the grid is one title and one small image, and all rows together are as high as the
+    large image with its title: small_h = (main_h + TITLE) / rows - TITLE. That fixes the small width, and
     the widths must add up to WIDTH.
     """
     aspect = min(max(item.height / item.width, 0.4), 2.0)
@@ -87,14 +87,14 @@ def _axes(figure: Figure, item: GalleryItem, n_small: int) -> tuple[Axes, list[A
 def _draw(
     axes: Axes,
     item: GalleryItem,
-    picture: UInt8[np.ndarray, "y x 3"] | None,
+    image: UInt8[np.ndarray, "y x 3"] | None,
     heat: Float[np.ndarray, "row col"] | None,
 ) -> None:
-    """The picture with a heat map over it, in original pixels; the map's padding falls outside the axes."""
+    """The image with a heat map over it, in original pixels; the map's padding falls outside the axes."""
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), item.width, item.height, facecolor="#8a9099", zorder=0))
-    if picture is not None:
-        shown = picture if heat is None else faded(picture)
+    if image is not None:
+        shown = image if heat is None else faded(image)
         axes.imshow(shown, extent=(0, item.width, item.height, 0), interpolation="bilinear", zorder=1)
     if heat is not None:
         x0, y0, x1, y1 = item.cell_box
@@ -104,9 +104,9 @@ def _draw(
     axes.set_ylim(item.height, 0)
 
 
-def faded(picture: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
+def faded(image: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "y x 3"]:
     """Dark grey, because heat over a red or yellow object could not be told from the object."""
-    grey = picture @ np.array([0.299, 0.587, 0.114])
+    grey = image @ np.array([0.299, 0.587, 0.114])
     return np.repeat((0.75 * grey)[..., None], 3, axis=2).astype(np.uint8)
 
 
@@ -122,9 +122,9 @@ def unit(heat: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
 
 
 def _draw_box(axes: Axes, box: Box, colour: str, style: str) -> None:
-    """A box with a dark edge around the line, so that it shows on any picture."""
+    """A box with a dark edge around the line, so that it shows on any image."""
     x0, y0, x1, y1 = box
-    # The edge is solid under the dashed line too: its gaps would otherwise vanish on a busy picture.
+    # The edge is solid under the dashed line too: its gaps would otherwise vanish on a busy image.
     for line, width, ink in (("-", 4.4, "#000000a0"), (style, 2.4, colour)):
         axes.add_patch(
             Rectangle(

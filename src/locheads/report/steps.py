@@ -1,4 +1,4 @@
-"""How one answer came about, as one picture: maps, smoothed maps, sum, threshold, components with hulls, box, mask."""
+"""How one answer came about, as one image: maps, smoothed maps, sum, threshold, components with hulls, box, mask."""
 
 from importlib import resources
 from io import BytesIO
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from locheads.grounding.hulls import hull
-from locheads.report.gallery_record import GalleryItem, StepArrays, load_picture
+from locheads.report.gallery_record import GalleryItem, StepArrays, load_image
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, heat_map
 from locheads.types import Box
@@ -27,7 +27,7 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
         return None
     canvas = _Canvas(record, item)
     names = item.heads[:MAX_HEADS]
-    first = [("Picture", canvas.picture())]
+    first = [("Image", canvas.image())]
     first += [(name, canvas.heat(m, item.cell_box)) for name, m in zip(names, maps[1:], strict=False)]
     second = [("Sum of the smoothed", canvas.heat(maps[0], item.cell_box))]
     second += [
@@ -50,19 +50,19 @@ def to_bytes(panel: Image.Image, kind: str) -> bytes:
 
 
 class _Canvas:
-    """Draws tiles in the frame of the item's picture."""
+    """Draws tiles in the frame of the item's image."""
 
     def __init__(self, record: RunRecord, item: GalleryItem) -> None:
         factor = TILE / max(item.width, item.height)
         self._size = max(round(item.width * factor), 1), max(round(item.height * factor), 1)
         self._scale = self._size[0] / item.width, self._size[1] / item.height
-        found = load_picture(record.folder, item)
-        picture = Image.new("RGB", self._size, "#8a9099") if found is None else Image.fromarray(found)
-        self._picture = picture.resize(self._size, Image.Resampling.BILINEAR)
-        self._grey = Image.eval(self._picture.convert("L").convert("RGB"), lambda v: int(0.75 * v))
+        found = load_image(record.folder, item)
+        image = Image.new("RGB", self._size, "#8a9099") if found is None else Image.fromarray(found)
+        self._image = image.resize(self._size, Image.Resampling.BILINEAR)
+        self._grey = Image.eval(self._image.convert("L").convert("RGB"), lambda v: int(0.75 * v))
 
-    def picture(self) -> Image.Image:
-        return self._picture.copy()
+    def image(self) -> Image.Image:
+        return self._image.copy()
 
     def heat(self, values: Float[np.ndarray, "row col"], frame: Box) -> Image.Image:
         """A map by its own range."""
@@ -95,7 +95,7 @@ class _Canvas:
         return tile
 
     def boxes(self, item: GalleryItem) -> Image.Image:
-        tile = self.picture()
+        tile = self.image()
         for box, colour in ((item.true_box, TRUE_BOX), (item.box, PREDICTED_BOX)):
             if box is not None:
                 corners = np.array(box) * (self._scale * 2)
@@ -106,10 +106,10 @@ class _Canvas:
         if not mask.size:
             return self._grey.copy()
         small = Image.fromarray((mask * 255).astype(np.uint8)).resize(self._size, Image.Resampling.NEAREST)
-        return Image.composite(self._picture, self._grey, small)
+        return Image.composite(self._image, self._grey, small)
 
     def _over(self, colours: Float[np.ndarray, "row col 4"], frame: Box) -> Image.Image:
-        """Cells over the grey picture; each pixel takes the cell that its centre lies in."""
+        """Cells over the grey image; each pixel takes the cell that its centre lies in."""
         x0, y0, x1, y1 = frame
         rows, cols = colours.shape[:2]
         x = np.floor(((np.arange(self._size[0]) + 0.5) / self._scale[0] - x0) / (x1 - x0) * cols).astype(int)

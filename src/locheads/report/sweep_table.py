@@ -98,7 +98,7 @@ def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
     swept = swept_keys(runs)
     common = {k: v for run in runs for k, v in run.overrides.items() if k not in swept}
     notes = [
-        f"Brackets: {_confidence(runs)}interval over pictures.{few_legend(*(_cell(run, PRIMARY[0]) for run in runs))}"
+        f"Brackets: {_confidence(runs)}interval over images.{few_legend(*(_cell(run, PRIMARY[0]) for run in runs))}"
     ]
     if common:
         notes.append("All runs: " + ", ".join(f"{k}={v}" for k, v in common.items()) + ".")

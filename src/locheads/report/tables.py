@@ -57,9 +57,9 @@ def results_caption(metrics: MetricsRecord) -> str:
     reasons = metrics.boxes.reasons() if metrics.boxes else ""
     missing = f" ({metrics.n_missing} of them not in the file)" if metrics.n_missing else ""
     return (
-        f"{metrics.split}: {metrics.n_images} pictures, {metrics.n_expressions} expressions, "
+        f"{metrics.split}: {metrics.n_images} images, {metrics.n_expressions} expressions, "
         f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a box{reasons} (both count as misses). "
-        f"Brackets: {100 * metrics.confidence:.0f} % interval over pictures. "
+        f"Brackets: {100 * metrics.confidence:.0f} % interval over images. "
         "* chosen with ground truth, of the discovery set."
         + _swapped_text(metrics)
         + few_legend(*(estimate for found in metrics.methods.values() for estimate in found.values()))

@@ -62,7 +62,7 @@ DARK = Theme(
 
 
 def heat_map() -> ListedColormap:
-    """inferno whose opacity grows with the value: the picture stays visible where the map is low."""
+    """inferno whose opacity grows with the value: the image stays visible where the map is low."""
     colours = matplotlib.colormaps["inferno"](np.linspace(0.15, 1, 256))
     colours[:, 3] = 0.8 * np.linspace(0, 1, 256) ** 1.2
     return ListedColormap(colours, name="heat")

@@ -63,7 +63,7 @@ def _written_points(record: RunRecord, metrics: MetricsRecord) -> tuple[str, ...
 
 def _data_notes(record: RunRecord) -> list[str]:
     """What a reader of the figures must know of the data: known defects of the copy, boxes that stand for masks,
-    pictures that are turned when shown."""
+    images that are turned when shown."""
     dataset = record.provenance.get("dataset")
     notes = dataset.get("notes") if isinstance(dataset, dict) else None
     return [f"Data: {note}" for note in notes] if isinstance(notes, list) else []
@@ -160,5 +160,5 @@ def _scope_sentence(record: RunRecord, metrics: MetricsRecord) -> str:
     data = record.setting("dataset.name") or "this data set"
     text = f"All of this is about {model} on {data} {metrics.split} with these settings, and nothing else."
     if few_mark(metrics.n_images):
-        text += f" With only {metrics.n_images} pictures the intervals themselves are rough."
+        text += f" With only {metrics.n_images} images the intervals themselves are rough."
     return text

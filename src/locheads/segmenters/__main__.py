@@ -1,6 +1,6 @@
 """`python -m locheads.segmenters sam_hf --checkpoint sam_vit_b_01ec64.pth --size vit_b`: does SAM work here?
 
-Segments a picture with a known object by its box, and says how well the mask covers it.
+Segments an image with a known object by its box, and says how well the mask covers it.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from locheads.segmenters.load_segmenter import check_segmenter, load_segmenter
 from locheads.segmenters.segmenter import Prompt
 
 BLIND = (SegmenterKind.none, SegmenterKind.box)
-"""They do not look at the picture: there is nothing to check."""
+"""They do not look at the image: there is nothing to check."""
 ENOUGH = 0.9
 """IoU with the true ellipse. Weights that are not carried over right find nothing like it."""
 
 
-def known_picture() -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
+def known_image() -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
     """A red ellipse on a blue and green gradient with noise, 640 x 480, and its mask."""
     y, x = np.mgrid[:480, :640]
     mask = ((x - 250) / 120) ** 2 + ((y - 220) / 80) ** 2 < 1
@@ -35,7 +35,7 @@ def known_picture() -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
 def main(arguments: list[str] | None = None) -> int:
     """-> 0 where the mask covers the object, 1 where not or where SAM cannot be loaded."""
     options = _parser().parse_args(arguments)
-    image, true = known_picture()
+    image, true = known_image()
     try:
         config = SegmenterConfig(
             kind=SegmenterKind(options.kind),

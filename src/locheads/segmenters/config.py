@@ -16,7 +16,7 @@ class SegmenterKind(StrEnum):
     box = "box"
     """The box, filled: what a mask adds to it."""
     grabcut = "grabcut"
-    """OpenCV's GrabCut in the box: colours of this picture only, no weights."""
+    """OpenCV's GrabCut in the box: colours of this image only, no weights."""
     sam_hf = "sam_hf"
     """SAM as transformers has it; needs no torchvision."""
     segment_anything = "segment_anything"
@@ -66,7 +66,7 @@ class SegmenterConfig:
     box: bool = False
     """The box of REC becomes the tight box of the mask."""
     batch: Count = 16
-    """Prompts of one picture that SAM decodes at once."""
+    """Prompts of one image that SAM decodes at once."""
 
     def __post_init__(self) -> None:
         kind, checkpoint = self.kind, self.checkpoint or ""

@@ -1,4 +1,4 @@
-"""SAM: one embedding per picture, prompts in batches. Three implementations of the same two steps."""
+"""SAM: one embedding per image, prompts in batches. Three implementations of the same two steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Sam(ABC):
 
     @torch.inference_mode()
     def segment(self, image: Image.Image, prompts: Sequence[Prompt]) -> list[Segmentation]:
-        """Masks in pixels of the picture, in the order of the prompts."""
+        """Masks in pixels of the image, in the order of the prompts."""
         if not prompts:
             return []
         embedding = self._embed(image)
@@ -41,13 +41,13 @@ class Sam(ABC):
         for start in range(0, len(prompts), self._config.batch):
             batch = prompts[start : start + self._config.batch]
             masks, scores = self._decode(embedding, image, batch)
-            # One by one: all masks of a large picture at its full size would not fit.
+            # One by one: all masks of a large image at its full size would not fit.
             found += [self._best(m, s, image) for m, s in zip(masks, scores, strict=True)]
         return found
 
     @abstractmethod
     def _embed(self, image: Image.Image) -> Any:
-        """What decoding needs of the picture."""
+        """What decoding needs of the image."""
 
     @abstractmethod
     def _decode(self, embedding: Any, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
@@ -173,7 +173,7 @@ class SegmentAnything(Sam):
 
 
 class Sam2(Sam):
-    """transformers' Sam2Model. The picture is squashed to a square, as SAM 2's own transforms do."""
+    """transformers' Sam2Model. The image is squashed to a square, as SAM 2's own transforms do."""
 
     def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
         super().__init__(config, device)
@@ -248,20 +248,20 @@ def _centre(prompt: Prompt) -> tuple[float, float]:
 
 
 def _longest_to(image: Image.Image, side: int) -> tuple[int, int]:
-    """(height, width) of the picture whose long side is resized to `side`, rounded as Meta's ResizeLongestSide."""
+    """(height, width) of the image whose long side is resized to `side`, rounded as Meta's ResizeLongestSide."""
     factor = side * 1.0 / max(image.height, image.width)
     return int(image.height * factor + 0.5), int(image.width * factor + 0.5)
 
 
 def _unpadded(logits: torch.Tensor, side: int, size: tuple[int, int], image: Image.Image) -> torch.Tensor:
-    """To the input's size, without its bars, to the picture's size: the steps of Meta's postprocess_masks."""
+    """To the input's size, without its bars, to the image's size: the steps of Meta's postprocess_masks."""
     whole = functional.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
     whole = whole[..., : size[0], : size[1]]
     return functional.interpolate(whole, (image.height, image.width), mode="bilinear", align_corners=False)
 
 
 def _low_resolution(prompt: Prompt, side: int, squash: bool) -> Float[np.ndarray, "side side"]:
-    """The guess as logits where the model sees the picture; bars are outside the object."""
+    """The guess as logits where the model sees the image; bars are outside the object."""
     logits = np.full((side, side), -LOGIT, dtype=np.float32)
     if prompt.mask is None:
         raise ValueError("it has no pseudo-mask, which segmenter.prompt=mask needs")

@@ -68,7 +68,7 @@ def read_meta(path: Path, size: SamSize, mapped: bool = False) -> Weights:
 def transformers_names(weights: Weights) -> Weights:
     """The same tensors under the names of transformers' SamModel."""
     renamed = {_renamed(name): value for name, value in weights.items()}
-    # The prompts' and the picture's positions share one embedding, which SamModel lists twice.
+    # The prompts' and the image's positions share one embedding, which SamModel lists twice.
     if _SHARED in renamed:
         renamed["prompt_encoder.shared_embedding.positional_embedding"] = renamed[_SHARED]
     return renamed

@@ -13,7 +13,7 @@ from locheads.types import Box
 
 @dataclass(frozen=True)
 class Prompt:
-    """One object of a picture, in pixels of it."""
+    """One object of an image, in pixels of it."""
 
     box: Box
     point: tuple[float, float] | None = None
@@ -37,6 +37,6 @@ class Segmentation:
 
 
 class Segmenter(Protocol):
-    """Segments the prompted objects of one picture, which it embeds once for all of them."""
+    """Segments the prompted objects of one image, which it embeds once for all of them."""
 
     def segment(self, image: Image.Image, prompts: Sequence[Prompt]) -> list[Segmentation]: ...

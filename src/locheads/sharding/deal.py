@@ -1,4 +1,4 @@
-"""Deals pictures to workers, even by the tokens that the model will read."""
+"""Deals images to workers, even by the tokens that the model will read."""
 
 import heapq
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from locheads.types import ImageGroup
 
-PICTURE_TOKENS = 576
-"""Of a square picture: 24 x 24 patches."""
+IMAGE_TOKENS = 576
+"""Of a square image: 24 x 24 patches."""
 PIXELS_PER_TOKEN = 28 * 28
-"""Where the model sees the picture in its own size (Qwen-VL)."""
+"""Where the model sees the image in its own size (Qwen-VL)."""
 CHARACTERS_PER_TOKEN = 4
 AFTER_EXPRESSION = 2
 """Full stop, end of turn."""
@@ -17,19 +17,19 @@ AFTER_EXPRESSION = 2
 
 @dataclass(frozen=True)
 class TokenCost:
-    """Expected tokens of a picture. Only relative sizes matter: a wrong guess costs balance, never correctness."""
+    """Expected tokens of an image. Only relative sizes matter: a wrong guess costs balance, never correctness."""
 
     shared: bool
-    """Whether the picture is read once for all its expressions, or once for each."""
+    """Whether the image is read once for all its expressions, or once for each."""
     native: bool = False
-    """Whether the model sees the picture in its own size."""
+    """Whether the model sees the image in its own size."""
     template: int = 0
-    """Characters of the prompt around picture and expression."""
+    """Characters of the prompt around image and expression."""
 
     def of(self, group: ImageGroup) -> float:
-        """Tokens of all forward passes for the picture."""
-        picture = group.width * group.height / PIXELS_PER_TOKEN if self.native else PICTURE_TOKENS
-        prefix = picture + self.template / CHARACTERS_PER_TOKEN
+        """Tokens of all forward passes for the image."""
+        image = group.width * group.height / PIXELS_PER_TOKEN if self.native else IMAGE_TOKENS
+        prefix = image + self.template / CHARACTERS_PER_TOKEN
         suffixes = [len(s.expression) / CHARACTERS_PER_TOKEN + AFTER_EXPRESSION for s in group.samples]
         return (prefix if self.shared else prefix * len(suffixes)) + sum(suffixes)
 
@@ -48,8 +48,8 @@ def deal(costs: Sequence[float], count: int) -> list[int]:
     return result
 
 
-def deal_pictures(groups: Sequence[ImageGroup], count: int, cost: TokenCost) -> list[list[ImageGroup]]:
-    """Per shard its pictures, whole, in their order: so every picture has the same forward pass for any `count`."""
+def deal_images(groups: Sequence[ImageGroup], count: int, cost: TokenCost) -> list[list[ImageGroup]]:
+    """Per shard its images, whole, in their order: so every image has the same forward pass for any `count`."""
     shards: list[list[ImageGroup]] = [[] for _ in range(count)]
     for group, shard in zip(groups, deal([cost.of(group) for group in groups], count), strict=True):
         shards[shard].append(group)

@@ -3,7 +3,7 @@
 `0003.0001.lease` is shard 3's second lease. The newest generation counts. Only one process can create a file, so of
 several that find an owner dead one gets the shard; the old owner, should it live after all, sees a newer generation
 and stops. Nothing is locked, so nothing stays locked. No lock guards the data either: the attention store only ever
-gains whole files, so what two owners write at worst is the same picture twice.
+gains whole files, so what two owners write at worst is the same image twice.
 """
 
 import os

@@ -20,11 +20,11 @@ class Answer:
     """One expression's."""
 
     sample_id: str
-    picture: str | None
-    """sha256 of the picture's file."""
+    image: str | None
+    """sha256 of the image's file."""
     text: str
     geometry: Geometry
-    """Where the picture lay in the model's input, which is what its coordinates may refer to."""
+    """Where the image lay in the model's input, which is what its coordinates may refer to."""
 
 
 class AnswerStore:
@@ -35,17 +35,17 @@ class AnswerStore:
         self.path = cache / "answers" / f"{digest[:16]}.jsonl"
         lines = _lines(self.path)
         answers = [answer for line in lines if (answer := _parse(line)) is not None]
-        self._answers = {(answer.sample_id, answer.picture): answer for answer in answers}
+        self._answers = {(answer.sample_id, answer.image): answer for answer in answers}
         self._n_damaged = len(lines) - len(answers)
         if self._n_damaged:
             log.warning("%d lines of %s are damaged or cut off and are asked again.", self._n_damaged, self.path)
 
-    def get(self, sample_id: str, picture: str | None) -> Answer | None:
-        """The answer about exactly this picture."""
-        return self._answers.get((sample_id, picture))
+    def get(self, sample_id: str, image: str | None) -> Answer | None:
+        """The answer about exactly this image."""
+        return self._answers.get((sample_id, image))
 
     def sample_ids(self) -> set[str]:
-        """Of what is answered, about whatever picture."""
+        """Of what is answered, about whatever image."""
         return {sample_id for sample_id, _ in self._answers}
 
     def add(self, answers: Iterable[Answer]) -> None:
@@ -65,7 +65,7 @@ class AnswerStore:
                 f"Cannot write {self.path}: {error.strerror or error}. Free space or choose another folder "
                 "(paths.cache) and start again; what was answered before is kept."
             ) from error
-        self._answers |= {(answer.sample_id, answer.picture): answer for answer in answers}
+        self._answers |= {(answer.sample_id, answer.image): answer for answer in answers}
 
 
 def _text(answers: Iterable[Answer]) -> bytes:

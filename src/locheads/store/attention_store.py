@@ -1,6 +1,6 @@
 """The attention store: what the attention pass found, so that the LVLM is never asked the same thing twice.
 
-A folder per digest of everything that determines the maps (see `key`). In it, shards of some pictures each (see
+A folder per digest of everything that determines the maps (see `key`). In it, shards of some images each (see
 `shards`). A shard whose bytes do not match is set aside and computed again. Nothing is rewritten, so several runs may
 fill the same store. What a sample needs may lie in several shards: maps of some heads in one, of others in the next.
 """
@@ -49,7 +49,7 @@ class AttentionStore:
         verify: bool = True,
         made_with: MadeWith | None = None,
         take: bool = False,
-        pictures: Mapping[Path, str | None] | None = None,
+        images: Mapping[Path, str | None] | None = None,
     ) -> None:
         """Opens the store, or begins one.
 
@@ -61,7 +61,7 @@ class AttentionStore:
             made_with: the versions and the code that would make the maps now.
             take: where nothing is stored of `made_with`, but of other versions, that store is opened, the newest one
                 where there are several. It must not be written.
-            pictures: sha256 of pictures that are known already; see `picture`.
+            images: sha256 of images that are known already; see `image`.
 
         Raises:
             StoreError: it cannot be written.
@@ -73,7 +73,7 @@ class AttentionStore:
         if take and not self._begun() and (others := self.others()):
             self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
-        self._pictures: dict[Path, str | None] = dict(pictures or {})
+        self._images: dict[Path, str | None] = dict(images or {})
         self.appended: Callable[[Sequence[Stored]], None] = _nobody
         """Called with what was just stored."""
         if not (self.folder / KEY).exists():
@@ -104,7 +104,7 @@ class AttentionStore:
         """-> (how many of the groups' samples it has whole, folder, key) of each of `others`."""
         for folder, key in self.others():
             question = {name: value for name, value in key.question.items() if name != "format"}
-            store = AttentionStore(self._root.parent, question, False, key.made_with, pictures=self._pictures)
+            store = AttentionStore(self._root.parent, question, False, key.made_with, images=self._images)
             yield count(groups) - count(store.missing(groups, need)), folder, key
 
     def check_writable(self) -> None:
@@ -135,7 +135,7 @@ class AttentionStore:
                 self._index(shard, verify)
 
     def missing(self, groups: Iterable[ImageGroup], need: Need = EVERYTHING) -> list[ImageGroup]:
-        """The pictures and expressions of which not all that is needed is stored, each group with only those."""
+        """The images and expressions of which not all that is needed is stored, each group with only those."""
         result = []
         for group in groups:
             absent = tuple(s for s in group.samples if self._lacks(group, s.sample_id, need))
@@ -149,7 +149,7 @@ class AttentionStore:
         return union(need for need in found if need is not None)
 
     def changed(self, groups: Iterable[ImageGroup]) -> list[Path]:
-        """The pictures that are others than those that were attended under the same samples' ids."""
+        """The images that are others than those that were attended under the same samples' ids."""
         return [
             group.path
             for group in groups
@@ -177,9 +177,9 @@ class AttentionStore:
                     path.unlink()
 
     def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...] | None = None) -> Iterator[Stored]:
-        """The stored attention of the groups' samples, at most one picture at a time; absent samples are left out.
+        """The stored attention of the groups' samples, at most one image at a time; absent samples are left out.
 
-        A sample with the maps of all heads comes with its picture's others, as `Attention`; any other comes alone,
+        A sample with the maps of all heads comes with its image's others, as `Attention`; any other comes alone,
         as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this,
         else none.
         """
@@ -190,17 +190,17 @@ class AttentionStore:
             for sample_id, entries in parts:
                 yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
 
-    def picture(self, group: ImageGroup) -> str | None:
-        """sha256 of the group's picture, read once where it is not known already; None where it is not there.
+    def image(self, group: ImageGroup) -> str | None:
+        """sha256 of the group's image, read once where it is not known already; None where it is not there.
 
         Of the bytes, not size and time, which differ between copies of one data set.
         """
-        if group.path not in self._pictures:
+        if group.path not in self._images:
             try:
-                self._pictures[group.path] = file_digest(group.path)
+                self._images[group.path] = file_digest(group.path)
             except OSError:
-                self._pictures[group.path] = None
-        return self._pictures[group.path]
+                self._images[group.path] = None
+        return self._images[group.path]
 
     def _sorted_out(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
         """-> (entries with all maps and the samples to take from each, samples in parts with their entries)."""
@@ -216,11 +216,11 @@ class AttentionStore:
         return list(whole.values()), parts
 
     def _valid(self, group: ImageGroup, sample_id: str) -> list[Entry]:
-        """The sample's entries that were made from the picture that is there now; all where none is there."""
+        """The sample's entries that were made from the image that is there now; all where none is there."""
         entries = self._entries.get(sample_id, [])
-        if not entries or (picture := self.picture(group)) is None:
+        if not entries or (image := self.image(group)) is None:
             return entries
-        return [entry for entry in entries if entry.picture in (None, picture)]
+        return [entry for entry in entries if entry.image in (None, image)]
 
     def _lacks(self, group: ImageGroup, sample_id: str, need: Need) -> Need | None:
         return lacking(need, sample_id, self._valid(group, sample_id))

@@ -1,4 +1,4 @@
-"""One shard of the attention store: a safetensors file with the arrays of some pictures, and a listing of them.
+"""One shard of the attention store: a safetensors file with the arrays of some images, and a listing of them.
 
 The listing, JSON, is written after the arrays and holds their checksum and its own: a shard without a listing does
 not exist, and one whose bytes do not match is damaged.
@@ -26,14 +26,14 @@ Stored = Attention | CompactAttention
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one picture's arrays lie, which samples their rows are, and what is known of them."""
+    """Where one image's arrays lie, which samples their rows are, and what is known of them."""
 
     shard: Path
     position: int
-    """Which of the shard's pictures, from 0."""
+    """Which of the shard's images, from 0."""
     image_id: str
-    picture: str | None
-    """sha256 of the picture's file."""
+    image: str | None
+    """sha256 of the image's file."""
     sample_ids: tuple[str, ...]
     geometry: Geometry
     heads: tuple[HeadIndex, ...] | None
@@ -61,13 +61,13 @@ def write_shard(path: Path, attentions: Sequence[Stored]) -> None:
 
 
 def read_listing(shard: Path, verify: bool = True) -> list[Entry]:
-    """The shard's pictures. Raises OSError, ValueError, LookupError or TypeError where it is damaged."""
+    """The shard's images. Raises OSError, ValueError, LookupError or TypeError where it is damaged."""
     content = json.loads(listing_of(shard).read_text())
     if content.pop("listing_sha256") != json_digest(content):
         raise ValueError("the checksum of its listing does not match")
     if verify and file_digest(shard) != content["sha256"]:
         raise ValueError("its checksum does not match")
-    return [_entry(shard, position, picture) for position, picture in enumerate(content["pictures"])]
+    return [_entry(shard, position, image) for position, image in enumerate(content["pictures"])]
 
 
 def listing_of(shard: Path) -> Path:
@@ -93,7 +93,7 @@ def load(entry: Entry, rows: Sequence[int]) -> Stored:
 
         maps = get("maps").astype(np.float32) * get("peaks")
         if entry.heads is None:
-            return Attention(entry.image_id, ids, maps, get("sums"), entry.geometry, entry.picture)
+            return Attention(entry.image_id, ids, maps, get("sums"), entry.geometry, entry.image)
         return CompactAttention(
             entry.image_id,
             ids,
@@ -104,7 +104,7 @@ def load(entry: Entry, rows: Sequence[int]) -> Stored:
             entry.scored_by,
             get("mean") if entry.mean else None,
             None if entry.cells is None else _unpack_cells(get("cells"), entry),
-            entry.picture,
+            entry.image,
         )
 
 
@@ -154,11 +154,11 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _describe(attention: Stored) -> dict[str, Any]:
-    """By the place in the list, because a shard may hold a picture twice."""
+    """By the place in the list, because a shard may hold an image twice."""
     compact = attention if isinstance(attention, CompactAttention) else None
     return {
         "image_id": attention.image_id,
-        "picture": attention.picture,
+        "picture": attention.image,
         "sample_ids": list(attention.sample_ids),
         "geometry": attention.geometry.as_dict(),
         "heads": None if compact is None else [[head.layer, head.head] for head in compact.heads],

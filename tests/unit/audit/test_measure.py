@@ -1,4 +1,4 @@
-"""The audit's sums against predict, score and summarise: NaN, zeros, missing samples, pictures of several grids."""
+"""The audit's sums against predict, score and summarise: NaN, zeros, missing samples, images of several grids."""
 
 import json
 
@@ -36,16 +36,16 @@ BASE = Choice(CriterionConfig(), SelectionConfig(), 2, GroundingConfig())
 GROUNDINGS = [
     GroundingConfig(),
     GroundingConfig(threshold=ThresholdRule.otsu, component=Component.largest_mass),
-    GroundingConfig(resolution=Resolution.picture, upsampling=Upsampling.bicubic, box=BoxRule.mass_quantiles),
+    GroundingConfig(resolution=Resolution.image, upsampling=Upsampling.bicubic, box=BoxRule.mass_quantiles),
     GroundingConfig(resolution=Resolution.input, input_patch=3, upsampling=Upsampling.nearest, sigma=0),
     GroundingConfig(component=Component.all_cells, clamp=False),
     GroundingConfig(component=Component.all_cells, padding=Padding.ignored, rounding=Rounding.truncated),
-    GroundingConfig(padding=Padding.ignored, resolution=Resolution.picture, box=BoxRule.mass_quantiles),
+    GroundingConfig(padding=Padding.ignored, resolution=Resolution.image, box=BoxRule.mass_quantiles),
 ]
 
 
 def scene(number: int, tmp_path) -> tuple[ImageGroup, Attention]:
-    """Twelve pictures (so many that sums over them are not exact by chance) of three grids."""
+    """Twelve images (so many that sums over them are not exact by chance) of three grids."""
     rng = np.random.default_rng(number)
     width, height = ((60, 40), (40, 60), (50, 50))[number % 3]
     geometry = (
@@ -67,7 +67,7 @@ def scene(number: int, tmp_path) -> tuple[ImageGroup, Attention]:
         maps[1, 1, 0, 2, 3] = np.nan  # of a head that is used
         maps[2, 0, 0, 1, 1] = np.nan  # of one that is not
         maps[3] = 0
-    known = 3 if number % 4 == 2 else 4  # the last sample of some pictures has no attention
+    known = 3 if number % 4 == 2 else 4  # the last sample of some images has no attention
     ids = tuple(sample.sample_id for sample in samples[:known])
     return group, Attention(group.image_id, ids, maps[:known], maps[:known].sum(axis=(-2, -1)), geometry)
 
@@ -101,7 +101,7 @@ def test_every_sum_is_that_of_the_pipeline(tmp_path) -> None:
     assert len({frame["rec_mean_iou"][i] for i in range(len(GROUNDINGS))}) == len(GROUNDINGS)
 
 
-def test_chunks_of_pictures_are_measured_alike(tmp_path) -> None:
+def test_chunks_of_images_are_measured_alike(tmp_path) -> None:
     scenes = [scene(number, tmp_path) for number in range(6)]
     choices = tuple(Choice(BASE.criterion, BASE.selection, 2, grounding) for grounding in GROUNDINGS)
     plan = Plan(choices, {head_key(BASE): HEADS}, {}, {})
@@ -149,7 +149,7 @@ def test_what_contradicts_the_paper() -> None:
     (level,) = contradictions(Choice(CriterionConfig(), SelectionConfig(), 3, GroundingConfig(level=1.5)))
     assert level == "grounding.level=1.5 (paper: above the mean itself)"
     # Undocumented choices contradict nothing.
-    free = GroundingConfig(resolution=Resolution.picture, clamp=False, box=BoxRule.component)
+    free = GroundingConfig(resolution=Resolution.image, clamp=False, box=BoxRule.component)
     assert contradictions(Choice(CriterionConfig(elbow="kneed"), SelectionConfig(), 3, free)) == []
 
 
@@ -160,7 +160,7 @@ def test_keys_tell_apart_what_differs_and_nothing_else() -> None:
     assert json.loads(BASE.key) and BASE.changed(SIGMA[1]).key == BASE.key
 
 
-def test_the_picture_file_is_never_opened(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a picture was opened"))
+def test_the_image_file_is_never_opened(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was opened"))
     group, attention = scene(0, tmp_path)
     measure([group], [attention], Plan((BASE,), {head_key(BASE): HEADS}, {}, {}))

@@ -13,7 +13,7 @@ from locheads.bench import bench_entropy as entropy
 from locheads.bench import bench_scoring as evaluate
 from locheads.bench.__main__ import main
 from locheads.bench.meters import peak_extra_mib, seconds, spread
-from locheads.bench.shapes import SHAPES, build, packed_flop, picture
+from locheads.bench.shapes import SHAPES, build, image, packed_flop
 from locheads.data.prediction_files import read_predictions
 from locheads.discovery.criteria import spatial_entropy
 from locheads.evaluation.score_predictions import score_answers
@@ -67,9 +67,9 @@ def test_steps_say_how_many_expressions_they_answer(monkeypatch: pytest.MonkeyPa
     bench, asked = attention.Bench(TINY, CPU), []
     real = attention.attend_prepared
 
-    def counting(lvlm, pictures, budget, heads):
-        asked.append(sum(len(one.suffixes) for one in pictures))
-        return real(lvlm, pictures, budget, heads)
+    def counting(lvlm, images, budget, heads):
+        asked.append(sum(len(one.suffixes) for one in images))
+        return real(lvlm, images, budget, heads)
 
     monkeypatch.setattr(attention, "attend_prepared", counting)
     steps = [step for step in bench.steps() if step.name != attention.TODAY]
@@ -101,8 +101,8 @@ def test_the_real_shape_is_that_of_llava_1_5_7b() -> None:
     assert model.dtype == torch.bfloat16
 
 
-def test_a_picture_has_the_shape_s_tokens_and_spans_of_the_last() -> None:
-    prepared = picture(TINY)
+def test_a_image_has_the_shape_s_tokens_and_spans_of_the_last() -> None:
+    prepared = image(TINY)
     assert len(prepared.prefix) == TINY.prefix
     assert len(prepared.image_tokens) == TINY.grid**2
     assert [len(s) for s in prepared.suffixes] == [end for _, end in prepared.spans]

@@ -8,5 +8,5 @@ from refer_files import TinyRefer
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> TinyRefer:
-    """A REFER data set of three pictures, not yet written."""
+    """A REFER data set of three images, not yet written."""
     return TinyRefer(tmp_path)

@@ -1,4 +1,4 @@
-"""Small pictures and masks for the tests of the readers."""
+"""Small images and masks for the tests of the readers."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from locheads.types import ImageGroup, Sample
 WIDTH, HEIGHT = 40, 30
 
 
-def picture(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+def make_image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
     """A JPEG or PNG of noise; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)

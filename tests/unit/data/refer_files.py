@@ -1,4 +1,4 @@
-"""A REFER data set of three pictures, written as its publishers write it, that a test can damage first."""
+"""A REFER data set of three images, written as its publishers write it, that a test can damage first."""
 
 import json
 import pickle
@@ -86,7 +86,7 @@ def _ref(ref_id: int, ann_id: int, image_id: int, split: str, sentences: dict[in
         "image_id": image_id,
         "category_id": 1,
         "split": split,
-        # As in the published files: it belongs to no picture there is.
+        # As in the published files: it belongs to no image there is.
         "file_name": f"COCO_train2014_{image_id + 1:012d}_{ref_id}.jpg",
         "sent_ids": list(sentences),
         "sentences": [
@@ -126,12 +126,12 @@ class TinyRefer:
         (self.folder / REFS).write_bytes(pickle.dumps(self.refs, protocol=protocol))
         (self.folder / "instances.json").write_text(json.dumps(self.instances))
 
-    def write_pictures(self) -> None:
+    def write_images(self) -> None:
         self.images.mkdir(exist_ok=True)
         for record in self.instances["images"]:
             colour = (record["id"], 100, 200)
-            picture = Image.new("RGB", (record["width"], record["height"]), colour)
-            picture.save(self.images / record["file_name"], quality=95)
+            image = Image.new("RGB", (record["width"], record["height"]), colour)
+            image.save(self.images / record["file_name"], quality=95)
 
     def read(self, split: str = "val") -> list[ImageGroup]:
         self.write()

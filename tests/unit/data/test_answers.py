@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from locheads.data.box_text import four_numbers, parse_box, read_answer
 from locheads.data.config import AnswerFormat, BoxFormat, Frame
-from locheads.data.coordinate_frames import BoxFault, padded_square, resized, whole_picture
+from locheads.data.coordinate_frames import BoxFault, padded_square, resized, whole_image
 from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
 
 WIDE = square_geometry(200, 100, 336, 24, Preprocess.pad)
-"""A picture of 200 x 100 pixels between two bars of 50."""
+"""An image of 200 x 100 pixels between two bars of 50."""
 BOX = (20.0, 10.0, 100.0, 60.0)
 
 
-def parse(text: str, form: str, frame: Frame = Frame.picture, geometry: Geometry = WIDE, cell: int | None = None):
+def parse(text: str, form: str, frame: Frame = Frame.image, geometry: Geometry = WIDE, cell: int | None = None):
     return parse_box(text, AnswerFormat(form), frame, geometry, cell)
 
 
@@ -47,7 +47,7 @@ def test_one_box_in_every_form(text: str, form: str) -> None:
     ["white striped red circle", "", "[1, 2, 3]", "[1, 2, 3, 4, 5]", "between 10 and 20, then 30 to 40",
      "[nan, 1, 2, 3]", "[30, 10, 20, 40]", "[300, 10, 400, 40]", "[1e999, 0, 1e999, 5]", "bbox_2d = 4"],
 )  # fmt: skip
-def test_an_answer_without_a_box_of_the_picture_has_none(text: str) -> None:
+def test_an_answer_without_a_box_of_the_image_has_none(text: str) -> None:
     assert parse(text, "xyxy") is None
     assert parse(text, "loc") is None
 
@@ -63,8 +63,8 @@ def test_the_convention_is_never_guessed() -> None:
 
 
 HALF = (139.0, 168.0, 315.0, 354.0)
-"""On a picture of 640 x 480."""
-PICTURE = whole_picture(640, 480)
+"""On an image of 640 x 480."""
+IMAGE = whole_image(640, 480)
 WRITTEN: dict[str, list[str]] = {
     "xyxy": [
         "[139, 168, 315, 354]", "[[139, 168, 315, 354]]", "(139 168 315 354)", "{139, 168, 315, 354}",
@@ -109,7 +109,7 @@ WRITTEN: dict[str, list[str]] = {
 
 @pytest.mark.parametrize(("form", "text"), [(form, text) for form, texts in WRITTEN.items() for text in texts])
 def test_the_answer_in_every_way_of_writing_it(form: str, text: str) -> None:
-    found = read_answer(text, AnswerFormat(form), PICTURE, 640, 480)
+    found = read_answer(text, AnswerFormat(form), IMAGE, 640, 480)
     assert found.box == pytest.approx(HALF, abs=4 if form == "xyxy_100" else 1)
     assert found.fault is None and found.several is (";001" in text or " ; " in text)
 
@@ -131,7 +131,7 @@ NO_BOX = {
 
 @pytest.mark.parametrize(("fault", "text"), [(fault, text) for fault, texts in NO_BOX.items() for text in texts])
 def test_an_answer_without_a_box_says_why(fault: BoxFault, text: str) -> None:
-    found = read_answer(text, AnswerFormat.xyxy, PICTURE, 640, 480)
+    found = read_answer(text, AnswerFormat.xyxy, IMAGE, 640, 480)
     assert (found.box, found.fault) == (None, fault)
 
 
@@ -141,19 +141,19 @@ def test_an_answer_without_a_box_says_why(fault: BoxFault, text: str) -> None:
         ("xyxy_1000", "[0, 0, 1001, 500]", True), ("xyxy_1000", "[0, 0, 1100, 500]", False),
         ("xyxy_relative", "[0, 0, 1.0004, 0.5]", True), ("xyxy_relative", "[0, 0, 1.2, 0.5]", False),
         ("xywh_1000", "[500, 0, 600, 500]", False), ("yxyx_1000", "[-4, 0, 500, 1000]", True),
-        # A model does not know the picture's size to the pixel: 476 of 448 (QwenLM/Qwen3-VL, issue 1035).
+        # A model does not know the image's size to the pixel: 476 of 448 (QwenLM/Qwen3-VL, issue 1035).
         ("xyxy", "[0, 0, 660, 480]", True), ("xyxy", "[0, 0, 960, 480]", False),
     ],
 )  # fmt: skip
 def test_drift_is_clipped_and_nonsense_is_no_box(form: str, text: str, kept: bool) -> None:
-    found = read_answer(text, AnswerFormat(form), PICTURE, 640, 480)
+    found = read_answer(text, AnswerFormat(form), IMAGE, 640, 480)
     assert (found.box is not None) is kept and found.fault is (None if kept else BoxFault.outside)
     if found.box is not None:
         assert max(found.box[0::2]) <= 640 and max(found.box[1::2]) <= 480
 
 
 FRAMES = {
-    Frame.picture: whole_picture(640, 480),
+    Frame.image: whole_image(640, 480),
     Frame.padded_square: padded_square(640, 480),
     Frame.input: resized(640, 480, (644, 476)),
 }
@@ -172,7 +172,7 @@ def test_a_box_written_by_a_convention_is_read_back(
     """In any frame, by numbers that are worked out here anew, rounded as a model rounds them."""
     x, y, width, height = sides
     origin, extent, own = {
-        Frame.picture: ((0, 0), (640, 480), (640, 480)),
+        Frame.image: ((0, 0), (640, 480), (640, 480)),
         Frame.padded_square: ((0, -80), (640, 640), (640, 640)),
         Frame.input: ((0, 0), (640, 480), (644, 476)),
     }[frame]
@@ -210,7 +210,7 @@ def test_long_answers_take_no_time() -> None:
         "<answer>",
         "> ",
     ):
-        read_answer(part * 5000, AnswerFormat.xyxy, PICTURE, 640, 480)
+        read_answer(part * 5000, AnswerFormat.xyxy, IMAGE, 640, 480)
 
 
 def test_the_first_of_several_boxes_counts_and_is_clipped() -> None:
@@ -218,23 +218,23 @@ def test_the_first_of_several_boxes_counts_and_is_clipped() -> None:
 
 
 def test_coordinates_of_the_padded_square() -> None:
-    # 200 x 200 with bars of 50 above and below: y of 0.3 is 60 - 50 = 10 pixels of the picture.
+    # 200 x 200 with bars of 50 above and below: y of 0.3 is 60 - 50 = 10 pixels of the image.
     text = "[0.1, 0.3, 0.5, 0.55]"
     assert parse(text, "xyxy_relative", Frame.input) == pytest.approx(BOX)
-    assert parse(text, "xyxy_relative", Frame.picture) == pytest.approx((20, 30, 100, 55))
+    assert parse(text, "xyxy_relative", Frame.image) == pytest.approx((20, 30, 100, 55))
     # In pixels of the model's 336 x 336: 14 to a cell.
     inside = "[33.6, 100.8, 168, 184.8]"
     assert parse(inside, "xyxy", Frame.input, cell=14) == pytest.approx(BOX)
 
 
-def test_pixels_of_a_resized_picture() -> None:
+def test_pixels_of_a_resized_image() -> None:
     """As Qwen2.5-VL answers: 200 x 100 pixels became 8 x 4 cells of 28."""
     geometry = stretched(200, 100, 4, 8)
     assert parse("[22.4, 11.2, 112, 67.2]", "xyxy", Frame.input, geometry, 28) == pytest.approx(BOX)
 
 
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.sampled_from(["xyxy_relative", "xywh_relative"]))
-def test_a_found_box_lies_in_the_picture(numbers: list[float], form: str) -> None:
+def test_a_found_box_lies_in_the_image(numbers: list[float], form: str) -> None:
     found = parse(f"box: {numbers}", form)
     if found is not None:
         x0, y0, x1, y1 = found

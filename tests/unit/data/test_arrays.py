@@ -1,4 +1,4 @@
-"""Pictures as people hand them over in Python give the same pixels, or a sentence that says what they are."""
+"""Images as people hand them over in Python give the same pixels, or a sentence that says what they are."""
 
 import io
 import re
@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from locheads.data.arrays import as_picture
+from locheads.data.arrays import as_image
 from locheads.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -50,9 +50,9 @@ class Wrapped:
     ],
 )
 def test_every_form_gives_the_same_pixels(given):
-    picture = as_picture(given)
-    assert picture.mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(picture), RGB)
+    image = as_image(given)
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), RGB)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_every_form_gives_the_same_pixels(given):
     [GREY, GREY[..., None], GREY / 255, torch.tensor(GREY), torch.tensor(GREY[None]), Image.fromarray(GREY)],
 )
 def test_grey_becomes_rgb(given):
-    np.testing.assert_array_equal(np.asarray(as_picture(given)), np.dstack([GREY] * 3))
+    np.testing.assert_array_equal(np.asarray(as_image(given)), np.dstack([GREY] * 3))
 
 
-def test_a_16_bit_picture_keeps_its_greys():
+def test_a_16_bit_image_keeps_its_greys():
     deep = Image.fromarray((GREY.astype(np.uint16) << 8) + 5)
-    np.testing.assert_array_equal(np.asarray(as_picture(deep)), np.dstack([GREY] * 3))
+    np.testing.assert_array_equal(np.asarray(as_image(deep)), np.dstack([GREY] * 3))
 
 
 @pytest.mark.parametrize(
@@ -92,22 +92,22 @@ def test_a_16_bit_picture_keeps_its_greys():
         (RGB.astype(object), "(object) are neither integers nor floats"),
         (RGB.astype(complex), "(complex128) are neither integers nor floats"),
         (RGB.astype(str), "are neither integers nor floats"),
-        (RGB.tolist(), "A picture cannot be a list: give an array [height, width, 3]"),
-        (None, "A picture cannot be a NoneType"),
-        (7, "A picture cannot be a int"),
-        (b"", "The bytes cannot be read as a picture"),
-        (b"\x89PNG", "The bytes cannot be read as a picture"),
-        (_png(RGB)[:-900], "The bytes cannot be read as a picture"),
-        (io.StringIO("text"), "The bytes cannot be read as a picture"),
+        (RGB.tolist(), "An image cannot be a list: give an array [height, width, 3]"),
+        (None, "An image cannot be a NoneType"),
+        (7, "An image cannot be a int"),
+        (b"", "The bytes cannot be read as an image"),
+        (b"\x89PNG", "The bytes cannot be read as an image"),
+        (_png(RGB)[:-900], "The bytes cannot be read as an image"),
+        (io.StringIO("text"), "The bytes cannot be read as an image"),
         ("https://host/a.jpg", "is an address, and nothing is downloaded here"),
         ("gone.jpg", "gone.jpg is not there"),
         (Path("gone.jpg"), "gone.jpg is not there"),
         ("a\0b.jpg", "cannot be read"),
         (Image.new("F", (3, 4)), "pixels of 32 bits"),
-        (torch.zeros(3, 20, 30, device="meta"), "A picture cannot be read from this Tensor"),
+        (torch.zeros(3, 20, 30, device="meta"), "An image cannot be read from this Tensor"),
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_by_name(given, says):
     with pytest.raises(DataError, match=re.escape(says)) as caught:
-        as_picture(given)
+        as_image(given)
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from own_files import picture
+from own_files import make_image
 from PIL import ExifTags, Image
 from refer_files import REFS, TinyRefer
 
@@ -22,7 +22,7 @@ BOXES: list[Box] = [(10, 20, 30, 90), (50, 5, 99, 40), (60, 60, 80, 95), (0, 0, 
 def _groups(tmp_path: Path, boxes: list[Box], masks: list[Box] | None = None) -> list[ImageGroup]:
     groups = []
     for number, (box, mask) in enumerate(zip(boxes, masks or boxes, strict=True)):
-        path = picture(tmp_path / f"{number}.jpg", (SIZE, SIZE))
+        path = make_image(tmp_path / f"{number}.jpg", (SIZE, SIZE))
         code = box_mask(mask, SIZE, SIZE, "here")
         sample = Sample(str(number), str(number), "the cup", box, code, "cup")
         groups.append(ImageGroup(str(number), path, SIZE, SIZE, (sample,)))
@@ -46,7 +46,7 @@ def test_good_data_pass_every_check(tmp_path: Path) -> None:
 
 def test_counts(tmp_path: Path) -> None:
     groups = _groups(tmp_path, BOXES)
-    assert _verdicts(groups, official=(4, 4, 4))["counts"].text == "4 refs, 4 pictures, 4 expressions, as published"
+    assert _verdicts(groups, official=(4, 4, 4))["counts"].text == "4 refs, 4 images, 4 expressions, as published"
     verdict = _verdicts(groups, official=(4, 4, 5000))["counts"]
     assert (verdict.state, verdict.text.partition(", but ")[2]) == (State.fail, "published are 4, 4 and 5,000")
 
@@ -64,7 +64,7 @@ def test_boxes_outside(tmp_path: Path) -> None:
     assert _verdicts(groups)["boxes inside"].state is State.ok
     _change(groups, 0, box=(10, 20, 30, 101.1))
     verdict = _verdicts(groups)["boxes inside"]
-    assert (verdict.state, verdict.text) == (State.fail, "1 boxes leave their picture (first: ref 0 of picture 0)")
+    assert (verdict.state, verdict.text) == (State.fail, "1 boxes leave their image (first: ref 0 of image 0)")
     _change(groups, 0, box=(-1.1, 20, 30, 90))
     assert _verdicts(groups)["boxes inside"].state is State.fail
 
@@ -99,14 +99,14 @@ def test_xyxy_that_is_declared_xywh_is_suspected_without_masks(tmp_path: Path) -
 
 def test_masks_far_from_their_boxes(tmp_path: Path) -> None:
     verdict = _verdicts(_groups(tmp_path, BOXES, [*BOXES[:3], (0, 0, 5, 5)]))["masks"]
-    assert (verdict.state, verdict.text) == (State.warn, "1 far from their box (first: ref 3 of picture 3)")
+    assert (verdict.state, verdict.text) == (State.warn, "1 far from their box (first: ref 3 of image 3)")
 
 
 def test_crowds_overlaps_and_unusable_records(tiny: TinyRefer) -> None:
     tiny.instances["annotations"][1]["iscrowd"] = 1
     tiny.instances["annotations"][2]["segmentation"] = []
     tiny.write()
-    tiny.write_pictures()
+    tiny.write_images()
     tally = Tally(counting=True)
     verdicts = _verdicts(read_refer(tiny.folder, REFS, tiny.images, "val", tally), tally)
     assert "1 of crowds: the box is of many objects" in verdicts["masks"].text
@@ -119,8 +119,8 @@ def test_crowds_overlaps_and_unusable_records(tiny: TinyRefer) -> None:
 def test_ids_that_are_used_twice(tmp_path: Path) -> None:
     groups = _groups(tmp_path, BOXES)
     _change(groups, 0, sample_id="1")
-    assert _verdicts(groups)["ids"].text == "1 sample ids and 0 picture ids are used twice"
-    assert _verdicts([*groups[1:], groups[1]])["ids"].text == "1 sample ids and 1 picture ids are used twice"
+    assert _verdicts(groups)["ids"].text == "1 sample ids and 0 image ids are used twice"
+    assert _verdicts([*groups[1:], groups[1]])["ids"].text == "1 sample ids and 1 image ids are used twice"
 
 
 @pytest.mark.parametrize("text", ["a\x00cup", "a\tcup", "cup\n", "a\u200bcup", "\u202ecup", "cup\ue000", "cup\ud800"])
@@ -144,28 +144,28 @@ def test_other_languages_are_no_control_characters(tmp_path: Path) -> None:
     assert _verdicts(groups)["text"].state is State.ok
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_images(tmp_path: Path) -> None:
     groups = _groups(tmp_path, BOXES)
     groups[2].path.write_bytes(groups[2].path.read_bytes()[:700])
-    assert _verdicts(groups)["pictures"].state is State.ok  # its header is whole; only opening tells
-    assert _verdicts(groups, open_images=True)["pictures"].text.startswith("1 of 4 unusable, the first: The picture ")
-    picture(groups[1].path, (SIZE, SIZE + 1))
+    assert _verdicts(groups)["images"].state is State.ok  # its header is whole; only opening tells
+    assert _verdicts(groups, open_images=True)["images"].text.startswith("1 of 4 unusable, the first: The image ")
+    make_image(groups[1].path, (SIZE, SIZE + 1))
     for open_images, count in ((False, 1), (True, 2)):
-        verdict = _verdicts(groups, open_images=open_images)["pictures"]
+        verdict = _verdicts(groups, open_images=open_images)["images"]
         assert verdict.state is State.fail
-        assert verdict.text.startswith(f"{count} of 4 unusable, the first: The picture {groups[1].path} of image 1 has")
+        assert verdict.text.startswith(f"{count} of 4 unusable, the first: The image {groups[1].path} of image 1 has")
     groups[0].path.unlink()
-    assert _verdicts(groups)["pictures"].text.startswith("2 of 4 unusable")
+    assert _verdicts(groups)["images"].text.startswith("2 of 4 unusable")
 
 
-def test_pictures_that_viewers_turn_are_a_warning(tmp_path: Path) -> None:
+def test_images_that_viewers_turn_are_a_warning(tmp_path: Path) -> None:
     groups = _groups(tmp_path, BOXES)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.open(groups[3].path).save(groups[3].path, exif=exif)
-    verdict = _verdicts(groups)["pictures"]
+    verdict = _verdicts(groups)["images"]
     assert verdict.state is State.warn
-    assert verdict.text.startswith(f"1 of 4 pictures are turned or mirrored when shown, the first: {groups[3].path} (")
+    assert verdict.text.startswith(f"1 of 4 images are turned or mirrored when shown, the first: {groups[3].path} (")
 
 
 def test_tight_box_of_a_box_mask_is_the_box() -> None:

@@ -84,7 +84,7 @@ def test_no_flipped_bit_changes_a_sample(data: ReferDataSet, tmp_path: Path, mon
     assert silent() > 0, "without its checksum a damaged table is read"
 
 
-def test_pictures_may_move(tiny: TinyRefer, data: ReferDataSet, tmp_path: Path) -> None:
+def test_images_may_move(tiny: TinyRefer, data: ReferDataSet, tmp_path: Path) -> None:
     data.read("val")
     moved = ReferDataSet(tiny.folder, REFS, tmp_path / "elsewhere", tmp_path / "cache").read("val")
     assert {group.path.parent for group in moved} == {tmp_path / "elsewhere"}

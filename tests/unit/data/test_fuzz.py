@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import picture, samples_of
+from own_files import make_image, samples_of
 from refer_files import REFS, TinyRefer
 
 from locheads.data.config import BoxFormat
@@ -72,7 +72,7 @@ WHOLE_FILES: dict[str, Damage] = {
     "instances are cut": lambda t: (t.folder / "instances.json").write_text('{"images": ['),
     "instances are a list": lambda t: (t.folder / "instances.json").write_text("[]"),
     "instances are nested without end": lambda t: (t.folder / "instances.json").write_text("[" * 10**5),
-    "instances are a picture": lambda t: (t.folder / "instances.json").write_bytes(b"\xff\xd8\xff\xe0"),
+    "instances are an image": lambda t: (t.folder / "instances.json").write_bytes(b"\xff\xd8\xff\xe0"),
     "instances hold a number of many digits": lambda t: (t.folder / "instances.json").write_text("9" * 5000),
 }
 
@@ -111,7 +111,7 @@ LINES: dict[str, str] = {
     "box has true": GOOD.replace("4]", "true]"),
     "box is a mapping": GOOD.replace("[1, 2, 3, 4]", '{"x": 1}'),
     "box has no area": GOOD.replace("4]", "0]"),
-    "box is outside the picture": GOOD.replace("[1, 2", "[900, 2"),
+    "box is outside the image": GOOD.replace("[1, 2", "[900, 2"),
     "mask is a number": GOOD.replace('"box": [1, 2, 3, 4]', '"mask": 5'),
     "mask is an empty list": GOOD.replace('"box": [1, 2, 3, 4]', '"mask": []'),
     "mask file is not there": GOOD.replace('"box": [1, 2, 3, 4]', '"mask": "m.png"'),
@@ -124,8 +124,8 @@ LINES: dict[str, str] = {
 
 @pytest.mark.parametrize("case", LINES)
 def test_damaged_lines(tmp_path: Path, case: str) -> None:
-    picture(tmp_path / "a.jpg")
-    picture(tmp_path / "small.png", (3, 3))
+    make_image(tmp_path / "a.jpg")
+    make_image(tmp_path / "small.png", (3, 3))
     content = "\n".join([GOOD, LINES[case], GOOD.replace("it", "that")])
     (tmp_path / "val.jsonl").write_text(content)
     data = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path, BoxFormat.xywh)
@@ -139,7 +139,7 @@ def test_damaged_lines(tmp_path: Path, case: str) -> None:
 
 
 def test_an_id_that_is_used_twice(tmp_path: Path) -> None:
-    picture(tmp_path / "a.jpg")
+    make_image(tmp_path / "a.jpg")
     line = json.loads(GOOD) | {"id": 3}
     (tmp_path / "val.jsonl").write_text("\n".join([json.dumps(line)] * 2))
     data = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path, BoxFormat.xywh)

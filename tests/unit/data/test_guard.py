@@ -1,4 +1,4 @@
-"""Pictures that any guarded split holds are known by their COCO id, whatever file names them."""
+"""Images that any guarded split holds are known by their COCO id, whatever file names them."""
 
 import json
 import pickle
@@ -9,7 +9,7 @@ import pytest
 from refer_files import REFS, TinyRefer
 
 from locheads.data.guard import BESIDE, group_keys, guarded_keys
-from locheads.data.pathnames import coco_id, find_picture, image_id_of, plain_name
+from locheads.data.pathnames import coco_id, find_image, image_id_of, plain_name
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup
 
@@ -64,12 +64,12 @@ def test_what_is_kept_follows_the_file(beside: Path, caplog: pytest.LogCaptureFi
 
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
-    lines = [{"image": "train2014/COCO_train2014_000000000009.jpg"}, {"image": "./my picture.jpg"}]
+    lines = [{"image": "train2014/COCO_train2014_000000000009.jpg"}, {"image": "./my image.jpg"}]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "coco.json").write_text(json.dumps({"images": [{"file_name": "000000000025.jpg", "id": 1}]}))
     names = [str(tmp_path / "own.jsonl"), str(tmp_path / "coco.json")]
-    # A file does not say whether such a number is COCO's: the picture is kept out of discovery either way.
-    keys = {names[0]: {"9", "my_picture.jpg"}, names[1]: {"25", "000000000025.jpg"}}
+    # A file does not say whether such a number is COCO's: the image is kept out of discovery either way.
+    keys = {names[0]: {"9", "my_image.jpg"}, names[1]: {"25", "000000000025.jpg"}}
     assert guarded_keys(names, None, "train", tmp_path) == keys
 
 
@@ -85,7 +85,7 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
             "a.jsonl",
             '{"image": "/x/a.png"}',
             DataError,
-            "the picture /x/a.png, which does not lie in the picture folder",
+            "the image /x/a.png, which does not lie in the image folder",
         ),
     ],
 )
@@ -120,7 +120,7 @@ def test_numbers_are_coco_ids_in_the_data_sets_of_coco_only() -> None:
     assert coco_id("000000000009.png", of_coco=True) is None
 
 
-def test_a_picture_has_one_id_under_all_its_names() -> None:
+def test_a_image_has_one_id_under_all_its_names() -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg", "COCO_train2014_000000000009_4.jpg"]
     assert {image_id_of(name, of_coco=True) for name in names} == {"9"}
     assert image_id_of("cam/000000000009.jpg") == "cam_000000000009.jpg"
@@ -133,17 +133,17 @@ def test_a_picture_has_one_id_under_all_its_names() -> None:
     assert plain_name("a/COCO_train2014_000000000009_4.jpg") == names[0]
 
 
-def test_pictures_are_found_under_the_names_of_train2017(tmp_path: Path) -> None:
+def test_images_are_found_under_the_names_of_train2017(tmp_path: Path) -> None:
     name = "COCO_train2014_000000000009.jpg"
-    assert find_picture(tmp_path, name) == tmp_path / name
+    assert find_image(tmp_path, name) == tmp_path / name
     (tmp_path / "000000000009.jpg").touch()
-    assert find_picture(tmp_path, name) == tmp_path / "000000000009.jpg"
+    assert find_image(tmp_path, name) == tmp_path / "000000000009.jpg"
     (tmp_path / name).touch()
-    assert find_picture(tmp_path, name) == tmp_path / name
+    assert find_image(tmp_path, name) == tmp_path / name
 
 
-def test_refer_takes_pictures_of_train2017(tiny: TinyRefer) -> None:
-    tiny.write_pictures()
+def test_refer_takes_images_of_train2017(tiny: TinyRefer) -> None:
+    tiny.write_images()
     for path in list(tiny.images.iterdir()):
         path.rename(tiny.images / path.name.removeprefix("COCO_train2014_"))
     assert [group.path.name for group in tiny.read()] == ["000000000009.jpg", "000000000025.jpg"]

@@ -1,4 +1,4 @@
-"""Annotations that mean another frame than the stored pixels are found from the pictures' headers."""
+"""Annotations that mean another frame than the stored pixels are found from the images' headers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
 from locheads.data.headers import check_headers, read_headers
-from locheads.data.image_files import picture_header
+from locheads.data.image_files import image_header
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
 
@@ -30,16 +30,16 @@ def _group(path: Path, width: int = WIDTH, height: int = HEIGHT, box: Box = BOX)
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_read_from_every_format(tmp_path: Path, suffix: str, orientation: int) -> None:
-    header = picture_header(_stored(tmp_path / f"a{suffix}", orientation))
+    header = image_header(_stored(tmp_path / f"a{suffix}", orientation))
     assert (header.size, header.orientation) == ((WIDTH, HEIGHT), orientation)
     assert header.upright == ((HEIGHT, WIDTH) if orientation > 4 else (WIDTH, HEIGHT))
 
 
 def test_a_tiff_comes_upright_from_pillow(tmp_path: Path) -> None:
     path = _stored(tmp_path / "a.tif", 6)
-    with Image.open(path) as picture:
-        assert np.asarray(picture).shape[:2] == (WIDTH, HEIGHT)
-    header = picture_header(path)
+    with Image.open(path) as image:
+        assert np.asarray(image).shape[:2] == (WIDTH, HEIGHT)
+    header = image_header(path)
     assert (header.size, header.upright, header.orientation) == ((HEIGHT, WIDTH), (HEIGHT, WIDTH), 1)
 
 
@@ -47,12 +47,12 @@ def test_orientation_is_read_from_xmp(tmp_path: Path) -> None:
     more = PngImagePlugin.PngInfo()
     more.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.png", pnginfo=more)
-    assert picture_header(tmp_path / "a.png").orientation == 6
+    assert image_header(tmp_path / "a.png").orientation == 6
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77])
 def test_an_orientation_that_means_nothing_turns_nothing(tmp_path: Path, orientation: int) -> None:
-    assert picture_header(_stored(tmp_path / "a.jpg", orientation)).orientation == 1
+    assert image_header(_stored(tmp_path / "a.jpg", orientation)).orientation == 1
 
 
 WRONG: dict[str, tuple[int, Callable[[Path], ImageGroup], str]] = {
@@ -60,8 +60,8 @@ WRONG: dict[str, tuple[int, Callable[[Path], ImageGroup], str]] = {
     "mirrored and upright size": (7, lambda p: _group(p, HEIGHT, WIDTH), r"\(EXIF orientation 7\)"),
     "exchanged": (1, lambda p: _group(p, HEIGHT, WIDTH), "width and height exchanged: correct the annotations"),
     "turned by half, exchanged": (3, lambda p: _group(p, HEIGHT, WIDTH), "width and height exchanged"),
-    "another": (6, lambda p: _group(p, 30, 20), r"are for 30 x 20: put the original picture there\.$"),
-    "upright boxes": (8, lambda p: _group(p, box=(10, 5, 30, 55)), "sample s1 fits the picture as shown only"),
+    "another": (6, lambda p: _group(p, 30, 20), r"are for 30 x 20: put the original image there\.$"),
+    "upright boxes": (8, lambda p: _group(p, box=(10, 5, 30, 55)), "sample s1 fits the image as shown only"),
 }
 
 
@@ -71,38 +71,36 @@ def test_contradictions_end_a_run(tmp_path: Path, case: str) -> None:
     path = _stored(tmp_path / "a.jpg", orientation)
     with pytest.raises(DataError, match=sentence):
         check_headers([group(path)], [tmp_path])
-    # The same picture with annotations of its stored pixels is none.
+    # The same image with annotations of its stored pixels is none.
     assert len(check_headers([_group(path)], [tmp_path])) == (orientation != 1)
 
 
 def test_many_contradictions_are_counted(tmp_path: Path) -> None:
     paths = [_stored(tmp_path / f"{n}.jpg", 1) for n in range(9)]
     groups = [_group(path, 30, 20) for path in paths[:5]] + [_group(path) for path in paths[5:]]
-    with pytest.raises(
-        DataError, match=r"^5 of 9 pictures contradict their annotations\. The picture .*0.jpg"
-    ) as caught:
+    with pytest.raises(DataError, match=r"^5 of 9 images contradict their annotations\. The image .*0.jpg") as caught:
         check_headers(groups, [tmp_path])
-    assert str(caught.value).count("The picture") == 3
+    assert str(caught.value).count("The image") == 3
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(3, (WIDTH, HEIGHT)), (2, (WIDTH, HEIGHT)), (6, (50, 50))])
-def test_turned_pictures_of_the_right_size_are_a_warning(
+def test_turned_images_of_the_right_size_are_a_warning(
     tmp_path: Path, orientation: int, size: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
     turned, plain = _stored(tmp_path / "a.jpg", orientation, size), _stored(tmp_path / "b.jpg", 1, size)
     (note,) = check_headers([_group(plain, *size), _group(turned, *size)], [tmp_path])
-    assert note.startswith(f"1 of 2 pictures are turned or mirrored when shown, the first: {turned} (EXIF")
+    assert note.startswith(f"1 of 2 images are turned or mirrored when shown, the first: {turned} (EXIF")
     assert "in the pixels as stored" in note
     assert caplog.messages == [note]
     assert check_headers([_group(plain, *size)], [tmp_path]) == []
 
 
-def test_pictures_that_are_not_there_are_taken_on_trust_and_said(
+def test_images_that_are_not_there_are_taken_on_trust_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     groups = [_group(tmp_path / "a.jpg"), _group(_stored(tmp_path / "b.jpg", 1))]
     assert check_headers(groups, [tmp_path]) == []
-    assert caplog.messages[0].startswith("The headers of 1 of 2 pictures cannot be read, so their sizes")
+    assert caplog.messages[0].startswith("The headers of 1 of 2 images cannot be read, so their sizes")
     assert len(read_headers(groups, [tmp_path]).absent) == 1
 
 

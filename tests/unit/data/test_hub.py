@@ -17,7 +17,7 @@ from refer_files import block_mask
 
 from locheads.data.columns import check_columns
 from locheads.data.hub import Copy, HubDataSet
-from locheads.data.image_files import open_picture
+from locheads.data.image_files import open_image
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 
@@ -33,7 +33,7 @@ def _jpeg() -> bytes:
     return stream.getvalue()
 
 
-def _picture(name: str = "9.jpg") -> dict[str, Any]:
+def _image(name: str = "9.jpg") -> dict[str, Any]:
     return {"bytes": _jpeg(), "path": name}
 
 
@@ -60,13 +60,13 @@ def _jxu124() -> list[dict[str, Any]]:
 def _benchmark() -> list[dict[str, Any]]:
     annotation = {"bbox": XYWH, "segmentation": [SQUARE], "iscrowd": 0}
     ref = {"ann_info": annotation, "ref_info": {"ref_id": 77, "sentences": _sentences()}}
-    return [{"ref_list": [ref], "image_info": INFO, "image": _picture()}]
+    return [{"ref_list": [ref], "image_info": INFO, "image": _image()}]
 
 
 def _lmms() -> list[dict[str, Any]]:
     row = {
         "question_id": "1",
-        "image": _picture(),
+        "image": _image(),
         "answer": ["a", "b"],
         "segmentation": SQUARE,
         "bbox": XYWH,
@@ -77,7 +77,7 @@ def _lmms() -> list[dict[str, Any]]:
 
 def _refcoco_m() -> list[dict[str, Any]]:
     each = {"id": 77, "category": "dog", "sentences": ["a", "b"], "bbox": XYWH, "mask": rle(ragged_mask(3))}
-    return [{"image": _picture(), "image_id": 9, "file_name": INFO["file_name"], "samples": [each]}]
+    return [{"image": _image(), "image_id": 9, "file_name": INFO["file_name"], "samples": [each]}]
 
 
 def _ref_l4() -> list[dict[str, Any]]:
@@ -149,14 +149,12 @@ def test_round_trip(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.parametrize("name", ["refcoco_benchmark", "refcoco_lmms", "refcoco_m"])
-def test_pictures_of_the_table_are_kept_as_they_are(
-    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_of_the_table_are_kept_as_they_are(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make, file, *_ = COPIES[name]
     (group,) = _open(name, tmp_path, make(), file).read("val")
     assert group.path.name == "COCO_train2014_000000000009.jpg"
     assert group.path.read_bytes() == _jpeg()
-    assert open_picture(group).size == (WIDTH, HEIGHT)
+    assert open_image(group).size == (WIDTH, HEIGHT)
     written = group.path.stat().st_mtime_ns
     _open(name, tmp_path, make(), file).read("val")
     assert group.path.stat().st_mtime_ns == written
@@ -183,7 +181,7 @@ def test_a_damaged_table_of_datasets_is_made_again(tmp_path: Path, caplog: pytes
     assert "damaged" not in caplog.text
 
 
-def test_another_picture_of_the_same_name_and_size_is_another_file(tmp_path: Path) -> None:
+def test_another_image_of_the_same_name_and_size_is_another_file(tmp_path: Path) -> None:
     contents = []
     for colour in ("red", "tan"):
         stream = io.BytesIO()
@@ -198,7 +196,7 @@ def test_another_picture_of_the_same_name_and_size_is_another_file(tmp_path: Pat
     assert [group.path.read_bytes() for group in groups] == contents
     rows = [_refcoco_m()[0] | {"image": {"bytes": content, "path": "x"}} for content in contents]
     rows[1]["samples"][0]["id"] = 78
-    with pytest.raises(DataError, match="moondream/refcoco-m val has two pictures of the id 9, "):
+    with pytest.raises(DataError, match="moondream/refcoco-m val has two images of the id 9, "):
         _open("refcoco_m", tmp_path, rows, "validation.parquet").read("val")
 
 
@@ -246,8 +244,8 @@ WRONG: dict[str, tuple[Callable[[dict], object], str]] = {
     "box of NaN": (lambda row: row["samples"][0].update(bbox=[1.0, 2.0, float("nan"), 4.0]), "has the box"),
     "expression is null": (lambda row: row["samples"][0].update(sentences=["a", None]), "has the expression None"),
     "file name is a number": (lambda row: row.update(file_name=5), "has the file name 5, which is no text"),
-    "picture is null": (lambda row: row.update(image={"bytes": b"", "path": ""}), "holds no picture at 'image'"),
-    "picture is text": (lambda row: row.update(image={"bytes": b"404", "path": ""}), "a picture that cannot be read"),
+    "image is null": (lambda row: row.update(image={"bytes": b"", "path": ""}), "holds no image at 'image'"),
+    "image is text": (lambda row: row.update(image={"bytes": b"404", "path": ""}), "an image that cannot be read"),
     "mask of another size": (
         lambda row: row["samples"][0]["mask"].update(size=[3, 4]),
         r"run-length code for size \[3, 4\]",

@@ -34,7 +34,7 @@ CODE = "".join(chr(c) for c in range(48, 112)) + string.whitespace
 
 @settings(max_examples=500, deadline=None)
 @given(st.text(CODE, max_size=12))
-def test_what_is_let_through_fills_the_picture(counts: str) -> None:
+def test_what_is_let_through_fills_the_image(counts: str) -> None:
     with contextlib.suppress(DataError):
         code = to_rle({"size": [5, 4], "counts": counts}, 4, 5, "annotation 1")
         assert sum(runs(coco.decode(code).astype(bool))) == 20
@@ -59,7 +59,7 @@ def test_the_mask_of_a_box_is_the_pixels_that_it_touches(width: int, height: int
     code = box_code((x0, y0, x1, y1), width, height)
     if code is None:
         assert not np.array(touched).any()
-        with pytest.raises(DataError, match="it has a box that covers no pixel of its picture"):
+        with pytest.raises(DataError, match="it has a box that covers no pixel of its image"):
             box_mask((x0, y0, x1, y1), width, height, "it")
     else:
         np.testing.assert_array_equal(coco.decode(code), np.array(touched))

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from own_files import HEIGHT, WIDTH, decoded, picture, ragged_mask, rle, samples_of
+from own_files import HEIGHT, WIDTH, decoded, make_image, ragged_mask, rle, samples_of
 from PIL import Image
 from refer_files import block_mask
 
@@ -24,8 +24,8 @@ BOX = (3.25, 4.5, 20.125, 25.0)
 
 
 def _jsonl(root: Path, lines: list[dict[str, Any]], form: BoxFormat = BoxFormat.xyxy) -> JsonlDataSet:
-    picture(root / "images" / "a.jpg")
-    picture(root / "images" / "COCO_train2014_000000000009.jpg")
+    make_image(root / "images" / "a.jpg")
+    make_image(root / "images" / "COCO_train2014_000000000009.jpg")
     (root / "val.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
     return JsonlDataSet(root, "{split}.jsonl", root / "images", form)
 
@@ -64,7 +64,7 @@ def test_jsonl_masks_in_every_form(tmp_path: Path) -> None:
     assert data.notes == []
 
 
-def test_jsonl_groups_by_picture_and_keeps_ids(tmp_path: Path) -> None:
+def test_jsonl_groups_by_image_and_keeps_ids(tmp_path: Path) -> None:
     coco_name = "COCO_train2014_000000000009.jpg"
     lines = [
         {"image": "a.jpg", "expression": "one", "box": BOX, "id": 7, "ref_id": "r", "category": "cup"},
@@ -88,7 +88,7 @@ def test_jsonl_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
 
 
 def _layout(root: Path, refs: str, **splits: list[dict[str, Any]]) -> JsonlDataSet:
-    picture(root / "images" / "a.jpg")
+    make_image(root / "images" / "a.jpg")
     for split, lines in splits.items():
         path = root / refs.replace("{split}", split)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,21 +154,19 @@ def test_jsonl_digest_tells_the_contents_of_mask_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("cam/1.png", "cam_1.png"), ("a b.png", "a_b.png")])
-def test_two_pictures_of_one_id_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_two_images_of_one_id_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
-        picture(tmp_path / "images" / name)
+        make_image(tmp_path / "images" / name)
     data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
-    with pytest.raises(
-        DataError, match=rf"val\.jsonl has two pictures of the id .*{names[0]} and .*{names[1]}: rename"
-    ):
+    with pytest.raises(DataError, match=rf"val\.jsonl has two images of the id .*{names[0]} and .*{names[1]}: rename"):
         data.read("val")
     tally = Tally(counting=True)
     assert len(data.read("val", tally)) == tally.rejected == 1
 
 
-def test_two_names_of_one_coco_picture_are_one_picture(tmp_path: Path) -> None:
+def test_two_names_of_one_coco_image_are_one_image(tmp_path: Path) -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
-    picture(tmp_path / "images" / names[1])
+    make_image(tmp_path / "images" / names[1])
     _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
     (group,) = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path / "images", BoxFormat.xyxy, of_coco=True).read("val")
     assert (group.image_id, len(group.samples)) == ("9", 2)
@@ -184,7 +182,7 @@ def test_two_names_of_one_coco_picture_are_one_picture(tmp_path: Path) -> None:
 )
 def test_numbers_of_cameras_are_no_coco_ids(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
-        picture(tmp_path / "images" / name)
+        make_image(tmp_path / "images" / name)
     groups = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names]).read("val")
     assert [group.path for group in groups] == [tmp_path / "images" / name for name in names]
     assert len({group.image_id for group in groups}) == 2
@@ -201,10 +199,10 @@ def test_numbers_of_cameras_are_no_coco_ids(tmp_path: Path, names: tuple[str, st
         ("a.jpg", "a.jpeg"),
     ],
 )
-def test_no_other_picture_is_read_than_the_one_named(tmp_path: Path, there: str, named: str) -> None:
+def test_no_other_image_is_read_than_the_one_named(tmp_path: Path, there: str, named: str) -> None:
     data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": named}])
     (tmp_path / "images" / "a.jpg").unlink()
-    picture(tmp_path / "images" / there)
+    make_image(tmp_path / "images" / there)
     with pytest.raises(DataError, match=rf"{named} of .*line 1 is not there"):
         data.read("val")
 
@@ -212,14 +210,14 @@ def test_no_other_picture_is_read_than_the_one_named(tmp_path: Path, there: str,
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC"), ("NFD", "NFD")])
 def test_names_are_found_in_either_unicode_form(tmp_path: Path, forms: tuple[str, str]) -> None:
     on_disk, named = (unicodedata.normalize(form, "Räume/Küche 1.png") for form in forms)
-    path = picture(tmp_path / "images" / on_disk)
+    path = make_image(tmp_path / "images" / on_disk)
     data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": named}])
     (group,) = data.read("val")
     assert os.path.samefile(group.path, path)
     assert group.image_id == unicodedata.normalize("NFC", "Räume_Küche_1.png")
 
 
-def test_spellings_of_one_path_are_one_picture(tmp_path: Path) -> None:
+def test_spellings_of_one_path_are_one_image(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "images")
     folders = "", "./", "x/..//", f"{tmp_path}/images/"
@@ -232,16 +230,14 @@ def test_spellings_of_one_path_are_one_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/elsewhere/x.png"])
-def test_pictures_outside_of_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+def test_images_outside_of_their_folder_are_refused(tmp_path: Path, name: str) -> None:
     data = _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name}])
-    with pytest.raises(
-        DataError, match=r"line 1 names the picture .*x\.png, which does not lie in .*images: write its"
-    ):
+    with pytest.raises(DataError, match=r"line 1 names the image .*x\.png, which does not lie in .*images: write its"):
         data.read("val")
 
 
 def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") -> CocoDataSet:
-    picture(root / "images" / "b.png")
+    make_image(root / "images" / "b.png")
     annotations = [
         {
             "id": 5,
@@ -318,7 +314,7 @@ def test_coco_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
 
 
 def _reasonseg(root: Path, shapes: list[tuple[str, list]], long: bool = True, name: str = "x") -> None:
-    picture(root / "val" / f"{name}.jpg")
+    make_image(root / "val" / f"{name}.jpg")
     content = {
         "text": ["what floats?", "the café boat"],
         "is_sentence": long,
@@ -347,8 +343,8 @@ def test_reasonseg_short_and_long(tmp_path: Path) -> None:
     square = [("target", [[4, 4], [20, 4], [20, 20], [4, 20]])]
     _reasonseg(tmp_path, square, long=True, name="a")
     _reasonseg(tmp_path, square, long=False, name="b")
-    pictures = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in QueryLength}
-    assert pictures == {QueryLength.all: ["a", "b"], QueryLength.short: ["b"], QueryLength.long: ["a"]}
+    images = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in QueryLength}
+    assert images == {QueryLength.all: ["a", "b"], QueryLength.short: ["b"], QueryLength.long: ["a"]}
 
 
 def test_reasonseg_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
@@ -452,9 +448,9 @@ def test_coco_ids_that_are_no_numbers_are_named(tmp_path: Path, wrong: Any, text
     assert "'annotation_id'" in tally.examples[0]
 
 
-def test_coco_pictures_are_known_by_their_names(tmp_path: Path) -> None:
+def test_coco_images_are_known_by_their_names(tmp_path: Path) -> None:
     (group,) = _coco(tmp_path, [{"annotation_id": 6, "expression": "it"}]).read("val")
-    assert group.image_id == "b.png"  # not 1, which is another picture's id in COCO
+    assert group.image_id == "b.png"  # not 1, which is another image's id in COCO
 
 
 def test_coco_names_that_lead_out_are_refused(tmp_path: Path) -> None:
@@ -462,5 +458,5 @@ def test_coco_names_that_lead_out_are_refused(tmp_path: Path) -> None:
     text = (tmp_path / "instances.json").read_text()
     for name in ("../b.png", "/etc/b.png"):
         (tmp_path / "instances.json").write_text(text.replace('"b.png"', f'"{name}"'))
-        with pytest.raises(DataError, match=r"image 1 of .* names the picture .*b\.png, which does not lie in"):
+        with pytest.raises(DataError, match=r"image 1 of .* names the image .*b\.png, which does not lie in"):
             data.read("val")

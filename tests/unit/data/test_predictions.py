@@ -21,7 +21,7 @@ from locheads.geometry import Preprocess, square_geometry
 
 SIZES = {"1": (40, 30), "2": (80, 30), "x": (40, 30)}
 BOX = (8.0, 3.0, 24.0, 18.0)
-"""On the picture of 40 x 30 pixels."""
+"""On the image of 40 x 30 pixels."""
 WRITTEN = {
     BoxFormat.xyxy: [8, 3, 24, 18],
     BoxFormat.xywh: [8, 3, 16, 15],
@@ -70,7 +70,7 @@ def test_every_format_means_the_same_box(form: BoxFormat, tmp_path: Path) -> Non
         assert wrong.box != pytest.approx(BOX, abs=1e-3)  # 999 and 1000 differ by 0.024 pixels here
 
 
-def test_shares_are_of_the_samples_own_picture(tmp_path: Path) -> None:
+def test_shares_are_of_the_samples_own_image(tmp_path: Path) -> None:
     line = {"id": "2", "box": [0.5, 0.5, 1, 1]}
     (answer,) = read(jsonl(tmp_path, line), PredictionsConfig(box_format=BoxFormat.xyxy_relative))
     assert answer.box == (40, 15, 80, 30)
@@ -252,9 +252,9 @@ MODELS: dict[str, tuple[str, float]] = {
     "gemini": ('[{"box_2d": [350, 217, 737, 492], "label": "cup"}]', 0.5),
     "paligemma": ("<loc0358><loc0222><loc0755><loc0504> cup", 0.5),
     "florence2": ("cup<loc_217><loc_350><loc_492><loc_737>", 0.5),
-    "llava": ("[0.217, 0.388, 0.492, 0.678]", 0.5),  # of 640 x 640, 80 of which lie above the picture
+    "llava": ("[0.217, 0.388, 0.492, 0.678]", 0.5),  # of 640 x 640, 80 of which lie above the image
 }
-"""What each writes of the box 139, 168, 315, 354 on a picture of 640 x 480; by how many pixels it may be rounded."""
+"""What each writes of the box 139, 168, 315, 354 on an image of 640 x 480; by how many pixels it may be rounded."""
 MEMBERS = {path.stem: path for path in (Path(__file__).parents[3] / "conf" / "predictions_format").glob("*.yaml")}
 
 
@@ -328,7 +328,7 @@ SQUARE = square_geometry(40, 30, 336, 24, Preprocess.pad)
 @pytest.mark.parametrize(
     ("form", "numbers"),
     [
-        # The picture of 40 x 30 lies 5 pixels below the top of its square.
+        # The image of 40 x 30 lies 5 pixels below the top of its square.
         (PredictionsConfig(box_format=BoxFormat.xyxy_relative, frame=Frame.padded_square), [0.2, 0.2, 0.6, 0.575]),
         (PredictionsConfig(box_format=BoxFormat.xyxy_1000, frame=Frame.padded_square), [200, 200, 600, 575]),
         (PredictionsConfig(box_format=BoxFormat.xyxy, frame=Frame.padded_square), [8, 8, 24, 23]),
@@ -343,7 +343,7 @@ SQUARE = square_geometry(40, 30, 336, 24, Preprocess.pad)
 def test_frames(form: PredictionsConfig, numbers: list[float], tmp_path: Path) -> None:
     (answer,) = read(jsonl(tmp_path, {"id": 1, "box": numbers}), form)
     assert answer.box == pytest.approx(BOX, abs=1e-9)
-    (other,) = read(jsonl(tmp_path, {"id": 1, "box": numbers}), replace(form, frame=Frame.picture))
+    (other,) = read(jsonl(tmp_path, {"id": 1, "box": numbers}), replace(form, frame=Frame.image))
     assert other.box != pytest.approx(BOX, abs=0.1) or form.box_format is BoxFormat.yxyx_1000
 
 
@@ -359,7 +359,7 @@ def test_the_padded_square_is_the_one_of_the_attention_pass() -> None:
 @pytest.mark.parametrize(
     ("multiple", "least", "most"), [(28, 3136, 12845056), (28, 200704, 1003520), (32, 65536, 16777216)]
 )
-def test_the_resized_picture_is_the_one_of_the_processor(
+def test_the_resized_image_is_the_one_of_the_processor(
     size: tuple[int, int], multiple: int, least: int, most: int
 ) -> None:
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize

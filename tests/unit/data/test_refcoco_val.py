@@ -69,6 +69,6 @@ def test_the_checks_know_it(refcoco_val: Path) -> None:
     verdicts = {
         v.question: v for v in check_samples("val", groups, tally, official, open_images=False, folders=[refcoco_val])
     }
-    assert verdicts["counts"].text == "3,811 refs, 1,500 pictures, 10,834 expressions, as published"
-    # The pictures are not part of the shared data.
-    assert {question for question, v in verdicts.items() if v.state is State.fail} == {"pictures"}
+    assert verdicts["counts"].text == "3,811 refs, 1,500 images, 10,834 expressions, as published"
+    # The images are not part of the shared data.
+    assert {question for question, v in verdicts.items() if v.state is State.fail} == {"images"}

@@ -106,7 +106,7 @@ def _drop(kind: str, number: int, key: str) -> Callable[[TinyRefer], None]:
 
 
 def _segmentation(value: Any) -> Callable[[TinyRefer], None]:
-    """On annotation 2, in a picture of 30 x 40."""
+    """On annotation 2, in an image of 30 x 40."""
     return _set("annotations", 1, segmentation=value)
 
 
@@ -249,7 +249,7 @@ WRONG: dict[str, tuple[Callable[[TinyRefer], None], str]] = {
     ),
     "image of no height": (
         _set("images", 1, height=0),
-        "image 25 of .* has the height 0, but a picture has 1 to 65535",
+        "image 25 of .* has the height 0, but an image has 1 to 65535",
     ),
     "image without id": (_drop("images", 1, "id"), "image number 1 of .* has no 'id'"),
     "annotation without id": (_drop("annotations", 4, "id"), "annotation number 4 of .* has no 'id'"),
@@ -343,11 +343,11 @@ def test_missing_folder(tmp_path: Path) -> None:
         read_refer(tmp_path / "refcoco", REFS, tmp_path, "val")
 
 
-def test_objects_of_the_same_category_are_counted_in_the_picture(tiny: TinyRefer) -> None:
+def test_objects_of_the_same_category_are_counted_in_the_image(tiny: TinyRefer) -> None:
     def found() -> dict[str, int | None]:
         return {s.sample_id: s.same_category for group in tiny.read() for s in group.samples}
 
-    # Picture 25 has two persons; 9 has one dog, and the dogs of picture 3 are not its.
+    # Image 25 has two persons; 9 has one dog, and the dogs of image 3 are not its.
     assert found() == {"40": 1, "32": 2, "30": 2, "31": 2}
     extra = {"id": 6, "image_id": 9, "category_id": 18, "iscrowd": 0}  # of which no ref is about
     odd = [{"id": 7, "image_id": [9], "category_id": 18}, {"id": 8}, {"id": 10, "image_id": 9, "category_id": 1}]

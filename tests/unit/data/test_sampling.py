@@ -19,7 +19,7 @@ def _sample(sample_id: str) -> Sample:
 
 @pytest.fixture
 def groups() -> list[ImageGroup]:
-    """Pictures a, b, c with the samples 0 1 2 | 3 | 4 5."""
+    """Images a, b, c with the samples 0 1 2 | 3 | 4 5."""
     parts = {"a": "012", "b": "3", "c": "45"}
     return [ImageGroup(key, Path(key), 4, 4, tuple(map(_sample, ids))) for key, ids in parts.items()]
 
@@ -119,15 +119,15 @@ def test_an_offset_of_everything(groups: list[ImageGroup], offset: int) -> None:
         limit(groups, 1, offset)
 
 
-def test_shuffle_keeps_pictures_together_and_repeats(groups: list[ImageGroup]) -> None:
+def test_shuffle_keeps_images_together_and_repeats(groups: list[ImageGroup]) -> None:
     orders = {_ids(shuffle(groups, seed)) for seed in range(30)}
-    assert len(orders) == 6  # all orders of three pictures
+    assert len(orders) == 6  # all orders of three images
     assert all(sorted(order.split("|")) == ["012", "3", "45"] for order in orders)
     assert _ids(shuffle(groups, 4)) == _ids(shuffle(groups, 4))
 
 
-def test_excluded_pictures_are_known_by_their_coco_id() -> None:
+def test_excluded_images_are_known_by_their_coco_id() -> None:
     path = Path("images/COCO_val2014_000000000009.jpg")
-    group = ImageGroup("picture-1", path, 4, 4, (_sample("0"),))
+    group = ImageGroup("image-1", path, 4, 4, (_sample("0"),))
     assert exclude_images([group], {"9"}) == ([], 1)
-    assert exclude_images([group], {"picture-1"}) == ([group], 0)
+    assert exclude_images([group], {"image-1"}) == ([group], 0)

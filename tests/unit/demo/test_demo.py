@@ -1,4 +1,4 @@
-"""What is behind the demo's page: the pictures, one question asked once, and which model --model means."""
+"""What is behind the demo's page: the images, one question asked once, and which model --model means."""
 
 import importlib.util
 from types import SimpleNamespace
@@ -25,20 +25,20 @@ class FakeGrounder:
     def __init__(self):
         self.asked = []
 
-    def maps(self, picture, expression):
+    def maps(self, image, expression):
         self.asked.append(expression)
         maps = np.full((2, 8, 8), 0.001)
         maps[:, :4, :4] = 0.05
-        return maps, stretched(*picture.size, 8, 8)
+        return maps, stretched(*image.size, 8, 8)
 
 
 @pytest.fixture
-def picture():
+def image():
     return Image.new("RGB", (80, 40), (200, 100, 50))
 
 
-def test_answer_has_box_mask_fused_map_and_single_heads(picture):
-    answer = Answers(FakeGrounder())(picture, "it", sigma=0)
+def test_answer_has_box_mask_fused_map_and_single_heads(image):
+    answer = Answers(FakeGrounder())(image, "it", sigma=0)
     assert answer.text == "L1H2 + L3H0: box from (0, 0) to (40, 20) in pixels; the mask covers 25 %."
     assert [name for _, name in answer.heads] == ["L1H2", "L3H0"]
     assert all(one.size == (80, 40) for one in (answer.fused, answer.mask, *(drawn for drawn, _ in answer.heads)))
@@ -50,29 +50,29 @@ def test_answer_has_box_mask_fused_map_and_single_heads(picture):
     assert np.ptp(outside) == 0
 
 
-def test_the_model_is_asked_once_per_question(picture):
+def test_the_model_is_asked_once_per_question(image):
     grounder = FakeGrounder()
     answers = Answers(grounder)
-    first, second = answers(picture, "it", sigma=0), answers(picture, "it", sigma=2)
+    first, second = answers(image, "it", sigma=0), answers(image, "it", sigma=2)
     assert grounder.asked == ["it"]
     assert first.text != second.text
-    answers(picture, "another", sigma=0)
+    answers(image, "another", sigma=0)
     answers(Image.new("RGB", (80, 40)), "another", sigma=0)
     answers(Image.new("RGB", (40, 80)), "another", sigma=0)
     assert len(grounder.asked) == 4
 
 
 @pytest.mark.parametrize(("shown", "expression", "said"), [(None, "it", "upload one"), (True, "  ", "type what to")])
-def test_nothing_to_ask_is_one_sentence(picture, shown, expression, said):
+def test_nothing_to_ask_is_one_sentence(image, shown, expression, said):
     with pytest.raises(DataError, match=said):
-        Answers(FakeGrounder())(picture if shown else None, expression, 1.0)
+        Answers(FakeGrounder())(image if shown else None, expression, 1.0)
 
 
-def test_a_constant_map_has_no_box(picture):
+def test_a_constant_map_has_no_box(image):
     grounder = SimpleNamespace(
         heads=(HeadIndex(0, 0),), maps=lambda *_: (np.full((1, 4, 4), 0.1), stretched(80, 40, 4, 4))
     )
-    assert "there is no box" in Answers(grounder)(picture, "it", 1.0).text
+    assert "there is no box" in Answers(grounder)(image, "it", 1.0).text
 
 
 def test_heat_lies_where_the_cell_is_whatever_the_preprocessing():
@@ -89,7 +89,7 @@ def test_heat_lies_where_the_cell_is_whatever_the_preprocessing():
         assert abs(ys.mean() - (y0 + y1) / 2) < 0.15 * (y1 - y0)
 
 
-def test_box_and_mask_are_scaled_with_the_picture():
+def test_box_and_mask_are_scaled_with_the_image():
     drawn = Image.new("RGB", (960, 480))
     pixels = np.asarray(with_box(drawn, (200.0, 100.0, 1000.0, 700.0), (1600, 800)))
     ys, xs = np.nonzero(pixels[..., 0] > 200)
@@ -110,16 +110,16 @@ def test_without_gradio_the_command_is_named(capsys):
     assert "make install EXTRAS=demo" in app.MISSING
 
 
-def test_page_offers_what_the_answer_has(picture):
+def test_page_offers_what_the_answer_has(image):
     pytest.importorskip("gradio", reason="Gradio is not installed (extra `demo`)")
     grounder = FakeGrounder()
-    page = app.build(Answers(grounder), "title", (picture, "it"))
+    page = app.build(Answers(grounder), "title", (image, "it"))
     (ask,) = {function.fn for function in page.fns.values()}
-    text, fused, mask, heads = ask(picture, "it", 1.0)
+    text, fused, mask, heads = ask(image, "it", 1.0)
     assert text.startswith("L1H2 + L3H0") and fused.size == mask.size == (80, 40) and len(heads) == 2
     labels = [block.label for block in page.blocks.values() if getattr(block, "label", None)]
-    assert {"Picture", "Expression", "Answer", "Mask", "Single heads"} <= set(labels)
+    assert {"Image", "Expression", "Answer", "Mask", "Single heads"} <= set(labels)
     import gradio
 
     with pytest.raises(gradio.Error, match="type what to look for"):
-        ask(picture, "", 1.0)
+        ask(image, "", 1.0)

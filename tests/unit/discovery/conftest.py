@@ -26,7 +26,7 @@ def scores() -> Callable[..., HeadScores]:
 
 @pytest.fixture
 def attentions() -> Callable[..., list[Attention]]:
-    """One sample per picture. Every head scatters noise; the planted one puts a block somewhere, and its sum is
+    """One sample per image. Every head scatters noise; the planted one puts a block somewhere, and its sum is
     high. Five other heads have a higher sum, so that the sum alone does not give the plant away."""
 
     def make(n: int, *, planted: bool, seed: int = 0) -> list[Attention]:

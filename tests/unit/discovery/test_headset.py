@@ -159,7 +159,7 @@ def test_what_differs_from_the_set_is_named(tmp_path: Path) -> None:
     assert differences(found, same, found.prompt) == []
     said = " ".join(differences(found, ModelConfig(id="n"), PromptConfig()))
     assert "are those of m; this model is n" in said
-    assert "preprocess=squash, and pictures are prepared with preprocess=pad here" in said
+    assert "preprocess=squash, and images are prepared with preprocess=pad here" in said
     assert "another prompt ('<image>{expression}', full_stop=False" in said
     assert differences(read_headset("llava_1_5_7b"), ModelConfig(id="llava-hf/llava-1.5-7b-hf"), PromptConfig()) == []
 

@@ -1,4 +1,4 @@
-"""A picture with two objects, attention by hand, and discoveries from tables of frequencies."""
+"""An image with two objects, attention by hand, and discoveries from tables of frequencies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def sample() -> Callable[..., Sample]:
 
 @pytest.fixture
 def group(sample: Callable[..., Sample]) -> ImageGroup:
-    """80 x 40 pixels. Padded to 80 x 80 and cut into 8 x 8 cells, each is 10 x 10 pixels and the picture lies in
+    """80 x 40 pixels. Padded to 80 x 80 and cut into 8 x 8 cells, each is 10 x 10 pixels and the image lies in
     the rows 2 to 5."""
     samples = (sample("left", (10, 10, 30, 30)), sample("right", (50, 0, 70, 20)))
     return ImageGroup("p", Path("p.jpg"), WIDTH, HEIGHT, samples)
@@ -43,7 +43,7 @@ def group(sample: Callable[..., Sample]) -> ImageGroup:
 @pytest.fixture
 def attention() -> Attention:
     """2 layers x 2 heads for both objects. L1H0 looks exactly at the object, L0H0 at its left half, L0H1 at a bar
-    above the picture, and L1H1 everywhere alike."""
+    above the image, and L1H1 everywhere alike."""
     maps = np.zeros((2, 2, 2, GRID, GRID), dtype=np.float32)
     for i, (row, col) in enumerate([(3, 1), (2, 5)]):
         maps[i, 1, 0, row : row + 2, col : col + 2] = 0.2

@@ -23,7 +23,7 @@ OWN, CENTRE = "localization_heads", "centre_box"
 
 @pytest.fixture
 def groups(sample: Callable[..., Sample]) -> list[ImageGroup]:
-    """Two pictures of 20 x 10 pixels with objects of 40, 10 and 16 pixels."""
+    """Two images of 20 x 10 pixels with objects of 40, 10 and 16 pixels."""
     first = (sample("a", (0, 0, 10, 4), 20, 10), sample("b", (10, 5, 20, 6), 20, 10))
     second = (sample("c", (4, 4, 8, 8), 20, 10),)
     return [ImageGroup("p", Path("p"), 20, 10, first), ImageGroup("q", Path("q"), 20, 10, second)]
@@ -51,7 +51,7 @@ def predictions() -> pd.DataFrame:
     return pd.DataFrame(
         [
             row("a", (5, 0, 10, 4), peak=(5.0, 2.0)),
-            row("b", None, error="no picture"),
+            row("b", None, error="no image"),
             row("c", (4, 4, 8, 8), peak=(8.0, 8.0)),  # the box ends before its x1 and y1
             row("a", (0, 0, 20, 10), method=CENTRE),
             row("b", (0, 0, 20, 10), method=CENTRE),
@@ -69,7 +69,7 @@ def test_scores_by_hand(predictions: pd.DataFrame, groups: list[ImageGroup]) -> 
     assert scores["pointed"].tolist() == [True, False, False, False, False, False]
     assert scores[["true_x0", "true_y0", "true_x1", "true_y1"]].iloc[1].tolist() == [10, 5, 20, 6]
     assert scores["error"].isna().tolist() == [True, False, True, True, True, True]
-    assert scores["error"][1] == "no picture"
+    assert scores["error"][1] == "no image"
     pd.testing.assert_index_equal(scores.index, predictions.index)
 
 
@@ -138,7 +138,7 @@ def test_intervals_hold_the_value_whatever_the_order_of_the_rows(
     for name, metric in first[OWN].items():
         assert again[name] == pytest.approx(metric), name
     for name, metric in first[OWN].items():
-        if name != "pointing_swapped":  # one picture only: nothing is known
+        if name != "pointing_swapped":  # one image only: nothing is known
             assert metric["low"] <= metric["value"] <= metric["high"]
     assert first[OWN]["pointing_swapped"] == {"value": 0.0, "low": 0.0, "high": 1.0}
 

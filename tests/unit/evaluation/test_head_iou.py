@@ -18,7 +18,7 @@ def test_iou_of_every_head_by_hand(attention: Attention, group: ImageGroup) -> N
     np.testing.assert_allclose(head_iou([attention], [group]), [[0.5, 0], [1, 0]], rtol=0, atol=1e-12)
 
 
-def test_the_mean_runs_over_samples_of_all_pictures(attention: Attention, group: ImageGroup) -> None:
+def test_the_mean_runs_over_samples_of_all_images(attention: Attention, group: ImageGroup) -> None:
     one = replace(attention, sample_ids=("left",), maps=attention.maps[:1], sums=attention.sums[:1])
     swapped = replace(attention, maps=attention.maps[::-1])  # both look at the other object: IoU 0
     found = head_iou([one, swapped], [group])

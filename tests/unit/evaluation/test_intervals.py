@@ -23,10 +23,10 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _simulated(rng: np.random.Generator, pictures: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hits of 5 expressions a picture, whose chance is the picture's (mean 0.6); the picture of each."""
-    chance = rng.beta(3, 2, pictures)
-    return (rng.random((pictures, 5)) < chance[:, None]).ravel(), np.repeat(np.arange(pictures), 5)
+def _simulated(rng: np.random.Generator, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hits of 5 expressions an image, whose chance is the image's (mean 0.6); the image of each."""
+    chance = rng.beta(3, 2, images)
+    return (rng.random((images, 5)) < chance[:, None]).ravel(), np.repeat(np.arange(images), 5)
 
 
 def test_value_is_the_metric() -> None:
@@ -63,7 +63,7 @@ def test_copies_of_an_expression_add_nothing() -> None:
     assert copies.high - copies.low == pytest.approx(5**0.5 * (naive.high - naive.low), rel=0.02)
 
 
-def test_without_bounds_it_is_students_with_the_most_unusual_picture_half_once_more() -> None:
+def test_without_bounds_it_is_students_with_the_most_unusual_image_half_once_more() -> None:
     values = np.random.default_rng(5).normal(10, 2, 300)
     found = ratio_interval(values, np.ones(300), np.arange(300), bounded=False)
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
@@ -79,7 +79,7 @@ USUAL = ["Acc, pointing, slices: 50 %", "random heads, mean of 10 draws: 2 %", "
 
 
 @pytest.mark.parametrize("name", EXTREME + USUAL)
-def test_a_nominal_95_holds_the_truth_at_least_93_times_in_100_from_30_pictures_on(name: str) -> None:
+def test_a_nominal_95_holds_the_truth_at_least_93_times_in_100_from_30_images_on(name: str) -> None:
     measure: Measure = BY_NAME[name]
     rows = list(simulate(measure, truth(measure), 30, FEWER))
     assert min(row["coverage"] for row in rows) >= LEAST
@@ -122,14 +122,14 @@ def test_at_0_and_1_the_other_end_is_open() -> None:
 @pytest.mark.parametrize(
     ("numerators", "denominators", "groups", "value"),
     [
-        ([1, 0], [1, 1], ["a", "a"], 0.5),  # a single picture
+        ([1, 0], [1, 1], ["a", "a"], 0.5),  # a single image
         ([3], [4], [7], 0.75),
         ([0, 0], [0, 0], [1, 2], 0.0),  # nothing to divide by
-        ([0, 0, 3], [0, 0, 4], [1, 2, 3], 0.75),  # a single picture that has anything
+        ([0, 0, 3], [0, 0, 4], [1, 2, 3], 0.75),  # a single image that has anything
         ([], [], [], 0.0),
     ],
 )
-def test_of_one_picture_nothing_is_known(numerators: list, denominators: list, groups: list, value: float) -> None:
+def test_of_one_image_nothing_is_known(numerators: list, denominators: list, groups: list, value: float) -> None:
     assert ratio_interval(numerators, denominators, groups) == Interval(value, 0.0, 1.0)
     free = ratio_interval(numerators, denominators, groups, bounded=False)
     assert free.value == value and np.isnan([free.low, free.high]).all()

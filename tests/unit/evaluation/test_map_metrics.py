@@ -25,7 +25,7 @@ seeds = st.integers(0, 10_000)
 
 
 def fine_map(map_: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """[pixel row, pixel column] of the picture, each pixel with an even share of its cell's energy."""
+    """[pixel row, pixel column] of the image, each pixel with an even share of its cell's energy."""
     result = np.zeros((geometry.height, geometry.width))
     for y in range(geometry.height):
         for x in range(geometry.width):

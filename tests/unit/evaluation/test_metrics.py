@@ -124,7 +124,7 @@ def test_masks_of_two_sizes() -> None:
         mask_intersection_union(_rle(np.zeros((8, 5), dtype=bool)), _rle(np.zeros((5, 8), dtype=bool)))
 
 
-# A picture of 40 x 20 pixels on 4 x 4 cells: padded, a cell is 10 x 10 pixels and the first row is a bar.
+# An image of 40 x 20 pixels on 4 x 4 cells: padded, a cell is 10 x 10 pixels and the first row is a bar.
 PADDED = square_geometry(40, 20, 4, 4, Preprocess.pad)
 SQUASHED = square_geometry(40, 20, 4, 4, Preprocess.squash)
 
@@ -142,7 +142,7 @@ def _peak(row: int, col: int, *more: tuple[int, int]) -> np.ndarray:
         (PADDED, _peak(1, 2), (20, 0, 30, 10), True),  # the centre is (25, 5)
         (PADDED, _peak(1, 2), (20, 0, 25, 10), False),  # x1 is exclusive
         (PADDED, _peak(1, 2), (25, 5, 26, 6), True),
-        (PADDED, _peak(0, 2), (0, 0, 40, 20), False),  # on the bar above the picture
+        (PADDED, _peak(0, 2), (0, 0, 40, 20), False),  # on the bar above the image
         (SQUASHED, _peak(1, 2), (20, 5, 30, 10), True),  # the centre is (25, 7.5)
         (SQUASHED, _peak(0, 2), (0, 0, 40, 20), True),
         (SQUASHED, _peak(0, 3, (3, 0)), (30, 0, 40, 5), True),  # of two peaks, the first in raster order

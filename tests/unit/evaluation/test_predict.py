@@ -80,11 +80,11 @@ def test_a_failed_sample_has_an_empty_row_with_its_reason_for_every_method(
     attention: Attention, group: ImageGroup, attended: bool
 ) -> None:
     rest = replace(attention, sample_ids=("right",), maps=attention.maps[1:], sums=attention.sums[1:])
-    failures = {"left": "p.jpg is no picture.", "of another picture": "whatever"}
+    failures = {"left": "p.jpg is no image.", "of another image": "whatever"}
     rows = list(predict(group, [rest] if attended else [], PLAN, PLAIN, failures))
     failed = [row for row in rows if row["sample_id"] == "left"]
     assert [(row["method"], row["draw"]) for row in failed] == ROWS_PER_SAMPLE
-    assert {row["error"] for row in failed} == {"p.jpg is no picture."}
+    assert {row["error"] for row in failed} == {"p.jpg is no image."}
     assert {row["mask_counts"] for row in failed} == {None}
     assert {box(row) for row in failed} == {(None,) * 4}
     assert len(rows) == 2 * len(ROWS_PER_SAMPLE)

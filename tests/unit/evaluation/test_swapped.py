@@ -1,4 +1,4 @@
-"""The control that swaps the expression and keeps the picture, on a table worked by hand."""
+"""The control that swaps the expression and keeps the image, on a table worked by hand."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_a_partner_is_the_next_expression_for_another_object(group: ImageGroup) 
     assert partners([group]) == {"l1": "r", "l2": "r", "r": "l1"}
 
 
-def test_a_picture_with_one_object_has_no_partners(group: ImageGroup) -> None:
+def test_a_image_with_one_object_has_no_partners(group: ImageGroup) -> None:
     alone = ImageGroup("p", Path("p"), 20, 10, group.samples[:2])
     assert partners([alone]) == {}
     predictions = table({"l1": (1, 1), "l2": (1, 1)})
@@ -49,7 +49,7 @@ def test_heads_that_follow_the_words_never_point_at_the_original(group: ImageGro
     assert swapped_pointing(predictions, truth(group, predictions), partners([group])).tolist() == [0, 0, 0]
 
 
-def test_heads_that_follow_the_picture_point_where_they_did(group: ImageGroup) -> None:
+def test_heads_that_follow_the_image_point_where_they_did(group: ImageGroup) -> None:
     predictions = table({"l1": (3, 3), "l2": (3, 3), "r": (3, 3)})
     assert swapped_pointing(predictions, truth(group, predictions), partners([group])).tolist() == [1, 1, 0]
 
@@ -68,14 +68,14 @@ def test_a_failed_partner_points_nowhere(group: ImageGroup) -> None:
     assert swapped_pointing(predictions, truth(group, predictions), partners([group])).tolist() == [0, 0]
 
 
-def test_chance_is_the_share_of_the_picture(group: ImageGroup) -> None:
+def test_chance_is_the_share_of_the_image(group: ImageGroup) -> None:
     assert box_shares(group.samples).tolist() == [0.4, 0.4, 0.4]
 
 
 @pytest.mark.parametrize(
     ("box", "share"), [((-5, -5, 25, 15), 1.0), ((10, 0, 30, 10), 0.5), ((-9, 5, 5, 99), 0.125), ((30, 0, 40, 10), 0.0)]
 )
-def test_chance_is_never_more_than_the_picture(
+def test_chance_is_never_more_than_the_image(
     sample: Callable[..., Sample], box: tuple[float, float, float, float], share: float
 ) -> None:
     outside = replace(sample("s", LEFT, 20, 10), box=box)

@@ -9,13 +9,13 @@ import pytest
 
 from locheads.data.box_text import WrittenBox, read_answer
 from locheads.data.config import AnswerFormat, BoxFormat, Frame
-from locheads.data.coordinate_frames import CoordinateFrame, fault_of, in_pixels, padded_square, whole_picture
+from locheads.data.coordinate_frames import CoordinateFrame, fault_of, in_pixels, padded_square, whole_image
 from locheads.evaluation.watch import BoxCheck, BoxWatch
 from locheads.types import Box, ImageGroup, Sample
 
 SIZES = ((640, 480), (480, 640), (500, 375), (427, 640), (612, 612))
 FRAMES: dict[Frame, Callable[[int, int], CoordinateFrame]] = {
-    Frame.picture: whole_picture,
+    Frame.image: whole_image,
     Frame.padded_square: padded_square,
 }
 CONVENTIONS = list(itertools.product(BoxFormat, FRAMES))
@@ -26,7 +26,7 @@ Model = Callable[[np.random.Generator, Box, tuple[int, int]], Box]
 
 
 def some_box(rng: np.random.Generator, _: Box | None, size: tuple[int, int]) -> Box:
-    """Anywhere in the picture."""
+    """Anywhere in the image."""
     width, height = (rng.uniform(0.08, 0.6) * side for side in size)
     x, y = rng.uniform(0, size[0] - width), rng.uniform(0, size[1] - height)
     return x, y, x + width, y + height
@@ -62,7 +62,7 @@ def numbers_of(box: Box, form: BoxFormat, frame: CoordinateFrame) -> list[float]
 def watch(
     model: Model, written: tuple[BoxFormat, Frame], declared: tuple[BoxFormat, Frame], n: int, seed: int = 0
 ) -> tuple[BoxCheck, list[str]]:
-    """What the watcher says of `n` expressions, three to a picture."""
+    """What the watcher says of `n` expressions, three to an image."""
     rng = np.random.default_rng([seed, n])
     watcher = BoxWatch(*declared, "predictions_format.box_format")
     for i in range(n):
@@ -117,26 +117,26 @@ def test_another_convention_than_declared_is_named() -> None:
 
 @pytest.mark.parametrize("n", [8, 16])
 def test_few_answers_suffice_where_the_difference_is_large(n: int) -> None:
-    xywh, xyxy = (BoxFormat.xywh, Frame.picture), (BoxFormat.xyxy, Frame.picture)
+    xywh, xyxy = (BoxFormat.xywh, Frame.image), (BoxFormat.xyxy, Frame.image)
     check, notes = watch(good, xywh, xyxy, n)
     assert check.better is not None and check.better.box_format == "xywh"
     assert check.n_reversed > 0 and "have right < left or bottom < top: is predictions_format" in notes[0]
 
 
 def test_shares_where_pixels_are_declared() -> None:
-    check, notes = watch(good, (BoxFormat.xyxy_relative, Frame.picture), (BoxFormat.xyxy, Frame.picture), 4)
+    check, notes = watch(good, (BoxFormat.xyxy_relative, Frame.image), (BoxFormat.xyxy, Frame.image), 4)
     assert (check.n_shares, check.n_specks) == (4, 4)
-    assert any("4 of 4 boxes hold numbers from 0 to 1 only, as shares of the picture" in note for note in notes)
+    assert any("4 of 4 boxes hold numbers from 0 to 1 only, as shares of the image" in note for note in notes)
 
 
 def test_pixels_where_thousandths_are_declared() -> None:
-    check, notes = watch(good, (BoxFormat.xyxy, Frame.picture), (BoxFormat.xyxy_1000, Frame.picture), 60)
+    check, notes = watch(good, (BoxFormat.xyxy, Frame.image), (BoxFormat.xyxy_1000, Frame.image), 60)
     assert check.n_never_past > 30 and any("as if they were pixels" in note for note in notes)
 
 
 def test_slips_are_counted_and_no_reason_to_doubt_the_convention() -> None:
-    watcher = BoxWatch(BoxFormat.xyxy, Frame.picture, "direct.box_format")
-    frame = whole_picture(200, 100)
+    watcher = BoxWatch(BoxFormat.xyxy, Frame.image, "direct.box_format")
+    frame = whole_image(200, 100)
     texts = ["[20, 10, 100, 60]"] * 40 + ["[100, 10, 20, 60]", "[20, 10, 100, 9999]", "a cup", "<think>a cup"]
     texts.append("[20, 10, 100, 60] or [1, 1, 2, 2]")
     for i, text in enumerate(texts):
@@ -160,5 +160,5 @@ def test_slips_are_counted_and_no_reason_to_doubt_the_convention() -> None:
 
 
 def test_no_answer_at_all() -> None:
-    watcher = BoxWatch(None, Frame.picture, "predictions_format.box_format")
+    watcher = BoxWatch(None, Frame.image, "predictions_format.box_format")
     assert watcher.check().declared is None and watcher.notes(watcher.check()) == []

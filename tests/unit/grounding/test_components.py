@@ -89,7 +89,7 @@ def test_a_box_of_zero_area_is_no_box() -> None:
 
 def test_clamp_decides_whether_a_box_may_lie_on_a_bar() -> None:
     bar = np.zeros((1, 12, 12))
-    bar[0, 0:4, 4:6] = 1  # the bars of a 300 x 200 picture are two rows of 25 pixels
+    bar[0, 0:4, 4:6] = 1  # the bars of a 300 x 200 image are two rows of 25 pixels
     geometry = square_geometry(300, 200, 192, 12, Preprocess.pad)
     assert ground_maps(bar, geometry, GroundingConfig(sigma=0)).box == (100, 0, 150, 50)
     assert ground_maps(bar, geometry, GroundingConfig(sigma=0, clamp=False)).box == (100, -50, 150, 50)
@@ -112,17 +112,17 @@ def test_border_rows_are_removed_before_the_sum() -> None:
 
 
 def test_a_sink_is_what_stands_out_in_the_mean_over_all_samples() -> None:
-    """Head 0 has a sink in every picture, head 1 none; single bright cells that move are no sinks."""
+    """Head 0 has a sink in every image, head 1 none; single bright cells that move are no sinks."""
     rng = np.random.default_rng(6)
     geometry = square_geometry(60, 60, 60, 6, Preprocess.squash)
     attentions = []
-    for picture in range(20):
+    for image in range(20):
         maps = np.full((2, 1, 2, 6, 6), 0.01)
         for row in range(2):
             maps[row, 0, :, *rng.integers(1, 6, 2)] = 0.5
         maps[:, 0, 0, 0, 3] = 0.4
-        ids = (f"{picture}a", f"{picture}b")
-        attentions.append(Attention(str(picture), ids, maps, maps.sum(axis=(-2, -1)), geometry))
+        ids = (f"{image}a", f"{image}b")
+        attentions.append(Attention(str(image), ids, maps, maps.sum(axis=(-2, -1)), geometry))
     sinks = find_sinks(iter(attentions), 5.0)
     first, second = sinks.get((6, 6), [HeadIndex(0, 0), HeadIndex(0, 1)])
     assert np.argwhere(first).tolist() == [[0, 3]]

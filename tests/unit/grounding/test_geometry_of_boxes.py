@@ -14,13 +14,13 @@ OVERSHOOT = 0.07
 """Patches by which a bicubic edge lies further out: its peak is above 1, and half of that is not 0.5."""
 FINE = [
     GroundingConfig(sigma=0, resolution=resolution, upsampling=how, threshold=ThresholdRule.max_fraction, level=0.5)
-    for resolution in (Resolution.input, Resolution.picture)
+    for resolution in (Resolution.input, Resolution.image)
     for how in Upsampling
 ]
 
 
 def geometry_of(size: tuple[int, int], how: Preprocess) -> Geometry:
-    """`native` stands for the families that keep the picture's aspect ratio; other processors do one of the rest."""
+    """`native` stands for the families that keep the image's aspect ratio; other processors do one of the rest."""
     if how is not Preprocess.native:
         return square_geometry(*size, 336, GRID, how)
     longest = max(size)
@@ -74,8 +74,8 @@ def test_the_box_of_the_touched_patches_is_within_one_patch(how: Preprocess, siz
 def test_with_upsampled_thresholds_it_is_within_half_a_patch(how: Preprocess, config: GroundingConfig) -> None:
     for size in SIZES:
         geometry = geometry_of(size, how)
-        # One lattice cell: pixels of the input, or of the picture, are not cut.
-        pixel = max(geometry.scale) if config.resolution is Resolution.picture else 1 / config.input_patch
+        # One lattice cell: pixels of the input, or of the image, are not cut.
+        pixel = max(geometry.scale) if config.resolution is Resolution.image else 1 / config.input_patch
         if config.upsampling is Upsampling.bicubic:
             pixel = max(pixel, OVERSHOOT)
         for box in objects(geometry, 3):

@@ -76,7 +76,7 @@ def test_an_object_on_a_padding_bar_only_has_no_box() -> None:
     assert found.mask.sum() == 0
 
 
-def test_a_box_that_reaches_onto_a_padding_bar_ends_at_the_picture() -> None:
+def test_a_box_that_reaches_onto_a_padding_bar_ends_at_the_image() -> None:
     geometry = square_geometry(300, 200, 192, 12, Preprocess.pad)
     found = ground_maps(block((4, 1, 6, 4)), geometry, PLAIN)
     assert found.box == pytest.approx((100, 0, 150, 50), abs=1e-9)
@@ -123,8 +123,8 @@ def test_smoothing_moves_the_box_of_a_single_cell_outwards() -> None:
 
 
 @pytest.mark.parametrize("resolution", Resolution)
-def test_ignored_padding_takes_the_grid_for_the_whole_picture(resolution: Resolution) -> None:
-    # 200 x 120 padded to a square: 40 rows of bar above the picture. Cells are 200 / 12 wide, read as 120 / 12 high.
+def test_ignored_padding_takes_the_grid_for_the_whole_image(resolution: Resolution) -> None:
+    # 200 x 120 padded to a square: 40 rows of bar above the image. Cells are 200 / 12 wide, read as 120 / 12 high.
     geometry = square_geometry(200, 120, 168, 12, Preprocess.pad)
     options = {"sigma": 0.0, "resolution": resolution, "upsampling": "nearest", "level": 2.0}
     found = ground_maps(block((3, 6, 6, 9)), geometry, GroundingConfig(**options, padding=Padding.ignored))
@@ -166,7 +166,7 @@ def test_a_choice_without_code_behind_it_runs_as_no_other(name: str) -> None:
     class Later(StrEnum):
         new = "new"
 
-    config = GroundingConfig(level=1.0, resolution=Resolution.picture)
+    config = GroundingConfig(level=1.0, resolution=Resolution.image)
     object.__setattr__(config, name, Later.new)  # past whatever checks the settings
     with pytest.raises(AssertionError, match="new"):
         ground_maps(block((3, 3, 6, 6)), square_geometry(120, 120, 168, 12, Preprocess.pad), config)

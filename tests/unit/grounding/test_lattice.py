@@ -13,9 +13,9 @@ SQUARE = square_geometry(84, 84, 84, 6, Preprocess.squash)
 
 
 @pytest.mark.parametrize("how", list(Upsampling))
-@pytest.mark.parametrize("resolution", [Resolution.input, Resolution.picture])
+@pytest.mark.parametrize("resolution", [Resolution.input, Resolution.image])
 def test_upsampling_is_torchs(how: Upsampling, resolution: Resolution) -> None:
-    """A squashed picture of the input's size: both lattices are torch's interpolate."""
+    """A squashed image of the input's size: both lattices are torch's interpolate."""
     config = GroundingConfig(resolution=resolution, upsampling=how, input_patch=14)
     options = {} if how is Upsampling.nearest else {"align_corners": False}
     expected = torch.nn.functional.interpolate(torch.from_numpy(MAPS)[None], (84, 84), mode=how.value, **options)[0]
@@ -34,13 +34,13 @@ def test_the_grid_is_left_alone() -> None:
 
 @pytest.mark.parametrize("how", [how for how in Preprocess if how is not Preprocess.native])
 @pytest.mark.parametrize("size", [(120, 80), (60, 130), (64, 64)])
-def test_the_pictures_lattice_is_the_pixels_that_lie_on_the_grid(how: Preprocess, size: tuple[int, int]) -> None:
+def test_the_images_lattice_is_the_pixels_that_lie_on_the_grid(how: Preprocess, size: tuple[int, int]) -> None:
     geometry = square_geometry(*size, 84, 6, how)
-    fine = lattice(geometry, GroundingConfig(resolution=Resolution.picture))
+    fine = lattice(geometry, GroundingConfig(resolution=Resolution.image))
     mask = fine.upsample(np.ones((fine.rows, fine.cols), dtype=bool))
     np.testing.assert_array_equal(mask, geometry.visible_mask())
     # Nearest upsampling there is the mask of the grid.
     cells = MAPS[0] > 0.5
     field = upsample(cells[None].astype(float), geometry, GroundingConfig(
-        resolution=Resolution.picture, upsampling=Upsampling.nearest))[0]  # fmt: skip
+        resolution=Resolution.image, upsampling=Upsampling.nearest))[0]  # fmt: skip
     np.testing.assert_array_equal(fine.upsample(field > 0.5), geometry.upsample(cells))

@@ -22,7 +22,7 @@ def model(request: pytest.FixtureRequest) -> LlavaForConditionalGeneration:
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     torch.manual_seed(1)
     return Image.fromarray(torch.randint(0, 256, (20, 30, 3), dtype=torch.uint8).numpy())
 

@@ -65,7 +65,7 @@ def vipllava() -> Family:
 
 
 def locheads_llava() -> Family:
-    """As Yi-VL, with LLaVA v1's tokens around the picture."""
+    """As Yi-VL, with LLaVA v1's tokens around the image."""
     native, processor = llava()
     parts = {key: getattr(native.config, key) for key in ("vision_config", "text_config", "image_token_id")}
     config = LlavaVariantConfig(
@@ -112,15 +112,15 @@ def llava_onevision() -> Family:
         vision_config=vision(tf.SiglipVisionConfig, side, 8, vision_use_head=False), text_config=text(tf.Qwen2Config),
         image_token_index=token_id("<image>"), video_token_index=token_id("<video>"),
         image_grid_pinpoints=_pinpoints(side),
-        # Few enough tiles that the largest pictures here are scaled down, as large ones are by the real limit of 9.
+        # Few enough tiles that the largest images here are scaled down, as large ones are by the real limit of 9.
         vision_aspect_ratio="anyres_max_2",
     )  # fmt: skip
-    pictures = images(
+    image_processor = images(
         "llava_onevision.image_processing_pil_llava_onevision", "LlavaOnevisionImageProcessorPil",
         size={"height": side, "width": side}, image_grid_pinpoints=_pinpoints(side),
     )  # fmt: skip
     processor = without_video(
-        tf.LlavaOnevisionProcessor, pictures, tokenizer(image_token="<image>", video_token="<video>"),
+        tf.LlavaOnevisionProcessor, image_processor, tokenizer(image_token="<image>", video_token="<video>"),
         num_image_tokens=16, vision_feature_select_strategy="full", vision_aspect_ratio="anyres_max_2",
         chat_template=chat("<image>"),
     )  # fmt: skip
@@ -132,12 +132,12 @@ def deepseek_vl() -> Family:
         vision_config=vision(tf.SiglipVisionConfig, 32, 8, vision_use_head=False), text_config=text(tf.LlamaConfig),
         image_token_id=token_id("<image_placeholder>"),
     )  # fmt: skip
-    pictures = images(
+    image_processor = images(
         "deepseek_vl.image_processing_pil_deepseek_vl", "DeepseekVLImageProcessorPil",
         size={"height": 32, "width": 32}, min_size=4,
     )  # fmt: skip
     processor = tf.DeepseekVLProcessor(
-        pictures, tokenizer("<s>", image_token="<image_placeholder>"), num_image_tokens=16,
+        image_processor, tokenizer("<s>", image_token="<image_placeholder>"), num_image_tokens=16,
         chat_template=chat("<image_placeholder>"),
     )  # fmt: skip
     return build(tf.DeepseekVLForConditionalGeneration, config), processor
@@ -152,12 +152,12 @@ def deepseek_vl_hybrid() -> Family:
         vision_config=vision(tf.SiglipVisionConfig, 32, 8, vision_use_head=False), text_config=text(tf.LlamaConfig),
         high_res_vision_config=sam, image_token_id=token_id("<image_placeholder>"),
     )  # fmt: skip
-    pictures = images(
+    image_processor = images(
         "deepseek_vl_hybrid.image_processing_pil_deepseek_vl_hybrid", "DeepseekVLHybridImageProcessorPil",
         size={"height": 32, "width": 32}, high_res_size={"height": 64, "width": 64}, min_size=4,
     )  # fmt: skip
     processor = tf.DeepseekVLHybridProcessor(
-        pictures, tokenizer("<s>", image_token="<image_placeholder>"), num_image_tokens=16,
+        image_processor, tokenizer("<s>", image_token="<image_placeholder>"), num_image_tokens=16,
         chat_template=chat("<image_placeholder>"),
     )  # fmt: skip
     return build(tf.DeepseekVLHybridForConditionalGeneration, config), processor
@@ -168,13 +168,13 @@ def internvl() -> Family:
         vision_config=vision(tf.InternVLVisionConfig, 32, 4), text_config=text(tf.Qwen2Config), image_seq_length=16,
         image_token_id=token_id("<IMG_CONTEXT>"), downsample_ratio=0.5,
     )  # fmt: skip
-    pictures = images(
+    image_processor = images(
         "got_ocr2.image_processing_pil_got_ocr2", "GotOcr2ImageProcessorPil",
         size={"height": 32, "width": 32}, max_patches=6,
     )  # fmt: skip
     names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
     processor = without_video(
-        tf.InternVLProcessor, pictures, tokenizer(**{name: NAMED[name] for name in names}), image_seq_length=16,
+        tf.InternVLProcessor, image_processor, tokenizer(**{name: NAMED[name] for name in names}), image_seq_length=16,
         chat_template=QWEN_CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n"),
     )  # fmt: skip
     return build(tf.InternVLForConditionalGeneration, config), processor
@@ -188,11 +188,11 @@ def _qwen(name: str, patch: int, vision_options: dict[str, Any]) -> Family:
         video_token_id=token_id("<|video_pad|>"), vision_start_token_id=token_id("<|vision_start|>"),
         vision_end_token_id=token_id("<|vision_end|>"),
     )  # fmt: skip
-    pictures = images(
+    image_processor = images(
         "qwen2_vl.image_processing_pil_qwen2_vl", "Qwen2VLImageProcessorPil", patch_size=patch, merge_size=2,
         size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96},
     )  # fmt: skip
-    processor = without_video(getattr(tf, f"{name}Processor"), pictures, tokenizer(), chat_template=QWEN_CHAT)
+    processor = without_video(getattr(tf, f"{name}Processor"), image_processor, tokenizer(), chat_template=QWEN_CHAT)
     return build(getattr(tf, f"{name}ForConditionalGeneration"), config), processor
 
 
@@ -220,10 +220,12 @@ def gemma3() -> Family:
         mm_tokens_per_image=16, boi_token_index=token_id("<start_of_image>"),
         eoi_token_index=token_id("<end_of_image>"), image_token_index=token_id("<image_soft_token>"),
     )  # fmt: skip
-    pictures = images("gemma3.image_processing_pil_gemma3", "Gemma3ImageProcessorPil", size={"height": 64, "width": 64})
+    image_processor = images(
+        "gemma3.image_processing_pil_gemma3", "Gemma3ImageProcessorPil", size={"height": 64, "width": 64}
+    )
     named = {key: NAMED[key] for key in ("boi_token", "eoi_token")}
     processor = tf.Gemma3Processor(
-        pictures, tokenizer("<bos>", image_token="<image_soft_token>", **named), image_seq_length=16,
+        image_processor, tokenizer("<bos>", image_token="<image_soft_token>", **named), image_seq_length=16,
         chat_template=chat("<start_of_image>", "<bos>"),
     )  # fmt: skip
     return build(tf.Gemma3ForConditionalGeneration, config), processor
@@ -235,9 +237,11 @@ def _paligemma(text_config: Any) -> Family:
         vision_config=vision_config.to_dict(), text_config=text_config.to_dict(), projection_dim=HIDDEN,
         hidden_size=HIDDEN, image_token_index=token_id("<image>"),
     )  # fmt: skip
-    pictures = images("siglip.image_processing_pil_siglip", "SiglipImageProcessorPil", size={"height": 32, "width": 32})
-    pictures.image_seq_length = 16
-    processor = tf.PaliGemmaProcessor(pictures, tokenizer(image_token="<image>", bos="<bos>", adds_bos=False))
+    image_processor = images(
+        "siglip.image_processing_pil_siglip", "SiglipImageProcessorPil", size={"height": 32, "width": 32}
+    )
+    image_processor.image_seq_length = 16
+    processor = tf.PaliGemmaProcessor(image_processor, tokenizer(image_token="<image>", bos="<bos>", adds_bos=False))
     # The processor adds 1,152 location and segmentation tokens to the tokenizer.
     config.text_config.vocab_size = len(processor.tokenizer)
     return build(tf.PaliGemmaForConditionalGeneration, config), processor
@@ -258,7 +262,7 @@ def _idefics(name: str, side: int, scale: int) -> Family:
         image_token_id=token_id("<image>"), pad_token_id=token_id("<pad>"),
     )  # fmt: skip
     module = name.lower()
-    pictures = images(
+    image_processor = images(
         f"{module}.image_processing_pil_{module}", f"{name}ImageProcessorPil",
         size={"longest_edge": 3 * side}, max_image_size={"longest_edge": side},
     )  # fmt: skip
@@ -267,10 +271,10 @@ def _idefics(name: str, side: int, scale: int) -> Family:
     words = tokenizer("<s>", image_token="<image>")
     if name == "Idefics3":
         return build(tf.Idefics3ForConditionalGeneration, config), processing.Idefics3Processor(
-            pictures, words, **options
+            image_processor, words, **options
         )
     with mock.patch.object(processing, "num2words", str):  # only videos need it
-        processor = without_video(processing.SmolVLMProcessor, pictures, words, **options)
+        processor = without_video(processing.SmolVLMProcessor, image_processor, words, **options)
     # Its chat template asks for the number of frames even where there are none.
     processor.video_processor = images("smolvlm.video_processing_smolvlm", "SmolVLMVideoProcessor")
     return build(tf.SmolVLMForConditionalGeneration, config), processor
@@ -296,12 +300,12 @@ def _pixtral_processor_class() -> type:
 
 
 def _pixtral(merge: int) -> Any:
-    pictures = images(
+    image_processor = images(
         "pixtral.image_processing_pil_pixtral", "PixtralImageProcessorPil",
         size={"longest_edge": 64}, patch_size={"height": 8, "width": 8},
     )  # fmt: skip
     return _pixtral_processor_class()(
-        pictures, tokenizer("<s>"), patch_size=8, spatial_merge_size=merge,
+        image_processor, tokenizer("<s>"), patch_size=8, spatial_merge_size=merge,
         chat_template="<s>[INST]{% for m in messages %}{% for part in m['content'] %}{% if part['type'] == 'image' %}"
         "[IMG]{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}[/INST]",
     )  # fmt: skip

@@ -101,7 +101,7 @@ def sharpen(model: PreTrainedModel) -> PreTrainedModel:
                 weight.mul_(16)
             if decoder and ("embed_tokens" in name):
                 weight.mul_(8)
-            if "mm_input_projection_weight" in name:  # Gemma3's starts at 0: the picture would not matter
+            if "mm_input_projection_weight" in name:  # Gemma3's starts at 0: the image would not matter
                 weight.normal_()
     return model.eval()
 

@@ -22,12 +22,12 @@ def lvlm_of(name: str) -> Lvlm:
     return lvlm
 
 
-def stock_answer(name: str, picture: Any, expression: str) -> str:
+def stock_answer(name: str, image: Any, expression: str) -> str:
     """By the family's own processor, in one piece, with the library's attention."""
     model, processor = family(name)
     ours = adapter(name)
     text = f"look {ours.wrapping.format(processor.image_token)}\n{expression}."
-    inputs = processor(images=picture, text=text, return_tensors="pt")
+    inputs = processor(images=image, text=text, return_tensors="pt")
     inputs = {key: value for key, value in inputs.items() if key not in (*ours.not_for_model, "labels")}
     tokenizer = processor.tokenizer
     new = model.generate(
@@ -39,18 +39,18 @@ def stock_answer(name: str, picture: Any, expression: str) -> str:
 
 @pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
 def test_answers_are_those_of_the_stock_processor(name: str) -> None:
-    picture, expressions = noise((130, 70)), ["the red cup left of it", "circle"]
+    image, expressions = noise((130, 70)), ["the red cup left of it", "circle"]
     lvlm = lvlm_of(name)
     assert lvlm.model.config.get_text_config()._attn_implementation == ("eager" if name == "paligemma2" else "sdpa")
-    answers, geometry = answer_image(lvlm, picture, expressions, PLAIN, TOKENS)
-    assert (geometry.width, geometry.height) == picture.size
-    assert answers == [stock_answer(name, picture, expression) for expression in expressions]
+    answers, geometry = answer_image(lvlm, image, expressions, PLAIN, TOKENS)
+    assert (geometry.width, geometry.height) == image.size
+    assert answers == [stock_answer(name, image, expression) for expression in expressions]
 
 
 def test_the_comparison_can_fail() -> None:
     """Random weights often say the same whatever they are asked; some of them do not."""
-    picture = noise((130, 70))
-    said = {name: answer_image(lvlm_of(name), picture, ["the red cup left of it", "circle"], PLAIN, TOKENS)[0]
+    image = noise((130, 70))
+    said = {name: answer_image(lvlm_of(name), image, ["the red cup left of it", "circle"], PLAIN, TOKENS)[0]
             for name in FAMILY_BUILDERS}  # fmt: skip
     differing = [name for name, (one, other) in said.items() if one != other]
     assert len(differing) > 3

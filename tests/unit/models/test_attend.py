@@ -1,4 +1,4 @@
-"""The attention pass: all expressions of a picture in one sequence, each as if it were alone."""
+"""The attention pass: all expressions of an image in one sequence, each as if it were alone."""
 
 from pathlib import Path
 
@@ -28,9 +28,9 @@ def lvlm(model: Llava) -> Lvlm:
     return tiny_llava.lvlm(model)
 
 
-def ask(lvlm: Lvlm, picture: Image.Image, *expressions: str) -> Attention:
+def ask(lvlm: Lvlm, image: Image.Image, *expressions: str) -> Attention:
     samples = tuple(Sample(f"s{i}", f"r{i}", text, (0, 0, 1, 1), {}, "thing") for i, text in enumerate(expressions))
-    return attend(lvlm, ImageGroup("p7", Path("p7.jpg"), *picture.size, samples), picture, PROMPT)
+    return attend(lvlm, ImageGroup("p7", Path("p7.jpg"), *image.size, samples), image, PROMPT)
 
 
 def by_hand(prefix: list[int], suffixes: list[list[int]], spans: list[tuple[int, int]], **more) -> PreparedInput:
@@ -73,16 +73,16 @@ def test_collate_lays_out_strips_with_block_mask_positions_and_padding_by_hand()
 
 def test_collate_counts_on_in_all_three_rows_of_m_rope_positions() -> None:
     positions = torch.tensor([[0, 1], [0, 5], [0, 3]])
-    picture = by_hand([7, 8], [[1, 2], [3]], [(1, 2), (0, 1)], prefix_positions=positions)
-    batch = collate(whole(picture), shared=True)
+    image = by_hand([7, 8], [[1, 2], [3]], [(1, 2), (0, 1)], prefix_positions=positions)
+    batch = collate(whole(image), shared=True)
     assert batch.position_ids[:, 0].tolist() == [[0, 1, 6, 7, 6], [0, 5, 6, 7, 6], [0, 3, 6, 7, 6]]
-    assert collate(single(picture), shared=False).position_ids.shape == (3, 2, 4)
+    assert collate(single(image), shared=False).position_ids.shape == (3, 2, 4)
 
 
 def test_collate_of_single_strips_leaves_positions_and_mask_to_the_family() -> None:
     types = torch.tensor([0, 1])
-    picture = by_hand([7, 8], [[1], [2, 3]], [(0, 1), (1, 2)], token_types=types, token_types_name="kinds")
-    batch = collate(single(picture), shared=False)
+    image = by_hand([7, 8], [[1], [2, 3]], [(0, 1), (1, 2)], token_types=types, token_types_name="kinds")
+    batch = collate(single(image), shared=False)
     assert batch.input_ids.tolist() == [[7, 8, 1, 1], [7, 8, 2, 3]]
     assert batch.position_ids is None
     assert batch.mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
@@ -94,17 +94,17 @@ def test_collate_of_single_strips_leaves_positions_and_mask_to_the_family() -> N
 
 
 def test_halves_split_batches_then_strips_and_end_at_one_expression() -> None:
-    picture = by_hand([7, 8], [[1], [2], [3]], [(0, 1)] * 3)
-    assert halves([*whole(picture), *whole(picture)]) == (whole(picture), whole(picture))
-    assert halves(whole(picture)) == ([Strip(picture, (0,))], [Strip(picture, (1, 2))])
-    assert halves([Strip(picture, (1,))]) is None
+    image = by_hand([7, 8], [[1], [2], [3]], [(0, 1)] * 3)
+    assert halves([*whole(image), *whole(image)]) == (whole(image), whole(image))
+    assert halves(whole(image)) == ([Strip(image, (0,))], [Strip(image, (1, 2))])
+    assert halves([Strip(image, (1,))]) is None
 
 
 @torch.inference_mode()
-def test_maps_equal_eager_attention_of_each_expression_alone(lvlm: Lvlm, picture: Image.Image) -> None:
-    found = ask(lvlm, picture, *EXPRESSIONS)
+def test_maps_equal_eager_attention_of_each_expression_alone(lvlm: Lvlm, image: Image.Image) -> None:
+    found = ask(lvlm, image, *EXPRESSIONS)
     assert found.maps.shape == (4, tiny_llava.LAYERS, tiny_llava.HEADS, 4, 4)
-    prepared = lvlm.adapter.prepare(picture, EXPRESSIONS, PROMPT)
+    prepared = lvlm.adapter.prepare(image, EXPRESSIONS, PROMPT)
     eager = tiny_llava.twin(lvlm.model, "eager")
     for maps, suffix in zip(found.maps, prepared.suffixes, strict=True):
         ids = torch.cat([prepared.prefix, suffix])[None]
@@ -114,23 +114,23 @@ def test_maps_equal_eager_attention_of_each_expression_alone(lvlm: Lvlm, picture
         assert np.abs(maps - rows[:, :, -2]).max() > 0.05  # the query before the last is another one
 
 
-def test_packed_expressions_equal_each_expression_asked_alone(lvlm: Lvlm, picture: Image.Image) -> None:
-    together = ask(lvlm, picture, *EXPRESSIONS)
+def test_packed_expressions_equal_each_expression_asked_alone(lvlm: Lvlm, image: Image.Image) -> None:
+    together = ask(lvlm, image, *EXPRESSIONS)
     for maps, expression in zip(together.maps, EXPRESSIONS, strict=True):
-        np.testing.assert_allclose(maps, ask(lvlm, picture, expression).maps[0], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(maps, ask(lvlm, image, expression).maps[0], rtol=0, atol=2e-5)
     assert np.abs(together.maps[0] - together.maps[1]).max() > 0.05
 
 
-def test_nothing_leaks_from_one_expression_into_another(lvlm: Lvlm, picture: Image.Image) -> None:
-    one = ask(lvlm, picture, "the red circle", "the small square", "circle")
-    other = ask(lvlm, picture, "the red circle", "the blue triangle", "circle")
+def test_nothing_leaks_from_one_expression_into_another(lvlm: Lvlm, image: Image.Image) -> None:
+    one = ask(lvlm, image, "the red circle", "the small square", "circle")
+    other = ask(lvlm, image, "the red circle", "the blue triangle", "circle")
     np.testing.assert_array_equal(one.maps[[0, 2]], other.maps[[0, 2]])
     assert np.abs(one.maps[1] - other.maps[1]).max() > 0.05
 
 
 @torch.inference_mode()
-def test_a_plain_causal_mask_would_leak(lvlm: Lvlm, picture: Image.Image) -> None:
-    prepared = lvlm.adapter.prepare(picture, EXPRESSIONS, PROMPT)
+def test_a_plain_causal_mask_would_leak(lvlm: Lvlm, image: Image.Image) -> None:
+    prepared = lvlm.adapter.prepare(image, EXPRESSIONS, PROMPT)
     right = collate(whole(prepared), shared=True)
     maps = []
     for mask in (right.mask, torch.ones_like(right.mask).tril()):
@@ -143,8 +143,8 @@ def test_a_plain_causal_mask_would_leak(lvlm: Lvlm, picture: Image.Image) -> Non
     assert (maps[0] - maps[1])[:, :, 1:].abs().max() > 0.05
 
 
-def test_attention_carries_its_names_sums_and_geometry(lvlm: Lvlm, picture: Image.Image) -> None:
-    found = ask(lvlm, picture, *EXPRESSIONS[:2])
+def test_attention_carries_its_names_sums_and_geometry(lvlm: Lvlm, image: Image.Image) -> None:
+    found = ask(lvlm, image, *EXPRESSIONS[:2])
     assert (found.image_id, found.sample_ids) == ("p7", ("s0", "s1"))
     np.testing.assert_allclose(found.sums, found.maps.sum(axis=(-2, -1)), rtol=0, atol=1e-6)
     assert found.sums.max() <= 1 + 1e-6
@@ -152,12 +152,12 @@ def test_attention_carries_its_names_sums_and_geometry(lvlm: Lvlm, picture: Imag
     assert found.maps.dtype == np.float32
 
 
-def test_the_picture_matters(lvlm: Lvlm, picture: Image.Image) -> None:
-    upside_down = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    difference = ask(lvlm, picture, "circle").maps - ask(lvlm, upside_down, "circle").maps
+def test_the_image_matters(lvlm: Lvlm, image: Image.Image) -> None:
+    upside_down = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    difference = ask(lvlm, image, "circle").maps - ask(lvlm, upside_down, "circle").maps
     assert np.abs(difference).max() > 0.01
 
 
-def test_a_blank_expression_among_others_is_a_data_error(lvlm: Lvlm, picture: Image.Image) -> None:
+def test_a_blank_expression_among_others_is_a_data_error(lvlm: Lvlm, image: Image.Image) -> None:
     with pytest.raises(DataError, match="expression is empty"):
-        ask(lvlm, picture, "circle", "  ")
+        ask(lvlm, image, "circle", "  ")

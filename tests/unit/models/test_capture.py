@@ -13,10 +13,10 @@ CELLS = torch.arange(3, 3 + tiny_llava.CELLS)
 
 
 def tokens(seed: int = 0, length: int = 7) -> torch.Tensor:
-    """Three words, the picture, some words."""
+    """Three words, the image, some words."""
     words = torch.randint(5, tiny_llava.VOCABULARY, (3 + length,), generator=torch.Generator().manual_seed(seed))
-    picture = torch.full((tiny_llava.CELLS,), tiny_llava.IMAGE_TOKEN)
-    return torch.cat([words[:3], picture, words[3:]])[None]
+    image = torch.full((tiny_llava.CELLS,), tiny_llava.IMAGE_TOKEN)
+    return torch.cat([words[:3], image, words[3:]])[None]
 
 
 @torch.inference_mode()

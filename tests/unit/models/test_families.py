@@ -60,11 +60,11 @@ def sequence(prepared: PreparedInput, i: int = 0) -> dict[str, Tensor]:
 @families
 def test_tokens_and_tensors_are_those_of_the_stock_processor(name: str, size: tuple[int, int]) -> None:
     _, processor = family(name)
-    ours, picture = adapter(name), noise(size)
-    prepared = ours.prepare(picture, ["the red cup", "a (b)"], PLAIN)
+    ours, image = adapter(name), noise(size)
+    prepared = ours.prepare(image, ["the red cup", "a (b)"], PLAIN)
     for i, expression in enumerate(["the red cup.", "a (b)."]):
         text = f"look {ours.wrapping.format(processor.image_token)}\n{expression}"
-        stock = processor(images=picture, text=text, return_tensors="pt")
+        stock = processor(images=image, text=text, return_tensors="pt")
         assert sequence(prepared, i)["input_ids"].tolist() == stock["input_ids"].tolist()
     assert prepared.tensors.keys() == stock.keys() - {
         "input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"
@@ -193,15 +193,15 @@ def test_query_spans_inside_a_chat(name: str) -> None:
 
 
 @families
-def test_bad_expressions_and_pictures(name: str) -> None:
+def test_bad_expressions_and_images(name: str) -> None:
     _, processor = family(name)
-    ours, picture = adapter(name), noise((20, 20))
+    ours, image = adapter(name), noise((20, 20))
     with pytest.raises(DataError, match="expression is empty"):
-        ours.prepare(picture, ["cup", " "], PLAIN)
-    with pytest.raises(DataError, match=r"which stands for the picture"):
-        ours.prepare(picture, [f"the {processor.image_token} cup"], PLAIN)
+        ours.prepare(image, ["cup", " "], PLAIN)
+    with pytest.raises(DataError, match=r"which stands for the image"):
+        ours.prepare(image, [f"the {processor.image_token} cup"], PLAIN)
     with pytest.raises(DataError, match=rf"'xyxyxy.*has \d{{4,5}} tokens, and the model reads {CONTEXT} at most"):
-        ours.prepare(picture, ["cup", "xy" * CONTEXT], PLAIN)
+        ours.prepare(image, ["cup", "xy" * CONTEXT], PLAIN)
     with pytest.raises(DataError, match="0 x 5 pixels: there is nothing to see"):
         ours.prepare(Image.new("RGB", (0, 5)), ["cup"], PLAIN)
 
@@ -217,14 +217,14 @@ def test_a_hundred_megapixels_are_too_many() -> None:
         adapter("llava").prepare(enormous, ["cup"], PLAIN)
 
 
-def test_a_picture_that_the_processor_refuses_is_a_data_error() -> None:
-    with pytest.raises(DataError, match="refuses a picture of 900 x 3 pixels"):
+def test_a_image_that_the_processor_refuses_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="refuses an image of 900 x 3 pixels"):
         adapter("qwen2_vl").prepare(noise((900, 3)), ["cup"], PLAIN)
 
 
 @pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) - set(tiled.args[1])))
 def test_tiles_of_a_family_without_them_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="does not cut pictures into tiles"):
+    with pytest.raises(ConfigError, match="does not cut images into tiles"):
         adapter(name, tiles=True)
 
 
@@ -248,19 +248,19 @@ def test_a_processor_of_another_model_is_found_out() -> None:
     with pytest.raises(ModelError, match="15 image tokens for one view, which are no square grid"):
         FAMILIES["paligemma"](other, model.config, Preprocess.native).prepare(noise((20, 20)), ["cup"], PLAIN)
     model.config.image_token_id = 5
-    with pytest.raises(ModelError, match=r"makes no image tokens \(id 5\) of the picture's placeholder '<image>'"):
+    with pytest.raises(ModelError, match=r"makes no image tokens \(id 5\) of the image's placeholder '<image>'"):
         FAMILIES["paligemma"](other, model.config, Preprocess.native).prepare(noise((20, 20)), ["cup"], PLAIN)
 
 
 @pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])
-def test_tiles_of_a_picture_too_narrow_for_a_cell_are_a_data_error(name: str) -> None:
-    with pytest.raises(DataError, match=r"picture of 1000 x 2 pixels is so narrow .* model\.tiles=false"):
+def test_tiles_of_a_image_too_narrow_for_a_cell_are_a_data_error(name: str) -> None:
+    with pytest.raises(DataError, match=r"image of 1000 x 2 pixels is so narrow .* model\.tiles=false"):
         adapter(name, tiles=True).prepare(noise((1000, 2)), ["cup"], PLAIN)
     assert adapter(name, Preprocess.pad, tiles=True).prepare(noise((1000, 2)), ["cup"], PLAIN).geometry.width == 1000
 
 
 @families
-def test_a_picture_of_another_colour_mode_is_taken_as_rgb(name: str) -> None:
+def test_a_image_of_another_colour_mode_is_taken_as_rgb(name: str) -> None:
     grey = noise((64, 40)).convert("L")
     found, expected = (adapter(name).prepare(one, ["cup"], PLAIN) for one in (grey, grey.convert("RGB")))
     for key, value in expected.tensors.items():
@@ -268,7 +268,7 @@ def test_a_picture_of_another_colour_mode_is_taken_as_rgb(name: str) -> None:
 
 
 @families
-def test_pictures_of_hardly_any_pixels_are_prepared_or_refused_in_words(name: str) -> None:
+def test_images_of_hardly_any_pixels_are_prepared_or_refused_in_words(name: str) -> None:
     refused = []
     for how in Preprocess:
         for size in ((1, 1), (3, 3), (1, 5), (3, 200), (1000, 2)):
@@ -284,7 +284,7 @@ def test_pictures_of_hardly_any_pixels_are_prepared_or_refused_in_words(name: st
 
 
 @families
-def test_every_preprocessing_but_native_makes_a_square_of_the_picture(name: str) -> None:
+def test_every_preprocessing_but_native_makes_a_square_of_the_image(name: str) -> None:
     for how in (Preprocess.pad, Preprocess.center_crop, Preprocess.squash):
         geometry = adapter(name, how).prepare(noise((130, 70)), ["cup"], PLAIN).geometry
         assert geometry.rows == geometry.cols

@@ -1,6 +1,6 @@
 """Every family's geometry against its real processor and a real model: where does a white rectangle arrive?
 
-In pixels, in what the vision tower is given; and in cells, in the tokens that the decoder gets for the picture. For
+In pixels, in what the vision tower is given; and in cells, in the tokens that the decoder gets for the image. For
 the latter the vision tower's attention is switched off, so that a token only depends on its own patch.
 """
 
@@ -34,7 +34,7 @@ def white_box(width: int, height: int) -> tuple[int, int, int, int]:
     return round(width * 0.1), round(height * 0.5), round(width * 0.5), round(height * 0.95)
 
 
-def picture(size: tuple[int, int], box: bool = True) -> Image.Image:
+def make_image(size: tuple[int, int], box: bool = True) -> Image.Image:
     image = Image.new("RGB", size, (0, 0, 0))
     if box:
         image.paste((255, 255, 255), white_box(*size))
@@ -42,7 +42,7 @@ def picture(size: tuple[int, int], box: bool = True) -> Image.Image:
 
 
 def view(name: str, prepared: PreparedInput) -> Tensor:
-    """What the vision tower sees of the whole picture, [height, width] of one colour, as it was normalised."""
+    """What the vision tower sees of the whole image, [height, width] of one colour, as it was normalised."""
     pixels = prepared.tensors["pixel_values"]
     if "image_grid_thw" in prepared.tensors:
         # Rows of patches [cell row, cell column, row in cell, column in cell, colour, time, height, width].
@@ -71,7 +71,7 @@ def test_a_rectangle_arrives_in_the_pixels_where_the_geometry_says(name: str, ho
     ours = adapter(name, how)
     images = ours.processor.image_processor
     for size in SIZES:
-        prepared = ours.prepare(picture(size), ["cup"], PROMPT)
+        prepared = ours.prepare(make_image(size), ["cup"], PROMPT)
         # Nearer to white than to the grey of bars.
         seen = view(name, prepared).numpy() * images.image_std[0] + images.image_mean[0] > 0.75
         cell = CELL.get(name, 8)
@@ -85,11 +85,11 @@ def test_a_rectangle_arrives_in_the_pixels_where_the_geometry_says(name: str, ho
 @pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
 def test_the_high_resolution_view_agrees(name: str) -> None:
     if name != "deepseek_vl_hybrid":
-        prepared = adapter(name).prepare(picture((130, 70)), ["cup"], PROMPT)
+        prepared = adapter(name).prepare(make_image((130, 70)), ["cup"], PROMPT)
         assert "high_res_pixel_values" not in prepared.tensors
         return
     for size in SIZES:
-        prepared = adapter(name).prepare(picture(size), ["cup"], PROMPT)
+        prepared = adapter(name).prepare(make_image(size), ["cup"], PROMPT)
         found = bounds(prepared.tensors["high_res_pixel_values"][0, 0].numpy() > 0.9) / 16
         np.testing.assert_allclose(found, expected_box(prepared.geometry, size), rtol=0, atol=1 / 16)
 
@@ -110,7 +110,7 @@ def near_sighted(name: str) -> Any:
 
 
 @torch.inference_mode()
-def picture_tokens(name: str, prepared: PreparedInput) -> Tensor:
+def image_tokens(name: str, prepared: PreparedInput) -> Tensor:
     """What the decoder is given for the grid's cells, [cell, hidden]."""
     model = near_sighted(name)
     decoder = model.base_model.get_decoder() if hasattr(model.base_model, "get_decoder") else model.get_decoder()
@@ -129,8 +129,8 @@ def lit(name: str, how: Preprocess, size: tuple[int, int], tiles: bool = False) 
     """-> (which cells' tokens the white box changes, the geometry)."""
     model, processor = near_sighted(name), adapter(name).processor
     ours = FAMILIES[model.config.model_type](processor, model.config, how, tiles)
-    with_box, without = (ours.prepare(picture(size, box), ["cup"], PROMPT) for box in (True, False))
-    change = (picture_tokens(name, with_box) - picture_tokens(name, without)).norm(dim=-1)
+    with_box, without = (ours.prepare(make_image(size, box), ["cup"], PROMPT) for box in (True, False))
+    change = (image_tokens(name, with_box) - image_tokens(name, without)).norm(dim=-1)
     grid = change.reshape(with_box.geometry.rows, with_box.geometry.cols).numpy()
     return grid > 0.2 * grid.max(), with_box.geometry
 
@@ -140,7 +140,7 @@ def check(seen: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> None:
     assert np.abs(bounds(seen) - expected).max() <= 1
     x0, y0, x1, y1 = (*np.ceil(expected[:2] - 1e-9).astype(int), *np.floor(expected[2:] + 1e-9).astype(int))
     assert seen[y0:y1, x0:x1].all()
-    # And back in the picture: the lit cells lie on the box, within one cell.
+    # And back in the image: the lit cells lie on the box, within one cell.
     back = geometry.to_visible_pixels(bounds(seen))
     slack = 1 / np.array(geometry.scale * 2) + 1e-6
     assert (np.abs(back - geometry.visible_part(np.array(white_box(*size)))) <= slack).all()

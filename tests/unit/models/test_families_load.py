@@ -40,12 +40,12 @@ def load(name: str, folder: Path, **options: Any) -> Any:
 @pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) - set(NEED_TORCHVISION)))
 def test_a_saved_model_loads_and_gives_maps(name: str, tmp_path: Path) -> None:
     lvlm = load(name, tmp_path)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 130, 3), dtype=np.uint8))
-    maps, geometry = attend_image(lvlm, picture, ["the red circle", "box"], PROMPT)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 130, 3), dtype=np.uint8))
+    maps, geometry = attend_image(lvlm, image, ["the red circle", "box"], PROMPT)
     assert maps.shape[0] == 2 and maps.shape[-2:] == (geometry.rows, geometry.cols) == (4, 4)
     assert (maps >= 0).all() and (maps.sum(axis=(-2, -1)) <= 1 + 1e-5).all()
     assert np.abs(maps[0] - maps[1]).max() > 1e-3
-    upside_down, _ = attend_image(lvlm, picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM), ["the red circle"], PROMPT)
+    upside_down, _ = attend_image(lvlm, image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), ["the red circle"], PROMPT)
     assert np.abs(maps[0] - upside_down[0]).max() > 1e-4
 
 
@@ -56,5 +56,5 @@ def test_tiles_are_an_option_of_the_model(tmp_path: Path) -> None:
 
 
 def test_tiles_of_a_model_without_them_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a gemma3 model does not cut pictures into tiles"):
+    with pytest.raises(ConfigError, match="a gemma3 model does not cut images into tiles"):
         load("gemma3", tmp_path, tiles=True)

@@ -37,11 +37,11 @@ def test_a_geometry_survives_json_exactly(geometry: Geometry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "size", "whole_picture_in_cells"),
+    ("how", "size", "whole_image_in_cells"),
     [
         (Preprocess.pad, (300, 200), (0, 2, 12, 10)),
         (Preprocess.pad, (200, 300), (2, 0, 10, 12)),
-        # A bar of (301 - 200) // 2 = 50 pixels before the picture and 51 after it, at 12 / 301 cells a pixel.
+        # A bar of (301 - 200) // 2 = 50 pixels before the image and 51 after it, at 12 / 301 cells a pixel.
         (Preprocess.pad, (301, 200), (0, 50 * 12 / 301, 12, 250 * 12 / 301)),
         (Preprocess.pad, (200, 301), (50 * 12 / 301, 0, 250 * 12 / 301, 12)),
         (Preprocess.squash, (300, 200), (0, 0, 12, 12)),
@@ -52,15 +52,15 @@ def test_a_geometry_survives_json_exactly(geometry: Geometry) -> None:
         (Preprocess.center_crop, (100, 99), (0, 0, 193 / 16, 12)),
     ],
 )
-def test_where_the_picture_lies_on_the_grid(
-    how: Preprocess, size: tuple[int, int], whole_picture_in_cells: tuple[float, float, float, float]
+def test_where_the_image_lies_on_the_grid(
+    how: Preprocess, size: tuple[int, int], whole_image_in_cells: tuple[float, float, float, float]
 ) -> None:
     geometry = square_geometry(*size, 192, 12, how)
     found = geometry.to_cells(np.array([0, 0, *size]))
-    np.testing.assert_allclose(found, whole_picture_in_cells, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found, whole_image_in_cells, rtol=0, atol=1e-12)
 
 
-def test_visible_pixels_end_at_the_picture() -> None:
+def test_visible_pixels_end_at_the_image() -> None:
     geometry = square_geometry(300, 200, 192, 12, Preprocess.pad)
     found = geometry.to_visible_pixels(np.array([[0, 0, 12, 12], [1, 1, 3, 3], [4, 4, 5, 5]]))
     np.testing.assert_allclose(found, [[0, 0, 300, 200], [25, 0, 75, 25], [100, 50, 125, 75]], rtol=0, atol=1e-9)
@@ -82,7 +82,7 @@ def test_upsampling_gives_every_pixel_the_cell_of_its_centre(how: Preprocess, si
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([Preprocess.pad, Preprocess.squash]), st.data())
-def test_coverage_adds_up_to_the_mask_where_all_of_the_picture_is_visible(
+def test_coverage_adds_up_to_the_mask_where_all_of_the_image_is_visible(
     width: int, height: int, how: Preprocess, data: st.DataObject
 ) -> None:
     mask = np.random.default_rng(data.draw(st.integers(0, 99))).random((height, width)) > 0.5
@@ -101,7 +101,7 @@ def test_coverage_of_a_crop_holds_only_what_it_shows() -> None:
 
 
 def test_coverage_counts_pixels_where_cells_are_whole_pixels() -> None:
-    # Padded to 36 x 36 with bars of 6 rows: cells of 3 x 3 pixels, the picture in rows 2 to 9.
+    # Padded to 36 x 36 with bars of 6 rows: cells of 3 x 3 pixels, the image in rows 2 to 9.
     geometry = square_geometry(36, 24, 192, 12, Preprocess.pad)
     mask = np.random.default_rng(6).random((24, 36)) > 0.4
     expected = np.zeros((12, 12))
@@ -138,7 +138,7 @@ def test_what_a_crop_cut_off_is_not_visible() -> None:
 
 
 @pytest.mark.parametrize("how", [Preprocess.pad, Preprocess.squash])
-def test_all_of_a_picture_that_is_not_cut_is_visible(how: Preprocess) -> None:
+def test_all_of_a_image_that_is_not_cut_is_visible(how: Preprocess) -> None:
     geometry = square_geometry(37, 23, 48, 6, how)
     np.testing.assert_allclose(geometry.window(), [0, 0, 37, 23], rtol=0, atol=1e-9)
     assert geometry.visible_mask().all()
@@ -166,7 +166,7 @@ def test_bars_after_resizing_follow_the_processors_rounding(size: tuple[int, int
     np.testing.assert_allclose(found, corners, rtol=0, atol=1e-9)
 
 
-def test_a_stretched_picture_may_end_beyond_the_grid() -> None:
+def test_a_stretched_image_may_end_beyond_the_grid() -> None:
     geometry = stretched(768, 384, 27, 27, 384 / 378)
     np.testing.assert_allclose(geometry.window(), [0, 0, 756, 378], rtol=0, atol=1e-9)
     assert not geometry.visible_mask()[:, 756:].any() and geometry.visible_mask()[:378, :756].all()
@@ -174,10 +174,10 @@ def test_a_stretched_picture_may_end_beyond_the_grid() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(geometries, sides, sides, st.tuples(*[st.floats(0, 1)] * 4))
-def test_a_picture_seen_through_another_is_one_transform_after_the_other(
+def test_a_image_seen_through_another_is_one_transform_after_the_other(
     inner: Geometry, width: int, height: int, share: tuple[float, float, float, float]
 ) -> None:
-    # The original lies somewhere in the made picture, by a transform of its own.
+    # The original lies somewhere in the made image, by a transform of its own.
     x0, x1 = share[0] * inner.width / 2, inner.width * (0.6 + share[2])
     y0, y1 = share[1] * inner.height / 2, inner.height * (0.6 + share[3])
     outer = placed(width, height, 1, 1, (x0, y0, x1, y1))
@@ -189,6 +189,6 @@ def test_a_picture_seen_through_another_is_one_transform_after_the_other(
 
 @settings(max_examples=100, deadline=None)
 @given(geometries)
-def test_a_picture_seen_as_it_is_keeps_its_geometry_to_the_bit(geometry: Geometry) -> None:
+def test_a_image_seen_as_it_is_keeps_its_geometry_to_the_bit(geometry: Geometry) -> None:
     corners = (0.0, 0.0, float(geometry.width), float(geometry.height))
     assert geometry.seen_through(geometry.width, geometry.height, corners) == geometry

@@ -36,7 +36,7 @@ def white_box(width: int, height: int) -> tuple[int, int, int, int]:
     return round(width * 0.3), round(height * 0.25), round(width * 0.6), round(height * 0.8)
 
 
-def picture(size: tuple[int, int]) -> Image.Image:
+def make_image(size: tuple[int, int]) -> Image.Image:
     image = Image.new("RGB", size, (0, 0, 0))
     image.paste((255, 255, 255), white_box(*size))
     return image
@@ -55,7 +55,7 @@ def seen_in_cells(pixels: torch.Tensor, images: CLIPImageProcessorPil) -> np.nda
 def test_a_rectangle_arrives_where_the_geometry_says(
     size: tuple[int, int], how: Preprocess, name: str, processor
 ) -> None:
-    pixels, geometry = prepare(picture(size), how, processor, PROCESSORS[name])
+    pixels, geometry = prepare(make_image(size), how, processor, PROCESSORS[name])
     assert pixels.shape == (3, SIDE, SIDE)
     expected = np.clip(geometry.to_cells(np.array(white_box(*size))), 0, GRID)
     # Two of the model's pixels of tolerance: an eighth of a patch.
@@ -66,20 +66,20 @@ def test_a_rectangle_arrives_where_the_geometry_says(
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (640, 427)], ids=str)
 def test_the_geometry_of_another_preprocessing_does_not_fit(size: tuple[int, int], how: Preprocess, processor) -> None:
     images = PROCESSORS["clip"]
-    seen = seen_in_cells(prepare(picture(size), how, processor, images)[0], images)
+    seen = seen_in_cells(prepare(make_image(size), how, processor, images)[0], images)
     # This processor crops by itself.
     same = {Preprocess.native, Preprocess.center_crop}
     for other in set(Preprocess) - (same if how in same else {how}):
-        wrong = prepare(picture(size), other, processor, images)[1].to_cells(np.array(white_box(*size)))
+        wrong = prepare(make_image(size), other, processor, images)[1].to_cells(np.array(white_box(*size)))
         assert np.abs(np.clip(wrong, 0, GRID) - seen).max() > 0.5
 
 
 @pytest.mark.parametrize("size", [(300, 200), (97, 89)], ids=str)
 def test_center_crop_is_what_the_stock_clip_processor_does(size: tuple[int, int], processor) -> None:
     stock = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
-    expected = stock(picture(size), return_tensors="pt")["pixel_values"][0]
+    expected = stock(make_image(size), return_tensors="pt")["pixel_values"][0]
     for images in PROCESSORS.values():
-        found, _ = prepare(picture(size), Preprocess.center_crop, processor, images)
+        found, _ = prepare(make_image(size), Preprocess.center_crop, processor, images)
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
@@ -87,9 +87,9 @@ def test_center_crop_is_what_the_stock_clip_processor_does(size: tuple[int, int]
 def test_pad_is_what_the_stock_llava_processor_does_with_padding(size: tuple[int, int], processor) -> None:
     square = {"height": SIDE, "width": SIDE}
     stock = LlavaImageProcessorPil(do_pad=True, size=square, do_center_crop=False)
-    expected = stock(picture(size), return_tensors="pt")["pixel_values"][0]
+    expected = stock(make_image(size), return_tensors="pt")["pixel_values"][0]
     for images in PROCESSORS.values():
-        found, _ = prepare(picture(size), Preprocess.pad, processor, images)
+        found, _ = prepare(make_image(size), Preprocess.pad, processor, images)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
@@ -110,15 +110,15 @@ def test_the_bars_have_the_mean_colour(processor) -> None:
     ids=["crops", "pads", "squashes"],
 )
 def test_native_is_what_the_processor_is_set_to(images: object, same: Preprocess, processor) -> None:
-    found, geometry = prepare(picture((300, 200)), Preprocess.native, processor, images)
-    expected, its_geometry = prepare(picture((300, 200)), same, processor, images)
+    found, geometry = prepare(make_image((300, 200)), Preprocess.native, processor, images)
+    expected, its_geometry = prepare(make_image((300, 200)), same, processor, images)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert geometry == its_geometry
 
 
-def test_native_refuses_a_crop_that_is_smaller_than_the_resized_picture(processor) -> None:
+def test_native_refuses_a_crop_that_is_smaller_than_the_resized_image(processor) -> None:
     with pytest.raises(ConfigError, match="resizes to 256 pixels before it crops to 192"):
-        prepare(picture((30, 20)), Preprocess.native, processor, CLIPImageProcessorPil(size={"shortest_edge": 256}))
+        prepare(make_image((30, 20)), Preprocess.native, processor, CLIPImageProcessorPil(size={"shortest_edge": 256}))
 
 
 def test_the_last_pixels_of_a_tower_that_is_no_multiple_of_its_patch_lie_outside(processor) -> None:
@@ -128,7 +128,7 @@ def test_the_last_pixels_of_a_tower_that_is_no_multiple_of_its_patch_lie_outside
         tokenizer=processor.tokenizer, image_processor=CLIPImageProcessorPil(), image_token="<image>"
     )
     adapter = LlavaAdapter(parts, LlavaConfig(vision_config=vision, image_token_id=4), Preprocess.squash)
-    prepared = adapter.prepare(picture((100, 100)), ["the circle"], PromptConfig())
+    prepared = adapter.prepare(make_image((100, 100)), ["the circle"], PromptConfig())
     assert prepared.tensors["pixel_values"].shape == (1, 3, 200, 200)
     assert (prepared.geometry.rows, prepared.geometry.scale) == (12, (0.125, 0.125))
     assert prepared.geometry.window().tolist() == [0, 0, 96, 96]
@@ -138,7 +138,7 @@ def test_a_class_token_that_the_model_keeps_is_no_cell(processor) -> None:
     vision = CLIPVisionConfig(image_size=SIDE, patch_size=PATCH)
     config = LlavaConfig(vision_config=vision, image_token_id=4, vision_feature_select_strategy="full")
     parts = SimpleNamespace(tokenizer=processor.tokenizer, image_processor=PROCESSORS["clip"], image_token="<image>")
-    prepared = LlavaAdapter(parts, config, Preprocess.pad).prepare(picture((30, 20)), ["the circle"], PromptConfig())
+    prepared = LlavaAdapter(parts, config, Preprocess.pad).prepare(make_image((30, 20)), ["the circle"], PromptConfig())
     assert (prepared.prefix == 4).sum() == GRID**2 + 1
     first = int((prepared.prefix == 4).nonzero()[0])
     assert prepared.image_tokens.tolist() == list(range(first + 1, first + 1 + GRID**2))

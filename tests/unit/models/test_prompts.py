@@ -48,7 +48,7 @@ def test_a_blank_expression_cannot_be_asked(expression: str) -> None:
         render_prompt(PromptConfig(template=PLAIN), expression)
 
 
-def test_an_expression_cannot_bring_its_own_picture() -> None:
+def test_an_expression_cannot_bring_its_own_image() -> None:
     with pytest.raises(DataError, match="holds <image>"):
         render_prompt(PromptConfig(), "the <image> cup")
 
@@ -97,8 +97,8 @@ class Chat:
     def apply_chat_template(self, messages: list[dict], tokenize: bool, add_generation_prompt: bool) -> str:
         assert not tokenize and add_generation_prompt
         (message,) = messages
-        picture, text = message["content"]
-        assert (message["role"], picture["type"], text["type"]) == ("user", "image", "text")
+        image, text = message["content"]
+        assert (message["role"], image["type"], text["type"]) == ("user", "image", "text")
         return self.write(text["text"])
 
 
@@ -118,13 +118,13 @@ def test_a_chat_template_that_rewrites_the_question_is_found_out() -> None:
         ask_in_chat(PromptConfig(template="Where is {expression}", chat=True, full_stop=False), "cup", Chat(str.upper))
 
 
-def test_filling_in_the_picture_moves_the_expression() -> None:
+def test_filling_in_the_image_moves_the_expression() -> None:
     assert fill(Asked("a [P] cup", 6, 9), "[P]", "[P][P][P]") == Asked("a [P][P][P] cup", 12, 15)
 
 
-def test_a_picture_after_the_expression_or_absent_is_refused() -> None:
+def test_a_image_after_the_expression_or_absent_is_refused() -> None:
     for text in ("cup [P]", "cup"):
-        with pytest.raises(ConfigError, match=r"picture .* before the expression"):
+        with pytest.raises(ConfigError, match=r"image .* before the expression"):
             fill(Asked(text, 0, 3), "[P]", "x")
     with pytest.raises(DataError, match=r"holds .*take it out"):
         fill(Asked("[P] cup [P]", 4, 11), "[P]", "x")

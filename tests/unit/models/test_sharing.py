@@ -36,7 +36,7 @@ def lvlm(name: str) -> Lvlm:
     model = copy.deepcopy(model).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.ndim == 2 and not weight.any():  # Gemma 3's projector: all pictures would look the same
+            if weight.ndim == 2 and not weight.any():  # Gemma 3's projector: all images would look the same
                 weight.normal_(0, 0.2, generator=torch.Generator().manual_seed(0))
     capture.install(model)
     return Lvlm(model, FAMILIES[model.config.model_type](processor, model.config, Preprocess.native), CPU)
@@ -55,8 +55,8 @@ def prepared(name: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Prep
     return lvlm(name).adapter.prepare(Image.fromarray(pixels), EXPRESSIONS, PROMPT)
 
 
-def maps(one: Lvlm, pictures: list[PreparedInput], budget: Budget = ONE_STRIP, heads: Any = None) -> list[np.ndarray]:
-    return [np.stack(found) for found in attend_prepared(one, pictures, budget, heads)]
+def maps(one: Lvlm, images: list[PreparedInput], budget: Budget = ONE_STRIP, heads: Any = None) -> list[np.ndarray]:
+    return [np.stack(found) for found in attend_prepared(one, images, budget, heads)]
 
 
 @torch.inference_mode()
@@ -64,14 +64,14 @@ def eager_rows(name: str, i: int, before: int = 0) -> np.ndarray:
     """[layer, head, cell] of one expression's last token (or one `before`) by transformers' own eager attention."""
     twin = copy.deepcopy(lvlm(name).model)
     twin.set_attn_implementation("eager")
-    picture = prepared(name)
-    batch = collate([Strip(picture, (i,))], shared=False)
+    image = prepared(name)
+    batch = collate([Strip(image, (i,))], shared=False)
     inputs = {**batch.tensors(), **batch.token_types}
     if batch.position_ids is not None:
         inputs["position_ids"] = batch.position_ids
     found = twin(input_ids=batch.input_ids, attention_mask=batch.mask, output_attentions=True, **inputs).attentions
-    query = len(picture.prefix) + picture.spans[i][1] - 1 - before
-    return torch.stack(found)[:, 0, :, query][..., picture.image_tokens].numpy()
+    query = len(image.prefix) + image.spans[i][1] - 1 - before
+    return torch.stack(found)[:, 0, :, query][..., image.image_tokens].numpy()
 
 
 @families
@@ -94,18 +94,18 @@ def test_shared_or_batched_equals_one_expression_at_a_time(name: str) -> None:
 
 @families
 def test_expressions_one_by_one_in_one_forward_pass_equal_each_in_its_own(name: str) -> None:
-    """As for a decoder whose window is shorter than the prompt: nothing is shared but the look at the picture."""
-    pictures = [prepared(name), prepared(name, 1)]
-    alone = [maps(as_plain(lvlm(name)), [picture])[0] for picture in pictures]
-    np.testing.assert_allclose(maps(as_plain(lvlm(name)), pictures, LARGE), alone, rtol=0, atol=1e-5)
+    """As for a decoder whose window is shorter than the prompt: nothing is shared but the look at the image."""
+    images = [prepared(name), prepared(name, 1)]
+    alone = [maps(as_plain(lvlm(name)), [image])[0] for image in images]
+    np.testing.assert_allclose(maps(as_plain(lvlm(name)), images, LARGE), alone, rtol=0, atol=1e-5)
 
 
 @families
-def test_pictures_in_one_forward_pass_equal_each_picture_alone(name: str) -> None:
-    pictures = [prepared(name), prepared(name, 1), prepared(name, 2)]
-    together = maps(lvlm(name), pictures, LARGE)
-    for one, picture in zip(together, pictures, strict=True):
-        np.testing.assert_allclose(one, maps(lvlm(name), [picture])[0], rtol=0, atol=1e-5)
+def test_images_in_one_forward_pass_equal_each_image_alone(name: str) -> None:
+    images = [prepared(name), prepared(name, 1), prepared(name, 2)]
+    together = maps(lvlm(name), images, LARGE)
+    for one, image in zip(together, images, strict=True):
+        np.testing.assert_allclose(one, maps(lvlm(name), [image])[0], rtol=0, atol=1e-5)
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
@@ -154,7 +154,7 @@ def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
 
 
 @families
-def test_a_picture_is_looked_at_once_for_all_its_expressions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_is_looked_at_once_for_all_its_expressions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = lvlm(name).model.base_model
     looks: list[int] = []
     real = type(model).get_image_features
@@ -164,10 +164,10 @@ def test_a_picture_is_looked_at_once_for_all_its_expressions(name: str, monkeypa
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(type(model), "get_image_features", counting)
-    pictures = [prepared(name), prepared(name, 1)]
-    together = maps(lvlm(name), pictures, LARGE)
+    images = [prepared(name), prepared(name, 1)]
+    together = maps(lvlm(name), images, LARGE)
     assert len(looks) == 1
-    alone = [maps(as_plain(lvlm(name)), [picture], ONE_STRIP)[0] for picture in pictures]
+    alone = [maps(as_plain(lvlm(name)), [image], ONE_STRIP)[0] for image in images]
     assert len(looks) == 1 + 2 * len(EXPRESSIONS)
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
     assert "get_image_features" not in vars(model)
@@ -175,23 +175,23 @@ def test_a_picture_is_looked_at_once_for_all_its_expressions(name: str, monkeypa
 
 @families
 def test_the_mean_over_a_span_of_queries_is_the_mean_of_their_rows(name: str) -> None:
-    picture = prepared(name)
-    ends = [len(suffix) for suffix in picture.suffixes]
+    image = prepared(name)
+    ends = [len(suffix) for suffix in image.suffixes]
     rows = []
     for back in (1, 2):
-        shifted = copy.copy(picture)
+        shifted = copy.copy(image)
         object.__setattr__(shifted, "spans", tuple((end - back, end - back + 1) for end in ends))
         rows.append(maps(lvlm(name), [shifted])[0])
-    both = copy.copy(picture)
+    both = copy.copy(image)
     object.__setattr__(both, "spans", tuple((end - 2, end) for end in ends))
     np.testing.assert_allclose(maps(lvlm(name), [both])[0], (rows[0] + rows[1]) / 2, rtol=0, atol=1e-6)
     assert np.abs(rows[0] - rows[1]).max() > 0.01
 
 
-def test_strips_of_a_picture_hold_every_expression_once() -> None:
-    picture = prepared("llava")
-    assert [strip.suffixes for strip in whole(picture)] == [(0, 1, 2)]
-    assert [strip.suffixes for strip in single(picture)] == [(0,), (1,), (2,)]
+def test_strips_of_a_image_hold_every_expression_once() -> None:
+    image = prepared("llava")
+    assert [strip.suffixes for strip in whole(image)] == [(0, 1, 2)]
+    assert [strip.suffixes for strip in single(image)] == [(0,), (1,), (2,)]
 
 
 @families
@@ -218,8 +218,8 @@ def rows_with(one: Lvlm, strips: list[Strip], prefix: int | None) -> np.ndarray:
 
 
 def test_a_batch_knows_the_prefix_that_its_strips_share() -> None:
-    picture = prepared("llava")
-    longer = replace(picture, prefix=torch.cat([picture.prefix[:1], picture.prefix]))
-    assert collate(whole(picture), shared=True).causal_prefix == len(picture.prefix)
-    assert collate([*whole(picture), *whole(longer)], shared=True).causal_prefix is None
-    assert collate(single(picture), shared=False).causal_prefix is None
+    image = prepared("llava")
+    longer = replace(image, prefix=torch.cat([image.prefix[:1], image.prefix]))
+    assert collate(whole(image), shared=True).causal_prefix == len(image.prefix)
+    assert collate([*whole(image), *whole(longer)], shared=True).causal_prefix is None
+    assert collate(single(image), shared=False).causal_prefix is None

@@ -44,7 +44,7 @@ def test_an_error_arises_at_its_place_and_the_threads_end(workers: int) -> None:
     with pytest.raises(KeyError, match="broken"):
         _collect(work, workers, seen)
     assert seen == [0, 1, 2]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("picture")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("image")]
 
 
 def _collect(work, workers: int, seen: list[int]) -> None:

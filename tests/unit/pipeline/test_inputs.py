@@ -1,4 +1,4 @@
-"""Pictures that are named by numbers: COCO's only where the user says so, and a warning where it would matter."""
+"""Images that are named by numbers: COCO's only where the user says so, and a warning where it would matter."""
 
 import json
 import pickle
@@ -31,5 +31,5 @@ def test_numbers_as_names(tmp_path: Path, coco_names: bool, caplog: pytest.LogCa
     inputs = load_inputs(_config(tmp_path, coco_names))
     assert inputs.n_excluded_images == coco_names
     assert len(inputs.discovery) == 2 - coco_names
-    warned = "1 pictures of train are named as pictures of COCO that are evaluated" in caplog.text
+    warned = "1 images of train are named as images of COCO that are evaluated" in caplog.text
     assert warned is not coco_names

@@ -37,7 +37,7 @@ def refs(root):
 
 
 def small_splits(monkeypatch):
-    """A data set of nine pictures, for the tests that build several times."""
+    """A data set of nine images, for the tests that build several times."""
     monkeypatch.setattr(dataset, "SPLITS", {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
     monkeypatch.setattr(dataset, "ANNOTATION_DIGEST", "")
 
@@ -66,13 +66,13 @@ def test_an_intact_data_set_is_left_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "victim", ["pocket/instances.json", "pocket/refs(unc).p", "manifest.json", "picture", "bit of a picture"]
+    "victim", ["pocket/instances.json", "pocket/refs(unc).p", "manifest.json", "image", "bit of an image"]
 )
 def test_a_damaged_data_set_is_built_again_with_a_warning(tmp_path, monkeypatch, caplog, victim):
     small_splits(monkeypatch)
     root = ensure_dataset(tmp_path)
     before = content(root)
-    path = next((root / "images/train2014").iterdir()) if "picture" in victim else root / victim
+    path = next((root / "images/train2014").iterdir()) if "image" in victim else root / victim
     whole = path.read_bytes()
     path.write_bytes(whole[:-7] if "bit" not in victim else whole[:900] + bytes([whole[900] ^ 4]) + whole[901:])
     with caplog.at_level(logging.WARNING):
@@ -89,15 +89,15 @@ def test_a_different_digest_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_splits_have_their_sizes_and_share_no_picture(refs):
-    pictures = {split: {r["image_id"] for r in refs if r["split"] == split} for split in SPLITS}
-    for split, (least_pictures, least_sentences) in MINIMUM.items():
-        assert len(pictures[split]) >= least_pictures
+def test_splits_have_their_sizes_and_share_no_image(refs):
+    images = {split: {r["image_id"] for r in refs if r["split"] == split} for split in SPLITS}
+    for split, (least_images, least_sentences) in MINIMUM.items():
+        assert len(images[split]) >= least_images
         assert sum(len(r["sentences"]) for r in refs if r["split"] == split) >= least_sentences
-    assert sum(map(len, pictures.values())) == len(set.union(*pictures.values()))
+    assert sum(map(len, images.values())) == len(set.union(*images.values()))
 
 
-def test_no_two_pictures_hold_the_same_scene():
+def test_no_two_images_hold_the_same_scene():
     scenes = [scene for split in SPLITS for _, scene in split_scenes(split)]
     assert len({(scene.width, scene.height, scene.objects) for scene in scenes}) == len(scenes)
 
@@ -151,11 +151,11 @@ def test_refs_agree_with_the_annotations_and_the_scenes(refs, instances):
     assert len(identifiers) == len(set(identifiers))
 
 
-def test_pictures_are_readable_and_have_their_size(root, instances):
+def test_images_are_readable_and_have_their_size(root, instances):
     for entry in instances["images"][::10]:
-        with Image.open(root / "images/train2014" / entry["file_name"]) as picture:
-            assert picture.size == (entry["width"], entry["height"])
-            assert np.asarray(picture).std() > 10
+        with Image.open(root / "images/train2014" / entry["file_name"]) as image:
+            assert image.size == (entry["width"], entry["height"])
+            assert np.asarray(image).std() > 10
 
 
 def test_an_unknown_split_is_named():

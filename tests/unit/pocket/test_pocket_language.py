@@ -74,7 +74,7 @@ def test_the_tokenizer_knows_every_word():
             assert len(ids) == len(exchange.prompt.split()) + len(exchange.answer.split())
 
 
-def test_sides_are_those_of_the_picture():
+def test_sides_are_those_of_the_image():
     item = SceneObject("circle", "red", "small", "plain", "pink", (0, 120, 60, 60))
     assert [SIDES[i] for i in sides(Scene(0, 192, 192, (item,)), item)] == ["on the left", "at the bottom"]
     middle = SceneObject("circle", "red", "small", "plain", "pink", (70, 66, 60, 60))

@@ -46,22 +46,22 @@ def test_the_shipped_files_are_small():
 
 
 def test_the_prompt_ends_in_the_full_stop_after_system_line_and_image(processor):
-    picture = Image.fromarray(render(split_scenes("val")[0][1]))
-    inputs = processor(images=picture, text=f"{SYSTEM}\n<image>\nThe plain red circle.", return_tensors="pt")
+    image = Image.fromarray(render(split_scenes("val")[0][1]))
+    inputs = processor(images=image, text=f"{SYSTEM}\n<image>\nThe plain red circle.", return_tensors="pt")
     words = [*PREFIX, *[IDS["<image>"]] * PATCHES, *(IDS[w] for w in ["the", "plain", "red", "circle", "."])]
     assert inputs["input_ids"][0].tolist() == words
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_the_processor_pads_as_training_does(processor, index):
-    picture = render(split_scenes("val")[index][1])
-    pixels = processor.image_processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
-    assert torch.allclose(torch.as_tensor(pixels), normalise(pad_to_square(picture)[None]), atol=1e-5)
+    image = render(split_scenes("val")[index][1])
+    pixels = processor.image_processor(Image.fromarray(image), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(torch.as_tensor(pixels), normalise(pad_to_square(image)[None]), atol=1e-5)
 
 
 def test_the_packed_pass_equals_the_stock_model_on_each_exchange_alone(shipped, processor):
-    picture = render(split_scenes("val")[1][1])
-    batch = Batch(normalise(pad_to_square(picture)[None]), *pack([EXCHANGES]), [EXCHANGES])
+    image = render(split_scenes("val")[1][1])
+    batch = Batch(normalise(pad_to_square(image)[None]), *pack([EXCHANGES]), [EXCHANGES])
     with torch.no_grad():
         shipped.set_attn_implementation(ATTENTION)
         packed, _ = answer_logits(shipped, batch, torch.arange(PATCHES)[None])
@@ -69,7 +69,7 @@ def test_the_packed_pass_equals_the_stock_model_on_each_exchange_alone(shipped, 
         alone = []
         for exchange in EXCHANGES:
             text = f"{SYSTEM}\n<image>\n{exchange.prompt} {exchange.answer}"
-            inputs = processor(images=Image.fromarray(picture), text=text, return_tensors="pt")
+            inputs = processor(images=Image.fromarray(image), text=text, return_tensors="pt")
             alone.append(shipped(**inputs).logits[0, -len(exchange.answer.split()) - 1 :])
     assert torch.allclose(packed, torch.cat(alone), atol=2e-4)
 
@@ -117,7 +117,7 @@ def test_a_model_without_training_answers_nothing_right():
 
 
 def test_image_tokens_of_the_shipped_model_lie_near_the_words_of_their_object(shipped):
-    # Not trained on pictures with several objects, nor on single tokens: the mean over one object's cells is asked.
+    # Not trained on images with several objects, nor on single tokens: the mean over one object's cells is asked.
     right = []
     for _, scene in split_scenes("val")[:8]:
         pixels = normalise(pad_to_square(render(scene))[None])
@@ -133,7 +133,7 @@ def test_image_tokens_of_the_shipped_model_lie_near_the_words_of_their_object(sh
     assert np.mean(right) > 0.75
 
 
-def test_words_of_a_picture_hold_no_places_but_sides():
+def test_words_of_a_image_hold_no_places_but_sides():
     item = SceneObject("circle", "red", "small", "plain", "pink", (0, 120, 60, 60))
     words = {word for word, i in IDS.items() if i in words_of(Scene(0, 192, 192, (item,)))}
     assert words == {"pink", "plain", "red", "circle", "left", "bottom"}

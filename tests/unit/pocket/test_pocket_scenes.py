@@ -6,14 +6,14 @@ from locheads.pocket.scenes import CANVAS, DOTS, PATCH, TEXTURES, SceneObject, s
 from locheads.pocket.shapes import signed_distance
 
 
-def test_a_seed_gives_the_same_scene_and_picture_twice():
+def test_a_seed_gives_the_same_scene_and_image_twice():
     assert sample_scene(5) == sample_scene(5)
     assert np.array_equal(render(sample_scene(5)), render(sample_scene(5)))
     assert sample_scene(5) != sample_scene(6)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
-def test_objects_lie_in_the_picture_and_apart(count):
+def test_objects_lie_in_the_image_and_apart(count):
     for seed in range(12):
         scene = sample_scene(seed, (count,))
         assert len(scene.objects) == count and max(scene.width, scene.height) == CANVAS
@@ -32,7 +32,7 @@ def test_no_two_objects_of_a_scene_look_alike():
         assert len(set(looks)) == len(looks)
 
 
-def test_some_pictures_are_not_square_and_padding_keeps_the_scale():
+def test_some_images_are_not_square_and_padding_keeps_the_scale():
     scenes = [sample_scene(seed) for seed in range(40)]
     assert {(s.width, s.height) for s in scenes} == {(192, 192), (192, 160), (160, 192)}
     tall = next(s for s in scenes if s.width == 160)
@@ -54,9 +54,9 @@ def test_signed_distance_has_known_values():
 def test_every_patch_inside_an_object_shows_its_contour_lines():
     for seed in range(6):
         scene = sample_scene(seed)
-        picture = render(scene, majority=1.0).astype(int)
+        image = render(scene, majority=1.0).astype(int)
         for item in scene.objects:
-            line = np.abs(picture - LINE_RGB[item.shape]).max(axis=2) < 24
+            line = np.abs(image - LINE_RGB[item.shape]).max(axis=2) < 24
             deep = signed_distance(item.shape, item.box, scene.height, scene.width) >= PATCH
             corners = np.argwhere(deep[: -PATCH + 1, : -PATCH + 1] & deep[PATCH - 1 :, PATCH - 1 :])[::37]
             assert len(corners)
@@ -77,9 +77,9 @@ def test_textures_darken_half_of_the_fill_or_nothing():
 def test_the_dot_colour_is_the_most_frequent_one_drawn():
     for seed in range(8):
         scene = sample_scene(seed)
-        picture = render(scene).astype(int)
+        image = render(scene).astype(int)
         for item in scene.objects:
-            inside = picture[signed_distance(item.shape, item.box, scene.height, scene.width) > 4.5]
+            inside = image[signed_distance(item.shape, item.box, scene.height, scene.width) > 4.5]
             counts = {name: (np.abs(inside - RGB[name]).max(axis=1) < 24).sum() for name in DOTS}
             if item.colour not in ("red", "yellow"):  # too near to orange for this crude count
                 assert max(counts, key=counts.get) == item.dots

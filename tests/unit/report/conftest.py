@@ -121,18 +121,18 @@ STATUS = {
 
 
 def draw_sample(folder: Path, number: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Writes one picture, 320 x 200 and padded to a square by the model; its object is in the maps."""
+    """Writes one image, 320 x 200 and padded to a square by the model; its object is in the maps."""
     rng = np.random.default_rng(number)
     width, height, cells = 320, 200, 16
     pixels = rng.normal(128, 18, (height, width, 3)).clip(0, 255).astype(np.uint8)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     x, y = int(rng.integers(10, 240)), int(rng.integers(10, 130))
     true_box = [x, y, x + 60, y + 50]
-    ImageDraw.Draw(picture).ellipse(true_box, fill=tuple(map(int, rng.integers(0, 255, 3))))
+    ImageDraw.Draw(image).ellipse(true_box, fill=tuple(map(int, rng.integers(0, 255, 3))))
     name = f"gallery/{number}.jpg"
     (folder / "gallery").mkdir(exist_ok=True)
-    picture.save(folder / name, quality=92)
-    # The square that the model saw: 320 x 320, the picture in its middle.
+    image.save(folder / name, quality=92)
+    # The square that the model saw: 320 x 320, the image in its middle.
     cell_box = [0, -60, 320, 260]
     rows, cols = np.mgrid[:cells, :cells]
     dx, dy = (cols + 0.5) * 20 - (x + 30), (rows + 0.5) * 20 - 60 - (y + 25)
@@ -163,7 +163,7 @@ def build_run(folder: Path, n_gallery: int = 3) -> Path:
     items = [item for item, _ in drawn]
     if n_gallery >= 3:
         items[1]["expression"] = ODD_EXPRESSION
-        items[2].update(box=None, iou=0.0, error="the picture is <b>corrupt</b>")
+        items[2].update(box=None, iou=0.0, error="the image is <b>corrupt</b>")
     np.savez(folder / "gallery.npz", **{item["sample_id"]: maps for item, maps in drawn})
     write_json(folder / "gallery.json", items)
     write_json(folder / "heads.json", make_heads())

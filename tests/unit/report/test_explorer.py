@@ -81,12 +81,12 @@ def test_page_knows_how_the_run_turned_cells_into_pixels(folder, edit_json):
     write_report(folder)
     page = (folder / "explorer.html").read_text(encoding="utf-8")
     assert {"padding": "mapped", "rounding": "none"}.items() <= data_of(page)["settings"].items()
-    assert "took the grid for the whole picture" not in page
+    assert "took the grid for the whole image" not in page
     edit_json(folder / "explorer.json", grounding=settings)
     write_report(folder)
     page = (folder / "explorer.html").read_text(encoding="utf-8")
     assert settings.items() <= data_of(page)["settings"].items()
-    assert "took the grid for the whole picture" in page and "truncated to whole pixels" in page
+    assert "took the grid for the whole image" in page and "truncated to whole pixels" in page
 
 
 def test_page_is_written_beside_the_report_and_both_are_linked(folder):
@@ -110,7 +110,7 @@ def test_same_records_give_the_same_bytes(folder):
     assert (folder / "explorer.html").read_bytes() == first
 
 
-def test_maps_and_pictures_are_in_the_file(folder):
+def test_maps_and_images_are_in_the_file(folder):
     write_report(folder)
     page = (folder / "explorer.html").read_text(encoding="utf-8")
     record = read_explorer(folder)
@@ -118,7 +118,7 @@ def test_maps_and_pictures_are_in_the_file(folder):
     assert len(blocks) == 12
     for i, sample in enumerate(record.samples):
         assert base64.b64decode(blocks[f"maps-{i}"]) == record.maps(sample).tobytes()
-        assert base64.b64decode(blocks[f"picture-{sample.picture}"])[8:12] == b"WEBP"
+        assert base64.b64decode(blocks[f"image-{sample.image}"])[8:12] == b"WEBP"
     assert not re.search(r'(?:src|href)="(?!report\.html|#)', page)
     assert "http:" not in page and "https:" not in page
 
@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
 
 
 def test_a_real_models_records_fit_into_one_file():
-    # LLaVA-1.5-7B, by calculation: 200 samples, 139 maps of 24 x 24 each, pictures of 40 KB.
+    # LLaVA-1.5-7B, by calculation: 200 samples, 139 maps of 24 x 24 each, images of 40 KB.
     sample = ExplorerSample(
         "s", "1", "the man in the blue shirt", 0, 640, 480, 24, 24, (0.04, 0.04), (0, 0), (0, 0, 9, 9), None,
         0.0, None, (), tuple(f"L{i // 32}H{i % 32}" for i in range(139)), (0.01234567,) * 139, 0, None,
@@ -194,14 +194,14 @@ def test_a_real_models_records_fit_into_one_file():
 
     class Record:
         layers = heads_per_layer = 32
-        samples = tuple(replace(sample, picture=i) for i in range(200))
+        samples = tuple(replace(sample, image=i) for i in range(200))
 
-        def picture(self, number):
+        def image(self, number):
             return bytes(40_000)
 
     shown = fit(Record(), LIMIT)
     assert len(shown) == 200
-    # 200 x 40 KB x 4/3 = 10.7 MB of pictures leave 19 MB: 119 maps of 768 + 24 bytes each.
+    # 200 x 40 KB x 4/3 = 10.7 MB of images leave 19 MB: 119 maps of 768 + 24 bytes each.
     assert shown[0].n_heads == pytest.approx(119, abs=3)
 
 

@@ -48,7 +48,7 @@ def test_listens_on_this_machine_only(server):
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_page_maps_and_pictures(get, folder):
+def test_page_maps_and_images(get, folder):
     record = read_explorer(folder)
     status, headers, page = get("/")
     assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
@@ -56,16 +56,16 @@ def test_page_maps_and_pictures(get, folder):
     assert b"connect-src &#39;self&#39;" in page
     for number, sample in enumerate(record.samples):
         assert get(f"/maps/{number}")[2] == record.maps(sample).tobytes()
-    assert get("/pictures/2")[1]["Content-Type"] == "image/webp"
+    assert get("/images/2")[1]["Content-Type"] == "image/webp"
     assert get("/report.html")[2] == b"<p>the report</p>"
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/../secret.txt", "/maps/../../secret.txt", "/%2e%2e/secret.txt", "/pictures/..%2f..%2fsecret.txt",
+        "/../secret.txt", "/maps/../../secret.txt", "/%2e%2e/secret.txt", "/images/..%2f..%2fsecret.txt",
         "//etc/passwd", "/maps/-1", "/maps/6", "/maps/999999", "/maps/9999999", "/maps/1.5",
-        "/pictures/6", "/explorer.json", "/config.yaml", "/maps/", "file:///etc/passwd",
+        "/images/6", "/explorer.json", "/config.yaml", "/maps/", "file:///etc/passwd",
     ],
 )  # fmt: skip
 def test_nothing_else_is_there(get, path):

@@ -61,7 +61,7 @@ def test_the_option_that_matters_most_is_on_top(audited: Path) -> None:
     text = shown(audited)
     assert text.index("grounding.sigma") < text.index("grounding.border") < text.index("criterion.elbow")
     assert "-30.0† [-31.0, -29.0]" in text and "51.5† [49.5, 53.5]" in text
-    assert "† on fewer than 30 pictures" in " ".join(text.split())
+    assert "† on fewer than 30 images" in " ".join(text.split())
     assert "The 1 closest to REC Acc@0.5 = 86.5" in text
     assert "grounding.sigma=2.0 (paper: sigma 1.0)" in text
     assert "4 combinations, 1 of them impossible" in " ".join(text.split())

@@ -113,9 +113,9 @@ def test_intervals_have_a_row_per_method(record):
 def test_panel_lays_the_map_on_the_whole_grid_rectangle(record):
     figure = sample_panel(record, record.gallery[0])
     main, bare, *heads = figure.axes
-    picture, heat = main.images
-    assert tuple(picture.get_extent()) == (0, 320, 200, 0)
-    # The model padded the picture to a square: the map reaches beyond it, and the axes cut that off.
+    image, heat = main.images
+    assert tuple(image.get_extent()) == (0, 320, 200, 0)
+    # The model padded the image to a square: the map reaches beyond it, and the axes cut that off.
     assert tuple(heat.get_extent()) == (0, 320, 260, -60)
     assert (main.get_xlim(), main.get_ylim()) == ((0, 320), (200, 0))
     assert len(bare.images) == 1
@@ -123,7 +123,7 @@ def test_panel_lays_the_map_on_the_whole_grid_rectangle(record):
     assert "IoU 0.31" in main.get_title(loc="left")
 
 
-def test_maps_lie_on_grey_and_the_bare_picture_keeps_its_colours(record):
+def test_maps_lie_on_grey_and_the_bare_image_keeps_its_colours(record):
     main, bare = sample_panel(record, record.gallery[0]).axes[:2]
     grey, coloured = main.images[0].get_array(), bare.images[0].get_array()
     assert (np.ptp(grey, axis=2) == 0).all()
@@ -144,7 +144,7 @@ def test_panel_boxes_differ_in_colour_and_line(record):
 
 
 def test_panel_of_a_failed_sample(record, run_folder):
-    (run_folder / "gallery/2.jpg").write_bytes(b"no picture")
+    (run_folder / "gallery/2.jpg").write_bytes(b"no image")
     bare = dataclasses.replace(record, maps={})
     figure = sample_panel(bare, bare.gallery[2])
     assert [len(axes.images) for axes in figure.axes] == [0, 0]

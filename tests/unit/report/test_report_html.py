@@ -76,7 +76,7 @@ def test_expressions_are_escaped_in_text_and_attributes(whole):
     assert """<script>alert(1)</script> "it's" R&D $\\frac{1}{$""" in whole.text
     odd = next(a["alt"] for a in whole.all("img") if "R&D" in a["alt"])
     assert """<script>alert(1)</script> "it's" R&D""" in odd
-    assert "Failed: the picture is <b>corrupt</b>" in whole.text
+    assert "Failed: the image is <b>corrupt</b>" in whole.text
 
 
 def test_other_records_are_escaped(run_folder, edit_json):

@@ -10,7 +10,7 @@ import pytest
 import locheads.report
 from locheads.errors import StoreError
 from locheads.report import read_run, results_table
-from locheads.report.gallery_record import load_picture
+from locheads.report.gallery_record import load_image
 from locheads.types import HeadIndex
 
 FILES = (
@@ -122,18 +122,18 @@ def test_pickled_arrays_are_not_loaded(run_folder):
     assert record.problems[0].startswith("gallery.npz cannot be read")
 
 
-def test_pictures_outside_the_folder_are_not_shown(run_folder, edit_json):
+def test_images_outside_the_folder_are_not_shown(run_folder, edit_json):
     secret = run_folder.parent / "secret.jpg"
     secret.write_bytes((run_folder / "gallery/0.jpg").read_bytes())
     items = json.loads((run_folder / "gallery.json").read_text())
-    for item, picture in zip(items, ["../secret.jpg", str(secret), "gallery/0.jpg"], strict=True):
-        item["picture"] = picture
+    for item, image in zip(items, ["../secret.jpg", str(secret), "gallery/0.jpg"], strict=True):
+        item["picture"] = image
     (run_folder / "gallery.json").write_text(json.dumps(items))
     record = read_run(run_folder)
-    pictures = [load_picture(run_folder, item) for item in record.gallery]
-    assert pictures[0] is None
-    assert pictures[1] is None
-    assert pictures[2].shape == (200, 320, 3)
+    images = [load_image(run_folder, item) for item in record.gallery]
+    assert images[0] is None
+    assert images[1] is None
+    assert images[2].shape == (200, 320, 3)
 
 
 def test_a_table_without_its_record_says_what_to_do(run_folder):

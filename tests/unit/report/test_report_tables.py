@@ -39,7 +39,7 @@ def test_results_are_the_records_numbers(run_folder):
     assert line_of(text, "Centre box") == expected
     assert "Best heads by IoU *" in text
     flat = " ".join(text.split())
-    assert "val: 120 pictures, 400 expressions, 2 failed, 5 without a box" in flat
+    assert "val: 120 images, 400 expressions, 2 failed, 5 without a box" in flat
     assert "95 % interval" in flat
     assert "maps of another expression point at the object in 53.9 % (chance 54.0 %)" in flat
 
@@ -184,7 +184,7 @@ def test_slices_are_the_records_numbers(run_folder, metrics, edit_json):
     edit_json(run_folder / "metrics.json", slices=_slices(metrics))
     text = printed(slices_table(read_run(run_folder)))
     assert line_of(text, "1 to 2") == f"1 to 2 12 53.2† [50.1, 56.0] {ABSENT} 53.6† [50.5, 56.4] {ABSENT} 53.8†"
-    assert "† on fewer than 30 pictures" in text
+    assert "† on fewer than 30 images" in text
     assert text.count("Words of the expression") == 1
     assert "[red]<b>" in text
     assert max(map(len, text.splitlines())) <= 100

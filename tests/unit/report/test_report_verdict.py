@@ -92,12 +92,12 @@ def test_figure6_sentence(run_folder, edit_json, spearman, p_value, said):
     assert said in sentences
 
 
-def test_misses_and_few_pictures_are_told(run_folder, edit_json):
+def test_misses_and_few_images_are_told(run_folder, edit_json):
     assert "2 failed and 5 got no box" in " ".join(verdict(read_run(run_folder)).points)
     edit_json(run_folder / "metrics.json", n_failed=0, n_empty=0, n_images=12)
     points = " ".join(verdict(read_run(run_folder)).points)
     assert "All 400 expressions were processed and got a box." in points
-    assert "With only 12 pictures the intervals themselves are rough." in points
+    assert "With only 12 images the intervals themselves are rough." in points
 
 
 def test_what_is_known_of_the_data_stands_among_the_points(run_folder, edit_json):

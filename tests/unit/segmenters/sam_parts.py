@@ -88,7 +88,7 @@ def meta_package() -> Any:
     stand_ins["torchvision.ops.boxes"].batched_nms = stand_ins["torchvision.ops.boxes"].box_area = None
     functional = stand_ins["torchvision.transforms.functional"]
     functional.to_pil_image = Image.fromarray
-    functional.resize = lambda picture, size: picture.resize(size[::-1], Image.Resampling.BILINEAR)
+    functional.resize = lambda image, size: image.resize(size[::-1], Image.Resampling.BILINEAR)
     sys.modules |= stand_ins
     try:
         return importlib.import_module("segment_anything")
@@ -121,7 +121,7 @@ def random_vit_b(package: Any, side: int) -> torch.nn.Module:
     return model
 
 
-def picture(width: int = 150, height: int = 110, seed: int = 0) -> Image.Image:
+def make_image(width: int = 150, height: int = 110, seed: int = 0) -> Image.Image:
     """A disc on a gradient, with noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco
-from sam_parts import picture
+from sam_parts import make_image
 
 from locheads.evaluation.segmented import NO_MEMORY, segment_rows
 from locheads.models.engine import EngineConfig
@@ -19,14 +19,14 @@ from locheads.types import ImageGroup
 
 
 def test_a_filled_box_is_its_pixels() -> None:
-    (found,) = BoxSegmenter().segment(picture(), [Prompt((10.4, 20.6, 30.5, 25.0))])
+    (found,) = BoxSegmenter().segment(make_image(), [Prompt((10.4, 20.6, 30.5, 25.0))])
     expected = np.zeros((110, 150), dtype=bool)
     expected[21:25, 10:30] = True  # pixels whose centres lie in the box
     np.testing.assert_array_equal(found.mask, expected)
 
 
 def test_grabcut_finds_the_disc_in_its_box_and_repeats_itself() -> None:
-    image = picture()
+    image = make_image()
     y, x = np.mgrid[:110, :150]
     disc = (x - 67.5) ** 2 + (y - 55) ** 2 < 27.5**2
     prompt = Prompt((35.0, 22.0, 100.0, 88.0))
@@ -40,7 +40,7 @@ def test_grabcut_finds_the_disc_in_its_box_and_repeats_itself() -> None:
 
 @pytest.mark.parametrize("box", [(0.0, 0.0, 150.0, 110.0), (5.0, 5.0, 5.4, 5.4), (10.0, 10.0, 11.0, 11.0)])
 def test_grabcut_without_an_outside_or_an_inside_keeps_the_box(box: tuple[float, float, float, float]) -> None:
-    (found,) = GrabCutSegmenter().segment(picture(), [Prompt(box)])
+    (found,) = GrabCutSegmenter().segment(make_image(), [Prompt(box)])
     np.testing.assert_array_equal(found.mask, box_mask(box, 150, 110))
 
 
@@ -62,7 +62,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def group(tmp_path: Path) -> ImageGroup:
-    picture().save(tmp_path / "a.png")
+    make_image().save(tmp_path / "a.png")
     return ImageGroup("1", tmp_path / "a.png", 150, 110, ())
 
 
@@ -81,7 +81,7 @@ class Recording:
         return [Segmentation(box_mask(half, image.width, image.height), 0.5) for half in halves]
 
 
-def test_one_call_per_picture_with_all_its_rows(group: ImageGroup) -> None:
+def test_one_call_per_image_with_all_its_rows(group: ImageGroup) -> None:
     segmenter = Recording()
     nothing = row(x0=None, y0=None, x1=None, y1=None, mask_counts=None, peak_x=None, peak_y=None)
     rows = segment_rows([row(), nothing, row(x1=90.0)], group, segmenter)
@@ -111,9 +111,7 @@ def test_what_fails_is_recorded_and_keeps_its_box(group: ImageGroup) -> None:
     assert "is not there" in segment_rows([row()], absent, Recording())[0]["error"]
 
 
-def test_a_picture_larger_than_is_safe_to_decode_is_recorded(
-    group: ImageGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_image_larger_than_is_safe_to_decode_is_recorded(group: ImageGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     (found,) = segment_rows([row()], group, BoxSegmenter())
     assert "more pixels than is safe to decode" in found["error"]

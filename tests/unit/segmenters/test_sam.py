@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sam_parts import SIDE, meta_package, picture, random_vit_b, tiny_sam, tiny_sam2
+from sam_parts import SIDE, make_image, meta_package, random_vit_b, tiny_sam, tiny_sam2
 
 from locheads.errors import ConfigError, LocHeadsError, ModelError
 from locheads.models.engine import EngineConfig
@@ -130,7 +130,7 @@ def test_both_packages_give_the_same_masks(side: int, tmp_path: Path, monkeypatc
     path = saved(tmp_path / "sam_vit_b.pth", random_vit_b(package, side).state_dict())
     monkeypatch.setattr(sam, "meta_package", lambda: package)
     monkeypatch.setitem(package.sam_model_registry, "vit_b", lambda checkpoint: random_vit_b(package, side))
-    image, masks = picture(), {}
+    image, masks = make_image(), {}
     for kind in PromptKind:
         config = SegmenterConfig(checkpoint=str(path), size=SamSize.vit_b, prompt=kind, batch=2)
         found = [
@@ -151,7 +151,7 @@ def test_both_packages_give_the_same_masks(side: int, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("kind", [SegmenterKind.sam_hf, SegmenterKind.sam2])
 @pytest.mark.parametrize("prompt", list(PromptKind))
 @pytest.mark.parametrize("multimask", [False, True])
-def test_batches_change_nothing_and_the_picture_is_embedded_once(
+def test_batches_change_nothing_and_the_image_is_embedded_once(
     kind: SegmenterKind, prompt: PromptKind, multimask: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = (tiny_sam if kind is SegmenterKind.sam_hf else tiny_sam2)(tmp_path / "sam")
@@ -160,13 +160,13 @@ def test_batches_change_nothing_and_the_picture_is_embedded_once(
     assert isinstance(segmenter, sam.Sam)
     embedded, real = [], segmenter._embed
     monkeypatch.setattr(segmenter, "_embed", lambda image: embedded.append(image) or real(image))
-    together = segmenter.segment(picture(), PROMPTS)
+    together = segmenter.segment(make_image(), PROMPTS)
     assert len(embedded) == 1
-    alone = [segmenter.segment(picture(), [prompt_])[0] for prompt_ in PROMPTS]
+    alone = [segmenter.segment(make_image(), [prompt_])[0] for prompt_ in PROMPTS]
     for one, other in zip(together, alone, strict=True):
         assert (one.mask == other.mask).mean() > 0.999
         assert one.score == pytest.approx(other.score, abs=1e-5)
-    assert segmenter.segment(picture(), []) == []
+    assert segmenter.segment(make_image(), []) == []
 
 
 def test_the_input_is_metas_to_the_pixel(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_input_is_metas_to_the_pixel(tmp_path: Path) -> None:
         SegmenterConfig(kind=SegmenterKind.sam_hf, checkpoint=str(tiny_sam(tmp_path / "sam"))), CPU
     )
     assert isinstance(segmenter, sam.SamHf)
-    image = picture(150, 110)
+    image = make_image(150, 110)
     found = segmenter._processor(image, return_tensors="pt")["pixel_values"][0].numpy()
     height = int(110 * SIDE / 150 + 0.5)
     small = np.asarray(image.resize((SIDE, height), Image.Resampling.BILINEAR), dtype=np.float64)

@@ -129,10 +129,10 @@ def test_the_earlier_life_of_a_requeued_job_is_dead_at_once(
 
 def test_an_owner_that_was_taken_over_notices(tmp_path: Path, own: Callable[..., Lease]) -> None:
     first = own()
-    first.tell(pictures_done=3)
+    first.tell(images_done=3)
     (tmp_path / "0000.0001.lease").write_text("")
     with pytest.raises(StoreError, match="Shard 0 was taken over by another worker"):
-        first.tell(pictures_done=4)
+        first.tell(images_done=4)
 
 
 def test_a_lease_that_is_being_written_counts_as_running_until_it_is_old(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from locheads.types import Attention, ImageGroup, Sample
 
 @pytest.fixture
 def attention() -> Callable[..., Attention]:
-    """One picture, `samples` expressions named IMAGE/0, IMAGE/1, ..., 2 layers x 3 heads, 4 x 5 cells."""
+    """One image, `samples` expressions named IMAGE/0, IMAGE/1, ..., 2 layers x 3 heads, 4 x 5 cells."""
 
     def make(image_id: str, samples: int = 2, seed: int = 0, first: int = 0) -> Attention:
         rng = np.random.default_rng([seed, *image_id.encode()])
@@ -27,7 +27,7 @@ def attention() -> Callable[..., Attention]:
 
 @pytest.fixture
 def group() -> Callable[..., ImageGroup]:
-    """The picture with its expressions, as a data set has it."""
+    """The image with its expressions, as a data set has it."""
 
     def make(image_id: str, samples: int = 2) -> ImageGroup:
         all_of_them = tuple(Sample(f"{image_id}/{i}", f"r{i}", "cup", (0, 0, 1, 1), {}, "cup") for i in range(samples))

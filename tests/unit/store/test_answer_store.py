@@ -11,16 +11,16 @@ from locheads.store.answer_store import Answer, AnswerStore
 GEOMETRY = stretched(200, 100, 4, 8)
 
 
-def answer(sample_id: str, text: str = "[1, 2, 3, 4]", picture: str | None = "abc") -> Answer:
-    return Answer(sample_id, picture, text, GEOMETRY)
+def answer(sample_id: str, text: str = "[1, 2, 3, 4]", image: str | None = "abc") -> Answer:
+    return Answer(sample_id, image, text, GEOMETRY)
 
 
-def test_answers_come_back_for_the_same_picture_only(tmp_path: Path) -> None:
+def test_answers_come_back_for_the_same_image_only(tmp_path: Path) -> None:
     store = AnswerStore(tmp_path, "0" * 64)
     store.add([answer("1", 'a "quoted"\nline \N{SNOWMAN}'), answer("2")])
     again = AnswerStore(tmp_path, "0" * 64)
     assert again.get("1", "abc") == store.get("1", "abc") == answer("1", 'a "quoted"\nline \N{SNOWMAN}')
-    assert again.get("1", "other picture") is None
+    assert again.get("1", "other image") is None
     assert AnswerStore(tmp_path, "1" * 64).get("1", "abc") is None
 
 

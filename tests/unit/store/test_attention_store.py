@@ -95,7 +95,7 @@ def test_missing_shrinks_as_shards_are_written(tmp_path: Path, attention: Make, 
     assert store.missing(groups) == []
 
 
-def test_a_missing_group_keeps_its_picture_and_only_the_absent_expressions(
+def test_a_missing_group_keeps_its_image_and_only_the_absent_expressions(
     tmp_path: Path, attention: Make, group: Group
 ) -> None:
     store = AttentionStore(tmp_path, KEY)
@@ -118,7 +118,7 @@ def test_reading_gives_only_the_samples_asked_for_in_stored_order(
     np.testing.assert_array_equal(found.sums, written.sums[[1, 3]])
 
 
-def test_one_picture_may_be_spread_over_shards_and_twice_in_one(tmp_path: Path, attention: Make, group: Group) -> None:
+def test_one_image_may_be_spread_over_shards_and_twice_in_one(tmp_path: Path, attention: Make, group: Group) -> None:
     parts = [attention("a", 1), attention("a", 2, seed=1, first=1), attention("a", 1, seed=2, first=3)]
     store = AttentionStore(tmp_path, KEY)
     store.write(parts[:2])

@@ -1,4 +1,4 @@
-"""Maps of other versions are not taken over in silence, and pictures that changed are named."""
+"""Maps of other versions are not taken over in silence, and images that changed are named."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ Group = Callable[..., ImageGroup]
 
 @pytest.fixture
 def old(tmp_path: Path, attention: Make) -> AttentionStore:
-    """Two expressions of picture a, made with old versions."""
+    """Two expressions of image a, made with old versions."""
     store = AttentionStore(tmp_path, QUESTION, made_with=OLD)
     store.write([attention("a")])
     return store
@@ -71,14 +71,14 @@ def test_versions_that_somebody_edited_are_not_believed(tmp_path: Path, old: Att
     assert AttentionStore(tmp_path, QUESTION, made_with={"torch": "3"}).others() == []
 
 
-def test_a_picture_that_changed_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
+def test_a_image_that_changed_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
     groups = [replace(group(name, 1), path=tmp_path / f"{name}.jpg") for name in "ab"]
     for g in groups:
-        g.path.write_bytes(b"one picture")
+        g.path.write_bytes(b"one image")
     store = AttentionStore(tmp_path, QUESTION)
-    store.write([replace(attention(g.image_id, 1), picture=store.picture(g)) for g in groups])
+    store.write([replace(attention(g.image_id, 1), image=store.image(g)) for g in groups])
     assert AttentionStore(tmp_path, QUESTION).changed(groups) == []
-    groups[1].path.write_bytes(b"two picture")
+    groups[1].path.write_bytes(b"two image")
     assert AttentionStore(tmp_path, QUESTION).changed([*groups, group("c")]) == [groups[1].path]
 
 

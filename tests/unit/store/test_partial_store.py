@@ -29,7 +29,7 @@ def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, ...] | None 
         scores if scored_by else None, scored_by,
         whole.maps.mean(axis=(1, 2)) if rest else None,
         whole.maps > whole.maps.mean(axis=(-2, -1), keepdims=True) if rest else None,
-        whole.picture,
+        whole.image,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_a_head_that_is_not_stored_is_named(tmp_path: Path, attention: Make, gro
     assert one.scores is None and one.cells is None
 
 
-def test_parts_of_a_sample_come_together_whatever_pictures_they_were_written_with(
+def test_parts_of_a_sample_come_together_whatever_images_they_were_written_with(
     tmp_path: Path, attention: Make, group: Group
 ) -> None:
     whole = attention("a", 3)
@@ -130,19 +130,19 @@ def test_union_of_needs() -> None:
     assert lacking(Need(frozenset()), "a", []) is None
 
 
-def test_entries_of_another_picture_do_not_count(tmp_path: Path, attention: Make, group: Group) -> None:
+def test_entries_of_another_image_do_not_count(tmp_path: Path, attention: Make, group: Group) -> None:
     path = tmp_path / "a.jpg"
-    path.write_bytes(b"one picture")
+    path.write_bytes(b"one image")
     one = replace(group("a", 1), path=path)
     store = AttentionStore(tmp_path, KEY)
-    store.write([replace(attention("a", 1), picture=store.picture(one))])
+    store.write([replace(attention("a", 1), image=store.image(one))])
     assert store.missing([one]) == []
-    path.write_bytes(b"two picture")  # of the same size
+    path.write_bytes(b"two image")  # of the same size
     other = AttentionStore(tmp_path, KEY)
     assert [g.image_id for g in other.missing([one])] == ["a"]
     assert list(other.read([one])) == []
     path.unlink()
-    # Without the picture nothing contradicts, and downstream needs none.
+    # Without the image nothing contradicts, and downstream needs none.
     assert AttentionStore(tmp_path, KEY).missing([one]) == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from safetensors import SafetensorError
 
 from locheads.errors import StoreError
-from locheads.store import shards as store_module
+from locheads.store import store_files as store_module
 from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, ImageGroup
 
@@ -24,7 +24,7 @@ Group = Callable[..., ImageGroup]
 
 @pytest.fixture
 def shards(tmp_path: Path, attention: Make) -> list[Path]:
-    """The safetensors files of a store with the pictures a and b, in this order."""
+    """The safetensors files of a store with the images a and b, in this order."""
     store = AttentionStore(tmp_path, KEY)
     files: list[Path] = []
     for image_id in "ab":
@@ -52,7 +52,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "listing empty": lambda shard: listing(shard).write_text(""),
     "listing a list": lambda shard: listing(shard).write_text("[]"),
     "listing binary": lambda shard: listing(shard).write_bytes(b"\xff\xfe\x00"),
-    "listing of another file": lambda shard: listing(shard).write_text('{"sha256": "0", "pictures": []}'),
+    "listing of another file": lambda shard: listing(shard).write_text('{"sha256": "0", "images": []}'),
 }
 
 

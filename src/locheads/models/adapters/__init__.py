@@ -41,10 +41,10 @@ FAMILIES: dict[str, Any] = {
 }
 """transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
 
-CROSS_ATTENTION = "its decoder looks at the picture through cross-attention, apart from its own sequence"
-Q_FORMER = "a Q-Former turns the picture into a few learned queries, none of which belongs to a place in it"
-RESAMPLER = "a resampler turns the picture into a few learned queries, none of which belongs to a place in it"
-ENCODER_DECODER = "the picture goes to its encoder, and its decoder has no image tokens in its own sequence"
+CROSS_ATTENTION = "its decoder looks at the image through cross-attention, apart from its own sequence"
+Q_FORMER = "a Q-Former turns the image into a few learned queries, none of which belongs to a place in it"
+RESAMPLER = "a resampler turns the image into a few learned queries, none of which belongs to a place in it"
+ENCODER_DECODER = "the image goes to its encoder, and its decoder has no image tokens in its own sequence"
 REFUSED: dict[str, str] = {
     "mllama": CROSS_ATTENTION,
     "idefics": CROSS_ATTENTION,
@@ -88,7 +88,7 @@ def adapter_class(model_type: str, source: str) -> Any:
 
 
 def default_preprocess(checkpoint: Any) -> Preprocess:
-    """How conf/model has a family's pictures prepared: padded where the original did and the converted checkpoint's
+    """How conf/model has a family's images prepared: padded where the original did and the converted checkpoint's
     processor crops (LLaVA-1.5, ViP-LLaVA), else as the checkpoint's own processor does."""
     vision = getattr(getattr(checkpoint, "vision_config", None), "model_type", None)
     padded = checkpoint.model_type in ("llava", "vipllava") and vision != "pixtral"

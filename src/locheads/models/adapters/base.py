@@ -14,10 +14,10 @@ from locheads.models.config import PromptConfig
 
 
 class Sharing(StrEnum):
-    """How several expressions about one picture may share the work on it. A test checks what a family declares."""
+    """How several expressions about one image may share the work on it. A test checks what a family declares."""
 
     packed = "packed"
-    """One sequence [prefix | suffix 1 | suffix 2 | ...] with a block mask: the picture is read once."""
+    """One sequence [prefix | suffix 1 | suffix 2 | ...] with a block mask: the image is read once."""
     plain = "plain"
     """One sequence per expression with the family's own mask: image tokens attend to the text, the window slides
     over the prompt, or the family makes its masks itself."""
@@ -25,7 +25,7 @@ class Sharing(StrEnum):
 
 @dataclass(frozen=True)
 class PreparedInput:
-    """One picture and its prompts as the model takes them."""
+    """One image and its prompts as the model takes them."""
 
     prefix: Int[Tensor, "prefix"]
     """Token ids up to and including the last image token: the same for all prompts."""
@@ -36,7 +36,7 @@ class PreparedInput:
     image_tokens: Int[Tensor, "cell"]
     """Positions of the image tokens in the prefix, in reading order of the patch grid."""
     tensors: dict[str, Tensor]
-    """Whatever else the model's forward takes for the picture, such as pixel_values [1, 3, height, width]."""
+    """Whatever else the model's forward takes for the image, such as pixel_values [1, 3, height, width]."""
     geometry: Geometry
     prefix_positions: Int[Tensor, "3 prefix"] | None = None
     """Position ids of the prefix where they are not 0, 1, 2, ... (M-RoPE). A suffix starts at their maximum + 1 and
@@ -55,6 +55,6 @@ class Adapter(Protocol):
     sharing: Sharing
 
     def prepare(self, image: Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
-        """Raises DataError for a picture or an expression that cannot be asked, ConfigError for a prompt that the
+        """Raises DataError for an image or an expression that cannot be asked, ConfigError for a prompt that the
         model cannot be asked in."""
         ...

@@ -1,8 +1,8 @@
 """What all adapters share: a family of LVLMs states what is specific to it, and this prepares the input.
 
-The checkpoint's own processor does the pictures' and the text's work, in two halves, so that a picture is
+The checkpoint's own processor does the images' and the text's work, in two halves, so that an image is
 processed once for all its expressions: its image processor makes the tensors, and `replace_image_token` the text
-that stands for the picture in every prompt.
+that stands for the image in every prompt.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokeni
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
 MAX_PIXELS = 100_000_000
-"""Larger pictures are refused: decoded and resized as floats they take gigabytes."""
+"""Larger images are refused: decoded and resized as floats they take gigabytes."""
 
 Corners = tuple[float, float, float, float]
-"""Where the whole original lies in a picture made from it, xyxy in the made picture's pixels."""
+"""Where the whole original lies in an image made from it, xyxy in the made image's pixels."""
 
 Cells = tuple[Int[Tensor, "cell"], Geometry]
 """Which of the image tokens are the grid's cells, in reading order (indices into the prompt's image tokens), and
-where they lie in the picture that the processor was given."""
+where they lie in the image that the processor was given."""
 
 
 class FamilyAdapter:
@@ -38,7 +38,7 @@ class FamilyAdapter:
     has_tiles: ClassVar[bool] = False
     """Whether `model.tiles` means anything."""
     square: ClassVar[bool] = True
-    """Whether the processor resizes any picture to a square by itself, so that `squash` is what it does anyway."""
+    """Whether the processor resizes any image to a square by itself, so that `squash` is what it does anyway."""
     wrapping: str = "{}"
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
@@ -47,7 +47,7 @@ class FamilyAdapter:
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
         """Raises ConfigError for an option that the family does not have, and for no choice of `Preprocess`."""
         if tiles and not self.has_tiles:
-            raise ConfigError(f"model.tiles=true: a {config.model_type} model does not cut pictures into tiles.")
+            raise ConfigError(f"model.tiles=true: a {config.model_type} model does not cut images into tiles.")
         self.processor, self.config, self.tiles = processor, config, tiles
         self.preprocess = chosen(Preprocess, preprocess)
         text = config.get_text_config(decoder=True)
@@ -60,23 +60,23 @@ class FamilyAdapter:
         """See `Adapter.prepare`.
 
         Raises:
-            DataError: a picture or an expression that cannot be asked.
+            DataError: an image or an expression that cannot be asked.
             ConfigError: a prompt that this model cannot be asked in.
             ModelError: the checkpoint's processor does not fit its configuration.
         """
-        view, corners = self.view(check_picture(image).convert("RGB"))
-        refuses = f"The model's image processor refuses a picture of {view.width} x {view.height} pixels"
+        view, corners = self.view(check_image(image).convert("RGB"))
+        refuses = f"The model's image processor refuses an image of {view.width} x {view.height} pixels"
         with boundary(refuses, DataError, "is there anything odd about it?"):
             inputs = self._process(view)
-        with boundary("The text that stands for the picture cannot be written", ModelError, PARTS):
-            picture = self.picture_text(inputs)
-        asked = [self._ask(prompt, expression, picture) for expression in expressions]
+        with boundary("The text that stands for the image cannot be written", ModelError, PARTS):
+            image_text = self.image_text(inputs)
+        asked = [self._ask(prompt, expression, image_text) for expression in expressions]
         encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in asked]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
         end = int(positions[-1]) + 1
         self._check_length(ids, expressions)
-        with boundary("The picture's patch grid cannot be worked out", ModelError, PARTS):
+        with boundary("The image's patch grid cannot be worked out", ModelError, PARTS):
             cells, geometry = self.cells(len(positions), inputs, view)
             extras = self.extras(ids[0][:end], inputs)
         return PreparedInput(
@@ -93,15 +93,15 @@ class FamilyAdapter:
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         """The grid. `n_tokens`: how many image tokens the prompt holds; `inputs`: the image processor's output;
-        `view`: the picture that it was given."""
+        `view`: the image that it was given."""
         raise NotImplementedError
 
     def image_options(self) -> dict[str, Any]:
         """What the family's processor passes to its image processor by default."""
         return {}
 
-    def picture_text(self, inputs: Any) -> str:
-        """The text that stands for the picture in a prompt, special tokens and all."""
+    def image_text(self, inputs: Any) -> str:
+        """The text that stands for the image in a prompt, special tokens and all."""
         return self.processor.replace_image_token(inputs, 0)
 
     def finish(self, asked: Asked) -> Asked:
@@ -113,7 +113,7 @@ class FamilyAdapter:
         return {}
 
     def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
-        """-> (what the processor is given for `preprocess`, where the whole picture lies in that)."""
+        """-> (what the processor is given for `preprocess`, where the whole image lies in that)."""
         match self.preprocess:
             case Preprocess.pad:
                 return padded(image, self.processor.image_processor.image_mean)
@@ -132,12 +132,12 @@ class FamilyAdapter:
     def _process(self, view: Image.Image) -> Any:
         return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
 
-    def _ask(self, prompt: PromptConfig, expression: str, picture: str) -> Asked:
+    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> Asked:
         placeholder = self.processor.image_token
         if prompt.chat:
-            return self.finish(fill(ask_in_chat(prompt, expression, self.processor), placeholder, picture))
+            return self.finish(fill(ask_in_chat(prompt, expression, self.processor), placeholder, image_text))
         asked = fill(ask(prompt, expression), IMAGE, self.wrapping.format(placeholder))
-        return self.finish(fill(asked, placeholder, picture))
+        return self.finish(fill(asked, placeholder, image_text))
 
     def _adds_special(self, asked: Asked) -> bool:
         """A chat template often writes the first token itself; twice would be wrong."""
@@ -150,7 +150,7 @@ class FamilyAdapter:
         found = [(row == token).nonzero().squeeze(1) for row in ids]
         if len(found[0]) == 0:
             raise ModelError(
-                f"The tokenizer makes no image tokens (id {token}) of the picture's placeholder "
+                f"The tokenizer makes no image tokens (id {token}) of the image's placeholder "
                 f"{self.processor.image_token!r}: the checkpoint's tokenizer and configuration do not fit together."
             )
         if any(len(one) != len(found[0]) or (one != found[0]).any() for one in found):
@@ -166,18 +166,18 @@ class FamilyAdapter:
                 )
 
 
-def check_picture(image: Image.Image) -> Image.Image:
-    """The picture itself. Raises DataError where it has no pixels, or more than 100 million."""
+def check_image(image: Image.Image) -> Image.Image:
+    """The image itself. Raises DataError where it has no pixels, or more than 100 million."""
     width, height = image.size
     if width == 0 or height == 0:
-        raise DataError(f"The picture has {width} x {height} pixels: there is nothing to see.")
+        raise DataError(f"The image has {width} x {height} pixels: there is nothing to see.")
     if width * height > MAX_PIXELS:
-        raise DataError(f"The picture has {width} x {height} pixels, more than 100 million: scale it down.")
+        raise DataError(f"The image has {width} x {height} pixels, more than 100 million: scale it down.")
     return image
 
 
 def padded(image: Image.Image, mean: Sequence[float]) -> tuple[Image.Image, Corners]:
-    """The picture on a square of the mean colour, bars split with floor division as by the original LLaVA."""
+    """The image on a square of the mean colour, bars split with floor division as by the original LLaVA."""
     longest = max(image.size)
     x, y = (longest - image.width) // 2, (longest - image.height) // 2
     canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in mean))
@@ -186,7 +186,7 @@ def padded(image: Image.Image, mean: Sequence[float]) -> tuple[Image.Image, Corn
 
 
 def cropped(image: Image.Image) -> tuple[Image.Image, Corners]:
-    """The square in the picture's middle, in original pixels."""
+    """The square in the image's middle, in original pixels."""
     side = min(image.size)
     x, y = (image.width - side) // 2, (image.height - side) // 2
     corners = (-float(x), -float(y), float(image.width - x), float(image.height - y))

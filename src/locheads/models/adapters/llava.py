@@ -1,4 +1,4 @@
-"""LLaVA-1.5, ViP-LLaVA and every checkpoint converted to their format: a square picture, one token per patch."""
+"""LLaVA-1.5, ViP-LLaVA and every checkpoint converted to their format: a square image, one token per patch."""
 
 from collections.abc import Sequence
 from typing import Any, assert_never
@@ -25,14 +25,14 @@ class LlavaAdapter(FamilyAdapter):
         self._side, self._patch = side_of(vision.image_size), side_of(vision.patch_size)
         self.wrapping = getattr(config, "image_wrapping", self.wrapping)
         self._grid = self._side // self._patch
-        if large := getattr(config, "image_size_aux", None):  # Mini-Gemini makes the small picture from a large one
+        if large := getattr(config, "image_size_aux", None):  # Mini-Gemini makes the small image from a large one
             self._side, self._patch = large, large // self._grid
         # A CLIP tower's first token is no patch; with the strategy "full" the model keeps it.
         full = getattr(config, "vision_feature_select_strategy", "default") == "full"
         self._classes = int(full and getattr(vision, "model_type", "") == "clip_vision_model")
         self._how = self._stock() if self.preprocess == Preprocess.native else self.preprocess
 
-    def picture_text(self, inputs: Any) -> str:
+    def image_text(self, inputs: Any) -> str:
         return self.processor.image_token * (self._grid**2 + self._classes)
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
@@ -40,7 +40,7 @@ class LlavaAdapter(FamilyAdapter):
         return torch.arange(self._classes, n_tokens), geometry
 
     def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
-        # The geometry of `cells` is that of the picture before the padding.
+        # The geometry of `cells` is that of the image before the padding.
         return image, (0.0, 0.0, float(image.width), float(image.height))
 
     def _process(self, view: Image.Image) -> Any:

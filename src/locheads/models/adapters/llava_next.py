@@ -1,4 +1,4 @@
-"""LLaVA-NeXT (1.6) and LLaVA-OneVision: a view of the whole picture, then tiles with a line break after each row."""
+"""LLaVA-NeXT (1.6) and LLaVA-OneVision: a view of the whole image, then tiles with a line break after each row."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from locheads.models.adapters.tiled import overhang
 class LlavaNextAdapter(FamilyAdapter):
     """The base view, squashed to a square, is the default grid; with `model.tiles`, the tiles' cells without breaks.
 
-    The tiles show the picture with its aspect ratio kept; the model drops the cells that lie on padding alone. Their
+    The tiles show the image with its aspect ratio kept; the model drops the cells that lie on padding alone. Their
     geometry is right on average where each ends in a strip that the tower does not look at (see `overhang`).
     """
 
@@ -50,7 +50,7 @@ class LlavaNextAdapter(FamilyAdapter):
         best = select_best_resolution([height, width], self.processor.image_processor.image_grid_pinpoints)
         shape = torch.empty((3, height, width), device="meta")
         fitted = get_patch_output_size(shape, best, input_data_format=ChannelDimension.FIRST)
-        # In cells of the tiles laid out: where the picture lies, and what is cut off above and left of it.
+        # In cells of the tiles laid out: where the image lies, and what is cut off above and left of it.
         canvas = [n * side // pixels for n in best]
         size = [n * side / pixels for n in fitted]
         start = [(whole - part) // 2 * side / pixels for whole, part in zip(best, fitted, strict=True)]
@@ -58,7 +58,7 @@ class LlavaNextAdapter(FamilyAdapter):
         kept = [n - 2 * c for n, c in zip(canvas, cut, strict=True)]
         if min(kept) < 1:
             raise DataError(
-                f"The picture of {width} x {height} pixels is so narrow that the model keeps no cell of its tiles: use "
+                f"The image of {width} x {height} pixels is so narrow that the model keeps no cell of its tiles: use "
                 "model.tiles=false, or model.preprocess=pad."
             )
         final = self.shrink(*kept)
@@ -69,7 +69,7 @@ class LlavaNextAdapter(FamilyAdapter):
 
 
 class LlavaOnevisionAdapter(LlavaNextAdapter):
-    """As LLaVA-NeXT, and a large picture's tiles are scaled down to a limited number of cells."""
+    """As LLaVA-NeXT, and a large image's tiles are scaled down to a limited number of cells."""
 
     def shrink(self, rows: int, cols: int) -> tuple[int, int]:
         limit = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))

@@ -10,7 +10,7 @@ from locheads.models.adapters.family import Cells, FamilyAdapter
 
 
 class PixtralAdapter(FamilyAdapter):
-    """The picture, scaled down where it is large, is stretched to whole patches; each row of tokens ends in a break.
+    """The image, scaled down where it is large, is stretched to whole patches; each row of tokens ends in a break.
 
     The breaks are tokens of their own id, so the image tokens alone are the grid.
     """

@@ -12,7 +12,7 @@ from locheads.models.adapters.family import Cells, FamilyAdapter
 
 
 class QwenVlAdapter(FamilyAdapter):
-    """The picture is stretched to whole cells, as near to its aspect ratio as they allow."""
+    """The image is stretched to whole cells, as near to its aspect ratio as they allow."""
 
     square = False
     wrapping = "<|vision_start|>{}<|vision_end|>"
@@ -21,12 +21,12 @@ class QwenVlAdapter(FamilyAdapter):
         return torch.arange(n_tokens), stretched(*view.size, *self._grid(inputs))
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
-        """Text counts up in all three rows; a picture at position p has time p, and rows and columns from p on."""
+        """Text counts up in all three rows; an image at position p has time p, and rows and columns from p on."""
         rows, cols = self._grid(inputs)
         start = len(prefix) - rows * cols
         text = torch.arange(start).expand(3, -1)
-        picture = torch.stack(torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(cols), indexing="ij"))
-        return {"prefix_positions": torch.cat([text, start + picture.flatten(1)], dim=1)}
+        image = torch.stack(torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(cols), indexing="ij"))
+        return {"prefix_positions": torch.cat([text, start + image.flatten(1)], dim=1)}
 
     def _grid(self, inputs: Any) -> tuple[int, int]:
         merge = self.processor.image_processor.merge_size

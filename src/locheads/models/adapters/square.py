@@ -1,4 +1,4 @@
-"""Families whose processor resizes any picture to one square, and gives one token per cell of a square grid."""
+"""Families whose processor resizes any image to one square, and gives one token per cell of a square grid."""
 
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ class SquareAdapter(FamilyAdapter):
 
 
 class DeepseekVlAdapter(FamilyAdapter):
-    """DeepSeek-VL: the long side is resized, then bars are added. The 7B model sees the picture at two sizes."""
+    """DeepSeek-VL: the long side is resized, then bars are added. The 7B model sees the image at two sizes."""
 
     square = False
     size_name: ClassVar[str] = "size"
@@ -36,7 +36,7 @@ class DeepseekVlAdapter(FamilyAdapter):
 
 
 class DeepseekVlHybridAdapter(DeepseekVlAdapter):
-    """The small picture is made from the large one after the bars are added."""
+    """The small image is made from the large one after the bars are added."""
 
     size_name = "high_res_size"
 
@@ -55,16 +55,16 @@ class Gemma3Adapter(SquareAdapter):
 
 
 class PaliGemmaAdapter(SquareAdapter):
-    """The whole prompt attends in both directions, picture included: nothing can be shared.
+    """The whole prompt attends in both directions, image included: nothing can be shared.
 
-    The family's processor puts the first token behind the picture and ends every prompt in a line break, which
+    The family's processor puts the first token behind the image and ends every prompt in a line break, which
     therefore is the last token.
     """
 
     sharing = Sharing.plain
 
-    def picture_text(self, inputs: Any) -> str:
-        return super().picture_text(inputs) + self.processor.tokenizer.bos_token
+    def image_text(self, inputs: Any) -> str:
+        return super().image_text(inputs) + self.processor.tokenizer.bos_token
 
     def finish(self, asked: Asked) -> Asked:
         return Asked(asked.text + "\n", asked.start, asked.end)

@@ -1,4 +1,4 @@
-"""InternVL, Idefics3 and SmolVLM: equal tiles in reading order, then a view of the whole picture."""
+"""InternVL, Idefics3 and SmolVLM: equal tiles in reading order, then a view of the whole image."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from locheads.models.adapters.square import square_root
 
 
 class TiledAdapter(FamilyAdapter):
-    """The whole picture's view is the default grid; with `model.tiles`, the tiles side by side.
+    """The whole image's view is the default grid; with `model.tiles`, the tiles side by side.
 
-    A picture that the processor does not cut has the one view either way.
+    An image that the processor does not cut has the one view either way.
     """
 
     has_tiles = True
 
     def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
-        """-> (rows, columns) of tiles, (0, 0) where the picture is not cut."""
+        """-> (rows, columns) of tiles, (0, 0) where the image is not cut."""
         raise NotImplementedError
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
@@ -39,7 +39,7 @@ class TiledAdapter(FamilyAdapter):
 
 
 class InternVlAdapter(TiledAdapter):
-    """Tiles of 16 x 16 cells, as many and as wide as suits the picture's aspect ratio."""
+    """Tiles of 16 x 16 cells, as many and as wide as suits the image's aspect ratio."""
 
     not_for_model = ("num_patches",)
 

@@ -1,6 +1,6 @@
 """The original conversation templates, as chat templates of the converted processors.
 
-From the `conversation.py` of each model's own repository. A user's message is the picture, a line break (but for
+From the `conversation.py` of each model's own repository. A user's message is the image, a line break (but for
 DeepSeek-VL) and the text, as their inference scripts put it. conf/prompt holds the same texts as prompts of their own.
 """
 
@@ -32,9 +32,9 @@ def _say(text: str) -> str:
 
 
 def _template(system: str, before: str, after: str, assistant: str, gap: str = "\n") -> str:
-    """`before` and `after` stand around a user's message, `gap` between its picture and its text."""
-    picture = "{% if part['type'] == 'image' %}" + _say("PICTURE" + gap)
-    parts = "{% for part in message['content'] %}" + picture + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    """`before` and `after` stand around a user's message, `gap` between its image and its text."""
+    image = "{% if part['type'] == 'image' %}" + _say("IMAGE" + gap)
+    parts = "{% for part in message['content'] %}" + image + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
     message = _say(before) + parts + _say(after)
     loop = "{% for message in messages %}" + message + "{% endfor %}"
     return _say(system) + loop + "{% if add_generation_prompt %}" + _say(assistant) + "{% endif %}"
@@ -50,14 +50,14 @@ CONVERSATIONS = {
     "im_start": _template("", "<|im_start|>user\n", "<|im_end|>", "<|im_start|>assistant\n"),
     "im_start_lines": _template("", "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n"),
 }
-"""Name -> template, with PICTURE for the picture's token and what stands around it. One question, no history.
+"""Name -> template, with IMAGE for the image's token and what stands around it. One question, no history.
 
 InternVL's (im_start) are without its system message, which changed from release to release.
 """
 
 
-def chat_template(name: str, picture: str) -> str:
-    """The template with the picture's text in place. Raises ModelError for an unknown name."""
+def chat_template(name: str, image: str) -> str:
+    """The template with the image's text in place. Raises ModelError for an unknown name."""
     if name not in CONVERSATIONS:
         raise ModelError(f"--conversation {name} is unknown: there are {', '.join(CONVERSATIONS)}.")
-    return CONVERSATIONS[name].replace("PICTURE", picture)
+    return CONVERSATIONS[name].replace("IMAGE", image)

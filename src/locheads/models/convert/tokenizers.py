@@ -1,7 +1,7 @@
-"""Original tokenizers as one fast tokenizer.json, in which the picture's placeholder is a token.
+"""Original tokenizers as one fast tokenizer.json, in which the image's placeholder is a token.
 
 A sentencepiece model is turned into the same merges on the same normalised text. The original code tokenises the text
-before and after the picture apart; here both come in one text with image tokens between, and give the same tokens,
+before and after the image apart; here both come in one text with image tokens between, and give the same tokens,
 because the space that sentencepiece puts before a text is put before each part between added tokens.
 """
 
@@ -25,7 +25,7 @@ BPE = 2
 
 @dataclass(frozen=True)
 class Words:
-    """A tokenizer with the picture's token in it."""
+    """A tokenizer with the image's token in it."""
 
     tokenizer: PreTrainedTokenizerFast
     image_token_id: int
@@ -40,7 +40,7 @@ def read_tokenizer(
 
     Args:
         folder: the checkpoint.
-        image_token: stands for the picture; it is added where the tokenizer has no such token.
+        image_token: stands for the image; it is added where the tokenizer has no such token.
         fast: the original code prefers tokenizer.json to tokenizer.model.
         named: further tokens that the processor asks for by name, such as `start_image_token`.
         added: tokens that the original code adds when it loads the tokenizer, where they are not in it.

@@ -78,7 +78,7 @@ def pixel_settings(folder: Path | None, side: int, pad: bool) -> LlavaImageProce
     """The tower's own image processor, with the original's choice between bars and a crop.
 
     Raises:
-        ModelError: a tower whose processor makes pictures of another size than its patches fill.
+        ModelError: a tower whose processor makes images of another size than its patches fill.
     """
     path = None if folder is None else folder / "preprocessor_config.json"
     settings = read_json(path) if path is not None and path.exists() else {}

@@ -1,6 +1,6 @@
 """Mini-Gemini: a LLaVA whose CLIP tokens each look up details in a ConvNeXt's view of the same patch, enlarged.
 
-arXiv 2403.18814: "patch info mining". The large picture is given; the small one is made from it, as in the original.
+arXiv 2403.18814: "patch info mining". The large image is given; the small one is made from it, as in the original.
 """
 
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ class MiniGeminiConfig(LlavaConfig):
 
     vision_config_aux: Any = None
     image_size_aux: int = 768
-    """Side of the large picture, in pixels."""
+    """Side of the large image, in pixels."""
 
 
 class ConvNextTrunk(nn.Module):
@@ -67,7 +67,7 @@ class MiniGeminiModel(LlavaModel):
         self.vlm_uni_query_projector = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.vlm_uni_aux_projector = nn.Sequential(nn.LayerNorm(detail), nn.Linear(detail, width))
         self.vlm_uni_val_projector = nn.Sequential(nn.LayerNorm(detail), nn.Linear(detail, width))
-        # Gemma multiplies whatever it is given by this, pictures too; transformers' own does so to words only.
+        # Gemma multiplies whatever it is given by this, images too; transformers' own does so to words only.
         gemma = config.text_config.model_type == "gemma"
         self.scale = config.text_config.hidden_size**0.5 if gemma else 1.0
         self.post_init()
@@ -80,7 +80,7 @@ class MiniGeminiModel(LlavaModel):
         image_sizes: None = None,
         **options: Any,
     ) -> BaseModelOutputWithPooling:
-        """What the text decoder gets for each large picture, in `pooler_output`: a list of [cell, width]."""
+        """What the text decoder gets for each large image, in `pooler_output`: a list of [cell, width]."""
         side = self.config.vision_config.image_size
         small = interpolate(pixel_values, size=(side, side), mode="bilinear", align_corners=False)
         states = self.vision_tower(small, output_hidden_states=True, return_dict=True).hidden_states

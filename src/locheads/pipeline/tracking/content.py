@@ -1,4 +1,4 @@
-"""What W&B is told of a finished run folder: numbers, figures, tables with pictures, and the result as an artifact."""
+"""What W&B is told of a finished run folder: numbers, figures, tables with images, and the result as an artifact."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -10,8 +10,8 @@ import wandb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from locheads.pipeline.tracking.images import boxed_image, predicted_masks
 from locheads.pipeline.tracking.names import artifact_name
-from locheads.pipeline.tracking.pictures import boxed_picture, predicted_masks
 from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
 from locheads.report.run_record import RunRecord, read_run
 from locheads.report.sample_panel import sample_panel
@@ -65,10 +65,10 @@ def _samples(record: RunRecord) -> Any:
     masks = predicted_masks(record.folder, [item.sample_id for item in record.gallery])
     table = wandb.Table(columns=COLUMNS)
     for item in record.gallery:
-        picture = boxed_picture(record.folder, item, masks.get(item.sample_id))
+        image = boxed_image(record.folder, item, masks.get(item.sample_id))
         panel = _image(sample_panel(record, item), item.expression)
         heads = " ".join(item.heads)
-        table.add_data(item.sample_id, item.expression, picture, panel, item.iou, heads, item.error or "")
+        table.add_data(item.sample_id, item.expression, image, panel, item.iou, heads, item.error or "")
     return table
 
 

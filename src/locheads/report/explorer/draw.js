@@ -38,7 +38,7 @@ const Draw = ((heat) => {
     context.drawImage(small, x0, y0, x1 - x0, y1 - y0);
   }
 
-  /* A dark edge below the line, so that it shows on any picture. */
+  /* A dark edge below the line, so that it shows on any image. */
   function stroke({ context, ratio }, colour, width, dashes) {
     context.setLineDash([]);
     context.lineWidth = (width + 2) * ratio;
@@ -107,14 +107,14 @@ const Draw = ((heat) => {
     if (result && result.box) drawBox(target, result.box, COLOURS.box, []);
   }
 
-  /* One head's map on the grey picture, with its name. */
-  function thumb(name, map, sample, picture) {
+  /* One head's map on the grey image, with its name. */
+  function thumb(name, map, sample, image) {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas");
     const target = prepare(canvas, THUMB, sample), { context } = target;
     context.fillStyle = "#30363d";
     context.fillRect(0, 0, canvas.width, canvas.height);
     context.filter = "grayscale(1) brightness(0.75)";
-    if (picture) context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    if (image) context.drawImage(image, 0, 0, canvas.width, canvas.height);
     context.filter = "none";
     drawHeat(target, map, 0.8);
     canvas.setAttribute("role", "img");

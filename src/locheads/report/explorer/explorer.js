@@ -20,8 +20,8 @@
     return new Uint8Array(await answer.arrayBuffer());
   }
 
-  const pictureOf = (number) =>
-    data.served ? `pictures/${number}` : `data:image/webp;base64,${$(`picture-${number}`).textContent}`;
+  const imageOf = (number) =>
+    data.served ? `images/${number}` : `data:image/webp;base64,${$(`image-${number}`).textContent}`;
 
   async function load(sample, request) {
     loaded.maps = new Map();
@@ -42,15 +42,15 @@
 
   async function showSample(index) {
     state.sample = Math.min(Math.max(index, 0), samples.length - 1);
-    const sample = samples[state.sample], request = ++loaded.request, picture = $("picture");
+    const sample = samples[state.sample], request = ++loaded.request, image = $("image");
     if (state.preset) state.heads = presetOf(sample);
     $("sample").value = state.sample;
     $("expression").textContent = sample.expression;
     $("stage").style.aspectRatio = `${sample.width} / ${sample.height}`;
     $("stage").style.width = `calc(var(--tallest) * ${sample.width / sample.height})`;
-    picture.alt = `Picture ${sample.image_id} for “${sample.expression.slice(0, 200)}”`;
-    if (sample.picture === null) picture.removeAttribute("src");
-    else picture.src = pictureOf(sample.picture);
+    image.alt = `Image ${sample.image_id} for “${sample.expression.slice(0, 200)}”`;
+    if (sample.picture === null) image.removeAttribute("src");
+    else image.src = imageOf(sample.picture);
     const problem = await load(sample, request);
     if (request !== loaded.request) return;
     const failed = sample.error ? `The run could not ground it: ${sample.error}. ` : "";
@@ -112,9 +112,9 @@
     const same = sameBox(sample.box, result && result.box);
     $("stage").classList.toggle("grey", Boolean(result && show.map && show.opacity > 0));
     Draw.stage($("overlay"), $("stage").clientWidth, sample, result, same ? null : sample.box, show);
-    const picture = $("picture").complete && $("picture").naturalWidth ? $("picture") : null;
+    const image = $("image").complete && $("image").naturalWidth ? $("image") : null;
     $("thumbs").replaceChildren(
-      ...names.slice(0, 8).map((name) => Draw.thumb(name, loaded.maps.get(name), sample, picture)));
+      ...names.slice(0, 8).map((name) => Draw.thumb(name, loaded.maps.get(name), sample, image)));
     tell(sample, names, result, same);
     grid.select(state.heads);
     showControls();
@@ -207,7 +207,7 @@
     for (const key of ["map", "mask", "boxes"]) $(`show-${key}`).addEventListener("change", update);
     $("reset").addEventListener("click", () => { Object.assign(state, data.settings); update(); });
     $("metric").addEventListener("change", paintGrid);
-    $("picture").addEventListener("load", update);
+    $("image").addEventListener("load", update);
     grid.dark.addEventListener("change", paintGrid);
     document.addEventListener("keydown", onKey);
     window.addEventListener("resize", update);

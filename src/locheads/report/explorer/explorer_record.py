@@ -18,8 +18,8 @@ MAPS = "explorer/maps.bin"
 VERSION = 1
 
 
-def picture_name(number: int) -> str:
-    """Path of a picture in the run folder. Made from a number, so that no record can name another file."""
+def image_name(number: int) -> str:
+    """Path of an image in the run folder. Made from a number, so that no record can name another file."""
     return f"explorer/pictures/{number:04d}.webp"
 
 
@@ -30,17 +30,17 @@ class ExplorerSample:
     sample_id: str
     image_id: str
     expression: str
-    picture: int | None
-    """Number of its picture; None where it could not be read."""
+    image: int | None
+    """Number of its image; None where it could not be read."""
     width: int
-    """Of the original picture in pixels; the frame of the boxes."""
+    """Of the original image in pixels; the frame of the boxes."""
     height: int
     rows: int
     cols: int
     scale: tuple[float, float]
     """Cells per pixel, (x, y); see Geometry."""
     offset: tuple[float, float]
-    """Cell coordinate of the picture's top-left corner, (x, y)."""
+    """Cell coordinate of the image's top-left corner, (x, y)."""
     true_box: Box
     box: Box | None
     """The run's own answer."""
@@ -104,11 +104,11 @@ class ExplorerRecord:
         codes = np.frombuffer(self.codes(sample), dtype=np.uint8)
         return codes.reshape(len(sample.heads), sample.rows, sample.cols)
 
-    def picture(self, number: int) -> bytes:
-        """The picture as WebP. Raises StoreError where it is absent."""
-        path = self.folder / picture_name(number)
+    def image(self, number: int) -> bytes:
+        """The image as WebP. Raises StoreError where it is absent."""
+        path = self.folder / image_name(number)
         try:
-            return parse.own_file(self.folder, picture_name(number)).read_bytes()
+            return parse.own_file(self.folder, image_name(number)).read_bytes()
         except OSError as error:
             raise StoreError(f"{path} cannot be read ({error.strerror}): evaluate the run again.") from error
 
@@ -157,7 +157,7 @@ def _sample(raw: dict[str, Any]) -> ExplorerSample:
         sample_id=str(raw["sample_id"]),
         image_id=str(raw["image_id"]),
         expression=str(raw["expression"]),
-        picture=None if raw["picture"] is None else parse.count(raw["picture"], "picture"),
+        image=None if raw["picture"] is None else parse.count(raw["picture"], "picture"),
         **sizes,
         scale=_pair(raw["scale"], "scale"),
         offset=_pair(raw["offset"], "offset"),

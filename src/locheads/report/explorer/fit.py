@@ -59,11 +59,11 @@ def _most(samples: list[ExplorerSample]) -> int:
 
 
 def _fixed(record: ExplorerRecord, samples: list[ExplorerSample]) -> float:
-    """Bytes of the pictures (each counted once), expressions and samples' own lines."""
-    numbers = {s.picture for s in samples if s.picture is not None}
+    """Bytes of the images (each counted once), expressions and samples' own lines."""
+    numbers = {s.image for s in samples if s.image is not None}
     # 6: an odd character becomes \uXXXX.
     texts = sum(6 * len(s.expression) + 6 * len(s.error or "") + LINE for s in samples)
-    return sum(4 / 3 * len(record.picture(number)) + 100 for number in numbers) + texts
+    return sum(4 / 3 * len(record.image(number)) + 100 for number in numbers) + texts
 
 
 def _head_cost(sample: ExplorerSample) -> float:

@@ -141,7 +141,7 @@ const Ground = (() => {
   function pixelBox(box, g, settings) {
     if (!box) return null;
     const limits = [g.width, g.height], cells = [g.cols, g.rows];
-    const whole = (value, i) => value * (limits[i % 2] / cells[i % 2]); // as if the grid were the whole picture
+    const whole = (value, i) => value * (limits[i % 2] / cells[i % 2]); // as if the grid were the whole image
     const found = settings.padding === "ignored" ? box.map(whole) : toPixels(box, g);
     const truncated = (value, i) => Math.trunc(value - (i > 1)) + (i > 1); // the last pixel belongs to the box
     const [x0, y0, x1, y1] = found

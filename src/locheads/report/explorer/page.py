@@ -42,14 +42,14 @@ def write_explorer_page(run: RunRecord) -> Path | None:
 def self_contained(run: RunRecord, record: ExplorerRecord, limit: int = LIMIT) -> str:
     """The page with as many samples and heads as `limit` bytes hold."""
     shown = fit(record, limit)
-    numbers = sorted({s.sample.picture for s in shown if s.sample.picture is not None})
-    blocks = [(f"picture-{number}", _base64(record.picture(number))) for number in numbers]
+    numbers = sorted({s.sample.image for s in shown if s.sample.image is not None})
+    blocks = [(f"image-{number}", _base64(record.image(number))) for number in numbers]
     blocks += [(f"maps-{i}", _base64(record.codes(s.sample, s.n_heads))) for i, s in enumerate(shown)]
     return _render(run, record, shown, blocks, served=False)
 
 
 def served_page(run: RunRecord, record: ExplorerRecord) -> str:
-    """The page without pictures and maps: it asks for `pictures/N` and `maps/N` when they are to be shown."""
+    """The page without images and maps: it asks for `images/N` and `maps/N` when they are to be shown."""
     shown = [Shown(sample, len(sample.heads)) for sample in record.samples]
     return _render(run, record, shown, [], served=True)
 
@@ -142,7 +142,7 @@ def _metrics(run: RunRecord, record: ExplorerRecord) -> list[dict[str, Any]]:
     percent, number = {"factor": 100, "digits": 1, "unit": " %"}, {"factor": 1, "digits": 3, "unit": ""}
     offered = [
         ("frequency", "selection frequency", "of the discovery samples", percent, frequency),
-        ("sum", "attention sum", "of its attention lies on the picture", number, sums),
+        ("sum", "attention sum", "of its attention lies on the image", number, sums),
         ("entropy", "spatial entropy", "nats; low: concentrated", number | {"digits": 2}, record.entropy),
         ("iou", "IoU of its map", "with the true masks of discovery", percent, iou),
     ]

@@ -46,18 +46,18 @@ class Site:
             return "image/x-icon", b""  # browsers ask for it unasked
         if address == "/report.html":
             return HTML, own_file(self._folder, "report.html").read_bytes()
-        match = re.fullmatch(r"/(maps|pictures)/([0-9]{1,6})", address, re.ASCII)
+        match = re.fullmatch(r"/(maps|images)/([0-9]{1,6})", address, re.ASCII)
         if match is None:
             return None
-        return self._maps(int(match[2])) if match[1] == "maps" else self._picture(int(match[2]))
+        return self._maps(int(match[2])) if match[1] == "maps" else self._image(int(match[2]))
 
     def _maps(self, number: int) -> tuple[str, bytes] | None:
         samples = self._record.samples
         return (BYTES, self._record.codes(samples[number])) if number < len(samples) else None
 
-    def _picture(self, number: int) -> tuple[str, bytes] | None:
-        known = any(sample.picture == number for sample in self._record.samples)
-        return (WEBP, self._record.picture(number)) if known else None
+    def _image(self, number: int) -> tuple[str, bytes] | None:
+        known = any(sample.image == number for sample in self._record.samples)
+        return (WEBP, self._record.image(number)) if known else None
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -161,7 +161,7 @@ def _cell(
         **dict(zip(("difference", "difference_low", "difference_high"), differences, strict=True)),
         "status": "measured" if ours else FAILED if failed else "missing",
         "expressions": counts.n_expressions if counts else None,
-        "pictures": counts.n_images if counts else None,
+        "images": counts.n_images if counts else None,
         "failed": counts.n_failed if counts else None,
         "digest": ours[1].digest if ours else None,
     }

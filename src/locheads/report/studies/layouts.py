@@ -220,7 +220,7 @@ _LAYOUTS = (
         quantities=(REC, RES, HEADS, DEPTH, TIME, MEMORY, DEVICE),
         varies=("prompt.", "model."),
         notes=lambda _: [
-            "Time and memory are of the attention pass that made the maps, the reading of pictures included; memory is "
+            "Time and memory are of the attention pass that made the maps, the reading of images included; memory is "
             "the GPU's, or on a CPU the whole process's.",
         ],
     ),
@@ -233,7 +233,7 @@ _LAYOUTS = (
     ),
     Layout(
         "preprocess",
-        "How a picture reaches the model, in percent",
+        "How an image reaches the model, in percent",
         rows=(MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
         quantities=(REC, RES, HEADS),
         varies=("model.preprocess",),

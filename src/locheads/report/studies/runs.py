@@ -81,7 +81,7 @@ def find_runs(folders: Iterable[str]) -> list[StudyRun]:
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
-    """A run folder holds no other, so what is in it (pictures, W&B files) is not looked through."""
+    """A run folder holds no other, so what is in it (images, W&B files) is not looked through."""
     for path, folders, files in os.walk(root):
         if "config.yaml" in files and "overrides.yaml" in files:
             folders.clear()
@@ -90,7 +90,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def _read(folder: Path) -> StudyRun:
-    # The pictures' records are the page's.
+    # The images' records are the page's.
     record = replace(read_run(folder), gallery=(), maps={})
     return StudyRun(record, _json(folder / "timing.json"), _json(folder / "stability.json"))
 

@@ -58,4 +58,4 @@ def _difference_text(cell: dict, decimals: int) -> str:
 def _with_interval(cell: dict, sign: str, decimals: int) -> str:
     names = ("difference", "difference_low", "difference_high") if sign else ("ours", "low", "high")
     value, low, high = (None if pd.isna(cell[name]) else f"{cell[name]:{sign}.{decimals}f}" for name in names)
-    return f"{value}{few_mark(cell['pictures'])} [{low}, {high}]" if low is not None else str(value)
+    return f"{value}{few_mark(cell['images'])} [{low}, {high}]" if low is not None else str(value)

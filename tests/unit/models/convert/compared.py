@@ -24,7 +24,7 @@ PROMPT = PromptConfig(template="A USER: <image>\nwhere is {expression} ASSISTANT
 
 
 def scene() -> Image.Image:
-    """A drawn picture, wider than high: bars and crops matter."""
+    """A drawn image, wider than high: bars and crops matter."""
     image = Image.new("RGB", (90, 57), (60, 120, 200))
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 40, 90, 56), fill=(90, 160, 60))
@@ -55,7 +55,7 @@ class Converted:
         self._expected = [original.decode(scene(), self.text(expression)) for expression in EXPRESSIONS]
 
     def text(self, expression: str) -> str:
-        """What the original is asked, with what it puts around the picture."""
+        """What the original is asked, with what it puts around the image."""
         return PROMPT.template.replace("<image>", self.original.around).format(expression=expression + ".")
 
     def differences(self) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """The original architectures as plain PyTorch on named tensors, written from their papers and descriptions.
 
 Nothing here uses transformers: it is what the converted models are compared with. Weights are given under the names of
-the original checkpoints; shapes are [token, width], one picture and one prompt at a time.
+the original checkpoints; shapes are [token, width], one image and one prompt at a time.
 """
 
 import math
@@ -115,7 +115,7 @@ def clip(pixels: Tensor, w: Weights, size: SimpleNamespace, prefix: str = "visio
 def intern_vit(pixels: Tensor, w: Weights, size: SimpleNamespace, prefix: str = "") -> list[Tensor]:
     """InternViT -> hidden states [1 + patch, width]; its norm is RMS (6B) or layer norm (300M), its scales are learnt.
 
-    Positions were learnt for one grid and are interpolated to the picture's.
+    Positions were learnt for one grid and are interpolated to the image's.
     """
     x = patches(pixels, w, prefix + "embeddings.patch_embedding", size.patch)
     x = torch.cat([w[prefix + "embeddings.class_embedding"][0], x])

@@ -28,10 +28,10 @@ CONF = Path(__file__).parents[4] / "conf"
 PROMPTS = sorted(name for name in EXPECTED if not name.startswith("im_start"))
 
 
-def rendered(name: str, picture: str) -> str:
+def rendered(name: str, image: str) -> str:
     parts = [{"type": "image"}, {"type": "text", "text": "the cup."}]
     chat = [[{"role": "user", "content": parts}]]
-    template = chat_template(name, picture)
+    template = chat_template(name, image)
     return render_jinja_template(conversations=chat, chat_template=template, add_generation_prompt=True)[0][0]
 
 

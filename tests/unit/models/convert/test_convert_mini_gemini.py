@@ -57,7 +57,7 @@ def test_a_tower_that_is_not_there_is_asked_for(
     assert main([str(source), str(tmp_path / "result"), given, str(tmp_path / "away")]) == 0
 
 
-def test_several_pictures_per_prompt_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_several_images_per_prompt_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     made = written.mini_gemini()
     made.config["image_grid"] = 2
     assert main([str(made.write(tmp_path / "source")), str(tmp_path / "result")]) == 1

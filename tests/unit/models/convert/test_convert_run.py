@@ -91,7 +91,7 @@ def test_every_tensor_arrives_with_its_values_and_its_type(source: Path, tmp_pat
         assert not made[target][len(original[name]) :].any()
     assert made[manifest["map"]["checkpoint"][key][0]].dtype == torch.float16
     head = made["lm_head.weight"]
-    assert len(head) == len(original["lm_head.weight"]) + 1  # a row for the picture's token
+    assert len(head) == len(original["lm_head.weight"]) + 1  # a row for the image's token
 
 
 def test_safetensors_are_read_as_well_as_bin_and_one_file_as_well_as_many(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tokenizers: the same tokens as sentencepiece gives the text before and after the picture."""
+"""Tokenizers: the same tokens as sentencepiece gives the text before and after the image."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_model_that_removes_spaces(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("before", ["A USER: ", "", "where is"])
 @pytest.mark.parametrize("after", ["\nwhere is the cup. ASSISTANT:", " cup", ""])
-def test_both_sides_of_the_picture_are_tokenised_apart_as_the_original_does(
+def test_both_sides_of_the_image_are_tokenised_apart_as_the_original_does(
     before: str, after: str, tmp_path: Path
 ) -> None:
     words, known = read_tokenizer(folder(tmp_path), "<image>", fast=False), pieces.vocabulary()
@@ -57,7 +57,7 @@ def test_no_first_token_where_the_original_adds_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
-def test_added_tokens_keep_their_ids_and_the_picture_comes_after_them(where: str, tmp_path: Path) -> None:
+def test_added_tokens_keep_their_ids_and_the_image_comes_after_them(where: str, tmp_path: Path) -> None:
     size = len(pieces.vocabulary())
     tokens = {"<im_patch>": size, "<im_start>": size + 1}
     if where == "added_tokens.json":
@@ -70,7 +70,7 @@ def test_added_tokens_keep_their_ids_and_the_picture_comes_after_them(where: str
     assert words.size == size + 3
 
 
-def test_tokens_that_the_original_code_adds_come_before_the_pictures(tmp_path: Path) -> None:
+def test_tokens_that_the_original_code_adds_come_before_the_images(tmp_path: Path) -> None:
     size = len(pieces.vocabulary())
     words = read_tokenizer(folder(tmp_path), "<image>", fast=False, added=["<im_patch>", "<im_start>"])
     assert words.tokenizer.convert_tokens_to_ids(["<im_patch>", "<im_start>", "<image>"]) == [size, size + 1, size + 2]

@@ -115,7 +115,7 @@ class Maker:
 
 
 def square(image: Image.Image, mean: tuple[float, ...]) -> Image.Image:
-    """The picture in the middle of a square of the mean colour."""
+    """The image in the middle of a square of the mean colour."""
     side = max(image.size)
     canvas = Image.new("RGB", (side, side), tuple(int(c * 255) for c in mean))
     canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
@@ -145,7 +145,7 @@ class Original:
     config: dict[str, Any]
     weights: dict[str, Tensor]
     see: Callable[[Image.Image], Tensor]
-    """Picture -> [cell, width], what the text decoder gets for it."""
+    """Image -> [cell, width], what the text decoder gets for it."""
     words: list[tuple[str, float, int]] = field(default_factory=pieces.vocabulary)
     dummy_prefix: bool = True
     bos: bool = True
@@ -155,7 +155,7 @@ class Original:
     """Folder -> (config.json, weights, preprocessor_config.json)."""
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
     around: str = "<image>"
-    """The picture in a prompt, with what the original puts around it."""
+    """The image in a prompt, with what the original puts around it."""
 
     def tokens(self, text: str) -> list[int]:
         """As sentencepiece with added tokens does: each piece between them by itself."""
@@ -168,7 +168,7 @@ class Original:
         return found
 
     def decode(self, image: Image.Image, text: str) -> tuple[plain.Decoded, slice]:
-        """The text decoder on a prompt in which <image> stands for the picture -> (result, where its cells are)."""
+        """The text decoder on a prompt in which <image> stands for the image -> (result, where its cells are)."""
         before, after = text.split("<image>")
         start = ([1] if self.bos else []) + self.tokens(before)
         embed = self.weights["model.embed_tokens.weight"]
@@ -304,7 +304,7 @@ GEMMA_HEAD = 12
 
 
 def convnext_weights(maker: Maker, prefix: str = "visual.trunk.") -> None:
-    """timm's names. Three stages for four, of a small picture."""
+    """timm's names. Three stages for four, of a small image."""
 
     def conv(name: str, out: int, inputs: int, side: int) -> None:
         maker.tensor(f"{name}.weight", out, inputs, side, side, scale=(inputs * side * side) ** -0.5)
@@ -415,7 +415,7 @@ MOST_TILES = 6
 
 
 def tiles(image: Image.Image, side: int) -> list[Image.Image]:
-    """InternVL's: as many tiles as suit the picture's aspect ratio, in reading order, and then the whole picture."""
+    """InternVL's: as many tiles as suit the image's aspect ratio, in reading order, and then the whole image."""
     shapes = sorted(
         ((c, r) for c in range(1, MOST_TILES + 1) for r in range(1, MOST_TILES + 1) if c * r <= MOST_TILES),
         key=lambda shape: shape[0] * shape[1],
@@ -434,7 +434,7 @@ def tiles(image: Image.Image, side: int) -> list[Image.Image]:
 
 @dataclass
 class InternVl(Original):
-    """InternVL2, whose cells are those of the whole picture's view: the last ones."""
+    """InternVL2, whose cells are those of the whole image's view: the last ones."""
 
     fused: bool = True
 

@@ -1,4 +1,4 @@
-"""DeepSeek-VL's own format: the 1.3B with a SigLIP, and the 7B with a SAM beside it for a picture of 1024 pixels."""
+"""DeepSeek-VL's own format: the 1.3B with a SigLIP, and the 7B with a SAM beside it for an image of 1024 pixels."""
 
 import re
 from collections.abc import Mapping
@@ -165,7 +165,7 @@ def _processor(request: Request, words: Words, config: DeepseekVLConfig) -> Deep
 
 
 def _hybrid_processor(request: Request, words: Words, config: DeepseekVLHybridConfig) -> DeepseekVLHybridProcessor:
-    """Each tower of the original normalises for itself; the small picture is made from the large one, bilinearly."""
+    """Each tower of the original normalises for itself; the small image is made from the large one, bilinearly."""
     pixels = read_json(request.source / "preprocessor_config.json")
     params = request.settings["vision_config"]["params"]
     low, high = params["low_res_cfg"], params["high_res_cfg"]

@@ -137,7 +137,7 @@ def _tower_of(
 def _intern_vit(
     settings: Mapping[str, Any], name: str, pad: bool
 ) -> tuple[PreTrainedConfig, LlavaImageProcessorPil, tuple[Rule, ...]]:
-    """InternVL-Chat's code decides the size of pictures by the tower's name; InternViT-6B-224px sees 336 pixels."""
+    """InternVL-Chat's code decides the size of images by the tower's name; InternViT-6B-224px sees 336 pixels."""
     side = 448 if "448" in name else 336
     vision = towers.intern_vit_config(settings, side)
     images = towers.image_processor(side, towers.IMAGENET_MEAN, towers.IMAGENET_STD, pad)

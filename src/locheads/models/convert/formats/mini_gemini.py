@@ -169,4 +169,4 @@ def _processor(request: Request, words: Words, config: MiniGeminiConfig) -> Llav
     )  # fmt: skip
 
 
-MINI_GEMINI = Format("mini_gemini", "Mini-Gemini (MGM) with one picture per prompt, such as MGM-2B", _fits, _recipe)
+MINI_GEMINI = Format("mini_gemini", "Mini-Gemini (MGM) with one image per prompt, such as MGM-2B", _fits, _recipe)

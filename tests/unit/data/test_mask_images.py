@@ -1,11 +1,11 @@
-"""Pictures as masks: what is not black is the object, whatever the kind of file; anything else is refused."""
+"""Images as masks: what is not black is the object, whatever the kind of file; anything else is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from own_files import HEIGHT, WIDTH, decoded, picture, samples_of
+from own_files import HEIGHT, WIDTH, decoded, make_image, samples_of
 from PIL import Image
 from refer_files import block_mask
 
@@ -81,7 +81,7 @@ BAD: dict[str, tuple[Callable[[], Image.Image], str]] = {
     "no black": (lambda: Image.fromarray(GREY // 2 + 1), "which holds 2 colours"),
     "shape in alpha, white": (lambda: _rgba(GREY, GREY * 0 + 255), "whose shape is in its alpha channel only"),
     "shape in alpha, black": (lambda: _rgba(GREY, GREY * 0), "whose shape is in its alpha channel only"),
-    "another size": (lambda: Image.new("L", (3, 3)), "which has another size than its picture"),
+    "another size": (lambda: Image.new("L", (3, 3)), "which has another size than its image"),
 }
 
 
@@ -123,7 +123,7 @@ def test_a_damaged_mask_is_one_sentence(tmp_path: Path) -> None:
 
 
 def _with_mask(root: Path, mask: str, **more: object) -> JsonlDataSet:
-    picture(root / "own" / "images" / "a.jpg")
+    make_image(root / "own" / "images" / "a.jpg")
     (root / "own" / "val.jsonl").write_text(f'{{"image": "a.jpg", "expression": "it", "mask": "{mask}"}}')
     return JsonlDataSet(root / "own", "{split}.jsonl", root / "own" / "images", BoxFormat.xyxy, **more)  # type: ignore
 

@@ -1,4 +1,4 @@
-"""A sample's picture as W&B draws it: boxes and mask lie over it and can be switched on and off."""
+"""A sample's image as W&B draws it: boxes and mask lie over it and can be switched on and off."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,31 +11,31 @@ from jaxtyping import UInt8
 from PIL import Image
 from pycocotools import mask as coco
 
-from locheads.report.gallery_record import GalleryItem, load_picture
+from locheads.report.gallery_record import GalleryItem, load_image
 from locheads.types import Box
 
 PREDICTED, TRUE = 1, 2
 LABELS = {PREDICTED: "predicted", TRUE: "true"}
 
 
-def boxed_picture(folder: Path, item: GalleryItem, mask: UInt8[np.ndarray, "height width"] | None) -> Any:
-    """wandb.Image with the true and the predicted box and the predicted mask; None where the picture is missing."""
-    picture = load_picture(folder, item)
-    if picture is None:
+def boxed_image(folder: Path, item: GalleryItem, mask: UInt8[np.ndarray, "height width"] | None) -> Any:
+    """wandb.Image with the true and the predicted box and the predicted mask; None where the image is missing."""
+    image = load_image(folder, item)
+    if image is None:
         return None
     boxes = {"true": _boxes(item, item.true_box, TRUE, "true")}
     if item.box is not None:
         boxes["predicted"] = _boxes(item, item.box, PREDICTED, f"predicted, IoU {item.iou:.2f}")
     masks = None
     if mask is not None:
-        size = (picture.shape[1], picture.shape[0])
+        size = (image.shape[1], image.shape[0])
         scaled = np.asarray(Image.fromarray(mask * PREDICTED).resize(size, Image.Resampling.NEAREST))
         masks = {"predicted": {"mask_data": scaled, "class_labels": LABELS}}
-    return wandb.Image(picture, caption=item.expression, boxes=boxes, masks=masks)
+    return wandb.Image(image, caption=item.expression, boxes=boxes, masks=masks)
 
 
 def predicted_masks(folder: Path, sample_ids: Sequence[str]) -> dict[str, UInt8[np.ndarray, "height width"]]:
-    """The predicted mask of each of these samples that has one, 1 inside, in the original picture's size."""
+    """The predicted mask of each of these samples that has one, 1 inside, in the original image's size."""
     path = folder / "predictions.parquet"
     if not path.exists():
         return {}
@@ -48,7 +48,7 @@ def predicted_masks(folder: Path, sample_ids: Sequence[str]) -> dict[str, UInt8[
 
 
 def _boxes(item: GalleryItem, box: Box, label: int, caption: str) -> dict[str, Any]:
-    """In shares of the picture, because the copy that is shown may be smaller than the original."""
+    """In shares of the image, because the copy that is shown may be smaller than the original."""
     x0, y0, x1, y1 = box
     position = {
         "minX": x0 / item.width,
