@@ -12,7 +12,7 @@ from running import Finished, Result, TinyFiles, call
 
 from locheads.config import Config
 from locheads.pipeline import attention_pass as attention
-from locheads.pipeline.stages import execute
+from locheads.pipeline.execute import execute
 
 
 @pytest.fixture(scope="session")

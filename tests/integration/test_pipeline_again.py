@@ -15,9 +15,8 @@ import pytest
 from PIL import Image, ImageOps
 from running import ROOT, Result, TinyFiles
 
-from locheads.pipeline import ground_stage as ground
-from locheads.pipeline import receipt
-from locheads.pipeline.run_state import Run
+from locheads.pipeline import receipt, stages
+from locheads.pipeline.setup import Setup
 
 TWELVE = ("heads.k=1,2,3", "criterion=s_img,entropy,s_img_entropy,released_c1")
 QUICK = ("stage=evaluate", "evaluation.gallery=1", "evaluation.random_draws=1")
@@ -28,13 +27,13 @@ ORIGIN = ["folder", "done_before"]
 def grounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """heads.k of every run that got as far as grounding."""
     seen: list[int] = []
-    real = ground.plan_heads
+    real = stages.plan_heads
 
-    def watching(run: Run) -> object:
-        seen.append(run.config.heads.k)
-        return real(run)
+    def watching(setup: Setup, *rest: object) -> object:
+        seen.append(setup.config.heads.k)
+        return real(setup, *rest)
 
-    monkeypatch.setattr(ground, "plan_heads", watching)
+    monkeypatch.setattr(stages, "plan_heads", watching)
     return seen
 
 

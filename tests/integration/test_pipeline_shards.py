@@ -18,8 +18,8 @@ from locheads.models.engine import EngineConfig
 from locheads.models.load import identify
 from locheads.pipeline import attention_pass as attention
 from locheads.pipeline import signals
-from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.inputs import load_inputs
+from locheads.pipeline.open_store import open_store
 from locheads.pipeline.signals import Stopped
 from locheads.sharding.config import ShardConfig
 from locheads.sharding.lease import Lease, claim

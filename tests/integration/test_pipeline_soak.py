@@ -21,12 +21,12 @@ from locheads.discovery.config import DiscoveryConfig
 from locheads.evaluation.config import EvaluationConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.load import identify
-from locheads.pipeline.attend_stage import attend_stage, dealer, passes
+from locheads.pipeline.attend_stage import dealer, passes
 from locheads.pipeline.attention_pass import Loader, open_store
+from locheads.pipeline.execute import execute
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.prepare import prepare
-from locheads.pipeline.run_state import Run
-from locheads.pipeline.stages import execute
+from locheads.pipeline.setup import Setup
 from locheads.sharding.config import ShardConfig
 from locheads.sharding.lease import State
 
@@ -75,15 +75,15 @@ def fork(action: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def drive(run: Run, note: Path) -> None:
+def drive(run: Setup, note: Path) -> None:
     """A driver with two workers: ends when they do."""
-    workers = [fork(lambda: attend_stage(run)) for _ in range(2)]
+    workers = [fork(lambda: attend_shards(run)) for _ in range(2)]
     note.write_text(" ".join(map(str, workers)))
     for worker in workers:
         os.waitpid(worker, 0)
 
 
-def shot(run: Run, note: Path, rng: random.Random) -> str:
+def shot(run: Setup, note: Path, rng: random.Random) -> str:
     """Starts a driver and kills one of the three processes at a random moment, and soon the rest. -> whom."""
     note.write_text("")
     driver = fork(lambda: drive(run, note))

@@ -18,8 +18,8 @@ from locheads.models.attend import attend
 from locheads.models.engine import EngineConfig
 from locheads.models.load import identify, load_lvlm
 from locheads.pipeline import attention_pass as attention
-from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.inputs import load_inputs
+from locheads.pipeline.open_store import open_store
 
 SMALL_SHARDS = EngineConfig(device="cpu", threads=1, shard_images=2)
 N_IMAGES = 14

@@ -8,8 +8,8 @@ import pytest
 from running import Result, TinyFiles
 
 from locheads.errors import LocHeadsError
-from locheads.pipeline import ground_stage as ground
-from locheads.pipeline.run_state import Run
+from locheads.pipeline import stages
+from locheads.pipeline.setup import Setup
 
 
 @pytest.fixture
@@ -80,14 +80,14 @@ def test_a_failed_run_is_a_row_and_the_others_finish(sweep: Callable[..., tuple[
 def test_a_run_that_breaks_off_is_a_row_too(
     error: Exception, sweep: Callable[..., tuple[Result, pd.DataFrame]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ground.plan_heads
+    real = stages.plan_heads
 
-    def break_at_two(run: Run) -> object:
-        if run.config.heads.k == 2:
+    def break_at_two(setup: Setup, *rest: object) -> object:
+        if setup.config.heads.k == 2:
             raise error
-        return real(run)
+        return real(setup, *rest)
 
-    monkeypatch.setattr(ground, "plan_heads", break_at_two)
+    monkeypatch.setattr(stages, "plan_heads", break_at_two)
     result, rows = sweep("heads.k=1,2,3")
     assert result.code == 1
     assert list(rows["error"].fillna("")) == ["", str(error), ""]

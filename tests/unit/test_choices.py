@@ -27,7 +27,7 @@ from locheads.models.engine import EngineConfig, Quantization
 from locheads.models.placement import check_placement
 from locheads.models.prompts import Asked, tokenise
 from locheads.pipeline.inputs import open_dataset
-from locheads.pipeline.stages import _actions
+from locheads.pipeline.stages import _run
 from locheads.pipeline.tracking.client import tracked
 from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.load_segmenter import load_segmenter
@@ -79,7 +79,7 @@ DISPATCHES: dict[str, Callable[[], Any]] = {
     "reader": lambda: open_dataset(with_new(Config().dataset, "reader"), Config().paths),
     "query length": lambda: _asked_for(Later.new, True),  # type: ignore[arg-type]
     "frame of a file": lambda: frame_of(with_new(PredictionsConfig(), "frame"), 12, 9),
-    "stage": lambda: _actions(with_new(Config(), "stage")),
+    "stage": lambda: _run(SimpleNamespace(config=with_new(Config(), "stage")), None),
     "tracker": lambda: enter(tracked(with_new(Config(), "tracker", "kind"), {}, Path())),
     "audit": lambda: _several([], with_new(AuditConfig(), "mode")),
 }

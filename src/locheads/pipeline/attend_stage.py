@@ -1,105 +1,143 @@
 """stage=attend: what the store must hold before anything downstream can run without the LVLM."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.evaluation.methods import HeadPlan
 from locheads.models.engine import ALL_MAPS, top_heads_kept
-from locheads.pipeline.attention_pass import Loader, fill
-from locheads.pipeline.compact import Picks
-from locheads.pipeline.discover_stage import find_heads
-from locheads.pipeline.given import maps_heads
-from locheads.pipeline.head_plan import plan_heads, plan_with
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.attention_pass import Loader, Picks, fill
+from locheads.pipeline.discover_stage import Discovered, discover_heads
+from locheads.pipeline.given_heads import maps_heads
+from locheads.pipeline.head_plan import plan_heads, with_own_heads
+from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.pipeline.worker_shards import Dealer, Pass, token_cost
+from locheads.pipeline.worker_status import show_status
 from locheads.store.need import EVERYTHING, Need
 from locheads.types import HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
 
-def attend_stage(run: Run) -> None:
-    """Fills the store for discovery and evaluation. Loads the LVLM only if something is not there.
+@dataclass(frozen=True)
+class Attended:
+    """What the attention pass left behind, beside the store."""
 
-    With shard.count > 1 only this worker's shards.
-    """
-    run.loader = run.loader or Loader(run.config)
-    first, *later = passes(run)
-    complete = _deal(run, first)
-    for work in later:
-        if work.need is not None or complete:
-            _deal(run, work)
+    failures: Failures
+    found: Discovered | None = None
+    """Where the heads had to be found before the evaluated samples were attended."""
+    plan: HeadPlan | None = None
+    """Where the store keeps the maps of this plan only."""
+
+
+def attend_all_maps(setup: Setup, loader: Loader) -> Attended:
+    """engine.maps=all: one pass over every sample, and the maps of every head are kept."""
+    return Attended(_fill(setup, loader, [*setup.inputs.discovery, *setup.inputs.evaluated], EVERYTHING))
+
+
+def attend_few_maps(setup: Setup, loader: Loader) -> Attended:
+    """engine.maps="top N" or PATH: numbers of discovery's samples, and maps of some heads of the evaluated ones."""
+    failures = {} if setup.given else _fill(setup, loader, setup.inputs.discovery, _discovery_need(setup))
+    known = maps_heads(setup.config, setup.identity)
+    if known is not None:
+        return Attended(failures | _fill(setup, loader, setup.inputs.evaluated, Need(known)))
+    found = None if setup.given else discover_heads(setup, failures)
+    plan = plan_heads(setup, found)
+    top = top_heads_kept(setup.config.engine.maps)
+    failures |= attend_for(setup, loader, setup.inputs.evaluated, found, plan, failures, top)
+    return Attended(failures, found, plan)
+
+
+def attend_for(
+    setup: Setup,
+    loader: Loader,
+    groups: list[ImageGroup],
+    found: Discovered | None,
+    plan: HeadPlan,
+    failures: Failures,
+    top: int = 0,
+) -> Failures:
+    """Stores of these images what grounding by `plan` reads, and the maps of the `top` most frequent heads."""
+    if setup.config.selection.kind == SelectionKind.fixed or found is None:
+        return _fill(setup, loader, groups, _grounding_need(setup, found, plan, top))
+    failed = _fill(setup, loader, groups, _grounding_need(setup, found, plan, top), partial(_own_heads, setup, found))
+    # A sample whose scores were stored before has had no say in what was kept of it.
+    evaluated = replace(setup, inputs=replace(setup.inputs, evaluated=groups))
+    own = with_own_heads(evaluated, found, plan, failures | failed)
+    need = _grounding_need(setup, found, own, top)
+    return failed | _fill(setup, loader, groups, need, partial(_own_heads, setup, found))
+
+
+def attend_shards(setup: Setup) -> Failures:
+    """shard.count > 1: as the whole, but only this worker's shards of each pass. -> what failed of them."""
+    deal, loader = dealer(setup), Loader(setup.config)
+    failures: Failures = {}
+
+    def fill_part(need: Need, part: list[ImageGroup]) -> int:
+        failures.update(_fill(setup, loader, part, need))
+        return len(failed_in(part, failures))
+
+    def fill_for_plan(found: Discovered | None, plan: HeadPlan, part: list[ImageGroup]) -> int:
+        top = top_heads_kept(setup.config.engine.maps)
+        failures.update(attend_for(setup, loader, part, found, plan, failures, top))
+        return len(failed_in(part, failures))
+
+    for work in passes(setup):
+        if work.need is not None:
+            complete = deal.work(work, partial(fill_part, work.need))
+        elif setup.given or complete:
+            found = None if setup.given else discover_heads(setup, failures)
+            deal.work(work, partial(fill_for_plan, found, plan_heads(setup, found)))
         else:
             log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
+    return failures
 
 
-def passes(run: Run) -> list[Pass]:
-    """What the model is asked: everything at once, or, where few maps are kept, discovery's samples first."""
-    inputs = run.inputs
-    if run.config.engine.maps == ALL_MAPS:
+def shards_status(setup: Setup) -> None:
+    """stage=status: how far the shards of the attention pass are -> a table, and workers.json."""
+    show_status(dealer(setup), passes(setup), setup.folder)
+
+
+def passes(setup: Setup) -> list[Pass]:
+    """What is dealt out: everything at once, or, where few maps are kept, discovery's samples first."""
+    inputs = setup.inputs
+    if setup.config.engine.maps == ALL_MAPS:
         return [Pass("all", [*inputs.discovery, *inputs.evaluated], EVERYTHING)]
-    known = maps_heads(run.config, run.identity)
+    known = maps_heads(setup.config, setup.identity)
     evaluated = Pass("evaluated", inputs.evaluated, None if known is None else Need(known))
-    if run.given is not None:
-        return [evaluated]
-    return [Pass("discovery", inputs.discovery, Need(frozenset(), scored_by=run.scored_by(), cells=True)), evaluated]
+    return [evaluated] if setup.given else [Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
 
 
-def dealer(run: Run) -> Dealer:
-    """Of this run's passes."""
-    return Dealer(run.store, run.config.shard, token_cost(run.config, run.identity))
+def dealer(setup: Setup) -> Dealer:
+    return Dealer(setup.store, setup.config.shard, token_cost(setup.config, setup.identity))
 
 
-def _deal(run: Run, work: Pass) -> bool:
-    """Fills the store for the pass, or for this worker's shards of it. -> whether the pass is complete."""
-    if run.config.shard.count > 1:
-        return dealer(run).work(work, lambda part: _fill_part(run, work, part))
-    _fill_part(run, work, work.groups)
-    return True
+def _fill(
+    setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: Need, picks: Picks | None = None
+) -> Failures:
+    failed = fill(setup.store, groups, setup.config, need, picks, loader)
+    return {failure.sample_id: failure.reason for failure in failed}
 
 
-def _fill_part(run: Run, work: Pass, part: list[ImageGroup]) -> int:
-    """-> how many of the part's samples failed."""
-    if work.need is not None:
-        _fill(run, part, work.need)
-    else:
-        if run.given is None:
-            find_heads(run)
-        of_part = replace(run, inputs=replace(run.inputs, evaluated=part))
-        fill_compactly(of_part, top_heads_kept(run.config.engine.maps))
-    return len(run.failed(part))
+def _own_heads(setup: Setup, found: Discovered, scores: HeadScores) -> set[HeadIndex]:
+    """The heads that greedy selection takes for any of these samples."""
+    config = setup.config
+    chosen = greedy_heads(scores, found.discovery, config.heads.k, config.criterion)
+    return {head for heads in chosen.values() for head in heads}
 
 
-def _fill(run: Run, groups: list[ImageGroup], need: Need = EVERYTHING, picks: Picks | None = None) -> None:
-    run.loader = run.loader or Loader(run.config)
-    failures = fill(run.store, groups, run.config, need, picks, run.loader)
-    run.failures |= {failure.sample_id: failure.reason for failure in failures}
+def _discovery_need(setup: Setup) -> Need:
+    return Need(frozenset(), scored_by=setup.config.criterion.entropy_key(), cells=True)
 
 
-def fill_compactly(run: Run, top: int = 0) -> None:
-    """Stores what grounding reads of the evaluated split, and the maps of the `top` most frequent heads."""
-    config, groups = run.config, run.inputs.evaluated
-    picks = None
-    if config.selection.kind == SelectionKind.greedy:
-        discovery = run.discovery
-        assert discovery is not None
-
-        def picks(scores: HeadScores) -> set[HeadIndex]:
-            found = greedy_heads(scores, discovery, config.heads.k, config.criterion)
-            return {head for heads in found.values() for head in heads}
-
-        _fill(run, groups, _compact_need(run, plan_with(run, None), top), picks)
-    plan = plan_heads(run)
-    _fill(run, groups, _compact_need(run, plan, top), picks)
-
-
-def _compact_need(run: Run, plan: HeadPlan, top: int) -> Need:
+def _grounding_need(setup: Setup, found: Discovered | None, plan: HeadPlan, top: int) -> Need:
     heads = {*plan.fixed, *plan.best_iou, *plan.best_rec, *(head for draw in plan.random for head in draw)}
-    if run.discovery is not None:
-        heads |= set(run.discovery.ranking()[:top])
+    if found is not None:
+        heads |= set(found.discovery.ranking()[:top])
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
     # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
-    scored_by = run.scored_by() if top or run.config.selection.kind == SelectionKind.greedy else None
-    return Need(frozenset(heads), own, scored_by, mean=True)
+    ranked = top or setup.config.selection.kind == SelectionKind.greedy
+    return Need(frozenset(heads), own, setup.config.criterion.entropy_key() if ranked else None, mean=True)

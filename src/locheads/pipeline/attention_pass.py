@@ -1,97 +1,36 @@
-"""The attend stage: fills the store with what it lacks, and loads the LVLM only if it lacks something."""
+"""The attention pass: fills the store with what it lacks, and loads the LVLM only if it lacks something."""
 
-import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL.Image import Image
 
 from locheads.config import Config
-from locheads.data.image_files import open_image
+from locheads.discovery.config import CriterionConfig
 from locheads.discovery.criteria import attention_sum
-from locheads.errors import DataError
+from locheads.discovery.scores import score
+from locheads.grounding.fuse import binarise
 from locheads.models.adapters.base import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
-from locheads.models.engine import OtherVersions, Quantization
-from locheads.models.load import Lvlm, ModelIdentity, load_lvlm
-from locheads.models.prompts import render_prompt
-from locheads.pipeline.background import Copies, in_background
-from locheads.pipeline.compact import Picks, compact
+from locheads.models.load import Lvlm, load_lvlm
+from locheads.pipeline.image_preparation import Copies, Opened, first_readable, in_background, prepare_image
 from locheads.pipeline.progress import track
 from locheads.pipeline.signals import undisturbed
 from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
-from locheads.store.key import code_digest, difference
+from locheads.store.key import difference
 from locheads.store.need import EVERYTHING, Need
-from locheads.store.provenance import version
-from locheads.store.store_files import Stored
-from locheads.types import Attention, CompactAttention, Failure, HeadIndex, ImageGroup
+from locheads.store.store_files import Stored, rounded
+from locheads.types import Attention, CompactAttention, Failure, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
 
-MAKERS = ("torch", "transformers", "tokenizers", "pillow", "numpy")
-"""Packages that make pixels, tokens and attention; torchvision and bitsandbytes besides, where they are used."""
-
-NO_PART = frozenset(
-    f"locheads.{name}"
-    for name in (
-        # Settings: their values are in the key.
-        "config", "models.engine", "discovery.config", "grounding.config", "models.config",
-        # What is said, when, in which order, and how it is kept.
-        "errors", "pipeline.background", "pipeline.progress", "pipeline.signals", "pipeline.timing", "store.atomic",
-        "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
-        "terminal", "text",
-    )
-)  # fmt: skip
-"""Modules that the attention pass imports and that decide nothing of the maps."""
-
-
-def open_store(
-    config: Config,
-    identity: ModelIdentity,
-    annotations: str,
-    verify: bool = True,
-    images: Mapping[Path, str | None] | None = None,
-) -> AttentionStore:
-    """The store of exactly this model, precision, preprocessing, prompt and annotation files, made with what is here.
-
-    The images are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
-    agree to rounding on all of them, and timing.json names those that made the maps. `verify`, `images`: see
-    `AttentionStore`.
-    """
-    model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
-    # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
-    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (prompt, "name")):
-        del group[setting]
-    question: dict[str, Any] = {
-        "model": model | {"weights": identity.weights},
-        "prompt": prompt,
-        "annotations": annotations,
-    }
-    if config.engine.quantization != Quantization.none:
-        question["quantization"] = config.engine.quantization.value
-    take = config.engine.other_versions == OtherVersions.take
-    return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, images)
-
-
-def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:
-    """What the attention pass makes its maps with: versions, image processor, digest of our own code."""
-    packages = list(MAKERS)
-    if "torchvision" in (identity.image_processor or ""):
-        packages.append("torchvision")
-    if config.engine.quantization != Quantization.none:
-        packages.append("bitsandbytes")
-    code = code_digest("locheads.pipeline.attention_pass", without=NO_PART)
-    return {name: version(name) for name in packages} | {
-        "image processor": identity.image_processor,
-        "attention pass": code,
-    }
+Picks = Callable[[HeadScores], Iterable[HeadIndex]]
+"""Heads that the scores of one image's samples ask for."""
 
 
 class Loader:
@@ -110,17 +49,6 @@ class Loader:
             self._lvlm = None  # not both at once in memory
             self._lvlm, self._layers = load_lvlm(self._config.model, self._config.engine, layers), layers
         return self._lvlm
-
-
-@dataclass
-class _Opened:
-    """An image on its way to the model."""
-
-    group: ImageGroup
-    """With the expressions that can be asked."""
-    prepared: PreparedInput | None
-    """None where nothing can be asked."""
-    failures: list[Failure]
 
 
 def fill(
@@ -148,7 +76,7 @@ def fill(
     log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
     failures: list[Failure] = []
     # Only once an image opens: where all that is missing is what failed before, no weights load.
-    start, failed = _skip_unreadable(missing, config)
+    start, failed = first_readable(missing, config.prompt)
     failures += failed
     _say_what_changed(store, missing)
     if start < len(missing):
@@ -238,9 +166,9 @@ class _Pass:
         workers = self.config.engine.workers
         adapters = Copies(adapter, workers)
 
-        def work(group: ImageGroup) -> _Opened:
+        def work(group: ImageGroup) -> Opened:
             with adapters.one() as own:
-                return _prepare(group, own, self.config)
+                return prepare_image(group, own, self.config.prompt)
 
         for _, opened in zip(track(groups, "attend", "images"), in_background(work, groups, workers), strict=True):
             failures += opened.failures
@@ -296,66 +224,30 @@ def _maps_kept(need: Need) -> str:
     return "all" if need.heads is None else "some"
 
 
-def _skip_unreadable(groups: list[ImageGroup], config: Config) -> tuple[int, list[Failure]]:
-    """-> (index of the first image that can be asked about, why those before it cannot)."""
-    failures: list[Failure] = []
-    for index, group in enumerate(groups):
-        asked, failed = _askable(group, config)
-        try:
-            if asked.samples:
-                open_image(asked)
-                return index, failures
-        except DataError as error:
-            failed += _all_failed(asked, error)
-        failures += failed
-    return len(groups), failures
+def compact(
+    attention: Attention, need: Need, criterion: CriterionConfig, picks: Picks | None = None
+) -> CompactAttention:
+    """What `need` names, and the maps of the heads that `picks` finds in the scores.
 
-
-def _prepare(group: ImageGroup, adapter: Adapter, config: Config) -> _Opened:
-    asked, failures = _askable(group, config)
-    if not asked.samples:
-        return _Opened(asked, None, failures)
-    try:
-        image = open_image(asked)
-    except DataError as error:
-        return _Opened(asked, None, failures + _all_failed(asked, error))
-    try:
-        return _Opened(asked, _ask(asked, image, adapter, config), failures)
-    except DataError:
-        return _without_culprits(asked, image, adapter, config, failures)
-
-
-def _without_culprits(
-    group: ImageGroup, image: Image, adapter: Adapter, config: Config, failures: list[Failure]
-) -> _Opened:
-    """One expression that cannot be asked must not take the image's others with it."""
-    fine = []
-    for sample in group.samples:
-        alone = replace(group, samples=(sample,))
-        try:
-            _ask(alone, image, adapter, config)
-            fine.append(sample)
-        except DataError as error:
-            failures = failures + _all_failed(alone, error)
-    asked = replace(group, samples=tuple(fine))
-    return _Opened(asked, _ask(asked, image, adapter, config) if fine else None, failures)
-
-
-def _ask(group: ImageGroup, image: Image, adapter: Adapter, config: Config) -> PreparedInput:
-    return adapter.prepare(image, [sample.expression for sample in group.samples], config.prompt)
-
-
-def _askable(group: ImageGroup, config: Config) -> tuple[ImageGroup, list[Failure]]:
-    """-> (the group with the expressions that can be asked, what failed)."""
-    askable, failures = [], []
-    for sample in group.samples:
-        try:
-            render_prompt(config.prompt, sample.expression)
-            askable.append(sample)
-        except DataError as error:
-            failures.append(Failure(sample.sample_id, group.image_id, str(error)))
-    return replace(group, samples=tuple(askable)), failures
-
-
-def _all_failed(group: ImageGroup, error: DataError) -> list[Failure]:
-    return [Failure(sample.sample_id, group.image_id, str(error)) for sample in group.samples]
+    The numbers come from the maps as the store would give them back, so that they are the same to the bit whether
+    all maps are kept or not.
+    """
+    maps = rounded(attention.maps)
+    kept = Attention(attention.image_id, attention.sample_ids, maps, attention.sums, attention.geometry)
+    scores = score(kept, criterion) if need.scored_by or picks else None
+    heads = {head for sample_id in attention.sample_ids for head in need.of_sample(sample_id)}
+    if picks and scores:
+        heads |= set(picks(scores))
+    order = sorted(heads)
+    return CompactAttention(
+        attention.image_id,
+        attention.sample_ids,
+        tuple(order),
+        attention.maps[:, [head.layer for head in order], [head.head for head in order]],
+        attention.geometry,
+        scores if need.scored_by else None,
+        need.scored_by,
+        maps.mean(axis=(1, 2)) if need.mean else None,
+        binarise(maps) if need.cells else None,
+        attention.image,
+    )

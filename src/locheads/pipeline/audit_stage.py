@@ -27,7 +27,7 @@ from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import find_sinks
 from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import write_parquet
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.report.figures import audit_effects
 from locheads.report.run_record import read_run
 from locheads.report.theme import to_png
@@ -45,7 +45,7 @@ MOST_WORKERS = 8
 """Unless audit.workers says otherwise."""
 
 
-def audit_stage(run: Run) -> None:
+def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
     choices = choices_of(config)
@@ -64,7 +64,7 @@ def audit_stage(run: Run) -> None:
         "split": config.dataset.split,
         "n_images": len(groups),
         "n_expressions": int(sums[0, :, SUMS.index("n")].sum()),
-        "n_failed": len(run.failed(groups)),
+        "n_failed": len(failed_in(groups, failures)),
         "confidence": evaluation.confidence,
         "mode": config.audit.mode.value,
         "seconds": round(time.perf_counter() - start, 1),
@@ -120,7 +120,7 @@ def _check_choice(config: Config, choice: Choice) -> None:
     check(dataclasses.replace(config, **own, heads=heads, grounding=choice.grounding))
 
 
-def _plan(run: Run, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
+def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
     discoveries, failed = _discoveries(run, choices)
     heads, errors = {}, {}
@@ -139,7 +139,7 @@ def _plan(run: Run, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
     return Plan(tuple(choices), heads, discoveries, sinks), errors
 
 
-def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
+def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     wanted = {criterion_key(choice): choice.criterion for choice in choices}
     entropies = {c.entropy_key(): c for c in wanted.values()}
@@ -153,13 +153,13 @@ def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discove
     for name, criterion in wanted.items():
         own = scores[criterion.entropy_key()]
         try:
-            found[name] = discover(own, run.positions(own), criterion)
+            found[name] = discover(own, run.inputs.positions(own), criterion)
         except DiscoveryError as error:
             failed[name] = str(error)
     return found, failed
 
 
-def _measure(run: Run, plan: Plan) -> np.ndarray:
+def _measure(run: Setup, plan: Plan) -> np.ndarray:
     """[choice, image, sum] over all images of the split."""
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from locheads.config import Config, Stage, check
+from locheads.config import Config, Stage
 from locheads.data.checks import State, Verdict, check_samples
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
@@ -16,7 +16,7 @@ from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset
 from locheads.pipeline.progress import console
-from locheads.pipeline.run_files import Status
+from locheads.pipeline.run_life import Status
 from locheads.store.atomic import write_json
 
 log = logging.getLogger(__name__)
@@ -24,32 +24,20 @@ log = logging.getLogger(__name__)
 _COLOURS = {State.ok: "green", State.warn: "yellow", State.fail: "bold red"}
 
 
-def run_check(config: Config, folder: Path) -> None:
-    """The whole run of stage=check, with its status.json. Raises LocHeadsError as `check_dataset` and `check`."""
-    status = Status(folder)
-    try:
-        check(config)
-        with status.stage(Stage.check.value):
-            check_dataset(config, folder)
-        status.finish()
-    except BaseException as error:
-        status.finish(str(error) or type(error).__name__)
-        raise
-
-
-def check_dataset(config: Config, folder: Path) -> None:
+def check_dataset(config: Config, folder: Path, status: Status) -> None:
     """Reads every split (of a hub copy: the evaluated one), prints the verdicts and writes check.json.
 
     Raises:
         DataError: a verdict is FAIL, or the data set cannot be read at all.
     """
-    data = open_dataset(config.dataset, config.paths)
-    verdicts = collect(config, data)
-    write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
-    console.print(table(config.dataset.name, verdicts))
-    failed = sum(verdict.state == State.fail for verdict in verdicts)
-    if failed:
-        raise DataError(f"{failed} of the {len(verdicts)} checks of {config.dataset.name} failed: see the table above.")
+    with status.stage(Stage.check):
+        verdicts = collect(config, open_dataset(config.dataset, config.paths))
+        write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
+        console.print(table(config.dataset.name, verdicts))
+        if failed := sum(verdict.state == State.fail for verdict in verdicts):
+            raise DataError(
+                f"{failed} of the {len(verdicts)} checks of {config.dataset.name} failed: see the table above."
+            )
 
 
 def collect(config: Config, data: DataSet) -> list[Verdict]:

@@ -7,9 +7,6 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,11 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
-from locheads.errors import ConfigError, StoreError, complain
+from locheads.errors import ConfigError, complain
 from locheads.pipeline import sweep_callback as sweep
-from locheads.pipeline.alone import alone
+from locheads.pipeline.execute import dispatch
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
 from locheads.pipeline.progress import console
+from locheads.pipeline.run_life import run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
 from locheads.store.atomic import write_text
@@ -99,21 +97,28 @@ def _task(composed: DictConfig) -> None:
 
 
 def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping: bool) -> None:
-    with _noted(folder):
+    with run_life(folder) as status:
         settings = plain(composed)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
-    write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
-    with _noted(folder):
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)))
+        write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        status.check_complete()
         check_text(overrides, settings)
         config = validated(settings)
-    # Imported late: --help and a wrong setting answer before torch and transformers load.
-    from locheads.pipeline.tracking.client import tracked
+        # Imported late: --help and a wrong setting answer before torch and transformers load.
+        from locheads.pipeline.tracking.client import tracked
+
+        earlier = Path(config.paths.outputs) / config.study if sweeping and not config.fresh else None
+        with tracked(config, settings, folder) as started:
+            dispatch(config, folder, status, earlier, started)
+    _show(folder)
+
+
+def _show(folder: Path) -> None:
+    """Prints the tables of what the run folder holds, and where it lies."""
     from locheads.report.audit_report import audit_tables
     from locheads.report.run_record import read_run
     from locheads.report.tables import heads_table, results_table, slices_table
 
-    with tracked(config, settings, folder) as started:
-        _execute(config, folder, sweeping and not config.fresh, started)
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
@@ -151,30 +156,6 @@ def plain(composed: DictConfig) -> dict[str, Any]:
 def validated(settings: dict[str, Any], schema: Any = Config) -> Any:
     """The configuration, merged once more, because Hydra lets +key=value add what the schema does not hold."""
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), settings))
-
-
-@contextmanager
-def _noted(folder: Path) -> Iterator[None]:
-    """What is wrong with the settings stands in status.json, too."""
-    try:
-        yield
-    except Exception as error:
-        from locheads.pipeline.run_files import Status
-
-        Status(folder).finish(explain(error) or str(error))
-        raise
-
-
-def _execute(config: Config, folder: Path, reuse: bool, started: Callable[[str], None]) -> None:
-    if (action := alone(config)) is None:
-        from locheads.pipeline.stages import execute
-
-        earlier = Path(config.paths.outputs) / config.study if reuse else None
-        action = partial(execute, earlier=earlier, started=started)
-    # What is lost from here on `Status` notices; until here took seconds, in which torch was loaded.
-    if not (folder / "config.yaml").exists():
-        raise StoreError(f"{folder} was deleted or moved while the run began: start it again.")
-    action(config, folder)
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

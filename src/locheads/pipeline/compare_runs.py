@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
 from rich.table import Table
 
-from locheads.config import Config, Stage, check
+from locheads.config import Config, Stage
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.evaluation.summarise import ratios
 from locheads.pipeline.progress import console, track
-from locheads.pipeline.run_files import Status
+from locheads.pipeline.run_life import Status
 from locheads.report.metrics_record import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
 from locheads.report.tables import ABSENT, new_table
 from locheads.store.atomic import write_json
@@ -44,23 +44,16 @@ class Scored:
     rows: pd.DataFrame
 
 
-def run_compare(config: Config, folder: Path) -> None:
-    """The whole run of stage=compare, with its status.json: prints the table and writes compare.json.
+def compare_two(config: Config, folder: Path, status: Status) -> None:
+    """stage=compare: prints the table and writes compare.json.
 
     Raises:
         LocHeadsError: there are not two runs, one is not finished, or they share no sample.
     """
-    status = Status(folder)
-    try:
-        check(config)
-        with status.stage(Stage.compare.value):
-            record = compare_runs(config)
-            write_json(folder / "compare.json", record)
-            console.print(table(record))
-        status.finish()
-    except BaseException as error:
-        status.finish(str(error) or type(error).__name__)
-        raise
+    with status.stage(Stage.compare):
+        record = compare_runs(config)
+        write_json(folder / "compare.json", record)
+        console.print(table(record))
 
 
 def compare_runs(config: Config) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
 from locheads.pipeline.answer_files import OWN, scored, watched, writing
-from locheads.pipeline.attention_pass import NO_PART, Loader, images_differ
+from locheads.pipeline.attention_pass import Loader, images_differ
+from locheads.pipeline.open_store import NO_PART
 from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import metrics_record, write_parquet
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import Stopwatch, write_timing
 from locheads.store.answer_store import Answer, AnswerStore
 from locheads.store.atomic import check_writable, write_json
@@ -41,12 +42,12 @@ KEY = ".key.json"
 """Beside the answers: what they were made from."""
 
 
-def direct_stage(run: Run) -> None:
+def direct_stage(run: Setup) -> Failures:
     """Asks, parses, scores -> answers.parquet, predictions.parquet, scores.parquet, metrics.json, timing.json."""
     asker = _Asker(run)
     answers: list[dict[str, Any]] = []
     direct = run.config.direct
-    assert direct.box_format is not None
+    assert direct.box_format is not None  # `config.check` has refused that
     watch = BoxWatch(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
         for group in track(run.inputs.evaluated, "ask", "images"):
@@ -65,10 +66,9 @@ def direct_stage(run: Run) -> None:
                 answers.append({"sample_id": sample.sample_id, "answer": text} | parsed)
             write(rows)
     asker.finish()
-    # A run with failures is not taken over by the next.
-    run.failures |= asker.failures
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
     _write_scores(run, watch)
+    return asker.failures
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def answer_keys(config: Config, store: AttentionStore) -> AnswerKeys:
 class _Asker:
     """Asks what the store has no answer to; loads the LVLM only then."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Setup) -> None:
         self._run = run
         self._lvlm: Lvlm | None = None
         self._keys = answer_keys(run.config, run.store)
@@ -191,7 +191,7 @@ class _Asker:
         return self._lvlm
 
 
-def _write_scores(run: Run, watch: BoxWatch) -> None:
+def _write_scores(run: Setup, watch: BoxWatch) -> None:
     scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
     metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **watched(watch))

@@ -1,5 +1,11 @@
 """stage=discover: from the stored attention of the discovery samples to the localization heads."""
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
 from locheads.discovery.frequencies import discover
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.discovery.stability import stability
@@ -7,34 +13,47 @@ from locheads.errors import DiscoveryError
 from locheads.evaluation.head_iou import head_iou
 from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import heads_record
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.store.atomic import write_json
+from locheads.types import Discovery
 
 
-def discover_stage(run: Run) -> None:
-    """Scores, frequencies and the k heads -> heads.json."""
-    find_heads(run)
-    assert run.discovery is not None and run.head_iou is not None
-    n_failed = len(run.failed(run.inputs.discovery))
-    record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, n_failed)
-    made_from = {"weights": run.identity.weights, "annotations": run.inputs.annotations}
-    write_json(run.folder / "heads.json", record | {"made_from": made_from, "digest": run.digest})
-    if run.stability:
-        write_json(run.folder / "stability.json", {"k": run.config.heads.k, "sizes": run.stability})
+@dataclass(frozen=True)
+class Discovered:
+    """What the discovery samples tell of every head."""
+
+    discovery: Discovery
+    stability: list[dict[str, Any]]
+    """Per size of discovery.sizes each trial's heads."""
+    head_iou: Float[np.ndarray, "layer head"]
+    """Of each head's pseudo-masks with the truth: for analysis, never used in finding heads."""
+    head_entropy: Float[np.ndarray, "layer head"]
+    """Mean spatial entropy in nats over the samples with any component; NaN without any."""
 
 
-def find_heads(run: Run) -> None:
-    """Fills run.discovery and run.head_iou, unless they are there."""
-    if run.discovery is not None:
-        return
-    groups, failed = run.inputs.discovery, run.failed(run.inputs.discovery)
+def discover_heads(setup: Setup, failures: Failures) -> Discovered:
+    """Scores, frequencies and agreement of the discovery samples. Raises DiscoveryError where every one failed."""
+    groups, failed = setup.inputs.discovery, failed_in(setup.inputs.discovery, failures)
     if len(failed) == sum(len(group.samples) for group in groups):
-        reason = run.failures[failed[0]]
+        reason = failures[failed[0]]
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
-    stored = run.store.read(track(groups, "discover", "images"), run.scored_by())
-    scores = score_all(stored, run.config.criterion)
-    trials = run.positions(scores)
-    run.discovery = discover(scores, trials, run.config.criterion)
-    run.stability = stability(scores, trials, run.config)
-    run.head_entropy = mean_entropy(scores)
-    run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "images")), groups)
+    config, store = setup.config, setup.store
+    stored = store.read(track(groups, "discover", "images"), config.criterion.entropy_key())
+    scores = score_all(stored, config.criterion)
+    trials = setup.inputs.positions(scores)
+    return Discovered(
+        discovery=discover(scores, trials, config.criterion),
+        stability=stability(scores, trials, config),
+        head_entropy=mean_entropy(scores),
+        head_iou=head_iou(store.read(track(groups, "head IoU", "images")), groups),
+    )
+
+
+def write_heads(setup: Setup, found: Discovered, failures: Failures) -> None:
+    """-> heads.json, and stability.json where discovery.sizes asks for it."""
+    n_failed = len(failed_in(setup.inputs.discovery, failures))
+    record = heads_record(found.discovery, found.head_iou, setup.inputs, setup.config, n_failed)
+    made_from = {"weights": setup.identity.weights, "annotations": setup.inputs.annotations}
+    write_json(setup.folder / "heads.json", record | {"made_from": made_from, "digest": setup.digest})
+    if found.stability:
+        write_json(setup.folder / "stability.json", {"k": setup.config.heads.k, "sizes": found.stability})

@@ -6,12 +6,12 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from locheads.config import Config, Stage, check
+from locheads.config import Config, Stage
 from locheads.errors import ModelError
 from locheads.models.config import ModelConfig
 from locheads.models.load import POCKET, identify
 from locheads.pipeline.inputs import load_inputs
-from locheads.pipeline.run_files import Status
+from locheads.pipeline.run_life import Status
 from locheads.store.atomic import write_json
 
 log = logging.getLogger(__name__)
@@ -20,25 +20,18 @@ OTHER_FORMS = ("*.bin", "*.pth", "*.pt", "*.h5", "*.msgpack", "*.onnx", "*.gguf"
 """The same weights once more, where a repository has safetensors."""
 
 
-def run_fetch(config: Config, folder: Path) -> None:
-    """The whole run of stage=fetch, with its status.json and fetched.json.
+def fetch_inputs(config: Config, folder: Path, status: Status) -> None:
+    """Weights, data set and their digests, all into their caches -> fetched.json.
 
     Raises:
-        LocHeadsError: a setting that makes no sense, or something that cannot be had.
+        LocHeadsError: something that cannot be had.
     """
-    status = Status(folder)
-    try:
-        check(config)
-        with status.stage(Stage.fetch.value):
-            write_json(folder / "fetched.json", fetch(config))
-        status.finish()
-    except BaseException as error:
-        status.finish(str(error) or type(error).__name__)
-        raise
+    with status.stage(Stage.fetch):
+        write_json(folder / "fetched.json", fetch(config))
 
 
 def fetch(config: Config) -> dict[str, str | int]:
-    """Weights, data set and their digests, all into their caches. -> what is there now. Raises LocHeadsError."""
+    """-> what is there now."""
     where = _weights(config.model)
     identity = identify(config.model, Path(config.paths.cache))
     inputs = load_inputs(config)

@@ -3,42 +3,33 @@
 from collections import defaultdict
 
 import numpy as np
+from jaxtyping import Float
 
-from locheads.evaluation.methods import LOCALIZATION_HEADS
+from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan
 from locheads.evaluation.predict import predict
-from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows
-from locheads.models.engine import ALL_MAPS
 from locheads.pipeline.answer_files import OTHERS, OWN, map_scores_of, writing
-from locheads.pipeline.attend_stage import fill_compactly
-from locheads.pipeline.head_plan import plan_heads
 from locheads.pipeline.progress import track
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.setup import Failures, Setup
 from locheads.segmenters.load_segmenter import load_segmenter
-from locheads.types import ImageGroup
+
+MapScores = dict[str, Float[np.ndarray, "row metric"]]
+"""File of predictions -> MAP_METRICS of its rows, which need maps that are not kept."""
 
 
-def ground_stage(run: Run) -> None:
+def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures) -> MapScores:
     """The localization heads and every baseline on the evaluated split -> predictions.parquet, baselines.parquet."""
-    if run.config.engine.maps != ALL_MAPS:
-        fill_compactly(run)
-    run.plan = plan_heads(run)
-    settings = run.config.segmenter
-    segmenter = load_segmenter(settings, run.config.engine)
+    config, folder = setup.config, setup.folder
+    segmenter = load_segmenter(config.segmenter, config.engine)
     map_scores = defaultdict(list)
-    files = {name: writing(run.folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
+    files = {name: writing(folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
     with files[OWN] as own, files[OTHERS] as others:
-        for group in track(run.inputs.evaluated, "ground", "images"):
-            rows = _answers(run, group)
+        for group in track(setup.inputs.evaluated, "ground", "images"):
+            rows = list(predict(group, setup.store.read([group]), plan, config.grounding, failures))
             if segmenter is not None:
-                rows = segment_rows(rows, group, segmenter, settings.box)
+                rows = segment_rows(rows, group, segmenter, config.segmenter.box)
             for name, write, is_own in ((OWN, own, True), (OTHERS, others, False)):
                 part = [row for row in rows if (row["method"] == LOCALIZATION_HEADS) == is_own]
                 write(part)
                 map_scores[name].append(map_scores_of(part))
-    run.map_scores = {name: np.concatenate(parts) for name, parts in map_scores.items()}
-
-
-def _answers(run: Run, group: ImageGroup) -> list[Row]:
-    assert run.plan is not None
-    return list(predict(group, run.store.read([group]), run.plan, run.config.grounding, run.failures))
+    return {name: np.concatenate(parts) for name, parts in map_scores.items()}

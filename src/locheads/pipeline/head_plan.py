@@ -1,8 +1,8 @@
-"""Which heads ground which sample, for the method and its baselines."""
+"""Which heads ground which sample: those of discovery or those that the configuration gives, and every baseline's."""
 
 import logging
 from collections.abc import Iterator
-from typing import assert_never
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,71 +14,64 @@ from locheads.evaluation.head_iou import best_heads_by_iou
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
+from locheads.pipeline.discover_stage import Discovered
 from locheads.pipeline.progress import track
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.setup import Failures, Setup
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)
 
 
-def plan_heads(run: Run) -> HeadPlan:
-    """Which heads ground which sample, for the method and its baselines."""
-    match run.config.selection.kind:
-        case SelectionKind.fixed:
-            return plan_with(run, None)
-        case SelectionKind.greedy:
-            return plan_with(run, _own_heads(run))
-        case _:
-            assert_never(run.config.selection.kind)
+def plan_heads(setup: Setup, found: Discovered | None) -> HeadPlan:
+    """The k heads of discovery, or the given ones where `found` is None, and the heads of every baseline.
 
-
-def _own_heads(run: Run) -> dict[str, list[HeadIndex]]:
-    """Per evaluated sample its own k heads."""
-    config = run.config
-    assert run.discovery is not None
-    greedy: dict[str, list[HeadIndex]] = {}
-    if any(s.sample_id not in run.failures for group in run.inputs.evaluated for s in group.samples):
-        scores = score_all(run.store.read(run.inputs.evaluated, run.scored_by()), config.criterion)
-        greedy = greedy_heads(scores, run.discovery, config.heads.k, config.criterion)
-    return greedy
-
-
-def plan_with(run: Run, greedy: dict[str, list[HeadIndex]] | None) -> HeadPlan:
-    config, k = run.config, run.config.heads.k
+    With selection=greedy the samples' own heads are missing still: see `with_own_heads`.
+    """
+    config, k = setup.config, setup.config.heads.k
     draws, seed = config.evaluation.random_draws, config.seed
-    if run.given is not None:
-        admitted = np.zeros((run.identity.layers, run.identity.heads), dtype=bool)
+    if found is None:
+        if setup.given is None:
+            raise ValueError("there are neither discovered nor given heads")
+        admitted = np.zeros((setup.identity.layers, setup.identity.heads), dtype=bool)
         admitted[config.criterion.skip_layers :] = True
-        return HeadPlan(run.given.heads[:k], None, best_iou=(), random=random_heads(admitted, k, draws, seed))
-    assert run.discovery is not None and run.head_iou is not None
-    sinks = _sinks(run)
+        return HeadPlan(setup.given.heads[:k], None, best_iou=(), random=random_heads(admitted, k, draws, seed))
+    sinks = _sinks(setup)
     return HeadPlan(
-        fixed=tuple(top_heads(run.discovery, k)),
-        greedy=greedy,
-        best_iou=tuple(best_heads_by_iou(run.head_iou, k)),
-        random=random_heads(run.discovery.eligible, k, draws, seed),
+        fixed=tuple(top_heads(found.discovery, k)),
+        greedy=None,
+        best_iou=tuple(best_heads_by_iou(found.head_iou, k)),
+        random=random_heads(found.discovery.eligible, k, draws, seed),
         sinks=sinks,
-        best_rec=_best_rec(run, sinks),
+        best_rec=_best_rec(setup, sinks),
     )
 
 
-def _best_rec(run: Run, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
-    """Searched once in a run."""
-    if run.best_rec is None:
-        config = run.config
-
-        def read(groups: list[ImageGroup]) -> Iterator[Attention | CompactAttention]:
-            return run.store.read(track(groups, "best set", "images"))
-
-        run.best_rec = search_heads(read, run.inputs.discovery, config.heads.k, config.grounding, sinks)
-        if not run.best_rec:
-            log.info("The best set by REC is left out: the store lacks the maps of all heads of discovery's samples.")
-    return run.best_rec
+def with_own_heads(setup: Setup, found: Discovered | None, plan: HeadPlan, failures: Failures) -> HeadPlan:
+    """With selection=greedy the plan with every evaluated sample's own k heads; else the plan as it is."""
+    config, evaluated = setup.config, setup.inputs.evaluated
+    if config.selection.kind == SelectionKind.fixed or found is None:
+        return plan
+    if all(sample.sample_id in failures for group in evaluated for sample in group.samples):
+        return replace(plan, greedy={})
+    scores = score_all(setup.store.read(evaluated, config.criterion.entropy_key()), config.criterion)
+    return replace(plan, greedy=greedy_heads(scores, found.discovery, config.heads.k, config.criterion))
 
 
-def _sinks(run: Run) -> SinkCells | None:
+def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
+    config = setup.config
+
+    def read(groups: list[ImageGroup]) -> Iterator[Attention | CompactAttention]:
+        return setup.store.read(track(groups, "best set", "images"))
+
+    best = search_heads(read, setup.inputs.discovery, config.heads.k, config.grounding, sinks)
+    if not best:
+        log.info("The best set by REC is left out: the store lacks the maps of all heads of discovery's samples.")
+    return best
+
+
+def _sinks(setup: Setup) -> SinkCells | None:
     """From the discovery samples, so that nothing of the evaluated split takes part."""
-    grounding = run.config.grounding
+    grounding = setup.config.grounding
     if grounding.sinks != Sinks.mean_map:
         return None
-    return find_sinks(run.store.read(track(run.inputs.discovery, "mean maps", "images")), grounding.sink_factor)
+    return find_sinks(setup.store.read(track(setup.inputs.discovery, "mean maps", "images")), grounding.sink_factor)

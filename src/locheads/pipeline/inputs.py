@@ -24,7 +24,7 @@ from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.pocket.dataset import ensure_dataset
 from locheads.store.digest import file_digests, json_digest
-from locheads.types import ImageGroup
+from locheads.types import HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,11 @@ class Inputs:
         if not self.images:
             return None
         return json_digest([[path.name, self.images[path]] for path in paths])
+
+    def positions(self, scores: HeadScores) -> list[np.ndarray]:
+        """Per trial where its samples are in `scores`; failed samples are not there (and are counted)."""
+        where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
+        return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in self.trials]
 
 
 def load_inputs(config: Config) -> Inputs:

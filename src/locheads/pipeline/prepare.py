@@ -10,12 +10,12 @@ from locheads.errors import ConfigError
 from locheads.models.engine import Quantization
 from locheads.models.load import ModelIdentity, identify
 from locheads.models.placement import check_placement
-from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.direct import answer_keys
-from locheads.pipeline.given import given_heads, given_record, maps_heads
+from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_images
-from locheads.pipeline.run_state import Run
+from locheads.pipeline.open_store import open_store
+from locheads.pipeline.setup import Setup
 from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
@@ -29,7 +29,7 @@ WITHOUT_EFFECT = (
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
-def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
+def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_placement(config.model, config.engine)
     check_segmenter(config.segmenter)
@@ -65,7 +65,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     if given is not None:
         record["heads"] = given_record(given, config.heads.k)
     write_json(folder / "samples.json", samples_record(inputs, config))
-    return Run(config, folder, inputs, identity, store, digest, given)
+    return Setup(config, folder, inputs, identity, store, digest, given)
 
 
 def _made_with(key: Key, asked: Key) -> dict[str, Any]:

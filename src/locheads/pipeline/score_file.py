@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from locheads.config import Config, Stage, check
+from locheads.config import Config, Stage
 from locheads.data.annotation_files import sha256_of
 from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
@@ -21,7 +21,8 @@ from locheads.pipeline.answer_files import OWN, watched, writing
 from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_dataset
 from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import write_receipt
-from locheads.pipeline.run_files import Status, metrics_record, recorded_provenance, write_parquet
+from locheads.pipeline.run_files import metrics_record, write_parquet
+from locheads.pipeline.run_life import Status, recorded_provenance
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
@@ -30,28 +31,22 @@ from locheads.types import ImageGroup
 log = logging.getLogger(__name__)
 
 
-def run_external(config: Config, folder: Path) -> None:
+def score_file(config: Config, folder: Path, status: Status) -> None:
     """Scores the file and writes predictions.parquet, scores.parquet, samples.json, metrics.json and report.html.
 
     Raises:
         LocHeadsError: whatever a user can mend, as one sentence.
     """
-    status = Status(folder)
-    try:
-        check(config)
-        with recorded_provenance(folder) as record, status.stage(Stage.evaluate.value):
-            path, data = _file(config), open_dataset(config.dataset, config.paths)
-            split = data.read(config.dataset.split)
-            folders = image_folders(config.dataset, config.paths)
-            data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
-            record |= _identity(config, path, data)
-            _score(config, folder, path, split, data)
-        status.finish()
-        write_report(folder)
-        write_receipt(folder, {}, 0)  # of an empty key: no sweep takes it over
-    except BaseException as error:
-        status.finish(str(error) or type(error).__name__)
-        raise
+    with recorded_provenance(folder) as record, status.stage(Stage.evaluate):
+        path, data = _file(config), open_dataset(config.dataset, config.paths)
+        split = data.read(config.dataset.split)
+        folders = image_folders(config.dataset, config.paths)
+        data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
+        record |= _identity(config, path, data)
+        _score(config, folder, path, split, data)
+    status.finish()
+    write_report(folder)
+    write_receipt(folder, {}, 0)  # of an empty key: no sweep takes it over
 
 
 def _file(config: Config) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import locheads
-from locheads.pipeline.attention_pass import NO_PART
+from locheads.pipeline.open_store import NO_PART
 from locheads.store.atomic import write_json
 from locheads.store.key import Key, code_digest, difference, of_other_versions, read_key, walk_imports
 

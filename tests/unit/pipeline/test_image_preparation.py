@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from locheads.pipeline.background import AHEAD_PER_WORKER, Copies, in_background
+from locheads.pipeline.image_preparation import AHEAD_PER_WORKER, Copies, in_background
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

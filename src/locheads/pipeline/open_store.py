@@ -1,0 +1,71 @@
+"""Which attention store a run reads and fills: the one of its question, made with what is installed here."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from locheads.config import Config
+from locheads.models.engine import OtherVersions, Quantization
+from locheads.models.load import ModelIdentity
+from locheads.store.attention_store import AttentionStore
+from locheads.store.key import code_digest
+from locheads.store.provenance import version
+
+MAKERS = ("torch", "transformers", "tokenizers", "pillow", "numpy")
+"""Packages that make pixels, tokens and attention; torchvision and bitsandbytes besides, where they are used."""
+
+NO_PART = frozenset(
+    f"locheads.{name}"
+    for name in (
+        # Settings: their values are in the key.
+        "config", "models.engine", "discovery.config", "grounding.config", "models.config",
+        # What is said, when, in which order, and how it is kept.
+        "errors", "pipeline.progress", "pipeline.signals", "pipeline.timing", "store.atomic",
+        "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
+        "terminal", "text",
+    )
+)  # fmt: skip
+"""Modules that the attention pass imports and that decide nothing of the maps."""
+
+
+def open_store(
+    config: Config,
+    identity: ModelIdentity,
+    annotations: str,
+    verify: bool = True,
+    images: Mapping[Path, str | None] | None = None,
+) -> AttentionStore:
+    """The store of exactly this model, precision, preprocessing, prompt and annotation files, made with what is here.
+
+    The images are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
+    agree to rounding on all of them, and timing.json names those that made the maps. `verify`, `images`: see
+    `AttentionStore`.
+    """
+    model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
+    # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
+    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (prompt, "name")):
+        del group[setting]
+    question: dict[str, Any] = {
+        "model": model | {"weights": identity.weights},
+        "prompt": prompt,
+        "annotations": annotations,
+    }
+    if config.engine.quantization != Quantization.none:
+        question["quantization"] = config.engine.quantization.value
+    take = config.engine.other_versions == OtherVersions.take
+    return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, images)
+
+
+def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:
+    """What the attention pass makes its maps with: versions, image processor, digest of our own code."""
+    packages = list(MAKERS)
+    if "torchvision" in (identity.image_processor or ""):
+        packages.append("torchvision")
+    if config.engine.quantization != Quantization.none:
+        packages.append("bitsandbytes")
+    code = code_digest("locheads.pipeline.attention_pass", without=NO_PART)
+    return {name: version(name) for name in packages} | {
+        "image processor": identity.image_processor,
+        "attention pass": code,
+    }

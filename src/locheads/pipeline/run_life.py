@@ -1,0 +1,97 @@
+"""The life of a run: its status, provenance and end, the same for the stages and for the commands beside them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from locheads.errors import StoreError
+from locheads.pipeline.mistakes import explain
+from locheads.store.atomic import write_json
+from locheads.store.provenance import provenance
+from locheads.store.run_folder import RECEIPT
+
+
+class Status:
+    """status.json: how far a run has come, and why it ended. Watches that the run folder loses no file meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        # Of an earlier run in this folder, whose files are written anew from now on.
+        with suppress(OSError):  # which writing the status tells
+            (folder / RECEIPT).unlink()
+        self._folder, self._path = folder, folder / "status.json"
+        self._seen: set[str] = set()
+        self._content: dict[str, Any] = {"state": "running", "stages": {}, "error": None}
+        self._write()
+        self.check_complete()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Marks a stage as running, then done with its seconds."""
+        self._content["stages"][name] = {"state": "running", "seconds": None}
+        self._write()
+        start = time.perf_counter()
+        self.check_complete()
+        yield
+        self.check_complete()
+        self._content["stages"][name] = {"state": "done", "seconds": round(time.perf_counter() - start, 3)}
+        self._write()
+
+    def check_complete(self) -> None:
+        """Raises StoreError where a file that was there at an earlier call, config.yaml for one, is gone: the folder
+        was deleted, moved or tidied while the run went on, and what is written into it later is no whole result."""
+        files = (path.relative_to(self._folder) for path in self._folder.rglob("*") if path.is_file())
+        there = {str(path) for path in files if not _volatile(path)}
+        if gone := sorted(self._seen - there):
+            raise StoreError(
+                f"{self._folder} lost {len(gone)} files while the run went on, such as {gone[0]}: what is left is not "
+                "its whole result. Start the run again, and leave its folder where it is until it ends."
+            )
+        self._seen |= there
+
+    def finish(self, error: str | None = None) -> None:
+        """The run ended: well, or with this error."""
+        self._content |= {"state": "failed" if error else "done", "error": error}
+        self._write()
+
+    def replaced(self) -> None:
+        """The result of an earlier run has taken this one's place, its status.json included."""
+        self._content = {}
+
+    def end(self) -> None:
+        """The run ended well, if nothing has said yet how it ended."""
+        if self._content.get("state") == "running":
+            self.finish()
+
+    def _write(self) -> None:
+        write_json(self._path, self._content)
+
+
+@contextmanager
+def run_life(folder: Path) -> Iterator[Status]:
+    """From the first to the last moment of the block status.json says how the run stands; an error ends it there."""
+    status = Status(folder)
+    try:
+        yield status
+        status.end()
+    except BaseException as error:
+        status.finish(explain(error) or str(error) or type(error).__name__)
+        raise
+
+
+@contextmanager
+def recorded_provenance(folder: Path) -> Iterator[dict[str, Any]]:
+    """provenance.json, written at the start (a run that dies has one, too) and again with the time at the end."""
+    record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
+    write_json(folder / "provenance.json", record)
+    start = time.perf_counter()
+    yield record
+    record["seconds"] = round(time.perf_counter() - start, 3)
+    write_json(folder / "provenance.json", record)
+
+
+def _volatile(path: Path) -> bool:
+    """Whether a file of a run folder may come and go: temporary names, W&B's own, the log."""
+    return path.parts[0] in ("run.log", "wandb") or any(part.startswith(".") for part in path.parts)

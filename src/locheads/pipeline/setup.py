@@ -1,0 +1,33 @@
+"""What the stages of one run take: fixed before the first of them, and what failed on the way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from locheads.config import Config
+from locheads.models.load import ModelIdentity
+from locheads.pipeline.inputs import Inputs
+from locheads.store.attention_store import AttentionStore
+from locheads.types import HeadSet, ImageGroup
+
+Failures = dict[str, str]
+"""Sample id -> why it has no attention map, or no answer."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run stands on before its first stage: fixed from here on, and the same for every stage."""
+
+    config: Config
+    folder: Path
+    inputs: Inputs
+    identity: ModelIdentity
+    store: AttentionStore
+    digest: str
+    """Of the run: see `run_digest`."""
+    given: HeadSet | None = None
+    """The heads of heads.set; None where discovery finds them."""
+
+
+def failed_in(groups: list[ImageGroup], failures: Failures) -> list[str]:
+    """Ids of the samples of these images that failed."""
+    return [sample.sample_id for group in groups for sample in group.samples if sample.sample_id in failures]
