@@ -21,10 +21,11 @@ from locheads.discovery.config import DiscoveryConfig
 from locheads.evaluation.config import EvaluationConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.load import identify
-from locheads.pipeline.attend_stage import dealer, passes
-from locheads.pipeline.attention_pass import Loader, open_store
+from locheads.pipeline.attend_stage import attend_shards, dealer, passes
+from locheads.pipeline.attention_pass import Loader
 from locheads.pipeline.execute import execute
 from locheads.pipeline.inputs import load_inputs
+from locheads.pipeline.open_store import open_store
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.setup import Setup
 from locheads.sharding.config import ShardConfig
