@@ -1,19 +1,35 @@
 """What can be wrong with samples that could be read: one verdict per split and question."""
 
+import csv
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import resources
 from pathlib import Path
 
 from locheads.data.coordinate_frames import box_iou
 from locheads.data.headers import inside, read_headers
 from locheads.data.image_files import open_image
 from locheads.data.masks import tight_box
-from locheads.data.official_counts import Counts
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
+
+Counts = tuple[int, int, int]
+"""(refs, images, expressions)."""
+
+
+def official_counts(name: str) -> dict[str, Counts]:
+    """Split -> counts of "refcoco/unc", "refcoco+/unc" or "refcocog/umd"; empty for a name without official counts."""
+    text = (resources.files("locheads.data") / "split_counts.csv").read_text()
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return {
+        row["split"]: (int(row["refs"]), int(row["images"]), int(row["expressions"]))
+        for row in rows
+        if f"{row['dataset']}/{row['split_by']}" == name
+    }
+
 
 _FEW = 0.01
 """Up to this share is a blemish that the published files have, too; above it something is wrong with all of them."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from locheads.data.annotation_files import field, read_json, read_lines, sha256_of
 from locheads.data.pathnames import coco_id, image_id_of, image_key, inner_name
-from locheads.data.pickles import load_plain_pickle
+from locheads.data.refer_files import load_plain_pickle
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.store.derived import read_derived_json, write_derived_json

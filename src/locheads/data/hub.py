@@ -21,8 +21,8 @@ from locheads.data.annotation_files import is_number, short
 from locheads.data.columns import check_columns, find
 from locheads.data.config import BoxFormat
 from locheads.data.coordinate_frames import to_xyxy
-from locheads.data.grouping import Row, boxes_only, group_samples
 from locheads.data.image_files import image_size
+from locheads.data.image_groups import Row, boxes_only, group_samples
 from locheads.data.masks import box_mask, overlapping, to_rle
 from locheads.data.pathnames import find_image, inner_name, plain_name, slug
 from locheads.data.tally import Tally

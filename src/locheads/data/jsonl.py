@@ -15,9 +15,9 @@ from pathlib import Path
 from locheads.data.annotation_files import field, name_of, read_lines, require, sha256_of_named, short
 from locheads.data.config import BoxFormat
 from locheads.data.coordinate_frames import to_xyxy
-from locheads.data.grouping import boxes_only, group_samples
 from locheads.data.headers import LEADS_OUT
 from locheads.data.image_files import image_size, read_mask
+from locheads.data.image_groups import boxes_only, group_samples
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
 from locheads.data.pathnames import find_file, find_image, inner_name, leads_out, real_places
 from locheads.data.tally import Tally

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from locheads.data.annotation_files import field, read_json, read_lines, require, sha256_of, whole_ids
-from locheads.data.grouping import boxes_only
+from locheads.data.image_groups import boxes_only
 from locheads.data.pathnames import image_id_of
 from locheads.data.refer import join_refs, read_instances
 from locheads.data.tally import Tally

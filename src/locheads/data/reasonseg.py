@@ -15,8 +15,8 @@ import numpy as np
 
 from locheads.data.annotation_files import field, is_number, read_json, sha256_of
 from locheads.data.config import QueryLength
-from locheads.data.grouping import Row, group_samples
 from locheads.data.image_files import image_size
+from locheads.data.image_groups import Row, group_samples
 from locheads.data.masks import encode, tight_box
 from locheads.data.tally import Tally
 from locheads.errors import DataError

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from locheads.data import converted
+from locheads.data import refer_files as converted
 from locheads.data.annotation_files import (
     field,
     index_by_id,
@@ -26,7 +26,7 @@ from locheads.data.annotation_files import (
 )
 from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
 from locheads.data.pathnames import find_image, inner_name, slug
-from locheads.data.pickles import load_plain_pickle
+from locheads.data.refer_files import load_plain_pickle
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample

@@ -8,10 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from locheads.config import Config, Stage
-from locheads.data.checks import State, Verdict, check_samples
+from locheads.data.checks import State, Verdict, check_samples, official_counts
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
-from locheads.data.official_counts import official_counts
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset

@@ -10,7 +10,7 @@ import pandas as pd
 from locheads.config import Config
 from locheads.data.box_text import WrittenBox, frame_in, read_answer
 from locheads.data.image_files import open_image
-from locheads.data.sampling import subset
+from locheads.data.image_groups import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row

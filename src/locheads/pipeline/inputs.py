@@ -14,12 +14,12 @@ from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import Copy, HubDataSet
 from locheads.data.image_files import check_image_folder
+from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
-from locheads.data.sampling import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.pocket.dataset import ensure_dataset

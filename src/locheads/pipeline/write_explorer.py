@@ -12,7 +12,7 @@ import pandas as pd
 
 from locheads.config import Config
 from locheads.data.image_files import open_image
-from locheads.data.sampling import subset
+from locheads.data.image_groups import subset
 from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched

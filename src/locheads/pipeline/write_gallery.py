@@ -11,7 +11,7 @@ from pycocotools import mask as coco
 
 from locheads.config import Config
 from locheads.data.image_files import open_image
-from locheads.data.sampling import subset
+from locheads.data.image_groups import subset
 from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from locheads.pocket.scenes import CANVAS, DOTS, PATCH, Scene, SceneObject
-from locheads.pocket.shapes import signed_distance
+from locheads.pocket.scenes import CANVAS, DOTS, PATCH, Scene, SceneObject, signed_distance
 
 RGB = {
     "red": (215, 45, 40), "green": (40, 160, 60), "blue": (50, 80, 225), "yellow": (235, 215, 50),

@@ -8,9 +8,8 @@ from own_files import make_image
 from PIL import ExifTags, Image
 from refer_files import REFS, TinyRefer
 
-from locheads.data.checks import State, Verdict, check_samples
+from locheads.data.checks import State, Verdict, check_samples, official_counts
 from locheads.data.masks import box_mask, tight_box
-from locheads.data.official_counts import official_counts
 from locheads.data.refer import read_refer
 from locheads.data.tally import Tally
 from locheads.types import Box, ImageGroup, Sample

@@ -8,8 +8,8 @@ import pytest
 from refer_files import REFS, TinyRefer
 
 from locheads.data import refer
-from locheads.data.converted import read_samples
 from locheads.data.refer import ReferDataSet
+from locheads.data.refer_files import read_samples
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 

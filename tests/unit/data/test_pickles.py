@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from locheads.data.pickles import load_plain_pickle
+from locheads.data.refer_files import load_plain_pickle
 from locheads.errors import DataError
 
 PLAIN = [{"id": 1, "text": "ä", "x": [1.5, None, True, 2**70], "t": (1, "b"), "raw": b"\x00\xff", "s": {1, 2}}]

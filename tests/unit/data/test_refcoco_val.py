@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from locheads.data.checks import State, check_samples
-from locheads.data.official_counts import official_counts
+from locheads.data.checks import State, check_samples, official_counts
 from locheads.data.refer import ReferDataSet, read_refer
 from locheads.data.tally import Tally
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from locheads.data.sampling import draw_trials, exclude_images, limit, shuffle, subset
+from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup, Sample
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from locheads.pocket.evidence import _agreement, _aims, _table5_row, render
+from locheads.pocket.training.evidence import _agreement, _aims, _table5_row, render
 from locheads.report.metrics_record import METHODS, parse_metrics
 from locheads.report.sweep_table import SweepRow
 

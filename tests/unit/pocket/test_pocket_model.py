@@ -4,16 +4,15 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
-from locheads.pocket.batches import IDS, PATCHES, PREFIX, Batch, Task, make_batch, normalise, pack
 from locheads.pocket.dataset import split_scenes
-from locheads.pocket.forward import ATTENTION, answer_logits, keep_patches
 from locheads.pocket.language import KINDS, QUESTION, Exchange, describe
 from locheads.pocket.pocket_model import WEIGHTS, build_model, load_model
-from locheads.pocket.pretrain import word_logits, words_of
-from locheads.pocket.probe import answer_accuracy
 from locheads.pocket.render import pad_to_square, render
 from locheads.pocket.scenes import CANVAS, COLOURS, SHAPES, TEXTURES, Scene, SceneObject
 from locheads.pocket.tokenizer import SYSTEM
+from locheads.pocket.training.batches import IDS, PATCHES, PREFIX, Batch, Task, make_batch, normalise, pack
+from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_logits, words_of
+from locheads.pocket.training.probe import answer_accuracy
 
 EXCHANGES = [
     Exchange("the red circle at the top .", "pink plain red circle", "position", 0),

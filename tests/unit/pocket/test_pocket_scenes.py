@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from locheads.pocket.render import LINE_RGB, RGB, dark_part, pad_to_square, render
+from locheads.pocket.render import LINE_RGB, RGB, dark_part, pad_to_square, render, signed_distance
 from locheads.pocket.scenes import CANVAS, DOTS, PATCH, TEXTURES, SceneObject, sample_scene
-from locheads.pocket.shapes import signed_distance
 
 
 def test_a_seed_gives_the_same_scene_and_image_twice():

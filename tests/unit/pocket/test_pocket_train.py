@@ -4,13 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from locheads.pocket import curriculum, train
-from locheads.pocket.batches import Batch, pack
-from locheads.pocket.curriculum import LEVELS, Progress
 from locheads.pocket.language import Exchange
 from locheads.pocket.pocket_model import build_model
-from locheads.pocket.right_answers import accuracies, first_words
-from locheads.pocket.train import Trainer, parse_arguments, run
+from locheads.pocket.training import batches as curriculum
+from locheads.pocket.training import train
+from locheads.pocket.training.batches import LEVELS, Batch, Progress, pack
+from locheads.pocket.training.probe import accuracies, first_words
+from locheads.pocket.training.train import Trainer, parse_arguments, run
 
 
 @pytest.fixture(autouse=True)

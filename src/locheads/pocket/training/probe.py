@@ -1,4 +1,4 @@
-"""How well a pocket model answers about held-out scenes: `python -m locheads.pocket.probe [DIR]`.
+"""How well a pocket model answers about held-out scenes: `python -m locheads.pocket.training.probe [DIR]`.
 
 What its heads do is measured as for any model: `python run.py model.id=DIR`.
 """
@@ -13,13 +13,42 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.evaluation.intervals import ratio_interval
 from locheads.pipeline.progress import track
-from locheads.pocket.batches import PATCHES, Batch, normalise, pack
 from locheads.pocket.dataset import split_scenes
-from locheads.pocket.forward import ATTENTION, answer_logits
 from locheads.pocket.language import KINDS, QUESTION, sample_exchange
 from locheads.pocket.pocket_model import WEIGHTS, load_model
 from locheads.pocket.render import pad_to_square, render
-from locheads.pocket.right_answers import whole_answers
+from locheads.pocket.training.batches import PATCHES, Batch, normalise, pack
+from locheads.pocket.training.forward import ATTENTION, answer_logits
+
+
+def first_words(batch: Batch) -> torch.Tensor:
+    """Bool [n]: which of the n supervised positions predict the first word of an answer."""
+    supervised = batch.targets != -100
+    before = torch.nn.functional.pad(supervised, (1, 0))[..., :-1]
+    return (supervised & ~before)[supervised]
+
+
+def whole_answers(right: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Bool, per exchange of the batch: no mistake in its answer. `right` is bool [n], per supervised position."""
+    number = first_words(batch).cumsum(0) - 1
+    start = torch.ones(batch.targets.shape[:2].numel(), dtype=torch.int, device=right.device)
+    return start.scatter_reduce(0, number, right.int(), "amin").bool()
+
+
+def accuracies(right: torch.Tensor, batch: Batch) -> dict[str, float]:
+    """Share of right first words and other words, and per kind that occurs the share of answers without a mistake.
+
+    `right` is bool [n], over the supervised positions, exchange by exchange.
+    """
+    first = first_words(batch)
+    whole = whole_answers(right, batch).cpu().numpy()
+    kinds = [exchange.kind for row in batch.exchanges for exchange in row]
+    means = {kind: float(whole[[k == kind for k in kinds]].mean()) for kind in (*KINDS, QUESTION) if kind in kinds}
+    return {
+        "first_word": right[first].float().mean().item(),
+        "other_words": right[~first].float().mean().item(),
+    } | means
+
 
 EXCHANGES = 12  # per image
 Accuracies = dict[str, dict[str, float]]
@@ -53,7 +82,7 @@ def _share(right: np.ndarray, asked: np.ndarray, images: np.ndarray) -> dict[str
 
 def main() -> None:
     """Entry point: prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m locheads.pocket.probe", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.probe", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
     parser.add_argument("--split", default="val")
     parser.add_argument("--scenes", type=int, help="the first so many images (default: all)")

@@ -1,4 +1,4 @@
-"""Trains the pocket LVLM from scratch: `python -m locheads.pocket.train --out DIR`. Only words are supervised.
+"""Trains the pocket LVLM: `python -m locheads.pocket.training.train --out DIR`. Only words are supervised.
 
 Everything follows from `--seed` and the step's number, so a resumed run continues as if it had not stopped.
 """
@@ -13,18 +13,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
-from locheads.pocket.batches import PATCHES, Batch, make_batch
-from locheads.pocket.curriculum import LEVELS, Progress, task_of
-from locheads.pocket.curves import plot_curves
-from locheads.pocket.forward import ATTENTION, answer_logits, keep_patches
 from locheads.pocket.language import KINDS, QUESTION
 from locheads.pocket.pocket_model import build_model, export
-from locheads.pocket.pretrain import word_loss
-from locheads.pocket.right_answers import accuracies, first_words
+from locheads.pocket.training.batches import LEVELS, PATCHES, Batch, Progress, make_batch, task_of
+from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_loss
+from locheads.pocket.training.probe import accuracies, first_words
 from locheads.store.atomic import replacing
+
+
+def plot_curves(folder: Path) -> None:
+    """Losses left, shares of right answers right; a dotted line where a harder level begins."""
+    curves = pd.read_csv(folder / "curves.csv")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    losses, shares = figure.subplots(1, 2)
+    for name in ("word_loss", "loss"):
+        losses.plot(curves["step"], curves[name], label=name.replace("_", " "))
+    for name in ("first_word", *KINDS, QUESTION):
+        shares.plot(curves["step"], curves[name], label=name.replace("_", " "))
+    losses.set(xlabel="step", ylabel="loss", ylim=(0, 3))
+    shares.set(xlabel="step", ylabel="share right on training scenes", ylim=(0, 1))
+    for axes in (losses, shares):
+        axes.legend()
+    for step in curves["step"][curves["level"].diff() > 0]:
+        for axes in (losses, shares):
+            axes.axvline(step, color="0.7", linewidth=0.8, linestyle=":")
+    figure.savefig(folder / "curves.png", dpi=110)
+
 
 FIRST_WORD_WEIGHT = 2.0  # of the loss: the first answer word is the one that the paper's query position predicts
 WORD_SCENES = 16  # images per step of the first stage
@@ -36,10 +54,12 @@ _COLUMNS = ("step", "seconds", "level", "lr", "word_loss", "loss", "first_word",
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m locheads.pocket.train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, curves.csv, curves.png, export/")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--words", type=int, default=400, help="steps of the first stage, see locheads.pocket.pretrain")
+    parser.add_argument(
+        "--words", type=int, default=400, help="steps of the first stage, see locheads.pocket.training.forward"
+    )
     parser.add_argument("--steps", type=int, default=3000, help="steps of the second stage, that learns to answer")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, with a checkpoint")
     parser.add_argument("--stop-at", type=int, help="stop at this step of both stages together, with a checkpoint")

@@ -1,8 +1,7 @@
 """The evidence that localization heads formed in a pocket model: the study `python run.py experiment=pocket`.
 
 After the sweep over criterion and selection (Table 5's layout) it asks the model questions, checks every aim set for
-it and writes evidence.md and evidence.json into the sweep's folder.
-"""
+it and writes evidence.md and evidence.json into the sweep's folder."""
 
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -63,7 +62,7 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     """All numbers of the evidence, as plain values."""
     # Imported late: torch and transformers, which no other callback needs.
     from locheads.pocket.pocket_model import load_model
-    from locheads.pocket.probe import answer_accuracy
+    from locheads.pocket.training.probe import answer_accuracy
 
     metrics, heads = parse_metrics(paper.metrics), read_json(paper.folder / "heads.json")
     provenance = read_json(paper.folder / "provenance.json")
