@@ -17,13 +17,13 @@ from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, load_lvlm
 from locheads.pipeline.image_preparation import Copies, Opened, first_readable, in_background, prepare_image
-from locheads.pipeline.progress import track
 from locheads.pipeline.signals import undisturbed
 from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.key import difference
 from locheads.store.need import EVERYTHING, Need
 from locheads.store.store_files import Stored, rounded
+from locheads.terminal import track
 from locheads.types import Attention, CompactAttention, Failure, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,6 @@ from locheads.discovery.scores import score, stack_scores
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import find_sinks
-from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.report.figures import audit_effects
@@ -33,6 +32,7 @@ from locheads.report.run_record import read_run
 from locheads.report.theme import to_png
 from locheads.store.atomic import write_bytes, write_json, write_text
 from locheads.store.attention_store import AttentionStore
+from locheads.terminal import track
 from locheads.text import csv_text
 from locheads.types import Discovery, HeadScores, ImageGroup
 

@@ -14,9 +14,9 @@ from locheads.data.guard import group_keys
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset
-from locheads.pipeline.progress import console
 from locheads.pipeline.run_life import Status
 from locheads.store.atomic import write_json
+from locheads.terminal import console
 
 log = logging.getLogger(__name__)
 

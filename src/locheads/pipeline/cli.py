@@ -22,11 +22,11 @@ from locheads.errors import ConfigError, complain
 from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.execute import dispatch
 from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
-from locheads.pipeline.progress import console
 from locheads.pipeline.run_life import run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
 from locheads.store.atomic import write_text
+from locheads.terminal import console
 
 log = logging.getLogger(__name__)
 

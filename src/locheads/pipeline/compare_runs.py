@@ -17,12 +17,12 @@ from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.evaluation.summarise import ratios
-from locheads.pipeline.progress import console, track
 from locheads.pipeline.run_life import Status
 from locheads.report.metrics_record import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
 from locheads.report.tables import ABSENT, new_table
 from locheads.store.atomic import write_json
 from locheads.store.run_folder import read_receipt, refuse_changed
+from locheads.terminal import console, track
 
 log = logging.getLogger(__name__)
 

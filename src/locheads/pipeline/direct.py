@@ -24,7 +24,6 @@ from locheads.models.load import Lvlm
 from locheads.pipeline.answer_files import OWN, scored, watched, writing
 from locheads.pipeline.attention_pass import Loader, images_differ
 from locheads.pipeline.open_store import NO_PART
-from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import Stopwatch, write_timing
@@ -32,6 +31,7 @@ from locheads.store.answer_store import Answer, AnswerStore
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import Key, code_digest, difference, lacks_some, of_other_versions
+from locheads.terminal import track
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from locheads.discovery.scores import mean_entropy, score_all
 from locheads.discovery.stability import stability
 from locheads.errors import DiscoveryError
 from locheads.evaluation.head_iou import head_iou
-from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import heads_record
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.store.atomic import write_json
+from locheads.terminal import track
 from locheads.types import Discovery
 
 

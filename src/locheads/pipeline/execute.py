@@ -4,12 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from locheads.config import Config, Stage, check
-from locheads.pipeline.run_life import Status, run_life
+from locheads.pipeline.run_life import Started, Status, run_life
 
 Command = Callable[[Config, Path, Status], None]
 """Does all of a configuration that prepares no attention maps, and writes its files into the run folder."""
-Started = Callable[[str], None]
-"""Called with what identifies a run, before its first stage or once an earlier run has taken its place."""
 
 
 def execute(config: Config, folder: Path) -> None:

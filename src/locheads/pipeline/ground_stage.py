@@ -9,9 +9,9 @@ from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan
 from locheads.evaluation.predict import predict
 from locheads.evaluation.segmented import segment_rows
 from locheads.pipeline.answer_files import OTHERS, OWN, map_scores_of, writing
-from locheads.pipeline.progress import track
 from locheads.pipeline.setup import Failures, Setup
 from locheads.segmenters.load_segmenter import load_segmenter
+from locheads.terminal import track
 
 MapScores = dict[str, Float[np.ndarray, "row metric"]]
 """File of predictions -> MAP_METRICS of its rows, which need maps that are not kept."""

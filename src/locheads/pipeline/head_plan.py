@@ -15,8 +15,8 @@ from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.pipeline.discover_stage import Discovered
-from locheads.pipeline.progress import track
 from locheads.pipeline.setup import Failures, Setup
+from locheads.terminal import track
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)

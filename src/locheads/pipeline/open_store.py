@@ -21,7 +21,7 @@ NO_PART = frozenset(
         # Settings: their values are in the key.
         "config", "models.engine", "discovery.config", "grounding.config", "models.config",
         # What is said, when, in which order, and how it is kept.
-        "errors", "pipeline.progress", "pipeline.signals", "pipeline.timing", "store.atomic",
+        "errors", "terminal", "pipeline.signals", "pipeline.timing", "store.atomic",
         "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
         "terminal", "text",
     )

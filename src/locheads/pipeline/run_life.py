@@ -1,7 +1,7 @@
 """The life of a run: its status, provenance and end, the same for the stages and for the commands beside them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,9 @@ from locheads.pipeline.mistakes import explain
 from locheads.store.atomic import write_json
 from locheads.store.provenance import provenance
 from locheads.store.run_folder import RECEIPT
+
+Started = Callable[[str], None]
+"""Called with what identifies a run, before its first stage or once an earlier run has taken its place."""
 
 
 class Status:

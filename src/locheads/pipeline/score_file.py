@@ -19,13 +19,13 @@ from locheads.evaluation.score_predictions import score_answers
 from locheads.evaluation.watch import BoxWatch
 from locheads.pipeline.answer_files import OWN, watched, writing
 from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_dataset
-from locheads.pipeline.progress import track
 from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.run_life import Status, recorded_provenance
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
+from locheads.terminal import track
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)

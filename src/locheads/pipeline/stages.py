@@ -11,12 +11,11 @@ from locheads.pipeline.audit_stage import audit_stage
 from locheads.pipeline.direct import direct_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
-from locheads.pipeline.execute import Started
 from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
-from locheads.pipeline.run_life import Status, recorded_provenance
+from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
 from locheads.report.html import write_report

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from locheads.config import Config, Stage
 from locheads.errors import ConfigError
-from locheads.pipeline.progress import console, track
 from locheads.pipeline.run_life import Status
 from locheads.report.html import write_report
 from locheads.report.studies import LAYOUTS, build, find_runs, terminal_table, write_study
+from locheads.terminal import console, track
 
 
 def join_runs(config: Config, folder: Path, status: Status) -> None:

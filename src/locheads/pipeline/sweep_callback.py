@@ -10,7 +10,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.errors import StoreError
-from locheads.pipeline.progress import console
 from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.tracking.names import SWEEP, sweep_record
@@ -18,6 +17,7 @@ from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
 from locheads.store.atomic import read_json
 from locheads.store.derived import write_derived_json
 from locheads.store.run_folder import refuse_changed
+from locheads.terminal import console
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from locheads.pipeline.progress import console
 from locheads.pipeline.worker_shards import Dealer, Pass, summary
 from locheads.sharding.lease import Record, State
 from locheads.store.atomic import write_json
+from locheads.terminal import console
 from locheads.types import ImageGroup
 
 _COLOURS = {"running": "cyan", "done": "green", "failed": "bold red", "died": "bold red", "stopped": "yellow"}

@@ -19,12 +19,12 @@ from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_maps
 from locheads.grounding.sinks import SinkCells
-from locheads.pipeline.progress import track
 from locheads.pipeline.write_gallery import evenly_spaced
 from locheads.report.explorer.codes import decode, encode
 from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
+from locheads.terminal import track
 from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
 
 SIDE = 480

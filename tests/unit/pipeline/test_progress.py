@@ -2,7 +2,7 @@
 
 import threading
 
-from locheads.pipeline.progress import listening, track
+from locheads.terminal import listening, track
 
 
 def test_a_bar_has_no_thread_that_another_one_could_wait_for() -> None:

@@ -17,12 +17,12 @@ from threading import Thread
 from typing import Any, assert_never
 
 from locheads.config import Config
-from locheads.pipeline.progress import listening
 from locheads.pipeline.receipt import TRACKER
 from locheads.pipeline.tracking.config import TrackerKind
 from locheads.pipeline.tracking.names import check_agent, init_options
 from locheads.store.atomic import read_json, write_json
 from locheads.store.digest import json_digest
+from locheads.terminal import listening
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from locheads.pipeline.progress import console
 from locheads.pipeline.sweep_callback import read_sweep
 from locheads.report.metrics_record import METHODS, Estimate, MetricsRecord, parse_metrics, percent, spearman_text
 from locheads.report.sweep_table import SweepRow
 from locheads.report.tables import new_table
 from locheads.store.atomic import read_json, write_json, write_text
+from locheads.terminal import console
 
 FOUND, CEILING, CENTRE = "localization_heads", "best_rec_heads", "centre_box"
 RIVALS = ("random_heads", "mean_of_all_heads", CENTRE)

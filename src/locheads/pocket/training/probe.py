@@ -12,13 +12,13 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from locheads.evaluation.intervals import ratio_interval
-from locheads.pipeline.progress import track
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.language import KINDS, QUESTION, sample_exchange
 from locheads.pocket.pocket_model import WEIGHTS, load_model
 from locheads.pocket.render import pad_to_square, render
 from locheads.pocket.training.batches import PATCHES, Batch, normalise, pack
 from locheads.pocket.training.forward import ATTENTION, answer_logits
+from locheads.terminal import track
 
 
 def first_words(batch: Batch) -> torch.Tensor:
