@@ -26,8 +26,7 @@ from locheads.grounding.ground_maps import ground_maps
 from locheads.models.attend import NOT_FINITE, attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
-from locheads.models.named import model_config
+from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm, model_config
 from locheads.types import Grounding, HeadIndex, HeadSet
 
 Heads = HeadSet | str | Path | Iterable[str | HeadIndex]

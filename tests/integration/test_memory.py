@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from locheads.config import Config, PathsConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.adapters import PreparedInput, Sharing
 from locheads.geometry import Preprocess, square_geometry
 from locheads.pipeline import attention_pass as attention
 from locheads.types import ImageGroup, Sample

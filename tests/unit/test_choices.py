@@ -20,7 +20,7 @@ from locheads.data.reasonseg import _asked_for
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess, square_geometry
 from locheads.models.adapters.family import FamilyAdapter
-from locheads.models.adapters.llava import LlavaAdapter
+from locheads.models.adapters.one_view import LlavaAdapter
 from locheads.models.attend import _shares
 from locheads.models.config import ModelConfig, Query
 from locheads.models.engine import EngineConfig, Quantization

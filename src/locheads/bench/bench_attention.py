@@ -12,7 +12,7 @@ from rich.progress import track
 from locheads.bench.meters import machine, matmul_rate, peak_extra_mib, seconds, spread
 from locheads.bench.shapes import Shape, build, image, packed_flop
 from locheads.models import capture
-from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.adapters import PreparedInput, Sharing
 from locheads.models.attend import attend_prepared
 from locheads.models.batching import Budget
 from locheads.models.load import Lvlm

@@ -6,7 +6,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from locheads.geometry import Preprocess, square_geometry
-from locheads.models.adapters.base import PreparedInput
+from locheads.models.adapters import PreparedInput
 from locheads.types import HeadIndex
 
 IMAGE_TOKEN = 3

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
-from locheads.models.adapters.base import PreparedInput
+from locheads.models.adapters import PreparedInput
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import PromptConfig
 from locheads.models.load import PARTS, Lvlm

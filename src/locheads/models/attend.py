@@ -13,12 +13,21 @@ from PIL.Image import Image
 from locheads.discovery.criteria import attention_sum
 from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
-from locheads.models.adapters.base import PreparedInput, Sharing
-from locheads.models.batching import Budget, chunks, is_out_of_memory, with_halving
+from locheads.models.adapters import PreparedInput, Sharing
+from locheads.models.batching import (
+    Batch,
+    Budget,
+    Strip,
+    chunks,
+    collate,
+    is_out_of_memory,
+    single,
+    whole,
+    with_halving,
+)
 from locheads.models.capture import is_done, recording
 from locheads.models.config import PromptConfig
 from locheads.models.load import PARTS, Lvlm
-from locheads.models.packing import Batch, Strip, collate, single, whole
 from locheads.types import Attention, HeadIndex, ImageGroup
 
 NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."

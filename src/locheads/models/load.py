@@ -1,4 +1,4 @@
-"""From a model's configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
+"""From a model's name or configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants as hub
+from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
-from locheads.errors import ModelError, boundary
+from locheads.errors import ConfigError, ModelError, boundary
 from locheads.models import capture
-from locheads.models.adapters import Adapter, adapter_class
+from locheads.models.adapters import Adapter, adapter_class, default_preprocess
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
@@ -21,6 +22,8 @@ from locheads.store.digest import files_digest
 from locheads.text import reason
 
 POCKET = "pocket"
+CONF = Path(__file__).resolve().parents[3] / "conf" / "model"
+"""Where a checkout of the repository has its model files; absent beside an installed package."""
 PARTS = "its files are damaged, of different models, or of another version of transformers; download or save it again."
 
 
@@ -48,6 +51,32 @@ class Lvlm:
     model: PreTrainedModel
     adapter: Adapter
     device: torch.device
+
+
+def model_config(name: str, conf: Path = CONF) -> ModelConfig:
+    """The settings that `run.py model=NAME` has, for the name of a file in conf/model or the id in one of them.
+
+    For another hub id or folder: those that conf/model gives to the checkpoint's family.
+
+    Raises:
+        ConfigError: it is none of them.
+        ModelError: the checkpoint is not there, or of a family without an adapter.
+    """
+    known = {file.stem: file for file in sorted(conf.glob("*.yaml"))}
+    if name in known:
+        return _settings(known[name])
+    for file in known.values():
+        if (config := _settings(file)).id == name:
+            return config
+    if name == POCKET:
+        return ModelConfig()
+    if "/" not in name and not Path(name).is_dir():
+        names = ", ".join(known) or POCKET
+        raise ConfigError(
+            f"There is no model {name}: use a hub id (owner/name), a folder with a checkpoint, or {names}."
+        )
+    config = ModelConfig(name=name, id=name)
+    return ModelConfig(name=name, id=name, preprocess=default_preprocess(read_checkpoint(config)))
 
 
 def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
@@ -135,6 +164,15 @@ def keep_layers(checkpoint: Any, layers: int) -> None:
     text.num_hidden_layers = min(layers, text.num_hidden_layers)
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[: text.num_hidden_layers]
+
+
+def _settings(file: Path) -> ModelConfig:
+    merged = OmegaConf.merge(OmegaConf.structured(ModelConfig), OmegaConf.load(file))
+    # What was converted lies below paths.outputs, which is this unless a command line says otherwise.
+    whole = OmegaConf.create({"model": merged, "paths": {"outputs": "outputs"}})
+    config = OmegaConf.to_object(whole.model)
+    assert isinstance(config, ModelConfig)
+    return config
 
 
 def _checkpoint(config: ModelConfig) -> tuple[str, Any]:

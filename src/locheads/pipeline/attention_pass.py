@@ -12,7 +12,7 @@ from locheads.discovery.config import CriterionConfig
 from locheads.discovery.criteria import attention_sum
 from locheads.discovery.scores import score
 from locheads.grounding.fuse import binarise
-from locheads.models.adapters.base import Adapter, PreparedInput
+from locheads.models.adapters import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, load_lvlm

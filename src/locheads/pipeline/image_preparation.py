@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from locheads.data.image_files import open_image
 from locheads.errors import DataError
-from locheads.models.adapters.base import Adapter, PreparedInput
+from locheads.models.adapters import Adapter, PreparedInput
 from locheads.models.config import PromptConfig
 from locheads.models.prompts import render_prompt
 from locheads.types import Failure, ImageGroup

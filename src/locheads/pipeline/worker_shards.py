@@ -14,8 +14,7 @@ from typing import Any
 from locheads.config import Config
 from locheads.errors import StoreError
 from locheads.geometry import Preprocess
-from locheads.models.adapters import FAMILIES
-from locheads.models.adapters.base import Sharing
+from locheads.models.adapters import FAMILIES, Sharing
 from locheads.models.load import ModelIdentity
 from locheads.pipeline.mistakes import log_file
 from locheads.pipeline.signals import undisturbed

@@ -11,12 +11,12 @@ from transformers import LlavaForConditionalGeneration as Llava
 
 from locheads.errors import DataError
 from locheads.geometry import Preprocess, square_geometry
-from locheads.models.adapters.base import PreparedInput
+from locheads.models.adapters import PreparedInput
 from locheads.models.attend import attend
+from locheads.models.batching import Strip, collate, halves, single, whole
 from locheads.models.capture import recording
 from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
-from locheads.models.packing import Strip, collate, halves, single, whole
 from locheads.types import Attention, ImageGroup, Sample
 
 EXPRESSIONS = ("the red circle", "the small square left of the blue circle", "circle", "a triangle ?")

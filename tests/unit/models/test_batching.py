@@ -7,9 +7,18 @@ import torch
 
 from locheads.geometry import Preprocess, square_geometry
 from locheads.models import batching
-from locheads.models.adapters.base import PreparedInput
-from locheads.models.batching import Budget, chunks, gather, is_out_of_memory, tokens_of, with_halving
-from locheads.models.packing import Strip, single, whole
+from locheads.models.adapters import PreparedInput
+from locheads.models.batching import (
+    Budget,
+    Strip,
+    chunks,
+    gather,
+    is_out_of_memory,
+    single,
+    tokens_of,
+    whole,
+    with_halving,
+)
 
 
 def make_image(prefix: int = 4, suffixes: tuple[int, ...] = (2, 3, 1), side: int = 8) -> PreparedInput:

@@ -9,8 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from locheads.errors import ModelError
 from locheads.geometry import Preprocess
 from locheads.models.adapters import FAMILIES, REFUSED, adapter_class
-from locheads.models.adapters.llava import LlavaAdapter
-from locheads.models.adapters.pixtral import PixtralAdapter
+from locheads.models.adapters.one_view import LlavaAdapter, PixtralAdapter
 from locheads.models.variants import VARIANTS
 
 
@@ -30,8 +29,10 @@ def test_a_model_that_could_have_an_adapter_says_which_file_to_write(model_type:
 
 
 def test_a_model_that_transformers_does_not_know_is_told_apart() -> None:
-    with pytest.raises(ModelError, match=r"'internvl_chat' model, which transformers does not know.*-hf"):
+    with pytest.raises(ModelError, match=r"'internvl_chat' model in its authors' own format.*InternVL3-8B-hf"):
         adapter_class("internvl_chat", "OpenGVLab/InternVL2-8B")
+    with pytest.raises(ModelError, match=r"'mgm_gemma' model, which transformers does not know.*models\.convert"):
+        adapter_class("mgm_gemma", "YanweiLi/MGM-2B")
 
 
 def test_every_family_is_one_that_transformers_can_load_and_that_has_a_test() -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from locheads.config import Config, check
 from locheads.errors import ConfigError, DataError
 from locheads.geometry import Preprocess
-from locheads.models.adapters.llava import LlavaAdapter
+from locheads.models.adapters.one_view import LlavaAdapter
 from locheads.models.config import PromptConfig, Query
 from locheads.models.prompts import Asked, ask, ask_in_chat, fill, render_prompt, tokenise
 

@@ -13,13 +13,11 @@ from PIL import Image
 
 from locheads.geometry import Preprocess
 from locheads.models import capture
-from locheads.models.adapters import FAMILIES
-from locheads.models.adapters.base import PreparedInput, Sharing
+from locheads.models.adapters import FAMILIES, PreparedInput, Sharing
 from locheads.models.attend import attend_prepared
-from locheads.models.batching import Budget
+from locheads.models.batching import Budget, Strip, collate, single, whole
 from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
-from locheads.models.packing import Strip, collate, single, whole
 from locheads.types import HeadIndex
 
 EXPRESSIONS = ["the red circle", "the blue square in the image", "circle"]

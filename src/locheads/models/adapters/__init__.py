@@ -7,18 +7,18 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from locheads.errors import ModelError
 from locheads.geometry import Preprocess
 from locheads.models import variants  # noqa: F401  makes AutoConfig and AutoModel know the families of our own
-from locheads.models.adapters.base import Adapter, PreparedInput, Sharing
-from locheads.models.adapters.llava import LlavaAdapter, llava_adapter
-from locheads.models.adapters.llava_next import LlavaNextAdapter, LlavaOnevisionAdapter
-from locheads.models.adapters.pixtral import PixtralAdapter
-from locheads.models.adapters.qwen_vl import QwenVlAdapter
-from locheads.models.adapters.square import (
+from locheads.models.adapters.family import Adapter, PreparedInput, Sharing
+from locheads.models.adapters.one_view import (
     DeepseekVlAdapter,
     DeepseekVlHybridAdapter,
     Gemma3Adapter,
+    LlavaAdapter,
     PaliGemmaAdapter,
+    PixtralAdapter,
+    QwenVlAdapter,
+    llava_adapter,
 )
-from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter
+from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter, LlavaNextAdapter, LlavaOnevisionAdapter
 
 FAMILIES: dict[str, Any] = {
     "llava": llava_adapter,
@@ -63,6 +63,21 @@ REFUSED: dict[str, str] = {
 """Families that can have no adapter, with the reason."""
 
 
+ON_THE_HUB: dict[str, str] = {
+    "multi_modality": "deepseek-community/deepseek-vl-1.3b-chat or -7b-chat",
+    "internvl_chat": "OpenGVLab/InternVL3-8B-hf or another repository whose name ends in -hf",
+}
+"""`model_type` of checkpoints in their authors' own format -> where the hub has their form for transformers."""
+
+
+def own_format(model_type: str, source: str) -> ModelError:
+    """What is said of a checkpoint whose form for transformers lies on the hub."""
+    return ModelError(
+        f"{source} is a {model_type!r} model in its authors' own format, which transformers does not know: use its "
+        f"transformers form, model.id={ON_THE_HUB[model_type]}."
+    )
+
+
 def adapter_class(model_type: str, source: str) -> Any:
     """The adapter of a family, to be called as (processor, config, preprocess, tiles=False).
 
@@ -75,6 +90,8 @@ def adapter_class(model_type: str, source: str) -> Any:
             f"{source} is a {model_type!r} model, which cannot be used: {REFUSED[model_type]}, so there is no "
             "attention map from the text to the patches. Choose a model of another family."
         )
+    if model_type in ON_THE_HUB:
+        raise own_format(model_type, source)
     if model_type not in CONFIG_MAPPING_NAMES:
         raise ModelError(
             f"{source} is a {model_type!r} model, which transformers does not know: use a checkpoint in transformers' "
@@ -95,4 +112,14 @@ def default_preprocess(checkpoint: Any) -> Preprocess:
     return Preprocess.pad if padded else Preprocess.native
 
 
-__all__ = ["FAMILIES", "REFUSED", "Adapter", "PreparedInput", "Sharing", "adapter_class", "default_preprocess"]
+__all__ = [
+    "FAMILIES",
+    "ON_THE_HUB",
+    "REFUSED",
+    "Adapter",
+    "PreparedInput",
+    "Sharing",
+    "adapter_class",
+    "default_preprocess",
+    "own_format",
+]

@@ -1,12 +1,14 @@
-"""What all adapters share: a family of LVLMs states what is specific to it, and this prepares the input.
+"""What the attention pass needs to know about a family of LVLMs, and what all adapters share.
 
-The checkpoint's own processor does the images' and the text's work, in two halves, so that an image is
-processed once for all its expressions: its image processor makes the tensors, and `replace_image_token` the text
-that stands for the image in every prompt.
+A family states what is specific to it, and `FamilyAdapter` prepares the input. The checkpoint's own processor does the
+work on images and text, in two halves, so that an image is processed once for all its expressions: its image processor
+makes the tensors, and `replace_image_token` the text that stands for the image in every prompt.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, assert_never
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, assert_never
 
 import torch
 from jaxtyping import Int
@@ -15,7 +17,6 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
-from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.config import PromptConfig
 from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
 
@@ -29,6 +30,53 @@ Corners = tuple[float, float, float, float]
 Cells = tuple[Int[Tensor, "cell"], Geometry]
 """Which of the image tokens are the grid's cells, in reading order (indices into the prompt's image tokens), and
 where they lie in the image that the processor was given."""
+
+
+class Sharing(StrEnum):
+    """How several expressions about one image may share the work on it. A test checks what a family declares."""
+
+    packed = "packed"
+    """One sequence [prefix | suffix 1 | suffix 2 | ...] with a block mask: the image is read once."""
+    plain = "plain"
+    """One sequence per expression with the family's own mask: image tokens attend to the text, the window slides
+    over the prompt, or the family makes its masks itself."""
+
+
+@dataclass(frozen=True)
+class PreparedInput:
+    """One image and its prompts as the model takes them."""
+
+    prefix: Int[Tensor, "prefix"]
+    """Token ids up to and including the last image token: the same for all prompts."""
+    suffixes: tuple[Int[Tensor, "suffix"], ...]
+    """The rest of each prompt."""
+    spans: tuple[tuple[int, int], ...]
+    """Per suffix the query tokens, as a half-open range of offsets in the suffix; their rows are averaged."""
+    image_tokens: Int[Tensor, "cell"]
+    """Positions of the image tokens in the prefix, in reading order of the patch grid."""
+    tensors: dict[str, Tensor]
+    """Whatever else the model's forward takes for the image, such as pixel_values [1, 3, height, width]."""
+    geometry: Geometry
+    prefix_positions: Int[Tensor, "3 prefix"] | None = None
+    """Position ids of the prefix where they are not 0, 1, 2, ... (M-RoPE). A suffix starts at their maximum + 1 and
+    counts up by one in all three rows."""
+    token_types: Int[Tensor, "prefix"] | None = None
+    """`token_type_ids` / `mm_token_type_ids` of the prefix where the model's forward wants them (suffixes: 0)."""
+    token_types_name: str = field(default="token_type_ids")
+
+
+class Adapter(Protocol):
+    """One per family, in a small file: prompt, image tokens, patch grid and its geometry.
+
+    Built as `adapter_class(model_type, source)(processor, config, preprocess, tiles)`; `tiles` may be left out.
+    """
+
+    sharing: Sharing
+
+    def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
+        """Raises DataError for an image or an expression that cannot be asked, ConfigError for a prompt that the
+        model cannot be asked in."""
+        ...
 
 
 class FamilyAdapter:

@@ -1,18 +1,26 @@
-"""InternVL, Idefics3 and SmolVLM: equal tiles in reading order, then a view of the whole image."""
+"""Families that give the model a view of the whole image and tiles of it.
 
+InternVL, Idefics3 and SmolVLM: equal tiles in reading order, then the view. LLaVA-NeXT (1.6) and LLaVA-OneVision: the
+view, then tiles with a line break after each row.
+"""
+
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
+from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
+from transformers.image_utils import ChannelDimension
 
 # Its module needs torchvision in neither form.
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-from locheads.geometry import stretched
+from locheads.errors import DataError, ModelError
+from locheads.geometry import Geometry, placed, stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter
-from locheads.models.adapters.square import square_root
+from locheads.models.adapters.one_view import square_root
 
 
 class TiledAdapter(FamilyAdapter):
@@ -67,6 +75,69 @@ class IdeficsAdapter(TiledAdapter):
         return int(inputs["rows"][0][0]), int(inputs["cols"][0][0])
 
 
+class LlavaNextAdapter(FamilyAdapter):
+    """The base view, squashed to a square, is the default grid; with `model.tiles`, the tiles' cells without breaks.
+
+    The tiles show the image with its aspect ratio kept; the model drops the cells that lie on padding alone. Their
+    geometry is right on average where each ends in a strip that the tower does not look at (see `overhang`).
+    """
+
+    has_tiles = True
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        side = self._side()
+        if not self.tiles:
+            return torch.arange(side * side), stretched(*view.size, side, side, overhang(self.config.vision_config))
+        geometry = self._tile_geometry(view)
+        rows, cols = geometry.rows, geometry.cols
+        if n_tokens != side * side + rows * (cols + 1):
+            raise ModelError(
+                f"The prompt holds {n_tokens} image tokens, which are not those of {rows} x {cols} cells of tiles: the "
+                "checkpoint's processor and configuration do not fit together."
+            )
+        return side * side + torch.arange(rows * (cols + 1)).reshape(rows, cols + 1)[:, :cols].flatten(), geometry
+
+    def shrink(self, rows: int, cols: int) -> tuple[int, int]:
+        """How many cells the model keeps of so many."""
+        return rows, cols
+
+    def _side(self) -> int:
+        vision = self.config.vision_config
+        return vision.image_size // vision.patch_size
+
+    def _tile_geometry(self, view: Image.Image) -> Geometry:
+        width, height = view.size
+        pixels, side = self.config.vision_config.image_size, self._side()
+        best = select_best_resolution([height, width], self.processor.image_processor.image_grid_pinpoints)
+        shape = torch.empty((3, height, width), device="meta")
+        fitted = get_patch_output_size(shape, best, input_data_format=ChannelDimension.FIRST)
+        # In cells of the tiles laid out: where the image lies, and what is cut off above and left of it.
+        canvas = [n * side // pixels for n in best]
+        size = [n * side / pixels for n in fitted]
+        start = [(whole - part) // 2 * side / pixels for whole, part in zip(best, fitted, strict=True)]
+        cut = _unpadded(height, width, *canvas)
+        kept = [n - 2 * c for n, c in zip(canvas, cut, strict=True)]
+        if min(kept) < 1:
+            raise DataError(
+                f"The image of {width} x {height} pixels is so narrow that the model keeps no cell of its tiles: use "
+                "model.tiles=false, or model.preprocess=pad."
+            )
+        final = self.shrink(*kept)
+        (y0, y1), (x0, x1) = (
+            ((s - c) * f / k, (s - c + n) * f / k) for s, c, n, k, f in zip(start, cut, size, kept, final, strict=True)
+        )
+        return placed(width, height, *final, (x0, y0, x1, y1))
+
+
+class LlavaOnevisionAdapter(LlavaNextAdapter):
+    """As LLaVA-NeXT, and a large image's tiles are scaled down to a limited number of cells."""
+
+    def shrink(self, rows: int, cols: int) -> tuple[int, int]:
+        limit = int(self.config.vision_aspect_ratio.removeprefix("anyres_max_"))
+        ratio = math.sqrt(rows * cols / (limit * self._side() ** 2))
+        return (int(rows // ratio), int(cols // ratio)) if ratio > 1.1 else (rows, cols)
+
+
 def overhang(vision: Any) -> float:
     """How many times larger a view is than the patches that the vision tower cuts from it.
 
@@ -80,3 +151,10 @@ def side_by_side(rows: int, cols: int, side: int) -> Int[Tensor, "cell"]:
     """Image tokens, tile after tile, in the reading order of all tiles laid out: the n-th cell's token."""
     tokens = torch.arange(rows * cols * side * side).reshape(rows, cols, side, side)
     return tokens.permute(0, 2, 1, 3).flatten()
+
+
+def _unpadded(height: int, width: int, rows: int, cols: int) -> tuple[int, int]:
+    """How many rows above (and as many below), or columns left (and right), the model drops as padding."""
+    if width / height > cols / rows:
+        return (rows - int(round(height * (cols / width), 7))) // 2, 0
+    return 0, (cols - int(round(width * (rows / height), 7))) // 2

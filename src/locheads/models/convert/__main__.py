@@ -7,6 +7,9 @@ from typing import Any
 
 from locheads.errors import LocHeadsError, complain
 
+FOLDERS = ("vision_tower", "vision_tower_aux", "base", "conversation")
+"""Options that a format may ask for."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Converts, says what came out. -> the exit code."""
@@ -14,8 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported late: --help answers before torch and transformers load.
     from transformers.utils import logging as transformers_log
 
-    from locheads.models.convert.formats import FORMATS
-    from locheads.models.convert.run import MANIFEST, convert
+    from locheads.models.convert.conversion import FORMATS, MANIFEST, convert
 
     transformers_log.set_verbosity_error()
     if options.list:
@@ -24,8 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.destination is None:
         return complain("SRC and DST are needed: python -m locheads.models.convert SRC DST", 1)
+    folders = {name: getattr(options, name) for name in FOLDERS}
     try:
-        manifest = convert(options.source, options.destination, options.format, **_folders(options))
+        manifest = convert(options.source, options.destination, options.format, **folders)
     except LocHeadsError as error:
         return complain(error)
     _report(manifest, options.destination, MANIFEST)
@@ -41,11 +44,6 @@ def _report(manifest: dict[str, Any], destination: Path, name: str) -> None:
     size = manifest["result"]["bytes_of_weights"] / 1e9
     print(f"{destination}: {size:.2f} GB of weights, format {manifest['format']}; hashes and key map in {name}.")
     print(f"Use it with: python run.py model.id={destination} ...")
-
-
-def _folders(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("vision_tower", "vision_tower_aux", "base", "conversation")
-    return {name: getattr(options, name) for name in names}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,14 +1,17 @@
-"""Key maps: what becomes of every tensor of a checkpoint, and the proof that nothing was forgotten."""
+"""What a format makes of a checkpoint: key maps, and the proof that no tensor was forgotten before one is read."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from locheads.errors import ModelError
-from locheads.models.convert.source import Checkpoint
+from locheads.models.convert.checkpoint import Checkpoint
 
 Change = Callable[[Tensor], tuple[Tensor, ...]]
 """A tensor -> one for each target. Runs on the meta device as well, where only shapes are known."""
@@ -43,6 +46,22 @@ def prefixed(prefix: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
     return tuple(Rule(re.escape(prefix) + rule.source, rule.targets, rule.change, rule.unused) for rule in rules)
 
 
+def split_rows(count: int) -> Change:
+    """Cuts a matrix into `count` equal blocks of rows."""
+
+    def change(tensor: Tensor) -> tuple[Tensor, ...]:
+        if tensor.shape[0] % count:
+            raise ValueError(f"{tensor.shape[0]} rows in {count} equal blocks")
+        return tensor.chunk(count)
+
+    return change
+
+
+def with_rows(rows: int) -> Change:
+    """Adds rows of zeros at the end, up to `rows`: the vocabulary's, for tokens that the original does not embed."""
+    return lambda tensor: (torch.nn.functional.pad(tensor, (0, 0, 0, max(0, rows - tensor.shape[0]))),)
+
+
 @dataclass(frozen=True)
 class Part:
     """One folder that weights come from, with its key map. The first rule that matches a key counts."""
@@ -56,43 +75,77 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What becomes of one tensor."""
+class Request:
+    """What was asked for."""
 
-    targets: tuple[str, ...]
-    change: Change | None
-    unused: str
+    source: Path
+    settings: Mapping[str, Any]
+    """The source's config.json."""
+    vision_tower: Path | None = None
+    """Folder of the vision tower, where the checkpoint names it without containing it."""
+    vision_tower_aux: Path | None = None
+    """Folder of the second vision tower (Mini-Gemini)."""
+    base: Path | None = None
+    """Folder of the weights that delta weights are added to."""
+    conversation: str | None = None
+    """Name of the chat template, where it is not the format's own."""
 
-    def made(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """The results, one for each target."""
-        return (tensor,) if self.change is None else self.change(tensor)
+    def need(self, key: str) -> Any:
+        """A setting of config.json. Raises ModelError where it is absent."""
+        if key not in self.settings:
+            raise ModelError(f"{self.source / 'config.json'} has no {key}: it is incomplete, or of another format.")
+        return self.settings[key]
 
 
-Plan = list[dict[str, Step]]
-"""Per part: source key -> what becomes of it."""
+@dataclass(frozen=True)
+class Recipe:
+    """All that a conversion needs: configuration and processor of the result, and where its weights come from."""
+
+    config: PreTrainedConfig
+    processor: Any
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+    """Choices that were made, for the reader of the manifest."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of original checkpoint. `describes`: one line for --list; `fits`: whether a config.json is of it."""
+
+    name: str
+    describes: str
+    fits: Callable[[Mapping[str, Any]], bool]
+    recipe: Callable[[Request], Recipe]
+
+
+Plan = list[dict[str, Rule]]
+"""Per part: source key -> what becomes of it, with the names of its targets written out."""
+
+
+def made(rule: Rule, tensor: Tensor) -> tuple[Tensor, ...]:
+    """What a rule makes of a tensor: one result for each target."""
+    return (tensor,) if rule.change is None else rule.change(tensor)
 
 
 def account(parts: Sequence[Part], expected: Mapping[str, Tensor]) -> Plan:
     """Every key of every part, and every weight of the result, in its place. Reads names and shapes only.
 
-    Args:
-        parts: the sources with their key maps.
-        expected: the result's weights, on the meta device.
+    `expected`: the result's weights, on the meta device.
 
     Raises:
         ModelError: a key without a rule, a weight that nothing makes or that two keys make, another shape than the
             result's, or a type that is no floating-point number.
     """
     plan: Plan = []
-    made: dict[str, str] = {}
+    makers: dict[str, str] = {}
     for part in parts:
-        steps: dict[str, Step] = {}
+        steps: dict[str, Rule] = {}
         for key, outline in part.weights.outlines():
             steps[key] = _step(part, key)
-            _check(part, key, outline, steps[key], expected, made)
+            _check(part, key, outline, steps[key], expected, makers)
         _all_known(part, steps)
         plan.append(steps)
-    if absent := sorted(set(expected) - set(made)):
+    if absent := sorted(set(expected) - set(makers)):
         folders = " and ".join(str(part.weights.folder) for part in parts)
         raise ModelError(
             f"{folders} hold nothing for {len(absent)} weights of the model, such as {_some(absent)}: weight files are "
@@ -101,14 +154,14 @@ def account(parts: Sequence[Part], expected: Mapping[str, Tensor]) -> Plan:
     return plan
 
 
-def _step(part: Part, key: str) -> Step:
+def _step(part: Part, key: str) -> Rule:
     for rule in part.rules:
         if match := re.fullmatch(rule.source, key):
-            return Step(tuple(match.expand(target) for target in rule.targets), rule.change, rule.unused)
-    return Step((), None, "")
+            return Rule(key, tuple(match.expand(target) for target in rule.targets), rule.change, rule.unused)
+    return Rule(key)
 
 
-def _all_known(part: Part, steps: Mapping[str, Step]) -> None:
+def _all_known(part: Part, steps: Mapping[str, Rule]) -> None:
     unknown = [key for key, step in steps.items() if not step.targets and not step.unused]
     if unknown:
         raise ModelError(
@@ -118,20 +171,19 @@ def _all_known(part: Part, steps: Mapping[str, Step]) -> None:
 
 
 def _check(
-    part: Part, key: str, outline: Tensor, step: Step, expected: Mapping[str, Tensor], made: dict[str, str]
+    part: Part, key: str, outline: Tensor, step: Rule, expected: Mapping[str, Tensor], makers: dict[str, str]
 ) -> None:
-    folder = part.weights.folder
+    """Enters in `makers` what the key makes. Raises ModelError where it cannot, see `account`."""
+    folder, shape = part.weights.folder, list(outline.shape)
     if step.targets and outline.dtype not in FLOATS:
         raise ModelError(
             f"{key} of {folder} holds numbers of type {str(outline.dtype).removeprefix('torch.')}, not float32, "
             "bfloat16 or float16: quantized checkpoints cannot be converted, take the original one."
         )
     try:
-        results = step.made(outline)
+        results = made(step, outline)
     except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{key} of {folder} has the shape {list(outline.shape)}, which does not fit its model."
-        ) from error
+        raise ModelError(f"{key} of {folder} has the shape {shape}, which does not fit its model.") from error
     for target, result in zip(step.targets, results, strict=False):
         if target not in expected:
             raise ModelError(
@@ -140,34 +192,13 @@ def _check(
             )
         if result.shape != expected[target].shape:
             raise ModelError(
-                f"{key} of {folder} has the shape {list(outline.shape)}, and the model that config.json describes "
+                f"{key} of {folder} has the shape {shape}, and the model that config.json describes "
                 f"needs {list(expected[target].shape)} for {target}: the files do not belong together."
             )
-        if target in made:
-            raise ModelError(f"{key} and {made[target]} would both become {target}: {folder} holds it twice.")
-        made[target] = key
+        if target in makers:
+            raise ModelError(f"{key} and {makers[target]} would both become {target}: {folder} holds it twice.")
+        makers[target] = key
 
 
 def _some(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(sorted(names)[:limit])
-
-
-def split_rows(*shares: int) -> Change:
-    """Cuts a matrix into blocks of rows, in proportion to the shares."""
-
-    def change(tensor: Tensor) -> tuple[Tensor, ...]:
-        each, rest = divmod(tensor.shape[0], sum(shares))
-        if rest:
-            raise ValueError(f"{tensor.shape[0]} rows in {sum(shares)} shares")
-        return tuple(tensor.split([each * share for share in shares]))
-
-    return change
-
-
-def with_rows(rows: int) -> Change:
-    """Adds rows of zeros at the end, up to `rows`: the vocabulary's, for tokens that the original does not embed."""
-
-    def change(tensor: Tensor) -> tuple[Tensor, ...]:
-        return (torch.nn.functional.pad(tensor, (0, 0, 0, max(0, rows - tensor.shape[0]))),)
-
-    return change

@@ -113,7 +113,7 @@ def clip(pixels: Tensor, w: Weights, size: SimpleNamespace, prefix: str = "visio
 
 
 def intern_vit(pixels: Tensor, w: Weights, size: SimpleNamespace, prefix: str = "") -> list[Tensor]:
-    """InternViT -> hidden states [1 + patch, width]; its norm is RMS (6B) or layer norm (300M), its scales are learnt.
+    """InternViT -> hidden states [1 + patch, width]; its norm is RMS, its scales are learnt.
 
     Positions were learnt for one grid and are interpolated to the image's.
     """
@@ -124,19 +124,15 @@ def intern_vit(pixels: Tensor, w: Weights, size: SimpleNamespace, prefix: str = 
     grid = positions[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
     x = x + torch.cat([positions[0, :1], grid[0].flatten(1).T])
-
-    def norm(y: Tensor, name: str) -> Tensor:
-        return rms_norm(y, w[f"{name}.weight"], 1e-6) if size.rms else layer_norm(y, w, name, 1e-6)
-
     states = [x]
     for i in range(size.layers):
         at = f"{prefix}encoder.layers.{i}."
-        q, k, v = linear(norm(x, at + "norm1"), w, at + "attn.qkv").chunk(3, dim=-1)
-        if size.qk_norm:
-            q, k = (rms_norm(t, w[at + f"attn.{n}_norm.weight"], 1e-6) for n, t in (("q", q), ("k", k)))
+        q, k, v = linear(rms_norm(x, w[at + "norm1.weight"], 1e-6), w, at + "attn.qkv").chunk(3, dim=-1)
+        q, k = (rms_norm(t, w[at + f"attn.{n}_norm.weight"], 1e-6) for n, t in (("q", q), ("k", k)))
         mixed, _ = attend(*(heads_of(t, size.heads) for t in (q, k, v)), causal=False)
         x = x + linear(mixed, w, at + "attn.proj") * w[at + "ls1"]
-        y = linear(F.gelu(linear(norm(x, at + "norm2"), w, at + "mlp.fc1")), w, at + "mlp.fc2")
+        y = rms_norm(x, w[at + "norm2.weight"], 1e-6)
+        y = linear(F.gelu(linear(y, w, at + "mlp.fc1")), w, at + "mlp.fc2")
         x = x + y * w[at + "ls2"]
         states.append(x)
     return states
@@ -224,98 +220,3 @@ def mined(tokens: Tensor, details: Tensor, w: Weights) -> Tensor:
         weights = (keys @ mapped(token, "query") / math.sqrt(keys.shape[-1])).softmax(0)
         found.append(weights @ mapped(inside, "val"))
     return torch.stack(found)
-
-
-def internlm2(x: Tensor, w: Weights, size: SimpleNamespace) -> Decoded:
-    """InternLM2: a LLaMA whose queries, keys and values come from one matrix, head group by head group."""
-    found, group = Decoded(x), size.heads // size.kv_heads
-    for i in range(size.layers):
-        at = f"language_model.model.layers.{i}."
-        fused = linear(rms_norm(x, w[at + "attention_norm.weight"], size.eps), w, at + "attention.wqkv")
-        fused = fused.reshape(len(x), size.kv_heads, group + 2, -1)
-        q = fused[:, :, :group].flatten(1, 2).transpose(0, 1)
-        k, v = (fused[:, :, group + j].transpose(0, 1).repeat_interleave(group, dim=0) for j in (0, 1))
-        mixed, weights = attend(rotated(q, size.theta), rotated(k, size.theta), v, causal=True)
-        found.attention.append(weights)
-        x = x + linear(mixed, w, at + "attention.wo")
-        y = rms_norm(x, w[at + "ffn_norm.weight"], size.eps)
-        gated = F.silu(linear(y, w, at + "feed_forward.w1")) * linear(y, w, at + "feed_forward.w3")
-        x = x + linear(gated, w, at + "feed_forward.w2")
-    found.hidden = rms_norm(x, w["language_model.model.norm.weight"], size.eps)
-    return found
-
-
-def shuffled(cells: Tensor) -> Tensor:
-    """[cell, width] -> [cell / 4, 4 width]: of every 2 x 2 cells one, their widths side by side."""
-    side = math.isqrt(len(cells))
-    grid = cells.reshape(side // 2, 2, side // 2, 2, -1)  # row, y, col, x, width
-    return grid.permute(0, 2, 1, 3, 4).reshape((side // 2) ** 2, -1)
-
-
-def siglip(pixels: Tensor, w: Weights, layers: int, side: int, prefix: str) -> Tensor:
-    """SigLIP in timm's names -> [patch, width] after its last norm. It has sixteen heads."""
-    x = patches(pixels, w, prefix + "patch_embed.proj", side) + w[prefix + "pos_embed"][0]
-    for i in range(layers):
-        at = f"{prefix}blocks.{i}."
-        q, k, v = linear(layer_norm(x, w, at + "norm1", 1e-6), w, at + "attn.qkv").chunk(3, dim=-1)
-        x = x + linear(attend(*(heads_of(t, 16) for t in (q, k, v)), causal=False)[0], w, at + "attn.proj")
-        y = F.gelu(linear(layer_norm(x, w, at + "norm2", 1e-6), w, at + "mlp.fc1"))
-        x = x + linear(y, w, at + "mlp.fc2")
-    return layer_norm(x, w, prefix + "norm", 1e-6)
-
-
-def _sam_attention(x: Tensor, w: Weights, name: str, heads: int) -> Tensor:
-    """[row, col, width] -> the same, with what the distances in rows and columns add to the logits."""
-    rows, cols, width = x.shape
-    q, k, v = (heads_of(t, heads) for t in linear(x.flatten(0, 1), w, name + "qkv").chunk(3, dim=-1))
-    logits = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
-    place = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")).flatten(1)
-    for axis, (part, size) in enumerate((("rel_pos_h", rows), ("rel_pos_w", cols))):
-        distance = place[axis][:, None] - place[axis][None, :] + size - 1
-        logits = logits + torch.einsum("hqd,qkd->hqk", q, w[name + part][distance])
-    mixed = (logits.softmax(-1) @ v).transpose(0, 1).reshape(rows, cols, width)
-    return linear(mixed, w, name + "proj")
-
-
-def _sam_neck(x: Tensor, w: Weights, name: str) -> Tensor:
-    """[row, col, width] -> [channel, row, col]"""
-    for i, padding in ((0, 0), (2, 1)):
-        x = F.conv2d(x.permute(2, 0, 1)[None], w[f"{name}.{i}.weight"], padding=padding)[0].permute(1, 2, 0)
-        x = layer_norm(x, w, f"{name}.{i + 1}", 1e-6)
-    return x.permute(2, 0, 1)
-
-
-def sam(pixels: Tensor, w: Weights, size: SimpleNamespace, prefix: str) -> Tensor:
-    """SAM's encoder with DeepSeek-VL's second neck -> [cell, channel]."""
-    rows = pixels.shape[1] // size.patch
-    x = (
-        patches(pixels, w, prefix + "patch_embed.proj", size.patch).unflatten(0, (rows, -1))
-        + w[prefix + "pos_embed"][0]
-    )
-    first: Tensor | None = None
-    for i in range(size.layers):
-        at = f"{prefix}blocks.{i}."
-        y, everything = layer_norm(x, w, at + "norm1", 1e-6), i in size.everywhere
-        if everything:
-            x = x + _sam_attention(y, w, at + "attn.", size.heads)
-        else:
-            whole = -(-rows // size.window) * size.window
-            y = F.pad(y, (0, 0, 0, whole - rows, 0, whole - rows))
-            for r in range(0, whole, size.window):
-                for c in range(0, whole, size.window):
-                    window = y[r : r + size.window, c : c + size.window].clone()
-                    y[r : r + size.window, c : c + size.window] = _sam_attention(window, w, at + "attn.", size.heads)
-            x = x + y[:rows, :rows]
-        x = x + linear(F.gelu(linear(layer_norm(x, w, at + "norm2", 1e-6), w, at + "mlp.lin1")), w, at + "mlp.lin2")
-        first = x if everything and first is None else first
-    assert first is not None
-
-    def small(y: Tensor) -> Tensor:
-        y = F.interpolate(y[None], size=(4 * size.grid, 4 * size.grid), mode="bilinear", align_corners=False)
-        for i in (0, 1):
-            y = F.conv2d(y, w[f"{prefix}downsamples.{i}.weight"], stride=2, padding=1)
-        return y[0]
-
-    both = small(_sam_neck(x, w, prefix + "neck"))
-    both = both + small(_sam_neck(first, w, prefix + "neck_hd")) * w[prefix + "hd_alpha_downsamples"]
-    return both.flatten(1).T

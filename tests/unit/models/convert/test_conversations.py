@@ -7,7 +7,7 @@ import yaml
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from locheads.models.config import PromptConfig
-from locheads.models.convert.conversations import CONVERSATIONS, chat_template
+from locheads.models.convert.original_tokenizers import CONVERSATIONS, chat_template
 from locheads.models.prompts import render_prompt
 
 HUMAN = "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the human's questions."  # noqa: E501
@@ -21,11 +21,8 @@ EXPECTED = {
     "yi_vl": YI + "\n\n### Human: <image>\nthe cup.\n### Assistant:",
     "deepseek_vl": DEEPSEEK + "\n\nUser: <image>the cup.\n\nAssistant:",
     "mini_gemini": "<start_of_turn>user\n<image>\nthe cup.<end_of_turn>\n<start_of_turn>model\n",
-    "im_start": "<|im_start|>user\n<image>\nthe cup.<|im_end|><|im_start|>assistant\n",
-    "im_start_lines": "<|im_start|>user\n<image>\nthe cup.<|im_end|>\n<|im_start|>assistant\n",
 }
 CONF = Path(__file__).parents[4] / "conf"
-PROMPTS = sorted(name for name in EXPECTED if not name.startswith("im_start"))
 
 
 def rendered(name: str, image: str) -> str:
@@ -42,7 +39,7 @@ def test_chat_templates_are_the_originals(name: str) -> None:
     assert rendered(name, around) == EXPECTED[name].replace("<image>", around)
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+@pytest.mark.parametrize("name", list(EXPECTED))
 def test_prompts_of_the_same_name_are_the_same_text(name: str) -> None:
     settings = yaml.safe_load((CONF / "prompt" / f"{name}.yaml").read_text())
     assert settings.pop("name") == name

@@ -16,10 +16,11 @@ from compared import EXPRESSIONS, Converted, check_equal, scene
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from locheads.models.adapters import ON_THE_HUB
 from locheads.models.config import DType, ModelConfig
-from locheads.models.convert import weights
+from locheads.models.convert import checkpoint, conversion, vision_towers
 from locheads.models.convert.__main__ import main
-from locheads.models.convert.run import convert
+from locheads.models.convert.conversion import convert
 from locheads.models.load import identify
 from locheads.store.digest import file_digest
 
@@ -125,6 +126,22 @@ def test_a_tower_that_the_checkpoint_contains(tmp_path: Path, capsys: pytest.Cap
         assert (
             "the original code reads the tower from its own folder" in found["sources"]["checkpoint"]["unused"]
         ) != tuned
+
+
+def test_a_contained_tower_without_its_settings_is_taken_where_its_name_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = written.llava()
+    made.config["mm_vision_tower"] = "openai/clip-vit-small-patch8"
+    config, tower, _ = made.towers.pop("tower")
+    made.weights |= {"model.vision_tower.vision_tower." + key: value for key, value in tower.items()}
+    sentence = failing(made.write(tmp_path / "source"), capsys)
+    assert (
+        "names its vision tower openai/clip-vit-small-patch8 and does not contain it, or not its settings" in sentence
+    )
+    settings = {key: value for key, value in config.items() if key != "model_type"}
+    monkeypatch.setitem(vision_towers.KNOWN_CLIPS, "clip-vit-small-patch8", settings)
+    check_equal(Converted(made, tmp_path / "again"))
 
 
 def test_a_tower_that_is_not_there_is_asked_for_and_taken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -253,13 +270,20 @@ def test_damaged_settings(source: Path, capsys: pytest.CaptureFixture) -> None:
     (source / "config.json").write_text("{")
     assert "config.json is damaged: it holds no JSON" in failing(source, capsys)
     (source / "config.json").write_text('{"architectures": ["MptForCausalLM"], "model_type": "mpt"}')
-    assert "(mpt) is of none of the formats deepseek_vl, internvl, mini_gemini, llava" in failing(source, capsys)
-    assert "--format gguf is unknown: there are deepseek_vl, internvl, mini_gemini, llava" in failing(
-        source, capsys, "--format", "gguf"
-    )
+    assert "(mpt) is of none of the formats mini_gemini, llava" in failing(source, capsys)
+    assert "--format gguf is unknown: there are mini_gemini, llava" in failing(source, capsys, "--format", "gguf")
     (source / "config.json").unlink()
     assert "config.json cannot be read" in failing(source, capsys)
     assert "has no vocab_size" in failing(_with(source, {"mm_vision_tower": "x"}), capsys, "--format", "llava")
+
+
+@pytest.mark.parametrize("kind", ["multi_modality", "internvl_chat"])
+def test_an_original_whose_transformers_form_is_on_the_hub_is_said_to_need_no_conversion(
+    kind: str, source: Path, capsys: pytest.CaptureFixture
+) -> None:
+    sentence = failing(_with(source, {"model_type": kind}), capsys)
+    assert f"is a {kind!r} model in its authors' own format" in sentence
+    assert f"use its transformers form, model.id={ON_THE_HUB[kind]}." in sentence
 
 
 def _with(source: Path, settings: dict[str, Any]) -> Path:
@@ -289,7 +313,7 @@ def test_a_destination_that_is_there_stays_as_it_is(source: Path, capsys: pytest
 
 def test_the_command_line_lists_formats_and_wants_two_folders(capsys: pytest.CaptureFixture) -> None:
     assert main(["--list"]) == 0
-    assert capsys.readouterr().out.startswith("deepseek_vl ")
+    assert capsys.readouterr().out.startswith("mini_gemini ")
     assert main(["only-one"]) == 1
     assert "SRC and DST" in capsys.readouterr().err
 
@@ -298,7 +322,7 @@ def test_one_source_file_is_open_at_a_time_and_little_waits(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     is_open: list[str] = []
-    real_opened, real_add = weights.opened, weights.Shards.add
+    real_opened, real_add = conversion.opened, checkpoint.Shards.add
     waiting: list[int] = []
 
     @contextmanager
@@ -309,12 +333,12 @@ def test_one_source_file_is_open_at_a_time_and_little_waits(
             yield tensors
         is_open.clear()
 
-    def adding(self: weights.Shards, name: str, tensor: torch.Tensor) -> None:
+    def adding(self: checkpoint.Shards, name: str, tensor: torch.Tensor) -> None:
         real_add(self, name, tensor)
         waiting.append(self._bytes)
 
-    monkeypatch.setattr(weights, "opened", counting)
-    monkeypatch.setattr(weights.Shards, "add", adding)
+    monkeypatch.setattr(conversion, "opened", counting)
+    monkeypatch.setattr(checkpoint.Shards, "add", adding)
     convert(source, tmp_path / "result", shard_bytes=20_000)
     largest = max(tensor.nbytes for tensor in written.llava().weights.values())
     assert len(waiting) > 80 and max(waiting) <= max(20_000, largest + 200)
@@ -329,8 +353,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from locheads.models.convert.rules import Part, account, to
-from locheads.models.convert.source import Checkpoint
-from locheads.models.convert.weights import stream
+from locheads.models.convert.checkpoint import Checkpoint
+from locheads.models.convert.conversion import stream
 
 def peak():
     return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) // 1024

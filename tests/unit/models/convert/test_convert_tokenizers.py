@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pieces
 import pytest
-from family_parts import tokenizer
 
 from locheads.errors import ModelError
-from locheads.models.convert.tokenizers import read_tokenizer
+from locheads.models.convert.original_tokenizers import read_tokenizer
 
 TEXTS = [
     "where is the red circle", " A  cup\nUSER: image", "###Human: A.", "tasse à café ☕", "rred ASSISTANTS", " ", "\n",
@@ -25,7 +24,7 @@ def folder(tmp_path: Path, dummy_prefix: bool = True, **settings: object) -> Pat
 @pytest.mark.parametrize("dummy_prefix", [True, False])
 @pytest.mark.parametrize("text", TEXTS)
 def test_tokens_are_sentencepieces(text: str, dummy_prefix: bool, tmp_path: Path) -> None:
-    words = read_tokenizer(folder(tmp_path, dummy_prefix, add_bos_token=False), "<image>", fast=False)
+    words = read_tokenizer(folder(tmp_path, dummy_prefix, add_bos_token=False), fast=False)
     expected = pieces.tokenise(text, pieces.vocabulary(), dummy_prefix)
     assert words.tokenizer(text)["input_ids"] == expected
     assert words.tokenizer.decode(expected).strip() == text.strip()
@@ -34,7 +33,7 @@ def test_tokens_are_sentencepieces(text: str, dummy_prefix: bool, tmp_path: Path
 def test_a_model_that_removes_spaces(tmp_path: Path) -> None:
     source, known = folder(tmp_path, add_bos_token=False), pieces.vocabulary()
     pieces.write(source / "tokenizer.model", known, thrifty=True)
-    words = read_tokenizer(source, "<image>", fast=False)
+    words = read_tokenizer(source, fast=False)
     for text, kept in (("  where   is ", "where is"), ("\n  cup", "\n cup")):
         assert words.tokenizer(text)["input_ids"] == pieces.tokenise(kept, known)
 
@@ -44,7 +43,7 @@ def test_a_model_that_removes_spaces(tmp_path: Path) -> None:
 def test_both_sides_of_the_image_are_tokenised_apart_as_the_original_does(
     before: str, after: str, tmp_path: Path
 ) -> None:
-    words, known = read_tokenizer(folder(tmp_path), "<image>", fast=False), pieces.vocabulary()
+    words, known = read_tokenizer(folder(tmp_path), fast=False), pieces.vocabulary()
     image = words.image_token_id
     expected = [1, *pieces.tokenise(before, known), image, image, *pieces.tokenise(after, known)]
     assert words.tokenizer(f"{before}<image><image>{after}")["input_ids"] == expected
@@ -52,7 +51,7 @@ def test_both_sides_of_the_image_are_tokenised_apart_as_the_original_does(
 
 
 def test_no_first_token_where_the_original_adds_none(tmp_path: Path) -> None:
-    words = read_tokenizer(folder(tmp_path, add_bos_token=False), "<image>", fast=False)
+    words = read_tokenizer(folder(tmp_path, add_bos_token=False), fast=False)
     assert words.tokenizer("<image>cup")["input_ids"][0] == words.image_token_id
 
 
@@ -65,47 +64,36 @@ def test_added_tokens_keep_their_ids_and_the_image_comes_after_them(where: str, 
         (source / where).write_text(json.dumps(tokens))
     else:
         source = folder(tmp_path, added_tokens_decoder={str(i): {"content": token} for token, i in tokens.items()})
-    words = read_tokenizer(source, "<image>", fast=False)
+    words = read_tokenizer(source, fast=False)
     assert words.tokenizer.convert_tokens_to_ids(["<im_patch>", "<im_start>", "<image>"]) == [size, size + 1, size + 2]
     assert words.size == size + 3
 
 
 def test_tokens_that_the_original_code_adds_come_before_the_images(tmp_path: Path) -> None:
     size = len(pieces.vocabulary())
-    words = read_tokenizer(folder(tmp_path), "<image>", fast=False, added=["<im_patch>", "<im_start>"])
+    words = read_tokenizer(folder(tmp_path), fast=False, added=["<im_patch>", "<im_start>"])
     assert words.tokenizer.convert_tokens_to_ids(["<im_patch>", "<im_start>", "<image>"]) == [size, size + 1, size + 2]
-
-
-def test_a_byte_level_vocabulary_with_merges(tmp_path: Path) -> None:
-    known = tokenizer()
-    model = json.loads(known.backend_tokenizer.to_str())["model"]
-    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
-    merges = "\n".join(" ".join(pair) for pair in model["merges"])
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + merges)
-    words = read_tokenizer(tmp_path, "<IMG_CONTEXT>", fast=False)
-    assert words.tokenizer("where is the red circle")["input_ids"] == known("where is the red circle")["input_ids"]
-    assert words.image_token_id == known.convert_tokens_to_ids("<IMG_CONTEXT>")
 
 
 def test_added_tokens_of_another_tokenizer_are_found_out(tmp_path: Path) -> None:
     source = folder(tmp_path)
     (source / "added_tokens.json").write_text(json.dumps({"<im_patch>": 32000}))
     with pytest.raises(ModelError, match=r"added token <im_patch> the id \d+, and its files say 32000"):
-        read_tokenizer(source, "<image>", fast=False)
+        read_tokenizer(source, fast=False)
 
 
 def test_what_is_no_tokenizer_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no tokenizer"):
-        read_tokenizer(tmp_path, "<image>", fast=False)
+        read_tokenizer(tmp_path, fast=False)
     (tmp_path / "tokenizer.model").write_bytes(b"not a model \xff\xff\xff")
     with pytest.raises(ModelError, match="is no sentencepiece model"):
-        read_tokenizer(tmp_path, "<image>", fast=False)
+        read_tokenizer(tmp_path, fast=False)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ModelError, match=r"tokenizer\.json is damaged"):
-        read_tokenizer(tmp_path, "<image>", fast=True)
+        read_tokenizer(tmp_path, fast=True)
 
 
 def test_a_token_that_the_tokenizer_lacks_is_said(tmp_path: Path) -> None:
     source = folder(tmp_path, pad_token="[PAD]")
     with pytest.raises(ModelError, match=r"does not know its own token \[PAD\]"):
-        read_tokenizer(source, "<image>", fast=False)
+        read_tokenizer(source, fast=False)

@@ -58,21 +58,6 @@ class Maker:
         self.norm(f"{prefix}model.norm", HIDDEN, bias=False)
         self.matrix(f"{prefix}lm_head", vocabulary, HIDDEN)
 
-    def internlm2(self, vocabulary: int) -> None:
-        kv = HIDDEN // HEADS * KV_HEADS
-        self.tensor("language_model.model.tok_embeddings.weight", vocabulary, HIDDEN)
-        for i in range(LAYERS):
-            at = f"language_model.model.layers.{i}."
-            self.matrix(at + "attention.wqkv", HIDDEN + 2 * kv, HIDDEN, gain=1.7)
-            self.matrix(at + "attention.wo", HIDDEN, HIDDEN)
-            self.matrix(at + "feed_forward.w1", INTER, HIDDEN)
-            self.matrix(at + "feed_forward.w3", INTER, HIDDEN)
-            self.matrix(at + "feed_forward.w2", HIDDEN, INTER)
-            self.norm(at + "attention_norm", HIDDEN, bias=False)
-            self.norm(at + "ffn_norm", HIDDEN, bias=False)
-        self.norm("language_model.model.norm", HIDDEN, bias=False)
-        self.matrix("language_model.output", vocabulary, HIDDEN)
-
     def clip(self, size: SimpleNamespace, prefix: str = "vision_model.") -> None:
         width = size.width
         self.tensor(prefix + "embeddings.class_embedding", width)
@@ -92,7 +77,7 @@ class Maker:
         self.norm(prefix + "post_layernorm", width)
 
     def intern_vit(self, size: SimpleNamespace, prefix: str = "") -> None:
-        width, bias = size.width, not size.rms
+        width = size.width
         self.tensor(prefix + "embeddings.class_embedding", 1, 1, width)
         self.tensor(
             prefix + "embeddings.patch_embedding.weight", width, 3, size.patch, size.patch, scale=0.3 / size.patch
@@ -101,13 +86,10 @@ class Maker:
         self.tensor(prefix + "embeddings.position_embedding", 1, 1 + (size.own_side // size.patch) ** 2, width)
         for i in range(size.layers):
             at = f"{prefix}encoder.layers.{i}."
-            self.matrix(at + "attn.qkv", 3 * width, width, bias=bias)
+            self.matrix(at + "attn.qkv", 3 * width, width)
             self.matrix(at + "attn.proj", width, width, bias=True)
-            if size.qk_norm:
-                self.norm(at + "attn.q_norm", width, bias=False)
-                self.norm(at + "attn.k_norm", width, bias=False)
-            self.norm(at + "norm1", width, bias=bias)
-            self.norm(at + "norm2", width, bias=bias)
+            for name in ("attn.q_norm", "attn.k_norm", "norm1", "norm2"):
+                self.norm(at + name, width, bias=False)
             self.matrix(at + "mlp.fc1", 2 * width, width, bias=True)
             self.matrix(at + "mlp.fc2", width, 2 * width, bias=True)
             self.tensor(at + "ls1", width, scale=0.2, centre=0.7)
@@ -276,7 +258,7 @@ def yi_vl() -> Original:
     return made
 
 
-INTERN_SIZE = SimpleNamespace(width=16, layers=5, heads=2, patch=84, own_side=168, rms=True, qk_norm=True)
+INTERN_SIZE = SimpleNamespace(width=16, layers=5, heads=2, patch=84, own_side=168)
 
 
 def internvl_chat() -> Original:
@@ -408,216 +390,3 @@ def mini_gemini(own_towers: bool = False) -> Gemma:
         convnext_weights(other)
         towers = {"clip": (CLIP_CONFIG, other.made, CLIP_IMAGES), "trunk": ({}, other.made, {})}
     return Gemma(config, made, see, towers=towers)
-
-
-INTERN_300M = SimpleNamespace(width=16, layers=2, heads=2, patch=4, own_side=32, rms=False, qk_norm=False)
-MOST_TILES = 6
-
-
-def tiles(image: Image.Image, side: int) -> list[Image.Image]:
-    """InternVL's: as many tiles as suit the image's aspect ratio, in reading order, and then the whole image."""
-    shapes = sorted(
-        ((c, r) for c in range(1, MOST_TILES + 1) for r in range(1, MOST_TILES + 1) if c * r <= MOST_TILES),
-        key=lambda shape: shape[0] * shape[1],
-    )
-    ratio, best, nearest = image.width / image.height, (1, 1), float("inf")
-    for cols, rows in shapes:
-        distance = abs(ratio - cols / rows)
-        large = image.width * image.height > side * side * cols * rows / 2
-        if distance < nearest or (distance == nearest and large):
-            best, nearest = (cols, rows), distance
-    cols, rows = best
-    whole = image.resize((cols * side, rows * side), Image.Resampling.BICUBIC)
-    cut = [whole.crop((c * side, r * side, c * side + side, r * side + side)) for r in range(rows) for c in range(cols)]
-    return [*cut, image.resize((side, side), Image.Resampling.BICUBIC)] if len(cut) > 1 else cut
-
-
-@dataclass
-class InternVl(Original):
-    """InternVL2, whose cells are those of the whole image's view: the last ones."""
-
-    fused: bool = True
-
-    def decode(self, image: Image.Image, text: str) -> tuple[plain.Decoded, slice]:
-        before, after = text.split("<image>")
-        name = "tok_embeddings" if self.fused else "embed_tokens"
-        embed = self.weights[f"language_model.model.{name}.weight"]
-        start, seen = ([1] if self.bos else []) + self.tokens(before), self.see(image)
-        x = torch.cat([embed[start], seen, embed[self.tokens(after)]])
-        end = len(start) + len(seen)
-        if self.fused:
-            return plain.internlm2(x, self.weights, LANGUAGE), slice(end - 16, end)
-        return plain.llama(x, self.weights, LANGUAGE, "language_model.model."), slice(end - 16, end)
-
-
-def internvl2(fused: bool = True) -> InternVl:
-    """InternVL2's form with an InternLM2, or with a Qwen2."""
-    words = pieces.vocabulary()
-    tokens = ["<img>", "</img>", "<IMG_CONTEXT>", "<|im_start|>", "<|im_end|>"]
-    added = {token: len(words) + i for i, token in enumerate(tokens)}
-    vocabulary, maker = len(words) + len(added), Maker()
-    if fused:
-        maker.internlm2(vocabulary)
-    else:
-        maker.llama(vocabulary, "language_model.")
-        for i in range(LAYERS):
-            at = f"language_model.model.layers.{i}.self_attn."
-            for name in "qkv":
-                maker.tensor(f"{at}{name}_proj.bias", len(maker.made[f"{at}{name}_proj.weight"]), scale=0.3)
-    maker.intern_vit(INTERN_300M, "vision_model.")
-    maker.norm("mlp1.0", 64)
-    maker.matrix("mlp1.1", HIDDEN, 64, bias=True)
-    maker.matrix("mlp1.3", HIDDEN, HIDDEN, bias=True)
-
-    def see(image: Image.Image) -> Tensor:
-        found = []
-        for tile in tiles(image, 32):
-            x = plain.intern_vit(pixels(tile, IMAGENET_MEAN, IMAGENET_STD), maker.made, INTERN_300M, "vision_model.")
-            x = plain.layer_norm(plain.shuffled(x[-1][1:]), maker.made, "mlp1.0", 1e-5)
-            x = torch.nn.functional.gelu(plain.linear(x, maker.made, "mlp1.1"))
-            found.append(plain.linear(x, maker.made, "mlp1.3"))
-        return torch.cat(found)
-
-    keep = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-            "num_key_value_heads", "rms_norm_eps", "rope_theta", "max_position_embeddings", "hidden_act")  # fmt: skip
-    kind = "InternLM2ForCausalLM" if fused else "Qwen2ForCausalLM"
-    decoder = {key: value for key, value in llama_config(vocabulary).items() if key in keep}
-    decoder |= {"architectures": [kind], "model_type": "internlm2" if fused else "qwen2"}
-    decoder |= {"bias": False, "rope_scaling": {"type": "dynamic", "factor": 2.0}} if fused else {}
-    config = {
-        "architectures": ["InternVLChatModel"], "model_type": "internvl_chat", "downsample_ratio": 0.5,
-        "dynamic_image_size": True, "force_image_size": 32, "max_dynamic_patch": MOST_TILES, "min_dynamic_patch": 1,
-        "ps_version": "v2", "select_layer": -1, "template": "internlm2-chat", "use_thumbnail": True,
-        "llm_config": decoder,
-        "vision_config": {
-            "model_type": "intern_vit_6b", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "patch_size": 4, "image_size": 32, "qkv_bias": True, "qk_normalization": False,
-            "norm_type": "layer_norm", "layer_norm_eps": 1e-6, "hidden_act": "gelu",
-        },
-    }  # fmt: skip
-    around = "<img><image></img>"
-    return InternVl(config, maker.made, see, words, added=added, around=around, fused=fused)
-
-
-SAM_SIZE = SimpleNamespace(patch=8, layers=3, heads=12, window=14, everywhere=(2,), grid=4)
-HIGH, LOW = "vision_model.vision_tower_high.vision_tower.", "vision_model.vision_tower_low.vision_tower."
-
-
-def siglip_weights(maker: Maker, prefix: str) -> None:
-    width = 32
-    maker.tensor(prefix + "pos_embed", 1, 16, width)
-    maker.tensor(prefix + "patch_embed.proj.weight", width, 3, 8, 8, scale=0.04)
-    maker.tensor(prefix + "patch_embed.proj.bias", width)
-    for i in range(2):
-        at = f"{prefix}blocks.{i}."
-        for name, rows, cols in (("attn.qkv", 96, 32), ("attn.proj", 32, 32), ("mlp.fc1", 64, 32), ("mlp.fc2", 32, 64)):
-            maker.matrix(at + name, rows, cols, bias=True)
-        maker.norm(at + "norm1", width)
-        maker.norm(at + "norm2", width)
-    maker.norm(prefix + "norm", width)
-    maker.tensor(prefix + "attn_pool.latent", 1, 1, width)
-
-
-def sam_weights(maker: Maker, prefix: str) -> None:
-    width, channels = 24, 8
-    maker.tensor(prefix + "pos_embed", 1, 16, 16, width)
-    maker.tensor(prefix + "patch_embed.proj.weight", width, 3, 8, 8, scale=0.04)
-    maker.tensor(prefix + "patch_embed.proj.bias", width)
-    for i in range(SAM_SIZE.layers):
-        at = f"{prefix}blocks.{i}."
-        for name, rows, cols in (
-            ("attn.qkv", 72, 24),
-            ("attn.proj", 24, 24),
-            ("mlp.lin1", 48, 24),
-            ("mlp.lin2", 24, 48),
-        ):
-            maker.matrix(at + name, rows, cols, bias=True)
-        maker.norm(at + "norm1", width)
-        maker.norm(at + "norm2", width)
-        size = 16 if i in SAM_SIZE.everywhere else SAM_SIZE.window
-        for axis in "hw":
-            maker.tensor(f"{at}attn.rel_pos_{axis}", 2 * size - 1, width // SAM_SIZE.heads)
-    for neck in ("neck", "neck_hd"):
-        maker.tensor(f"{prefix}{neck}.0.weight", channels, width, 1, 1, scale=0.2)
-        maker.norm(f"{prefix}{neck}.1", channels)
-        maker.tensor(f"{prefix}{neck}.2.weight", channels, channels, 3, 3, scale=0.12)
-        maker.norm(f"{prefix}{neck}.3", channels)
-    maker.tensor(prefix + "downsamples.0.weight", 2 * channels, channels, 3, 3, scale=0.12)
-    maker.tensor(prefix + "downsamples.1.weight", 4 * channels, 2 * channels, 3, 3, scale=0.08)
-    maker.tensor(prefix + "hd_alpha_downsamples", 1, centre=0.7, scale=0.1)
-
-
-class DeepSeek(Original):
-    """A checkpoint with a LLaMA below another name and a tokenizer.json."""
-
-    def decode(self, image: Image.Image, text: str) -> tuple[plain.Decoded, slice]:
-        before, after = text.split("<image>")
-        start, embed = tokenizer("<s>")(before)["input_ids"], self.weights["language_model.model.embed_tokens.weight"]
-        seen = self.see(image)
-        end = tokenizer()(after, add_special_tokens=False)["input_ids"]
-        x = torch.cat([embed[start], seen, embed[end]])
-        found = plain.llama(x, self.weights, LANGUAGE, "language_model.model.")
-        return found, slice(len(start), len(start) + len(seen))
-
-    def write(self, folder: Path, shards: int = 2) -> Path:
-        super().write(folder, shards)
-        (folder / "tokenizer.model").unlink()
-        tokenizer("<s>").save_pretrained(folder)
-        mean, std, side = (
-            (CLIP_MEAN, CLIP_STD, 128) if "hybrid" in self.tokenizer_config else ((0.5,) * 3, (0.5,) * 3, 32)
-        )
-        images = {"image_size": side, "min_size": 4, "image_mean": mean, "image_std": std}
-        (folder / "preprocessor_config.json").write_text(json.dumps(images))
-        return folder
-
-
-def deepseek_vl(hybrid: bool = False) -> DeepSeek:
-    """The 1.3B's form, or the 7B's with two towers, of which each normalises for itself."""
-    vocabulary, maker = len(tokenizer()), Maker()
-    maker.llama(vocabulary, "language_model.")
-    siglip_weights(maker, LOW if hybrid else "vision_model.vision_tower.")
-    if hybrid:
-        sam_weights(maker, HIGH)
-        maker.matrix("aligner.high_up_proj", HIDDEN // 2, 32, bias=True)
-        maker.matrix("aligner.low_up_proj", HIDDEN // 2, 32, bias=True)
-        maker.norm("vision_model.high_layer_norm", 32)
-        maker.norm("vision_model.low_layer_norm", 32)
-    else:
-        maker.matrix("aligner.layers.0", HIDDEN, 32, bias=True)
-    last = "aligner.layers.1" if hybrid else "aligner.layers.2"
-    maker.matrix(last, HIDDEN, HIDDEN, bias=True)
-    w, half = maker.made, (0.5, 0.5, 0.5)
-
-    def fitted(image: Image.Image, side: int, mean: tuple[float, ...]) -> Image.Image:
-        """The long side resized, then bars."""
-        longest = max(image.size)
-        size = (int(image.width / longest * side), int(image.height / longest * side))
-        return square(image.resize(size, Image.Resampling.BICUBIC), mean)
-
-    def see(image: Image.Image) -> Tensor:
-        if not hybrid:
-            x = plain.siglip(pixels(fitted(image, 32, half), half, half), w, 2, 8, "vision_model.vision_tower.")
-            x = plain.linear(x, w, "aligner.layers.0")
-        else:
-            large = fitted(image, 128, CLIP_MEAN)
-            small = large.resize((32, 32), Image.Resampling.BILINEAR)
-            high = plain.sam(pixels(large, CLIP_MEAN, CLIP_STD), w, SAM_SIZE, HIGH)
-            low = plain.siglip(pixels(small, half, half), w, 2, 8, LOW)
-            sides = plain.linear(high, w, "aligner.high_up_proj"), plain.linear(low, w, "aligner.low_up_proj")
-            x = torch.cat(sides, dim=-1)
-        return plain.linear(torch.nn.functional.gelu(x), w, last)
-
-    siglip = {"image_size": 32, "model_name": "siglip_large_patch16_384", "select_feature": "same", "select_layer": -1}
-    high = {"image_size": 128, "model_name": "sam_b_downsample", "pixel_mean": CLIP_MEAN, "pixel_std": CLIP_STD}
-    towers = {"high_res_cfg": high, "low_res_cfg": {**siglip, "pixel_mean": half, "pixel_std": half}}
-    keep = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-            "num_key_value_heads", "rms_norm_eps", "rope_theta", "max_position_embeddings", "model_type")  # fmt: skip
-    language = {key: value for key, value in llama_config(vocabulary).items() if key in keep}
-    config = {
-        "model_type": "multi_modality", "aligner_config": {"cls": "MlpProjector", "params": {}},
-        "language_config": {**language, "model_type": "llama"},
-        "vision_config": {
-            "cls": "HybridVisionTower" if hybrid else "CLIPVisionTower", "params": towers if hybrid else siglip,
-        },
-    }  # fmt: skip
-    return DeepSeek(config, w, see, tokenizer_config={"hybrid": True} if hybrid else {})

@@ -1,8 +1,13 @@
-"""Mini-Gemini: a LLaVA whose CLIP tokens each look up details in a ConvNeXt's view of the same patch, enlarged.
+"""The parts that transformers' own Llava lacks, each the smallest subclass that adds it.
 
-arXiv 2403.18814: "patch info mining". The large image is given; the small one is made from it, as in the original.
+Importing this makes them known to AutoConfig and AutoModelForImageTextToText under their `model_type`, so a converted
+checkpoint loads like any other, without code from its folder. `LlavaVariant` has another projector than transformers'
+own two layers: a single linear one, or one with layer norms. Mini-Gemini (arXiv 2403.18814) is a LLaVA whose CLIP
+tokens each look up details in a ConvNeXt's view of the same patch, enlarged ("patch info mining"); the large image is
+given, and the small one is made from it, as in the original.
 """
 
+import re
 from typing import Any, ClassVar
 
 import torch
@@ -10,12 +15,71 @@ from huggingface_hub.dataclasses import strict
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from transformers import ConvNextConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    ConvNextConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 from transformers.configuration_utils import SubConfigSpec
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.convnext.modeling_convnext import ConvNextEmbeddings, ConvNextStage
 from transformers.models.llava.modeling_llava import LlavaModel
+
+from locheads.errors import ModelError
+
+
+@strict
+class LlavaVariantConfig(LlavaConfig):
+    """A LlavaConfig with the two settings of the original that transformers' own does not have."""
+
+    model_type = "locheads_llava"
+
+    projector: str = "linear"
+    """The original's `mm_projector_type`: linear (LLaVA v1), mlp2x_gelu (1.5), mlp2x_gelu_Norm (Yi-VL)."""
+    image_wrapping: str = "{}"
+    """What stands around the image tokens in every prompt: `<im_start>{}<im_end>` where LLaVA v1 was trained so."""
+
+
+def projector(kind: str, inputs: int, outputs: int) -> nn.Sequential:
+    """The original's projector; the names of its weights are those of the original, 0.weight and so on.
+
+    Raises:
+        ModelError: a kind that is not one of these.
+    """
+    form = re.fullmatch(r"linear|mlp(?P<depth>\d+)x_gelu(?P<norm>_Norm)?", kind)
+    if form is None:
+        raise ModelError(f"The projector {kind!r} is unknown: linear, mlp2x_gelu and mlp2x_gelu_Norm can be built.")
+    layers: list[nn.Module] = []
+    for i in range(int(form["depth"] or 1)):
+        layers += [nn.GELU()] if i else []
+        layers.append(nn.Linear(inputs if i == 0 else outputs, outputs))
+        layers += [nn.LayerNorm(outputs)] if form["norm"] else []
+    return nn.Sequential(*layers)
+
+
+class LlavaVariantModel(LlavaModel):
+    """LlavaModel with the projector of its configuration."""
+
+    config: LlavaVariantConfig
+
+    def __init__(self, config: LlavaVariantConfig) -> None:
+        super().__init__(config)
+        sizes = config.vision_config.hidden_size, config.text_config.hidden_size
+        self.multi_modal_projector = projector(config.projector, *sizes)
+        self.post_init()
+
+
+class LlavaVariantForConditionalGeneration(LlavaForConditionalGeneration):
+    """LlavaForConditionalGeneration on top of `LlavaVariantModel`."""
+
+    config: LlavaVariantConfig
+
+    def __init__(self, config: LlavaVariantConfig) -> None:
+        super().__init__(config)
+        self.model = LlavaVariantModel(config)
+        self.post_init()
 
 
 @strict
@@ -110,3 +174,14 @@ class MiniGeminiForConditionalGeneration(LlavaForConditionalGeneration):
         super().__init__(config)
         self.model = MiniGeminiModel(config)
         self.post_init()
+
+
+VARIANTS: dict[Any, Any] = {
+    LlavaVariantConfig: LlavaVariantForConditionalGeneration,
+    MiniGeminiConfig: MiniGeminiForConditionalGeneration,
+}
+"""Configuration -> model."""
+
+for _config, _model in VARIANTS.items():
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModelForImageTextToText.register(_config, _model, exist_ok=True)

@@ -7,7 +7,7 @@ import pytest
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess
 from locheads.models.config import DType, ModelConfig
-from locheads.models.named import CONF, model_config
+from locheads.models.load import CONF, model_config
 
 
 @pytest.mark.parametrize("name", ["llava_1_5_7b", "llava-hf/llava-1.5-7b-hf"])

@@ -1,10 +1,11 @@
-"""Original tokenizers as one fast tokenizer.json, in which the image's placeholder is a token.
+"""Original tokenizers as one fast tokenizer.json with a token for the image, and the original conversations.
 
 A sentencepiece model is turned into the same merges on the same normalised text. The original code tokenises the text
 before and after the image apart; here both come in one text with image tokens between, and give the same tokens,
 because the space that sentencepiece puts before a text is put before each part between added tokens.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges, import_protobuf
 
 from locheads.errors import ModelError, boundary
-from locheads.models.convert.source import read_json
+from locheads.models.convert.checkpoint import read_settings
 
+IMAGE = "<image>"
+"""Stands for the image in a text."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Kinds of sentencepiece pieces."""
 BPE = 2
@@ -33,35 +36,31 @@ class Words:
     """Token ids in use: all are below it."""
 
 
-def read_tokenizer(
-    folder: Path, image_token: str, fast: bool, named: Mapping[str, str] | None = None, added: Sequence[str] = ()
-) -> Words:
-    """The tokenizer of a checkpoint.
+def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> Words:
+    """The tokenizer of a checkpoint, with the image's token after all others.
 
     Args:
         folder: the checkpoint.
-        image_token: stands for the image; it is added where the tokenizer has no such token.
         fast: the original code prefers tokenizer.json to tokenizer.model.
-        named: further tokens that the processor asks for by name, such as `start_image_token`.
         added: tokens that the original code adds when it loads the tokenizer, where they are not in it.
 
     Raises:
         ModelError: no tokenizer, a damaged one, or one of an algorithm that cannot be converted.
     """
-    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    settings = read_settings(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     backend = _backend(folder, settings, fast)
     _add_recorded(backend, folder, settings)
-    backend.add_special_tokens([_special(token) for token in (*added, image_token)])
+    backend.add_special_tokens([_special(token) for token in (*added, IMAGE)])
     roles = {role: token for role in ("bos_token", "eos_token", "unk_token", "pad_token")
              if (token := _content(_setting(folder, settings, role)))}  # fmt: skip
     absent = [token for token in roles.values() if backend.token_to_id(token) is None]
     if absent:
         raise ModelError(f"The tokenizer of {folder} does not know its own token {absent[0]}: download it again.")
-    extra = {"image_token": image_token, **(named or {})}
     words = PreTrainedTokenizerFast(
-        tokenizer_object=backend, extra_special_tokens=extra, clean_up_tokenization_spaces=False, **roles
-    )
-    return Words(words, int(words.convert_tokens_to_ids(image_token)), max(words.get_vocab().values()) + 1)
+        tokenizer_object=backend, extra_special_tokens={"image_token": IMAGE}, clean_up_tokenization_spaces=False,
+        **roles,
+    )  # fmt: skip
+    return Words(words, int(words.convert_tokens_to_ids(IMAGE)), max(words.get_vocab().values()) + 1)
 
 
 def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer:
@@ -70,18 +69,12 @@ def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer
         with boundary(f"{ready} is damaged", ModelError, "download it again."):
             return Tokenizer.from_file(str(ready))
     if pieces.exists():
-        return from_sentencepiece(pieces, settings)
-    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        return _byte_level(folder)
+        return _from_sentencepiece(pieces, settings)
     raise ModelError(f"{folder} has no tokenizer (tokenizer.model or tokenizer.json): download it as well.")
 
 
-def from_sentencepiece(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer of a sentencepiece BPE model, its first token included where `settings` have `add_bos_token`.
-
-    Raises:
-        ModelError: a damaged file, or one of another algorithm.
-    """
+def _from_sentencepiece(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer of a sentencepiece BPE model, its first token included where `settings` have `add_bos_token`."""
     model = _parsed(path)
     pieces, trained, normal = model.pieces, model.trainer_spec, model.normalizer_spec
     if trained.model_type != BPE:
@@ -89,11 +82,10 @@ def from_sentencepiece(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
     vocabulary = {piece.piece: i for i, piece in enumerate(pieces)}
     scores = {piece.piece: piece.score for piece in pieces}
     outside = {piece.piece for piece in pieces if piece.type in (UNKNOWN, CONTROL, UNUSED, BYTE)}
-    unknown = pieces[trained.unk_id].piece
     backend = Tokenizer(
         models.BPE(
-            vocab=vocabulary, merges=generate_merges(vocabulary, scores, skip_tokens=outside), unk_token=unknown,
-            fuse_unk=True, byte_fallback=trained.byte_fallback,
+            vocab=vocabulary, merges=generate_merges(vocabulary, scores, skip_tokens=outside),
+            unk_token=pieces[trained.unk_id].piece, fuse_unk=True, byte_fallback=trained.byte_fallback,
         )
     )  # fmt: skip
     backend.normalizer = _normaliser(normal)
@@ -133,19 +125,11 @@ def _parsed(path: Path) -> Any:
     return model
 
 
-def _byte_level(folder: Path) -> Tokenizer:
-    """vocab.json and merges.txt, as Qwen's tokenizers are shipped."""
-    from transformers import Qwen2Tokenizer
-
-    with boundary(f"vocab.json or merges.txt of {folder} is damaged", ModelError, "download them again."):
-        return Qwen2Tokenizer.from_pretrained(folder).backend_tokenizer
-
-
 def _add_recorded(backend: Tokenizer, folder: Path, settings: Mapping[str, Any]) -> None:
     """Tokens that were added to the vocabulary later, in the order of their ids, which must come out again."""
     recorded = {int(i): _content(token) for i, token in settings.get("added_tokens_decoder", {}).items()}
     if (folder / "added_tokens.json").exists():
-        recorded |= {int(i): token for token, i in read_json(folder / "added_tokens.json").items()}
+        recorded |= {int(i): token for token, i in read_settings(folder / "added_tokens.json").items()}
     for i, token in sorted(recorded.items()):
         if token is None:
             continue
@@ -161,7 +145,7 @@ def _setting(folder: Path, settings: Mapping[str, Any], role: str) -> Any:
     if settings.get(role) is not None:
         return settings[role]
     path = folder / "special_tokens_map.json"
-    return read_json(path).get(role) if path.exists() else None
+    return read_settings(path).get(role) if path.exists() else None
 
 
 def _content(token: Any) -> str | None:
@@ -173,4 +157,45 @@ def _special(token: str) -> AddedToken:
     return AddedToken(token, special=True, normalized=False)
 
 
-__all__ = ["Words", "from_sentencepiece", "read_tokenizer"]
+HUMAN = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+YI = (
+    "This is a chat between an inquisitive human and an AI assistant. Assume the role of the AI assistant. "
+    "Read all the images carefully, and respond to the human's questions with informative, helpful, detailed and "
+    "polite answers. "
+    "这是一个好奇的人类和一个人工智能助手之间的对话。假设你扮演这个AI助手的角色。"
+    "仔细阅读所有的图像，并对人类的问题做出信息丰富、有帮助、详细的和礼貌的回答。"  # noqa: RUF001
+)
+
+
+def _template(system: str, before: str, after: str, assistant: str) -> str:
+    """A chat template of one question, no history; `before` and `after` stand around the user's message."""
+
+    def say(text: str) -> str:
+        """Text as an expression: Jinja, as transformers sets it, swallows a line break that follows a block."""
+        return "{{ " + json.dumps(text, ensure_ascii=False) + " }}"
+
+    image = "{% if part['type'] == 'image' %}" + say("IMAGE_TEXT\n")
+    parts = "{% for part in message['content'] %}" + image + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    loop = "{% for message in messages %}" + say(before) + parts + say(after) + "{% endfor %}"
+    return say(system) + loop + "{% if add_generation_prompt %}" + say(assistant) + "{% endif %}"
+
+
+CONVERSATIONS = {
+    "llava_v1": _template(HUMAN + " ", "USER: ", " ", "ASSISTANT:"),
+    "vicuna_v1": _template(HUMAN.replace("human", "user") + " ", "USER: ", " ", "ASSISTANT:"),
+    "llava_v0": _template(HUMAN + "###", "Human: ", "###", "Assistant:"),
+    "yi_vl": _template(YI + "\n\n### ", "Human: ", "\n### ", "Assistant:"),
+    "mini_gemini": _template("", "<start_of_turn>user\n", "<end_of_turn>\n", "<start_of_turn>model\n"),
+}
+"""Name -> chat template, from the `conversation.py` of each model's own repository; IMAGE_TEXT stands for the image's
+token and what is around it. conf/prompt holds the same texts as prompts of their own."""
+
+
+def chat_template(name: str, image: str) -> str:
+    """The template with the image's text in place. Raises ModelError for an unknown name."""
+    if name not in CONVERSATIONS:
+        raise ModelError(f"--conversation {name} is unknown: there are {', '.join(CONVERSATIONS)}.")
+    return CONVERSATIONS[name].replace("IMAGE_TEXT", image)

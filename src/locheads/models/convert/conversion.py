@@ -13,20 +13,23 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from locheads.errors import ModelError, StoreError, boundary
-from locheads.models import variants  # noqa: F401  makes our own classes known
-from locheads.models.convert.formats import choose
-from locheads.models.convert.recipe import Recipe, Request
-from locheads.models.convert.rules import Part, Plan, Step, account
-from locheads.models.convert.source import read_json
-from locheads.models.convert.weights import SHARD_BYTES, count, stream
+from locheads.models.adapters import ON_THE_HUB, own_format
+from locheads.models.convert.checkpoint import Shards, opened, read_settings
+from locheads.models.convert.from_llava import LLAVA
+from locheads.models.convert.from_mini_gemini import MINI_GEMINI
+from locheads.models.convert.rules import Format, Part, Plan, Recipe, Request, Rule, account, made
 from locheads.store.atomic import write_json
 from locheads.store.digest import file_digest
 from locheads.store.provenance import git_state
 from locheads.terminal import PlainConsole
 
+FORMATS: tuple[Format, ...] = (MINI_GEMINI, LLAVA)
+"""In the order in which a config.json is tried against them."""
 MANIFEST = "conversion.json"
 READ = (".safetensors", ".bin", ".json", ".model", ".txt")
 """Files of a source that the manifest names with their hashes."""
+SHARD_BYTES = 800_000_000
+"""Of one result file. It bounds the memory besides the source file that is open: a buffer and its copy when written."""
 
 
 def convert(
@@ -51,7 +54,7 @@ def convert(
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise StoreError(f"{destination} is there already: remove it, or give another folder.")
-    settings = read_json(source / "config.json")
+    settings = read_settings(source / "config.json")
     kind = choose(source, settings, form)
     hint = "download it again; if its model works elsewhere, this format has a form that is not known here."
     with boundary(f"The settings of {source} make no {kind.name} model", ModelError, hint):
@@ -59,15 +62,34 @@ def convert(
         model = skeleton(recipe.config)
     plan = account(recipe.parts, expected_weights(model))
     with _partial(destination) as folder:
-        _write_settings(recipe, type(model).__name__, folder)
-        with _progress("convert", "tensors", count(plan)) as done:
+        recipe.config.architectures = [type(model).__name__]
+        recipe.config.save_pretrained(folder)
+        recipe.processor.save_pretrained(folder)
+        with _progress("convert", "tensors", sum(map(len, plan))) as done:
             total = stream(recipe.parts, plan, folder, shard_bytes, done)
-        hashes = _hashes(_folders(recipe, folder))
-        manifest = _manifest(kind.name, recipe, plan, hashes) | {
-            "result": {"files": hashes[folder], "bytes_of_weights": total}
-        }
+        manifest = _manifest(kind.name, recipe, plan, folder, total)
         write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def choose(source: Path, settings: Mapping[str, Any], name: str | None) -> Format:
+    """The format of this name, or the first that the configuration fits. Raises ModelError where there is none."""
+    names = ", ".join(one.name for one in FORMATS)
+    if name is not None:
+        for one in FORMATS:
+            if one.name == name:
+                return one
+        raise ModelError(f"--format {name} is unknown: there are {names}.")
+    for one in FORMATS:
+        if one.fits(settings):
+            return one
+    kind = settings.get("model_type", "no model_type")
+    if kind in ON_THE_HUB:
+        raise own_format(kind, str(source))
+    raise ModelError(
+        f"{source / 'config.json'} ({kind}) is of none of the formats {names}: what transformers loads needs no "
+        "conversion; else choose with --format."
+    )
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -82,6 +104,53 @@ def expected_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     return weights
+
+
+def stream(
+    parts: Sequence[Part], plan: Plan, folder: Path, limit: int = SHARD_BYTES, done: Callable[[], None] = lambda: None
+) -> int:
+    """Makes every tensor that the plan names, with one source file open at a time. -> their bytes.
+
+    Args:
+        parts, plan: what `account` has found complete.
+        folder: where the files go.
+        limit: bytes of one result file.
+        done: called after each tensor of the sources.
+    """
+    shards = Shards(folder, limit)
+    for part, steps in zip(parts, plan, strict=True):
+        for path in part.weights.files:
+            with opened(path) as tensors:
+                for key in tensors:
+                    step = steps[key]
+                    if step.targets:
+                        tensor = _with_base(part, key, tensors[key])
+                        for target, result in zip(step.targets, made(step, tensor), strict=True):
+                            shards.add(target, result)
+                    done()
+                shards.flush()
+    shards.finish()
+    return shards.total
+
+
+def _with_base(part: Part, key: str, tensor: Tensor) -> Tensor:
+    """For delta weights the sum with the base, which may have fewer rows: the vocabulary grew since."""
+    if part.base is None:
+        return tensor
+    base = part.base.find(key)
+    if base is None and ("mm_projector" in key or "vision_tower" in key):
+        return tensor
+    if base is None:
+        raise ModelError(f"{part.base.folder} has no {key}, which the delta weights change: it is not their base.")
+    grown = key.endswith(("embed_tokens.weight", "lm_head.weight")) and base.shape[0] <= tensor.shape[0]
+    if base.shape[1:] != tensor.shape[1:] or not (grown or base.shape == tensor.shape):
+        raise ModelError(
+            f"{key} has the shape {list(tensor.shape)} in the delta weights and {list(base.shape)} in their base "
+            f"{part.base.folder}: this is not the base that they were made from."
+        )
+    total = tensor.clone()
+    total[: base.shape[0]] += base.to(total.dtype)
+    return total
 
 
 @contextmanager
@@ -101,12 +170,6 @@ def _partial(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_settings(recipe: Recipe, architecture: str, folder: Path) -> None:
-    recipe.config.architectures = [architecture]
-    recipe.config.save_pretrained(folder)
-    recipe.processor.save_pretrained(folder)
-
-
 @contextmanager
 def _progress(task: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
     columns = (
@@ -118,9 +181,22 @@ def _progress(task: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(bar)
 
 
-def _folders(recipe: Recipe, result: Path) -> list[Path]:
+def _manifest(form: str, recipe: Recipe, plan: Plan, result: Path, total: int) -> dict[str, Any]:
     bases = [part.base.folder for part in recipe.parts if part.base is not None]
-    return [*(part.weights.folder for part in recipe.parts), *bases, result]
+    hashes = _hashes([*(part.weights.folder for part in recipe.parts), *bases, result])
+    planned = list(zip(recipe.parts, plan, strict=True))
+    return {
+        "format": form,
+        "argv": sys.argv,
+        "code": git_state(),
+        "notes": list(recipe.notes),
+        "sources": {part.name: _source(part, steps, hashes) for part, steps in planned},
+        "map": {
+            part.name: {key: list(step.targets) for key, step in steps.items() if step.targets}
+            for part, steps in planned
+        },
+        "result": {"files": hashes[result], "bytes_of_weights": total},
+    }
 
 
 def _hashes(folders: Sequence[Path]) -> dict[Path, dict[str, str]]:
@@ -134,21 +210,7 @@ def _hashes(folders: Sequence[Path]) -> dict[Path, dict[str, str]]:
     return found
 
 
-def _manifest(form: str, recipe: Recipe, plan: Plan, hashes: Mapping[Path, Mapping[str, str]]) -> dict[str, Any]:
-    return {
-        "format": form,
-        "argv": sys.argv,
-        "code": git_state(),
-        "notes": list(recipe.notes),
-        "sources": {part.name: _source(part, steps, hashes) for part, steps in zip(recipe.parts, plan, strict=True)},
-        "map": {
-            part.name: {key: list(step.targets) for key, step in steps.items() if step.targets}
-            for part, steps in zip(recipe.parts, plan, strict=True)
-        },
-    }
-
-
-def _source(part: Part, steps: Mapping[str, Step], hashes: Mapping[Path, Mapping[str, str]]) -> dict[str, Any]:
+def _source(part: Part, steps: Mapping[str, Rule], hashes: Mapping[Path, Mapping[str, str]]) -> dict[str, Any]:
     unused: dict[str, list[str]] = {}
     for key, step in steps.items():
         if not step.targets:
@@ -163,6 +225,3 @@ def _source(part: Part, steps: Mapping[str, Step], hashes: Mapping[Path, Mapping
         "unused": unused,
         **added,
     }
-
-
-__all__ = ["MANIFEST", "convert"]

@@ -1,4 +1,4 @@
-"""Weight files of an original checkpoint, opened one at a time."""
+"""Weight files in a folder: an original's are opened one at a time, the result's are written in shards."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from locheads.errors import ModelError, boundary
+from locheads.store.atomic import replacing, write_json
 from locheads.text import reason
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -18,7 +20,7 @@ PATTERNS = ("*.safetensors", "pytorch_model*.bin", "open_clip_pytorch_model.bin"
 """Of the weight files of a folder without an index; the first that finds any counts."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ModelError where there is none."""
     try:
         content = json.loads(path.read_text())
@@ -39,11 +41,8 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         """Raises ModelError where the folder holds no weights, or lacks files that its index names."""
         self.folder = folder
-        self._indexed: dict[str, str] = {}
-        for name in INDEXES:
-            if (folder / name).exists():
-                self._indexed = _weight_map(folder / name)
-                break
+        index = next((folder / name for name in INDEXES if (folder / name).exists()), None)
+        self._indexed: dict[str, str] = {} if index is None else _weight_map(index)
         names = sorted(set(self._indexed.values())) or _found(folder)
         absent = [name for name in names if not (folder / name).is_file()]
         if absent:
@@ -80,24 +79,6 @@ class Checkpoint:
         return None
 
 
-class _Lazy(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each mapped into memory when it is asked for."""
-
-    def __init__(self, file: Any) -> None:
-        self._file, self._keys = file, sorted(file.keys())
-
-    def __getitem__(self, key: str) -> Tensor:
-        if key not in self._keys:
-            raise KeyError(key)
-        return self._file.get_tensor(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Mapping[str, Tensor]]:
     """The tensors of one weight file, mapped into memory. Raises ModelError for a damaged one."""
@@ -108,7 +89,7 @@ def opened(path: Path) -> Iterator[Mapping[str, Tensor]]:
         return
     try:
         with safe_open(path, framework="pt") as file:
-            yield _Lazy(file)
+            yield {key: file.get_tensor(key) for key in sorted(file.keys())}  # views of the mapped file
     # Not a boundary: what the caller does meanwhile is its own.
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged or incomplete ({reason(error)}): download it again.") from error
@@ -128,7 +109,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    found = read_json(index).get("weight_map")
+    found = read_settings(index).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise ModelError(f"{index} is damaged: it has no weight_map. Download it again.")
     outside = [name for name in found.values() if Path(name).name != name]
@@ -144,3 +125,50 @@ def _found(folder: Path) -> list[str]:
         if names := sorted(path.name for path in folder.glob(pattern)):
             return names
     raise ModelError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin): download them.")
+
+
+class Shards:
+    """Writes tensors to numbered files of a folder, never more than `limit` bytes waiting in memory."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+        self._waiting: dict[str, Tensor] = {}
+        self._bytes = 0
+        self._written: list[list[str]] = []
+        self.total = 0
+        """Bytes of all tensors so far."""
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Keeps the tensor until its file is full."""
+        if self._waiting and self._bytes + tensor.nbytes > self.limit:
+            self.flush()
+        # Tensors of one file must not share memory, as the parts of a split or tied weights do.
+        shared = tensor.untyped_storage().nbytes() != tensor.nbytes
+        self._waiting[name] = tensor.clone() if shared else tensor
+        self._bytes += tensor.nbytes
+        self.total += tensor.nbytes
+
+    def flush(self) -> None:
+        """Writes what waits. Before a source file is closed: the tensors may lie in it."""
+        if not self._waiting:
+            return
+        # Views into a larger tensor would be refused.
+        whole = {name: tensor.contiguous() for name, tensor in self._waiting.items()}
+        with replacing(self._path(len(self._written))) as temporary:
+            save_file(whole, temporary, metadata={"format": "pt"})
+        self._written.append(list(whole))
+        self._waiting, self._bytes = {}, 0
+
+    def finish(self) -> None:
+        """Gives the files their final names and writes the index."""
+        self.flush()
+        places: dict[str, str] = {}
+        for i, names in enumerate(self._written):
+            final = f"model-{i + 1:05}-of-{len(self._written):05}.safetensors"
+            self._path(i).rename(self.folder / final)
+            places |= dict.fromkeys(names, final)
+        index = {"metadata": {"total_size": self.total}, "weight_map": dict(sorted(places.items()))}
+        write_json(self.folder / INDEXES[0], index)
+
+    def _path(self, i: int) -> Path:
+        return self.folder / f"part-{i + 1:05}.safetensors"
