@@ -21,10 +21,9 @@ from locheads.geometry import Preprocess, square_geometry
 from locheads.models.config import PromptConfig
 from locheads.models.engine import EngineConfig, OtherVersions
 from locheads.models.load import ModelIdentity
-from locheads.pipeline import attention_pass as attention
 from locheads.pipeline import check_data as check
-from locheads.pipeline import direct
-from locheads.pipeline import ground_stage as ground
+from locheads.pipeline import direct, stages
+from locheads.pipeline import open_store as opening
 from locheads.store.provenance import version
 
 TAKE = EngineConfig(device="cpu", threads=1, other_versions=OtherVersions.take)
@@ -32,7 +31,7 @@ TAKE = EngineConfig(device="cpu", threads=1, other_versions=OtherVersions.take)
 
 @pytest.fixture
 def other_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "version", lambda name: "99.0" if name == "transformers" else version(name))
+    monkeypatch.setattr(opening, "version", lambda name: "99.0" if name == "transformers" else version(name))
 
 
 def provenance(folder: Path) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def test_taken_maps_that_lack_something_are_refused_before_the_model_loads(
 def test_other_code_of_the_pass_is_another_version(
     files: TinyFiles, store: Path, run: Callable[[Config], Path], monkeypatch: pytest.MonkeyPatch, no_model: None
 ) -> None:
-    monkeypatch.setattr(attention, "code_digest", lambda *_, **__: "edited")
+    monkeypatch.setattr(opening, "code_digest", lambda *_, **__: "edited")
     with pytest.raises(AssertionError, match="the model was loaded"):
         run(files.config(store.parent, store))
 
@@ -101,7 +100,7 @@ def test_torchvision_counts_where_it_makes_the_pixels(files: TinyFiles, tmp_path
     config = files.config(tmp_path)
     identity = ModelIdentity("m", "llava", 2, 2, "w", "CLIPImageProcessorPil (pil)")
     by_pil, by_torchvision = (
-        attention.makers(config, one)
+        opening.makers(config, one)
         for one in (identity, replace(identity, image_processor="CLIPImageProcessor (torchvision)"))
     )
     assert "torchvision" not in by_pil and "torchvision" in by_torchvision
@@ -173,13 +172,13 @@ def test_a_run_whose_files_vanish_ends_with_an_error_and_without_a_receipt(
     gone: str, files: TinyFiles, store: Path, run: Callable[[Config], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = store.parent / "run_0"
-    real = ground.plan_heads
+    real = stages.plan_heads
 
     def vanishing(*args: Any) -> Any:
         shutil.rmtree(folder) if gone == "the folder" else (folder / gone).unlink()
         return real(*args)
 
-    monkeypatch.setattr(ground, "plan_heads", vanishing)
+    monkeypatch.setattr(stages, "plan_heads", vanishing)
     with pytest.raises(StoreError, match=r"run_0 lost \d+ files? while the run went on"):
         run(files.config(store.parent, store))
     assert not (folder / "receipt.json").exists()
