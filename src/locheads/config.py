@@ -23,7 +23,7 @@ from locheads.models.engine import ALL_MAPS, EngineConfig
 from locheads.pipeline.tracking.config import TrackerConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
 from locheads.settings import Natural, Seed, Text, require, settings
-from locheads.sharding.config import ShardConfig
+from locheads.workers.config import ShardConfig
 
 
 class Stage(StrEnum):

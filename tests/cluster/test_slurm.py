@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from slurm import Slurm, until
 
-from locheads.sharding.lease import Record, State, read
+from locheads.workers.shard_progress import Progress, State, read_progress
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ("metrics.json", "heads.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
@@ -39,7 +39,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_array_and_a_sweep_with_dependencies(slurm: Slurm, alone: Path, tmp_path: Path) -> None:
     ids, run, text = submit(slurm, tmp_path, 10)
-    assert "0 of " in text and "(estimate)" in text
+    assert "0 of " in text and "estimate" in text
     assert list(ids) == [f"pocket-pocket/{name}" for name in ("attend", "discover", "evaluate", "report")]
     launcher = [f"hydra.launcher.{each}" for each in NODE]
     python(
@@ -56,17 +56,22 @@ def test_an_array_and_a_sweep_with_dependencies(slurm: Slurm, alone: Path, tmp_p
         same(numbered(sweep, number), numbered(alone, number))
         # The sweep's jobs read the store and never loaded the model.
         assert "Loading" not in (numbered(sweep, number) / "run.log").read_text()
-    # Each shard was one worker's, and nothing was asked twice.
-    leases = sorted(path.name for path in (tmp_path / "cache").rglob("*.lease"))
-    assert leases == [f"{shard:04d}.0000.lease" for shard in range(SHARDS)]
+    # Each shard was one task's, and nothing was asked twice.
+    array = ids["pocket-pocket/attend"]
+    said = [progress(tmp_path, shard) for shard in range(SHARDS)]
+    assert [each.content["worker"]["job"] for each in said] == [f"{array}_{shard}" for shard in range(SHARDS)]
+    assert {each.state for each in said} == {State.done}
+    listings = [json.loads(path.read_text()) for path in (tmp_path / "cache").rglob("*.shard.json")]
+    stored = [one["image_id"] for each in listings for one in each["images"]]
+    assert len(stored) == len(set(stored)) == sum(each.content["images"] for each in said)
 
 
 def test_whatever_ends_a_worker_the_same_command_goes_on(slurm: Slurm, alone: Path, tmp_path: Path) -> None:
     ids, _, _ = submit(slurm, tmp_path, 1)
     array = ids["pocket-pocket/attend"]
-    workers = frozen_after_a_image(tmp_path)
-    tasks = [worker.content["owner"]["job"] for worker in workers]
-    assert sorted(tasks) == [f"{array}_{task}" for task in range(SHARDS)]
+    workers = frozen_after_an_image(tmp_path)
+    tasks = [worker.content["worker"]["job"] for worker in workers]
+    assert tasks == [f"{array}_{task}" for task in range(SHARDS)]
     cancelled, killed, requeued, _ = workers
 
     slurm.command("scancel", tasks[0])
@@ -80,9 +85,9 @@ def test_whatever_ends_a_worker_the_same_command_goes_on(slurm: Slurm, alone: Pa
         until(lambda task=task: restarted(slurm, task), f"the second life of {task}", PATIENCE_S)
     (log,) = tmp_path.rglob(f"{tasks[3]}_0_log.err")
     assert "this job is timed-out" in log.read_text()
-    # The two that came back finish their own shards and those of the dead.
-    until(lambda: all(newer(tmp_path, shard) for shard in range(SHARDS)), "new owners of all shards", PATIENCE_S)
-    slurm.command("scancel", array)
+    # The scheduler's second lives finish their own shards; nobody takes those of the dead.
+    until(lambda: all(progress(tmp_path, shard).state is State.done for shard in (2, 3)), "shards 2 and 3", PATIENCE_S)
+    assert progress(tmp_path, 0).state is State.stopped
     slurm.wait(list(ids.values()), PATIENCE_S)
     states = {name: slurm.state(job) for name, job in ids.items()}
     assert {states[f"pocket-pocket/{stage}"] for stage in ("discover", "evaluate", "report")} == {"CANCELLED"}
@@ -91,6 +96,9 @@ def test_whatever_ends_a_worker_the_same_command_goes_on(slurm: Slurm, alone: Pa
     assert re.search(r"\b0 of ", text) is None  # nothing is asked twice
     slurm.wait(list(ids.values()), PATIENCE_S)
     assert {slurm.state(job) for job in ids.values()} == {"COMPLETED"}
+    tasks = [progress(tmp_path, shard).content["worker"]["job"] for shard in range(SHARDS)]
+    again = ids["pocket-pocket/attend"]
+    assert tasks == [f"{again}_0", f"{again}_1", f"{array}_2", f"{array}_3"]
     same(run, numbered(alone, PAPER_RUN))
 
 
@@ -98,8 +106,8 @@ def submit(slurm: Slurm, outputs: Path, minutes: int) -> tuple[dict[str, str], P
     """-> (name -> job id, run folder, what was printed)."""
     launcher = [f"hydra.launcher.{each}" for each in (*NODE, f"timeout_min={minutes}", "signal_delay_s=1")]
     text = python(
-        "-m", "locheads.cluster", "submit", "--models", "pocket", "--datasets", "pocket", "--shards", str(SHARDS),
-        f"paths.outputs={outputs}", *SETTINGS, *PAPER, "shard.lease_s=300", "engine.shard_images=1", *launcher,
+        "-m", "locheads.workers", "submit", "--models", "pocket", "--datasets", "pocket", "--shards", str(SHARDS),
+        f"paths.outputs={outputs}", *SETTINGS, *PAPER, "engine.shard_images=1", *launcher,
         environment=slurm.environment,
     )  # fmt: skip
     chain = max((outputs / "default").glob("cluster_*/chain.json"), key=lambda path: path.stat().st_mtime)
@@ -127,32 +135,28 @@ def numbered(sweep: Path, number: int) -> Path:
     return folder
 
 
-def lease(outputs: Path, shard: int) -> Record:
-    """The newest lease of a shard; free where there is none yet."""
-    folders = list((outputs / "cache").glob("attention/*/work/*"))
-    return read(folders[0], shard, 300) if folders else Record(State.free, -1, {}, 0.0)
+def progress(outputs: Path, shard: int) -> Progress:
+    """What the shard's worker says; not begun where there is none yet."""
+    files = list((outputs / "cache").glob(f"attention/*/work/*/{shard:04d}.json"))
+    return read_progress(files[0]) if files else Progress(State.not_begun, {})
 
 
-def newer(outputs: Path, shard: int) -> bool:
-    return lease(outputs, shard).generation > 0
-
-
-def frozen_after_a_image(outputs: Path) -> list[Record]:
+def frozen_after_an_image(outputs: Path) -> list[Progress]:
     """Stops every shard's worker once it has stored something, with the rest still to do."""
-    frozen: dict[int, Record] = {}
+    frozen: dict[int, Progress] = {}
 
     def freeze() -> bool:
         for shard in set(range(SHARDS)) - set(frozen):
-            record = lease(outputs, shard)
-            if record.content.get("images_done", 0) > 0:
-                os.kill(pid(record), signal.SIGSTOP)
-                frozen[shard] = record
+            said = progress(outputs, shard)
+            if said.content.get("images_done", 0) > 0:
+                os.kill(pid(said), signal.SIGSTOP)
+                frozen[shard] = said
         return len(frozen) == SHARDS
 
     until(freeze, "an image of every shard", PATIENCE_S)
-    for record in frozen.values():
-        assert record.state is State.running
-        assert record.content["images_done"] < record.content["images"]
+    for said in frozen.values():
+        assert said.state is State.running
+        assert said.content["images_done"] < said.content["images"]
     return [frozen[shard] for shard in range(SHARDS)]
 
 
@@ -161,9 +165,9 @@ def restarted(slurm: Slurm, task: str) -> bool:
     return "Restarts=1" in fields and "JobState=RUNNING" in fields
 
 
-def pid(record: Record) -> int:
-    return record.content["owner"]["pid"]
+def pid(worker: Progress) -> int:
+    return worker.content["worker"]["pid"]
 
 
-def wake(record: Record) -> None:
-    os.kill(pid(record), signal.SIGCONT)
+def wake(worker: Progress) -> None:
+    os.kill(pid(worker), signal.SIGCONT)

@@ -41,11 +41,11 @@ from locheads.pipeline.tracking.names import SWEEP, _group
 from locheads.pocket import dataset
 from locheads.report.run_record import read_run
 from locheads.report.studies.runs import READ, find_runs
-from locheads.sharding import lease
 from locheads.store import digest
 from locheads.store.answer_store import AnswerStore
 from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, ImageGroup
+from locheads.workers.shard_progress import State, read_progress
 
 FLIPS = int(os.environ.get("LOCHEADS_FLIPS", "150"))
 REFS = "refs(unc).p"
@@ -98,13 +98,12 @@ def read_answers(path: Path) -> Value:
     return {sample_id: plain(answer) for (sample_id, _), answer in store._answers.items()}
 
 
-def read_lease(path: Path) -> Value:
+def read_shard_progress(path: Path) -> Value:
     """One that is damaged is nobody's word: it never says that a shard is done."""
-    found = lease.read(path.parent, int(path.name[:4]), 1e9)
-    if not found.content:
-        assert found.state is lease.State.running
-        raise StoreError("taken over once it is too old")
-    return {"lease": plain(found.content)}
+    found = read_progress(path)
+    if found.state is State.not_begun:
+        raise StoreError("not begun")
+    return {"progress": plain(found.content)}
 
 
 def read_pocket(path: Path) -> Value:
@@ -182,7 +181,9 @@ def kinds(
     audit = run("audit", "stage=audit", "audit.mode=random", "audit.n=3", "audit.workers=1")
     asked = ("prompt=box_question_plain", "direct.box_format=xyxy_relative", "direct.frame=image")
     run("direct", "stage=direct", *asked, "direct.max_new_tokens=4")
-    run("attend", "stage=attend", "shard.count=2", "engine.shard_images=4", cache="other/cache")
+    for index in range(2):
+        shard = ("shard.count=2", f"shard.index={index}")
+        run("attend", "stage=attend", *shard, "engine.shard_images=4", cache="other/cache")
     run("top", "stage=evaluate", "engine.maps=top 4", "engine.shard_images=4", cache="top/cache")
     sweeps = root / "sweep" / "default"
     same = ("stage=evaluate", "evaluation.gallery=1", "explorer.samples=2")
@@ -234,7 +235,7 @@ def caches(files: TinyFiles, root: Path) -> Iterator[Kind]:
     yield Kind("digests.json", [cache / digest.REMEMBERED], remembered)
     yield Kind("notes of passes", list(cache.glob("*/*/*.pass.json")), read_note)
     yield Kind("answers", list(cache.glob("answers/*.jsonl")), read_answers)
-    yield Kind("leases", list(root.glob("other/cache/attention/*/work/*/*.lease")), read_lease)
+    yield Kind("progress of shards", list(root.glob("other/cache/attention/*/work/*/*.json")), read_shard_progress)
 
 
 def hub(root: Path) -> Iterator[Kind]:

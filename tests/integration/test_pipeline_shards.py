@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,28 +21,22 @@ from locheads.pipeline import signals
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.signals import Stopped
-from locheads.sharding.config import ShardConfig
-from locheads.sharding.lease import Lease, claim
 from locheads.types import Attention
+from locheads.workers.config import ShardConfig
 
 SAME = ("heads.json", "metrics.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
 ENGINE = EngineConfig(device="cpu", threads=1, shard_images=2)
 
 
-def worker(files: TinyFiles, outputs: Path, count: int, index: int | None = None, **changes: Any) -> Config:
-    shard = ShardConfig(count=count, index=index, lease_s=1000)
+def worker(files: TinyFiles, outputs: Path, count: int, index: int, **changes: Any) -> Config:
+    shard = ShardConfig(count=count, index=index)
     changes = {"engine": ENGINE} | changes
     return files.config(outputs, stage=Stage.attend, shard=shard, **changes)
 
 
-def leases(outputs: Path) -> dict[str, dict[str, Any]]:
-    """File name -> content."""
-    return {path.name: json.loads(path.read_text()) for path in (outputs / "cache").rglob("*.lease")}
-
-
-def lease_folder(outputs: Path) -> Path:
-    (folder,) = (outputs / "cache").glob("attention/*/work/*")
-    return folder
+def progress(outputs: Path) -> list[dict[str, Any]]:
+    """What the workers of the one pass say, by shard."""
+    return [json.loads(path.read_text()) for path in sorted((outputs / "cache").glob("attention/*/work/*/*.json"))]
 
 
 def stored(config: Config) -> dict[str, bytes]:
@@ -78,7 +72,7 @@ def test_any_number_of_workers_gives_the_same_files(
     for index in reversed(range(count)):
         run(worker(files, tmp_path, count, index))
     assert len(seen) == len(set(seen)) == 14
-    assert {content["state"] for content in leases(tmp_path).values()} == {"done"}
+    assert [content["state"] for content in progress(tmp_path)] == ["done"] * count
     config = files.config(tmp_path)
     folder = run(config)
     assert len(seen) == 14
@@ -87,27 +81,25 @@ def test_any_number_of_workers_gives_the_same_files(
     assert stored(config) == stored(files.config(tmp_path, finished.cache))
 
 
-def test_without_an_index_a_worker_takes_what_is_free(
+def test_the_same_worker_once_more_changes_nothing(
     files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path], seen: list[str]
 ) -> None:
-    run(worker(files, tmp_path, 4, 2))
-    first = list(seen)
-    run(worker(files, tmp_path, 4))
+    for index in (2, 0, 1):
+        run(worker(files, tmp_path, 3, index))
+    before = {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    for index in (2, 0, 1):
+        run(worker(files, tmp_path, 3, index))
     assert len(seen) == len(set(seen)) == 14
-    # Merging is nothing but looking: once more changes nothing.
-    before = sorted(path.name for path in (tmp_path / "cache").rglob("*"))
-    run(worker(files, tmp_path, 4))
-    assert first == seen[: len(first)] and len(seen) == 14
-    assert sorted(path.name for path in (tmp_path / "cache").rglob("*")) == before
+    assert {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file()} == before
 
 
 def test_a_deleted_file_of_a_shard_that_was_done_is_computed_again(
     files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path], seen: list[str]
 ) -> None:
-    run(worker(files, tmp_path, 2))
+    run(worker(files, tmp_path, 2, 0))
     next((tmp_path / "cache").rglob("*.shard.json")).unlink()
     seen.clear()
-    run(worker(files, tmp_path, 2))
+    run(worker(files, tmp_path, 2, 0))
     assert len(seen) in (1, 2)
 
 
@@ -137,54 +129,14 @@ def test_samples_that_fail_do_not_keep_a_shard_open(
 ) -> None:
     copy = files.copy(tmp_path / "copy")
     (copy.images / "COCO_train2014_000000000201.jpg").unlink()
-    run(worker(copy, tmp_path, 3))
-    assert sum(content["failed"] for content in leases(tmp_path).values()) == 5
+    for index in range(3):
+        run(worker(copy, tmp_path, 3, index))
+    assert sum(content["failed"] for content in progress(tmp_path)) == 5
     monkeypatch.setattr(attention, "load_lvlm", lambda *_: pytest.fail("the model was loaded"))
-    run(worker(copy, tmp_path, 3))
+    for index in range(3):
+        run(worker(copy, tmp_path, 3, index))
     folder = run(copy.config(tmp_path))
     assert json.loads((folder / "metrics.json").read_text())["n_failed"] == 5
-
-
-@pytest.fixture
-def other(files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]) -> Iterator[Lease]:
-    """Another worker that has shard 1 of 2."""
-    run(worker(files, tmp_path, 2, 0))
-    found = claim(lease_folder(tmp_path), 1, 6.0)
-    assert isinstance(found, Lease)
-    found.close = lambda *_: None  # type: ignore[method-assign]
-    yield found
-    Lease.close(found, "stopped")  # type: ignore[arg-type]
-
-
-def test_the_second_worker_of_a_shard_leaves_it_alone(
-    other: Lease, files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path], seen: list[str]
-) -> None:
-    with pytest.raises(StoreError, match=rf"Shard 1 of 2 is with another worker \(.*, process {os.getpid()}\)"):
-        run(worker(files, tmp_path, 2, 1))
-    run(worker(files, tmp_path, 2))
-    assert seen == []
-
-
-def test_a_worker_that_was_taken_over_stops_and_harms_nothing(
-    files: TinyFiles, finished: Finished, tmp_path: Path, run: Callable[[Config], Path],
-    monkeypatch: pytest.MonkeyPatch, seen: list[str],
-) -> None:  # fmt: skip
-    real = attention.AttentionStore.write
-
-    def overtaken(self: Any, attentions: Any) -> None:
-        path = next((tmp_path / "cache").rglob("0000.*.lease"))
-        path.with_name("0000.0001.lease").touch()
-        os.utime(path.with_name("0000.0001.lease"), (1, 1))  # by one that died at once
-        real(self, attentions)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(attention.AttentionStore, "write", overtaken)
-        with pytest.raises(StoreError, match="Shard 0 was taken over by another worker"):
-            run(worker(files, tmp_path, 2, 0))
-    run(worker(files, tmp_path, 2))
-    assert len(seen) == len(set(seen)) == 14
-    folder = run(files.config(tmp_path))
-    assert (folder / "predictions.parquet").read_bytes() == (finished.folder / "predictions.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -210,15 +162,17 @@ def test_a_signal_keeps_what_was_found(
         for each, handler in before.items():
             signal.signal(each, handler)
     assert stop.value.code == 128 + number
-    (content,) = leases(tmp_path).values()
+    (content,) = progress(tmp_path)
     assert (content["state"], content["error"]) == ("stopped", f"Stopped by {number.name}")
-    run(worker(files, tmp_path, 2))
+    for index in range(2):
+        run(worker(files, tmp_path, 2, index))
     assert len(seen) == len(set(seen)) == 14
 
 
 def test_what_killed_runs_left_is_swept(files: TinyFiles, tmp_path: Path, run: Callable[[Config], Path]) -> None:
     run(worker(files, tmp_path, 2, 0))
-    store = lease_folder(tmp_path).parents[1]
+    (key,) = (tmp_path / "cache").glob("attention/*/key.json")
+    store = key.parent
     old = [store / ".abc.safetensors.x1", store / "abc.safetensors"]
     young = [store / ".abd.safetensors.x1", store / "abd.safetensors"]
     for path in old + young:
@@ -241,14 +195,18 @@ def test_status_tells_of_every_shard(
         assert command(*arguments, "stage=attend", "shard.index=1").code == 1
     result = command(*arguments, "stage=status")
     assert result.code == 0, result.err
-    assert "1 done, 1 failed, 1 free" in result.out
-    assert "nobody is working on the rest" in result.out
+    assert "1 done, 1 failed, 1 not begun" in result.out
+    assert "nobody is working on 2 of the shards" in result.out
     assert "Shard 1: The disk is gone. (log: " in result.out
     (record,) = [json.loads(path.read_text())["all"] for path in (tmp_path / "out").rglob("workers.json")]
-    assert [shard["state"] for shard in record["shards"]] == ["done", "failed", "free"]
-    assert sum(shard["pictures"] for shard in record["shards"]) == 14
-    assert [shard["stored"] for shard in record["shards"]] == [record["shards"][0]["pictures"], 0, 0]
-    assert command(*arguments, "stage=attend").code == 0
+    assert [shard["state"] for shard in record["shards"]] == ["done", "failed", "not begun"]
+    assert sum(shard["images"] for shard in record["shards"]) == 14
+    assert [shard["stored"] for shard in record["shards"]] == [record["shards"][0]["images"], 0, 0]
+    result = command(*arguments, "stage=attend")
+    assert result.code == 1
+    assert result.err.startswith("error: Nothing says which of the 3 shards is this worker's")
+    assert result.err.count("\n") == 1
+    assert command("-m", *arguments, "stage=attend", "shard.index=range(0,3)", "shard.lease_s=7").code == 0
     assert "3 done; 14 of 14 images; complete." in command(*arguments, "stage=status").out
 
 
@@ -258,7 +216,7 @@ def test_status_tells_of_every_shard(
         (dict(count=0), Stage.attend, "shard.count must be at least 1"),
         (dict(count=4, index=4), Stage.attend, "shard.index=4 is not a shard of shard.count=4"),
         (dict(count=4), Stage.report, "shard.count=4 cuts up the attention pass only"),
-        (dict(count=4, lease_s=0), Stage.attend, "shard.lease_s must be a positive number of seconds"),
+        (dict(count=4), Stage.attend, "Nothing says which of the 4 shards is this worker's"),
     ],
 )
 def test_mistakes_are_one_sentence(

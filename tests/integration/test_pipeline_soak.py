@@ -21,18 +21,19 @@ from locheads.discovery.config import DiscoveryConfig
 from locheads.evaluation.config import EvaluationConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.load import identify
-from locheads.pipeline.attend_stage import attend_shards, dealer, passes
+from locheads.pipeline import attend_stage
+from locheads.pipeline.attend_stage import attend_shards, passes
 from locheads.pipeline.attention_pass import Loader
 from locheads.pipeline.execute import execute
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.setup import Setup
-from locheads.sharding.config import ShardConfig
-from locheads.sharding.lease import State
+from locheads.workers.config import ShardConfig
+from locheads.workers.shard_progress import State, read_progress
 
 KILLS, SEED = 50, 20_250_611
-SHARDS = 8
+SHARDS = 2
 SAME = ("heads.json", "metrics.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
 ENGINE = EngineConfig(device="cpu", threads=1, shard_images=2, workers=0)
 
@@ -77,8 +78,13 @@ def fork(action: Callable[[], object]) -> int:
 
 
 def drive(run: Setup, note: Path) -> None:
-    """A driver with two workers: ends when they do."""
-    workers = [fork(lambda: attend_shards(run)) for _ in range(2)]
+    """A driver with a worker for each of the two shards: ends when they do."""
+
+    def worker(index: int) -> int:
+        config = replace(run.config, shard=ShardConfig(count=SHARDS, index=index))
+        return fork(lambda: attend_shards(replace(run, config=config)))
+
+    workers = [worker(index) for index in range(SHARDS)]
     note.write_text(" ".join(map(str, workers)))
     for worker in workers:
         os.waitpid(worker, 0)
@@ -95,7 +101,7 @@ def shot(run: Setup, note: Path, rng: random.Random) -> str:
     victim = rng.choice(list(victims))
     with suppress(ProcessLookupError):  # it may have ended by itself
         os.kill(victims[victim], signal.SIGKILL)
-    # The others go on for a moment: a worker takes over from a dead one, or outlives its driver.
+    # The others go on for a moment: a worker outlives another, or its driver.
     time.sleep(rng.choice([0.0, 0.1]))
     for process in victims.values():
         with suppress(ProcessLookupError):
@@ -113,25 +119,28 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_50_random_kills_change_nothing(tmp_path: Path) -> None:
+def test_50_random_kills_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, kills, hits = random.Random(SEED), Counter[str](), 0
     alone = tmp_path / "alone"
     execute(pocket(alone), alone / "run")
     expected = content_of(pocket(alone))
     loader = Loader(pocket(alone))
     loader.get(None)
+    # Forked workers share the loaded weights.
+    monkeypatch.setattr(attend_stage, "Loader", lambda _: loader)
     while kills.total() < KILLS:
         # As many kills as one pass takes to end, then the next pass from an empty store.
         outputs = tmp_path / f"pass_{kills.total()}"
-        config = pocket(outputs, stage=Stage.attend, shard=ShardConfig(count=SHARDS, lease_s=1000))
+        config = pocket(outputs, stage=Stage.attend, shard=ShardConfig(count=SHARDS))
         while kills.total() < KILLS:
             run = prepare(config, outputs / "run", {})
-            run.loader = loader
             if not run.store.missing(passes(run)[0].groups):
                 break
             kills[shot(run, outputs / "workers.txt", rng)] += 1
-            hits += any(record.state is State.died for record in dealer(run).records(passes(run)[0]))
-        execute(config, outputs / "last")
+            files = passes(run)[0].progress_files(run.store, SHARDS)
+            hits += any(read_progress(file).state is State.running for file in files)
+        for index in range(SHARDS):
+            execute(replace(config, shard=ShardConfig(count=SHARDS, index=index)), outputs / "last")
         assert content_of(pocket(outputs)) == expected
     assert min(kills.values()) > 5 and len(kills) == 3
     assert hits > 0, "no kill hit a worker with a shard"
@@ -153,10 +162,16 @@ def test_a_disk_that_fills_at_any_write_goes_on_when_there_is_room(
     def start(cache: Path, *more: str) -> Result:
         return command(*files.arguments(tmp_path / "out", cache), "engine.shard_images=1", *more)
 
-    sharded = ("stage=attend", "shard.count=3")
+    def all_shards() -> Result:
+        for index in range(3):
+            result = start(small_disk / "cache", "stage=attend", "shard.count=3", f"shard.index={index}")
+            if result.code != 0:
+                break
+        return result
+
     kept: set[str] = set()
     rng, size = random.Random(SEED), 64
-    while (result := start(small_disk / "cache", *sharded)).code != 0:
+    while (result := all_shards()).code != 0:
         assert result.err.startswith("error: Cannot write ")
         assert "No space left on device" in result.err
         assert result.err.count("\n") == 1

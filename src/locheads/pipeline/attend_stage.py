@@ -13,11 +13,14 @@ from locheads.pipeline.attention_pass import Loader, Picks, fill
 from locheads.pipeline.discover_stage import Discovered, discover_heads
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
+from locheads.pipeline.mistakes import log_file
 from locheads.pipeline.setup import Failures, Setup, failed_in
-from locheads.pipeline.worker_shards import Dealer, Pass, token_cost
-from locheads.pipeline.worker_status import show_status
+from locheads.store.atomic import write_json
 from locheads.store.need import EVERYTHING, Need
+from locheads.terminal import console
 from locheads.types import HeadIndex, HeadScores, ImageGroup
+from locheads.workers.shard_table import show_status
+from locheads.workers.split_work import Pass, TokenCost, fill_shards, token_cost
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +76,8 @@ def attend_for(
 
 def attend_shards(setup: Setup) -> Failures:
     """shard.count > 1: as the whole, but only this worker's shards of each pass. -> what failed of them."""
-    deal, loader = dealer(setup), Loader(setup.config)
-    failures: Failures = {}
+    loader, failures = Loader(setup.config), Failures()
+    deal = partial(fill_shards, setup.store, config=setup.config.shard, cost=expected_cost(setup), log_file=log_file())
 
     def fill_part(need: Need, part: list[ImageGroup]) -> int:
         failures.update(_fill(setup, loader, part, need))
@@ -87,10 +90,10 @@ def attend_shards(setup: Setup) -> Failures:
 
     for work in passes(setup):
         if work.need is not None:
-            complete = deal.work(work, partial(fill_part, work.need))
+            complete = deal(work, fill=partial(fill_part, work.need))
         elif setup.given or complete:
             found = None if setup.given else discover_heads(setup, failures)
-            deal.work(work, partial(fill_for_plan, found, plan_heads(setup, found)))
+            deal(work, fill=partial(fill_for_plan, found, plan_heads(setup, found)))
         else:
             log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
     return failures
@@ -98,7 +101,8 @@ def attend_shards(setup: Setup) -> Failures:
 
 def shards_status(setup: Setup) -> None:
     """stage=status: how far the shards of the attention pass are -> a table, and workers.json."""
-    show_status(dealer(setup), passes(setup), setup.folder)
+    content = show_status(setup.store, passes(setup), setup.config.shard, expected_cost(setup), console)
+    write_json(setup.folder / "workers.json", content)
 
 
 def passes(setup: Setup) -> list[Pass]:
@@ -111,8 +115,9 @@ def passes(setup: Setup) -> list[Pass]:
     return [evaluated] if setup.given else [Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
 
 
-def dealer(setup: Setup) -> Dealer:
-    return Dealer(setup.store, setup.config.shard, token_cost(setup.config, setup.identity))
+def expected_cost(setup: Setup) -> TokenCost:
+    """Of an image, for the run's model."""
+    return token_cost(setup.identity.model_type, setup.config.model, setup.config.prompt)
 
 
 def _fill(

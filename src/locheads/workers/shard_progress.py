@@ -1,0 +1,114 @@
+"""How far each shard is: a small file per shard, which its worker replaces as it goes on and anybody may read.
+
+The file steers nothing but what is shown and queued: what is stored, the attention store tells. So two workers on one
+shard may overwrite each other's, and one that is lost or damaged costs no result.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from locheads.errors import StoreError
+from locheads.store.derived import read_derived_json, write_derived_json
+
+SILENT_S = 600.0
+"""A worker writes with every file that it stores: after so long without a word it may have been killed."""
+WRITE_EVERY_S = 1.0
+
+
+class State(StrEnum):
+    """Of a shard, as its last worker says; the last two are what others see."""
+
+    running = "running"
+    done = "done"
+    failed = "failed"
+    stopped = "stopped"  # by a signal, such as a preemption
+    silent = "silent"  # says that it runs, but nothing was heard of it for SILENT_S
+    not_begun = "not begun"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the file of one shard says."""
+
+    state: State
+    content: dict[str, Any]
+    age_s: float = 0.0
+    """Seconds since the worker was heard of, by the clocks of the two machines."""
+
+    def tokens_per_second(self) -> float | None:
+        """None where nothing was timed."""
+        seconds = self.content.get("seconds")
+        return self.content["tokens_done"] / seconds if seconds else None
+
+
+def read_progress(path: Path) -> Progress:
+    """A file that is damaged is nobody's word: a warning names it, and the shard counts as not begun."""
+    if (content := read_derived_json(path, then="written anew by the shard's next worker")) is None:
+        return Progress(State.not_begun, {})
+    state, age = State(content["state"]), time.time() - datetime.fromisoformat(content["heard"]).timestamp()
+    return Progress(State.silent if state == State.running and age > SILENT_S else state, content, max(age, 0.0))
+
+
+class ProgressFile:
+    """Written by the worker of a shard."""
+
+    def __init__(self, path: Path, **facts: Any) -> None:
+        """Raises StoreError where it cannot be written."""
+        self._path = path
+        self._content = {"state": State.running, "worker": this_worker(), "begun": _now(), "error": None} | facts
+        self._write()
+
+    def update(self, **facts: Any) -> None:
+        """Adds facts, and writes them at most once in `WRITE_EVERY_S`."""
+        self._content |= facts
+        if time.monotonic() - self._written >= WRITE_EVERY_S:
+            with suppress(StoreError):  # the pass itself fails if the disk stays full
+                self._write()
+
+    def end(self, state: State, error: str | None = None) -> None:
+        """The last word. Raises StoreError."""
+        self._content |= {"state": state, "error": error}
+        self._write()
+
+    def _write(self) -> None:
+        self._content["heard"] = _now()
+        write_derived_json(self._path, self._content)
+        self._written = time.monotonic()
+
+
+@contextmanager
+def reported(path: Path, **facts: Any) -> Iterator[ProgressFile]:
+    """The file of a shard while it is worked on; at the end it says how that went. Raises StoreError."""
+    file = ProgressFile(path, **facts)
+    try:
+        yield file
+    except BaseException as error:
+        with suppress(StoreError):
+            state = State.failed if isinstance(error, Exception) else State.stopped
+            file.end(state, str(error) or type(error).__name__)
+        raise
+    file.end(State.done)
+
+
+def summary(states: list[State]) -> str:
+    """As "3 done, 1 running"."""
+    return ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
+
+
+def this_worker() -> dict[str, Any]:
+    """Machine, process and job (as the queue names it), for people who look for it."""
+    array = [os.environ.get(f"SLURM_ARRAY_{name}_ID", "") for name in ("JOB", "TASK")]
+    job = "_".join(array) if all(array) else os.environ.get("SLURM_JOB_ID")
+    return {"host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(), "pid": os.getpid(), "job": job}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
