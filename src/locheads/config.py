@@ -20,9 +20,9 @@ from locheads.evaluation.config import DirectConfig, EvaluationConfig
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import ALL_MAPS, EngineConfig
-from locheads.pipeline.tracking.config import TrackerConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
 from locheads.settings import Natural, Seed, Text, require, settings
+from locheads.tracking.config import TrackerConfig
 from locheads.workers.config import ShardConfig
 
 

@@ -37,13 +37,13 @@ from locheads.pipeline import receipt
 from locheads.pipeline.compare_runs import read_scores
 from locheads.pipeline.sweep_callback import read_sweep
 from locheads.pipeline.timing import write_timing
-from locheads.pipeline.tracking.names import SWEEP, _group
 from locheads.pocket import dataset
 from locheads.report.run_record import read_run
 from locheads.report.studies.runs import READ, find_runs
 from locheads.store import digest
 from locheads.store.answer_store import AnswerStore
 from locheads.store.attention_store import AttentionStore
+from locheads.tracking.wandb_names import SWEEP, _group
 from locheads.types import Attention, ImageGroup
 from locheads.workers.shard_progress import State, read_progress
 

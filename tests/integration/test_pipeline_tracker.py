@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,20 +17,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import wandb
 from PIL import Image
 from pycocotools import mask as coco
 from running import ROOT, Result, TinyFiles
 from wandb_files import Told, told
 from wandb_server import free_port, server
 
-from locheads.config import Config
 from locheads.discovery.headset import read_headset
-from locheads.pipeline.tracking import client, worker
-from locheads.pipeline.tracking.config import TrackerConfig
-from locheads.pipeline.tracking.names import artifact_name, init_options, sweep_record
+from locheads.tracking import wandb_run
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
-SAID = json.dumps({"said": {"complete": True}})
+LOG = "out/default/*/wandb/*/*.wandb"
 Start = Callable[..., Result]
 
 
@@ -58,7 +58,7 @@ def whole(files: TinyFiles, finished: Any, tmp_path_factory: pytest.TempPathFact
     arguments = files.arguments(outputs, finished.cache)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_API_KEY", SECRET)
-        patch.setattr(client, "INTERVAL", 0.0)
+        patch.setattr(wandb_run, "INTERVAL", 0.0)
         result = call(patch, [*arguments, "tracker=wandb", "tracker.mode=offline", "tracker.tags=[mine]", "study=s"])
     assert result.code == 0, result.err
     (run,) = (outputs / "s").iterdir()
@@ -150,37 +150,54 @@ def test_no_file_of_a_run_holds_the_key(whole: tuple[Path, Told, Result]) -> Non
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
+class Run:
+    """What of a W&B run is called, by itself and offline; it keeps what it is told."""
+
+    offline, url, dir = True, None, "somewhere/files"
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options, self.id = options, options.get("id", "")
+        self.summary: dict[str, Any] = {}
+        self.config = SimpleNamespace(update=lambda *_, **__: None)
+        self.exit_code: int | None = None
+
+    def log(self, _: dict[str, Any]) -> None: ...
+
+    def log_artifact(self, _: Any) -> None: ...
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[list[dict[str, Any]]]]:
-    """Instead of W&B a program that writes down what it is told. -> the messages of every run so far."""
-    numbers = iter(range(100))
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs that W&B was asked for, none of which it gets."""
+    runs: list[Run] = []
 
-    def launch() -> subprocess.Popen[bytes]:
-        path = tmp_path / f"heard_{next(numbers):02}"
-        program = f"import sys; open({str(path)!r}, 'w').write(sys.stdin.read()); print({SAID!r})"
-        return subprocess.Popen([sys.executable, "-c", program], **pipes)
+    def init(**options: Any) -> Run:
+        runs.append(Run(options))
+        return runs[-1]
 
-    monkeypatch.setattr(client, "_launch", launch)
-    return lambda: [[json.loads(line) for line in p.read_text().splitlines()] for p in sorted(tmp_path.glob("heard_*"))]
+    monkeypatch.setattr(wandb, "init", init)
+    return runs
 
 
-def test_the_same_run_has_the_same_id_and_another_has_another(tracked: Start, heard: Callable, tmp_path: Path) -> None:
+def test_the_same_run_has_the_same_id_and_another_has_another(tracked: Start, heard: list[Run], tmp_path: Path) -> None:
     for number, override in enumerate(("tracker.timeout=30", "tracker.mode=offline", "seed=1")):
         assert tracked("stage=attend", f"hydra.run.dir={tmp_path}/{number}", override).code == 0
-    first, again, other = (messages[0]["init"] for messages in heard())
+    first, again, other = (run.options for run in heard)
     assert first["id"] == again["id"] != other["id"]
     assert first["resume"] == "allow"
 
 
 def test_the_runs_of_a_sweep_are_one_group_and_again_they_are_the_same_runs(
-    tracked: Start, heard: Callable, tmp_path: Path
+    tracked: Start, heard: list[Run], tmp_path: Path
 ) -> None:
     def runs(number: int, *overrides: str) -> list[tuple[str, str]]:
-        sweep, before = tmp_path / "out" / "mine" / f"sweep_{number}", len(heard())
+        sweep, before = tmp_path / "out" / "mine" / f"sweep_{number}", len(heard)
         arguments = ("stage=discover", "heads.k=1,2", "study=mine", f"hydra.sweep.dir={sweep}", *overrides)
         assert tracked(*arguments, multirun=True).code == 0
-        return [(messages[0]["init"]["group"], messages[0]["init"]["id"]) for messages in heard()[before:]]
+        return [(run.options["group"], run.options["id"]) for run in heard[before:]]
 
     first = runs(0)
     assert len({run_id for _, run_id in first}) == 2
@@ -200,9 +217,9 @@ def test_a_failed_run_is_closed_as_failed_with_its_reason(tracked: Start, folder
 
 def test_a_run_that_cannot_even_begin_is_there_too(tracked: Start, heard: Callable) -> None:
     assert tracked("heads.k=99").code == 1
-    ((first, last),) = heard()
-    assert first["init"]["job_type"] == "evaluate"
-    assert "heads.k=99 is more than the 12 heads" in last["error"]
+    (run,) = heard
+    assert (run.options["job_type"], run.exit_code) == ("evaluate", 1)
+    assert "heads.k=99 is more than the 12 heads" in run.summary["error"]
 
 
 @pytest.mark.parametrize("behaviour", ["error", "hang", "refused"])
@@ -210,9 +227,10 @@ def test_a_server_that_cannot_be_reached_means_offline(
     behaviour: str, tracked: Start, folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    monkeypatch.setattr(wandb_run, "SHARE", 0.05)
     with server(behaviour) as (url, asked):
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}" if behaviour == "refused" else url)
-        result = tracked("tracker.mode=online", "tracker.timeout=9", "evaluation.gallery=1")
+        result = tracked("tracker.mode=online", "tracker.timeout=60", "evaluation.gallery=1")
     assert result.code == 0 and result.err == "", result.err
     assert "WARNING W&B cannot start online (" in result.out
     assert "W&B: offline; upload with: wandb sync" in result.out
@@ -238,27 +256,59 @@ def test_a_server_that_breaks_off_is_a_warning_and_the_run_ends(
     assert not json.loads((folder() / "tracker.json").read_text()).get("complete")
 
 
-@pytest.mark.parametrize("program", ["import sys; sys.exit(3)", "import time; time.sleep(60)"])
-def test_a_worker_that_dies_or_sleeps_is_a_warning(
-    program: str, tracked: Start, folder: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("call", ["init", "log", "finish"])
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_call_that_hangs_or_fails_is_a_warning(
+    call: str,
+    hangs: bool,
+    tracked: Start,
+    folder: Callable[[], Path],
+    heard: list[Run],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    monkeypatch.setattr(client, "_launch", lambda: subprocess.Popen([sys.executable, "-c", program], **pipes))
-    monkeypatch.setattr(client, "GRACE", 0.5)
-    result = tracked("tracker.timeout=0.5")
-    assert result.code == 0 and result.err == "", result.err
-    assert "WARNING W&B" in result.out
-    assert (folder() / "metrics.json").exists()
+    over = Event()
 
-
-def test_no_worker_at_all_is_a_warning(tracked: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        if hangs:
+            over.wait()
         raise OSError("no more processes")
 
-    monkeypatch.setattr(client, "_launch", broken)
-    result = tracked()
+    monkeypatch.setattr(wandb if call == "init" else Run, call, broken)
+    monkeypatch.setattr(wandb_run, "GRACE", 0.1)
+    result = tracked("tracker.timeout=1" if hangs else "tracker.timeout=60")
+    over.set()
+    assert result.code == 0 and result.err == "", result.err
+    why = "did not answer within 1 seconds" if hangs else "(no more processes)"
+    (warning, *_) = [line for line in result.out.splitlines() if "WARNING W&B" in line]
+    assert why in warning and "the run folder has everything" in result.out
+    assert (folder() / "metrics.json").exists()
+    whole = call == "log" and not hangs  # W&B has all but what it refused
+    assert json.loads((folder() / "tracker.json").read_text()).get("complete", False) == whole
+
+
+def test_what_fails_again_and_again_is_said_once(tracked: Start, heard: list[Run], monkeypatch: Any) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(Run, "log", broken)
+    monkeypatch.setattr(wandb_run, "INTERVAL", 0.0)
+    assert tracked().out.count("could not log the progress (full)") == 1
+
+
+def test_wandb_that_ends_the_process_is_a_warning(
+    tracked: Start, heard: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb, "teardown", sys.exit)  # as it does where its service process failed
+    result = tracked("stage=attend")
     assert result.code == 0
-    assert "WARNING W&B cannot start (no more processes)" in result.out
+    assert "WARNING W&B could not stop (" in result.out
+
+
+def test_no_wandb_is_a_warning(tracked: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    result = tracked("stage=attend")
+    assert result.code == 0
+    assert "WARNING W&B cannot start (" in result.out and "the run folder has everything" in result.out
 
 
 def test_wandb_sync_reads_and_sends_an_offline_run(
@@ -284,95 +334,59 @@ def test_wandb_sync_reads_and_sends_an_offline_run(
     assert (sent["name"], sent["project"], sent["groupName"]) == (record["id"], "locheads", "s")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_worker_of_a_killed_run_closes_it_and_ends(files: TinyFiles, tmp_path: Path) -> None:
-    arguments = [*files.arguments(tmp_path / "out", tmp_path / "cache"), "tracker=wandb", "tracker.mode=offline"]
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    _wait_for(lambda: list(tmp_path.glob("out/default/*/wandb/*/*.wandb")) or process.poll() is not None)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=60)
-    (run,) = (tmp_path / "out" / "default").iterdir()
-    _wait_for(lambda: told(run).exit_code is not None)
-    assert told(run).exit_code == 1
-    assert told(run).summary["error"] == "the run was killed"
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_the_service_of_a_killed_run_ends(files: TinyFiles, tmp_path: Path) -> None:
+    with _started(files, tmp_path) as process:
+        _wait_for(lambda: _services(process.pid) and list(tmp_path.glob(LOG)))
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+        _wait_for(lambda: not _services(process.pid))
 
 
-def test_auto_obeys_the_environment_and_the_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert worker.choose_mode("online") == "online"
-    assert worker.choose_mode("auto") == "offline"  # WANDB_MODE, for all tests
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("WANDB_API_KEY", SECRET)
-    assert worker.choose_mode("auto") == "online"
-
-
-def test_below_a_sweep_agent_the_agent_names_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"id": "a", "resume": "allow", "project": "p", "entity": None, "group": "g"}
-    assert worker.allowed(options) == options
-    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
-    assert worker.allowed(options) == {"group": "g"}
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_a_service_that_hangs_does_not_hold_the_end_of_the_process(files: TinyFiles, tmp_path: Path) -> None:
+    with _started(files, tmp_path, "tracker.timeout=3") as process:
+        _wait_for(lambda: _services(process.pid) and list(tmp_path.glob(LOG)))
+        (service,) = _services(process.pid)
+        os.kill(service, signal.SIGSTOP)
+        assert process.wait(timeout=300) == 0
+        assert not _services(process.pid)
+    (log,) = tmp_path.glob("out/default/*/run.log")
+    assert "W&B did not answer within 3 seconds" in log.read_text()
+    assert not json.loads((log.parent / "tracker.json").read_text()).get("complete")
+    assert (log.parent / "report.html").exists()
+    assert "Traceback" not in (tmp_path / "output").read_text()
 
 
 def test_several_runs_below_one_agents_run_are_refused(
-    tracked: Start, heard: Callable, monkeypatch: pytest.MonkeyPatch
+    tracked: Start, heard: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")
     result = tracked("stage=discover", "heads.k=1,2", multirun=True)
-    assert result.code == 1 and heard() == []
+    assert result.code == 1 and heard == []
     assert "its run abc123, and -m makes 2 runs of it" in " ".join(result.out.split())
     # The negative controls: one run, as the agent expects it, and several without an agent.
     assert tracked("stage=attend", "heads.k=1", multirun=True).code == 0
     assert tracked("stage=attend").code == 0
     monkeypatch.delenv("WANDB_SWEEP_ID")
     assert tracked("stage=attend", "seed=0,1", multirun=True).code == 0
-    assert len({messages[0]["init"]["id"] for messages in heard()[-2:]}) == 2
-
-
-@pytest.mark.parametrize(
-    ("overrides", "params", "jobs"),
-    [
-        (["heads.k=1,2", "seed=range(3)"], None, 6),
-        (["heads.k=1", "runs=[a,b]", "~tracker", "study='a,b'"], None, 1),
-        (["seed=1,2"], {"heads.k": "1,2,3"}, 6),
-        (["heads.k=4"], {"heads.k": "1,2,3"}, 1),
-    ],
-)
-def test_a_sweeps_record_says_how_many_runs_it_has(overrides: list[str], params: Any, jobs: int) -> None:
-    assert sweep_record(overrides, params)["jobs"] == jobs
-
-
-def test_names_that_wandb_would_refuse_are_made_to_fit() -> None:
-    config = Config(study="a\nb" * 99, tracker=TrackerConfig(tags=["t" * 99, ""]))
-    options = init_options(config, {}, Path("outputs") / ("r" * 200), "identity")
-    assert [len(options[key]) for key in ("group", "name")] == [128, 128] and "\n" not in options["group"]
-    assert options["tags"] == ["pocket", "t" * 64]
-    assert len(artifact_name("größe" * 99, "0af")) == 128 and artifact_name("größe" * 99, "0af").isascii()
-
-
-def test_the_same_sweep_has_the_same_id_wherever_it_is_tracked() -> None:
-    def sweep_id(*overrides: str, params: Any = None) -> str:
-        return sweep_record(list(overrides), params)["id"]
-
-    assert sweep_id("heads.k=1,2", "seed=1") == sweep_id("seed=1", "tracker=wandb", "+tracker.tags=[a]", "heads.k=1,2")
-    assert len({sweep_id("heads.k=1"), sweep_id("heads.k=2"), sweep_id("heads.k=1", params={"seed": "1,2"})}) == 3
-
-
-def test_artifact_names_hold_what_wandb_allows() -> None:
-    assert artifact_name("my study/a:1", "0af") == "my-study-a-1-0af"
+    assert len({run.options["id"] for run in heard[-2:]}) == 2
 
 
 def test_tracker_none_starts_nothing(
-    files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result], heard: list[Run]
 ) -> None:
-    started: list[SimpleNamespace] = []
-    monkeypatch.setattr(client, "_launch", lambda: started.append(SimpleNamespace()))
     assert command(*files.arguments(tmp_path / "out", store), "stage=discover").code == 0
-    assert started == []
+    assert heard == []
     assert not list((tmp_path / "out").rglob("wandb"))
+
+
+def test_a_run_leaves_the_process_as_it_was(tracked: Start) -> None:
+    before = dict(os.environ), sys.exit, sys.excepthook
+    assert tracked("stage=discover", "heads.k=1,2", multirun=True).code == 0
+    assert (dict(os.environ), sys.exit, sys.excepthook) == before
+    assert not Path("/proc/self").exists() or not _services(os.getpid())
 
 
 def test_a_timeout_that_makes_no_sense_is_refused(tracked: Start) -> None:
@@ -381,6 +395,34 @@ def test_a_timeout_that_makes_no_sense_is_refused(tracked: Start) -> None:
         1,
         "error: tracker.timeout must be a positive number of seconds, at most 86,400, not 0.0.\n",
     )
+
+
+@contextmanager
+def _started(files: TinyFiles, root: Path, *overrides: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A tracked run in a process of its own; whatever is left of it is killed at the end."""
+    arguments = [*files.arguments(root / "out", root / "cache"), "tracker=wandb", "tracker.mode=offline", *overrides]
+    with (root / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *arguments], cwd=root, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for service in _services(process.pid):
+            os.kill(service, signal.SIGKILL)
+
+
+def _services(pid: int) -> list[int]:
+    """Processes that wandb runs for this one."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            words = path.read_bytes().split(b"\0")
+            if words[0].endswith(b"wandb-core") and str(pid).encode() in words:
+                found.append(int(path.parent.name))
+    return found
 
 
 def _wait_for(condition: Callable[[], Any]) -> None:

@@ -12,8 +12,8 @@ from test_pipeline_config import CONF, composed
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from locheads.config import check
-from locheads.pipeline.tracking.content import STABLE
 from locheads.report.metrics_record import METRICS
+from locheads.tracking.wandb_content import STABLE
 
 SWEEP: dict[str, Any] = yaml.safe_load((ROOT / "experiments" / "wandb_sweep" / "grounding.yaml").read_text())
 

@@ -28,11 +28,11 @@ from locheads.models.placement import check_placement
 from locheads.models.prompts import Asked, tokenise
 from locheads.pipeline.inputs import open_dataset
 from locheads.pipeline.stages import _run
-from locheads.pipeline.tracking.client import tracked
 from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.load_segmenter import load_segmenter
 from locheads.segmenters.sam import SamHf
 from locheads.segmenters.segmenter import Prompt
+from locheads.tracking.wandb_run import tracked
 
 
 class Later(StrEnum):

@@ -26,7 +26,7 @@ from locheads.pipeline.run_life import run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
 from locheads.store.atomic import write_text
-from locheads.terminal import console
+from locheads.terminal import console, listening
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +105,11 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         check_text(overrides, settings)
         config = validated(settings)
         # Imported late: --help and a wrong setting answer before torch and transformers load.
-        from locheads.pipeline.tracking.client import tracked
+        from locheads.tracking.wandb_run import tracked
 
         earlier = Path(config.paths.outputs) / config.study if sweeping and not config.fresh else None
-        with tracked(config, settings, folder) as started:
-            dispatch(config, folder, status, earlier, started)
+        with tracked(config, settings, folder) as tracker, listening(tracker.progress):
+            dispatch(config, folder, status, earlier, tracker.start)
     _show(folder)
 
 

@@ -19,10 +19,11 @@ from locheads.store.atomic import read_json, write_json
 from locheads.store.digest import file_digest, json_digest
 from locheads.store.provenance import source_digest, versions
 from locheads.store.run_folder import RECEIPT, changed_files, read_receipt, write_files_receipt
+from locheads.tracking.config import TRACKER
 
 log = logging.getLogger(__name__)
 
-OVERRIDES, DONE_BEFORE, TRACKER = "overrides.yaml", "done_before.json", "tracker.json"
+OVERRIDES, DONE_BEFORE = "overrides.yaml", "done_before.json"
 UNCHECKED = {RECEIPT, TRACKER, "run.log"}
 """Files of a run folder that may change after its run."""
 OWN = {OVERRIDES, DONE_BEFORE}

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from locheads.errors import StoreError
 from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.run_files import write_parquet
-from locheads.pipeline.tracking.names import SWEEP, sweep_record
 from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
 from locheads.store.atomic import read_json
 from locheads.store.derived import write_derived_json
 from locheads.store.run_folder import refuse_changed
 from locheads.terminal import console
+from locheads.tracking.wandb_names import SWEEP, sweep_record
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The choices of the tracker; kept apart, because the configuration loads before everything."""
+"""The settings of the tracker, and the name of its record in the run folder."""
 
 from dataclasses import field
 from enum import StrEnum
@@ -7,6 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from locheads.settings import settings
+
+TRACKER = "tracker.json"
+"""In the run folder: where W&B has the run, and whether it has all of it."""
 
 
 class TrackerKind(StrEnum):

@@ -1,1 +1,0 @@
-"""Experiment tracking with W&B, in a process of its own."""

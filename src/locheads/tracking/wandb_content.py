@@ -1,0 +1,120 @@
+"""What W&B is told of a finished run folder: numbers, figures, tables with images, and the result as an artifact."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import wandb
+from jaxtyping import Bool
+from matplotlib.figure import Figure
+from PIL import Image
+
+from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
+from locheads.report.gallery_record import GalleryItem, load_image
+from locheads.report.run_record import RunRecord, read_run
+from locheads.report.sample_panel import sample_panel
+from locheads.report.theme import to_png
+from locheads.tracking.wandb_names import artifact_name
+from locheads.types import Box
+
+STABLE = {"rec_acc50": "rec_acc@0.5", "res_ciou": "res_ciou"}
+"""Summary name -> metric of the localization heads: what `wandb sweep` can optimise, whose names allow no @ or dot."""
+RESULT = ("heads.json", "metrics.json", "predictions.parquet", "scores.parquet", "samples.json", "provenance.json",
+          "config.yaml", "receipt.json")  # fmt: skip
+"""Files of the artifact."""
+COLUMNS = ["sample", "expression", "boxes and mask", "heat map", "IoU", "heads", "error"]
+PREDICTED, TRUE = 1, 2
+LABELS = {PREDICTED: "predicted", TRUE: "true"}
+
+
+def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """(what it does, the call) of every part; each may fail without the others. The most important first."""
+    record = read_run(folder)
+    yield "log the provenance", lambda: run.config.update({"provenance": record.provenance}, allow_val_change=True)
+    if record.metrics is not None:
+        yield "log the numbers", lambda: run.summary.update(_numbers(record))
+    if record.heads is not None:
+        yield "log the figures", lambda: run.log(_figures(record))
+    if record.gallery:
+        yield "log the samples", lambda: run.log({"samples": _samples(record)})
+    if (folder / "predictions.parquet").exists():
+        yield "log the predictions", lambda: run.log({"predictions": _predictions(folder)})
+    yield "log the result", lambda: run.log_artifact(_result(run, record))
+
+
+def _numbers(record: RunRecord) -> dict[str, Any]:
+    metrics = record.need_metrics()
+    found: dict[str, Any] = {}
+    for method, estimates in metrics.methods.items():
+        for metric, estimate in estimates.items():
+            name = f"{method}/{metric}"
+            found |= {name: estimate.value, f"{name}/low": estimate.low, f"{name}/high": estimate.high}
+    own = {name: metrics.get("localization_heads", metric) for name, metric in STABLE.items()}
+    found |= {name: estimate.value for name, estimate in own.items() if estimate is not None}
+    return found | {"heads": " ".join(metrics.heads), "n_failed": metrics.n_failed, "n_empty": metrics.n_empty}
+
+
+def _figures(record: RunRecord) -> dict[str, Any]:
+    figures = {"frequency": frequency_grid, "attention_sum": attention_sum_curve}
+    if record.metrics is not None:
+        figures["figure6"] = figure6_scatter
+    return {f"figures/{name}": _image(draw(record)) for name, draw in figures.items()}
+
+
+def _samples(record: RunRecord) -> Any:
+    """The report's samples, a row each."""
+    table = wandb.Table(columns=COLUMNS)
+    for item in record.gallery:
+        steps = record.steps.get(item.sample_id)
+        boxed = boxed_image(record.folder, item, None if steps is None else steps.mask)
+        panel = _image(sample_panel(record, item), item.expression)
+        heads = " ".join(item.heads)
+        table.add_data(item.sample_id, item.expression, boxed, panel, item.iou, heads, item.error or "")
+    return table
+
+
+def boxed_image(folder: Path, item: GalleryItem, mask: Bool[np.ndarray, "height width"] | None) -> Any:
+    """wandb.Image with the true and the predicted box and the predicted mask, each of which can be switched off there;
+    None where the image is missing."""
+    image = load_image(folder, item)
+    if image is None:
+        return None
+    boxes = {"true": _box(item, item.true_box, TRUE, "true")}
+    if item.box is not None:
+        boxes["predicted"] = _box(item, item.box, PREDICTED, f"predicted, IoU {item.iou:.2f}")
+    masks = None
+    if mask is not None and mask.size:
+        height, width, _ = image.shape
+        scaled = Image.fromarray(mask * np.uint8(PREDICTED)).resize((width, height), Image.Resampling.NEAREST)
+        masks = {"predicted": {"mask_data": np.asarray(scaled), "class_labels": LABELS}}
+    return wandb.Image(image, caption=item.expression, boxes=boxes, masks=masks)
+
+
+def _box(item: GalleryItem, box: Box, label: int, caption: str) -> dict[str, Any]:
+    """In shares of the image, because the copy that is shown may be smaller than the original."""
+    names, sides = ("minX", "minY", "maxX", "maxY"), (item.width, item.height) * 2
+    position = {name: value / side for name, value, side in zip(names, box, sides, strict=True)}
+    return {"box_data": [{"position": position, "class_id": label, "box_caption": caption}], "class_labels": LABELS}
+
+
+def _predictions(folder: Path) -> Any:
+    return wandb.Table(dataframe=pd.read_parquet(folder / "predictions.parquet").drop(columns="mask_counts"))
+
+
+def _result(run: Any, record: RunRecord) -> Any:
+    name = artifact_name(record.setting("study") or "run", run.id)
+    known = {key: record.provenance.get(key) for key in ("digest", "commit")}
+    artifact = wandb.Artifact(name, type="result", metadata=known)
+    for path in (record.folder / name for name in RESULT):
+        if path.exists():
+            # No copy: the file stays where it is, whole, until it is uploaded.
+            artifact.add_file(str(path), policy="immutable", skip_cache=True)
+    return artifact
+
+
+def _image(figure: Figure, caption: str | None = None) -> Any:
+    """Drawn here: wandb.Image needs pyplot to take a figure, and nothing of ours imports it."""
+    return wandb.Image(Image.open(BytesIO(to_png(figure))), caption=caption)
