@@ -15,9 +15,9 @@ from tiny import headset, write_headset
 
 from locheads.config import Config, Stage
 from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
-from locheads.discovery.criteria import Floor
 from locheads.errors import ConfigError, StoreError
 from locheads.evaluation.config import EvaluationConfig
+from locheads.map_numbers import Floor
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import attention_pass as attention
 from locheads.types import HeadIndex

@@ -21,6 +21,9 @@ from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores
 
 LISTING = ".shard.json"
 
+FIRST_NUMBERS = ("sums", "entropy", "bottom_row")
+"""The scores that a listing without their names has, and whose arrays have these names."""
+
 Stored = Attention | CompactAttention
 
 
@@ -39,6 +42,8 @@ class Entry:
     heads: tuple[HeadIndex, ...] | None
     """Whose maps are there; None: everybody's, from which all the rest follows."""
     scored_by: tuple[str, ...] | None
+    numbers: tuple[str, ...]
+    """Names of the scores that are there."""
     mean: bool
     cells: tuple[int, int] | None
     """(rows, columns) of a map where the cells above the mean are there."""
@@ -100,7 +105,7 @@ def load(entry: Entry, rows: Sequence[int]) -> Stored:
             entry.heads,
             maps,
             entry.geometry,
-            None if entry.scored_by is None else HeadScores(ids, get("sums"), get("entropy"), get("bottom_row")),
+            HeadScores(ids, {name: get(_of_number(name)) for name in entry.numbers}) if entry.numbers else None,
             entry.scored_by,
             get("mean") if entry.mean else None,
             None if entry.cells is None else _unpack_cells(get("cells"), entry),
@@ -127,14 +132,18 @@ def _arrays(attention: Stored) -> dict[str, np.ndarray]:
     if isinstance(attention, Attention):
         return arrays | {"sums": attention.sums.astype(np.float32)}
     if attention.scores is not None:
-        scores = attention.scores
-        arrays |= {"sums": scores.sums, "entropy": scores.entropy, "bottom_row": scores.bottom_row}
+        arrays |= {_of_number(name): values for name, values in attention.scores.numbers.items()}
     if attention.mean is not None:
         arrays["mean"] = attention.mean
     if attention.cells is not None:
         cells = attention.cells
         arrays["cells"] = np.packbits(cells.reshape(*cells.shape[:3], -1), axis=-1)
     return arrays
+
+
+def _of_number(name: str) -> str:
+    """Its array's name, which that of no other array is."""
+    return name if name in FIRST_NUMBERS else f"numbers.{name}"
 
 
 def _unpack_cells(packed: np.ndarray, entry: Entry) -> np.ndarray:
@@ -163,6 +172,7 @@ def _describe(attention: Stored) -> dict[str, Any]:
         "geometry": attention.geometry.as_dict(),
         "heads": None if compact is None else [[head.layer, head.head] for head in compact.heads],
         "scored_by": None if compact is None or compact.scores is None else list(compact.scored_by or ()),
+        "numbers": [] if compact is None or compact.scores is None else list(compact.scores.numbers),
         "mean": compact is not None and compact.mean is not None,
         "cells": None if compact is None or compact.cells is None else list(compact.cells.shape[-2:]),
     }
@@ -179,6 +189,7 @@ def _entry(shard: Path, position: int, record: dict[str, Any]) -> Entry:
         Geometry.from_dict(record["geometry"]),
         None if heads is None else tuple(HeadIndex(*head) for head in heads),
         None if scored_by is None else tuple(scored_by),
+        () if scored_by is None else tuple(record.get("numbers", FIRST_NUMBERS)),
         record["mean"],
         None if cells is None else tuple(cells),
     )
