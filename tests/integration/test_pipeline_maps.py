@@ -64,6 +64,20 @@ def size(cache: Path) -> int:
     return sum(file.stat().st_size for file in (cache / "attention").rglob("*.safetensors"))
 
 
+def test_a_users_own_criterion_gives_the_same_with_all_maps_and_with_few(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "unit" / "discovery")
+    own: dict[str, Any] = {"criterion": CriterionConfig(score="own_criterion:narrow", candidates=2)}
+    whole = run(files.config(tmp_path, store, **own))
+    assert_same_results(whole, run(files.config(tmp_path / "compact", engine=TOP, **own)))
+    frequencies = [
+        json.loads((one / "heads.json").read_text())
+        for one in (whole, run(files.config(tmp_path, store, criterion=CriterionConfig(candidates=2))))
+    ]
+    assert frequencies[0]["frequency_mean"] != frequencies[1]["frequency_mean"]
+
+
 @pytest.mark.parametrize("kind", list(SelectionKind))
 def test_results_are_the_same_to_the_byte_with_all_maps_and_with_few(
     kind: SelectionKind, files: TinyFiles, store: Path, tmp_path: Path, run: Run, passes: list

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from locheads.discovery.criteria import find_criterion, made_by
+from locheads.discovery.criteria import find_criterion, source_of
 from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
 from locheads.settings import Count, Natural, Text, settings
 
@@ -67,9 +67,10 @@ class CriterionConfig:
         differs from the defaults (so that those stored before these options existed are still found)."""
         rest = {"empty_maps": (self.empty_maps, EmptyMaps.never), "precision": (self.precision, Precision.float64)}
         changed = [f"{name}={value.value}" for name, (value, default) in rest.items() if value != default]
-        own = find_criterion(self.score).numbers
-        options = {f"{name}={getattr(self, name)}" for number in own for name in number.options}
-        return self.floor.value, self.weighting.value, *changed, *map(made_by, own), *sorted(options)
+        for number in find_criterion(self.score).numbers:
+            changed += [number.name, source_of(self.score)]
+            changed += [f"{name}={getattr(self, name)}" for name in number.options]
+        return self.floor.value, self.weighting.value, *changed
 
 
 class SelectionKind(StrEnum):

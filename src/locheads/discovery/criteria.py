@@ -3,7 +3,6 @@
 A user's own is a `Criterion` in a module of theirs, named by its dotted path: `criterion.score=my_module:own`.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +76,6 @@ def numbers_of(score: str) -> tuple[Number, ...]:
     return NUMBERS + find_criterion(score).numbers
 
 
-def made_by(number: Number) -> str:
-    """The name of the number with the digest of the file that works it out, by which stored ones are found again."""
-    file = inspect.getsourcefile(inspect.unwrap(number.of_maps))
-    code = dotted.file_digest(Path(file)) if file else "?"
-    return f"{number.name}={code}"
+def source_of(score: str) -> str:
+    """Digest of the file that holds the criterion, so that an edited one finds no numbers of the former one."""
+    return dotted.source_digests(score).get(score) or dotted.file_digest(Path(__file__))

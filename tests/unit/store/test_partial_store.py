@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from locheads.store.attention_store import AttentionStore
+from locheads.store.digest import json_digest
 from locheads.store.need import EVERYTHING, Need, lacking, union
 from locheads.store.store_files import LISTING, rounded
 from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores, ImageGroup
@@ -55,6 +56,22 @@ def test_what_is_written_of_some_heads_is_read(tmp_path: Path, attention: Make, 
         np.testing.assert_array_equal(one.scores["entropy"][0], whole.sums[i].astype(np.float64) + len(str(BY)))
         assert one.scores.sample_ids == one.sample_ids
     assert np.abs(found[0].chosen(0, [A]) - found[1].chosen(0, [A])).max() > 0
+
+
+def test_a_listing_from_before_it_named_the_numbers_is_read(tmp_path: Path, attention: Make, group: Group) -> None:
+    whole = attention("a", 1)
+    store = AttentionStore(tmp_path, KEY)
+    numbers = {"sums": whole.sums, "entropy": whole.sums + 1, "bottom_row": whole.sums + 2}
+    store.write([replace(part(whole, A, scored_by=BY), scores=HeadScores(whole.sample_ids, numbers))])
+    (listing,) = store.folder.glob(f"*{LISTING}")
+    content = json.loads(listing.read_text())
+    assert content["pictures"][0].pop("numbers") == list(numbers)
+    del content["listing_sha256"]
+    listing.write_text(json.dumps(content | {"listing_sha256": json_digest(content)}))
+    found = read_one(AttentionStore(tmp_path, KEY), group("a", 1), BY).scores.numbers
+    assert list(found) == list(numbers)
+    for name, values in numbers.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_head_that_is_not_stored_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
