@@ -4,6 +4,7 @@ exclusive, unless a name says otherwise. Layers and heads count from 0."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -65,6 +66,12 @@ class Attention:
     geometry: Geometry
     image: str | None = None
     """sha256 of the image's file; None where it is not known."""
+    # What `CompactAttention` holds apart from the maps follows from the maps of all heads.
+    heads: ClassVar[None] = None
+    scores: ClassVar[None] = None
+    scored_by: ClassVar[None] = None
+    mean: ClassVar[None] = None
+    cells: ClassVar[None] = None
 
     def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
         """The maps of some heads for one sample."""

@@ -97,15 +97,8 @@ def elbow_index(values: Float[np.ndarray, "*n"], rule: str = "chord") -> int:
     flat = np.asarray(values, dtype=np.float64).ravel()
     if len(flat) == 0 or not np.isfinite(flat).all():
         raise DiscoveryError("The elbow needs at least one attention sum and only finite ones.")
-    order, rule = np.argsort(flat, kind="stable"), chosen(ElbowRule, rule)
-    match rule:
-        case ElbowRule.chord:
-            at = _farthest_from_chord(flat[order])
-        case ElbowRule.kneed:
-            at = _kneed(flat[order])
-        case _:
-            assert_never(rule)
-    return int(order[at])
+    order, find = np.argsort(flat, kind="stable"), _ELBOWS[chosen(ElbowRule, rule)]
+    return int(order[find(flat[order])])
 
 
 def _reached(
@@ -120,16 +113,13 @@ def _reached(
         case Threshold.mean:
             return np.full(sums.shape, True)
         case Threshold.per_sample:
-            reached = [own >= _own_tau(own, criterion) for own in flat]
+            tau = criterion.tau
+            reached = [own >= (elbow_threshold(own, criterion.elbow) if tau is None else tau) for own in flat]
         case Threshold.per_sample_index_bug:
             reached = [np.arange(len(own)) >= _own_index(own, criterion) for own in flat]
         case _:
             assert_never(criterion.threshold)
     return np.array(reached, dtype=bool).reshape(sums.shape)
-
-
-def _own_tau(own: Float[np.ndarray, "head"], criterion: CriterionConfig) -> float:
-    return elbow_threshold(own, criterion.elbow) if criterion.tau is None else criterion.tau
 
 
 def _own_index(own: Float[np.ndarray, "head"], criterion: CriterionConfig) -> int:
@@ -158,3 +148,6 @@ def _kneed(curve: Float[np.ndarray, "n"]) -> int:
             "kneed finds no knee in the curve of attention sums: use criterion.elbow=chord or set criterion.tau."
         )
     return int(knee)
+
+
+_ELBOWS = {ElbowRule.chord: _farthest_from_chord, ElbowRule.kneed: _kneed}
