@@ -54,7 +54,7 @@ def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
     part = compact(image, need, OWN)
     store = AttentionStore(tmp_path, {"model": "m"})
     store.write([part])
-    sample = Sample(image.sample_ids[0], "r", "cup", (0, 0, 1, 1), {}, "cup")
+    sample = Sample(image.sample_ids[0], "r", "cup", (0.0, 0.0, 1.0, 1.0), {}, "cup")
     group = ImageGroup(image.image_id, tmp_path / "absent.jpg", 96, 96, (sample,))
     (found,) = AttentionStore(tmp_path, {"model": "m"}).read([group], OWN.numbers_key())
     assert set(found.scores.numbers) == {"sums", "entropy", "bottom_row", "spread"}
