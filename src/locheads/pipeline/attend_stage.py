@@ -135,7 +135,7 @@ def _own_heads(setup: Setup, found: Discovered, scores: HeadScores) -> set[HeadI
 
 
 def _discovery_need(setup: Setup) -> Need:
-    return Need(frozenset(), scored_by=setup.config.criterion.entropy_key(), cells=True)
+    return Need(frozenset(), scored_by=setup.config.criterion.numbers_key(), cells=True)
 
 
 def _grounding_need(setup: Setup, found: Discovered | None, plan: HeadPlan, top: int) -> Need:
@@ -145,4 +145,4 @@ def _grounding_need(setup: Setup, found: Discovered | None, plan: HeadPlan, top:
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
     # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
     ranked = top or setup.config.selection.kind == SelectionKind.greedy
-    return Need(frozenset(heads), own, setup.config.criterion.entropy_key() if ranked else None, mean=True)
+    return Need(frozenset(heads), own, setup.config.criterion.numbers_key() if ranked else None, mean=True)

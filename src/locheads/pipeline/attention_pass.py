@@ -9,9 +9,9 @@ import numpy as np
 
 from locheads.config import Config
 from locheads.discovery.config import CriterionConfig
-from locheads.discovery.criteria import attention_sum
 from locheads.discovery.scores import score
 from locheads.grounding.fuse import binarise
+from locheads.map_numbers import attention_sum
 from locheads.models.adapters import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather

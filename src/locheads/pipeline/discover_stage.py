@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from locheads.discovery.frequencies import discover
+from locheads.discovery.frequencies import discover, stability
 from locheads.discovery.scores import mean_entropy, score_all
-from locheads.discovery.stability import stability
 from locheads.errors import DiscoveryError
 from locheads.evaluation.head_iou import head_iou
 from locheads.pipeline.run_files import heads_record
@@ -38,12 +37,12 @@ def discover_heads(setup: Setup, failures: Failures) -> Discovered:
         reason = failures[failed[0]]
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     config, store = setup.config, setup.store
-    stored = store.read(track(groups, "discover", "images"), config.criterion.entropy_key())
+    stored = store.read(track(groups, "discover", "images"), config.criterion.numbers_key())
     scores = score_all(stored, config.criterion)
     trials = setup.inputs.positions(scores)
     return Discovered(
         discovery=discover(scores, trials, config.criterion),
-        stability=stability(scores, trials, config),
+        stability=stability(scores, trials, config.criterion, config.discovery.sizes, config.heads.k, config.seed),
         head_entropy=mean_entropy(scores),
         head_iou=head_iou(store.read(track(groups, "head IoU", "images")), groups),
     )

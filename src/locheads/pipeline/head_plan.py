@@ -53,7 +53,7 @@ def with_own_heads(setup: Setup, found: Discovered | None, plan: HeadPlan, failu
         return plan
     if all(sample.sample_id in failures for group in evaluated for sample in group.samples):
         return replace(plan, greedy={})
-    scores = score_all(setup.store.read(evaluated, config.criterion.entropy_key()), config.criterion)
+    scores = score_all(setup.store.read(evaluated, config.criterion.numbers_key()), config.criterion)
     return replace(plan, greedy=greedy_heads(scores, found.discovery, config.heads.k, config.criterion))
 
 

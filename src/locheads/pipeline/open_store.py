@@ -19,7 +19,7 @@ NO_PART = frozenset(
     f"locheads.{name}"
     for name in (
         # Settings: their values are in the key.
-        "config", "models.engine", "discovery.config", "grounding.config", "models.config",
+        "config", "dotted", "models.engine", "discovery.config", "grounding.config", "models.config",
         # What is said, when, in which order, and how it is kept.
         "errors", "terminal", "pipeline.signals", "pipeline.timing", "store.atomic",
         "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",

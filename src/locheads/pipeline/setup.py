@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from locheads.config import Config
+from locheads.discovery.headset import HeadSet
 from locheads.models.load import ModelIdentity
 from locheads.pipeline.inputs import Inputs
 from locheads.store.attention_store import AttentionStore
-from locheads.types import HeadSet, ImageGroup
+from locheads.types import ImageGroup
 
 Failures = dict[str, str]
 """Sample id -> why it has no attention map, or no answer."""
