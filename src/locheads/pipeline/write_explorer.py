@@ -17,7 +17,7 @@ from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import GroundingConfig
-from locheads.grounding.ground_maps import ground_maps
+from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.progress import track
 from locheads.pipeline.write_gallery import evenly_spaced
@@ -108,7 +108,7 @@ class _Coded:
         where = [self.heads.index(head) for head in heads]
         cells = None if sinks is None else sinks.get((self.geometry.rows, self.geometry.cols), heads)
         maps = decode(self.codes[where], [self.scales[i] for i in where])
-        return ground_maps(maps, self.geometry, config, cells).box
+        return ground_stack(maps[None], (self.geometry,), config, cells).box()
 
 
 def _sample(

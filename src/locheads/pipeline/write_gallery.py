@@ -16,8 +16,7 @@ from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
 from locheads.geometry import Geometry
-from locheads.grounding.fuse import fuse, normalise, smooth, without_sinks
-from locheads.grounding.ground_maps import ground_steps
+from locheads.grounding.ground_maps import GroundedStack, ground_stack
 from locheads.store.atomic import write_arrays, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
@@ -36,9 +35,11 @@ def write_gallery(
         heads = plan.heads(sample_id)
         geometry = None
         if attention is not None and heads:
-            maps[sample_id] = _maps(attention, heads, config, plan)
-            steps |= _steps(attention, heads, config, plan, by_sample[sample_id])
             geometry = attention.geometry
+            single = take(attention, 0, heads)
+            stack = ground_stack(single[None], (geometry,), config.grounding, _sinks(attention, heads, plan))
+            maps[sample_id] = np.concatenate([stack.fused, single]).astype(np.float32)
+            steps |= _steps(stack, by_sample[sample_id])
         items.append(_item(folder, group, by_sample[sample_id], heads, geometry))
     write_arrays(folder / "gallery.npz", maps)
     write_arrays(folder / "steps.npz", steps)
@@ -60,36 +61,22 @@ def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageG
     return [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
 
 
-def _maps(
-    attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], config: Config, plan: HeadPlan
-) -> np.ndarray:
-    single = take(attention, 0, heads)
-    fused = fuse(single, config.grounding, _sinks(attention, heads, plan))
-    return np.concatenate([fused[None], single]).astype(np.float32)
-
-
-def _steps(
-    attention: Attention | CompactAttention,
-    heads: tuple[HeadIndex, ...],
-    config: Config,
-    plan: HeadPlan,
-    row: Mapping[Any, Any],
-) -> dict[str, np.ndarray]:
+def _steps(stack: GroundedStack, row: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     """Arrays of steps.npz for one sample; none where its maps cannot be grounded."""
-    single, sinks, g = take(attention, 0, heads), _sinks(attention, heads, plan), config.grounding
     try:
-        steps = ground_steps(single, attention.geometry, g, sinks)
+        labels, chosen = stack.components[0].labels[0], stack.chosen[0][0]
     except ValueError:
         return {}  # The sample's row carries the reason.
-    where = steps.lattice
+    assert stack.smoothed is not None
+    where = stack.places[0].lattices[0]
     mask = np.zeros((0, 0), dtype=bool)
     if isinstance(row["mask_counts"], str):
         size = [int(row["mask_height"]), int(row["mask_width"])]
         mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
     found = {
-        "smoothed": smooth(normalise(without_sinks(single, g, sinks), g), g).astype(np.float32),
-        "labels": steps.labels.astype(np.int32),
-        "chosen": steps.chosen,
+        "smoothed": stack.smoothed[0].astype(np.float32),
+        "labels": labels.astype(np.int32),
+        "chosen": chosen,
         "frame": where.to_pixels(np.array([0, 0, where.cols, where.rows])),
         "mask": mask,
     }
