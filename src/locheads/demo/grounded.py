@@ -7,7 +7,6 @@ from jaxtyping import Float
 from PIL import Image
 
 from locheads.api import Grounder
-from locheads.demo.draw import over, with_box, with_mask
 from locheads.errors import DataError
 from locheads.geometry import Geometry
 from locheads.grounding.config import GroundingConfig
@@ -15,14 +14,18 @@ from locheads.grounding.ground_maps import ground_maps
 from locheads.pocket.language import sample_expression
 from locheads.pocket.render import render
 from locheads.pocket.scenes import sample_scene
+from locheads.report.draw_sample import Tile
+from locheads.report.theme import PREDICTED_BOX
 from locheads.types import Box
 
 EXAMPLE_SEED = 7
+SIDE = 960
+"""Pixels of a drawn image's long side, at most."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """For the eyes: every image has the uploaded one's size, but for a long side of at most draw.SIDE."""
+    """For the eyes: every image has the uploaded one's size, but for a long side of at most SIDE."""
 
     fused: Image.Image
     """The sum of the heads' maps, and the box."""
@@ -52,9 +55,9 @@ class Answers:
         found = ground_maps(maps, geometry, config)
         names = [str(head) for head in self._grounder.heads]
         return Answer(
-            fused=with_box(over(image, found.heatmap, geometry), found.box, image.size),
-            mask=with_mask(image, found.mask),
-            heads=[(over(image, one, geometry), name) for one, name in zip(maps, names, strict=True)],
+            fused=over(image, found.heatmap, geometry).box(found.box, PREDICTED_BOX).image,
+            mask=_tile(image).mask(found.mask).image,
+            heads=[(over(image, one, geometry).image, name) for one, name in zip(maps, names, strict=True)],
             text=_text(found.box, found.mask, names),
         )
 
@@ -63,6 +66,17 @@ class Answers:
         if self._maps is None or question != self._asked:
             self._maps, self._asked = self._grounder.maps(image, expression), question
         return self._maps
+
+
+def over(image: Image.Image, heat: Float[np.ndarray, "row col"], geometry: Geometry) -> Tile:
+    """A heat map over the grey image, with the same colours as in the report."""
+    x0, y0, x1, y1 = geometry.to_pixels(np.array([0, 0, geometry.cols, geometry.rows])).tolist()
+    return _tile(image, grey=True).heat(heat, (x0, y0, x1, y1))
+
+
+def _tile(image: Image.Image, grey: bool = False) -> Tile:
+    side = min(SIDE, max(image.size))
+    return Tile(image, image.size, (side, side), grey=grey)
 
 
 def _text(box: Box | None, mask: np.ndarray, names: list[str]) -> str:

@@ -10,7 +10,6 @@ from locheads.report.interval_chart import method_intervals
 from locheads.report.margin import margin_labels
 from locheads.report.metrics_record import spearman_text
 from locheads.report.run_record import RunRecord
-from locheads.report.sample_panel import sample_panel
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes, new_chart
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "figure6_scatter",
     "frequency_grid",
     "method_intervals",
-    "sample_panel",
 ]
 
 MIN_FREQUENCY = 0.01

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from locheads.errors import StoreError
 from locheads.evaluation.slices import SLICES
+from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
 from locheads.report.explorer.page import EXPLORER_PAGE, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
@@ -19,7 +20,6 @@ from locheads.report.figures import (
     figure6_scatter,
     frequency_grid,
     method_intervals,
-    sample_panel,
 )
 from locheads.report.gallery_record import GalleryItem
 from locheads.report.metrics_record import (
@@ -32,9 +32,8 @@ from locheads.report.metrics_record import (
     value_text,
 )
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.steps import steps_panel, to_bytes
 from locheads.report.tables import heads_caption, heads_rows, results_caption
-from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
+from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
 from locheads.store.run_folder import STEPS, renew_pages
@@ -136,7 +135,7 @@ def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Cha
 
 def _panel(record: RunRecord, item: GalleryItem) -> str:
     """The sample's panel as a data URI; one file suits both colour schemes."""
-    return _data_uri("image/webp", to_webp(sample_panel(record, item)))
+    return _data_uri("image/webp", to_bytes(sample_panel(record, item), "webp"))
 
 
 def _steps(record: RunRecord, item: GalleryItem) -> str | None:

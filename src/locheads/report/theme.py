@@ -100,11 +100,3 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     target = BytesIO()
     figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
     return target.getvalue()
-
-
-def to_webp(figure: Figure, dpi: int = 150, quality: int = 78) -> bytes:
-    """The figure as WebP; for panels with photographs, for which SVG would be large."""
-    target = BytesIO()
-    options = {"quality": quality, "method": 4}
-    figure.savefig(target, format="webp", dpi=dpi, pil_kwargs=options)
-    return target.getvalue()

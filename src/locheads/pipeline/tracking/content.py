@@ -12,9 +12,9 @@ from PIL import Image
 
 from locheads.pipeline.tracking.images import boxed_image, predicted_masks
 from locheads.pipeline.tracking.names import artifact_name
+from locheads.report.draw_sample import sample_panel
 from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.sample_panel import sample_panel
 
 STABLE = {"rec_acc50": "rec_acc@0.5", "res_ciou": "res_ciou"}
 """Summary name -> metric of the localization heads: what `wandb sweep` can optimise, whose names allow no @ or dot."""
@@ -66,7 +66,7 @@ def _samples(record: RunRecord) -> Any:
     table = wandb.Table(columns=COLUMNS)
     for item in record.gallery:
         image = boxed_image(record.folder, item, masks.get(item.sample_id))
-        panel = _image(sample_panel(record, item), item.expression)
+        panel = wandb.Image(sample_panel(record, item), caption=item.expression)
         heads = " ".join(item.heads)
         table.add_data(item.sample_id, item.expression, image, panel, item.iou, heads, item.error or "")
     return table
@@ -89,8 +89,8 @@ def _log_result(run: Any, record: RunRecord) -> None:
     run.log_artifact(artifact)
 
 
-def _image(figure: Figure, caption: str | None = None) -> Any:
+def _image(figure: Figure) -> Any:
     """Drawn here: wandb.Image needs pyplot to take a figure, and nothing of ours imports it."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
-    return wandb.Image(Image.open(content), caption=caption)
+    return wandb.Image(Image.open(content))
