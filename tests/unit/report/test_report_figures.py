@@ -14,9 +14,8 @@ from locheads.report import (
     method_intervals,
     read_run,
 )
-from locheads.report.margin import spread
 from locheads.report.metrics_record import RHO
-from locheads.report.theme import DARK, to_svg
+from locheads.report.theme import DARK, spread, to_svg
 
 
 @pytest.fixture
