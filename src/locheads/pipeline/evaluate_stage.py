@@ -7,7 +7,7 @@ from locheads.evaluation.truth import Truth
 from locheads.pipeline.answer_files import OTHERS, OWN, scored
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.run_state import Run
-from locheads.pipeline.write_explorer import Kept, write_explorer
+from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
 from locheads.store.atomic import write_json
 
@@ -30,8 +30,8 @@ def evaluate_stage(run: Run) -> None:
     write_json(run.folder / "metrics.json", metrics)
     rows = _shown(run, own)
     write_gallery(run.folder, groups, run.store, run.plan, rows, run.config)
-    kept = Kept(run.identity.layers, run.identity.heads, run.plan, run.discovery, run.head_entropy)
-    write_explorer(run.folder, groups, run.store, kept, rows, run.config)
+    heads = ExplorerHeads(run.identity.layers, run.identity.heads, run.plan, run.discovery, run.head_entropy)
+    write_explorer(run.folder, groups, run.store, heads, rows, run.config)
 
 
 def _shown(run: Run, own: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, UInt8
 
 from locheads.config import Config
 from locheads.data.image_files import open_image
@@ -21,7 +22,6 @@ from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.progress import track
 from locheads.pipeline.write_gallery import evenly_spaced
-from locheads.report.explorer.codes import decode, encode
 from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
@@ -29,10 +29,12 @@ from locheads.types import Attention, Box, CompactAttention, Discovery, HeadInde
 
 SIDE = 480
 """Pixels of an image's long side: it is shown about this wide."""
+CODES = 255
+"""The largest code of a map's cell."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class ExplorerHeads:
     """Which heads the explorer may show."""
 
     layers: int
@@ -53,7 +55,12 @@ class Kept:
 
 
 def write_explorer(
-    folder: Path, groups: list[ImageGroup], store: AttentionStore, kept: Kept, rows: pd.DataFrame, config: Config
+    folder: Path,
+    groups: list[ImageGroup],
+    store: AttentionStore,
+    heads: ExplorerHeads,
+    rows: pd.DataFrame,
+    config: Config,
 ) -> None:
     """explorer.json, explorer/maps.bin and explorer/pictures/ of samples that are evenly spaced over the split.
 
@@ -67,26 +74,26 @@ def write_explorer(
     samples = []
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
-            own = kept.plan.heads(sample_id)
+            own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
-            coded = _coded(group, attention, kept.order(own), budget)
-            line = _sample(group, by_sample[sample_id], coded, kept.plan, config, at=file.tell())
+            coded = _coded(group, attention, heads.order(own), budget)
+            line = _sample(group, by_sample[sample_id], coded, heads.plan, config, at=file.tell())
             samples.append(line | {"picture": images.number(group)})
             file.write(coded.codes.tobytes())
-    write_json(folder / INDEX, _index(groups, kept, config) | {"samples": samples})
+    write_json(folder / INDEX, _index(groups, heads, config) | {"samples": samples})
 
 
-def _index(groups: list[ImageGroup], kept: Kept, config: Config) -> dict[str, Any]:
+def _index(groups: list[ImageGroup], heads: ExplorerHeads, config: Config) -> dict[str, Any]:
     return {
         "version": VERSION,
         "n_split": sum(len(group.samples) for group in groups),
-        "layers": kept.layers,
-        "heads_per_layer": kept.heads_per_layer,
-        "localization": [str(head) for head in kept.plan.fixed],
-        "best_rec": [str(head) for head in kept.plan.best_rec],
-        "best_iou": [str(head) for head in kept.plan.best_iou],
+        "layers": heads.layers,
+        "heads_per_layer": heads.heads_per_layer,
+        "localization": [str(head) for head in heads.plan.fixed],
+        "best_rec": [str(head) for head in heads.plan.best_rec],
+        "best_iou": [str(head) for head in heads.plan.best_iou],
         "grounding": {key: getattr(value, "value", value) for key, value in vars(config.grounding).items()},
-        "entropy": None if kept.entropy is None else [[_finite(v) for v in row] for row in kept.entropy],
+        "entropy": None if heads.entropy is None else [[_finite(v) for v in row] for row in heads.entropy],
     }
 
 
@@ -181,3 +188,23 @@ class _Images:
         number = next(self._free)
         write_bytes(self._folder / image_name(number), content.getvalue())
         return number
+
+
+def encode(
+    maps: Float[np.ndarray, "head row col"],
+) -> tuple[UInt8[np.ndarray, "head row col"], list[float]]:
+    """-> (codes, each map's largest value). The codes are linear in the root of the weight.
+
+    A few cells often outweigh the rest a hundredfold, and the threshold lies low, near the mean: equal steps of
+    the weight itself would be coarse just there.
+    """
+    scales = [float(f"{peak:.6g}") for peak in maps.max(axis=(-2, -1)).astype(np.float64)]
+    divisor = np.array([scale or 1.0 for scale in scales])[:, None, None]
+    shares = np.clip(maps.astype(np.float64) / divisor, 0, 1)
+    return np.rint(CODES * np.sqrt(shares)).astype(np.uint8), scales
+
+
+def decode(codes: UInt8[np.ndarray, "head row col"], scales: list[float]) -> Float[np.ndarray, "head row col"]:
+    """The maps as the page sees them, in the same order of operations: scale * (code / 255)^2."""
+    roots = codes / float(CODES)
+    return np.array(scales, dtype=np.float64)[:, None, None] * (roots * roots)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from locheads.errors import StoreError
 from locheads.evaluation.slices import SLICES
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
-from locheads.report.explorer.page import EXPLORER_PAGE, write_explorer_page
+from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
@@ -49,10 +49,11 @@ class Chart:
     dark: str
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
-    Writes `explorer.html` beside it where the run kept what the explorer shows, and renews the checksums of the pages.
+    Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and renews
+    the checksums of the pages.
 
     Raises:
         StoreError: the folder is no run folder, or the page cannot be written.
@@ -60,7 +61,7 @@ def write_report(folder: Path) -> Path:
     record = read_run(folder)
     explorer = None
     try:
-        explorer = write_explorer_page(record)
+        explorer = write_explorer_page(record, explorer_bytes)
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
     path = record.folder / PAGE
