@@ -71,8 +71,8 @@ def _mark_tau(axes: Axes, theme: Theme, ascending: np.ndarray, tau: float) -> No
     axes.text(x * n, y, text, color=theme.ink, fontsize=FONT - 1, ha=side, va="bottom", linespacing=1.4)
     if elbow < n:
         axes.axvspan(elbow + 0.5, n + 1, color=theme.data, alpha=0.1, linewidth=0)
-        look = {"color": theme.surface, "markeredgecolor": theme.ink, "markersize": 7, "zorder": 5}
-        axes.plot([elbow + 1], [ascending[elbow]], "D", **look)
+        at = [elbow + 1], [ascending[elbow]]
+        axes.plot(*at, "D", color=theme.surface, markeredgecolor=theme.ink, markersize=7, zorder=5)
 
 
 def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:

@@ -52,8 +52,8 @@ class Chart:
 def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
-    Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and renews
-    the checksums of the pages.
+    Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and
+    renews the checksums of the pages.
 
     Raises:
         StoreError: the folder is no run folder, or the page cannot be written.
