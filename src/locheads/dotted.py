@@ -47,7 +47,7 @@ def load(path: str, base: type | None, setting: str) -> Any:
 
 
 def source_digests(values: Any) -> dict[str, str]:
-    """Dotted path -> sha256 of its module's file, of every path that was loaded among settings as plain values.
+    """Dotted path -> digest of its module's file, of every path that was loaded among settings as plain values.
 
     So an edited module is noticed; what that module imports does not count.
     """
@@ -57,7 +57,12 @@ def source_digests(values: Any) -> dict[str, str]:
     if not isinstance(values, str) or not is_dotted(values):
         return {}
     file = getattr(sys.modules.get(values.partition(":")[0]), "__file__", None)
-    return {values: hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file else {}
+    return {values: file_digest(Path(file))} if file else {}
+
+
+def file_digest(file: Path) -> str:
+    """16 hex digits over a file's bytes."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _import(module: str, path: str, setting: str) -> Any:
