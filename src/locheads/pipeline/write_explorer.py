@@ -1,9 +1,7 @@
 """Keeps what the head explorer shows: 8-bit maps of many heads of some samples, and small images."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,14 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from locheads.config import Config
-from locheads.data.image_files import open_image
 from locheads.data.sampling import subset
-from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.progress import track
-from locheads.pipeline.write_gallery import evenly_spaced
+from locheads.pipeline.write_gallery import answered_box, evenly_spaced, small_image
 from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
@@ -70,15 +66,16 @@ def write_explorer(
     shown = evenly_spaced(groups, config.explorer.samples)
     if not shown:
         return
-    budget, images = int(1e6 * config.explorer.megabytes / len(shown)), _Images(folder)
-    samples = []
+    budget = int(1e6 * config.explorer.megabytes / len(shown))
+    samples: list[dict[str, Any]] = []
+    numbers: dict[str, int | None] = {}
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
             coded = _coded(group, attention, heads.order(own), budget)
             line = _sample(group, by_sample[sample_id], coded, heads.plan, config, at=file.tell())
-            samples.append(line | {"picture": images.number(group)})
+            samples.append(line | {"picture": _number(folder, group, numbers)})
             file.write(coded.codes.tobytes())
     write_json(folder / INDEX, _index(groups, heads, config) | {"samples": samples})
 
@@ -93,12 +90,10 @@ def _index(groups: list[ImageGroup], heads: ExplorerHeads, config: Config) -> di
         "best_rec": [str(head) for head in heads.plan.best_rec],
         "best_iou": [str(head) for head in heads.plan.best_iou],
         "grounding": {key: getattr(value, "value", value) for key, value in vars(config.grounding).items()},
-        "entropy": None if heads.entropy is None else [[_finite(v) for v in row] for row in heads.entropy],
+        "entropy": None
+        if heads.entropy is None
+        else [[float(v) if np.isfinite(v) else None for v in row] for row in heads.entropy],
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -123,9 +118,7 @@ def _sample(
 ) -> dict[str, Any]:
     """One line of explorer.json, but for the image."""
     geometry, own = coded.geometry, plan.heads(row["sample_id"])
-    box = [row[key] for key in ("x0", "y0", "x1", "y1")]
-    answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
-    same = None
+    answer, same = answered_box(row), None
     if own and all(head in coded.heads for head in own):
         again = coded.box(own, config.grounding, plan.sinks)
         same = (None if again is None else list(again)) == answer
@@ -163,31 +156,15 @@ def _coded(
     return _Coded(attention.geometry, heads, *encode(maps))
 
 
-class _Images:
-    """Writes each image once, small, and numbers them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._numbers: dict[str, int | None] = {}
-        self._free = count()
-
-    def number(self, group: ImageGroup) -> int | None:
-        """None where it cannot be opened: the sample's row carries the reason."""
-        if group.image_id not in self._numbers:
-            self._numbers[group.image_id] = self._write(group)
-        return self._numbers[group.image_id]
-
-    def _write(self, group: ImageGroup) -> int | None:
-        try:
-            image = open_image(group)
-        except DataError:
-            return None
-        image.thumbnail((SIDE, SIDE))
-        content = io.BytesIO()
-        image.save(content, "WEBP", quality=75, method=4)
-        number = next(self._free)
-        write_bytes(self._folder / image_name(number), content.getvalue())
-        return number
+def _number(folder: Path, group: ImageGroup, numbers: dict[str, int | None]) -> int | None:
+    """Writes each image once, and numbers it; None where it cannot be opened."""
+    if group.image_id not in numbers:
+        content = small_image(group, SIDE, "WEBP", quality=75, method=4)
+        number = None if content is None else sum(known is not None for known in numbers.values())
+        if content is not None and number is not None:
+            write_bytes(folder / image_name(number), content)
+        numbers[group.image_id] = number
+    return numbers[group.image_id]
 
 
 def encode(

@@ -10,7 +10,7 @@ from PIL import Image
 from locheads.api import Grounder
 from locheads.demo import app
 from locheads.demo.__main__ import main
-from locheads.demo.grounded import SIDE, Answers, example
+from locheads.demo.app import SIDE, Answers, example
 from locheads.errors import DataError
 from locheads.geometry import stretched
 from locheads.report.draw_sample import MASK_COLOUR
