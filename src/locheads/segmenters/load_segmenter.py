@@ -66,12 +66,12 @@ def check_segmenter(config: SegmenterConfig) -> None:
         raise ModelError(f"There is no {config.checkpoint}: set segmenter.checkpoint to the weights of SAM.")
     # Imported late: torch and transformers take seconds.
     from locheads.segmenters.sam import check_pretrained, meta_package
-    from locheads.segmenters.sam_checkpoint import check_meta
+    from locheads.segmenters.sam_checkpoint import sam_model
 
     if config.kind == SegmenterKind.segment_anything:
         meta_package()
     if config.checkpoint.endswith(".pth"):
-        check_meta(Path(config.checkpoint), config.size)
+        sam_model(Path(config.checkpoint), config.size, mapped=True)
     else:
         check_pretrained(config)
 
