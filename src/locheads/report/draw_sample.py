@@ -49,7 +49,7 @@ class Tile:
         shown = max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
         self.image = Image.new("RGB", shown, BLANK)
         if image is not None:
-            self.image = image.convert("RGB").resize(shown, Image.Resampling.LANCZOS)
+            self.image = image.convert("RGB").resize(shown, Image.Resampling.BILINEAR)
             if grey:
                 self.image = _faded(self.image)
         self._scale = np.array([shown[0] / size[0], shown[1] / size[1]] * 2)
@@ -216,7 +216,7 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
 def to_bytes(panel: Image.Image, kind: str) -> bytes:
     """The panel as a PNG or WebP file."""
     target = BytesIO()
-    panel.save(target, kind, **({"quality": 80} if kind == "webp" else {}))
+    panel.save(target, kind, **({"quality": 78, "method": 4} if kind == "webp" else {}))
     return target.getvalue()
 
 
