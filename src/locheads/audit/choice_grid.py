@@ -1,4 +1,4 @@
-"""From lists of values to the combinations that are measured, and what the paper says of its own choices."""
+"""From lists of values to the combinations that are measured."""
 
 import dataclasses
 import itertools
@@ -11,28 +11,9 @@ from typing import Any, assert_never
 import numpy as np
 
 from locheads.audit.config import LARGEST, AuditConfig, AuditMode
-from locheads.discovery.config import CriterionConfig, Score, SelectionConfig, SelectionKind, Threshold
-from locheads.discovery.criteria import Floor, Weighting
+from locheads.discovery.config import CriterionConfig, SelectionConfig
 from locheads.errors import ConfigError
-from locheads.grounding.config import BoxRule, Component, GroundingConfig, ThresholdRule
-
-DOCUMENTED: dict[str, tuple[Any, str]] = {
-    "criterion.score": (Score.s_img_entropy, "lowest entropy among the heads that reach the threshold"),
-    "criterion.threshold": (Threshold.mean, "on the mean attention sum over the samples"),
-    "criterion.tau": (None, "at the maximum curvature"),
-    "criterion.floor": (Floor.mean, "above the map's mean"),
-    "criterion.weighting": (Weighting.area, "components count by area"),
-    "criterion.skip_layers": (2, "the first two layers are left out"),
-    "criterion.candidates": (10, "ten heads per sample"),
-    "selection.kind": (SelectionKind.fixed, "the most frequent heads for every sample"),
-    "heads.k": (3, "three heads"),
-    "grounding.kernel": (7, "kernel 7"),
-    "grounding.sigma": (1.0, "sigma 1.0"),
-    "grounding.threshold": (ThresholdRule.mean, "above the mean"),
-    "grounding.component": (Component.largest_hull, "the largest convex hull"),
-    "grounding.box": (BoxRule.hull, "the hull's tight box"),
-}
-"""Setting -> (value, the paper's words). What is not here, the paper leaves open."""
+from locheads.grounding.config import GroundingConfig
 
 
 @dataclass(frozen=True)
@@ -140,18 +121,3 @@ def _several(options: Sequence[Sequence[Change]], audit: AuditConfig) -> list[tu
     while len(drawn) < wanted:
         drawn[tuple(int(rng.integers(len(option))) for option in options)] = None
     return [tuple(option[i] for option, i in zip(options, at, strict=True)) for at in drawn]
-
-
-def contradictions(choice: Choice) -> list[str]:
-    """The documented choices that this combination goes against, as "heads.k=5 (paper: 3, three heads)"."""
-    grounding = choice.grounding
-    # The box around a component is the box around its hull.
-    same = {"grounding.box"} if grounding.box == BoxRule.component else set()
-    found = [
-        f"{name}={text(choice.setting(name))} (paper: {words})"
-        for name, (value, words) in DOCUMENTED.items()
-        if choice.setting(name) != value and name not in same
-    ]
-    if grounding.threshold == ThresholdRule.mean and grounding.threshold_level() != 1:
-        found.append(f"grounding.level={text(grounding.level)} (paper: above the mean itself)")
-    return found

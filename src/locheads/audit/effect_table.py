@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from locheads.audit.choice_grid import DOCUMENTED, Choice, contradictions
+from locheads.audit.choice_grid import Choice
 from locheads.audit.config import AuditConfig
+from locheads.audit.documented import DOCUMENTED, contradictions
 from locheads.audit.effects import SUMS
 from locheads.evaluation.intervals import difference_ends, sum_ratio, wilson_ends
 

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from locheads.audit.choice_grid import Change, Choice, combinations, contradictions
+from locheads.audit.choice_grid import Change, Choice, combinations
 from locheads.audit.config import AuditConfig, AuditMode
+from locheads.audit.documented import contradictions
 from locheads.audit.effect_table import RATIOS, audit_frame
 from locheads.audit.effects import SUMS, Plan, criterion_key, head_key, measure
 from locheads.discovery.config import CriterionConfig, SelectionConfig
