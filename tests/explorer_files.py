@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
-from locheads.report.explorer.codes import encode
+from locheads.pipeline.write_explorer import encode
 from locheads.report.explorer.explorer_record import INDEX, MAPS, image_name
 
 LAYERS, HEADS = 6, 8

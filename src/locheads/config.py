@@ -197,6 +197,6 @@ def _audit_rules(c: Config) -> list[Rule]:
         (c.engine.maps == ALL_MAPS, f"stage=audit needs the maps of all heads: engine.maps=all, not {c.engine.maps}."),
         (
             c.segmenter.kind == SegmenterKind.none,
-            f"stage=audit measures pseudo-masks: set segmenter=none, not {c.segmenter.kind.value}.",
+            f"stage=audit measures pseudo-masks: set segmenter=none, not {c.segmenter.kind}.",
         ),
     ]

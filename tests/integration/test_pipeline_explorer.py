@@ -17,8 +17,8 @@ from locheads.discovery.config import SelectionConfig, SelectionKind
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import stages
+from locheads.pipeline.write_explorer import decode
 from locheads.report import write_report
-from locheads.report.explorer.codes import decode
 from locheads.report.explorer.explorer_record import ExplorerRecord, read_explorer
 from locheads.types import HeadIndex
 

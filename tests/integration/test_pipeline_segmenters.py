@@ -44,6 +44,20 @@ def test_grounding_from_the_store_loads_no_model(files: TinyFiles, store: Path, 
     assert not (folder / "metrics.json").exists()
 
 
+def test_a_segmenter_outside_the_package_gives_the_masks(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_boxes.py").write_text(
+        "from locheads.segmenters.segmenter import BoxSegmenter\n"
+        "class Own(BoxSegmenter):\n    def __init__(self, config, device): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    kinds = ("own_boxes:Own", "box")
+    settings = (SegmenterConfig(kind=kind) for kind in kinds)
+    own, box = (predictions(run(files.config(tmp_path, store, stage=Stage.ground, segmenter=s))) for s in settings)
+    pd.testing.assert_frame_equal(own, box)
+
+
 def test_sam_fills_the_masks_and_embeds_each_image_once(
     files: TinyFiles, finished: Finished, store: Path, tmp_path: Path, run: Run, sam: Path,
     monkeypatch: pytest.MonkeyPatch,

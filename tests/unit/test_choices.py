@@ -29,7 +29,6 @@ from locheads.models.prompts import Asked, tokenise
 from locheads.pipeline.inputs import open_dataset
 from locheads.pipeline.stages import _run
 from locheads.segmenters.config import SegmenterConfig
-from locheads.segmenters.load_segmenter import load_segmenter
 from locheads.segmenters.sam import SamHf
 from locheads.segmenters.segmenter import Prompt
 from locheads.tracking.wandb_run import tracked
@@ -72,7 +71,6 @@ DISPATCHES: dict[str, Callable[[], Any]] = {
     "LlavaAdapter._process": lambda: part(LlavaAdapter, _how=Later.new, _side=8, processor=IMAGES)._process(None),
     "attend": lambda: _shares(SimpleNamespace(adapter=SimpleNamespace(sharing=Later.new)), None),  # type: ignore[arg-type]
     "placement": lambda: check_placement(ModelConfig(), with_new(EngineConfig(device="cpu"), "attention")),
-    "segmenter": lambda: load_segmenter(with_new(SegmenterConfig(), "kind"), EngineConfig()),
     "segmenter.prompt": lambda: part(SamHf, _config=with_new(SegmenterConfig(), "prompt"))._boxes(
         [Prompt((0, 0, 1, 1), None, None)]  # type: ignore[arg-type]
     ),

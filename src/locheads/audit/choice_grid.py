@@ -80,11 +80,7 @@ class Choice:
 def text(value: Any) -> str:
     """A setting's value as a user would write it."""
     value = getattr(value, "value", value)
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if _is_word(value) else str(value)
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def combinations(

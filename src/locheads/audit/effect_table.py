@@ -101,17 +101,9 @@ def _effect(choice: Choice, row: pd.Series) -> dict[str, Any]:
 
 
 def _row(row: pd.Series) -> dict[str, Any]:
-    numbers = {}
-    for metric in RATIOS:
-        own: dict[str, Any] = {"value": _number(row[metric])}
-        own |= {end: _number(row[f"{metric}_{end}"]) for end in ("low", "high")}
-        numbers[metric] = own
-        if metric in EFFECTS:
-            name = f"{metric}_difference"
-            own["difference"] = {
-                key: _number(row[column])
-                for key, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high"))
-            }
+    numbers: dict[str, dict[str, Any]] = {metric: _estimate(row, metric) for metric in RATIOS}
+    for metric in EFFECTS:
+        numbers[metric]["difference"] = _estimate(row, f"{metric}_difference")
     return {
         "changes": row["changes"],
         "heads": row["heads"],
@@ -121,5 +113,7 @@ def _row(row: pd.Series) -> dict[str, Any]:
     }
 
 
-def _number(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
+def _estimate(row: pd.Series, name: str) -> dict[str, Any]:
+    """A column's value with the ends of its interval; None for NaN."""
+    columns = {"value": name, "low": f"{name}_low", "high": f"{name}_high"}
+    return {key: None if pd.isna(row[column]) else float(row[column]) for key, column in columns.items()}

@@ -1,33 +1,28 @@
 """Some images' samples under every choice: each step once for all choices that share it, all samples at once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, assert_never
+from typing import assert_never
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pycocotools import mask as coco
 
 from locheads.audit.choice_grid import Choice
-from locheads.audit.stacked_truth import Overlap
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import score
 from locheads.evaluation.metrics import box_iou
 from locheads.geometry import Geometry
-from locheads.grounding.boxes import Frames, cell_boxes
-from locheads.grounding.components import Components, choose
-from locheads.grounding.config import GroundingConfig, MaskRule, Resolution, Sinks
-from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
-from locheads.grounding.lattice import framed, lattice, upsample
+from locheads.grounding.boxes import Frames
+from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.grounding.ground_maps import GroundedStack, StepCache, ground_stack, step_settings
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
 
 SUMS = ("n", "hit@0.25", "hit@0.5", "hit@0.75", "box_iou", "intersection", "union", "mask_iou", "pointed", "answered")
 """What is summed over the samples of each image."""
 THRESHOLDS = (0.25, 0.5, 0.75)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,38 +49,19 @@ def head_key(choice: Choice) -> str:
 
 
 @dataclass
-class _Stack:
-    """Samples whose maps have the same rows and columns."""
+class _Samples:
+    """Those whose maps have the same rows and columns."""
 
     samples: list[Sample] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     """Their places in the chunk."""
     geometries: list[Geometry] = field(default_factory=list)
     attentions: list[tuple[Attention, int]] = field(default_factory=list)
+    cache: StepCache = field(default_factory=StepCache)
 
-
-@dataclass(frozen=True)
-class _Part:
-    """Samples on one lattice."""
-
-    at: np.ndarray
-    """Their places in the stack."""
-    field: np.ndarray
-    frames: Frames
-    overlap: Overlap
-
-
-class _Memo:
-    """Remembers the last value of every step: choices come sorted, so equal steps follow each other."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[Any, Any]] = {}
-
-    def get(self, step: str, key: Any, make: Callable[[], T]) -> T:
-        known = self._last.get(step)
-        if known is None or known[0] != key:
-            known = self._last[step] = (key, make())
-        return known[1]
+    @property
+    def boxes(self) -> Float[np.ndarray, "n 4"]:
+        return np.array([sample.box for sample in self.samples])
 
 
 def measure(
@@ -95,32 +71,32 @@ def measure(
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
     image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
-    stacks = _stacks(attentions, place, samples)
-    scored = _greedy(stacks.values(), plan)
+    grids = _by_grid(attentions, place, samples)
+    scored = _greedy(grids, plan)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
     result = np.empty((len(plan.choices), len(groups), len(SUMS)))
-    memos = {grid: _Memo() for grid in stacks}
+    # Choices that share early steps are neighbours, because the cache remembers a step's last value only.
     for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
         rows = _misses(areas)
-        for grid, stack in stacks.items():
-            rows[stack.rows] = _rows(stack, plan.choices[number], plan, scored, memos[grid])
+        for same in grids:
+            rows[same.rows] = _rows(same, plan.choices[number], plan, scored)
         for column in range(len(SUMS)):
             result[number, :, column] = np.bincount(image, weights=rows[:, column], minlength=len(groups))
     return result
 
 
-def _stacks(
+def _by_grid(
     attentions: Iterable[Attention], place: Mapping[str, int], samples: Sequence[tuple[ImageGroup, Sample]]
-) -> dict[tuple[int, int], _Stack]:
-    stacks: dict[tuple[int, int], _Stack] = {}
+) -> list[_Samples]:
+    grids: dict[tuple[int, int], _Samples] = {}
     for attention in attentions:
-        stack = stacks.setdefault((attention.geometry.rows, attention.geometry.cols), _Stack())
+        same = grids.setdefault((attention.geometry.rows, attention.geometry.cols), _Samples())
         for row, sample_id in enumerate(attention.sample_ids):
-            stack.rows.append(place[sample_id])
-            stack.samples.append(samples[place[sample_id]][1])
-            stack.geometries.append(attention.geometry)
-            stack.attentions.append((attention, row))
-    return stacks
+            same.rows.append(place[sample_id])
+            same.samples.append(samples[place[sample_id]][1])
+            same.geometries.append(attention.geometry)
+            same.attentions.append((attention, row))
+    return list(grids.values())
 
 
 def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample sum"]:
@@ -129,11 +105,11 @@ def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample sum"]:
     return rows
 
 
-def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[HeadIndex]]]:
+def _greedy(grids: Iterable[_Samples], plan: Plan) -> dict[str, dict[str, list[HeadIndex]]]:
     """Per `head_key` of greedy choices each sample's own heads."""
     wanted = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
     found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in wanted}
-    images = {id(a): a for stack in stacks for a, _ in stack.attentions} if wanted else {}
+    images = {id(a): a for same in grids for a, _ in same.attentions} if wanted else {}
     for attention in images.values():
         known: dict[tuple[str, ...], HeadScores] = {}
         for key, choice in wanted.items():
@@ -154,58 +130,32 @@ def _same_heads(choice: Choice, plan: Plan) -> str:
     return " ".join(map(str, plan.heads.get(head_key(choice), ())))
 
 
+def _factor(g: GroundingConfig) -> float | None:
+    return g.sink_factor if g.sinks == Sinks.mean_map else None
+
+
 def _order(choice: Choice, plan: Plan) -> str:
-    """Sorts choices so that those that share early steps are neighbours."""
-    return repr((_same_heads(choice, plan), *(key for _, key in _keys(choice.grounding))))
-
-
-def _keys(g: GroundingConfig) -> list[tuple[str, Any]]:
-    """Per step what its result depends on, beyond the steps before it; settings without effect left out."""
-    smoothing = (g.kernel, g.sigma, g.border.value) if g.sigma > 0 and g.kernel > 1 else ()
-    input_patch = g.input_patch if g.resolution == Resolution.input else 0
-    upsampling = "" if g.resolution == Resolution.grid else g.upsampling.value
-    return [
-        ("maps", (g.sinks.value, g.sink_factor if g.sinks == Sinks.mean_map else 0, g.normalise.value)),
-        ("fused", smoothing),
-        ("parts", (g.resolution.value, input_patch, g.padding.value, upsampling)),
-        ("components", (g.threshold.value, g.threshold_level())),
-        ("chosen", g.component.value),
-        ("boxes", (g.box.value, g.mass if g.box.value == "mass_quantiles" else 0, g.clamp, g.rounding.value)),
-    ]
+    g = choice.grounding
+    return repr((_same_heads(choice, plan), _factor(g), *step_settings(g).values()))
 
 
 def _rows(
-    stack: _Stack, choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], memo: _Memo
+    same: _Samples, choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]]
 ) -> Float[np.ndarray, "sample sum"]:
-    """SUMS of each sample of the stack."""
-    g, keys = choice.grounding, dict(_keys(choice.grounding))
-    heads = _same_heads(choice, plan)
-    path: list[Any] = [heads]
-
-    def step(name: str, make: Callable[[], T]) -> T:
-        if name in keys:
-            path.append(keys[name])
-        return memo.get(name, tuple(path), make)
-
-    raw, sinks = memo.get(
-        "raw",
-        (heads, g.sinks.value, g.sink_factor),
-        lambda: _take(stack, _heads_of(choice, plan, scored, stack.samples), plan, g),
+    """SUMS of each sample."""
+    g, cache = choice.grounding, same.cache
+    maps, sinks = cache.get(
+        "maps",
+        (_same_heads(choice, plan), _factor(g)),
+        (),
+        lambda: _take(same, _heads_of(choice, plan, scored, same.samples), plan, _factor(g)),
     )
-    maps = step("maps", lambda: normalise(without_sinks(raw, g, sinks), g))
-    fused = step("fused", lambda: smooth(maps, g).sum(axis=-3))
-    pointed = step("pointed", lambda: _pointed(stack, fused))
-    # Kept for every lattice, not only for the last: it depends on no other step.
-    places = memo.get(f"places {keys['parts'][:3]}", None, lambda: _places(stack, g))
-    parts = step("parts", lambda: _parts(stack, fused, g, places))
-    components = step(
-        "components", lambda: [Components.of(binarise(p.field, g.threshold, g.threshold_level())) for p in parts]
-    )
-    chosen = step("chosen", lambda: [choose(c, p.field, g.component) for c, p in zip(components, parts, strict=True)])
-    boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
-    by_mask = [c.labels > 0 for c in components] if g.mask == MaskRule.all_cells else chosen
-    masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
-    counted = np.ones((len(stack.samples), 1))
+    stack = ground_stack(maps, same.geometries, g, sinks, cache)
+    pointed = cache.get("pointed", (), (stack.fused,), lambda: _pointed(same, stack.fused))
+    boxed = cache.get("boxed", (), (stack.boxes,), lambda: _boxed(same, stack.boxes))
+    overlaps = cache.get(f"overlaps {step_settings(g)['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
+    masked = cache.get("masked", (), (stack.mask_cells, overlaps), lambda: _masked(stack, overlaps))
+    counted = np.ones((len(same.samples), 1))
     return np.concatenate([counted, boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
 
 
@@ -224,18 +174,18 @@ def _heads_of(
 
 
 def _take(
-    stack: _Stack, own: Sequence[tuple[HeadIndex, ...]], plan: Plan, g: GroundingConfig
+    same: _Samples, own: Sequence[tuple[HeadIndex, ...]], plan: Plan, factor: float | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """-> (maps [sample, head, row, col], the same of the sinks where they are removed).
 
     Zeros stand for what cannot be grounded (no head, NaN) and for the heads that a sample has fewer than others.
     """
-    grid = (stack.geometries[0].rows, stack.geometries[0].cols)
+    grid = (same.geometries[0].rows, same.geometries[0].cols)
     k = max(1, max(map(len, own)))
     maps = np.zeros((len(own), k, *grid), dtype=np.float32)
     cells = np.zeros((len(own), k, *grid), dtype=bool)
-    known = plan.sinks.get(g.sink_factor) if g.sinks == Sinks.mean_map else None
-    for i, ((attention, row), heads) in enumerate(zip(stack.attentions, own, strict=True)):
+    known = None if factor is None else plan.sinks.get(factor)
+    for i, ((attention, row), heads) in enumerate(zip(same.attentions, own, strict=True)):
         taken = attention.chosen(row, heads) if heads else None
         if taken is None or not np.isfinite(taken).all():
             continue
@@ -245,58 +195,80 @@ def _take(
     return maps, cells if known is not None else None
 
 
-def _pointed(stack: _Stack, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
+def _pointed(same: _Samples, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
     """1 where the map's peak lies in the true box (see `evaluation.metrics.peak`)."""
     flat = fused.reshape(len(fused), -1)
     row, col = np.divmod(flat.argmax(axis=1), fused.shape[2])
-    frames, boxes = Frames.of(stack.geometries), np.array([sample.box for sample in stack.samples])
+    frames, boxes = Frames.of(same.geometries), same.boxes
     x = (col + 0.5 - frames.offset[:, 0]) / frames.scale[:, 0]
     y = (row + 0.5 - frames.offset[:, 1]) / frames.scale[:, 1]
     inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
     return (inside & (np.ptp(flat, axis=1) > 0)).astype(np.float64)
 
 
-def _parts(
-    stack: _Stack, fused: np.ndarray, g: GroundingConfig, places: Sequence[tuple[np.ndarray, Frames, Overlap]]
-) -> list[_Part]:
-    return [
-        _Part(at, upsample(fused[at], framed(stack.geometries[at[0]], g), g), frames, overlap)
-        for at, frames, overlap in places
-    ]
-
-
-def _places(stack: _Stack, g: GroundingConfig) -> list[tuple[np.ndarray, Frames, Overlap]]:
-    """All samples together, or those of each image where the lattice is that of the image."""
-    together: dict[Geometry | None, list[int]] = {}
-    for i, geometry in enumerate(stack.geometries):
-        together.setdefault(geometry if g.resolution == Resolution.image else None, []).append(i)
-    lattices = [lattice(framed(geometry, g), g) for geometry in stack.geometries]
-    return [
-        (
-            np.array(at),
-            Frames.of([lattices[i] for i in at]),
-            Overlap.of([stack.samples[i] for i in at], [lattices[i] for i in at]),
-        )
-        for at in together.values()
-    ]
-
-
-def _boxed(
-    stack: _Stack, parts: Sequence[_Part], chosen: Sequence[np.ndarray], g: GroundingConfig
-) -> Float[np.ndarray, "n 5"]:
+def _boxed(same: _Samples, boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 5"]:
     """Hits at the thresholds, IoU, and whether there is a box at all."""
-    boxes = np.empty((len(stack.samples), 4))
-    for part, cells in zip(parts, chosen, strict=True):
-        boxes[part.at] = part.frames.pixels(cell_boxes(cells, part.field, g), g)
-    iou = box_iou(boxes, np.array([sample.box for sample in stack.samples]))
+    iou = box_iou(boxes, same.boxes)
     answered = ~np.isnan(boxes).any(axis=1)
     return np.stack([*(iou >= t for t in THRESHOLDS), iou, answered], axis=1).astype(np.float64)
 
 
-def _masked(stack: _Stack, parts: Sequence[_Part], cells: Sequence[np.ndarray]) -> Float[np.ndarray, "n 3"]:
+def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.ndarray, "n 3"]:
     """Intersection, union, IoU of the masks."""
-    result = np.empty((len(stack.samples), 3))
-    for part, mask in zip(parts, cells, strict=True):
-        intersection, union = part.overlap.intersection_union(mask)
-        result[part.at] = np.stack([intersection, union, intersection / np.where(union > 0, union, 1)], axis=1)
+    result = np.empty((len(stack.fused), 3))
+    for place, cells, overlap in zip(stack.places, stack.mask_cells, overlaps, strict=True):
+        intersection, union = overlap.intersection_union(cells)
+        result[place.at] = np.stack([intersection, union, intersection / np.where(union > 0, union, 1)], axis=1)
     return result
+
+
+def _overlaps(same: _Samples, stack: GroundedStack) -> list["Overlap"]:
+    return [Overlap.of([same.samples[i] for i in place.at], place.lattices) for place in stack.places]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many pixels each lattice cell holds, by the rule that a pixel belongs to the cell of its centre."""
+
+    inside: Int[np.ndarray, "n row col"]
+    """Pixels of the object."""
+    pixels: Int[np.ndarray, "n row col"]
+    """Pixels of the image."""
+    areas: Int[np.ndarray, "n"]
+    """Pixels of the whole object."""
+
+    @staticmethod
+    def of(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> "Overlap":
+        """`geometries`: of each sample's lattice, all with the same rows and columns."""
+        inside, pixels = [], []
+        for sample, geometry in zip(samples, geometries, strict=True):
+            rows = _edges(geometry.height, geometry.scale[1], geometry.offset[1], geometry.rows)
+            cols = _edges(geometry.width, geometry.scale[0], geometry.offset[0], geometry.cols)
+            inside.append(_counts(coco.decode(sample.mask), rows, cols))
+            pixels.append(np.outer(np.diff(rows), np.diff(cols)))
+        areas = np.array([int(coco.area(sample.mask)) for sample in samples])
+        return Overlap(np.array(inside, dtype=np.int32), np.array(pixels, dtype=np.int32), areas)
+
+    def intersection_union(
+        self, cells: Bool[np.ndarray, "n row col"]
+    ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+        """In pixels, of the mask that the cells make with each object."""
+        flat = cells.reshape(len(cells), -1).view(np.uint8)
+        intersection, area = (
+            np.einsum("nc,nc->n", flat, counts.reshape(len(cells), -1), dtype=np.int64)
+            for counts in (self.inside, self.pixels)
+        )
+        return intersection, area + self.areas - intersection
+
+
+def _edges(pixels: int, scale: float, offset: float, cells: int) -> Int[np.ndarray, "edge"]:
+    """The first pixel of each cell, and past the last of the last."""
+    cell_of = np.floor((np.arange(pixels) + 0.5) * scale + offset)
+    return np.searchsorted(cell_of, np.arange(cells + 1))
+
+
+def _counts(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> Int[np.ndarray, "row col"]:
+    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int64)
+    total[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    corners = total[np.ix_(rows, cols)]
+    return np.diff(np.diff(corners, axis=0), axis=1)

@@ -10,10 +10,9 @@ from scipy import ndimage
 
 from locheads.bench.meters import machine, spread
 from locheads.geometry import Preprocess, square_geometry
-from locheads.grounding.boxes import Frames, cell_boxes
-from locheads.grounding.components import Components, choose
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.fuse import binarise, fuse
+from locheads.grounding.ground_maps import ground_stack
 
 EXPRESSIONS, HEADS, GRID = 2000, 3, 24
 ROUNDS = 5
@@ -38,9 +37,7 @@ def single_cells(maps: np.ndarray) -> np.ndarray:
 
 def stacked_boxes(maps: np.ndarray) -> np.ndarray:
     """[n, head, row, col] -> boxes in pixels, [n, 4]."""
-    fused = fuse(maps, CONFIG)
-    chosen = choose(Components.of(binarise(fused)), fused, CONFIG.component)
-    return Frames.of([GEOMETRY] * len(maps)).pixels(cell_boxes(chosen, fused, CONFIG), CONFIG)
+    return ground_stack(maps, (GEOMETRY,) * len(maps), CONFIG).boxes
 
 
 def single_boxes(maps: np.ndarray) -> np.ndarray:

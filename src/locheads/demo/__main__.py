@@ -24,14 +24,13 @@ def main(arguments: list[str]) -> int:
 
 def serve(options: argparse.Namespace) -> None:
     """Loads the model and opens the page. Raises LocHeadsError for everything that a user can mend."""
-    from locheads.demo.app import build, import_gradio  # imported late, so that --help answers at once
-
-    import_gradio()  # before the weights: what is missing is said at once
+    # Imported late, so that --help answers at once.
     from locheads.api import Grounder
-    from locheads.demo.grounded import Answers, example
+    from locheads.demo.app import Answers, build, example, import_gradio
     from locheads.errors import ConfigError, boundary
     from locheads.models.load import POCKET
 
+    import_gradio()  # before the weights: what is missing is said at once
     answers = Answers(Grounder(options.model, options.heads, device=options.device))
     page = build(answers, f"LocHeads: {options.model}", example() if options.model == POCKET else None)
     where = f"The demo cannot be served at {options.host}:{options.port}"

@@ -1,17 +1,102 @@
-"""The demo's page in Gradio. Everything that it computes is in `answers`."""
+"""The demo: what it shows for an image and an expression, and its page in Gradio."""
 
 import html
 import os
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
-from locheads.demo.grounded import Answers
-from locheads.errors import ConfigError, LocHeadsError
+from locheads.api import Grounder
+from locheads.errors import ConfigError, DataError, LocHeadsError
+from locheads.geometry import Geometry
+from locheads.grounding.config import GroundingConfig
+from locheads.grounding.ground_maps import ground_maps
+from locheads.pocket.language import sample_expression
+from locheads.pocket.render import render
+from locheads.pocket.scenes import sample_scene
+from locheads.report.draw_sample import Tile
+from locheads.report.theme import PREDICTED_BOX
+from locheads.types import Box
 
 BUTTONS = ["fullscreen", "download"]
 """Of each image; by default Gradio offers to publish it, too."""
 MISSING = "The demo needs Gradio, which is not installed: run make install EXTRAS=demo."
+EXAMPLE_SEED = 7
+SIDE = 960
+"""Pixels of a drawn image's long side, at most."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """For the eyes: every image has the uploaded one's size, but for a long side of at most SIDE."""
+
+    fused: Image.Image
+    """The sum of the heads' maps, and the box."""
+    mask: Image.Image
+    heads: list[tuple[Image.Image, str]]
+    """Each head's own map and name."""
+    text: str
+
+
+class Answers:
+    """Asks the model once per question: other smoothing of the same question reads the maps that are there."""
+
+    def __init__(self, grounder: Grounder) -> None:
+        self._grounder = grounder
+        self._asked: tuple[bytes, tuple[int, int], str] | None = None
+        self._maps: tuple[Float[np.ndarray, "head row col"], Geometry] | None = None
+
+    def __call__(self, image: Image.Image | None, expression: str, sigma: float) -> Answer:
+        """Raises DataError without an image or an expression, and what the model raises."""
+        if image is None:
+            raise DataError("There is no image: upload one first.")
+        if not expression.strip():
+            raise DataError("There is no expression: type what to look for, such as: the red circle")
+        image = image.convert("RGB")
+        maps, geometry = self._of(image, expression)
+        config = GroundingConfig(sigma=sigma)
+        found = ground_maps(maps, geometry, config)
+        names = [str(head) for head in self._grounder.heads]
+        return Answer(
+            fused=over(image, found.heatmap, geometry).box(found.box, PREDICTED_BOX).image,
+            mask=_tile(image).mask(found.mask).image,
+            heads=[(over(image, one, geometry).image, name) for one, name in zip(maps, names, strict=True)],
+            text=_text(found.box, found.mask, names),
+        )
+
+    def _of(self, image: Image.Image, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
+        question = image.tobytes(), image.size, expression
+        if self._maps is None or question != self._asked:
+            self._maps, self._asked = self._grounder.maps(image, expression), question
+        return self._maps
+
+
+def over(image: Image.Image, heat: Float[np.ndarray, "row col"], geometry: Geometry) -> Tile:
+    """A heat map over the grey image, with the same colours as in the report."""
+    x0, y0, x1, y1 = geometry.to_pixels(np.array([0, 0, geometry.cols, geometry.rows])).tolist()
+    return _tile(image, grey=True).heat(heat, (x0, y0, x1, y1))
+
+
+def _tile(image: Image.Image, grey: bool = False) -> Tile:
+    side = min(SIDE, max(image.size))
+    return Tile(image, image.size, (side, side), grey=grey)
+
+
+def _text(box: Box | None, mask: np.ndarray, names: list[str]) -> str:
+    heads = " + ".join(names)
+    if box is None:
+        return f"{heads}: no cell of the fused map exceeds its mean, so there is no box."
+    x0, y0, x1, y1 = (round(v) for v in box)
+    return f"{heads}: box from ({x0}, {y0}) to ({x1}, {y1}) in pixels; the mask covers {100 * mask.mean():.0f} %."
+
+
+def example() -> tuple[Image.Image, str]:
+    """An image of the pocket world that the pocket model was not trained on, and an expression for it."""
+    scene = sample_scene(EXAMPLE_SEED)
+    return Image.fromarray(render(scene)), sample_expression(scene, 0, np.random.default_rng(EXAMPLE_SEED)).text
 
 
 def import_gradio() -> Any:

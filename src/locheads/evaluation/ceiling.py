@@ -10,7 +10,7 @@ from locheads.evaluation.metrics import box_iou
 from locheads.geometry import Geometry
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.fuse import fuse
-from locheads.grounding.ground_maps import ground_stack
+from locheads.grounding.ground_maps import GroundedStack
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Box, CompactAttention, HeadIndex, ImageGroup
 
@@ -90,5 +90,5 @@ def _hits(
     fused: Float[np.ndarray, "n row col"], geometry: Geometry, box: Box, config: GroundingConfig
 ) -> Bool[np.ndarray, "n"]:
     """Whether the box of each map has an IoU of at least 0.5 with the true one."""
-    boxes = ground_stack(fused, geometry, config).boxes
+    boxes = GroundedStack(fused, (geometry,) * len(fused), config).boxes
     return box_iou(boxes, np.tile(box, (len(boxes), 1))) >= 0.5

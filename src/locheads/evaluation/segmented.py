@@ -1,9 +1,10 @@
 """Masks by a segmenter instead of pseudo-masks, in the rows of one image's predictions."""
 
+import numpy as np
 from pycocotools import mask as coco
 
 from locheads.data.image_files import open_image
-from locheads.errors import DataError
+from locheads.errors import DataError, ModelError
 from locheads.evaluation.rows import Row, mask_counts
 from locheads.grounding.boxes import tight_boxes
 from locheads.segmenters.segmenter import Prompt, Segmentation, Segmenter
@@ -36,9 +37,25 @@ def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_o
         for row in asked:
             _fail(row, reason)
         return done
+    _check(found, prompts, group)
     for row, answer in zip(asked, found, strict=True):
         _fill(row, answer, box_of_mask)
     return done
+
+
+def _check(found: list[Segmentation], prompts: list[Prompt], group: ImageGroup) -> None:
+    """A segmenter of the user's own may answer anything. Raises ModelError."""
+    if len(found) != len(prompts):
+        raise ModelError(
+            f"The segmenter gave {len(found)} masks to {len(prompts)} prompts: give one each, in their order."
+        )
+    for answer in found:
+        mask = np.asarray(answer.mask)
+        if mask.dtype != bool or mask.shape != (group.height, group.width):
+            raise ModelError(
+                f"The segmenter gave a mask of {mask.dtype} {list(mask.shape)} for image {group.image_id}: it must be "
+                f"bool [height, width] = [{group.height}, {group.width}]."
+            )
 
 
 def _prompt(row: Row) -> Prompt:

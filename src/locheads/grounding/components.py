@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import assert_never
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from locheads.grounding.config import Component
-from locheads.grounding.hulls import hull_area
 
 # Cells touch by side or corner within a map and never across maps of the stack.
 _EIGHT_CONNECTED = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))]).astype(int)
@@ -99,3 +99,17 @@ def choose(
     owners, first = np.unique(components.owner[order], return_index=True)
     best[owners] = order[first] + 1
     return components.labels == best[:, None, None]
+
+
+def hull(cells: Bool[np.ndarray, "row col"]) -> Float[np.ndarray, "point 2"]:
+    """Corners (x, y) of the convex hull of the True cells, in cells; at least one must be True."""
+    rows = np.flatnonzero(cells.any(axis=1))
+    # The ends of each row suffice.
+    first, past = cells[rows].argmax(axis=1), cells.shape[1] - cells[rows, ::-1].argmax(axis=1)
+    corners = np.stack([np.tile(np.concatenate([first, past]), 2), np.concatenate([rows, rows, rows + 1, rows + 1])], 1)
+    return cv2.convexHull(corners.astype(np.float32))[:, 0]
+
+
+def hull_area(cells: Bool[np.ndarray, "row col"]) -> float:
+    """Area of the convex hull of the cells, as unit squares (not as points), in cells."""
+    return float(cv2.contourArea(hull(cells)))

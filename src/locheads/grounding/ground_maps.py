@@ -1,7 +1,13 @@
-"""From the chosen heads' maps of one expression to its box and pseudo-mask in the original image."""
+"""From the chosen heads' maps to boxes and pseudo-masks in the original images (paper, grounding steps 1 to 3).
 
-from dataclasses import dataclass
-from typing import assert_never
+The one path, for stacks of samples whose maps have the same rows and columns; a single sample is a stack of one. Rows
+of a stack never change each other's result.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,38 +15,165 @@ from jaxtyping import Bool, Float, Int
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.components import Components, choose
-from locheads.grounding.config import GroundingConfig, MaskRule
-from locheads.grounding.fuse import binarise, fuse
+from locheads.grounding.config import BoxRule, GroundingConfig, MaskRule, Resolution
+from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
 from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.types import Box, Grounding
 
+T = TypeVar("T")
+
+
+class StepCache:
+    """The last value of every step, for stacks that are grounded several times with other settings.
+
+    A step is worked out again only where its settings differ or its inputs are not the very same arrays.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Any, tuple[Any, ...], Any]] = {}
+
+    def get(self, step: str, settings: Any, inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
+        known = self._last.get(step)
+        if known is None or known[0] != settings or any(a is not b for a, b in zip(known[1], inputs, strict=True)):
+            known = self._last[step] = (settings, inputs, make())
+        value: T = known[2]
+        return value
+
+
+def step_settings(config: GroundingConfig) -> dict[str, tuple[Any, ...]]:
+    """Per step, in their order, the settings that it reads itself; those without effect are left out."""
+    on_grid, on_input = config.resolution == Resolution.grid, config.resolution == Resolution.input
+    smooths = config.sigma > 0 and config.kernel > 1
+    return {
+        "prepared": (config.sinks.value, config.normalise.value),
+        "smoothed": (config.kernel, config.sigma, config.border.value) if smooths else (),
+        "places": (config.resolution.value, config.input_patch if on_input else 0, config.padding.value),
+        "fields": () if on_grid else (config.upsampling.value,),
+        "components": (config.threshold.value, config.threshold_level()),
+        "chosen": (config.component.value,),
+        "boxes": (
+            config.box.value, config.mass if config.box == BoxRule.mass_quantiles else 0, config.clamp,
+            config.rounding.value,
+        ),
+        "mask_cells": (config.mask.value,),
+    }  # fmt: skip
+
 
 @dataclass(frozen=True)
-class Steps:
-    """What grounding did with one expression, step by step."""
+class Place:
+    """The maps of a stack whose lattices have the same rows and columns."""
 
-    fused: Float[np.ndarray, "row col"]
+    at: Int[np.ndarray, "m"]
+    """Their places in the stack."""
+    lattices: tuple[Geometry, ...]
+    """Where the threshold applies, per map."""
+    frames: Frames
+
+
+@dataclass(frozen=True)
+class GroundedStack:
+    """Samples grounded step by step; each step is worked out when it is first asked for.
+
+    Lists have one entry per place: all maps together, or those of each image where the lattice is that of the image.
+    """
+
+    fused: Float[np.ndarray, "n row col"]
     """On the patch grid."""
-    lattice: Geometry
-    """Of the arrays below: where the threshold applied."""
-    field: Float[np.ndarray, "y x"]
-    """The fused map there."""
-    labels: Int[np.ndarray, "y x"]
-    """0: below the threshold; else the number of the component."""
-    chosen: Bool[np.ndarray, "y x"]
-    """The cells that made the box."""
-    box: Box | None
-    """xyxy in pixels; None without cells, or where all of them lie on padding bars."""
+    geometries: Sequence[Geometry]
+    """Of each sample."""
+    config: GroundingConfig
+    maps: Float[np.ndarray, "n head row col"] | None = None
+    """As they came; None where only the fused maps are known."""
+    smoothed: Float[np.ndarray, "n head row col"] | None = None
+    cache: StepCache = field(default_factory=StepCache)
 
-    def mask(self, rule: MaskRule) -> Bool[np.ndarray, "height width"]:
-        """The pseudo-mask in pixels of the original image."""
-        match rule:
+    @cached_property
+    def places(self) -> list[Place]:
+        # Kept for every lattice, not only for the last: it depends on no other step.
+        step = f"places {step_settings(self.config)['places']}"
+        return self.cache.get(step, (), (self.geometries,), lambda: _places(self.geometries, self.config))
+
+    @cached_property
+    def fields(self) -> list[Float[np.ndarray, "m y x"]]:
+        """The fused maps where the threshold applies. Raises ValueError for a map that holds NaN or infinity."""
+        return self._step("fields", (self.fused, self.places), self._fields)
+
+    @cached_property
+    def components(self) -> list[Components]:
+        g = self.config
+        make = lambda: [Components.of(binarise(f, g.threshold, g.threshold_level())) for f in self.fields]  # noqa: E731
+        return self._step("components", (self.fields,), make)
+
+    @cached_property
+    def chosen(self) -> list[Bool[np.ndarray, "m y x"]]:
+        """The cells that make the box."""
+        pairs = zip(self.components, self.fields, strict=True)
+        return self._step("chosen", (self.components,), lambda: [choose(c, f, self.config.component) for c, f in pairs])
+
+    @cached_property
+    def boxes(self) -> Float[np.ndarray, "n 4"]:
+        """xyxy in pixels; NaN without cells, or where all of them lie on padding bars."""
+        return self._step("boxes", (self.chosen,), self._boxes)
+
+    @cached_property
+    def mask_cells(self) -> list[Bool[np.ndarray, "m y x"]]:
+        """The cells of the pseudo-mask."""
+        match self.config.mask:
             case MaskRule.all_cells:
-                return self.lattice.upsample(self.labels > 0)
+                return self._step("mask_cells", (self.components,), lambda: [c.labels > 0 for c in self.components])
             case MaskRule.box_cells:
-                return self.lattice.upsample(self.chosen)
+                return self.chosen
             case _:
-                assert_never(rule)
+                assert_never(self.config.mask)
+
+    def box(self, i: int = 0) -> Box | None:
+        """Of one sample; None where there is none."""
+        x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
+        return None if np.isnan([x0, y0, x1, y1]).any() else (x0, y0, x1, y1)
+
+    def mask(self, i: int = 0) -> Bool[np.ndarray, "height width"]:
+        """The pseudo-mask of one sample in pixels of its image."""
+        for place, cells in zip(self.places, self.mask_cells, strict=True):
+            for row in np.flatnonzero(place.at == i):
+                return place.lattices[row].upsample(cells[row])
+        raise IndexError(f"the stack has no sample {i}")
+
+    def _step(self, name: str, inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
+        return self.cache.get(name, step_settings(self.config)[name], inputs, make)
+
+    def _fields(self) -> list[np.ndarray]:
+        if self.maps is not None and not np.isfinite(self.maps).all():
+            raise ValueError("an attention map holds NaN or infinity")
+        frames = [framed(self.geometries[place.at[0]], self.config) for place in self.places]
+        pairs = zip(self.places, frames, strict=True)
+        return [upsample(self.fused[place.at], frame, self.config) for place, frame in pairs]
+
+    def _boxes(self) -> np.ndarray:
+        boxes = np.empty((len(self.fused), 4))
+        for place, cells, values in zip(self.places, self.chosen, self.fields, strict=True):
+            boxes[place.at] = place.frames.pixels(cell_boxes(cells, values, self.config), self.config)
+        return boxes
+
+
+def ground_stack(
+    maps: Float[np.ndarray, "n head row col"],
+    geometries: Sequence[Geometry],
+    config: GroundingConfig,
+    sinks: Bool[np.ndarray, "*#n head row col"] | None = None,
+    cache: StepCache | None = None,
+) -> GroundedStack:
+    """Grounds every sample of a stack with the maps of its own heads; `geometries`: of each sample.
+
+    `sinks`: cells that config.sinks=mean_map sets to zero. `cache`: of an earlier call with the same `geometries`, so
+    that steps whose settings and inputs are the same are not repeated.
+    """
+    cache, settings = cache or StepCache(), step_settings(config)
+    prepared = cache.get(
+        "prepared", settings["prepared"], (maps, sinks), lambda: normalise(without_sinks(maps, config, sinks), config)
+    )
+    smoothed = cache.get("smoothed", settings["smoothed"], (prepared,), lambda: smooth(prepared, config))
+    fused = cache.get("fused", (), (smoothed,), lambda: smoothed.sum(axis=-3))
+    return GroundedStack(fused, geometries, config, maps, smoothed, cache)
 
 
 def ground_maps(
@@ -49,47 +182,19 @@ def ground_maps(
     config: GroundingConfig,
     sinks: Bool[np.ndarray, "head row col"] | None = None,
 ) -> Grounding:
-    """Smooth, sum, binarise, hull, box (paper, grounding steps 1 to 3).
+    """Grounds a single sample.
 
     Raises:
         ValueError: a map holds NaN or infinity: nothing can be grounded on it.
     """
-    steps = ground_steps(maps, geometry, config, sinks)
-    return Grounding(steps.box, steps.mask(config.mask), steps.fused, geometry)
+    stack = ground_stack(maps[None], (geometry,), config, sinks)
+    return Grounding(stack.box(), stack.mask(), stack.fused[0], geometry)
 
 
-def ground_steps(
-    maps: Float[np.ndarray, "head row col"],
-    geometry: Geometry,
-    config: GroundingConfig,
-    sinks: Bool[np.ndarray, "head row col"] | None = None,
-) -> Steps:
-    """As `ground_maps`, with everything in between."""
-    if not np.isfinite(maps).all():
-        raise ValueError("an attention map holds NaN or infinity")
-    fused = fuse(maps[None], config, sinks)
-    stack = ground_stack(fused, geometry, config)
-    box = stack.boxes[0]
-    found = None if np.isnan(box).any() else (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
-    return Steps(fused[0], stack.lattice, stack.field[0], stack.labels[0], stack.chosen[0], found)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Many fused maps of one image, grounded; the arrays as in `Steps`, but for `boxes`, NaN where there is none."""
-
-    lattice: Geometry
-    field: Float[np.ndarray, "n y x"]
-    labels: Int[np.ndarray, "n y x"]
-    chosen: Bool[np.ndarray, "n y x"]
-    boxes: Float[np.ndarray, "n 4"]
-
-
-def ground_stack(fused: Float[np.ndarray, "n row col"], geometry: Geometry, config: GroundingConfig) -> Stack:
-    """Threshold, components, boxes of each fused map by itself."""
-    frame = framed(geometry, config)
-    where, field = lattice(frame, config), upsample(fused, frame, config)
-    components = Components.of(binarise(field, config.threshold, config.threshold_level()))
-    chosen = choose(components, field, config.component)
-    boxes = Frames.of([where] * len(fused)).pixels(cell_boxes(chosen, field, config), config)
-    return Stack(where, field, components.labels, chosen, boxes)
+def _places(geometries: Sequence[Geometry], config: GroundingConfig) -> list[Place]:
+    lattices = {geometry: lattice(framed(geometry, config), config) for geometry in set(geometries)}
+    together: dict[Geometry | None, list[int]] = {}
+    for i, geometry in enumerate(geometries):
+        together.setdefault(geometry if config.resolution == Resolution.image else None, []).append(i)
+    own = [tuple(lattices[geometries[i]] for i in at) for at in together.values()]
+    return [Place(np.array(at), where, Frames.of(where)) for at, where in zip(together.values(), own, strict=True)]

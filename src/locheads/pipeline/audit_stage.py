@@ -1,12 +1,10 @@
 """stage=audit: which of the choices after the attention pass matter, and how much, from the store alone."""
 
 import dataclasses
-import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
 
@@ -35,8 +33,6 @@ from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
 from locheads.text import csv_text
 from locheads.types import Discovery, HeadScores, ImageGroup
-
-log = logging.getLogger(__name__)
 
 CHUNK = 16
 """Images that are measured at once: with seven expressions each, steps over some 100 samples. By calculation half a
@@ -164,42 +160,27 @@ def _measure(run: Setup, plan: Plan) -> np.ndarray:
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
     workers = min(run.config.audit.workers or min(os.cpu_count() or 1, MOST_WORKERS), len(chunks))
-    results = _in_processes(run.store, plan, chunks, workers) if workers > 1 else _here(run.store, plan, chunks)
-    found = [next(results) for _ in track(chunks, "audit", f"parts of {CHUNK} images")]
-    return np.concatenate(found, axis=1)
-
-
-def _here(store: AttentionStore, plan: Plan, chunks: Sequence[list[ImageGroup]]) -> Iterator[np.ndarray]:
-    return (measure(chunk, store.read(chunk), plan) for chunk in chunks)  # type: ignore[arg-type]
-
-
-def _in_processes(
-    store: AttentionStore, plan: Plan, chunks: Sequence[list[ImageGroup]], workers: int
-) -> Iterator[np.ndarray]:
+    work = f"parts of {CHUNK} images"
+    if workers <= 1:
+        _prepare(run.store, plan)
+        return np.concatenate([_work(chunk) for chunk in track(chunks, "audit", work)], axis=1)
     # Not forked: torch has threads, which a fork would leave behind half-way.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(_Work(store, plan),)) as pool:
-        yield from pool.map(_work, chunks)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (run.store, plan)) as pool:
+        results = pool.map(_work, chunks)
+        return np.concatenate([next(results) for _ in track(chunks, "audit", work)], axis=1)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What every chunk needs; sent to a worker once."""
-
-    store: AttentionStore
-    plan: Plan
+_works: list[tuple[AttentionStore, Plan]] = []
+"""What every chunk needs; sent to a worker once."""
 
 
-_works: list[_Work] = []
-
-
-def _prepare(work: _Work) -> None:
-    _works[:] = [work]
+def _prepare(store: AttentionStore, plan: Plan) -> None:
+    _works[:] = [(store, plan)]
 
 
 def _work(chunk: list[ImageGroup]) -> np.ndarray:
-    (work,) = _works
-    return measure(chunk, work.store.read(chunk), work.plan)  # type: ignore[arg-type]
+    ((store, plan),) = _works
+    return measure(chunk, store.read(chunk), plan)  # type: ignore[arg-type]
 
 
 def _heads_text(plan: Plan, choice: Choice) -> str:

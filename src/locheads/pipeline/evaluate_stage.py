@@ -10,7 +10,7 @@ from locheads.pipeline.discover_stage import Discovered
 from locheads.pipeline.ground_stage import MapScores
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Setup
-from locheads.pipeline.write_explorer import Kept, write_explorer
+from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
 from locheads.store.atomic import write_json
 
@@ -33,8 +33,8 @@ def evaluate_stage(setup: Setup, found: Discovered | None, plan: HeadPlan, map_s
     rows = _shown(setup, own)
     write_gallery(folder, groups, setup.store, plan, rows, config)
     discovery, entropy = (found.discovery, found.head_entropy) if found else (None, None)
-    kept = Kept(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)
-    write_explorer(folder, groups, setup.store, kept, rows, config)
+    heads = ExplorerHeads(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)
+    write_explorer(folder, groups, setup.store, heads, rows, config)
 
 
 def _shown(setup: Setup, own: pd.DataFrame) -> pd.DataFrame:

@@ -1,26 +1,22 @@
 """Keeps what the head explorer shows: 8-bit maps of many heads of some samples, and small images."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, UInt8
 
 from locheads.config import Config
-from locheads.data.image_files import open_image
 from locheads.data.image_groups import subset
-from locheads.errors import DataError
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import GroundingConfig
-from locheads.grounding.ground_maps import ground_maps
+from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
-from locheads.pipeline.write_gallery import evenly_spaced
-from locheads.report.explorer.codes import decode, encode
+from locheads.pipeline.write_gallery import answered_box, evenly_spaced, small_image
 from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
 from locheads.store.atomic import replacing, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
@@ -29,10 +25,12 @@ from locheads.types import Attention, Box, CompactAttention, Discovery, HeadInde
 
 SIDE = 480
 """Pixels of an image's long side: it is shown about this wide."""
+CODES = 255
+"""The largest code of a map's cell."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class ExplorerHeads:
     """Which heads the explorer may show."""
 
     layers: int
@@ -53,7 +51,12 @@ class Kept:
 
 
 def write_explorer(
-    folder: Path, groups: list[ImageGroup], store: AttentionStore, kept: Kept, rows: pd.DataFrame, config: Config
+    folder: Path,
+    groups: list[ImageGroup],
+    store: AttentionStore,
+    heads: ExplorerHeads,
+    rows: pd.DataFrame,
+    config: Config,
 ) -> None:
     """explorer.json, explorer/maps.bin and explorer/pictures/ of samples that are evenly spaced over the split.
 
@@ -63,35 +66,34 @@ def write_explorer(
     shown = evenly_spaced(groups, config.explorer.samples)
     if not shown:
         return
-    budget, images = int(1e6 * config.explorer.megabytes / len(shown)), _Images(folder)
-    samples = []
+    budget = int(1e6 * config.explorer.megabytes / len(shown))
+    samples: list[dict[str, Any]] = []
+    numbers: dict[str, int | None] = {}
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
-            own = kept.plan.heads(sample_id)
+            own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
-            coded = _coded(group, attention, kept.order(own), budget)
-            line = _sample(group, by_sample[sample_id], coded, kept.plan, config, at=file.tell())
-            samples.append(line | {"picture": images.number(group)})
+            coded = _coded(group, attention, heads.order(own), budget)
+            line = _sample(group, by_sample[sample_id], coded, heads.plan, config, at=file.tell())
+            samples.append(line | {"picture": _number(folder, group, numbers)})
             file.write(coded.codes.tobytes())
-    write_json(folder / INDEX, _index(groups, kept, config) | {"samples": samples})
+    write_json(folder / INDEX, _index(groups, heads, config) | {"samples": samples})
 
 
-def _index(groups: list[ImageGroup], kept: Kept, config: Config) -> dict[str, Any]:
+def _index(groups: list[ImageGroup], heads: ExplorerHeads, config: Config) -> dict[str, Any]:
     return {
         "version": VERSION,
         "n_split": sum(len(group.samples) for group in groups),
-        "layers": kept.layers,
-        "heads_per_layer": kept.heads_per_layer,
-        "localization": [str(head) for head in kept.plan.fixed],
-        "best_rec": [str(head) for head in kept.plan.best_rec],
-        "best_iou": [str(head) for head in kept.plan.best_iou],
+        "layers": heads.layers,
+        "heads_per_layer": heads.heads_per_layer,
+        "localization": [str(head) for head in heads.plan.fixed],
+        "best_rec": [str(head) for head in heads.plan.best_rec],
+        "best_iou": [str(head) for head in heads.plan.best_iou],
         "grounding": {key: getattr(value, "value", value) for key, value in vars(config.grounding).items()},
-        "entropy": None if kept.entropy is None else [[_finite(v) for v in row] for row in kept.entropy],
+        "entropy": None
+        if heads.entropy is None
+        else [[float(v) if np.isfinite(v) else None for v in row] for row in heads.entropy],
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class _Coded:
         where = [self.heads.index(head) for head in heads]
         cells = None if sinks is None else sinks.get((self.geometry.rows, self.geometry.cols), heads)
         maps = decode(self.codes[where], [self.scales[i] for i in where])
-        return ground_maps(maps, self.geometry, config, cells).box
+        return ground_stack(maps[None], (self.geometry,), config, cells).box()
 
 
 def _sample(
@@ -116,9 +118,7 @@ def _sample(
 ) -> dict[str, Any]:
     """One line of explorer.json, but for the image."""
     geometry, own = coded.geometry, plan.heads(row["sample_id"])
-    box = [row[key] for key in ("x0", "y0", "x1", "y1")]
-    answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
-    same = None
+    answer, same = answered_box(row), None
     if own and all(head in coded.heads for head in own):
         again = coded.box(own, config.grounding, plan.sinks)
         same = (None if again is None else list(again)) == answer
@@ -156,28 +156,32 @@ def _coded(
     return _Coded(attention.geometry, heads, *encode(maps))
 
 
-class _Images:
-    """Writes each image once, small, and numbers them."""
+def _number(folder: Path, group: ImageGroup, numbers: dict[str, int | None]) -> int | None:
+    """Writes each image once, and numbers it; None where it cannot be opened."""
+    if group.image_id not in numbers:
+        content = small_image(group, SIDE, "WEBP", quality=75, method=4)
+        number = None if content is None else sum(known is not None for known in numbers.values())
+        if content is not None and number is not None:
+            write_bytes(folder / image_name(number), content)
+        numbers[group.image_id] = number
+    return numbers[group.image_id]
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._numbers: dict[str, int | None] = {}
-        self._free = count()
 
-    def number(self, group: ImageGroup) -> int | None:
-        """None where it cannot be opened: the sample's row carries the reason."""
-        if group.image_id not in self._numbers:
-            self._numbers[group.image_id] = self._write(group)
-        return self._numbers[group.image_id]
+def encode(
+    maps: Float[np.ndarray, "head row col"],
+) -> tuple[UInt8[np.ndarray, "head row col"], list[float]]:
+    """-> (codes, each map's largest value). The codes are linear in the root of the weight.
 
-    def _write(self, group: ImageGroup) -> int | None:
-        try:
-            image = open_image(group)
-        except DataError:
-            return None
-        image.thumbnail((SIDE, SIDE))
-        content = io.BytesIO()
-        image.save(content, "WEBP", quality=75, method=4)
-        number = next(self._free)
-        write_bytes(self._folder / image_name(number), content.getvalue())
-        return number
+    A few cells often outweigh the rest a hundredfold, and the threshold lies low, near the mean: equal steps of
+    the weight itself would be coarse just there.
+    """
+    scales = [float(f"{peak:.6g}") for peak in maps.max(axis=(-2, -1)).astype(np.float64)]
+    divisor = np.array([scale or 1.0 for scale in scales])[:, None, None]
+    shares = np.clip(maps.astype(np.float64) / divisor, 0, 1)
+    return np.rint(CODES * np.sqrt(shares)).astype(np.uint8), scales
+
+
+def decode(codes: UInt8[np.ndarray, "head row col"], scales: list[float]) -> Float[np.ndarray, "head row col"]:
+    """The maps as the page sees them, in the same order of operations: scale * (code / 255)^2."""
+    roots = codes / float(CODES)
+    return np.array(scales, dtype=np.float64)[:, None, None] * (roots * roots)

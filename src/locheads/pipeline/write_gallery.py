@@ -16,11 +16,10 @@ from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
 from locheads.geometry import Geometry
-from locheads.grounding.fuse import fuse, normalise, smooth, without_sinks
-from locheads.grounding.ground_maps import ground_steps
+from locheads.grounding.ground_maps import GroundedStack, ground_stack
 from locheads.store.atomic import write_arrays, write_bytes, write_json
 from locheads.store.attention_store import AttentionStore
-from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
+from locheads.types import HeadIndex, ImageGroup
 
 
 def write_gallery(
@@ -36,10 +35,16 @@ def write_gallery(
         heads = plan.heads(sample_id)
         geometry = None
         if attention is not None and heads:
-            maps[sample_id] = _maps(attention, heads, config, plan)
-            steps |= _steps(attention, heads, config, plan, by_sample[sample_id])
             geometry = attention.geometry
-        items.append(_item(folder, group, by_sample[sample_id], heads, geometry))
+            single = take(attention, 0, heads)
+            sinks = None if plan.sinks is None else plan.sinks.get((geometry.rows, geometry.cols), heads)
+            stack = ground_stack(single[None], (geometry,), config.grounding, sinks)
+            maps[sample_id] = np.concatenate([stack.fused, single]).astype(np.float32)
+            steps |= _steps(stack, by_sample[sample_id])
+        name, content = f"gallery/{group.image_id}.jpg", small_image(group, 640, "JPEG", quality=90)
+        if content is not None:
+            write_bytes(folder / name, content)
+        items.append(_item(group, by_sample[sample_id], heads, geometry, name if content else None))
     write_arrays(folder / "gallery.npz", maps)
     write_arrays(folder / "steps.npz", steps)
     write_json(folder / "gallery.json", items)
@@ -60,63 +65,39 @@ def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageG
     return [order[i] for i in np.unique(np.linspace(0, len(order) - 1, n_shown).round().astype(int))]
 
 
-def _maps(
-    attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], config: Config, plan: HeadPlan
-) -> np.ndarray:
-    single = take(attention, 0, heads)
-    fused = fuse(single, config.grounding, _sinks(attention, heads, plan))
-    return np.concatenate([fused[None], single]).astype(np.float32)
-
-
-def _steps(
-    attention: Attention | CompactAttention,
-    heads: tuple[HeadIndex, ...],
-    config: Config,
-    plan: HeadPlan,
-    row: Mapping[Any, Any],
-) -> dict[str, np.ndarray]:
+def _steps(stack: GroundedStack, row: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     """Arrays of steps.npz for one sample; none where its maps cannot be grounded."""
-    single, sinks, g = take(attention, 0, heads), _sinks(attention, heads, plan), config.grounding
     try:
-        steps = ground_steps(single, attention.geometry, g, sinks)
+        labels, chosen = stack.components[0].labels[0], stack.chosen[0][0]
     except ValueError:
         return {}  # The sample's row carries the reason.
-    where = steps.lattice
+    assert stack.smoothed is not None
+    where = stack.places[0].lattices[0]
     mask = np.zeros((0, 0), dtype=bool)
     if isinstance(row["mask_counts"], str):
         size = [int(row["mask_height"]), int(row["mask_width"])]
         mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
     found = {
-        "smoothed": smooth(normalise(without_sinks(single, g, sinks), g), g).astype(np.float32),
-        "labels": steps.labels.astype(np.int32),
-        "chosen": steps.chosen,
+        "smoothed": stack.smoothed[0].astype(np.float32),
+        "labels": labels.astype(np.int32),
+        "chosen": chosen,
         "frame": where.to_pixels(np.array([0, 0, where.cols, where.rows])),
         "mask": mask,
     }
     return {f"{row['sample_id']}/{name}": array for name, array in found.items()}
 
 
-def _sinks(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], plan: HeadPlan) -> np.ndarray | None:
-    geometry = attention.geometry
-    return None if plan.sinks is None else plan.sinks.get((geometry.rows, geometry.cols), heads)
-
-
 def _item(
-    folder: Path,
-    group: ImageGroup,
-    row: Mapping[Any, Any],
-    heads: tuple[HeadIndex, ...],
-    geometry: Geometry | None,
+    group: ImageGroup, row: Mapping[Any, Any], heads: tuple[HeadIndex, ...], geometry: Geometry | None, name: str | None
 ) -> dict[str, Any]:
-    box = [row[key] for key in ("x0", "y0", "x1", "y1")]
     cells = (geometry.rows, geometry.cols) if geometry else (1, 1)
     corners = np.array([0, 0, cells[1], cells[0]])
     return {
         "sample_id": row["sample_id"],
         "image_id": group.image_id,
         "expression": row["expression"],
-        "picture": _image(folder, group),
-        "box": None if any(pd.isna(v) for v in box) else box,
+        "picture": name,
+        "box": answered_box(row),
         "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
         "iou": row["box_iou"],
         "heads": [str(head) for head in heads],
@@ -128,15 +109,20 @@ def _item(
     }
 
 
-def _image(folder: Path, group: ImageGroup) -> str | None:
-    """Copies the image as JPEG, at most 640 pixels wide or high; None where it cannot be opened."""
-    name = f"gallery/{group.image_id}.jpg"
+def answered_box(row: Mapping[Any, Any]) -> list[float] | None:
+    """xyxy of a row of predictions; None where it has none."""
+    box = [float(row[key]) for key in ("x0", "y0", "x1", "y1")]
+    return None if np.isnan(box).any() else box
+
+
+def small_image(group: ImageGroup, side: int, kind: str, **options: int) -> bytes | None:
+    """The image as a file, at most `side` pixels wide or high; None where it cannot be opened: its samples' rows carry
+    the reason."""
     try:
         image = open_image(group)
     except DataError:
-        return None  # The sample's row carries the reason.
-    image.thumbnail((640, 640))
+        return None
+    image.thumbnail((side, side))
     content = io.BytesIO()
-    image.save(content, "JPEG", quality=90)
-    write_bytes(folder / name, content.getvalue())
-    return name
+    image.save(content, kind, **options)
+    return content.getvalue()

@@ -1,11 +1,11 @@
 """Tables, figures and the page of a run, from its records: no model, no data set, no store."""
 
+from locheads.report.draw_sample import sample_panel
 from locheads.report.figures import (
     attention_sum_curve,
     figure6_scatter,
     frequency_grid,
     method_intervals,
-    sample_panel,
 )
 from locheads.report.html import write_report
 from locheads.report.run_record import RunRecord, read_run

@@ -1,29 +1,34 @@
-"""`python -m locheads.report RUN_FOLDER`: rebuilds the pages of a run from its records; `serve RUN_FOLDER` serves
-the head explorer with everything that the run kept."""
+"""`python -m locheads.report RUN_FOLDER`: rebuilds the pages of a run from its records."""
 
+import argparse
 import sys
 from pathlib import Path
 
 from locheads.errors import LocHeadsError, complain
-from locheads.report.explorer.serve import main as serve
+from locheads.report.explorer.page import LIMIT
 from locheads.report.html import write_report
 
 
 def main(arguments: list[str]) -> int:
     """Returns the exit code."""
-    if arguments[:1] == ["serve"]:
-        return serve(arguments[1:])
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print(
-            "Usage: python -m locheads.report RUN_FOLDER, or: python -m locheads.report serve RUN_FOLDER",
-            file=sys.stderr,
-        )
-        return 0 if arguments in (["-h"], ["--help"]) else 2
+    parser = argparse.ArgumentParser("python -m locheads.report", description=__doc__.split(": ", 1)[1])
+    parser.add_argument("folder", type=Path, help="run folder")
+    parser.add_argument(
+        "--megabytes", type=_megabytes, default=LIMIT / 1e6, help="of explorer.html, at most (default: %(default)g)"
+    )
+    options = parser.parse_args(arguments)
     try:
-        print(write_report(Path(arguments[0])))
+        print(write_report(options.folder, int(1e6 * options.megabytes)))
     except LocHeadsError as error:
         return complain(error)
     return 0
+
+
+def _megabytes(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1e6:
+        raise argparse.ArgumentTypeError("it must be a number of megabytes above 0, at most 1,000,000")
+    return value
 
 
 if __name__ == "__main__":

@@ -1,21 +1,16 @@
-"""audit.json: which choices matter. Typed values, the chart of the effects, and the terminal's tables."""
+"""audit.json: which choices matter. Typed values, and the terminal's tables."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from rich.table import Table
 
 from locheads.report import parse
 from locheads.report.metrics_record import METRICS, PRIMARY, Estimate, few_legend, parse_estimate, percent
-from locheads.report.theme import FONT, LIGHT, Theme, label_axes
 from locheads.terminal import new_table
 
 if TYPE_CHECKING:
     from locheads.report.run_record import RunRecord
-
-MAX_NAME = 58
-"""Letters of a row's name in the chart."""
 
 
 @dataclass(frozen=True)
@@ -145,54 +140,6 @@ def _row(raw: Any, n_images: int) -> AuditRow:
         option=str(raw.get("option", "")),
         value=str(raw.get("value", "")),
     )
-
-
-def audit_effects(record: "RunRecord", theme: Theme = LIGHT) -> Figure:
-    """What each option alone does to REC Acc@0.5 and RES cIoU, in percent points, with paired intervals.
-
-    Strong colour: the interval leaves out zero. Raises StoreError where the run has no readable audit.json.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    audit = record.need_audit()
-    rows = [row for row in audit.by_option() if row.differences]
-    figure = Figure(figsize=(8.4, 1.2 + 0.24 * max(len(rows), 1)), layout="constrained", facecolor=theme.surface)
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(PRIMARY), sharey=True, squeeze=False)[0]
-    for axes, metric in zip(panels, PRIMARY, strict=True):
-        axes.set_facecolor(theme.surface)
-        axes.tick_params(colors=theme.muted, labelsize=FONT - 2.5)
-        for name, spine in axes.spines.items():
-            spine.set_color(theme.muted)
-            spine.set_visible(name == "bottom")
-        axes.axvline(0, color=theme.muted, linewidth=1)
-        _bands(axes, rows, theme)
-        for y, row in enumerate(rows):
-            found = row.differences[metric]
-            clear = found.low > 0 or found.high < 0
-            colour = theme.accent if clear else theme.muted
-            axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, linewidth=2)
-            axes.plot([100 * found.value], [y], "o", color=colour, markersize=5)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.grid(axis="x", color=theme.faint)
-        axes.set_axisbelow(True)
-        value = percent(audit.base.metrics[metric].value) if metric in audit.base.metrics else "?"
-        label_axes(axes, theme, "percent points", "", f"{METRICS[metric]}, from {value}")
-    names = [_short(f"{row.option} = {row.value}") for row in rows]
-    panels[0].set_yticks(range(len(rows)), names, color=theme.ink, fontsize=FONT - 2.5, parse_math=False)
-    return figure
-
-
-def _bands(axes: Any, rows: list[AuditRow], theme: Theme) -> None:
-    """Every other option on a band, so that the values of one belong together."""
-    options = list(dict.fromkeys(row.option for row in rows))
-    for y, row in enumerate(rows):
-        if options.index(row.option) % 2:
-            axes.axhspan(y - 0.5, y + 0.5, color=theme.faint, linewidth=0, zorder=0)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
 
 
 def audit_tables(record: "RunRecord") -> list[Table]:

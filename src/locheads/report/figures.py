@@ -1,37 +1,43 @@
-"""The charts of a run. Each function returns a matplotlib Figure that no global state holds."""
+"""The charts of a run. Each function returns a matplotlib Figure that no global state holds.
+
+All raise StoreError where the record that they show is missing or cannot be read.
+"""
+
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
-from locheads.report.audit_report import audit_effects
-from locheads.report.frequency_grid import frequency_grid
-from locheads.report.interval_chart import method_intervals
-from locheads.report.margin import margin_labels
-from locheads.report.metrics_record import spearman_text
+from locheads.report.audit_report import AuditRow
+from locheads.report.heads_record import HeadsRecord
+from locheads.report.metrics_record import METRICS, PRIMARY, MetricsRecord, method_label, percent, spearman_text
 from locheads.report.run_record import RunRecord
-from locheads.report.sample_panel import sample_panel
-from locheads.report.theme import FONT, LIGHT, Theme, label_axes, new_chart
-
-__all__ = [
-    "attention_sum_curve",
-    "audit_effects",
-    "figure6_scatter",
-    "frequency_grid",
-    "method_intervals",
-    "sample_panel",
-]
+from locheads.report.theme import (
+    FONT,
+    LIGHT,
+    MAX_LABELS,
+    Theme,
+    grid_lines,
+    label_axes,
+    margin_labels,
+    new_chart,
+    new_charts,
+)
 
 MIN_FREQUENCY = 0.01
 """The paper's Fig. 6 leaves out heads that fewer than 1 % of the samples chose."""
+MANY_CELLS = 2000
+"""Above this the grid's cells are drawn as pixels: thousands of SVG shapes make a page slow."""
+MAX_NAME = 58
+"""Letters of a row's name in the audit's chart."""
 
 
 def attention_sum_curve(record: RunRecord, theme: Theme = LIGHT) -> Figure:
-    """The admitted layers' mean attention sums, ascending, with tau, its elbow and the localization heads.
-
-    Raises:
-        StoreError: the run has no readable heads.json.
-    """
+    """The admitted layers' mean attention sums, ascending, with tau, its elbow and the localization heads."""
     heads = record.need_heads()
     first = min(heads.skip_layers, len(heads.mean_attention_sum) - 1)
     values = np.nan_to_num(heads.mean_attention_sum[first:]).ravel()
@@ -48,8 +54,7 @@ def attention_sum_curve(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     chosen = [(h, (h.layer - first) * per_layer + h.head) for h in heads.heads if h.layer >= first]
     points = [(float(rank_of[i]), float(values[i])) for _, i in chosen]
     axes.plot([x for x, _ in points], [y for _, y in points], "o", color=theme.accent, markersize=6, zorder=4)
-    axes.grid(axis="y", color=theme.faint)
-    axes.set_axisbelow(True)
+    grid_lines(axes, theme, "y")
     label_axes(axes, theme, "heads, sorted", "mean attention on the image", "Attention sum of every head")
     margin_labels(axes, theme, points, [str(h) for h, _ in chosen])
     return figure
@@ -62,35 +67,16 @@ def _mark_tau(axes: Axes, theme: Theme, ascending: np.ndarray, tau: float) -> No
     # An ascending curve leaves room over its left part, and where it starts high, under its right part.
     high = tau > 0.6 * axes.get_ylim()[1]
     x, y, side = (0.97, 0.02 * tau, "right") if high else (0.02, tau, "left")
-    axes.text(
-        x * n,
-        y,
-        f"threshold τ = {tau:.3f}\n{n - elbow} of {n} heads reach it",
-        color=theme.ink,
-        fontsize=FONT - 1,
-        ha=side,
-        va="bottom",
-        linespacing=1.4,
-    )
+    text = f"threshold τ = {tau:.3f}\n{n - elbow} of {n} heads reach it"
+    axes.text(x * n, y, text, color=theme.ink, fontsize=FONT - 1, ha=side, va="bottom", linespacing=1.4)
     if elbow < n:
         axes.axvspan(elbow + 0.5, n + 1, color=theme.data, alpha=0.1, linewidth=0)
-        axes.plot(
-            [elbow + 1],
-            [ascending[elbow]],
-            "D",
-            color=theme.surface,
-            markeredgecolor=theme.ink,
-            markersize=7,
-            zorder=5,
-        )
+        at = [elbow + 1], [ascending[elbow]]
+        axes.plot(*at, "D", color=theme.surface, markeredgecolor=theme.ink, markersize=7, zorder=5)
 
 
 def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:
-    """IoU of each head's map against its selection frequency, for heads that >= 1 % of the samples chose.
-
-    Raises:
-        StoreError: the run has no readable metrics.json, or it holds no Fig. 6.
-    """
+    """IoU of each head's map against its selection frequency, for heads that >= 1 % of the samples chose."""
     check = record.need_metrics().figure6
     figure, axes = new_chart(theme)
     points = [] if check is None else [p for p in check.points if p.frequency >= MIN_FREQUENCY]
@@ -100,8 +86,7 @@ def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:
         return figure
     chosen = [str(h) for h in record.heads.heads] if record.heads else list(record.need_metrics().heads)
     marked = sorted((p for p in points if str(p.index) in chosen), key=lambda p: chosen.index(str(p.index)))
-    axes.grid(color=theme.faint)
-    axes.set_axisbelow(True)
+    grid_lines(axes, theme)
     axes.scatter([100 * p.frequency for p in points], [100 * p.iou for p in points], s=26, color=theme.data, alpha=0.75)
     ends = [(100 * p.frequency, 100 * p.iou) for p in marked]
     axes.scatter([x for x, _ in ends], [y for _, y in ends], s=52, color=theme.accent, zorder=3)
@@ -109,3 +94,152 @@ def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     axes.set_ylim(0, max(108 * max(p.iou for p in points), 1.0))
     margin_labels(axes, theme, ends, [str(p.index) for p in marked])
     return figure
+
+
+def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
+    """Layers x heads, coloured by selection frequency; the localization heads outlined, numbered and listed."""
+    heads = record.need_heads()
+    frequency = 100 * np.nan_to_num(heads.frequency_mean)
+    layers, per_layer = frequency.shape
+    figure, axes = new_chart(theme, (5.0, 4.3))
+    mesh = axes.pcolormesh(
+        np.arange(per_layer + 1) - 0.5,
+        np.arange(layers + 1) - 0.5,
+        frequency,
+        cmap=theme.frequency_map(),
+        norm=Normalize(1e-9, max(float(frequency.max()), 1.0)),
+        edgecolors=theme.surface,
+        linewidth=0.8 if frequency.size <= MANY_CELLS else 0.2,
+        rasterized=frequency.size > MANY_CELLS,
+    )
+    axes.set_xlim(-0.5, per_layer - 0.5)
+    axes.set_ylim(layers - 0.5, -0.5)
+    axes.set_aspect("equal", adjustable="box")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 8, 10]))
+    _hatch_skipped(axes, theme, heads)
+    _mark_cells(axes, theme, heads)
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
+    bar.set_label("selection frequency (%)", color=theme.ink, fontsize=FONT - 1)
+    bar.ax.tick_params(colors=theme.muted, labelsize=FONT - 2)
+    bar.outline.set_visible(False)
+    label_axes(axes, theme, "head", "layer", "Selection frequency of every head")
+    return figure
+
+
+def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
+    rows, width = min(heads.skip_layers, len(heads.frequency_mean)), heads.frequency_mean.shape[1]
+    if rows > 0:
+        _frame(axes, (-0.5, -0.5), width, rows, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
+
+
+def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float, **look: Any) -> None:
+    axes.add_patch(Rectangle(corner, width, height, fill=False, **look))
+
+
+def _mark_cells(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
+    top = float(np.nanmax(heads.frequency_mean, initial=0.0)) or 1.0
+    per_side = max(heads.frequency_mean.shape)
+    for rank, index in enumerate(heads.heads, start=1):
+        _frame(axes, (index.head - 0.5, index.layer - 0.5), 1, 1, edgecolor=theme.accent, linewidth=2, zorder=3)
+        # The ramp runs away from the page's colour, so its upper part needs the page's colour as ink.
+        strong = heads.frequency_mean[index.layer, index.head] > 0.4 * top
+        axes.text(
+            index.head,
+            index.layer,
+            str(rank),
+            ha="center",
+            va="center_baseline",
+            color=theme.surface if strong else theme.ink,
+            fontsize=min(FONT, 200 / per_side),
+            fontweight="bold",
+            zorder=4,
+        )
+    axes.figure.supxlabel(
+        _ranked_names(heads), color=theme.accent, fontsize=FONT - 1, fontweight="bold", linespacing=1.5
+    )
+
+
+def _ranked_names(heads: HeadsRecord, per_line: int = 4) -> str:
+    names = [f"{rank} = {index}" for rank, index in enumerate(heads.heads, start=1)]
+    if len(names) > MAX_LABELS:
+        names = [*names[:MAX_LABELS], f"and {len(names) - MAX_LABELS} more"]
+    lines = [",   ".join(names[i : i + per_line]) for i in range(0, len(names), per_line)]
+    return "\n".join(["Localization heads, most frequent first:", *lines])
+
+
+def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
+    """One row per method: REC Acc@0.5 (circle) and RES cIoU (square) in percent, with their intervals."""
+    metrics = record.need_metrics()
+    figure, axes = new_chart(theme, (5.0, 3.3))
+    rows = metrics.rows()
+    for metric, marker, shift in zip(PRIMARY, "os", (-0.16, 0.16), strict=True):
+        for row, method in enumerate(rows):
+            estimate = metrics.get(method, metric)
+            if estimate is None:
+                continue
+            colour = theme.accent if method == "localization_heads" else theme.data
+            y = row + shift
+            axes.plot([100 * estimate.low, 100 * estimate.high], [y, y], color=colour, linewidth=2.2)
+            _marker(axes, theme, [100 * estimate.value], [y], marker, colour, markersize=7)
+    axes.set_yticks(range(len(rows)), [method_label(m) for m in rows], color=theme.ink, fontsize=FONT - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, _upper(metrics))
+    grid_lines(axes, theme, "x")
+    label_axes(axes, theme, f"percent, with {100 * metrics.confidence:.0f} % interval", "", "")
+    for metric, marker in zip(PRIMARY, "os", strict=True):
+        _marker(axes, theme, [], [], marker, theme.muted, label=METRICS[metric])
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=FONT - 0.5)
+    for text in legend.get_texts():
+        text.set_color(theme.ink)
+    return figure
+
+
+def _marker(axes: Axes, theme: Theme, x: list[float], y: list[float], marker: str, colour: str, **look: Any) -> None:
+    """Circles are filled, squares are not."""
+    fill = colour if marker == "o" else theme.surface
+    axes.plot(x, y, marker, color=fill, markeredgecolor=colour, markeredgewidth=1.8, **look)
+
+
+def _upper(metrics: MetricsRecord) -> float:
+    highest = max((e.high for m in metrics.methods.values() for k, e in m.items() if k in PRIMARY), default=1.0)
+    return min(100.0, 112 * highest) or 1.0
+
+
+def audit_effects(record: RunRecord, theme: Theme = LIGHT) -> Figure:
+    """What each option alone does to REC Acc@0.5 and RES cIoU, in percent points, with paired intervals.
+
+    Strong colour: the interval leaves out zero.
+    """
+    audit = record.need_audit()
+    rows = [row for row in audit.by_option() if row.differences]
+    size = (8.4, 1.2 + 0.24 * max(len(rows), 1))
+    figure, panels = new_charts(theme, size, len(PRIMARY), spines=("bottom",), smaller=2.5)
+    for axes, metric in zip(panels, PRIMARY, strict=True):
+        axes.axvline(0, color=theme.muted, linewidth=1)
+        _bands(axes, rows, theme)
+        for y, row in enumerate(rows):
+            found = row.differences[metric]
+            clear = found.low > 0 or found.high < 0
+            colour = theme.accent if clear else theme.muted
+            axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, linewidth=2)
+            axes.plot([100 * found.value], [y], "o", color=colour, markersize=5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        grid_lines(axes, theme, "x")
+        value = percent(audit.base.metrics[metric].value) if metric in audit.base.metrics else "?"
+        label_axes(axes, theme, "percent points", "", f"{METRICS[metric]}, from {value}")
+    names = [_short(f"{row.option} = {row.value}") for row in rows]
+    panels[0].set_yticks(range(len(rows)), names, color=theme.ink, fontsize=FONT - 2.5, parse_math=False)
+    return figure
+
+
+def _bands(axes: Axes, rows: list[AuditRow], theme: Theme) -> None:
+    """Every other option on a band, so that the values of one belong together."""
+    options = list(dict.fromkeys(row.option for row in rows))
+    for y, row in enumerate(rows):
+        if options.index(row.option) % 2:
+            axes.axhspan(y - 0.5, y + 0.5, color=theme.faint, linewidth=0, zorder=0)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"

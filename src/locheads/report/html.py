@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from locheads.errors import StoreError
 from locheads.evaluation.slices import SLICES
-from locheads.report.explorer.page import EXPLORER_PAGE, write_explorer_page
+from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
+from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
@@ -19,7 +20,6 @@ from locheads.report.figures import (
     figure6_scatter,
     frequency_grid,
     method_intervals,
-    sample_panel,
 )
 from locheads.report.gallery_record import GalleryItem
 from locheads.report.metrics_record import (
@@ -32,9 +32,8 @@ from locheads.report.metrics_record import (
     value_text,
 )
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.steps import steps_panel, to_bytes
 from locheads.report.tables import heads_caption, heads_rows, results_caption
-from locheads.report.theme import DARK, LIGHT, Theme, to_svg, to_webp
+from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
 from locheads.store.run_folder import STEPS, renew_pages
@@ -50,10 +49,11 @@ class Chart:
     dark: str
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
-    Writes `explorer.html` beside it where the run kept what the explorer shows, and renews the checksums of the pages.
+    Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and
+    renews the checksums of the pages.
 
     Raises:
         StoreError: the folder is no run folder, or the page cannot be written.
@@ -61,7 +61,7 @@ def write_report(folder: Path) -> Path:
     record = read_run(folder)
     explorer = None
     try:
-        explorer = write_explorer_page(record)
+        explorer = write_explorer_page(record, explorer_bytes)
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
     path = record.folder / PAGE
@@ -136,7 +136,7 @@ def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Cha
 
 def _panel(record: RunRecord, item: GalleryItem) -> str:
     """The sample's panel as a data URI; one file suits both colour schemes."""
-    return _data_uri("image/webp", to_webp(sample_panel(record, item)))
+    return _data_uri("image/webp", to_bytes(sample_panel(record, item), "webp"))
 
 
 def _steps(record: RunRecord, item: GalleryItem) -> str | None:

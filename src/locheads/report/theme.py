@@ -1,10 +1,13 @@
 """The look of the charts, on a light and on a dark page. Object API only, so no pyplot state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
+from typing import Literal
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
@@ -13,6 +16,8 @@ from matplotlib.figure import Figure
 # The charts are shown at about 540 px, and at 360 px on a phone: 11 pt stays readable in both.
 FONT = 11
 SIZE = (5.0, 3.7)
+MAX_LABELS = 12
+"""In a chart's margin: more do not fit below each other; the table of heads lists them all."""
 
 # Okabe-Ito colours: told apart with every common colour blindness.
 TRUE_BOX = "#56b4e9"
@@ -70,21 +75,82 @@ def heat_map() -> ListedColormap:
 
 def new_chart(theme: Theme, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     """A figure with one styled pair of axes. `size` in inches."""
+    figure, (axes,) = new_charts(theme, size, 1)
+    return figure, axes
+
+
+def new_charts(
+    theme: Theme, size: tuple[float, float], n: int, spines: Sequence[str] = ("left", "bottom"), smaller: float = 1.5
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `n` styled pairs of axes side by side, which share y; ticks are `smaller` points below FONT."""
     figure = Figure(figsize=size, layout="constrained", facecolor=theme.surface)
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_facecolor(theme.surface)
-    axes.tick_params(colors=theme.muted, labelsize=FONT - 1.5)
-    for name, spine in axes.spines.items():
-        spine.set_color(theme.muted)
-        spine.set_visible(name in ("left", "bottom"))
-    return figure, axes
+    found = list(figure.subplots(1, n, sharey=True, squeeze=False)[0])
+    for axes in found:
+        axes.set_facecolor(theme.surface)
+        axes.tick_params(colors=theme.muted, labelsize=FONT - smaller)
+        for name, spine in axes.spines.items():
+            spine.set_color(theme.muted)
+            spine.set_visible(name in spines)
+    return figure, found
+
+
+def grid_lines(axes: Axes, theme: Theme, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Faint ones, behind the data."""
+    axes.grid(axis=axis, color=theme.faint)
+    axes.set_axisbelow(True)
 
 
 def label_axes(axes: Axes, theme: Theme, x: str, y: str, title: str) -> None:
     axes.set_xlabel(x, color=theme.ink, fontsize=FONT)
     axes.set_ylabel(y, color=theme.ink, fontsize=FONT)
     axes.set_title(title, color=theme.ink, fontsize=FONT + 0.5, loc="left", fontweight="bold", parse_math=False)
+
+
+def spread(positions: Float[np.ndarray, "n"], gap: float, low: float, high: float) -> Float[np.ndarray, "n"]:
+    """Moves positions apart to at least `gap`, keeping their order and staying in [low, high].
+
+    Where they do not all fit, they lie evenly.
+    """
+    positions = np.asarray(positions, dtype=np.float64)
+    order = np.argsort(positions, kind="stable")
+    n = len(positions)
+    gap = min(gap, (high - low) / max(n - 1, 1))
+    placed = np.clip(positions[order], low, high)
+    for i in range(1, n):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    # Pushing up may have passed the top: push back down from there.
+    for i in range(n - 1, -1, -1):
+        placed[i] = min(placed[i], high - (n - 1 - i) * gap)
+    result = np.empty(n)
+    result[order] = placed
+    return result
+
+
+def margin_labels(axes: Axes, theme: Theme, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
+    """Writes each label right of the axes with a thin line to its point (x, y in data units).
+
+    The limits of the axes must be final.
+    """
+    points, labels = list(points)[:MAX_LABELS], list(labels)[:MAX_LABELS]
+    if not points:
+        return
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = to_axes.transform(np.array(points))[:, 1]
+    for point, label, y in zip(points, labels, spread(heights, 0.075, 0.02, 0.98), strict=True):
+        axes.annotate(
+            label,
+            xy=point,
+            xytext=(1.03, y),
+            textcoords="axes fraction",
+            va="center",
+            color=theme.accent,
+            fontsize=FONT - 1,
+            fontweight="bold",
+            annotation_clip=False,
+            parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": theme.accent, "linewidth": 0.7, "alpha": 0.7},
+        )
 
 
 def to_svg(figure: Figure) -> str:
@@ -99,12 +165,4 @@ def to_png(figure: Figure, dpi: int = 150) -> bytes:
     """The figure as PNG."""
     target = BytesIO()
     figure.savefig(target, format="png", dpi=dpi, metadata={"Software": None})
-    return target.getvalue()
-
-
-def to_webp(figure: Figure, dpi: int = 150, quality: int = 78) -> bytes:
-    """The figure as WebP; for panels with photographs, for which SVG would be large."""
-    target = BytesIO()
-    options = {"quality": quality, "method": 4}
-    figure.savefig(target, format="webp", dpi=dpi, pil_kwargs=options)
     return target.getvalue()

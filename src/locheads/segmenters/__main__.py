@@ -17,7 +17,6 @@ from locheads.segmenters.load_segmenter import check_segmenter, load_segmenter
 from locheads.segmenters.segmenter import Prompt
 
 BLIND = (SegmenterKind.none, SegmenterKind.box)
-"""They do not look at the image: there is nothing to check."""
 ENOUGH = 0.9
 """IoU with the true ellipse. Weights that are not carried over right find nothing like it."""
 
@@ -34,11 +33,14 @@ def known_image() -> tuple[Image.Image, Bool[np.ndarray, "height width"]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """-> 0 where the mask covers the object, 1 where not or where SAM cannot be loaded."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.kind in BLIND:
+        parser.error(f"{options.kind} does not look at the image: there is nothing to check")
     image, true = known_image()
     try:
         config = SegmenterConfig(
-            kind=SegmenterKind(options.kind),
+            kind=options.kind,
             checkpoint=options.checkpoint,
             revision=options.revision,
             size=SamSize(options.size),
@@ -58,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.segmenters", description=__doc__)
-    parser.add_argument("kind", choices=[kind.value for kind in SegmenterKind if kind not in BLIND])
+    kinds = ", ".join(kind for kind in SegmenterKind if kind not in BLIND)
+    parser.add_argument("kind", help=f"{kinds}, or a class of your own as package.module:Class")
     parser.add_argument("--checkpoint", help=".pth file, folder or hub id")
     parser.add_argument("--revision", help="commit of the hub repository")
     parser.add_argument("--size", choices=[size.value for size in SamSize], default="vit_h", help="of a .pth file")

@@ -5,6 +5,7 @@ The paper: "SAM", prompted by the box. Which SAM, and whether anything but the b
 
 from enum import StrEnum
 
+from locheads.dotted import is_dotted
 from locheads.settings import Count, Text, require, settings
 
 
@@ -53,7 +54,8 @@ class SegmenterConfig:
     """From box to mask."""
 
     name: str = "none"
-    kind: SegmenterKind = SegmenterKind.none
+    kind: str = "none"
+    """A SegmenterKind, or a class of your own: package.module:Class (see segmenter.Segmenter)."""
     checkpoint: str | None = None
     """SAM: Meta's .pth file (sam_hf and segment_anything), a transformers folder, or a hub id (sam_hf and sam2)."""
     revision: Text | None = None
@@ -72,8 +74,13 @@ class SegmenterConfig:
         kind, checkpoint = self.kind, self.checkpoint or ""
         require(
             (
+                kind in list(SegmenterKind) or is_dotted(kind),
+                f"segmenter.kind={kind} is unknown: use one of {', '.join(SegmenterKind)}, or package.module:Class of "
+                "your own.",
+            ),
+            (
                 kind not in WITH_WEIGHTS or bool(checkpoint),
-                f"segmenter={kind.value} needs segmenter.checkpoint: the path of its weights, or a hub id.",
+                f"segmenter={kind} needs segmenter.checkpoint: the path of its weights, or a hub id.",
             ),
             (
                 kind != SegmenterKind.segment_anything or checkpoint.endswith(".pth"),

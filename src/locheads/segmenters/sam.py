@@ -220,7 +220,7 @@ def check_pretrained(config: SegmenterConfig) -> None:
         family = AutoConfig.from_pretrained(config.checkpoint, revision=config.revision).model_type
     if family not in families:
         raise ModelError(
-            f"segmenter.checkpoint={config.checkpoint} is a '{family}' model, but segmenter={config.kind.value} reads "
+            f"segmenter.checkpoint={config.checkpoint} is a '{family}' model, but segmenter={config.kind} reads "
             f"{kind.__name__} checkpoints."
         )
 

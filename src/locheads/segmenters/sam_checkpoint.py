@@ -67,27 +67,23 @@ def read_meta(path: Path, size: SamSize, mapped: bool = False) -> Weights:
 
 def transformers_names(weights: Weights) -> Weights:
     """The same tensors under the names of transformers' SamModel."""
-    renamed = {_renamed(name): value for name, value in weights.items()}
+    renamed = {}
+    for name, value in weights.items():
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
     # The prompts' and the image's positions share one embedding, which SamModel lists twice.
     if _SHARED in renamed:
         renamed["prompt_encoder.shared_embedding.positional_embedding"] = renamed[_SHARED]
     return renamed
 
 
-def sam_model(path: Path, size: SamSize) -> SamModel:
-    """transformers' SamModel with Meta's weights, none missing and none left over. Raises ModelError as `read_meta`."""
-    model, weights = _checked(path, read_meta(path, size), size)
-    model.load_state_dict(weights, strict=True, assign=True)
-    return model
+def sam_model(path: Path, size: SamSize, mapped: bool = False) -> SamModel:
+    """transformers' SamModel with Meta's weights, none missing and none left over. Raises ModelError as `read_meta`.
 
-
-def check_meta(path: Path, size: SamSize) -> None:
-    """Whether `sam_model` would succeed, without reading the weights themselves. Raises ModelError as it does."""
-    _checked(path, read_meta(path, size, mapped=True), size)
-
-
-def _checked(path: Path, found: Weights, size: SamSize) -> tuple[SamModel, Weights]:
-    """-> (the model without memory, the weights under its names), which fit together."""
+    `mapped`: as there, which tells whether the file is right without reading the weights themselves.
+    """
+    weights = transformers_names(read_meta(path, size, mapped))
     hidden, layers, heads, global_layers = SHAPES[size]
     vision = SamVisionConfig(
         hidden_size=hidden,
@@ -96,25 +92,29 @@ def _checked(path: Path, found: Weights, size: SamSize) -> tuple[SamModel, Weigh
         mlp_dim=4 * hidden,
         global_attn_indexes=list(global_layers),
     )
-    weights = transformers_names(found)
     vision.image_size = vision.patch_size * weights["vision_encoder.pos_embed"].shape[1]
     prompts = SamPromptEncoderConfig(image_size=vision.image_size, patch_size=vision.patch_size)
     with torch.device("meta"):
         model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts))
-    names = set(model.state_dict())
-    _check_names(path, names - set(weights), set(weights) - names)
-    for name, tensor in model.state_dict().items():
-        found_shape, shape = list(weights[name].shape), list(tensor.shape)
-        if found_shape != shape:
-            raise ModelError(f"{path} is not SAM {size.value}: its {name} has the shape {found_shape}, not {shape}.")
-    return model, weights
+    _check_fit(path, model, weights, size)
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model
 
 
-def _check_names(path: Path, missing: set[str], left_over: set[str]) -> None:
-    for what, names in (("lacks", missing), ("has, beyond what SAM needs,", left_over)):
+def _check_fit(path: Path, model: SamModel, weights: Weights, size: SamSize) -> None:
+    """The weights have the model's names and shapes."""
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    for what, names in (
+        ("lacks", wanted.keys() - weights.keys()),
+        ("has, beyond what SAM needs,", weights.keys() - wanted.keys()),
+    ):
         if names:
             first = ", ".join(sorted(names)[:3])
             raise ModelError(f"{path} {what} {len(names)} weights, such as {first}: it is no checkpoint of SAM.")
+    for name, shape in wanted.items():
+        found = list(weights[name].shape)
+        if found != shape:
+            raise ModelError(f"{path} is not SAM {size.value}: its {name} has the shape {found}, not {shape}.")
 
 
 def _check_size(path: Path, weights: Weights, size: SamSize) -> None:
@@ -128,9 +128,3 @@ def _check_size(path: Path, weights: Weights, size: SamSize) -> None:
     if hidden != SHAPES[size][0]:
         found = next((name.value for name, shape in SHAPES.items() if shape[0] == hidden), f"a width of {hidden}")
         raise ModelError(f"{path} holds {found}, but segmenter.size={size.value}: set segmenter.size to match it.")
-
-
-def _renamed(name: str) -> str:
-    for pattern, replacement in _RENAMED:
-        name = re.sub(pattern, replacement, name)
-    return name

@@ -12,10 +12,10 @@ from jaxtyping import Bool
 from matplotlib.figure import Figure
 from PIL import Image
 
+from locheads.report.draw_sample import sample_panel
 from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
 from locheads.report.gallery_record import GalleryItem, load_image
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.sample_panel import sample_panel
 from locheads.report.theme import to_png
 from locheads.tracking.wandb_names import artifact_name
 from locheads.types import Box
@@ -70,7 +70,7 @@ def _samples(record: RunRecord) -> Any:
     for item in record.gallery:
         steps = record.steps.get(item.sample_id)
         boxed = boxed_image(record.folder, item, None if steps is None else steps.mask)
-        panel = _image(sample_panel(record, item), item.expression)
+        panel = wandb.Image(sample_panel(record, item), caption=item.expression)
         heads = " ".join(item.heads)
         table.add_data(item.sample_id, item.expression, boxed, panel, item.iou, heads, item.error or "")
     return table
@@ -115,6 +115,6 @@ def _result(run: Any, record: RunRecord) -> Any:
     return artifact
 
 
-def _image(figure: Figure, caption: str | None = None) -> Any:
+def _image(figure: Figure) -> Any:
     """Drawn here: wandb.Image needs pyplot to take a figure, and nothing of ours imports it."""
     return wandb.Image(Image.open(BytesIO(to_png(figure))), caption=caption)

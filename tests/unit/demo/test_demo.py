@@ -10,10 +10,10 @@ from PIL import Image
 from locheads.api import Grounder
 from locheads.demo import app
 from locheads.demo.__main__ import main
-from locheads.demo.draw import MASK_COLOUR, SIDE, over, with_box, with_mask
-from locheads.demo.grounded import Answers, example
+from locheads.demo.app import SIDE, Answers, example
 from locheads.errors import DataError
-from locheads.geometry import Preprocess, square_geometry, stretched
+from locheads.geometry import stretched
+from locheads.report.draw_sample import MASK_COLOUR
 from locheads.types import HeadIndex
 
 
@@ -46,7 +46,7 @@ def test_answer_has_box_mask_fused_map_and_single_heads(image):
     warm, cold = (np.asarray(answer.heads[0][0])[y, x].astype(int) for y, x in ((8, 16), (32, 64)))
     assert np.ptp(warm) > 50 and np.ptp(cold) <= 1
     inside, outside = (np.asarray(answer.mask)[y, x].astype(int) for y, x in ((8, 16), (32, 64)))
-    assert inside.tolist() == (0.6 * np.array([200, 100, 50]) + 0.4 * MASK_COLOUR).astype(int).tolist()
+    np.testing.assert_allclose(inside, 0.6 * np.array([200, 100, 50]) + 0.4 * np.array(MASK_COLOUR), atol=1)
     assert np.ptp(outside) == 0
 
 
@@ -75,27 +75,9 @@ def test_a_constant_map_has_no_box(image):
     assert "there is no box" in Answers(grounder)(image, "it", 1.0).text
 
 
-def test_heat_lies_where_the_cell_is_whatever_the_preprocessing():
-    wide = Image.new("RGB", (1600, 800), (128, 128, 128))
-    for how in (Preprocess.pad, Preprocess.center_crop, Preprocess.squash):
-        geometry = square_geometry(1600, 800, 112, 8, how)
-        heat = np.zeros((8, 8))
-        heat[5, 2] = 1.0
-        drawn = np.asarray(over(wide, heat, geometry)).astype(int)
-        assert drawn.shape[:2] == (SIDE // 2, SIDE)
-        ys, xs = np.nonzero(drawn.max(axis=2) - drawn.min(axis=2) > 40)
-        x0, y0, x1, y1 = geometry.to_pixels(np.array([2, 5, 3, 6])) * SIDE / 1600
-        assert abs(xs.mean() - (x0 + x1) / 2) < 0.15 * (x1 - x0)
-        assert abs(ys.mean() - (y0 + y1) / 2) < 0.15 * (y1 - y0)
-
-
-def test_box_and_mask_are_scaled_with_the_image():
-    drawn = Image.new("RGB", (960, 480))
-    pixels = np.asarray(with_box(drawn, (200.0, 100.0, 1000.0, 700.0), (1600, 800)))
-    ys, xs = np.nonzero(pixels[..., 0] > 200)
-    assert (xs.min(), ys.min(), xs.max(), ys.max()) == (120, 60, 600, 420)
-    assert with_box(drawn, None, (1600, 800)) is drawn
-    assert with_mask(Image.new("RGB", (1600, 800)), np.ones((800, 1600), dtype=bool)).size == (960, 480)
+def test_a_large_image_is_shown_smaller():
+    answer = Answers(FakeGrounder())(Image.new("RGB", (1600, 800)), "it", sigma=0)
+    assert all(one.size == (SIDE, SIDE // 2) for one in (answer.fused, answer.mask, answer.heads[0][0]))
 
 
 def test_example_is_one_of_the_pocket_models_own_world():

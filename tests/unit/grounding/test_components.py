@@ -5,11 +5,10 @@ import pytest
 
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.boxes import cell_boxes
-from locheads.grounding.components import Components, choose
+from locheads.grounding.components import Components, choose, hull_area
 from locheads.grounding.config import BoxRule, Component, GroundingConfig, Normalise, Sinks
 from locheads.grounding.fuse import binarise, fuse
 from locheads.grounding.ground_maps import ground_maps
-from locheads.grounding.hulls import hull_area
 from locheads.grounding.sinks import find_sinks
 from locheads.types import Attention, HeadIndex
 

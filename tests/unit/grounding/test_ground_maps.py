@@ -7,8 +7,17 @@ import pytest
 
 from locheads.geometry import Preprocess, square_geometry, stretched
 from locheads.grounding.boxes import Frames
-from locheads.grounding.config import Component, GroundingConfig, MaskRule, Padding, Resolution, Rounding
-from locheads.grounding.ground_maps import ground_maps
+from locheads.grounding.config import (
+    Component,
+    GroundingConfig,
+    MaskRule,
+    Normalise,
+    Padding,
+    Resolution,
+    Rounding,
+    ThresholdRule,
+)
+from locheads.grounding.ground_maps import StepCache, ground_maps, ground_stack
 
 PLAIN = GroundingConfig(sigma=0.0)
 
@@ -170,3 +179,40 @@ def test_a_choice_without_code_behind_it_runs_as_no_other(name: str) -> None:
     object.__setattr__(config, name, Later.new)  # past whatever checks the settings
     with pytest.raises(AssertionError, match="new"):
         ground_maps(block((3, 3, 6, 6)), square_geometry(120, 120, 168, 12, Preprocess.pad), config)
+
+
+STACKED = [
+    GroundingConfig(),
+    GroundingConfig(sigma=0),
+    GroundingConfig(component=Component.highest_peak, mask=MaskRule.box_cells),
+    GroundingConfig(resolution=Resolution.image),
+    GroundingConfig(padding=Padding.ignored, rounding=Rounding.truncated),
+    GroundingConfig(threshold=ThresholdRule.quantile, normalise=Normalise.sum),
+]
+
+
+def test_a_stack_with_a_shared_cache_gives_what_each_sample_gives_by_itself() -> None:
+    geometries = [square_geometry(60, 40, 48, 8, Preprocess.pad), square_geometry(40, 60, 48, 8, Preprocess.pad)] * 3
+    maps = np.random.default_rng(0).gamma(0.3, size=(6, 2, 8, 8)).astype(np.float32)
+    cache, boxes = StepCache(), []
+    for config in [*STACKED, *STACKED[::-1]]:
+        stack = ground_stack(maps, geometries, config, cache=cache)
+        for i, geometry in enumerate(geometries):
+            single = ground_maps(maps[i], geometry, config)
+            assert stack.box(i) == single.box
+            np.testing.assert_array_equal(stack.mask(i), single.mask)
+            np.testing.assert_array_equal(stack.fused[i], single.heatmap)
+        boxes.append(stack.boxes.tobytes())
+    assert len(set(boxes)) >= len(STACKED) - 1, "settings that all give the same cannot tell a stale step"
+    with pytest.raises(IndexError):
+        ground_stack(maps, geometries, STACKED[0]).mask(6)
+
+
+def test_a_step_is_repeated_only_where_its_settings_or_its_inputs_differ() -> None:
+    cache, made = StepCache(), []
+    first, equal = np.zeros(2), np.zeros(2)
+
+    def get(settings: int, given: np.ndarray) -> int:
+        return cache.get("step", settings, (given,), lambda: made.append(settings) or len(made))
+
+    assert [get(1, first), get(1, first), get(2, first), get(2, equal), get(1, first)] == [1, 1, 2, 3, 4]

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from locheads.grounding.boxes import tight_boxes
-from locheads.grounding.components import Components, choose
+from locheads.grounding.components import Components, choose, hull_area
 from locheads.grounding.config import Component
-from locheads.grounding.hulls import hull_area
 
 
 def largest_hull(grid: np.ndarray) -> np.ndarray:

@@ -15,11 +15,11 @@ from explorer_files import EXPRESSIONS, GEOMETRIES, HEADS, LAYERS, build_explore
 from locheads.errors import StoreError
 from locheads.grounding.config import Border, Component, GroundingConfig, Padding, Rounding
 from locheads.grounding.ground_maps import ground_maps
+from locheads.pipeline.write_explorer import decode, encode
 from locheads.report import read_run, write_report
-from locheads.report.explorer.codes import decode, encode
+from locheads.report.__main__ import main
 from locheads.report.explorer.explorer_record import ExplorerSample, read_explorer
-from locheads.report.explorer.fit import LIMIT, fit
-from locheads.report.explorer.page import HERE, held, self_contained
+from locheads.report.explorer.page import HERE, LIMIT, fit, held, self_contained
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_page_says_what_it_holds(folder):
     assert "6 of the 400 expressions" in said
     assert "The maps of all 48 heads." in said
     assert "the run's own box in 5 of 6 samples" in said
-    assert "serve" not in said
+    assert "python -m" not in said
 
 
 def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
@@ -179,7 +179,8 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
         said = " ".join(held(record, shown))
         assert f"{len(shown)} of the 400 expressions" in said
         assert f"Maps of {shown[0].n_heads} of the model's 48 heads per sample" in said
-        assert "python -m locheads.report serve run" in said
+        megabytes = int(re.search(r"python -m locheads\.report run --megabytes (\d+)", said)[1])
+        assert {s.n_heads for s in fit(record, int(1e6 * megabytes))} == {48}
         assert [s["heads"] for s in data_of(page)["samples"]] == [list(s.sample.heads[: s.n_heads]) for s in shown]
     assert len(fit(record, 300_000)) == 40 > len(fit(record, 150_000))
     assert fit(record, 80_000) == []
@@ -231,3 +232,16 @@ def test_a_missing_field_and_truncated_maps_are_named(folder):
     build_explorer(folder)
     (folder / "explorer/maps.bin").write_bytes(b"short")
     assert "maps.bin is too short" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_the_command_writes_a_page_of_the_size_that_is_asked_for(tmp_path, build, capsys):
+    folder = build_explorer(build(tmp_path / "run"), n_samples=40)
+    assert main([str(folder), "--megabytes", "0.2"]) == 0
+    small = (folder / "explorer.html").stat().st_size
+    assert main([str(folder)]) == 0
+    assert small <= 200_000 < (folder / "explorer.html").stat().st_size
+    capsys.readouterr()
+    for wrong in ("0", "many", "nan"):
+        with pytest.raises(SystemExit):
+            main([str(folder), "--megabytes", wrong])
+        assert "--megabytes" in capsys.readouterr().err

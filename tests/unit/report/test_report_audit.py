@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from locheads.errors import StoreError
-from locheads.report.audit_report import audit_effects, audit_tables
+from locheads.report.audit_report import audit_tables
+from locheads.report.figures import audit_effects
 from locheads.report.html import write_report
 from locheads.report.run_record import read_run
 from locheads.terminal import PlainConsole

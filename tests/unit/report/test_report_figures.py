@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
-from matplotlib.patches import Rectangle
 
 from locheads.errors import StoreError
 from locheads.report import (
@@ -14,12 +13,9 @@ from locheads.report import (
     frequency_grid,
     method_intervals,
     read_run,
-    sample_panel,
 )
-from locheads.report.margin import spread
 from locheads.report.metrics_record import RHO
-from locheads.report.sample_panel import unit
-from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, to_svg
+from locheads.report.theme import DARK, spread, to_svg
 
 
 @pytest.fixture
@@ -29,14 +25,6 @@ def record(run_folder):
 
 def texts(axes):
     return [t.get_text() for t in axes.texts if t.get_text()]
-
-
-def box_lines(axes, colour):
-    return [p for p in axes.patches if isinstance(p, Rectangle) and p.get_edgecolor()[:3] == rgb(colour)]
-
-
-def rgb(colour):
-    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
 def test_frequency_grid_outlines_and_ranks_the_chosen_heads(record):
@@ -110,62 +98,6 @@ def test_intervals_have_a_row_per_method(record):
     assert [50.1, 56.0] in [[round(x, 6) for x in line.get_xdata()] for line in axes.lines]
 
 
-def test_panel_lays_the_map_on_the_whole_grid_rectangle(record):
-    figure = sample_panel(record, record.gallery[0])
-    main, bare, *heads = figure.axes
-    image, heat = main.images
-    assert tuple(image.get_extent()) == (0, 320, 200, 0)
-    # The model padded the image to a square: the map reaches beyond it, and the axes cut that off.
-    assert tuple(heat.get_extent()) == (0, 320, 260, -60)
-    assert (main.get_xlim(), main.get_ylim()) == ((0, 320), (200, 0))
-    assert len(bare.images) == 1
-    assert [axes.get_title(loc="left") for axes in heads] == ["L3H1", "L4H6", "L2H5"]
-    assert "IoU 0.31" in main.get_title(loc="left")
-
-
-def test_maps_lie_on_grey_and_the_bare_image_keeps_its_colours(record):
-    main, bare = sample_panel(record, record.gallery[0]).axes[:2]
-    grey, coloured = main.images[0].get_array(), bare.images[0].get_array()
-    assert (np.ptp(grey, axis=2) == 0).all()
-    assert np.ptp(coloured.astype(int), axis=2).max() > 50
-
-
-def test_panel_boxes_differ_in_colour_and_line(record):
-    item = record.gallery[0]
-    main = sample_panel(record, item).axes[0]
-    (truth,), (predicted,) = box_lines(main, TRUE_BOX), box_lines(main, PREDICTED_BOX)
-    assert (truth.get_x(), truth.get_y(), truth.get_width(), truth.get_height()) == (
-        *item.true_box[:2],
-        60,
-        50,
-    )
-    assert predicted.get_xy() == item.box[:2]
-    assert (truth.get_linestyle(), predicted.get_linestyle()) == ("--", "-")
-
-
-def test_panel_of_a_failed_sample(record, run_folder):
-    (run_folder / "gallery/2.jpg").write_bytes(b"no image")
-    bare = dataclasses.replace(record, maps={})
-    figure = sample_panel(bare, bare.gallery[2])
-    assert [len(axes.images) for axes in figure.axes] == [0, 0]
-    assert len(box_lines(figure.axes[0], TRUE_BOX)) == 1
-    assert box_lines(figure.axes[0], PREDICTED_BOX) == []
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "n_heads"), [(30, 900, 3), (900, 30, 3), (64, 64, 1), (64, 48, 8), (64, 48, 20)]
-)
-def test_panel_axes_stay_inside_the_figure(record, width, height, n_heads):
-    item = dataclasses.replace(record.gallery[0], width=width, height=height, heads=("L0H0",) * n_heads)
-    maps = {item.sample_id: np.random.default_rng(0).random((1 + n_heads, 4, 4), dtype=np.float32)}
-    figure = sample_panel(dataclasses.replace(record, maps=maps), item)
-    for axes in figure.axes:
-        place = axes.get_position(original=True)
-        assert 0 <= place.x0 < place.x1 <= 1
-        assert 0 <= place.y0 < place.y1 <= 1
-        assert place.width * figure.get_figwidth() > 0.15
-
-
 def test_missing_records_are_store_errors(record):
     nothing = dataclasses.replace(record, heads=None, metrics=None)
     for draw in (frequency_grid, attention_sum_curve, figure6_scatter, method_intervals):
@@ -186,20 +118,6 @@ def test_spread_keeps_order_gap_and_room():
     assert placed.max() <= 1.0
     crowded = spread(np.full(21, 0.5), 0.2, 0.0, 1.0)
     np.testing.assert_allclose(np.sort(crowded), np.linspace(0, 1, 21))
-
-
-def test_one_strong_cell_does_not_hide_the_others():
-    heat = np.zeros((10, 10))
-    heat[:2] = 1.0
-    heat[5, 5] = 1000.0
-    scaled = unit(heat)
-    assert scaled.min() == 0.0
-    assert scaled[0].tolist() == [1.0] * 10
-    assert scaled[5, 5] == 1.0
-    lone = np.where(heat > 1, 1.0, 0.0)
-    assert unit(lone).max() == 1.0
-    assert unit(np.full((4, 4), 0.3)).tolist() == np.zeros((4, 4)).tolist()
-    assert unit(np.array([[np.nan, 1.0], [0.0, np.inf]])).max() == 1.0
 
 
 def test_threshold_text_leaves_the_curve_free(record):

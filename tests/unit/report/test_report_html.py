@@ -153,7 +153,9 @@ def test_command_line_writes_the_same_page_again(run_folder, whole, tmp_path, ca
     assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
     assert main([str(tmp_path / "absent")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    assert main([]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2
 
 
 def test_command_line_has_no_traceback(tmp_path):

@@ -13,8 +13,7 @@ from locheads.evaluation.segmented import NO_MEMORY, segment_rows
 from locheads.models.engine import EngineConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
 from locheads.segmenters.load_segmenter import load_segmenter, segmenter_identity
-from locheads.segmenters.references import BoxSegmenter, GrabCutSegmenter, box_mask
-from locheads.segmenters.segmenter import Prompt, Segmentation
+from locheads.segmenters.segmenter import BoxSegmenter, GrabCutSegmenter, Prompt, Segmentation, box_mask
 from locheads.types import ImageGroup
 
 

@@ -7,52 +7,38 @@
   const PRESETS = ["localization", "best_rec", "best_iou"];
   const SLIDERS = { opacity: 2, sigma: 1, kernel: 0, level: 2 }; // digits
   const state = { sample: 0, heads: [], preset: "localization", ...data.settings };
-  const loaded = { maps: new Map(), request: 0 };
+  let maps = new Map(); // of the sample that is shown
   let address = 0;
   const grid = HeadGrid($("grid"), data, pick, (text) => ($("about").textContent = text));
 
-  /* ---- data: in this file, or from the server that serves it ---- */
+  /* ---- data: all of it is in this file ---- */
 
-  async function codesOf(index) {
-    if (!data.served) return Uint8Array.from(atob($(`maps-${index}`).textContent), (c) => c.charCodeAt(0));
-    const answer = await fetch(`maps/${index}`);
-    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-    return new Uint8Array(await answer.arrayBuffer());
-  }
+  const bytesOf = (id) => Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
 
-  const imageOf = (number) =>
-    data.served ? `images/${number}` : `data:image/webp;base64,${$(`image-${number}`).textContent}`;
-
-  async function load(sample, request) {
-    loaded.maps = new Map();
+  function load(index) {
+    const sample = samples[index], size = sample.rows * sample.cols;
+    maps = new Map();
     if (!sample.heads.length) return sample.error ? "" : "The run kept no maps of this sample.";
-    try {
-      const codes = await codesOf(samples.indexOf(sample));
-      if (request !== loaded.request) return ""; // the user is elsewhere by now
-      const size = sample.rows * sample.cols;
-      sample.heads.forEach((name, i) =>
-        loaded.maps.set(name, Ground.decode(codes.subarray(i * size, (i + 1) * size), sample.scales[i])));
-      return "";
-    } catch (error) {
-      return `The maps cannot be shown: ${error.message}.`;
-    }
+    const codes = bytesOf(`maps-${index}`);
+    sample.heads.forEach((name, i) =>
+      maps.set(name, Ground.decode(codes.subarray(i * size, (i + 1) * size), sample.scales[i])));
+    return "";
   }
 
   /* ---- what the user does ---- */
 
-  async function showSample(index) {
+  function showSample(index) {
     state.sample = Math.min(Math.max(index, 0), samples.length - 1);
-    const sample = samples[state.sample], request = ++loaded.request, image = $("image");
+    const sample = samples[state.sample], image = $("image");
     if (state.preset) state.heads = presetOf(sample);
     $("sample").value = state.sample;
     $("expression").textContent = sample.expression;
     $("stage").style.aspectRatio = `${sample.width} / ${sample.height}`;
     $("stage").style.width = `calc(var(--tallest) * ${sample.width / sample.height})`;
     image.alt = `Image ${sample.image_id} for “${sample.expression.slice(0, 200)}”`;
-    if (sample.picture === null) image.removeAttribute("src");
-    else image.src = imageOf(sample.picture);
-    const problem = await load(sample, request);
-    if (request !== loaded.request) return;
+    if (sample.image === null) image.removeAttribute("src");
+    else image.src = `data:image/webp;base64,${$(`image-${sample.image}`).textContent}`;
+    const problem = load(state.sample);
     const failed = sample.error ? `The run could not ground it: ${sample.error}. ` : "";
     $("problem").textContent = failed + problem;
     $("problem").hidden = !(failed + problem);
@@ -105,8 +91,8 @@
 
   function update() {
     const sample = samples[state.sample];
-    const names = state.heads.filter((name) => loaded.maps.has(name));
-    const result = names.length ? Ground.run(names.map((name) => loaded.maps.get(name)), sample, state) : null;
+    const names = state.heads.filter((name) => maps.has(name));
+    const result = names.length ? Ground.run(names.map((name) => maps.get(name)), sample, state) : null;
     const show = { opacity: state.opacity };
     for (const key of ["map", "mask", "boxes"]) show[key] = $(`show-${key}`).checked;
     const same = sameBox(sample.box, result && result.box);
@@ -114,7 +100,7 @@
     Draw.stage($("overlay"), $("stage").clientWidth, sample, result, same ? null : sample.box, show);
     const image = $("image").complete && $("image").naturalWidth ? $("image") : null;
     $("thumbs").replaceChildren(
-      ...names.slice(0, 8).map((name) => Draw.thumb(name, loaded.maps.get(name), sample, image)));
+      ...names.slice(0, 8).map((name) => Draw.thumb(name, maps.get(name), sample, image)));
     tell(sample, names, result, same);
     grid.select(state.heads);
     showControls();
@@ -152,7 +138,7 @@
 
   function paintGrid() {
     const metric = data.metrics.find((m) => m.key === $("metric").value);
-    const [low, high] = grid.paint(metric, (name) => loaded.maps.has(name));
+    const [low, high] = grid.paint(metric, (name) => maps.has(name));
     $("low").textContent = low;
     $("high").textContent = metric ? `${high} ${metric.note}` : "";
     $("ramp").style.background = grid.ramp();

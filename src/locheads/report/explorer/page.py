@@ -1,10 +1,13 @@
-"""explorer.html: the head explorer in one file, readable without a network; and the same page for a server."""
+"""explorer.html: the head explorer in one file of limited size, readable without a network."""
 
 import base64
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from locheads.report.explorer.explorer_record import ExplorerRecord, ExplorerSample, read_explorer
-from locheads.report.explorer.fit import LIMIT, Shown, fit
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, LIGHT, heat_map
 from locheads.store.atomic import write_text
@@ -23,9 +25,30 @@ HERE = Path(__file__).parent
 SCRIPTS = ("ground.js", "draw.js", "grid.js", "explorer.js")
 FIXED = {"kernel": 7, "sigma": 1.0, "border": "mirror", "padding": "mapped", "rounding": "none"}
 """The defaults, where the run's settings do not name them."""
+LIMIT = 30_000_000
+"""Bytes of the self-contained page. Browsers open larger files, but mail and chat refuse them."""
+SHELL = 80_000
+"""Bytes kept for markup, style and script."""
+PER_CELL = 48
+"""Bytes of the grid's numbers for each head of the model."""
+LINE = 700
+"""Bytes of a sample's own record beside its expression and its heads."""
+PER_HEAD = 24
+"""Bytes that a head costs in a sample's record: its name and its scale."""
+MIN_HEADS = 8
+"""Samples are left out before fewer heads than this are left of each."""
 
 
-def write_explorer_page(run: RunRecord) -> Path | None:
+@dataclass(frozen=True)
+class Shown:
+    """One sample on the page."""
+
+    sample: ExplorerSample
+    n_heads: int
+    """Its first heads; the rest of its maps stays in the run folder."""
+
+
+def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     """Writes `explorer.html` into the run folder; None where the run kept nothing to explore.
 
     Raises:
@@ -35,7 +58,7 @@ def write_explorer_page(run: RunRecord) -> Path | None:
     if record is None:
         return None
     path = run.folder / EXPLORER_PAGE
-    write_text(path, self_contained(run, record).encode("utf-8", "replace").decode("utf-8"))
+    write_text(path, self_contained(run, record, limit).encode("utf-8", "replace").decode("utf-8"))
     return path
 
 
@@ -45,37 +68,28 @@ def self_contained(run: RunRecord, record: ExplorerRecord, limit: int = LIMIT) -
     numbers = sorted({s.sample.image for s in shown if s.sample.image is not None})
     blocks = [(f"image-{number}", _base64(record.image(number))) for number in numbers]
     blocks += [(f"maps-{i}", _base64(record.codes(s.sample, s.n_heads))) for i, s in enumerate(shown)]
-    return _render(run, record, shown, blocks, served=False)
-
-
-def served_page(run: RunRecord, record: ExplorerRecord) -> str:
-    """The page without images and maps: it asks for `images/N` and `maps/N` when they are to be shown."""
-    shown = [Shown(sample, len(sample.heads)) for sample in record.samples]
-    return _render(run, record, shown, [], served=True)
-
-
-def _render(
-    run: RunRecord, record: ExplorerRecord, shown: list[Shown], blocks: Iterable[tuple[str, str]], *, served: bool
-) -> str:
-    loader = FileSystemLoader([HERE, HERE.parent])
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader([HERE, HERE.parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style = "\n".join([environment.get_template("page.css.j2").render(), (HERE / "explorer.css").read_text()])
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("explorer.html.j2").render(
         title=_title(run),
-        policy=_policy(style, script, served),
+        policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        data=Markup(_inert(_data(run, record, shown, served))),
+        data=Markup(_inert(_data(run, record, shown))),
         blocks=blocks,
-        held=held(record, shown, served),
+        held=held(record, shown),
         grounding=_start(record),
     )
 
 
-def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> list[str]:
+def held(record: ExplorerRecord, shown: list[Shown]) -> list[str]:
     """What the page holds and what it leaves out, in sentences."""
     counts = [s.n_heads for s in shown if s.n_heads]
     every, n_kept = record.layers * record.heads_per_layer, len(record.samples)
@@ -93,8 +107,9 @@ def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> li
         )
     elif counts:
         lines.append(f"The maps of all {every} heads.")
-    if not served and (len(shown) < n_kept or any(s.n_heads < len(s.sample.heads) for s in shown)):
-        lines.append(f"All that the run kept: python -m locheads.report serve {record.folder.name}")
+    if len(shown) < n_kept or any(s.n_heads < len(s.sample.heads) for s in shown):
+        needed = math.ceil((_without_maps(record, record.samples) + _of_maps(record.samples)) / 1e6)
+        lines.append(f"All that the run kept: python -m locheads.report {record.folder.name} --megabytes {needed}")
     judged = [s.sample.same_box for s in shown if s.sample.same_box is not None]
     lines.append(
         "Maps have 8 bits here, linear in the root of the weight, and scaled to the map's largest value. With the "
@@ -107,11 +122,10 @@ def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> li
     return lines
 
 
-def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown], served: bool) -> dict[str, Any]:
+def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown]) -> dict[str, Any]:
     start = _start(record)
     component = "all_cells" if "all_cells" in (record.grounding.get("box"), record.grounding.get("component")) else ""
     return {
-        "served": served,
         "layers": record.layers,
         "heads_per_layer": record.heads_per_layer,
         "localization": record.localization,
@@ -167,11 +181,10 @@ def _title(run: RunRecord) -> str:
     return " ".join(map(str, [*names, run.setting("dataset.split") or ""])).strip()
 
 
-def _policy(style: str, script: str, served: bool) -> str:
+def _policy(style: str, script: str) -> str:
     """Content Security Policy: this page's own style and script by their hashes, and nothing else that runs."""
-    sources = "img-src 'self'; connect-src 'self'" if served else "img-src data:"
     return (
-        f"default-src 'none'; {sources}; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -188,3 +201,32 @@ def _inert(data: dict[str, Any]) -> str:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
+
+
+def fit(record: ExplorerRecord, limit: int = LIMIT) -> list[Shown]:
+    """As many samples as possible with MIN_HEADS heads, evenly spaced; then as many heads as possible, the same number
+    for all samples where their grids are equal."""
+    n = len(record.samples)
+    while n > 0:
+        chosen = [record.samples[i] for i in np.unique(np.linspace(0, len(record.samples) - 1, n).round().astype(int))]
+        left = limit - _without_maps(record, chosen)
+        if _of_maps(chosen, MIN_HEADS) <= left:
+            most = max(len(s.heads) for s in chosen)
+            counts = range(min(MIN_HEADS, most), most + 1)
+            found = counts[bisect_right(counts, left, key=lambda n_heads: _of_maps(chosen, n_heads)) - 1]
+            return [Shown(s, min(found, len(s.heads))) for s in chosen]
+        n = min(n - 1, int(n * 0.95))
+    return []
+
+
+def _without_maps(record: ExplorerRecord, samples: Sequence[ExplorerSample]) -> float:
+    """Bytes of a page with these samples beside their maps. Images count once; 6: an odd character is \\uXXXX."""
+    numbers = {s.image for s in samples if s.image is not None}
+    texts = sum(6 * len(s.expression) + 6 * len(s.error or "") + LINE for s in samples)
+    images = sum(4 / 3 * len(record.image(number)) + 100 for number in numbers)
+    return SHELL + PER_CELL * record.layers * record.heads_per_layer + texts + images
+
+
+def _of_maps(samples: Sequence[ExplorerSample], n_heads: int | None = None) -> float:
+    """Bytes of the maps of their first heads (None: of all)."""
+    return sum(len(s.heads[:n_heads]) * (4 / 3 * s.cells + PER_HEAD) for s in samples)
