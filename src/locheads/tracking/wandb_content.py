@@ -117,4 +117,4 @@ def _result(run: Any, record: RunRecord) -> Any:
 
 def _image(figure: Figure) -> Any:
     """Drawn here: wandb.Image needs pyplot to take a figure, and nothing of ours imports it."""
-    return wandb.Image(Image.open(BytesIO(to_png(figure))), caption=caption)
+    return wandb.Image(Image.open(BytesIO(to_png(figure))))
