@@ -14,8 +14,8 @@ from explorer_files import EXPRESSIONS, LOCALIZATION, geometry_of, names
 from locheads.grounding.config import Border, GroundingConfig
 from locheads.grounding.fuse import fuse
 from locheads.grounding.ground_maps import ground_maps
+from locheads.records.explorer_file import ExplorerFile
 from locheads.report.explorer.codes import decode
-from locheads.report.explorer.explorer_record import read_explorer
 from locheads.report.explorer.serve import make_server
 
 SETTINGS = [
@@ -34,7 +34,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def maps(folder: Path) -> dict[str, np.ndarray]:
     """Sample id -> [head, row, col] as the page decodes them."""
-    record = read_explorer(folder)
+    record = ExplorerFile.read(folder)
     assert record is not None
     return {sample.sample_id: decode(record.maps(sample), list(sample.scales)) for sample in record.samples}
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from locheads.cluster.queue import states
 from locheads.errors import StoreError
-from locheads.store.atomic import read_json
+from locheads.records.provenance_file import StatusFile
 from locheads.store.derived import parse_record
 from locheads.terminal import PlainConsole
 
@@ -57,15 +57,14 @@ def tasks_of(job: dict[str, Any]) -> list[Task]:
 
 def _task(job: dict[str, Any], folder: Path) -> Task | None:
     try:
-        status = read_json(folder / "status.json")
-        state, error = status["state"], status["error"]
-    except (OSError, ValueError, LookupError, TypeError):
+        status = StatusFile.read(folder)
+    except StoreError:
         return None
     stage = job["name"].rpartition("/")[2]
     if not job["array"] and stage != _asked(folder):
         return None
     name = f"{job['name']} {folder.name}" if job["array"] else job["name"]
-    return Task(name, state, error, folder)
+    return Task(name, status.state, status.error, folder)
 
 
 def _asked(folder: Path) -> str | None:

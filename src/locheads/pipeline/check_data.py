@@ -17,7 +17,7 @@ from locheads.errors import DataError
 from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset
 from locheads.pipeline.progress import console
 from locheads.pipeline.run_files import Status
-from locheads.store.atomic import write_json
+from locheads.records.command_files import CheckFile
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def check_dataset(config: Config, folder: Path) -> None:
     """
     data = open_dataset(config.dataset, config.paths)
     verdicts = collect(config, data)
-    write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
+    CheckFile.parse({"points": [vars(verdict) for verdict in verdicts]}).write(folder)
     console.print(table(config.dataset.name, verdicts))
     failed = sum(verdict.state == State.fail for verdict in verdicts)
     if failed:

@@ -6,9 +6,9 @@ from locheads.discovery.stability import stability
 from locheads.errors import DiscoveryError
 from locheads.evaluation.head_iou import head_iou
 from locheads.pipeline.progress import track
-from locheads.pipeline.run_files import heads_record
+from locheads.pipeline.run_files import heads_file
 from locheads.pipeline.run_state import Run
-from locheads.store.atomic import write_json
+from locheads.records.heads_file import StabilityFile
 
 
 def discover_stage(run: Run) -> None:
@@ -16,11 +16,11 @@ def discover_stage(run: Run) -> None:
     find_heads(run)
     assert run.discovery is not None and run.head_iou is not None
     n_failed = len(run.failed(run.inputs.discovery))
-    record = heads_record(run.discovery, run.head_iou, run.inputs, run.config, n_failed)
     made_from = {"weights": run.identity.weights, "annotations": run.inputs.annotations}
-    write_json(run.folder / "heads.json", record | {"made_from": made_from, "digest": run.digest})
+    found = heads_file(run.discovery, run.head_iou, run.inputs, run.config, n_failed, made_from, run.digest)
+    found.write(run.folder)
     if run.stability:
-        write_json(run.folder / "stability.json", {"k": run.config.heads.k, "sizes": run.stability})
+        StabilityFile.parse({"k": run.config.heads.k, "sizes": run.stability}).write(run.folder)
 
 
 def find_heads(run: Run) -> None:

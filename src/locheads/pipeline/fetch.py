@@ -12,7 +12,7 @@ from locheads.models.config import ModelConfig
 from locheads.models.load import POCKET, identify
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.run_files import Status
-from locheads.store.atomic import write_json
+from locheads.records.command_files import FetchedFile
 
 log = logging.getLogger(__name__)
 
@@ -30,28 +30,28 @@ def run_fetch(config: Config, folder: Path) -> None:
     try:
         check(config)
         with status.stage(Stage.fetch.value):
-            write_json(folder / "fetched.json", fetch(config))
+            fetch(config).write(folder)
         status.finish()
     except BaseException as error:
         status.finish(str(error) or type(error).__name__)
         raise
 
 
-def fetch(config: Config) -> dict[str, str | int]:
+def fetch(config: Config) -> FetchedFile:
     """Weights, data set and their digests, all into their caches. -> what is there now. Raises LocHeadsError."""
     where = _weights(config.model)
     identity = identify(config.model, Path(config.paths.cache))
     inputs = load_inputs(config)
     log.info("Model %s: %s. Data set %s: read.", config.model.id, where, config.dataset.name)
-    return {
-        "model": config.model.id,
-        "folder": where,
-        "weights": identity.weights,
-        "dataset": config.dataset.name,
-        "annotations_sha256": inputs.annotations,
-        "evaluated": sum(len(group.samples) for group in inputs.evaluated),
-        "discovery": sum(len(group.samples) for group in inputs.discovery),
-    }
+    return FetchedFile(
+        model=config.model.id,
+        folder=where,
+        weights=identity.weights,
+        dataset=config.dataset.name,
+        annotations_sha256=inputs.annotations,
+        evaluated=sum(len(group.samples) for group in inputs.evaluated),
+        discovery=sum(len(group.samples) for group in inputs.discovery),
+    )
 
 
 def _weights(model: ModelConfig) -> str:

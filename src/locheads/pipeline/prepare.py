@@ -14,10 +14,9 @@ from locheads.pipeline.attention_pass import open_store
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.direct import answer_keys
 from locheads.pipeline.given import given_heads, given_record, maps_heads
-from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_images
+from locheads.pipeline.inputs import Inputs, load_inputs, samples_file, with_images
 from locheads.pipeline.run_state import Run
 from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
-from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference
 from locheads.types import HeadSet
@@ -64,7 +63,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Run:
     }
     if given is not None:
         record["heads"] = given_record(given, config.heads.k)
-    write_json(folder / "samples.json", samples_record(inputs, config))
+    samples_file(inputs, config).write(folder)
     return Run(config, folder, inputs, identity, store, digest, given)
 
 

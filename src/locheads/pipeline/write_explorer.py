@@ -21,9 +21,10 @@ from locheads.grounding.ground_maps import ground_maps
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.progress import track
 from locheads.pipeline.write_gallery import evenly_spaced
+from locheads.records.explorer_file import MAPS, VERSION, ExplorerFile, ExplorerSample, image_name
+from locheads.records.record_base import plain
 from locheads.report.explorer.codes import decode, encode
-from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
-from locheads.store.atomic import replacing, write_bytes, write_json
+from locheads.store.atomic import replacing, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
 
@@ -70,28 +71,25 @@ def write_explorer(
             own = kept.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
             coded = _coded(group, attention, kept.order(own), budget)
-            line = _sample(group, by_sample[sample_id], coded, kept.plan, config, at=file.tell())
-            samples.append(line | {"picture": images.number(group)})
+            row, number = by_sample[sample_id], images.number(group)
+            samples.append(_sample(group, row, coded, kept.plan, config, at=file.tell(), image=number))
             file.write(coded.codes.tobytes())
-    write_json(folder / INDEX, _index(groups, kept, config) | {"samples": samples})
+    _index(groups, kept, config, samples).write(folder)
 
 
-def _index(groups: list[ImageGroup], kept: Kept, config: Config) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "n_split": sum(len(group.samples) for group in groups),
-        "layers": kept.layers,
-        "heads_per_layer": kept.heads_per_layer,
-        "localization": [str(head) for head in kept.plan.fixed],
-        "best_rec": [str(head) for head in kept.plan.best_rec],
-        "best_iou": [str(head) for head in kept.plan.best_iou],
-        "grounding": {key: getattr(value, "value", value) for key, value in vars(config.grounding).items()},
-        "entropy": None if kept.entropy is None else [[_finite(v) for v in row] for row in kept.entropy],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _index(groups: list[ImageGroup], kept: Kept, config: Config, samples: list[ExplorerSample]) -> ExplorerFile:
+    return ExplorerFile(
+        version=VERSION,
+        n_split=sum(len(group.samples) for group in groups),
+        layers=kept.layers,
+        heads_per_layer=kept.heads_per_layer,
+        localization=tuple(map(str, kept.plan.fixed)),
+        best_rec=tuple(map(str, kept.plan.best_rec)),
+        best_iou=tuple(map(str, kept.plan.best_iou)),
+        grounding=plain(config.grounding),
+        entropy=kept.entropy,
+        samples=tuple(samples),
+    )
 
 
 @dataclass(frozen=True)
@@ -112,9 +110,14 @@ class _Coded:
 
 
 def _sample(
-    group: ImageGroup, row: Mapping[Any, Any], coded: _Coded, plan: HeadPlan, config: Config, at: int
-) -> dict[str, Any]:
-    """One line of explorer.json, but for the image."""
+    group: ImageGroup,
+    row: Mapping[Any, Any],
+    coded: _Coded,
+    plan: HeadPlan,
+    config: Config,
+    at: int,
+    image: int | None,
+) -> ExplorerSample:
     geometry, own = coded.geometry, plan.heads(row["sample_id"])
     box = [row[key] for key in ("x0", "y0", "x1", "y1")]
     answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
@@ -122,23 +125,27 @@ def _sample(
     if own and all(head in coded.heads for head in own):
         again = coded.box(own, config.grounding, plan.sinks)
         same = (None if again is None else list(again)) == answer
-    return {
-        "sample_id": row["sample_id"],
-        "image_id": group.image_id,
-        "expression": row["expression"],
-        **{key: getattr(geometry, key) for key in ("width", "height", "rows", "cols")},
-        "scale": list(geometry.scale),
-        "offset": list(geometry.offset),
-        "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
-        "box": answer,
-        "iou": row["box_iou"],
-        "error": row["error"] if isinstance(row["error"], str) else None,
-        "own": [str(head) for head in own],
-        "heads": [str(head) for head in coded.heads],
-        "scales": coded.scales,
-        "at": at,
-        "same_box": same,
-    }
+    return ExplorerSample(
+        sample_id=row["sample_id"],
+        image_id=group.image_id,
+        expression=row["expression"],
+        width=geometry.width,
+        height=geometry.height,
+        rows=geometry.rows,
+        cols=geometry.cols,
+        scale=geometry.scale,
+        offset=geometry.offset,
+        true_box=[row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
+        box=answer,
+        iou=row["box_iou"],
+        error=row["error"] if isinstance(row["error"], str) else None,
+        own=tuple(map(str, own)),
+        heads=tuple(map(str, coded.heads)),
+        scales=tuple(coded.scales),
+        at=at,
+        same_box=same,
+        image=image,
+    )
 
 
 def _coded(

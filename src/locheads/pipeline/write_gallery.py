@@ -18,7 +18,8 @@ from locheads.evaluation.methods import HeadPlan, take
 from locheads.geometry import Geometry
 from locheads.grounding.fuse import fuse, normalise, smooth, without_sinks
 from locheads.grounding.ground_maps import ground_steps
-from locheads.store.atomic import write_arrays, write_bytes, write_json
+from locheads.records.gallery_file import MAPS, STEPS, GalleryFile, GalleryItem, StepArrays
+from locheads.store.atomic import write_arrays, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 
@@ -28,7 +29,7 @@ def write_gallery(
 ) -> None:
     """Images, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
     by_sample = {row["sample_id"]: row for row in rows.to_dict("records")}
-    items: list[dict[str, Any]] = []
+    items: list[GalleryItem] = []
     maps: dict[str, np.ndarray] = {}
     steps: dict[str, np.ndarray] = {}
     for group, sample_id in gallery_samples(groups, config.evaluation):
@@ -40,9 +41,9 @@ def write_gallery(
             steps |= _steps(attention, heads, config, plan, by_sample[sample_id])
             geometry = attention.geometry
         items.append(_item(folder, group, by_sample[sample_id], heads, geometry))
-    write_arrays(folder / "gallery.npz", maps)
-    write_arrays(folder / "steps.npz", steps)
-    write_json(folder / "gallery.json", items)
+    write_arrays(folder / MAPS, maps)
+    write_arrays(folder / STEPS, steps)
+    GalleryFile(items=tuple(items)).write(folder)
 
 
 def gallery_samples(groups: list[ImageGroup], evaluation: EvaluationConfig) -> list[tuple[ImageGroup, str]]:
@@ -86,14 +87,14 @@ def _steps(
     if isinstance(row["mask_counts"], str):
         size = [int(row["mask_height"]), int(row["mask_width"])]
         mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
-    found = {
-        "smoothed": smooth(normalise(without_sinks(single, g, sinks), g), g).astype(np.float32),
-        "labels": steps.labels.astype(np.int32),
-        "chosen": steps.chosen,
-        "frame": where.to_pixels(np.array([0, 0, where.cols, where.rows])),
-        "mask": mask,
-    }
-    return {f"{row['sample_id']}/{name}": array for name, array in found.items()}
+    found = StepArrays(
+        smoothed=smooth(normalise(without_sinks(single, g, sinks), g), g).astype(np.float32),
+        labels=steps.labels.astype(np.int32),
+        chosen=steps.chosen,
+        frame=tuple(where.to_pixels(np.array([0, 0, where.cols, where.rows]))),
+        mask=mask,
+    )
+    return found.named(row["sample_id"])
 
 
 def _sinks(attention: Attention | CompactAttention, heads: tuple[HeadIndex, ...], plan: HeadPlan) -> np.ndarray | None:
@@ -107,25 +108,25 @@ def _item(
     row: Mapping[Any, Any],
     heads: tuple[HeadIndex, ...],
     geometry: Geometry | None,
-) -> dict[str, Any]:
+) -> GalleryItem:
     box = [row[key] for key in ("x0", "y0", "x1", "y1")]
     cells = (geometry.rows, geometry.cols) if geometry else (1, 1)
     corners = np.array([0, 0, cells[1], cells[0]])
-    return {
-        "sample_id": row["sample_id"],
-        "image_id": group.image_id,
-        "expression": row["expression"],
-        "picture": _image(folder, group),
-        "box": None if any(pd.isna(v) for v in box) else box,
-        "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
-        "iou": row["box_iou"],
-        "heads": [str(head) for head in heads],
-        "width": group.width,
-        "height": group.height,
-        "error": row["error"] if isinstance(row["error"], str) else None,
-        "grid": list(cells),
-        "cell_box": geometry.to_pixels(corners).tolist() if geometry else [0, 0, group.width, group.height],
-    }
+    return GalleryItem(
+        sample_id=row["sample_id"],
+        image_id=group.image_id,
+        expression=row["expression"],
+        image=_image(folder, group),
+        box=None if any(pd.isna(v) for v in box) else box,
+        true_box=[row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
+        iou=row["box_iou"],
+        heads=tuple(map(str, heads)),
+        width=group.width,
+        height=group.height,
+        error=row["error"] if isinstance(row["error"], str) else None,
+        grid=cells,
+        cell_box=geometry.to_pixels(corners).tolist() if geometry else (0, 0, group.width, group.height),
+    )
 
 
 def _image(folder: Path, group: ImageGroup) -> str | None:

@@ -2,8 +2,6 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import StrictFloat, StrictInt
-
 from locheads.records.record_base import Count, Part, Record
 
 

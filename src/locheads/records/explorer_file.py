@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from pydantic import AliasChoices, Field, PrivateAttr, StrictBool, StrictFloat, model_validator
 
 from locheads.errors import StoreError
-from locheads.records.record_base import Count, FloatGrid, HeadName, Part, PixelBox, Record, Size, own_file
+from locheads.records.record_base import Count, FloatGrid, HeadName, Iou, Part, PixelBox, Record, Size, own_file
 from locheads.text import reason
 
 MAPS = "explorer/maps.bin"
@@ -38,7 +38,7 @@ class ExplorerSample(Part):
     true_box: PixelBox
     box: PixelBox | None
     """The run's own answer."""
-    iou: StrictFloat | None
+    iou: Iou
     """Of the run's own box with the true box."""
     error: str | None
     own: tuple[HeadName, ...]
@@ -134,4 +134,6 @@ class ExplorerFile(Record):
                 file.seek(start)
                 return file.read(size)
         except OSError as error:
-            raise StoreError(f"{self.folder / name} cannot be read ({reason(error)}): evaluate the run again.") from error
+            raise StoreError(
+                f"{self.folder / name} cannot be read ({reason(error)}): evaluate the run again."
+            ) from error

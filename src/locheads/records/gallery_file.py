@@ -1,17 +1,21 @@
 """gallery.json, gallery.npz and steps.npz: the samples that the page shows."""
 
+import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from pydantic import AliasChoices, Field, StrictFloat
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+from pydantic import AliasChoices, Field
 
-from locheads.records.record_base import HeadName, Part, PixelBox, Record, Size, decode_json
+from locheads.records.record_base import HeadName, Iou, Part, PixelBox, Record, Size, decode_json, own_file
 from locheads.types import Box
 
 MAPS, STEPS = "gallery.npz", "steps.npz"
+LONG_SIDE = 720
+"""Images are reduced to this many pixels before they are drawn: a panel is shown no larger."""
 
 
 class GalleryItem(Part):
@@ -25,7 +29,7 @@ class GalleryItem(Part):
     box: PixelBox | None
     """The predicted box; None where there is none."""
     true_box: PixelBox
-    iou: StrictFloat | None
+    iou: Iou
     """Of the two boxes; 0 where nothing was predicted."""
     heads: tuple[HeadName, ...]
     width: Size
@@ -62,9 +66,19 @@ class GalleryFile(Record):
         return cls(items=tuple(items)), problems
 
 
-def read_maps(path: Path) -> dict[str, Float[np.ndarray, "map row col"]]:
+def load_image(folder: Path, item: GalleryItem) -> UInt8[np.ndarray, "row col 3"] | None:
+    """The item's image, reduced to LONG_SIDE; None where it is missing, broken or outside the folder."""
+    try:
+        with Image.open(own_file(folder, item.image or "")) as image:
+            image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def read_maps(content: bytes) -> dict[str, Float[np.ndarray, "map row col"]]:
     """gallery.npz: per sample id the fused map, then one per head. Raises what numpy does for a damaged file."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
 
 
@@ -86,10 +100,10 @@ class StepArrays:
         return {f"{sample_id}/{field.name}": np.asarray(getattr(self, field.name)) for field in fields(self)}
 
 
-def read_steps(path: Path) -> dict[str, StepArrays]:
+def read_steps(content: bytes) -> dict[str, StepArrays]:
     """steps.npz by sample id. Raises KeyError, ValueError or what numpy does for a damaged file."""
-    found: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    found: dict[str, dict[str, np.ndarray]] = Field(default_factory=dict)
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         for full in arrays.files:
             sample_id, _, name = full.rpartition("/")
             found.setdefault(sample_id, {})[name] = arrays[full]

@@ -1,9 +1,18 @@
-"""heads.json: the localization heads with everything that they were chosen from, as a run writes it and as whoever takes
-over its heads reads it; and stability.json, which tells the heads that fewer samples lead to."""
+"""heads.json: the localization heads with everything that they were chosen from, as a run writes it and as whoever
+takes over its heads reads it; and stability.json, which tells the heads that fewer samples lead to."""
 
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
 
 from locheads.geometry import Preprocess
 from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size
@@ -61,7 +70,7 @@ class HeadSetFile(Record):
     model_config = ConfigDict(extra="ignore")
     FILE: ClassVar[str] = "heads.json"
 
-    found: tuple[FoundHead, ...] = Field(alias="heads", min_length=1)
+    found: tuple[FoundHead, ...] = Field(validation_alias=AliasChoices("heads"), min_length=1)
     layers: Size
     heads_per_layer: Size
     source: str | None = None
@@ -81,8 +90,8 @@ class HeadsFile(Record):
 
     FILE: ClassVar[str] = "heads.json"
 
-    version: StrictInt = Field(default=SCHEMA, alias="schema")
-    found: tuple[FoundHead, ...] = Field(alias="heads")
+    version: StrictInt = Field(default=SCHEMA, validation_alias=AliasChoices("schema"), serialization_alias="schema")
+    found: tuple[FoundHead, ...] = Field(validation_alias=AliasChoices("heads"), serialization_alias="heads")
     """The localization heads, the most frequent first."""
     k: Size
     selection: str
@@ -115,7 +124,7 @@ class HeadsFile(Record):
     prompt_settings: dict[str, Any] | None = None
     dataset: FoundOn | None = None
     seed: StrictInt | None = None
-    made_from: dict[str, str] = {}
+    made_from: dict[str, str] = Field(default_factory=dict)
     """sha256 of the weights and of the annotations."""
     digest: str = ""
     """Of the run."""

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import ConfigDict, StrictBool, StrictFloat, StrictInt
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from locheads.records.record_base import Count, HeadName, Part, Record
 
@@ -23,7 +23,7 @@ class StatusFile(Record):
     FILE: ClassVar[str] = "status.json"
 
     state: State
-    stages: dict[str, StageStatus] = {}
+    stages: dict[str, StageStatus] = Field(default_factory=dict)
     error: str | None = None
 
 
@@ -33,7 +33,7 @@ class DataOrigin(Part):
     name: str | None = None
     annotations_sha256: str | None = None
     pictures_sha256: str | None = None
-    guard: dict[str, Count] = {}
+    guard: dict[str, Count] = Field(default_factory=dict)
     """Guarded file, and the evaluated split -> images of the discovery split that it also holds."""
     notes: tuple[str, ...] = ()
     """Known defects of this copy."""
@@ -77,22 +77,22 @@ class ProvenanceFile(Record):
     source_sha256: str | None = None
     """Over the package's own files."""
     argv: tuple[str, ...] = ()
-    versions: dict[str, str | None] = {}
-    hardware: dict[str, Any] = {}
+    versions: dict[str, str | None] = Field(default_factory=dict)
+    hardware: dict[str, Any] = Field(default_factory=dict)
     started: str | None = None
     """ISO time."""
     seconds: StrictFloat | None = None
     """None until the run has ended."""
     digest: str | None = None
     """Of all that can change the result: the same for runs that have to give the same one."""
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field(default_factory=dict)
     """Source, architecture, weights, revision."""
     predictions: dict[str, Any] | None = None
     """The file of predictions that was scored, its sha256 and declared format."""
     dataset: DataOrigin = DataOrigin()
     answers: MadeWith | None = None
     maps: MadeWith | None = None
-    seeds: dict[str, Any] = {}
+    seeds: dict[str, Any] = Field(default_factory=dict)
     heads: GivenHeads | None = None
 
 
@@ -113,7 +113,7 @@ class SamplesFile(Record):
     discovery_split: str | None = None
     trials: tuple[Trial, ...] = ()
     n_excluded_images: Count = 0
-    guard: dict[str, Count] = {}
+    guard: dict[str, Count] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -12,7 +12,17 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, StrictInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+)
 
 from locheads.errors import StoreError
 from locheads.store.atomic import write_json
@@ -24,6 +34,8 @@ Count = Annotated[StrictInt, Field(ge=0)]
 Size = Annotated[StrictInt, Field(ge=1)]
 HeadName = Annotated[str, Field(pattern=r"^L[0-9]{1,5}H[0-9]{1,5}$")]
 """L14H24: layer and head, counted from 0."""
+Iou = Annotated[StrictFloat, BeforeValidator(lambda value: 0.0 if value is None else value)]
+"""Null, of earlier versions, is 0: nothing was predicted."""
 
 
 class Part(BaseModel):
@@ -97,6 +109,11 @@ def own_file(folder: Path, name: str) -> Path:
     if not path.is_relative_to(folder.resolve()):
         raise OSError(errno.EPERM, "it leads out of the run folder")
     return path
+
+
+def plain(settings: object) -> dict[str, Any]:
+    """A group of settings as JSON holds it, its choices by their names."""
+    return {key: getattr(value, "value", value) for key, value in vars(settings).items()}
 
 
 def decode_json(content: bytes) -> Any:

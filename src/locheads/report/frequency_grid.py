@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from locheads.report.heads_record import HeadsRecord
+from locheads.records.heads_file import HeadsFile
 from locheads.report.margin import MAX_LABELS
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes, new_chart
@@ -51,7 +51,7 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
+def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
     rows = min(heads.skip_layers, len(heads.frequency_mean))
     if rows > 0:
         width = heads.frequency_mean.shape[1]
@@ -69,7 +69,7 @@ def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
         )
 
 
-def _mark_cells(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
+def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
     top = float(np.nanmax(heads.frequency_mean, initial=0.0)) or 1.0
     per_side = max(heads.frequency_mean.shape)
     for rank, index in enumerate(heads.heads, start=1):
@@ -102,7 +102,7 @@ def _mark_cells(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
     )
 
 
-def _ranked_names(heads: HeadsRecord, per_line: int = 4) -> str:
+def _ranked_names(heads: HeadsFile, per_line: int = 4) -> str:
     names = [f"{rank} = {index}" for rank, index in enumerate(heads.heads, start=1)]
     if len(names) > MAX_LABELS:
         names = [*names[:MAX_LABELS], f"and {len(names) - MAX_LABELS} more"]

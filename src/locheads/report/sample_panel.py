@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from locheads.report.gallery_record import GalleryItem, load_image
+from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, FONT, PREDICTED_BOX, TRUE_BOX, Theme, heat_map
 from locheads.types import Box

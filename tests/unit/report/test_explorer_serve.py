@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from explorer_files import build_explorer
+from locheads.records.explorer_file import ExplorerFile
 from locheads.report.__main__ import main
-from locheads.report.explorer.explorer_record import read_explorer
 from locheads.report.explorer.serve import make_server
 
 
@@ -49,7 +49,7 @@ def test_listens_on_this_machine_only(server):
 
 
 def test_page_maps_and_images(get, folder):
-    record = read_explorer(folder)
+    record = ExplorerFile.read(folder)
     status, headers, page = get("/")
     assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
     assert b'"served":true' in page and b"text/plain" not in page

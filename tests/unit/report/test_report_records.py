@@ -9,8 +9,8 @@ import pytest
 
 import locheads.report
 from locheads.errors import StoreError
+from locheads.records.gallery_file import load_image
 from locheads.report import read_run, results_table
-from locheads.report.gallery_record import load_image
 from locheads.types import HeadIndex
 
 FILES = (

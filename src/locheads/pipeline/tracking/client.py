@@ -17,11 +17,11 @@ from threading import Thread
 from typing import Any, assert_never
 
 from locheads.config import Config
+from locheads.errors import StoreError
 from locheads.pipeline.progress import listening
-from locheads.pipeline.receipt import TRACKER
 from locheads.pipeline.tracking.config import TrackerKind
 from locheads.pipeline.tracking.names import check_agent, init_options
-from locheads.store.atomic import read_json, write_json
+from locheads.records.receipt_file import TrackerFile
 from locheads.store.digest import json_digest
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class Session:
         self._end(wait)
         known = {key: self._options[key] for key in ("id", "project", "entity", "group")}
         try:
-            write_json(self._folder / TRACKER, known | self._said)
+            TrackerFile.parse(known | self._said).write(self._folder)
         except Exception as broken:
             log.warning("%s", broken)
 
@@ -138,10 +138,10 @@ class Session:
         """A result that was taken over may have been logged by the run that made it."""
         assert self._options is not None
         try:
-            known = read_json(self._folder / TRACKER)
-            return known["complete"] and all(known[key] == self._options[key] for key in ("id", "project", "entity"))
-        except (OSError, ValueError, KeyError, TypeError):
+            known = TrackerFile.read(self._folder)
+        except StoreError:
             return False
+        return known.complete and all(getattr(known, key) == self._options[key] for key in ("id", "project", "entity"))
 
     def _try(self, message: dict[str, Any]) -> None:
         with suppress(OSError):  # full or closed: `finish` says so

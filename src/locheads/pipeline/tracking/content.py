@@ -27,7 +27,10 @@ COLUMNS = ["sample", "expression", "boxes and mask", "heat map", "IoU", "heads",
 def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """(what it does, the call) of every part; each may fail without the others. The most important first."""
     record = read_run(folder)
-    yield "log the provenance", lambda: run.config.update({"provenance": record.provenance}, allow_val_change=True)
+    yield (
+        "log the provenance",
+        lambda: run.config.update({"provenance": record.provenance.content()}, allow_val_change=True),
+    )
     if record.metrics is not None:
         yield "log the numbers", lambda: _log_numbers(run, record)
     if record.heads is not None:
@@ -80,7 +83,7 @@ def _log_result(run: Any, record: RunRecord) -> None:
     artifact = wandb.Artifact(
         artifact_name(record.setting("study") or "run", run.id),
         type="result",
-        metadata={"digest": record.provenance.get("digest"), "commit": record.provenance.get("commit")},
+        metadata={"digest": record.provenance.digest, "commit": record.provenance.commit},
     )
     for path in (record.folder / name for name in RESULT):
         if path.exists():

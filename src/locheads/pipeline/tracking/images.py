@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from pycocotools import mask as coco
 
-from locheads.report.gallery_record import GalleryItem, load_image
+from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.types import Box
 
 PREDICTED, TRUE = 1, 2

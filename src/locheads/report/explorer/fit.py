@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from locheads.report.explorer.explorer_record import ExplorerRecord, ExplorerSample
+from locheads.records.explorer_file import ExplorerFile, ExplorerSample
 
 LIMIT = 30_000_000
 """Bytes of the self-contained page. Browsers open larger files, but mail and chat refuse them."""
@@ -29,7 +29,7 @@ class Shown:
     """Its first heads; the rest of its maps stays in the run folder."""
 
 
-def fit(record: ExplorerRecord, limit: int = LIMIT) -> list[Shown]:
+def fit(record: ExplorerFile, limit: int = LIMIT) -> list[Shown]:
     """As many samples as possible with MIN_HEADS heads, evenly spaced; then as many heads as possible."""
     n = len(record.samples)
     while n > 0:
@@ -58,7 +58,7 @@ def _most(samples: list[ExplorerSample]) -> int:
     return max((len(s.heads) for s in samples), default=0)
 
 
-def _fixed(record: ExplorerRecord, samples: list[ExplorerSample]) -> float:
+def _fixed(record: ExplorerFile, samples: list[ExplorerSample]) -> float:
     """Bytes of the images (each counted once), expressions and samples' own lines."""
     numbers = {s.image for s in samples if s.image is not None}
     # 6: an odd character becomes \uXXXX.

@@ -1,7 +1,6 @@
 """explorer.html: the head explorer in one file, readable without a network; and the same page for a server."""
 
 import base64
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from locheads.report.explorer.explorer_record import ExplorerRecord, ExplorerSample, read_explorer
+from locheads.records.explorer_file import ExplorerFile, ExplorerSample
 from locheads.report.explorer.fit import LIMIT, Shown, fit
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, LIGHT, heat_map
@@ -31,7 +30,7 @@ def write_explorer_page(run: RunRecord) -> Path | None:
     Raises:
         StoreError: its records are broken, or the page cannot be written.
     """
-    record = read_explorer(run.folder)
+    record = ExplorerFile.read_if_there(run.folder)
     if record is None:
         return None
     path = run.folder / EXPLORER_PAGE
@@ -39,7 +38,7 @@ def write_explorer_page(run: RunRecord) -> Path | None:
     return path
 
 
-def self_contained(run: RunRecord, record: ExplorerRecord, limit: int = LIMIT) -> str:
+def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> str:
     """The page with as many samples and heads as `limit` bytes hold."""
     shown = fit(record, limit)
     numbers = sorted({s.sample.image for s in shown if s.sample.image is not None})
@@ -48,14 +47,14 @@ def self_contained(run: RunRecord, record: ExplorerRecord, limit: int = LIMIT) -
     return _render(run, record, shown, blocks, served=False)
 
 
-def served_page(run: RunRecord, record: ExplorerRecord) -> str:
+def served_page(run: RunRecord, record: ExplorerFile) -> str:
     """The page without images and maps: it asks for `images/N` and `maps/N` when they are to be shown."""
     shown = [Shown(sample, len(sample.heads)) for sample in record.samples]
     return _render(run, record, shown, [], served=True)
 
 
 def _render(
-    run: RunRecord, record: ExplorerRecord, shown: list[Shown], blocks: Iterable[tuple[str, str]], *, served: bool
+    run: RunRecord, record: ExplorerFile, shown: list[Shown], blocks: Iterable[tuple[str, str]], *, served: bool
 ) -> str:
     loader = FileSystemLoader([HERE, HERE.parent])
     environment = Environment(
@@ -75,7 +74,7 @@ def _render(
     )
 
 
-def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> list[str]:
+def held(record: ExplorerFile, shown: list[Shown], served: bool = False) -> list[str]:
     """What the page holds and what it leaves out, in sentences."""
     counts = [s.n_heads for s in shown if s.n_heads]
     every, n_kept = record.layers * record.heads_per_layer, len(record.samples)
@@ -107,7 +106,7 @@ def held(record: ExplorerRecord, shown: list[Shown], served: bool = False) -> li
     return lines
 
 
-def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown], served: bool) -> dict[str, Any]:
+def _data(run: RunRecord, record: ExplorerFile, shown: list[Shown], served: bool) -> dict[str, Any]:
     start = _start(record)
     component = "all_cells" if "all_cells" in (record.grounding.get("box"), record.grounding.get("component")) else ""
     return {
@@ -125,17 +124,17 @@ def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown], served: bo
     }
 
 
-def _start(record: ExplorerRecord) -> dict[str, Any]:
+def _start(record: ExplorerFile) -> dict[str, Any]:
     """The run's own smoothing, where the sliders begin, and how it turns cells into pixels."""
     return {key: record.grounding.get(key, value) for key, value in FIXED.items()}
 
 
 def _sample(sample: ExplorerSample, n_heads: int) -> dict[str, Any]:
-    fields = dataclasses.asdict(sample) | {"heads": sample.heads[:n_heads], "scales": sample.scales[:n_heads]}
-    return {key: value for key, value in fields.items() if key not in ("at", "same_box")}
+    values = sample.model_dump(exclude={"at", "same_box"})
+    return values | {"heads": sample.heads[:n_heads], "scales": sample.scales[:n_heads]}
 
 
-def _metrics(run: RunRecord, record: ExplorerRecord) -> list[dict[str, Any]]:
+def _metrics(run: RunRecord, record: ExplorerFile) -> list[dict[str, Any]]:
     """What the grid can be coloured by: values per layer and head, and how they are written."""
     heads = run.heads
     frequency, sums, iou = (heads.frequency_mean, heads.mean_attention_sum, heads.head_iou) if heads else (None,) * 3

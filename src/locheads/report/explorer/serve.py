@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from locheads.errors import LocHeadsError, StoreError, complain
-from locheads.report.explorer.explorer_record import ExplorerRecord, read_explorer
+from locheads.records.explorer_file import ExplorerFile
+from locheads.records.record_base import own_file
 from locheads.report.explorer.page import served_page
-from locheads.report.parse import own_file
 from locheads.report.run_record import read_run
 
 HOST = "127.0.0.1"
@@ -28,13 +28,13 @@ class Site:
     def __init__(self, folder: Path) -> None:
         """Raises StoreError where the folder is no run folder, or keeps nothing for the explorer."""
         run = read_run(folder)
-        record = read_explorer(folder)
+        record = ExplorerFile.read_if_there(folder)
         if record is None:
             raise StoreError(
                 f"{folder} holds no explorer.json: run it again with explorer.samples above 0 and stage=evaluate or "
                 "later."
             )
-        self._record: ExplorerRecord = record
+        self._record: ExplorerFile = record
         self._folder = folder
         self._page = served_page(run, record).encode("utf-8", "replace")
 
