@@ -119,12 +119,12 @@ def _sample(
     image: int | None,
 ) -> ExplorerSample:
     geometry, own = coded.geometry, plan.heads(row["sample_id"])
-    box = [row[key] for key in ("x0", "y0", "x1", "y1")]
-    answer = None if any(pd.isna(v) for v in box) else [float(v) for v in box]
+    box = row["x0"], row["y0"], row["x1"], row["y1"]
+    answer = None if any(map(pd.isna, box)) else box
     same = None
     if own and all(head in coded.heads for head in own):
         again = coded.box(own, config.grounding, plan.sinks)
-        same = (None if again is None else list(again)) == answer
+        same = again == answer
     return ExplorerSample(
         sample_id=row["sample_id"],
         image_id=group.image_id,
@@ -135,7 +135,7 @@ def _sample(
         cols=geometry.cols,
         scale=geometry.scale,
         offset=geometry.offset,
-        true_box=[row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
+        true_box=(row["true_x0"], row["true_y0"], row["true_x1"], row["true_y1"]),
         box=answer,
         iou=row["box_iou"],
         error=row["error"] if isinstance(row["error"], str) else None,

@@ -109,7 +109,7 @@ def _item(
     heads: tuple[HeadIndex, ...],
     geometry: Geometry | None,
 ) -> GalleryItem:
-    box = [row[key] for key in ("x0", "y0", "x1", "y1")]
+    box = row["x0"], row["y0"], row["x1"], row["y1"]
     cells = (geometry.rows, geometry.cols) if geometry else (1, 1)
     corners = np.array([0, 0, cells[1], cells[0]])
     return GalleryItem(
@@ -117,8 +117,8 @@ def _item(
         image_id=group.image_id,
         expression=row["expression"],
         image=_image(folder, group),
-        box=None if any(pd.isna(v) for v in box) else box,
-        true_box=[row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
+        box=None if any(map(pd.isna, box)) else box,
+        true_box=(row["true_x0"], row["true_y0"], row["true_x1"], row["true_y1"]),
         iou=row["box_iou"],
         heads=tuple(map(str, heads)),
         width=group.width,
