@@ -102,7 +102,7 @@ class StepArrays:
 
 def read_steps(content: bytes) -> dict[str, StepArrays]:
     """steps.npz by sample id. Raises KeyError, ValueError or what numpy does for a damaged file."""
-    found: dict[str, dict[str, np.ndarray]] = Field(default_factory=dict)
+    found: dict[str, dict[str, np.ndarray]] = {}
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         for full in arrays.files:
             sample_id, _, name = full.rpartition("/")

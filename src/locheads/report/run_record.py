@@ -12,6 +12,7 @@ import yaml
 from jaxtyping import Float
 
 from locheads.errors import StoreError
+from locheads.records.audit_file import AuditFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
@@ -121,7 +122,7 @@ def read_run(folder: Path) -> RunRecord:
         # A run that was given its heads discovered none.
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
         metrics=reader.read("metrics.json", lambda content: parse_metrics(decode_json(content)), None),
-        audit=reader.read("audit.json", lambda content: parse_audit(decode_json(content)), None),
+        audit=reader.read(AuditFile.FILE, lambda content: parse_audit(AuditFile.decode(content)), None),
         gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
         maps=reader.read("gallery.npz", read_maps, {}),
         steps=reader.read("steps.npz", read_steps, {}),

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from locheads.errors import StoreError
+from locheads.records.audit_file import AuditFile
 from locheads.records.command_files import CheckFile, FetchedFile
 from locheads.records.explorer_file import ExplorerFile
 from locheads.records.gallery_file import GalleryFile, StepArrays, read_steps
@@ -43,7 +44,19 @@ SHOWN: dict[str, Any] = {
     "box": None, "iou": 0.86, "error": "no map", "own": ["L1H2"], "heads": ["L1H2", "L0H1"], "scales": [0.12, 8e-17],
     "at": 0, "same_box": True, "picture": 0,
 }  # fmt: skip
+ENDS: dict[str, Any] = {"value": 0.5, "low": 0.25, "high": None}
+CHOICE: dict[str, Any] = {
+    "changes": "grounding.sigma=2", "heads": "L1H2", "metrics": {"res_ciou": ENDS | {"difference": ENDS}},
+    "contradicts": ["sigma (paper: 1.0)"], "error": None,
+}  # fmt: skip
 FILES: dict[type[Record], Any] = {
+    AuditFile: {
+        "split": "val", "n_images": 9, "n_expressions": 99, "n_failed": 1, "confidence": 0.95, "mode": "random",
+        "seconds": 4.2, "metric": "rec_acc@0.5", "target": None, "n_choices": 4, "n_failed_choices": 1, "base": CHOICE,
+        "base_contradicts": [],
+        "effects": [{"option": "grounding.sigma", "value": "2.0", "documented": True, **CHOICE}], "best": [],
+        "closest": [CHOICE],
+    },
     HeadsFile: HEADS,
     StabilityFile: {"k": 1, "sizes": [{"n": 10, "tops": [["L1H2"], ["L0H0"]]}]},
     GalleryFile: [ITEM],
@@ -248,7 +261,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
     (tmp_path / "secret").write_text('{"state": "done"}')
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "status.json").symlink_to(tmp_path / "secret")
-    with pytest.raises(StoreError, match=r"status\.json cannot be read \(it leads out of the run folder\)"):
+    with pytest.raises(StoreError, match=r"status\.json cannot be read \(.*it leads out of the run folder\)"):
         StatusFile.read(tmp_path / "run")
 
 
@@ -263,8 +276,7 @@ def test_steps_are_read_under_the_names_they_were_written_with(tmp_path: Path) -
         np.testing.assert_array_equal(getattr(found, name), getattr(steps, name))
 
 
-def test_a_large_model_is_read_without_a_python_loop_per_number() -> None:
-    """1,024 heads and their maps' scales for 20 samples: as many values as a 7B model's explorer.json has."""
+def test_records_of_a_model_of_1024_heads_are_read() -> None:
     names = [f"L{i // 32}H{i % 32}" for i in range(1024)]
     samples = [SHOWN | {"heads": names, "scales": [0.5] * 1024, "sample_id": str(i)} for i in range(20)]
     content = FILES[ExplorerFile] | {"layers": 32, "heads_per_layer": 32, "entropy": [[0.5] * 32] * 32}
