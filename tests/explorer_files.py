@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
 from locheads.pipeline.write_explorer import encode
-from locheads.report.explorer.explorer_record import INDEX, MAPS, image_name
+from locheads.records.explorer_file import MAPS, ExplorerFile, image_name
 
 LAYERS, HEADS = 6, 8
 """As in the report's synthetic run."""
@@ -36,7 +36,7 @@ def build_explorer(folder: Path, n_samples: int = 6, n_heads: int = LAYERS * HEA
             file.write(codes)
             at += len(codes)
             samples.append(sample)
-    (folder / INDEX).write_text(json.dumps(_index() | {"samples": samples}))
+    (folder / ExplorerFile.FILE).write_text(json.dumps(_index() | {"samples": samples}))
     return folder
 
 

@@ -14,7 +14,7 @@ from locheads.grounding.config import Border, GroundingConfig
 from locheads.grounding.fuse import fuse
 from locheads.grounding.ground_maps import ground_maps
 from locheads.pipeline.write_explorer import decode
-from locheads.report.explorer.explorer_record import read_explorer
+from locheads.records.explorer_file import ExplorerFile
 
 SETTINGS = [
     {"sigma": sigma, "kernel": kernel, "border": border}
@@ -32,7 +32,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def maps(folder: Path) -> dict[str, np.ndarray]:
     """Sample id -> [head, row, col] as the page decodes them."""
-    record = read_explorer(folder)
+    record = ExplorerFile.read(folder)
     assert record is not None
     return {sample.sample_id: decode(record.maps(sample), list(sample.scales)) for sample in record.samples}
 

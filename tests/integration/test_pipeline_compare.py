@@ -13,7 +13,7 @@ from running import Finished, Result
 
 from locheads.errors import ConfigError
 from locheads.pipeline.compare_runs import refuse_the_same
-from locheads.store.run_folder import write_files_receipt
+from locheads.records.receipt_file import ReceiptFile
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_two_scored_files_are_two_runs(tmp_path: Path) -> None:
     for name, key in (("a", {}), ("b", {}), ("done", {"digest": "1"}), ("again", {"digest": "1"})):
         (tmp_path / name).mkdir()
         (tmp_path / name / "scores.parquet").write_text(name)
-        write_files_receipt(tmp_path / name, {"key": key, "n_failed": 0, "files": {}})
+        ReceiptFile(key=key, n_failed=0, files={}).write(tmp_path / name)
     refuse_the_same(tmp_path / "a", tmp_path / "b")
     refuse_the_same(tmp_path / "a", tmp_path / "done")
     with pytest.raises(ConfigError, match="one run done twice"):

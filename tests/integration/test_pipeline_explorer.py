@@ -18,16 +18,16 @@ from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import stages
 from locheads.pipeline.write_explorer import decode
+from locheads.records.explorer_file import ExplorerFile
 from locheads.report import write_report
-from locheads.report.explorer.explorer_record import ExplorerRecord, read_explorer
 from locheads.types import HeadIndex
 
 Run = Callable[[Config], Path]
 ALL_HEADS = tiny.LAYERS * tiny.HEADS
 
 
-def explorer_of(folder: Path) -> ExplorerRecord:
-    record = read_explorer(folder)
+def explorer_of(folder: Path) -> ExplorerFile:
+    record = ExplorerFile.read(folder)
     assert record is not None
     return record
 

@@ -1,6 +1,5 @@
 """Localization heads as a file: the heads.json of a run, or a set that is published with the package."""
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,12 +12,11 @@ import yaml
 from locheads.errors import ConfigError, StoreError
 from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig, Query
-from locheads.store.run_folder import refuse_changed
+from locheads.records.heads_file import SCHEMA, AskedModel, HeadSetFile
+from locheads.records.receipt_file import refuse_changed
+from locheads.records.record_base import decode_json
 from locheads.text import reason
 from locheads.types import HeadIndex
-
-SCHEMA = 1
-"""Version of what a heads.json holds. Raised whenever a reader of the old form would misread the new one."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,11 @@ def read_headset(name: str | Path) -> HeadSet:
     path = _locate(name)
     refuse_changed(path.parent, [path.name])
     try:
-        content = json.loads(path.read_text())
+        content = decode_json(path.read_bytes())
         version = content.get("schema")
         if version == SCHEMA:
-            return _parse(_with_settings_of_its_run(content, path.with_name("config.yaml")), str(name))
+            file = HeadSetFile.parse(_with_settings_of_its_run(content, path.with_name("config.yaml")))
+            return _head_set(file, str(name))
     # json, yaml and the settings' own checks each raise kinds of their own.
     except Exception as error:
         raise StoreError(f"{path} is no heads.json of a run ({reason(error)}): make one with python run.py.") from error
@@ -147,35 +146,26 @@ def _locate(name: str | Path) -> Path:
     return path / "heads.json" if path.is_dir() else path
 
 
-def _parse(content: dict[str, Any], name: str) -> HeadSet:
-    """Raises KeyError, TypeError or ValueError where a field is absent or makes no sense."""
-    heads = tuple(HeadIndex(int(each["layer"]), int(each["head"])) for each in content["heads"])
-    layers, heads_per_layer = int(content["layers"]), int(content["heads_per_layer"])
-    outside = [str(h) for h in heads if not (0 <= h.layer < layers and 0 <= h.head < heads_per_layer)]
-    if outside:
-        raise ValueError(f"{outside[0]} is not among {layers} layers of {heads_per_layer} heads")
-    if not heads or len(set(heads)) < len(heads):
-        raise ValueError("its heads must be at least one, and all different")
-    data, model = content.get("dataset") or {}, content.get("model") or {}
-    found_on = (str(data["name"]), str(data["split"])) if data else None
-    found = f"found by a run on {found_on[0]} {found_on[1]}" if found_on else "not said"
+def _head_set(file: HeadSetFile, name: str) -> HeadSet:
+    found_on, model = file.dataset, file.model or AskedModel()
+    found = f"found by a run on {found_on.name} {found_on.split}" if found_on else "not said"
     return HeadSet(
-        heads,
+        tuple(head.index for head in file.found),
         name,
-        str(content.get("source", found)),
-        model.get("id"),
-        layers,
-        heads_per_layer,
-        found_on,
-        preprocess=Preprocess(model["preprocess"]) if "preprocess" in model else None,
-        tiles=bool(model.get("tiles", False)),
-        prompt=_prompt(content),
+        file.source or found,
+        model.id,
+        file.layers,
+        file.heads_per_layer,
+        (found_on.name, found_on.split) if found_on else None,
+        preprocess=model.preprocess,
+        tiles=model.tiles,
+        prompt=_prompt(file),
     )
 
 
-def _prompt(content: dict[str, Any]) -> PromptConfig | None:
-    settings = content.get("prompt_settings")
-    if settings is None and (template := content.get("prompt")) is not None:
+def _prompt(file: HeadSetFile) -> PromptConfig | None:
+    settings = file.prompt_settings
+    if settings is None and (template := file.prompt) is not None:
         # Of a run before these settings were recorded, and without its config.yaml. Only the model's chat template
         # places the image by itself.
         settings = {"name": "custom", "template": template, "chat": "<image>" not in template}

@@ -25,10 +25,11 @@ from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import find_sinks
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.records.audit_file import AuditFile
 from locheads.report.figures import audit_effects
 from locheads.report.run_record import read_run
 from locheads.report.theme import to_png
-from locheads.store.atomic import write_bytes, write_json, write_text
+from locheads.store.atomic import write_bytes, write_text
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
 from locheads.text import csv_text
@@ -67,7 +68,7 @@ def audit_stage(run: Setup, failures: Failures) -> None:
     }
     write_parquet(run.folder / "audit.parquet", frame)
     write_text(run.folder / "audit.csv", csv_text(frame))
-    write_json(run.folder / "audit.json", audit_record(choices, frame, config.audit, facts))
+    AuditFile.parse(audit_record(choices, frame, config.audit, facts)).write(run.folder)
     write_bytes(run.folder / "audit.png", to_png(audit_effects(read_run(run.folder))))
 
 

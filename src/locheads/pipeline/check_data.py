@@ -15,7 +15,7 @@ from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset
 from locheads.pipeline.run_life import Status
-from locheads.store.atomic import write_json
+from locheads.records.command_files import CheckFile
 from locheads.terminal import console
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def check_dataset(config: Config, folder: Path, status: Status) -> None:
     """
     with status.stage(Stage.check):
         verdicts = collect(config, open_dataset(config.dataset, config.paths))
-        write_json(folder / "check.json", [vars(verdict) for verdict in verdicts])
+        CheckFile.parse({"points": [vars(verdict) for verdict in verdicts]}).write(folder)
         console.print(table(config.dataset.name, verdicts))
         if failed := sum(verdict.state == State.fail for verdict in verdicts):
             raise DataError(

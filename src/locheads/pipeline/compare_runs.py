@@ -18,10 +18,10 @@ from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.evaluation.summarise import ratios
 from locheads.pipeline.run_life import Status
+from locheads.records.receipt_file import read_receipt, refuse_changed
 from locheads.report.metrics_record import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
 from locheads.report.tables import ABSENT, new_table
 from locheads.store.atomic import write_json
-from locheads.store.run_folder import read_receipt, refuse_changed
 from locheads.terminal import console, track
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def refuse_the_same(a: Path, b: Path) -> None:
     scores = [run / "scores.parquet" for run in (a, b)]
     if a.resolve() == b.resolve() or (all(path.is_file() for path in scores) and scores[0].samefile(scores[1])):
         raise ConfigError(f"{a} and {b} are the same run, which does not differ from itself: name two runs.")
-    keys = [(read_receipt(run) or {}).get("key") for run in (a, b)]
+    keys = [receipt.key if (receipt := read_receipt(run)) else {} for run in (a, b)]
     if keys[0] and keys[0] == keys[1]:  # scored files have an empty one: their runs differ in the file
         raise ConfigError(
             f"{a} and {b} are one run done twice or copied (settings, model, data and code are the same): it does not "

@@ -10,9 +10,9 @@ from locheads.discovery.frequencies import discover, stability
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.errors import DiscoveryError
 from locheads.evaluation.head_iou import head_iou
-from locheads.pipeline.run_files import heads_record
+from locheads.pipeline.run_files import heads_file
 from locheads.pipeline.setup import Failures, Setup, failed_in
-from locheads.store.atomic import write_json
+from locheads.records.heads_file import StabilityFile
 from locheads.terminal import track
 from locheads.types import Discovery
 
@@ -51,8 +51,8 @@ def discover_heads(setup: Setup, failures: Failures) -> Discovered:
 def write_heads(setup: Setup, found: Discovered, failures: Failures) -> None:
     """-> heads.json, and stability.json where discovery.sizes asks for it."""
     n_failed = len(failed_in(setup.inputs.discovery, failures))
-    record = heads_record(found.discovery, found.head_iou, setup.inputs, setup.config, n_failed)
     made_from = {"weights": setup.identity.weights, "annotations": setup.inputs.annotations}
-    write_json(setup.folder / "heads.json", record | {"made_from": made_from, "digest": setup.digest})
+    record = heads_file(found.discovery, found.head_iou, setup.inputs, setup.config, n_failed, made_from, setup.digest)
+    record.write(setup.folder)
     if found.stability:
-        write_json(setup.folder / "stability.json", {"k": setup.config.heads.k, "sizes": found.stability})
+        StabilityFile.parse({"k": setup.config.heads.k, "sizes": found.stability}).write(setup.folder)

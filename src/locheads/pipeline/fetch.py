@@ -12,7 +12,7 @@ from locheads.models.config import ModelConfig
 from locheads.models.load import POCKET, identify
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.run_life import Status
-from locheads.store.atomic import write_json
+from locheads.records.command_files import FetchedFile
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +27,24 @@ def fetch_inputs(config: Config, folder: Path, status: Status) -> None:
         LocHeadsError: something that cannot be had.
     """
     with status.stage(Stage.fetch):
-        write_json(folder / "fetched.json", fetch(config))
+        fetch(config).write(folder)
 
 
-def fetch(config: Config) -> dict[str, str | int]:
+def fetch(config: Config) -> FetchedFile:
     """-> what is there now."""
     where = _weights(config.model)
     identity = identify(config.model, Path(config.paths.cache))
     inputs = load_inputs(config)
     log.info("Model %s: %s. Data set %s: read.", config.model.id, where, config.dataset.name)
-    return {
-        "model": config.model.id,
-        "folder": where,
-        "weights": identity.weights,
-        "dataset": config.dataset.name,
-        "annotations_sha256": inputs.annotations,
-        "evaluated": sum(len(group.samples) for group in inputs.evaluated),
-        "discovery": sum(len(group.samples) for group in inputs.discovery),
-    }
+    return FetchedFile(
+        model=config.model.id,
+        folder=where,
+        weights=identity.weights,
+        dataset=config.dataset.name,
+        annotations_sha256=inputs.annotations,
+        evaluated=sum(len(group.samples) for group in inputs.evaluated),
+        discovery=sum(len(group.samples) for group in inputs.discovery),
+    )
 
 
 def _weights(model: ModelConfig) -> str:

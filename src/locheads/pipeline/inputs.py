@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Protocol, assert_never
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from locheads.data.refer import ReferDataSet
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.pocket.dataset import ensure_dataset
+from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
 from locheads.types import HeadScores, ImageGroup
 
@@ -218,17 +219,17 @@ def image_folders(dataset: DatasetConfig, paths: PathsConfig) -> list[Path]:
     return [*named, Path(paths.cache)]
 
 
-def samples_record(inputs: Inputs, config: Config) -> dict[str, Any]:
-    """samples.json: the ids that the run used, in order, and what was kept out."""
-    return {
-        "split": config.dataset.split,
-        "evaluated": [sample.sample_id for group in inputs.evaluated for sample in group.samples],
-        "discovery_split": config.dataset.discovery_split,
-        "trials": [{"seed": [config.seed, i], "samples": list(ids)} for i, ids in enumerate(inputs.trials)],
-        "n_excluded_images": inputs.n_excluded_images,
-        "guard": inputs.guard,
-        "notes": list(inputs.notes),
-    }
+def samples_file(inputs: Inputs, config: Config) -> SamplesFile:
+    """The ids that the run used, in order, and what was kept out."""
+    return SamplesFile(
+        split=config.dataset.split,
+        evaluated=tuple(sample.sample_id for group in inputs.evaluated for sample in group.samples),
+        discovery_split=config.dataset.discovery_split,
+        trials=tuple(Trial(seed=(config.seed, i), samples=ids) for i, ids in enumerate(inputs.trials)),
+        n_excluded_images=inputs.n_excluded_images,
+        guard=inputs.guard,
+        notes=inputs.notes,
+    )
 
 
 def _copy(dataset: DatasetConfig, images: Path, cache: Path) -> Copy:

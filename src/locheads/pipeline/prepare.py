@@ -14,11 +14,10 @@ from locheads.models.placement import check_placement
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.direct import answer_keys
 from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
-from locheads.pipeline.inputs import Inputs, load_inputs, samples_record, with_images
+from locheads.pipeline.inputs import Inputs, load_inputs, samples_file, with_images
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.setup import Setup
 from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
-from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference
 
@@ -64,7 +63,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     }
     if given is not None:
         record["heads"] = given_record(given, config.heads.k)
-    write_json(folder / "samples.json", samples_record(inputs, config))
+    samples_file(inputs, config).write(folder)
     return Setup(config, folder, inputs, identity, store, digest, given)
 
 

@@ -16,15 +16,13 @@ from locheads.config import Config
 from locheads.dotted import source_digests
 from locheads.errors import StoreError
 from locheads.pipeline.inputs import Inputs
-from locheads.store.atomic import read_json, write_json
+from locheads.records.receipt_file import RECEIPT, DoneBeforeFile, ReceiptFile, TrackerFile, changed_files, read_receipt
 from locheads.store.digest import file_digest, json_digest
 from locheads.store.provenance import source_digest, versions
-from locheads.store.run_folder import RECEIPT, changed_files, read_receipt, write_files_receipt
-from locheads.tracking.config import TRACKER
 
 log = logging.getLogger(__name__)
 
-OVERRIDES, DONE_BEFORE = "overrides.yaml", "done_before.json"
+OVERRIDES, DONE_BEFORE, TRACKER = "overrides.yaml", DoneBeforeFile.FILE, TrackerFile.FILE
 UNCHECKED = {RECEIPT, TRACKER, "run.log"}
 """Files of a run folder that may change after its run."""
 OWN = {OVERRIDES, DONE_BEFORE}
@@ -47,7 +45,7 @@ def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:
 def write_receipt(folder: Path, key: dict[str, str], n_failed: int) -> None:
     """At the very end of a run. `n_failed`: samples without attention, which another attempt might mend."""
     files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(_results(folder))}
-    write_files_receipt(folder, {"key": key, "n_failed": n_failed, "files": files})
+    ReceiptFile(key=key, n_failed=n_failed, files=files).write(folder)
 
 
 def find_done(study: Path, key: dict[str, str]) -> Path | None:
@@ -78,16 +76,17 @@ def take_over(done: Path, folder: Path) -> None:
     """Makes `folder` hold the result of the run in `done`."""
     receipt = read_receipt(done)
     assert receipt is not None  # `find_done` has read it
-    files = {name: digest for name, digest in receipt["files"].items() if name not in OWN}
+    files = {name: digest for name, digest in receipt.files.items() if name not in OWN}
     # status.json says that the run is complete, so it comes last.
     for name in sorted(files, key=lambda name: name == "status.json"):
         _link(done / name, folder / name)
     if (done / TRACKER).exists():
         _link(done / TRACKER, folder / TRACKER)
-    origin = read_json(done / DONE_BEFORE)["folder"] if (done / DONE_BEFORE).exists() else str(done)
-    write_json(folder / DONE_BEFORE, {"folder": origin, "key": receipt["key"]})
+    before = DoneBeforeFile.read_if_there(done)
+    origin = str(done) if before is None else before.folder
+    DoneBeforeFile(folder=origin, key=receipt.key).write(folder)
     own = {name: file_digest(folder / name) for name in OWN if (folder / name).exists()}
-    write_files_receipt(folder, receipt | {"files": files | own})
+    receipt.model_copy(update={"files": files | own}).write(folder)
     log.info("Done before, with the same settings, code and data, in %s.", origin)
 
 
@@ -101,18 +100,19 @@ def _results(folder: Path) -> Iterator[Path]:
 def _said(folder: Path) -> tuple[dict[str, str], int | None]:
     """-> (key, n_failed) of a run's receipt; nothing of a damaged one, which is logged."""
     try:
-        receipt = read_receipt(folder) or {}
+        receipt = read_receipt(folder)
     except StoreError as error:
         log.warning("%s", error)
-        receipt = {}
-    return receipt.get("key") or {}, receipt.get("n_failed")
+        receipt = None
+    return (receipt.key, receipt.n_failed) if receipt else ({}, None)
 
 
 def _intact(folder: Path) -> bool:
     """Whether every file of the receipt is there as the run wrote it; what is not is logged."""
-    receipt = read_receipt(folder) or {"files": {}}
-    changed = [name for name in receipt["files"] if not (folder / name).exists()]
-    changed += changed_files(folder, receipt["files"])
+    receipt = read_receipt(folder)
+    files = receipt.files if receipt else {}
+    changed = [name for name in files if not (folder / name).exists()]
+    changed += changed_files(folder, files)
     if changed:
         log.warning("%s is run again: its %s is not what the run wrote (and %d more files).",
                     folder, changed[0], len(changed) - 1)  # fmt: skip

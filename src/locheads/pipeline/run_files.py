@@ -8,58 +8,63 @@ import pandas as pd
 
 from locheads.config import Config
 from locheads.discovery.frequencies import top_heads
-from locheads.discovery.headset import SCHEMA
 from locheads.evaluation.methods import LOCALIZATION_HEADS
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.pipeline.inputs import Inputs
+from locheads.records.heads_file import SCHEMA, AskedModel, FoundHead, FoundOn, HeadsFile
+from locheads.records.record_base import plain
 from locheads.store.atomic import replacing
 from locheads.types import Discovery
 
 
-def heads_record(
-    discovery: Discovery, iou: np.ndarray, inputs: Inputs, config: Config, n_failed: int
-) -> dict[str, Any]:
-    """heads.json: the HeadSet with everything it was chosen from."""
+def heads_file(
+    discovery: Discovery,
+    iou: np.ndarray,
+    inputs: Inputs,
+    config: Config,
+    n_failed: int,
+    made_from: dict[str, str],
+    digest: str,
+) -> HeadsFile:
+    """The head set with everything it was chosen from."""
     layers, heads_per_layer = discovery.frequency_mean.shape
-    return {
-        "schema": SCHEMA,
-        "heads": [
-            {
-                "layer": head.layer,
-                "head": head.head,
-                "frequency_mean": float(discovery.frequency_mean[head.layer, head.head]),
-                "frequency_std": float(discovery.frequency_std[head.layer, head.head]),
-            }
+    model = config.model
+    return HeadsFile(
+        version=SCHEMA,
+        found=tuple(
+            FoundHead(
+                layer=head.layer,
+                head=head.head,
+                frequency_mean=discovery.frequency_mean[head.layer, head.head],
+                frequency_std=discovery.frequency_std[head.layer, head.head],
+            )
             for head in top_heads(discovery, config.heads.k)
-        ],
-        "k": config.heads.k,
-        "selection": config.selection.kind.value,
-        "criterion": {key: getattr(value, "value", value) for key, value in vars(config.criterion).items()},
-        "tau": discovery.tau,
-        "tau_per_trial": list(discovery.tau_per_trial),
-        "top_per_trial": [[str(head) for head in top[: config.heads.k]] for top in discovery.ranking_per_trial()],
-        "n_samples": len(inputs.trials[0]),
-        "trials": len(inputs.trials),
-        "n_failed": n_failed,
-        "n_excluded_images": inputs.n_excluded_images,
-        "layers": layers,
-        "heads_per_layer": heads_per_layer,
-        "mean_attention_sum": discovery.mean_sums.tolist(),
-        "frequency_mean": discovery.frequency_mean.tolist(),
-        "frequency_std": discovery.frequency_std.tolist(),
-        "eligible": discovery.eligible.tolist(),
-        "head_iou": iou.tolist(),
-        "model": {
-            "id": config.model.id,
-            "revision": config.model.revision,
-            "preprocess": config.model.preprocess.value,
-            "tiles": config.model.tiles,
-        },
-        "prompt": config.prompt.template,
-        "prompt_settings": {key: getattr(value, "value", value) for key, value in vars(config.prompt).items()},
-        "dataset": {"name": config.dataset.name, "split": config.dataset.discovery_split},
-        "seed": config.seed,
-    }
+        ),
+        k=config.heads.k,
+        selection=config.selection.kind.value,
+        criterion=plain(config.criterion),
+        tau=discovery.tau,
+        tau_per_trial=discovery.tau_per_trial,
+        top_per_trial=tuple(tuple(map(str, top[: config.heads.k])) for top in discovery.ranking_per_trial()),
+        n_samples=len(inputs.trials[0]),
+        trials=len(inputs.trials),
+        n_failed=n_failed,
+        n_excluded_images=inputs.n_excluded_images,
+        layers=layers,
+        heads_per_layer=heads_per_layer,
+        mean_attention_sum=discovery.mean_sums,
+        frequency_mean=discovery.frequency_mean,
+        frequency_std=discovery.frequency_std,
+        eligible=discovery.eligible,
+        head_iou=iou,
+        model=AskedModel(id=model.id, revision=model.revision, preprocess=model.preprocess, tiles=model.tiles),
+        prompt=config.prompt.template,
+        prompt_settings=plain(config.prompt),
+        dataset=FoundOn(name=config.dataset.name, split=config.dataset.discovery_split),
+        seed=config.seed,
+        made_from=made_from,
+        digest=digest,
+    )
 
 
 def metrics_record(

@@ -9,9 +9,9 @@ from typing import Any
 
 from locheads.errors import StoreError
 from locheads.pipeline.mistakes import explain
-from locheads.store.atomic import write_json
+from locheads.records.provenance_file import ProvenanceFile, StatusFile
+from locheads.records.receipt_file import RECEIPT
 from locheads.store.provenance import provenance
-from locheads.store.run_folder import RECEIPT
 
 Started = Callable[[str], None]
 """Called with what identifies a run, before its first stage or once an earlier run has taken its place."""
@@ -24,7 +24,7 @@ class Status:
         # Of an earlier run in this folder, whose files are written anew from now on.
         with suppress(OSError):  # which writing the status tells
             (folder / RECEIPT).unlink()
-        self._folder, self._path = folder, folder / "status.json"
+        self._folder = folder
         self._seen: set[str] = set()
         self._content: dict[str, Any] = {"state": "running", "stages": {}, "error": None}
         self._write()
@@ -69,7 +69,7 @@ class Status:
             self.finish()
 
     def _write(self) -> None:
-        write_json(self._path, self._content)
+        StatusFile.parse(self._content).write(self._folder)
 
 
 @contextmanager
@@ -88,11 +88,11 @@ def run_life(folder: Path) -> Iterator[Status]:
 def recorded_provenance(folder: Path) -> Iterator[dict[str, Any]]:
     """provenance.json, written at the start (a run that dies has one, too) and again with the time at the end."""
     record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
-    write_json(folder / "provenance.json", record)
+    ProvenanceFile.parse(record).write(folder)
     start = time.perf_counter()
     yield record
     record["seconds"] = round(time.perf_counter() - start, 3)
-    write_json(folder / "provenance.json", record)
+    ProvenanceFile.parse(record).write(folder)
 
 
 def _volatile(path: Path) -> bool:

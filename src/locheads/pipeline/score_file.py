@@ -22,6 +22,7 @@ from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_datase
 from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.run_life import Status, recorded_provenance
+from locheads.records.provenance_file import SamplesFile
 from locheads.report.html import write_report
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
@@ -75,8 +76,8 @@ def _identity(config: Config, path: Path, data: DataSet) -> dict[str, Any]:
 
 def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], data: DataSet) -> None:
     evaluated = chosen(split, config)
-    ids = [sample.sample_id for group in evaluated for sample in group.samples]
-    write_json(folder / "samples.json", {"split": config.dataset.split, "evaluated": ids, "notes": list(data.notes)})
+    ids = tuple(sample.sample_id for group in evaluated for sample in group.samples)
+    SamplesFile(split=config.dataset.split, evaluated=ids, notes=tuple(data.notes)).write(folder)
     sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
     what = f"the split {config.dataset.split} of {config.dataset.name}"
     form = config.predictions_format

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from locheads.errors import StoreError
 from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.run_files import write_parquet
+from locheads.records.provenance_file import ProvenanceFile, StatusFile
+from locheads.records.receipt_file import DoneBeforeFile, refuse_changed
 from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
 from locheads.store.atomic import read_json
-from locheads.store.derived import write_derived_json
-from locheads.store.run_folder import refuse_changed
 from locheads.terminal import console
-from locheads.tracking.wandb_names import SWEEP, sweep_record
+from locheads.tracking.wandb_names import sweep_record
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class SweepSummary(Callback):
         """Writes sweep.json, from which the runs know what they share."""
         params = OmegaConf.to_container(config.hydra.sweeper).get("params")  # type: ignore[union-attr]
         overrides = list(config.hydra.overrides.task)
-        write_derived_json(Path(config.hydra.sweep.dir) / SWEEP, sweep_record(overrides, params))
+        sweep_record(overrides, params).write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Prints the table; writes sweep.parquet."""
@@ -78,9 +78,10 @@ def _pairs(folder: Path) -> dict[str, str]:
 
 
 def _finished(folder: Path, pairs: dict[str, str]) -> SweepRow:
-    status, metrics, before, provenance = (
-        read_json(folder / name) if (folder / name).exists() else {} for name in READ
-    )
-    finished = status.get("state") == "done"
-    error = None if finished else status.get("error") or "did not finish: see its run.log"
-    return SweepRow(pairs, folder, metrics or None, error, before.get("folder"), provenance.get("digest"))
+    status, before = StatusFile.read_if_there(folder), DoneBeforeFile.read_if_there(folder)
+    provenance = ProvenanceFile.read_if_there(folder)
+    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
+    finished = status is not None and status.state == "done"
+    error = None if finished else (status and status.error) or "did not finish: see its run.log"
+    origin, digest = before.folder if before else None, provenance.digest if provenance else None
+    return SweepRow(pairs, folder, metrics, error, origin, digest)

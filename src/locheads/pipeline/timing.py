@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from locheads.store.atomic import write_json
+from locheads.records.provenance_file import TimingFile
 from locheads.store.derived import read_derived_json, write_derived_json
 from locheads.store.provenance import hardware
 
-TIMING = "timing.json"
 PASS = ".pass.json"
 
 
@@ -45,7 +44,7 @@ def write_timing(folder: Path, passes: Path) -> None:
     notes = [read_derived_json(path, then="left out of timing.json") for path in sorted(passes.glob(f"*{PASS}"))]
     found = _summed(note for note in notes if note is not None)
     if found:
-        write_json(folder / TIMING, {"passes": found})
+        TimingFile.parse({"passes": found}).write(folder)
 
 
 def _summed(passes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.write_gallery import answered_box, evenly_spaced, small_image
-from locheads.report.explorer.explorer_record import INDEX, MAPS, VERSION, image_name
-from locheads.store.atomic import replacing, write_bytes, write_json
+from locheads.records.explorer_file import MAPS, VERSION, ExplorerFile, ExplorerSample, image_name
+from locheads.records.record_base import plain
+from locheads.store.atomic import replacing, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
 from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
@@ -67,33 +68,34 @@ def write_explorer(
     if not shown:
         return
     budget = int(1e6 * config.explorer.megabytes / len(shown))
-    samples: list[dict[str, Any]] = []
+    samples: list[ExplorerSample] = []
     numbers: dict[str, int | None] = {}
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
             coded = _coded(group, attention, heads.order(own), budget)
-            line = _sample(group, by_sample[sample_id], coded, heads.plan, config, at=file.tell())
-            samples.append(line | {"picture": _number(folder, group, numbers)})
+            row, number = by_sample[sample_id], _number(folder, group, numbers)
+            samples.append(_sample(group, row, coded, heads.plan, config, at=file.tell(), image=number))
             file.write(coded.codes.tobytes())
-    write_json(folder / INDEX, _index(groups, heads, config) | {"samples": samples})
+    _index(groups, heads, config, samples).write(folder)
 
 
-def _index(groups: list[ImageGroup], heads: ExplorerHeads, config: Config) -> dict[str, Any]:
-    return {
-        "version": VERSION,
-        "n_split": sum(len(group.samples) for group in groups),
-        "layers": heads.layers,
-        "heads_per_layer": heads.heads_per_layer,
-        "localization": [str(head) for head in heads.plan.fixed],
-        "best_rec": [str(head) for head in heads.plan.best_rec],
-        "best_iou": [str(head) for head in heads.plan.best_iou],
-        "grounding": {key: getattr(value, "value", value) for key, value in vars(config.grounding).items()},
-        "entropy": None
-        if heads.entropy is None
-        else [[float(v) if np.isfinite(v) else None for v in row] for row in heads.entropy],
-    }
+def _index(
+    groups: list[ImageGroup], heads: ExplorerHeads, config: Config, samples: list[ExplorerSample]
+) -> ExplorerFile:
+    return ExplorerFile(
+        version=VERSION,
+        n_split=sum(len(group.samples) for group in groups),
+        layers=heads.layers,
+        heads_per_layer=heads.heads_per_layer,
+        localization=tuple(map(str, heads.plan.fixed)),
+        best_rec=tuple(map(str, heads.plan.best_rec)),
+        best_iou=tuple(map(str, heads.plan.best_iou)),
+        grounding=plain(config.grounding),
+        entropy=heads.entropy,
+        samples=tuple(samples),
+    )
 
 
 @dataclass(frozen=True)
@@ -114,31 +116,40 @@ class _Coded:
 
 
 def _sample(
-    group: ImageGroup, row: Mapping[Any, Any], coded: _Coded, plan: HeadPlan, config: Config, at: int
-) -> dict[str, Any]:
-    """One line of explorer.json, but for the image."""
+    group: ImageGroup,
+    row: Mapping[Any, Any],
+    coded: _Coded,
+    plan: HeadPlan,
+    config: Config,
+    at: int,
+    image: int | None,
+) -> ExplorerSample:
     geometry, own = coded.geometry, plan.heads(row["sample_id"])
     answer, same = answered_box(row), None
     if own and all(head in coded.heads for head in own):
         again = coded.box(own, config.grounding, plan.sinks)
-        same = (None if again is None else list(again)) == answer
-    return {
-        "sample_id": row["sample_id"],
-        "image_id": group.image_id,
-        "expression": row["expression"],
-        **{key: getattr(geometry, key) for key in ("width", "height", "rows", "cols")},
-        "scale": list(geometry.scale),
-        "offset": list(geometry.offset),
-        "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
-        "box": answer,
-        "iou": row["box_iou"],
-        "error": row["error"] if isinstance(row["error"], str) else None,
-        "own": [str(head) for head in own],
-        "heads": [str(head) for head in coded.heads],
-        "scales": coded.scales,
-        "at": at,
-        "same_box": same,
-    }
+        same = again == answer
+    return ExplorerSample(
+        sample_id=row["sample_id"],
+        image_id=group.image_id,
+        expression=row["expression"],
+        width=geometry.width,
+        height=geometry.height,
+        rows=geometry.rows,
+        cols=geometry.cols,
+        scale=geometry.scale,
+        offset=geometry.offset,
+        true_box=(row["true_x0"], row["true_y0"], row["true_x1"], row["true_y1"]),
+        box=answer,
+        iou=row["box_iou"],
+        error=row["error"] if isinstance(row["error"], str) else None,
+        own=tuple(map(str, own)),
+        heads=tuple(map(str, coded.heads)),
+        scales=tuple(coded.scales),
+        at=at,
+        same_box=same,
+        image=image,
+    )
 
 
 def _coded(

@@ -1,6 +1,7 @@
 """Keeps what the report shows of single samples, so that the page is built without model, store or data set."""
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
 from locheads.geometry import Geometry
 from locheads.grounding.ground_maps import GroundedStack, ground_stack
-from locheads.store.atomic import write_arrays, write_bytes, write_json
+from locheads.records.gallery_file import MAPS, STEPS, GalleryFile, GalleryItem, StepArrays
+from locheads.store.atomic import write_arrays, write_bytes
 from locheads.store.attention_store import AttentionStore
-from locheads.types import HeadIndex, ImageGroup
+from locheads.types import Box, HeadIndex, ImageGroup
 
 
 def write_gallery(
@@ -27,7 +29,7 @@ def write_gallery(
 ) -> None:
     """Images, maps and boxes of samples that are evenly spaced over the split: not picked by how they look."""
     by_sample = {row["sample_id"]: row for row in rows.to_dict("records")}
-    items: list[dict[str, Any]] = []
+    items: list[GalleryItem] = []
     maps: dict[str, np.ndarray] = {}
     steps: dict[str, np.ndarray] = {}
     for group, sample_id in gallery_samples(groups, config.evaluation):
@@ -45,9 +47,9 @@ def write_gallery(
         if content is not None:
             write_bytes(folder / name, content)
         items.append(_item(group, by_sample[sample_id], heads, geometry, name if content else None))
-    write_arrays(folder / "gallery.npz", maps)
-    write_arrays(folder / "steps.npz", steps)
-    write_json(folder / "gallery.json", items)
+    write_arrays(folder / MAPS, maps)
+    write_arrays(folder / STEPS, steps)
+    GalleryFile(items=tuple(items)).write(folder)
 
 
 def gallery_samples(groups: list[ImageGroup], evaluation: EvaluationConfig) -> list[tuple[ImageGroup, str]]:
@@ -77,42 +79,42 @@ def _steps(stack: GroundedStack, row: Mapping[Any, Any]) -> dict[str, np.ndarray
     if isinstance(row["mask_counts"], str):
         size = [int(row["mask_height"]), int(row["mask_width"])]
         mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
-    found = {
-        "smoothed": stack.smoothed[0].astype(np.float32),
-        "labels": labels.astype(np.int32),
-        "chosen": chosen,
-        "frame": where.to_pixels(np.array([0, 0, where.cols, where.rows])),
-        "mask": mask,
-    }
-    return {f"{row['sample_id']}/{name}": array for name, array in found.items()}
+    found = StepArrays(
+        smoothed=stack.smoothed[0].astype(np.float32),
+        labels=labels.astype(np.int32),
+        chosen=chosen,
+        frame=tuple(where.to_pixels(np.array([0, 0, where.cols, where.rows]))),
+        mask=mask,
+    )
+    return found.named(row["sample_id"])
 
 
 def _item(
     group: ImageGroup, row: Mapping[Any, Any], heads: tuple[HeadIndex, ...], geometry: Geometry | None, name: str | None
-) -> dict[str, Any]:
+) -> GalleryItem:
     cells = (geometry.rows, geometry.cols) if geometry else (1, 1)
     corners = np.array([0, 0, cells[1], cells[0]])
-    return {
-        "sample_id": row["sample_id"],
-        "image_id": group.image_id,
-        "expression": row["expression"],
-        "picture": name,
-        "box": answered_box(row),
-        "true_box": [row[f"true_{key}"] for key in ("x0", "y0", "x1", "y1")],
-        "iou": row["box_iou"],
-        "heads": [str(head) for head in heads],
-        "width": group.width,
-        "height": group.height,
-        "error": row["error"] if isinstance(row["error"], str) else None,
-        "grid": list(cells),
-        "cell_box": geometry.to_pixels(corners).tolist() if geometry else [0, 0, group.width, group.height],
-    }
+    return GalleryItem(
+        sample_id=row["sample_id"],
+        image_id=group.image_id,
+        expression=row["expression"],
+        image=name,
+        box=answered_box(row),
+        true_box=(row["true_x0"], row["true_y0"], row["true_x1"], row["true_y1"]),
+        iou=row["box_iou"],
+        heads=tuple(map(str, heads)),
+        width=group.width,
+        height=group.height,
+        error=row["error"] if isinstance(row["error"], str) else None,
+        grid=cells,
+        cell_box=geometry.to_pixels(corners).tolist() if geometry else (0, 0, group.width, group.height),
+    )
 
 
-def answered_box(row: Mapping[Any, Any]) -> list[float] | None:
+def answered_box(row: Mapping[Any, Any]) -> Box | None:
     """xyxy of a row of predictions; None where it has none."""
-    box = [float(row[key]) for key in ("x0", "y0", "x1", "y1")]
-    return None if np.isnan(box).any() else box
+    box = float(row["x0"]), float(row["y0"]), float(row["x1"]), float(row["y1"])
+    return None if any(map(math.isnan, box)) else box
 
 
 def small_image(group: ImageGroup, side: int, kind: str, **options: int) -> bytes | None:

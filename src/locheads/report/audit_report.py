@@ -1,11 +1,11 @@
 """audit.json: which choices matter. Typed values, and the terminal's tables."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from locheads.report import parse
+from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.report.metrics_record import METRICS, PRIMARY, Estimate, few_legend, parse_estimate, percent
 from locheads.terminal import new_table
 
@@ -92,54 +92,27 @@ class AuditRecord:
         )
 
 
-def parse_audit(raw: Any) -> AuditRecord:
-    """Raises KeyError or ValueError where a field is absent or malformed."""
-    raw = parse.mapping(raw, "it")
-    lists = {name: parse.listing(raw[name], name) for name in ("effects", "best", "closest")}
-    n_images = parse.count(raw["n_images"], "n_images")
-    rows = {name: tuple(_row(entry, n_images) for entry in entries) for name, entries in lists.items()}
-    return AuditRecord(
-        split=str(raw["split"]),
-        n_images=n_images,
-        n_expressions=parse.count(raw["n_expressions"], "n_expressions"),
-        n_failed=parse.count(raw["n_failed"], "n_failed"),
-        confidence=parse.number(raw["confidence"], "confidence"),
-        mode=str(raw["mode"]),
-        seconds=parse.number(raw["seconds"], "seconds"),
-        metric=_metric(raw["metric"]),
-        target=parse.optional_number(raw["target"], "target"),
-        n_choices=parse.count(raw["n_choices"], "n_choices"),
-        n_failed_choices=parse.count(raw["n_failed_choices"], "n_failed_choices"),
-        base=_row(raw["base"], n_images),
-        base_contradicts=tuple(map(str, parse.listing(raw["base_contradicts"], "base_contradicts"))),
-        **rows,
-    )
+def parse_audit(file: AuditFile) -> AuditRecord:
+    """Raises ValueError where it ranks by a metric that is none."""
+    values = {name: getattr(file, name) for name in AuditFile.model_fields}
+    values |= {name: tuple(_row(row, file.n_images) for row in values[name]) for name in ("effects", "best", "closest")}
+    return AuditRecord(**values | {"metric": _metric(file.metric), "base": _row(file.base, file.n_images)})
 
 
-def _metric(name: Any) -> str:
+def _metric(name: str) -> str:
     if name not in METRICS:
         raise ValueError(f"metric is {name!r}, which is none")
-    return str(name)
+    return name
 
 
-def _row(raw: Any, n_images: int) -> AuditRow:
-    raw = parse.mapping(raw, "a row")
+def _row(row: AuditedChoice, n_images: int) -> AuditRow:
     metrics, differences = {}, {}
-    for name, values in parse.mapping(raw["metrics"], "metrics").items():
-        if values["value"] is not None:
-            metrics[name] = parse_estimate(values, name, n_images)
-            if "difference" in values:
-                differences[name] = parse_estimate(values["difference"], name, n_images)
-    return AuditRow(
-        changes=str(raw["changes"]),
-        heads=str(raw["heads"]),
-        metrics=metrics,
-        differences=differences,
-        contradicts=tuple(map(str, parse.listing(raw["contradicts"], "contradicts"))),
-        error=None if raw["error"] is None else str(raw["error"]),
-        option=str(raw.get("option", "")),
-        value=str(raw.get("value", "")),
-    )
+    for name, found in row.metrics.items():
+        if found.value is not None:
+            metrics[name] = parse_estimate(found.model_dump(), name, n_images)
+            if found.difference is not None:
+                differences[name] = parse_estimate(found.difference.model_dump(), name, n_images)
+    return AuditRow(row.changes, row.heads, metrics, differences, row.contradicts, row.error, row.option, row.value)
 
 
 def audit_tables(record: "RunRecord") -> list[Table]:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from locheads.grounding.components import hull
-from locheads.report.gallery_record import GalleryItem, load_image
+from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, heat_map
 from locheads.types import Box

@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.run_record import RunRecord
 
 UNKNOWN = "not recorded"
@@ -17,8 +18,8 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         ("State", _state(record)),
         ("Code", _commit(record.provenance)),
         *_other_versions(record.provenance),
-        ("Started", record.provenance.get("started")),
-        ("Duration", _duration(record.provenance.get("seconds"))),
+        ("Started", record.provenance.started),
+        ("Duration", _duration(record.provenance.seconds)),
     ]
     return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
 
@@ -83,10 +84,8 @@ def _found_on(record: RunRecord) -> str:
 
 
 def _discovery(record: RunRecord) -> str:
-    given = record.provenance.get("heads")
-    if isinstance(given, dict):
-        names = ", ".join(map(str, given.get("heads") or []))
-        return f"none: heads {names} of {given.get('set')}, {given.get('source')}"
+    if (given := record.provenance.heads) is not None:
+        return f"none: heads {', '.join(given.heads)} of {given.set}, {given.source}"
     s = record.setting
     return f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"
 
@@ -98,26 +97,25 @@ def _with_id(name: Any, identity: Any) -> str | None:
 
 
 def _state(record: RunRecord) -> str | None:
-    state, error = record.status.get("state"), record.status.get("error")
-    return f"{state}: {error}" if state and error else state
+    status = record.status
+    return None if status is None else f"{status.state}: {status.error}" if status.error else status.state
 
 
-def _commit(provenance: dict[str, Any]) -> str | None:
-    commit = provenance.get("commit")
-    if not commit:
+def _commit(provenance: ProvenanceFile) -> str | None:
+    if not provenance.commit:
         return None
-    return f"commit {str(commit)[:12]}" + (", with uncommitted changes" if provenance.get("dirty") else "")
+    return f"commit {provenance.commit[:12]}" + (", with uncommitted changes" if provenance.dirty else "")
 
 
-def _other_versions(provenance: dict[str, Any]) -> list[tuple[str, Any]]:
+def _other_versions(provenance: ProvenanceFile) -> list[tuple[str, Any]]:
     """A row where the maps or answers were made with other versions than the run (engine.other_versions=take)."""
-    made = {name: provenance[name] for name in ("maps", "answers") if isinstance(provenance.get(name), dict)}
-    return [(f"The {name} are of other versions", one["other_versions"])
-            for name, one in made.items() if one.get("other_versions")]  # fmt: skip
+    made = {"maps": provenance.maps, "answers": provenance.answers}
+    return [(f"The {name} are of other versions", one.other_versions)
+            for name, one in made.items() if one is not None and one.other_versions]  # fmt: skip
 
 
-def _duration(seconds: Any) -> str | None:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+def _duration(seconds: float | None) -> str | None:
+    if seconds is None:
         return None
     if seconds < 120:
         return f"{seconds:.1f} s"
@@ -175,5 +173,4 @@ def provenance_rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def digest_line(record: RunRecord) -> str:
     """What two equal runs share."""
-    digest = record.provenance.get("digest") or (record.heads.digest if record.heads else "")
-    return str(digest)
+    return record.provenance.digest or (record.heads.digest if record.heads else "")

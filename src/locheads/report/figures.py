@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from locheads.records.heads_file import HeadsFile
 from locheads.report.audit_report import AuditRow
-from locheads.report.heads_record import HeadsRecord
 from locheads.report.metrics_record import METRICS, PRIMARY, MetricsRecord, method_label, percent, spearman_text
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import (
@@ -127,7 +127,7 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
-def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
+def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
     rows, width = min(heads.skip_layers, len(heads.frequency_mean)), heads.frequency_mean.shape[1]
     if rows > 0:
         _frame(axes, (-0.5, -0.5), width, rows, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
@@ -137,7 +137,7 @@ def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float,
     axes.add_patch(Rectangle(corner, width, height, fill=False, **look))
 
 
-def _mark_cells(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
+def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
     top = float(np.nanmax(heads.frequency_mean, initial=0.0)) or 1.0
     per_side = max(heads.frequency_mean.shape)
     for rank, index in enumerate(heads.heads, start=1):
@@ -160,7 +160,7 @@ def _mark_cells(axes: Axes, theme: Theme, heads: HeadsRecord) -> None:
     )
 
 
-def _ranked_names(heads: HeadsRecord, per_line: int = 4) -> str:
+def _ranked_names(heads: HeadsFile, per_line: int = 4) -> str:
     names = [f"{rank} = {index}" for rank, index in enumerate(heads.heads, start=1)]
     if len(names) > MAX_LABELS:
         names = [*names[:MAX_LABELS], f"and {len(names) - MAX_LABELS} more"]

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 
 from locheads.errors import StoreError
 from locheads.evaluation.slices import SLICES
+from locheads.records.gallery_file import GalleryItem
+from locheads.records.receipt_file import STEPS, renew_pages
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
 from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
@@ -21,7 +23,6 @@ from locheads.report.figures import (
     frequency_grid,
     method_intervals,
 )
-from locheads.report.gallery_record import GalleryItem
 from locheads.report.metrics_record import (
     DETAILS,
     METRICS,
@@ -36,7 +37,6 @@ from locheads.report.tables import heads_caption, heads_rows, results_caption
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
-from locheads.store.run_folder import STEPS, renew_pages
 
 PAGE = "report.html"
 
@@ -109,7 +109,7 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         curve=_chart(record, attention_sum_curve),
         scatter=_chart(record, figure6_scatter),
         panels=[(item, _panel(record, item), _steps(record, item)) for item in record.gallery],
-        provenance=provenance_rows(record.provenance),
+        provenance=provenance_rows(record.provenance.content()),
         digest=digest_line(record),
     )
 

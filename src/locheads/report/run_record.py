@@ -1,7 +1,6 @@
 """Reads a run folder back. A file that is missing or broken becomes an entry in `RunRecord.problems`, not an
 error: the report of a run that died shows what there is."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +12,14 @@ import yaml
 from jaxtyping import Float
 
 from locheads.errors import StoreError
-from locheads.report import parse
+from locheads.records.audit_file import AuditFile
+from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
+from locheads.records.heads_file import HeadsFile
+from locheads.records.provenance_file import ProvenanceFile, StatusFile
+from locheads.records.receipt_file import changed_files
+from locheads.records.record_base import decode_json, own_file
 from locheads.report.audit_report import AuditRecord, parse_audit
-from locheads.report.gallery_record import GalleryItem, StepArrays, read_items, read_steps
-from locheads.report.heads_record import HeadsRecord, parse_heads
 from locheads.report.metrics_record import MetricsRecord, parse_metrics
-from locheads.store.run_folder import changed_files
 from locheads.text import reason
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,9 @@ class RunRecord:
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     """config.yaml as it is."""
-    provenance: dict[str, Any] = field(default_factory=dict)
-    status: dict[str, Any] = field(default_factory=dict)
-    heads: HeadsRecord | None = None
+    provenance: ProvenanceFile = field(default_factory=ProvenanceFile)
+    status: StatusFile | None = None
+    heads: HeadsFile | None = None
     metrics: MetricsRecord | None = None
     audit: AuditRecord | None = None
     gallery: tuple[GalleryItem, ...] = ()
@@ -71,7 +72,7 @@ class RunRecord:
         """False where the run scored boxes that no head gave."""
         return not (self.external or self.asked)
 
-    def need_heads(self) -> HeadsRecord:
+    def need_heads(self) -> HeadsFile:
         """heads.json, or StoreError."""
         if self.heads is None:
             raise StoreError(self._needs("heads.json", "discover"))
@@ -104,29 +105,26 @@ def read_run(folder: Path) -> RunRecord:
     if not folder.is_dir():
         raise StoreError(f"{folder} is not a folder: give the run folder that `python run.py` printed.")
     reader = _Reader(folder)
-    text = reader.read("config.yaml", _read_text, "")
-    config: dict[str, Any] = {}
-    if text:
-        config = reader.read("config.yaml", lambda _: parse.mapping(yaml.safe_load(text), "it"), config)
+    text = reader.read("config.yaml", lambda content: content.decode("utf-8"), "")
+    config: dict[str, Any] = reader.read("config.yaml", _settings, {}) if text else {}
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
     reader.optional = ("audit.json", "steps.npz", *(_EVALUATION if audits else ()))
     if config.get("predictions") or config.get("stage") == "direct":
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
-    provenance: dict[str, Any] = reader.read("provenance.json", lambda p: parse.mapping(_read_json(p), "it"), {})
-    given = "heads" in provenance
+    provenance = reader.read(ProvenanceFile.FILE, ProvenanceFile.decode, ProvenanceFile())
     record = RunRecord(
         folder=folder,
         config=config,
         config_text=text,
         provenance=provenance,
-        status=reader.read("status.json", lambda p: parse.mapping(_read_json(p), "it"), {}),
+        status=reader.read(StatusFile.FILE, StatusFile.decode, None),
         # A run that was given its heads discovered none.
-        heads=None if given else reader.read("heads.json", lambda p: parse_heads(_read_json(p)), None),
-        metrics=reader.read("metrics.json", lambda p: parse_metrics(_read_json(p)), None),
-        audit=reader.read("audit.json", lambda p: parse_audit(_read_json(p)), None),
-        gallery=reader.read("gallery.json", lambda p: read_items(_read_json(p), reader.problems), ()),
-        maps=reader.read("gallery.npz", _read_maps, {}),
+        heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
+        metrics=reader.read("metrics.json", lambda content: parse_metrics(decode_json(content)), None),
+        audit=reader.read(AuditFile.FILE, lambda content: parse_audit(AuditFile.decode(content)), None),
+        gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
+        maps=reader.read("gallery.npz", read_maps, {}),
         steps=reader.read("steps.npz", read_steps, {}),
         problems=(*_changes(folder), *reader.problems),
     )
@@ -159,7 +157,7 @@ class _Reader:
         self.optional: tuple[str, ...] = ()
         """Files whose absence is no problem."""
 
-    def read(self, name: str, load: Callable[[Path], T], default: T) -> T:
+    def read(self, name: str, decode: Callable[[bytes], T], default: T) -> T:
         path = self.folder / name
         if not path.is_file():
             if name not in self.optional:
@@ -167,7 +165,7 @@ class _Reader:
             return default
         self.found = True
         try:
-            return load(parse.own_file(self.folder, name))
+            return decode(own_file(self.folder, name).read_bytes())
         except KeyError as error:
             self.problems.append(f"{name} is incomplete (no {error}).")
         except RecursionError:
@@ -176,15 +174,15 @@ class _Reader:
             self.problems.append(f"{name} cannot be read ({reason(error)}).")
         return default
 
-
-def _read_text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(_read_text(path))
+    def gallery(self, content: bytes) -> tuple[GalleryItem, ...]:
+        """The items of gallery.json that can be read; the others are problems."""
+        file, problems = GalleryFile.readable(content)
+        self.problems += problems
+        return file.items
 
 
-def _read_maps(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: np.asarray(arrays[name], dtype=np.float32) for name in arrays.files}
+def _settings(content: bytes) -> dict[str, Any]:
+    settings = yaml.safe_load(content)
+    if not isinstance(settings, dict):
+        raise ValueError("it holds no settings")
+    return settings

@@ -64,9 +64,7 @@ def _written_points(record: RunRecord, metrics: MetricsRecord) -> tuple[str, ...
 def _data_notes(record: RunRecord) -> list[str]:
     """What a reader of the figures must know of the data: known defects of the copy, boxes that stand for masks,
     images that are turned when shown."""
-    dataset = record.provenance.get("dataset")
-    notes = dataset.get("notes") if isinstance(dataset, dict) else None
-    return [f"Data: {note}" for note in notes] if isinstance(notes, list) else []
+    return [f"Data: {note}" for note in record.provenance.dataset.notes]
 
 
 def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 The sha256 stands in the file behind MARK and is taken with zeros in its own place, as the checksums of network packets
 are. So a file stays one file, which is replaced in one step, and keeps its format: JSON has the checksum as its last
 key, parquet in its metadata, JSON lines in every line. Listings of the attention store's shards (see `shards`) hold
-theirs in a key of their own; the files of a run folder have theirs in its receipt (see `run_folder`).
+theirs in a key of their own; the files of a run folder have theirs in its receipt (see `records.receipt_file`).
 """
 
 import hashlib

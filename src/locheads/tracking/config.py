@@ -1,4 +1,4 @@
-"""The settings of the tracker, and the name of its record in the run folder."""
+"""The settings of the tracker."""
 
 from dataclasses import field
 from enum import StrEnum
@@ -7,9 +7,6 @@ from typing import Annotated
 from pydantic import Field
 
 from locheads.settings import settings
-
-TRACKER = "tracker.json"
-"""In the run folder: where W&B has the run, and whether it has all of it."""
 
 
 class TrackerKind(StrEnum):

@@ -12,9 +12,9 @@ from jaxtyping import Bool
 from matplotlib.figure import Figure
 from PIL import Image
 
+from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.report.draw_sample import sample_panel
 from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
-from locheads.report.gallery_record import GalleryItem, load_image
 from locheads.report.run_record import RunRecord, read_run
 from locheads.report.theme import to_png
 from locheads.tracking.wandb_names import artifact_name
@@ -33,7 +33,10 @@ LABELS = {PREDICTED: "predicted", TRUE: "true"}
 def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     """(what it does, the call) of every part; each may fail without the others. The most important first."""
     record = read_run(folder)
-    yield "log the provenance", lambda: run.config.update({"provenance": record.provenance}, allow_val_change=True)
+    yield (
+        "log the provenance",
+        lambda: run.config.update({"provenance": record.provenance.content()}, allow_val_change=True),
+    )
     if record.metrics is not None:
         yield "log the numbers", lambda: run.summary.update(_numbers(record))
     if record.heads is not None:
@@ -106,7 +109,7 @@ def _predictions(folder: Path) -> Any:
 
 def _result(run: Any, record: RunRecord) -> Any:
     name = artifact_name(record.setting("study") or "run", run.id)
-    known = {key: record.provenance.get(key) for key in ("digest", "commit")}
+    known = {"digest": record.provenance.digest, "commit": record.provenance.commit}
     artifact = wandb.Artifact(name, type="result", metadata=known)
     for path in (record.folder / name for name in RESULT):
         if path.exists():

@@ -12,29 +12,27 @@ from hydra.errors import HydraException
 
 from locheads.config import Config
 from locheads.errors import ConfigError
-from locheads.store.derived import read_derived_json
+from locheads.records.receipt_file import SweepFile
+from locheads.store.derived import read_derived
 from locheads.store.digest import json_digest
 from locheads.text import printable
 
-SWEEP = "sweep.json"
-"""In a sweep's folder: what the sweep's runs share."""
 
-
-def sweep_record(overrides: list[str], params: Any) -> dict[str, Any]:
+def sweep_record(overrides: list[str], params: Any) -> SweepFile:
     """sweep.json. The id is that of the same command another day, so that both days' runs are one group in W&B."""
     said = [text for text in overrides if not re.match(r"[+~]*(tracker|paths|hydra|fresh)\b", text)]
     swept = {**(params or {}), **dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)}
     jobs = math.prod(_values(f"{key}={value}") for key, value in swept.items())
-    return {"overrides": overrides, "id": json_digest([sorted(said), params])[:8], "jobs": jobs}
+    return SweepFile(overrides=tuple(overrides), id=json_digest([sorted(said), params])[:8], jobs=jobs)
 
 
 def check_agent(folder: Path) -> None:
     """Raises ConfigError for one of several runs that were started where W&B's agent expects one: all would get the
     agent's id, and the last one would replace the others."""
-    sweep = folder.parent / SWEEP
-    if {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} <= os.environ.keys() and sweep.exists():
-        jobs = (read_derived_json(sweep) or {}).get("jobs", 1)
-        if jobs > 1:
+    path = folder.parent / SweepFile.FILE
+    if {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} <= os.environ.keys() and path.exists():
+        sweep = read_derived(path, SweepFile.decode)
+        if sweep is not None and (jobs := sweep.jobs) > 1:
             raise ConfigError(
                 f"wandb agent started this as its run {os.environ['WANDB_RUN_ID']}, and -m makes {jobs} runs of "
                 "it, which W&B would take for one: leave -m out and let the W&B sweep vary the settings, or unset "
@@ -89,5 +87,7 @@ def _group(config: Config, folder: Path) -> str:
     """The runs of one sweep are one group; single runs are grouped by study."""
     if config.tracker.group:
         return config.tracker.group
-    sweep = read_derived_json(folder.parent / SWEEP, then="passed over: the run is grouped as a single one")
-    return config.study if sweep is None else f"{config.study}/{sweep['id']}"
+    sweep = read_derived(
+        folder.parent / SweepFile.FILE, SweepFile.decode, then="passed over: the run is grouped as a single one"
+    )
+    return config.study if sweep is None else f"{config.study}/{sweep.id}"

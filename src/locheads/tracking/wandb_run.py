@@ -17,10 +17,11 @@ from threading import Thread
 from typing import Any, assert_never
 
 from locheads.config import Config
-from locheads.store.atomic import read_json, write_json
+from locheads.errors import StoreError
+from locheads.records.receipt_file import TrackerFile
 from locheads.store.digest import json_digest
 from locheads.text import reason
-from locheads.tracking.config import TRACKER, TrackerConfig, TrackerKind, TrackerMode
+from locheads.tracking.config import TrackerConfig, TrackerKind, TrackerMode
 from locheads.tracking.wandb_names import check_agent, init_options
 
 log = logging.getLogger(__name__)
@@ -108,17 +109,17 @@ class WandbTracker(Tracker):
         said = self._calls.finish(self._folder, error, GRACE if interrupted else self._config.tracker.timeout)
         known = {key: self._options[key] for key in ("id", "project", "entity", "group")}
         try:
-            write_json(self._folder / TRACKER, known | said)
+            TrackerFile.parse(known | said).write(self._folder)
         except Exception as broken:
             log.warning("%s", broken)
 
     def _has_it(self) -> bool:
         """A result that was taken over may have been logged by the run that made it."""
         try:
-            known = read_json(self._folder / TRACKER)
-            return known["complete"] and all(known[key] == self._options[key] for key in ("id", "project", "entity"))
-        except (OSError, ValueError, KeyError, TypeError):
+            known = TrackerFile.read(self._folder)
+        except StoreError:
             return False
+        return known.complete and all(getattr(known, key) == self._options[key] for key in ("id", "project", "entity"))
 
 
 class _Calls:

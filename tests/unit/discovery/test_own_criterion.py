@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import own_criterion
 import pytest
-from locheads.pipeline.compact import compact
+from locheads.pipeline.attention_pass import compact
 
 from locheads.config import Config
 from locheads.discovery.config import CriterionConfig

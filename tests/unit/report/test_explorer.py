@@ -16,9 +16,9 @@ from locheads.errors import StoreError
 from locheads.grounding.config import Border, Component, GroundingConfig, Padding, Rounding
 from locheads.grounding.ground_maps import ground_maps
 from locheads.pipeline.write_explorer import decode, encode
+from locheads.records.explorer_file import ExplorerFile, ExplorerSample
 from locheads.report import read_run, write_report
 from locheads.report.__main__ import main
-from locheads.report.explorer.explorer_record import ExplorerSample, read_explorer
 from locheads.report.explorer.page import HERE, LIMIT, fit, held, self_contained
 
 
@@ -113,7 +113,7 @@ def test_same_records_give_the_same_bytes(folder):
 def test_maps_and_images_are_in_the_file(folder):
     write_report(folder)
     page = (folder / "explorer.html").read_text(encoding="utf-8")
-    record = read_explorer(folder)
+    record = ExplorerFile.read(folder)
     blocks = dict(re.findall(r'<script type="text/plain" id="([\w-]+)">([^<]*)</script>', page))
     assert len(blocks) == 12
     for i, sample in enumerate(record.samples):
@@ -159,7 +159,7 @@ def test_without_heads_json_the_explorer_still_opens(folder):
 
 
 def test_page_says_what_it_holds(folder):
-    record = read_explorer(folder)
+    record = ExplorerFile.read(folder)
     said = " ".join(held(record, fit(record)))
     assert "6 of the 400 expressions" in said
     assert "The maps of all 48 heads." in said
@@ -169,7 +169,7 @@ def test_page_says_what_it_holds(folder):
 
 def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
     folder = build_explorer(build(tmp_path / "run"), n_samples=40)
-    record, run = read_explorer(folder), read_run(folder)
+    record, run = ExplorerFile.read(folder), read_run(folder)
     whole = self_contained(run, record)
     assert 200_000 < len(whole) < 400_000
     for limit in (300_000, 200_000, 150_000):
@@ -217,7 +217,7 @@ def test_a_real_models_records_fit_into_one_file():
 def test_broken_records_are_named_on_the_report(folder, edit_json, change, said):
     edit_json(folder / "explorer.json", **change)
     with pytest.raises(StoreError, match=said):
-        read_explorer(folder)
+        ExplorerFile.read(folder)
     report = write_report(folder).read_text(encoding="utf-8")
     assert "explorer.json cannot be read" in report
     assert 'href="explorer.html"' not in report
@@ -228,7 +228,7 @@ def test_a_missing_field_and_truncated_maps_are_named(folder):
     del record["samples"][0]["rows"]
     (folder / "explorer.json").write_text(json.dumps(record))
     with pytest.raises(StoreError, match=r"explorer\.json is incomplete \(no 'rows'\)"):
-        read_explorer(folder)
+        ExplorerFile.read(folder)
     build_explorer(folder)
     (folder / "explorer/maps.bin").write_bytes(b"short")
     assert "maps.bin is too short" in write_report(folder).read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from locheads.report.parse import own_file
+from locheads.records.record_base import own_file
 from locheads.report.run_record import read_run
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import locheads.report
 from locheads.errors import StoreError
+from locheads.records.gallery_file import load_image
 from locheads.report import read_run, results_table
-from locheads.report.gallery_record import load_image
 from locheads.types import HeadIndex
 
 FILES = (
@@ -98,7 +98,7 @@ def test_nulls_that_are_allowed(run_folder, edit_json):
     record = read_run(run_folder)
     assert record.problems == ()
     assert record.heads.tau is None
-    assert record.heads.tau_per_trial == ()
+    assert record.heads.tau_per_trial == (None, None)
     assert record.metrics.figure6.spearman is None
 
 
@@ -110,8 +110,8 @@ def test_one_bad_gallery_item_does_not_cost_the_others(run_folder):
     record = read_run(run_folder)
     assert [item.sample_id for item in record.gallery] == ["s2"]
     assert record.problems == (
-        "gallery.json: sample 0 is left out (no 'true_box').",
-        "gallery.json: sample 1 is left out (its width or height is not positive).",
+        "gallery.json: sample 0 is left out (true_box is missing).",
+        "gallery.json: sample 1 is left out (width should be greater than or equal to 1, not 0).",
     )
 
 

@@ -14,10 +14,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from locheads.pipeline.sweep_callback import read_sweep
+from locheads.records.heads_file import HeadsFile
+from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.metrics_record import METHODS, Estimate, MetricsRecord, parse_metrics, percent, spearman_text
 from locheads.report.sweep_table import SweepRow
 from locheads.report.tables import new_table
-from locheads.store.atomic import read_json, write_json, write_text
+from locheads.store.atomic import write_json, write_text
 from locheads.terminal import console
 
 FOUND, CEILING, CENTRE = "localization_heads", "best_rec_heads", "centre_box"
@@ -64,9 +66,9 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     from locheads.pocket.pocket_model import load_model
     from locheads.pocket.training.probe import answer_accuracy
 
-    metrics, heads = parse_metrics(paper.metrics), read_json(paper.folder / "heads.json")
-    provenance = read_json(paper.folder / "provenance.json")
-    answers = answer_accuracy(load_model(Path(provenance["model"]["source"])))
+    metrics, heads = parse_metrics(paper.metrics), HeadsFile.read(paper.folder)
+    provenance = ProvenanceFile.read(paper.folder)
+    answers = answer_accuracy(load_model(Path(provenance.model["source"])))
     return {
         "aims": [asdict(aim) for aim in [*_aims(metrics, answers), _agreement(heads)]],
         "answers": answers,
@@ -77,9 +79,9 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
         "best_rec_heads": list(metrics.best_rec_heads), "best_iou_heads": list(metrics.best_iou_heads),
         "n_images": metrics.n_images, "n_expressions": metrics.n_expressions,
         "chance": percent(_value(metrics, FOUND, "pointing_chance")),
-        "made_from": heads["made_from"],
+        "made_from": heads.made_from,
         "command": " ".join(["python run.py", *_overrides(paper)]),
-        "commit": provenance["commit"], "started": provenance["started"], "hardware": provenance["hardware"],
+        "commit": provenance.commit, "started": provenance.started, "hardware": provenance.hardware,
     }  # fmt: skip
 
 
@@ -110,11 +112,11 @@ def _beats(found: Estimate, rival: Estimate, name: str) -> Aim:
     return Aim(f"beats {METHODS[name].lower()}, intervals apart", f"{found} against {rival}", found.low > rival.high)
 
 
-def _agreement(heads: dict[str, Any]) -> Aim:
-    tops = [set(top) for top in heads["top_per_trial"]]
+def _agreement(heads: HeadsFile) -> Aim:
+    tops = [set(top) for top in heads.top_per_trial]
     return Aim(
-        f"{len(tops)} trials agree on the top {heads['k']}",
-        "; ".join(" ".join(top) for top in heads["top_per_trial"]),
+        f"{len(tops)} trials agree on the top {heads.k}",
+        "; ".join(" ".join(top) for top in heads.top_per_trial),
         all(top == tops[0] for top in tops),
     )
 

@@ -1,7 +1,6 @@
 """explorer.html: the head explorer in one file of limited size, readable without a network."""
 
 import base64
-import dataclasses
 import hashlib
 import json
 import math
@@ -15,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from locheads.report.explorer.explorer_record import ExplorerRecord, ExplorerSample, read_explorer
+from locheads.records.explorer_file import ExplorerFile, ExplorerSample
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, LIGHT, heat_map
 from locheads.store.atomic import write_text
@@ -54,7 +53,7 @@ def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     Raises:
         StoreError: its records are broken, or the page cannot be written.
     """
-    record = read_explorer(run.folder)
+    record = ExplorerFile.read_if_there(run.folder)
     if record is None:
         return None
     path = run.folder / EXPLORER_PAGE
@@ -62,7 +61,7 @@ def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     return path
 
 
-def self_contained(run: RunRecord, record: ExplorerRecord, limit: int = LIMIT) -> str:
+def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> str:
     """The page with as many samples and heads as `limit` bytes hold."""
     shown = fit(record, limit)
     numbers = sorted({s.sample.image for s in shown if s.sample.image is not None})
@@ -89,7 +88,7 @@ def self_contained(run: RunRecord, record: ExplorerRecord, limit: int = LIMIT) -
     )
 
 
-def held(record: ExplorerRecord, shown: list[Shown]) -> list[str]:
+def held(record: ExplorerFile, shown: list[Shown]) -> list[str]:
     """What the page holds and what it leaves out, in sentences."""
     counts = [s.n_heads for s in shown if s.n_heads]
     every, n_kept = record.layers * record.heads_per_layer, len(record.samples)
@@ -122,7 +121,7 @@ def held(record: ExplorerRecord, shown: list[Shown]) -> list[str]:
     return lines
 
 
-def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown]) -> dict[str, Any]:
+def _data(run: RunRecord, record: ExplorerFile, shown: list[Shown]) -> dict[str, Any]:
     start = _start(record)
     component = "all_cells" if "all_cells" in (record.grounding.get("box"), record.grounding.get("component")) else ""
     return {
@@ -139,17 +138,17 @@ def _data(run: RunRecord, record: ExplorerRecord, shown: list[Shown]) -> dict[st
     }
 
 
-def _start(record: ExplorerRecord) -> dict[str, Any]:
+def _start(record: ExplorerFile) -> dict[str, Any]:
     """The run's own smoothing, where the sliders begin, and how it turns cells into pixels."""
     return {key: record.grounding.get(key, value) for key, value in FIXED.items()}
 
 
 def _sample(sample: ExplorerSample, n_heads: int) -> dict[str, Any]:
-    fields = dataclasses.asdict(sample) | {"heads": sample.heads[:n_heads], "scales": sample.scales[:n_heads]}
-    return {key: value for key, value in fields.items() if key not in ("at", "same_box")}
+    values = sample.model_dump(exclude={"at", "same_box"})
+    return values | {"heads": sample.heads[:n_heads], "scales": sample.scales[:n_heads]}
 
 
-def _metrics(run: RunRecord, record: ExplorerRecord) -> list[dict[str, Any]]:
+def _metrics(run: RunRecord, record: ExplorerFile) -> list[dict[str, Any]]:
     """What the grid can be coloured by: values per layer and head, and how they are written."""
     heads = run.heads
     frequency, sums, iou = (heads.frequency_mean, heads.mean_attention_sum, heads.head_iou) if heads else (None,) * 3
@@ -203,7 +202,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def fit(record: ExplorerRecord, limit: int = LIMIT) -> list[Shown]:
+def fit(record: ExplorerFile, limit: int = LIMIT) -> list[Shown]:
     """As many samples as possible with MIN_HEADS heads, evenly spaced; then as many heads as possible, the same number
     for all samples where their grids are equal."""
     n = len(record.samples)
@@ -219,7 +218,7 @@ def fit(record: ExplorerRecord, limit: int = LIMIT) -> list[Shown]:
     return []
 
 
-def _without_maps(record: ExplorerRecord, samples: Sequence[ExplorerSample]) -> float:
+def _without_maps(record: ExplorerFile, samples: Sequence[ExplorerSample]) -> float:
     """Bytes of a page with these samples beside their maps. Images count once; 6: an odd character is \\uXXXX."""
     numbers = {s.image for s in samples if s.image is not None}
     texts = sum(6 * len(s.expression) + 6 * len(s.error or "") + LINE for s in samples)

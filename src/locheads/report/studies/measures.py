@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from locheads.records.provenance_file import TimedPass
 from locheads.report.metrics_record import Figure6, p_text
 from locheads.report.studies.layout import Axis, Measured, Quantity
 from locheads.report.studies.runs import StudyRun
@@ -53,11 +54,10 @@ def _model(run: StudyRun) -> str:
 
 def _found_on(run: StudyRun) -> str:
     """Where the heads of a run come from: its own discovery, or a set that it was given (heads.set)."""
-    given = run.record.provenance.get("heads")
-    if not isinstance(given, dict):
+    given = run.record.provenance.heads
+    if given is None:
         return f"{run.setting('dataset.name')} {run.setting('dataset.discovery_split')}"
-    found_on = given.get("found_on")
-    return " ".join(map(str, found_on)) if found_on else str(given.get("set"))
+    return " ".join(given.found_on) if given.found_on else given.set
 
 
 MODEL = Axis("model", _model)
@@ -147,32 +147,30 @@ N_HEADS = Quantity("n_heads", "heads with frequency >= 1 %", _n_heads, decimals=
 # Time and memory, of the kind of pass with most expressions.
 
 
-def _pass(run: StudyRun) -> dict[str, Any]:
-    passes = run.timing.get("passes")
-    return passes[0] if isinstance(passes, list) and passes and isinstance(passes[0], dict) else {}
+def _pass(run: StudyRun) -> TimedPass | None:
+    return run.timing.passes[0] if run.timing and run.timing.passes else None
 
 
 def _milliseconds(run: StudyRun) -> Measured:
     timed = _pass(run)
-    return 1000 * timed["seconds"] / timed["expressions"] if timed.get("expressions") else None
+    return 1000 * timed.seconds / timed.expressions if timed and timed.expressions else None
 
 
 def _gib(run: StudyRun) -> Measured:
-    peak = _pass(run).get("peak_bytes")
-    return None if peak is None else peak / 2**30
+    timed = _pass(run)
+    return None if timed is None else timed.peak_bytes / 2**30
 
 
 TIME = Quantity("ms_per_expression", "ms per expression", _milliseconds)
 MEMORY = Quantity("peak_gib", "peak memory, GiB", _gib, decimals=2)
-DEVICE = Quantity("device", "device", lambda run: _pass(run).get("device"))
+DEVICE = Quantity("device", "device", lambda run: timed.device if (timed := _pass(run)) else None)
 
 # Stability over discovery samples; a part per size.
 
 
 def sizes(run: StudyRun) -> list[StudyRun]:
     """A part per size of stability.json."""
-    found = run.stability.get("sizes")
-    return [replace(run, part=size) for size in found if isinstance(size, dict)] if isinstance(found, list) else []
+    return [replace(run, part=size.model_dump()) for size in run.stability.sizes] if run.stability else []
 
 
 def _tops(run: StudyRun) -> list[set[str]]:

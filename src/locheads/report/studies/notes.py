@@ -92,8 +92,8 @@ def origins(used: Sequence[StudyRun]) -> pd.DataFrame:
 
 def _origin(run: StudyRun) -> dict[str, str]:
     provenance = run.record.provenance
-    model, data, hardware = (_mapping(provenance.get(key)) for key in ("model", "dataset", "hardware"))
-    commit = str(provenance.get("commit") or "not recorded")[:12]
+    model, hardware = provenance.model, provenance.hardware
+    commit = (provenance.commit or "not recorded")[:12]
     gpus = hardware.get("gpus")
     machine = ", ".join(map(str, gpus)) if gpus else f"{hardware.get('processor')}, {hardware.get('cores')} cores"
     return {
@@ -102,12 +102,8 @@ def _origin(run: StudyRun) -> dict[str, str]:
         "weights": str(model.get("weights") or "?")[:12],
         "precision": str(run.setting("model.dtype", "?")),
         "data": str(run.setting("dataset.name", "?")),
-        "annotations": str(data.get("annotations_sha256") or "?")[:12],
-        "commit": commit + (" and changes" if provenance.get("dirty") else ""),
+        "annotations": (provenance.dataset.annotations_sha256 or "?")[:12],
+        "commit": commit + (" and changes" if provenance.dirty else ""),
         "date": run.started[:10],
         "machine": machine,
     }
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

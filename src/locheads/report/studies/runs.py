@@ -1,6 +1,5 @@
 """Which runs a study joins: every run folder below the given ones that measured something or failed at it."""
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -9,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
+from locheads.records.heads_file import StabilityFile
+from locheads.records.provenance_file import TimingFile
+from locheads.records.receipt_file import refuse_changed
 from locheads.report.run_record import RunRecord, read_run
-from locheads.store.run_folder import refuse_changed
 
 log = logging.getLogger(__name__)
 
@@ -26,27 +27,28 @@ class StudyRun:
     """One run, with the records that only studies read."""
 
     record: RunRecord
-    timing: dict[str, Any] = field(default_factory=dict)
-    stability: dict[str, Any] = field(default_factory=dict)
+    timing: TimingFile | None = None
+    stability: StabilityFile | None = None
     part: dict[str, Any] = field(default_factory=dict)
     """What tells it from the other rows of the same run, where a run has several."""
 
     @property
     def error(self) -> str | None:
         """Why it has no result; None where it is done."""
-        if self.record.status.get("state") == "done":
+        status = self.record.status
+        if status is not None and status.state == "done":
             return None
-        said = self.record.status.get("error") or "it did not finish: see its run.log"
-        return " ".join(str(said).split())
+        said = (status and status.error) or "it did not finish: see its run.log"
+        return " ".join(said.split())
 
     @property
     def started(self) -> str:
         """ISO time, "" where it is not known."""
-        return str(self.record.provenance.get("started") or "")
+        return self.record.provenance.started or ""
 
     @property
     def digest(self) -> str:
-        return str(self.record.provenance.get("digest") or "")
+        return self.record.provenance.digest or ""
 
     def setting(self, key: str, default: Any = None) -> Any:
         """A value of its config.yaml by its dotted name."""
@@ -92,12 +94,4 @@ def _run_folders(root: Path) -> Iterator[Path]:
 def _read(folder: Path) -> StudyRun:
     # The images' records are the page's.
     record = replace(read_run(folder), gallery=(), maps={})
-    return StudyRun(record, _json(folder / "timing.json"), _json(folder / "stability.json"))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return StudyRun(record, TimingFile.read_if_there(folder), StabilityFile.read_if_there(folder))

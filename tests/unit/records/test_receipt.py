@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from locheads.errors import StoreError
-from locheads.store.digest import file_digest
-from locheads.store.run_folder import (
+from locheads.records.receipt_file import (
     RECEIPT,
+    ReceiptFile,
     changed_files,
     read_receipt,
     refuse_changed,
     renew_pages,
-    write_files_receipt,
 )
+from locheads.store.digest import file_digest
 
 NAMES = ("metrics.json", "heads.json", "report.html", "steps/00.png")
 
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     for name in NAMES:
         (tmp_path / name).write_text(name)
     files = {name: file_digest(tmp_path / name) for name in NAMES}
-    write_files_receipt(tmp_path, {"key": {}, "n_failed": 0, "files": files})
+    ReceiptFile(key={}, n_failed=0, files=files).write(tmp_path)
     return tmp_path
 
 

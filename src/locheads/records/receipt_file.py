@@ -7,10 +7,12 @@ writes one anew renews its checksum.
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import ClassVar
+
+from pydantic import Field, StrictBool, field_validator
 
 from locheads.errors import StoreError
-from locheads.store.derived import parse_record, write_derived_json
+from locheads.records.record_base import Count, Record
 from locheads.store.digest import file_digest
 from locheads.text import reason
 
@@ -20,31 +22,78 @@ STEPS = "steps"
 """Folder of the panels that show how each shown answer came about, made with the pages."""
 
 
-def read_receipt(folder: Path) -> dict[str, Any] | None:
-    """`key`, `n_failed` and `files` (name -> sha256) of a run folder; None where it has no receipt.
+class ReceiptFile(Record):
+    """receipt.json of a finished run."""
 
-    Raises:
-        StoreError: the receipt is damaged.
-    """
+    FILE: ClassVar[str] = RECEIPT
+    CHECKSUM: ClassVar[bool] = True
+
+    key: dict[str, str] = Field(default_factory=dict)
+    """All that has to be the same for another run to count as the same one; empty for a scored file."""
+    n_failed: Count | None = None
+    """Samples without attention, which another attempt might mend."""
+    files: dict[str, str]
+    """Name in the run folder -> sha256."""
+
+    @field_validator("files")
+    @classmethod
+    def _check_names(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"names {name}, which does not lie in the run folder")
+        return files
+
+
+class DoneBeforeFile(Record):
+    """done_before.json: of which earlier run this one took the result over."""
+
+    FILE: ClassVar[str] = "done_before.json"
+
+    folder: str
+    key: dict[str, str]
+
+
+class TrackerFile(Record):
+    """tracker.json: which W&B run has the result."""
+
+    FILE: ClassVar[str] = "tracker.json"
+
+    id: str
+    project: str
+    entity: str | None
+    group: str | None
+    mode: str | None = None
+    url: str | None = None
+    folder: str | None = None
+    """Of what W&B logged here."""
+    complete: StrictBool = False
+    """Whether W&B has all of it."""
+
+
+class SweepFile(Record):
+    """sweep.json in a sweep's folder: what its runs share."""
+
+    FILE: ClassVar[str] = "sweep.json"
+    CHECKSUM: ClassVar[bool] = True
+
+    overrides: tuple[str, ...]
+    id: str
+    """That of the same command another day."""
+    jobs: Count = 1
+
+
+def read_receipt(folder: Path) -> ReceiptFile | None:
+    """The receipt of a run folder; None where it has none. Raises StoreError where it is damaged."""
     path = folder / RECEIPT
     try:
-        receipt = parse_record(path.read_bytes())
-        for name in receipt["files"]:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise ValueError(f"{name} does not lie in the run folder")
+        return ReceiptFile.decode(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(
             f"{path} is damaged ({reason(error)}), so the run's files cannot be checked: run it "
             f"again, or delete {RECEIPT} to take them as they are."
         ) from error
-    return receipt
-
-
-def write_files_receipt(folder: Path, receipt: dict[str, Any]) -> None:
-    """Writes receipt.json. Raises StoreError as `replacing` does."""
-    write_derived_json(folder / RECEIPT, receipt)
 
 
 def changed_files(folder: Path, names: Iterable[str] | None = None) -> list[str]:
@@ -60,7 +109,7 @@ def changed_files(folder: Path, names: Iterable[str] | None = None) -> list[str]
     receipt = read_receipt(folder)
     if receipt is None:
         return []
-    files = receipt["files"]
+    files = receipt.files
     names = [name for name in files if not _is_page(name)] if names is None else names
     return [name for name in names if (folder / name).exists() and _digest(folder / name) != files.get(name)]
 
@@ -85,8 +134,8 @@ def renew_pages(folder: Path) -> None:
     receipt = read_receipt(folder)
     if receipt is not None:
         pages = [*PAGES, *(f"{STEPS}/{path.name}" for path in (folder / STEPS).glob("*.png"))]
-        receipt["files"] |= {name: digest for name in pages if (digest := _digest(folder / name))}
-        write_files_receipt(folder, receipt)
+        renewed = {name: digest for name in pages if (digest := _digest(folder / name))}
+        receipt.model_copy(update={"files": receipt.files | renewed}).write(folder)
 
 
 def _is_page(name: str) -> bool:

@@ -1,0 +1,60 @@
+"""audit.json: which choices after the attention pass matter."""
+
+from typing import ClassVar
+
+from pydantic import StrictBool, StrictFloat
+
+from locheads.records.record_base import Count, Part, Record
+
+
+class AuditDifference(Part):
+    """To the run's own settings, on the same samples, with its interval; null where the choice failed."""
+
+    value: StrictFloat | None
+    low: StrictFloat | None
+    high: StrictFloat | None
+
+
+class AuditEstimate(AuditDifference):
+    """A metric in [0, 1] with its interval."""
+
+    difference: AuditDifference | None = None
+
+
+class AuditedChoice(Part):
+    """One combination; the effects also name the one option that is changed."""
+
+    option: str = ""
+    value: str = ""
+    documented: StrictBool = False
+    """Whether the paper says how it chose."""
+    changes: str
+    """What makes it differ from the run's own settings; "none" for these themselves."""
+    heads: str
+    metrics: dict[str, AuditEstimate]
+    contradicts: tuple[str, ...]
+    """Documented choices of the paper that it goes against."""
+    error: str | None
+
+
+class AuditFile(Record):
+    """What stage=audit found; effects are those of one option alone."""
+
+    FILE: ClassVar[str] = "audit.json"
+
+    split: str
+    n_images: Count
+    n_expressions: Count
+    n_failed: Count
+    confidence: StrictFloat
+    mode: str
+    seconds: StrictFloat
+    metric: str
+    target: StrictFloat | None
+    n_choices: Count
+    n_failed_choices: Count
+    base: AuditedChoice
+    base_contradicts: tuple[str, ...]
+    effects: tuple[AuditedChoice, ...]
+    best: tuple[AuditedChoice, ...]
+    closest: tuple[AuditedChoice, ...]

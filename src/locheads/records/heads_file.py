@@ -1,0 +1,166 @@
+"""heads.json: the localization heads with everything that they were chosen from, as a run writes it and as whoever
+takes over its heads reads it; and stability.json, which tells the heads that fewer samples lead to."""
+
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
+
+from locheads.geometry import Preprocess
+from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size
+from locheads.types import HeadIndex
+
+SCHEMA = 1
+"""Version of what a heads.json holds. Raised whenever a reader of the old form would misread the new one."""
+
+
+class FoundHead(Part):
+    """One localization head; a set that was not found by a run lacks its frequency."""
+
+    layer: Count
+    head: Count
+    frequency_mean: StrictFloat | None = None
+    frequency_std: StrictFloat | None = None
+
+    @property
+    def index(self) -> HeadIndex:
+        return HeadIndex(self.layer, self.head)
+
+
+class AskedModel(Part):
+    """Of the model in which the heads were found; how it saw the images."""
+
+    id: str | None = None
+    revision: str | None = None
+    preprocess: Preprocess | None = None
+    tiles: StrictBool = False
+
+
+class FoundOn(Part):
+    """The discovery's data."""
+
+    name: str
+    split: str
+
+
+Model = Annotated[AskedModel, BeforeValidator(lambda value: {"id": value} if isinstance(value, str) else value)]
+"""The first versions wrote its id alone."""
+
+
+def _check_heads(found: tuple[FoundHead, ...], layers: int, heads_per_layer: int) -> None:
+    for head in found:
+        if not (head.layer < layers and head.head < heads_per_layer):
+            raise ValueError(f"head {head.index} does not exist in {layers} layers of {heads_per_layer} heads")
+    if len({head.index for head in found}) < len(found):
+        raise ValueError("its heads must be all different")
+
+
+class HeadSetFile(Record):
+    """What a heads.json must hold for its heads to be used: of a run, published with the package or written by a user.
+    Whatever else it holds is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+    FILE: ClassVar[str] = "heads.json"
+
+    found: tuple[FoundHead, ...] = Field(validation_alias=AliasChoices("heads"), min_length=1)
+    layers: Size
+    heads_per_layer: Size
+    source: str | None = None
+    model: Model | None = None
+    prompt: str | None = None
+    prompt_settings: dict[str, Any] | None = None
+    dataset: FoundOn | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_heads(self.found, self.layers, self.heads_per_layer)
+        return self
+
+
+class HeadsFile(Record):
+    """heads.json of a run."""
+
+    FILE: ClassVar[str] = "heads.json"
+
+    version: StrictInt = Field(default=SCHEMA, validation_alias=AliasChoices("schema"), serialization_alias="schema")
+    found: tuple[FoundHead, ...] = Field(validation_alias=AliasChoices("heads"), serialization_alias="heads")
+    """The localization heads, the most frequent first."""
+    k: Size
+    selection: str
+    criterion: dict[str, Any]
+    """Its settings."""
+    tau: StrictFloat | None
+    """Threshold on the mean attention sum; None where the criterion has none."""
+    tau_per_trial: tuple[StrictFloat | None, ...] = ()
+    top_per_trial: tuple[tuple[HeadName, ...], ...] = ()
+    """The k heads of each trial."""
+    n_samples: Count
+    """Samples per trial."""
+    trials: Count
+    n_failed: Count
+    """Discovery samples that could not be processed."""
+    n_excluded_images: Count = 0
+    """Images that discovery left out, because a guarded split holds them."""
+    layers: Size
+    heads_per_layer: Size
+    mean_attention_sum: FloatGrid
+    """Share of the query's attention that falls on the image, averaged over the samples, in [0, 1]."""
+    frequency_mean: FloatGrid
+    """Share of samples that chose the head, in [0, 1], averaged over the trials."""
+    frequency_std: FloatGrid
+    eligible: BoolGrid
+    head_iou: FloatGrid | None = None
+    """Mean IoU of the head's binarised map with the truth; None where it was not measured."""
+    model: Model | None = None
+    prompt: str | None = None
+    prompt_settings: dict[str, Any] | None = None
+    dataset: FoundOn | None = None
+    seed: StrictInt | None = None
+    made_from: dict[str, str] = Field(default_factory=dict)
+    """sha256 of the weights and of the annotations."""
+    digest: str = ""
+    """Of the run."""
+
+    @property
+    def heads(self) -> tuple[HeadIndex, ...]:
+        return tuple(head.index for head in self.found)
+
+    @property
+    def skip_layers(self) -> int:
+        """How many layers at the input are never chosen."""
+        value = self.criterion.get("skip_layers")
+        return int(value) if isinstance(value, int | float) else 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_heads(self.found, self.layers, self.heads_per_layer)
+        shape = (self.layers, self.heads_per_layer)
+        for name in ("mean_attention_sum", "frequency_mean", "frequency_std", "eligible", "head_iou"):
+            grid = getattr(self, name)
+            if grid is not None and grid.shape != shape:
+                raise ValueError(f"{name} has the shape {grid.shape}, not {shape}")
+        return self
+
+
+class SizeOfDiscovery(Part):
+    """The heads that the first n samples of each trial lead to."""
+
+    n: Size
+    tops: tuple[tuple[HeadName, ...], ...]
+
+
+class StabilityFile(Record):
+    """stability.json."""
+
+    FILE: ClassVar[str] = "stability.json"
+
+    k: Size
+    sizes: tuple[SizeOfDiscovery, ...]
