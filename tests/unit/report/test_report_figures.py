@@ -53,7 +53,7 @@ def test_frequency_grid_outlines_and_ranks_the_chosen_heads(record):
 
 
 def test_no_hatch_without_skipped_layers(record):
-    heads = dataclasses.replace(record.heads, criterion={})
+    heads = record.heads.model_copy(update={"criterion": {}})
     axes = frequency_grid(dataclasses.replace(record, heads=heads)).axes[0]
     assert [p for p in axes.patches if p.get_hatch()] == []
 
@@ -75,7 +75,7 @@ def test_curve_is_sorted_and_holds_the_admitted_layers_only(record):
 
 
 def test_curve_without_threshold(record):
-    heads = dataclasses.replace(record.heads, tau=None)
+    heads = record.heads.model_copy(update={"tau": None})
     axes = attention_sum_curve(dataclasses.replace(record, heads=heads)).axes[0]
     assert [line for line in axes.lines if line.get_marker() == "D"] == []
 
@@ -156,7 +156,7 @@ def test_panel_of_a_failed_sample(record, run_folder):
     ("width", "height", "n_heads"), [(30, 900, 3), (900, 30, 3), (64, 64, 1), (64, 48, 8), (64, 48, 20)]
 )
 def test_panel_axes_stay_inside_the_figure(record, width, height, n_heads):
-    item = dataclasses.replace(record.gallery[0], width=width, height=height, heads=("L0H0",) * n_heads)
+    item = record.gallery[0].model_copy(update={"width": width, "height": height, "heads": ("L0H0",) * n_heads})
     maps = {item.sample_id: np.random.default_rng(0).random((1 + n_heads, 4, 4), dtype=np.float32)}
     figure = sample_panel(dataclasses.replace(record, maps=maps), item)
     for axes in figure.axes:
@@ -203,7 +203,8 @@ def test_one_strong_cell_does_not_hide_the_others():
 
 
 def test_threshold_text_leaves_the_curve_free(record):
-    flat = dataclasses.replace(record.heads, mean_attention_sum=np.linspace(0.9, 1, 48).reshape(6, 8), tau=0.92)
+    sums = np.linspace(0.9, 1, 48).reshape(6, 8)
+    flat = record.heads.model_copy(update={"mean_attention_sum": sums, "tau": 0.92})
     axes = attention_sum_curve(dataclasses.replace(record, heads=flat)).axes[0]
     text = next(t for t in axes.texts if "threshold" in t.get_text())
     assert text.get_position()[1] < 0.1
