@@ -22,7 +22,13 @@ SCHEMA = 1
 """Version of what a heads.json holds. Raised whenever a reader of the old form would misread the new one."""
 
 
-class FoundHead(Part):
+class OpenPart(Part):
+    """Whatever else a user notes in it is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class FoundHead(OpenPart):
     """One localization head; a set that was not found by a run lacks its frequency."""
 
     layer: Count
@@ -35,7 +41,7 @@ class FoundHead(Part):
         return HeadIndex(self.layer, self.head)
 
 
-class AskedModel(Part):
+class AskedModel(OpenPart):
     """Of the model in which the heads were found; how it saw the images."""
 
     id: str | None = None
@@ -44,7 +50,7 @@ class AskedModel(Part):
     tiles: StrictBool = False
 
 
-class FoundOn(Part):
+class FoundOn(OpenPart):
     """The discovery's data."""
 
     name: str

@@ -140,7 +140,7 @@ def _first_problem(error: ValidationError) -> str:
         case "extra_forbidden":
             return f"{printable(name)} is unknown"
     found = printable(repr(first["input"]))
-    words = first["msg"].replace("Input should", "should").partition(" or instance of")[0]
+    words = first["msg"].replace("Input should", "should").partition(" or instance of")[0].replace("tuple", "list")
     return f"{name or 'it'} {words}, not {found if len(found) <= 60 else found[:57] + '...'}"
 
 

@@ -164,9 +164,9 @@ def provenance_rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
         return [row for part in rows for row in part]
     if not prefix:
         return []
-    if prefix == "argv" and isinstance(value, list):
+    if prefix == "argv" and isinstance(value, list | tuple):
         return [(prefix, shlex.join(map(str, value)))]
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [(prefix, ", ".join(map(str, value)))]
     return [(prefix, UNKNOWN if value is None else str(value))]
 

@@ -189,13 +189,15 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
 def test_a_real_models_records_fit_into_one_file():
     # LLaVA-1.5-7B, by calculation: 200 samples, 139 maps of 24 x 24 each, images of 40 KB.
     sample = ExplorerSample(
-        "s", "1", "the man in the blue shirt", 0, 640, 480, 24, 24, (0.04, 0.04), (0, 0), (0, 0, 9, 9), None,
-        0.0, None, (), tuple(f"L{i // 32}H{i % 32}" for i in range(139)), (0.01234567,) * 139, 0, None,
+        sample_id="s", image_id="1", expression="the man in the blue shirt", width=640, height=480, rows=24, cols=24,
+        scale=(0.04, 0.04), offset=(0, 0), true_box=(0, 0, 9, 9), box=None, iou=0.0, error=None, own=(),
+        heads=tuple(f"L{i // 32}H{i % 32}" for i in range(139)), scales=(0.01234567,) * 139, at=0, same_box=None,
+        image=0,
     )  # fmt: skip
 
     class Record:
         layers = heads_per_layer = 32
-        samples = tuple(replace(sample, image=i) for i in range(200))
+        samples = tuple(sample.model_copy(update={"image": i}) for i in range(200))
 
         def image(self, number):
             return bytes(40_000)
@@ -210,7 +212,7 @@ def test_a_real_models_records_fit_into_one_file():
     ("change", "said"),
     [
         ({"version": 99}, "its version is 99"),
-        ({"samples": "no"}, "samples is not a list"),
+        ({"samples": "no"}, "samples should be a valid list"),
         ({"entropy": [[1]]}, "entropy has the shape"),
     ],
 )
@@ -227,7 +229,7 @@ def test_a_missing_field_and_truncated_maps_are_named(folder):
     record = json.loads((folder / "explorer.json").read_text())
     del record["samples"][0]["rows"]
     (folder / "explorer.json").write_text(json.dumps(record))
-    with pytest.raises(StoreError, match=r"explorer\.json is incomplete \(no 'rows'\)"):
+    with pytest.raises(StoreError, match=r"explorer\.json cannot be read \(samples\[0\]\.rows is missing\)"):
         ExplorerFile.read(folder)
     build_explorer(folder)
     (folder / "explorer/maps.bin").write_bytes(b"short")

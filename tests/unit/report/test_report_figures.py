@@ -41,7 +41,7 @@ def test_frequency_grid_outlines_and_ranks_the_chosen_heads(record):
 
 
 def test_no_hatch_without_skipped_layers(record):
-    heads = dataclasses.replace(record.heads, criterion={})
+    heads = record.heads.model_copy(update={"criterion": {}})
     axes = frequency_grid(dataclasses.replace(record, heads=heads)).axes[0]
     assert [p for p in axes.patches if p.get_hatch()] == []
 
@@ -63,7 +63,7 @@ def test_curve_is_sorted_and_holds_the_admitted_layers_only(record):
 
 
 def test_curve_without_threshold(record):
-    heads = dataclasses.replace(record.heads, tau=None)
+    heads = record.heads.model_copy(update={"tau": None})
     axes = attention_sum_curve(dataclasses.replace(record, heads=heads)).axes[0]
     assert [line for line in axes.lines if line.get_marker() == "D"] == []
 
@@ -121,7 +121,8 @@ def test_spread_keeps_order_gap_and_room():
 
 
 def test_threshold_text_leaves_the_curve_free(record):
-    flat = dataclasses.replace(record.heads, mean_attention_sum=np.linspace(0.9, 1, 48).reshape(6, 8), tau=0.92)
+    sums = np.linspace(0.9, 1, 48).reshape(6, 8)
+    flat = record.heads.model_copy(update={"mean_attention_sum": sums, "tau": 0.92})
     axes = attention_sum_curve(dataclasses.replace(record, heads=flat)).axes[0]
     text = next(t for t in axes.texts if "threshold" in t.get_text())
     assert text.get_position()[1] < 0.1

@@ -132,7 +132,10 @@ def test_smoothing_puts_the_default_into_both_halves(make_run: MakeRun, tmp_path
 
 def test_time_memory_and_depth_of_a_model(make_run: MakeRun, tmp_path: Path) -> None:
     folder = make_run("a", {})
-    one = {"device": "a GPU", "expressions": 200, "seconds": 5.0, "peak_bytes": 3 << 29}
+    one = {
+        "of": "attention", "device": "a GPU", "memory_of": "gpu", "expressions": 200, "seconds": 5.0,
+        "peak_bytes": 3 << 29,
+    }  # fmt: skip
     write_json(folder / "timing.json", {"passes": [one]})
     study = joined("compare_models", tmp_path)
     found = {c["quantity"]: c["ours"] for c in study.cells.to_dict("records")}
@@ -160,10 +163,16 @@ def test_stability_of_the_top_heads(make_run: MakeRun, tmp_path: Path) -> None:
 def test_where_the_heads_come_from_is_the_row_of_transfer(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("own", {"dataset.name": "refcoco+"})
     given = make_run("given", {"dataset.name": "refcoco+"})
-    record = {"heads": {"set": "x", "found_on": ["refcoco", "train"], "heads": ["L3H1"]}}
-    write_json(given / "provenance.json", read_json(given / "provenance.json") | record)
+    heads: dict[str, Any] = {"set": "x", "source": "a run", "model": None, "found_on": ["refcoco", "train"],
+                             "heads": ["L3H1"], "leakage": "not checked"}  # fmt: skip
+    provenance = read_json(given / "provenance.json")
+    write_json(given / "provenance.json", provenance | {"heads": heads})
     study = joined("transfer", tmp_path)
     assert list(study.cells["heads found on"]) == ["refcoco train", "refcoco+ train"]
+    # Without it the row would be the run's own discovery, which it did not have.
+    write_json(given / "provenance.json", provenance | {"heads": heads | {"found_on": 3}})
+    with pytest.raises(StoreError, match=r"given: provenance\.json cannot be read \(heads\.found_on should be"):
+        joined("transfer", tmp_path)
 
 
 def test_the_same_records_give_the_same_bytes_wherever_they_lie(make_run: MakeRun, tmp_path: Path) -> None:
@@ -198,7 +207,7 @@ def test_the_files_hold_the_same_figures(make_run: MakeRun, tmp_path: Path) -> N
 def test_every_layout_reads_its_paper_csv_whole(study: str, make_run: MakeRun, tmp_path: Path) -> None:
     """Each figure of the file becomes a cell, and no figure is made up."""
     make_run("a", {"grounding.kernel": 7, "grounding.sigma": 1.0})
-    write_json(tmp_path / "runs" / "a" / "stability.json", {"sizes": [{"n": 5, "tops": [["L3H1"]] * 2}]})
+    write_json(tmp_path / "runs" / "a" / "stability.json", {"k": 1, "sizes": [{"n": 5, "tops": [["L3H1"]] * 2}]})
     layout = LAYOUTS[study]
     assert (layout.paper is not None) == (EXPERIMENTS / study / "paper.csv").exists()
     if layout.paper is None:

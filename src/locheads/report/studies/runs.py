@@ -9,7 +9,7 @@ from typing import Any
 
 from locheads.errors import StoreError
 from locheads.records.heads_file import StabilityFile
-from locheads.records.provenance_file import TimingFile
+from locheads.records.provenance_file import ProvenanceFile, TimingFile
 from locheads.records.receipt_file import refuse_changed
 from locheads.report.run_record import RunRecord, read_run
 
@@ -94,4 +94,6 @@ def _run_folders(root: Path) -> Iterator[Path]:
 def _read(folder: Path) -> StudyRun:
     # The images' records are the page's.
     record = replace(read_run(folder), gallery=(), maps={})
+    if broken := [problem for problem in record.problems if problem.startswith(f"{ProvenanceFile.FILE} cannot")]:
+        raise StoreError(f"{folder}: {broken[0][:-1]}: it says whose heads these are, so run it again.")
     return StudyRun(record, TimingFile.read_if_there(folder), StabilityFile.read_if_there(folder))
