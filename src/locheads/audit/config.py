@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from locheads.evaluation.metric_table import Place, shown
 from locheads.settings import Seed, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
@@ -22,7 +23,7 @@ class AuditMode(StrEnum):
     """`n` different ones of these, drawn with `seed`."""
 
 
-METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+METRICS = tuple(shown(Place.AUDIT))
 GROUPS = ("criterion", "selection", "heads", "grounding")
 """Groups of settings that act after the attention pass, as far as the audit varies them."""
 EMPTY_GRID = "audit.grid lists no values: choose a file with audit=NAME, or list values in audit.grid."

@@ -13,6 +13,7 @@ from locheads.audit.stacked_truth import Overlap
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import score
+from locheads.evaluation.metric_table import Place, shown
 from locheads.evaluation.metrics import box_iou
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, cell_boxes
@@ -23,9 +24,9 @@ from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
 
-SUMS = ("n", "hit@0.25", "hit@0.5", "hit@0.75", "box_iou", "intersection", "union", "mask_iou", "pointed", "answered")
-"""What is summed over the samples of each image."""
-THRESHOLDS = (0.25, 0.5, 0.75)
+COLUMNS = ("box_iou", "intersection", "union", "pointed")
+"""What is known of each sample's answer, as in scores.parquet."""
+AUDITED = tuple(metric for metric in shown(Place.AUDIT).values() if {*metric.columns} <= {*COLUMNS})
 
 T = TypeVar("T")
 
@@ -90,22 +91,27 @@ class _Memo:
 
 def measure(
     groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: Plan
-) -> Float[np.ndarray, "choice image sum"]:
-    """SUMS per choice and image. A sample without attention, without heads or with NaN counts as a miss."""
+) -> Float[np.ndarray, "choice image metric 2"]:
+    """Numerator and denominator of each of AUDITED, per choice and image.
+
+    A sample without attention, without heads or with NaN counts as a miss.
+    """
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
     image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
     stacks = _stacks(attentions, place, samples)
     scored = _greedy(stacks.values(), plan)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
-    result = np.empty((len(plan.choices), len(groups), len(SUMS)))
+    result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
     memos = {grid: _Memo() for grid in stacks}
     for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
         rows = _misses(areas)
         for grid, stack in stacks.items():
             rows[stack.rows] = _rows(stack, plan.choices[number], plan, scored, memos[grid])
-        for column in range(len(SUMS)):
-            result[number, :, column] = np.bincount(image, weights=rows[:, column], minlength=len(groups))
+        table = dict(zip(COLUMNS, rows.T, strict=True))
+        for i, metric in enumerate(AUDITED):
+            for j, part in enumerate(metric.parts(table)):
+                result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))
     return result
 
 
@@ -123,9 +129,9 @@ def _stacks(
     return stacks
 
 
-def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample sum"]:
-    rows = np.zeros((len(areas), len(SUMS)))
-    rows[:, SUMS.index("n")], rows[:, SUMS.index("union")] = 1, areas
+def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
+    rows = np.zeros((len(areas), len(COLUMNS)))
+    rows[:, COLUMNS.index("union")] = areas
     return rows
 
 
@@ -176,8 +182,8 @@ def _keys(g: GroundingConfig) -> list[tuple[str, Any]]:
 
 def _rows(
     stack: _Stack, choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], memo: _Memo
-) -> Float[np.ndarray, "sample sum"]:
-    """SUMS of each sample of the stack."""
+) -> Float[np.ndarray, "sample column"]:
+    """COLUMNS of each sample of the stack."""
     g, keys = choice.grounding, dict(_keys(choice.grounding))
     heads = _same_heads(choice, plan)
     path: list[Any] = [heads]
@@ -205,8 +211,7 @@ def _rows(
     boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
     by_mask = [c.labels > 0 for c in components] if g.mask == MaskRule.all_cells else chosen
     masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
-    counted = np.ones((len(stack.samples), 1))
-    return np.concatenate([counted, boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
+    return np.concatenate([boxed[:, None], masked, pointed[:, None]], axis=1)
 
 
 def _heads_of(
@@ -283,20 +288,17 @@ def _places(stack: _Stack, g: GroundingConfig) -> list[tuple[np.ndarray, Frames,
 
 def _boxed(
     stack: _Stack, parts: Sequence[_Part], chosen: Sequence[np.ndarray], g: GroundingConfig
-) -> Float[np.ndarray, "n 5"]:
-    """Hits at the thresholds, IoU, and whether there is a box at all."""
+) -> Float[np.ndarray, "n"]:
+    """IoU with the true box."""
     boxes = np.empty((len(stack.samples), 4))
     for part, cells in zip(parts, chosen, strict=True):
         boxes[part.at] = part.frames.pixels(cell_boxes(cells, part.field, g), g)
-    iou = box_iou(boxes, np.array([sample.box for sample in stack.samples]))
-    answered = ~np.isnan(boxes).any(axis=1)
-    return np.stack([*(iou >= t for t in THRESHOLDS), iou, answered], axis=1).astype(np.float64)
+    return box_iou(boxes, np.array([sample.box for sample in stack.samples]))
 
 
-def _masked(stack: _Stack, parts: Sequence[_Part], cells: Sequence[np.ndarray]) -> Float[np.ndarray, "n 3"]:
-    """Intersection, union, IoU of the masks."""
-    result = np.empty((len(stack.samples), 3))
+def _masked(stack: _Stack, parts: Sequence[_Part], cells: Sequence[np.ndarray]) -> Float[np.ndarray, "n 2"]:
+    """Intersection and union of the masks."""
+    result = np.empty((len(stack.samples), 2))
     for part, mask in zip(parts, cells, strict=True):
-        intersection, union = part.overlap.intersection_union(mask)
-        result[part.at] = np.stack([intersection, union, intersection / np.where(union > 0, union, 1)], axis=1)
+        result[part.at] = np.stack(part.overlap.intersection_union(mask), axis=1)
     return result

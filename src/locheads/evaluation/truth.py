@@ -7,7 +7,7 @@ import pandas as pd
 from pycocotools import mask as coco
 
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
-from locheads.evaluation.methods import POINTS, WITHOUT_MAP
+from locheads.evaluation.metric_table import POINTS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.slices import FACTS, facts
 from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
