@@ -23,7 +23,12 @@ class AuditMode(StrEnum):
     """`n` different ones of these, drawn with `seed`."""
 
 
-METRICS = tuple(shown(Place.AUDIT))
+COLUMNS = ("box_iou", "intersection", "union", "peak_x", "peak_y")
+"""What the audit finds out of each sample's answer, as in scores.parquet."""
+TRUTH = ("true_x0", "true_y0", "true_x1", "true_y1", "image_width", "image_height")
+"""What it knows of the sample, as there."""
+AUDITED = tuple(m for m in shown(Place.AUDIT).values() if {*m.columns} <= {*COLUMNS, *TRUTH, "pointed"})
+METRICS = tuple(metric.key for metric in AUDITED)
 GROUPS = ("criterion", "selection", "heads", "grounding")
 """Groups of settings that act after the attention pass, as far as the audit varies them."""
 EMPTY_GRID = "audit.grid lists no values: choose a file with audit=NAME, or list values in audit.grid."

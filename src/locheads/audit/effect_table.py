@@ -8,13 +8,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from locheads.audit.choice_grid import Choice
-from locheads.audit.config import AuditConfig
+from locheads.audit.config import METRICS, AuditConfig
 from locheads.audit.documented import DOCUMENTED, contradictions
-from locheads.audit.effects import AUDITED
 from locheads.evaluation.intervals import difference_ends, sum_ratio, wilson_ends
 from locheads.evaluation.metric_table import METRIC, PRIMARY
 
-METRICS = tuple(metric.key for metric in AUDITED)
 SHOWN = 10
 """Combinations that the record lists as best, and as closest."""
 

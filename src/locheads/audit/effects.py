@@ -9,12 +9,12 @@ from jaxtyping import Float
 from pycocotools import mask as coco
 
 from locheads.audit.choice_grid import Choice
+from locheads.audit.config import AUDITED, COLUMNS, TRUTH
 from locheads.audit.stacked_truth import Overlap
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import score
-from locheads.evaluation.metric_table import Place, shown
-from locheads.evaluation.metrics import box_iou
+from locheads.evaluation.metrics import box_iou, inside
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.components import Components, choose
@@ -23,10 +23,6 @@ from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
 from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
-
-COLUMNS = ("box_iou", "intersection", "union", "pointed")
-"""What is known of each sample's answer, as in scores.parquet."""
-AUDITED = tuple(metric for metric in shown(Place.AUDIT).values() if {*metric.columns} <= {*COLUMNS})
 
 T = TypeVar("T")
 
@@ -102,13 +98,17 @@ def measure(
     stacks = _stacks(attentions, place, samples)
     scored = _greedy(stacks.values(), plan)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
+    boxes = np.array([sample.box for _, sample in samples], dtype=np.float64)
+    sizes = [(group.width, group.height) for group, _ in samples]
+    truth = dict(zip(TRUTH, np.column_stack([boxes, sizes]).T, strict=True))
     result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
     memos = {grid: _Memo() for grid in stacks}
     for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
         rows = _misses(areas)
         for grid, stack in stacks.items():
             rows[stack.rows] = _rows(stack, plan.choices[number], plan, scored, memos[grid])
-        table = dict(zip(COLUMNS, rows.T, strict=True))
+        table = truth | dict(zip(COLUMNS, rows.T, strict=True))
+        table["pointed"] = inside(rows[:, -2:], boxes)
         for i, metric in enumerate(AUDITED):
             for j, part in enumerate(metric.parts(table)):
                 result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))
@@ -132,6 +132,7 @@ def _stacks(
 def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
     rows = np.zeros((len(areas), len(COLUMNS)))
     rows[:, COLUMNS.index("union")] = areas
+    rows[:, -2:] = np.nan  # no peak
     return rows
 
 
@@ -200,7 +201,7 @@ def _rows(
     )
     maps = step("maps", lambda: normalise(without_sinks(raw, g, sinks), g))
     fused = step("fused", lambda: smooth(maps, g).sum(axis=-3))
-    pointed = step("pointed", lambda: _pointed(stack, fused))
+    peaks = step("peaks", lambda: _peaks(stack, fused))
     # Kept for every lattice, not only for the last: it depends on no other step.
     places = memo.get(f"places {keys['parts'][:3]}", None, lambda: _places(stack, g))
     parts = step("parts", lambda: _parts(stack, fused, g, places))
@@ -211,7 +212,7 @@ def _rows(
     boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
     by_mask = [c.labels > 0 for c in components] if g.mask == MaskRule.all_cells else chosen
     masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
-    return np.concatenate([boxed[:, None], masked, pointed[:, None]], axis=1)
+    return np.concatenate([boxed[:, None], masked, peaks], axis=1)
 
 
 def _heads_of(
@@ -250,15 +251,14 @@ def _take(
     return maps, cells if known is not None else None
 
 
-def _pointed(stack: _Stack, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
-    """1 where the map's peak lies in the true box (see `evaluation.metrics.peak`)."""
+def _peaks(stack: _Stack, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 2"]:
+    """Where each map points, as `evaluation.metrics.peak`; NaN for one that points nowhere."""
     flat = fused.reshape(len(fused), -1)
     row, col = np.divmod(flat.argmax(axis=1), fused.shape[2])
-    frames, boxes = Frames.of(stack.geometries), np.array([sample.box for sample in stack.samples])
+    frames = Frames.of(stack.geometries)
     x = (col + 0.5 - frames.offset[:, 0]) / frames.scale[:, 0]
     y = (row + 0.5 - frames.offset[:, 1]) / frames.scale[:, 1]
-    inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
-    return (inside & (np.ptp(flat, axis=1) > 0)).astype(np.float64)
+    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, np.column_stack([x, y]), np.nan)
 
 
 def _parts(

@@ -8,9 +8,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from locheads.audit.choice_grid import Change, Choice, combinations
-from locheads.audit.config import AuditConfig, AuditMode
+from locheads.audit.config import METRICS, AuditConfig, AuditMode
 from locheads.audit.documented import contradictions
-from locheads.audit.effect_table import METRICS, audit_frame
+from locheads.audit.effect_table import audit_frame
 from locheads.audit.effects import Plan, criterion_key, head_key, measure
 from locheads.discovery.config import CriterionConfig, SelectionConfig
 from locheads.errors import ConfigError

@@ -69,6 +69,9 @@ def test_scores_by_hand(predictions: pd.DataFrame, groups: list[ImageGroup]) -> 
     assert scores["answered"].tolist() == [True, False, True, True, True, True]
     assert scores["pointed"].tolist() == [True, False, False, False, False, False]
     assert scores[["true_x0", "true_y0", "true_x1", "true_y1"]].iloc[1].tolist() == [10, 5, 20, 6]
+    assert scores[["peak_x", "peak_y"]].iloc[[0, 2]].to_numpy().tolist() == [[5, 2], [8, 8]]
+    assert scores["peak_x"].isna().tolist() == [False, True, False, True, True, True]
+    assert set(zip(scores["image_width"], scores["image_height"], strict=True)) == {(20, 10)}
     assert scores["error"].isna().tolist() == [True, False, True, True, True, True]
     assert scores["error"][1] == "no image"
     pd.testing.assert_index_equal(scores.index, predictions.index)
