@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from locheads.audit.grid import Choice, text
-from locheads.discovery.choices import Score, SelectionKind, Threshold
+from locheads.audit.choice_grid import Choice, text
+from locheads.discovery.config import Score, SelectionKind, Threshold
 from locheads.discovery.criteria import Floor, Weighting
-from locheads.grounding.choices import BoxRule, Component, ThresholdRule
+from locheads.grounding.config import BoxRule, Component, ThresholdRule
 
 DOCUMENTED: dict[str, tuple[Any, str]] = {
     "criterion.score": (Score.s_img_entropy, "lowest entropy among the heads that reach the threshold"),
