@@ -104,6 +104,7 @@ def test_the_summary_counts_every_row(predictions: pd.DataFrame, groups: list[Im
             "res_ciou": 36 / 66,
             "res_miou": 1.5 / 3,
             "pointing": 1 / 3,
+            "pointing_5pct": 2 / 3,  # of c the peak is the corner itself
             "pointing_swapped": 0,
             "pointing_chance": 66 / 600,
             "res_pr@0.5": 2 / 3,  # so is a mask IoU of exactly .5
