@@ -6,8 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from locheads.report.figures import attention_sum_curve, figure6_scatter
-from locheads.report.studies.layout import Axis, Labels, Layout, Paper, Quantity
-from locheads.report.studies.measures import (
+from locheads.report.studies.layout import (
     ALL_METRICS,
     BETWEEN_TRIALS,
     DATA,
@@ -32,6 +31,11 @@ from locheads.report.studies.measures import (
     TIME,
     UNPARSABLE,
     WITH_ALL,
+    Axis,
+    Labels,
+    Layout,
+    Paper,
+    Quantity,
     setting,
     sizes,
 )
