@@ -1,8 +1,9 @@
-"""Confidence intervals over images, because the expressions of one image are not independent.
+"""Statistics over images, because the expressions of one image are not independent: confidence intervals, and whether
+one of two runs on the same samples is better, and how many images it would take to see that.
 
-In closed form, so they need no seed, and for many ways of answering at once (the audit). A bootstrap's percentiles,
-which they replace, give [0, 0] where nothing was hit and are too narrow on few images; `locheads.bench coverage`
-measures both.
+Intervals are in closed form, so they need no seed, and for many ways of answering at once (the audit). A bootstrap's
+percentiles, which they replace, give [0, 0] where nothing was hit and are too narrow on few images; `locheads.bench
+coverage` measures both.
 """
 
 from dataclasses import dataclass
@@ -277,7 +278,7 @@ def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
 
     def statistic(of_a: np.ndarray, of_b: np.ndarray, axis: int) -> np.ndarray:
         a, b = (rows.astype(int) for rows in (of_a, of_b))
-        return _difference(tops[a], bottoms[a], tops[b], bottoms[b], axis)
+        return sum_ratio(tops[b], bottoms[b], axis) - sum_ratio(tops[a], bottoms[a], axis)
 
     # scipy swaps the positions, so that an image's numerator and denominator stay together.
     result = permutation_test(
@@ -290,12 +291,6 @@ def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
         rng=np.random.default_rng(seed),
     )
     return float(result.pvalue)
-
-
-def _difference(
-    top_a: np.ndarray, bottom_a: np.ndarray, top_b: np.ndarray, bottom_b: np.ndarray, axis: int = -1
-) -> np.ndarray:
-    return sum_ratio(top_b, bottom_b, axis) - sum_ratio(top_a, bottom_a, axis)
 
 
 def _linearised(a: Sums, b: Sums) -> Float[np.ndarray, "n"]:
