@@ -171,19 +171,15 @@ def _cell(
 
 
 def _scaled(quantity: Quantity, value: Estimate | float | str) -> tuple[float | str | None, float | None, float | None]:
-    if isinstance(value, str):
-        return value, None, None
     if isinstance(value, Estimate):
         value, low, high = (round(v * quantity.scale, 4) for v in (value.value, value.low, value.high))
         return value, low, high
-    return round(value * quantity.scale, 4), None, None
+    return value if isinstance(value, str) else round(value * quantity.scale, 4), None, None
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+    known, number, _ = _natural(text or "")
+    return None if known else number
 
 
 def text_table(layout: Layout, cells: pd.DataFrame) -> pd.DataFrame:
