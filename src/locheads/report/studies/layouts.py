@@ -107,7 +107,7 @@ _WITHOUT_MODEL = (
     "The paper prints this table without a model: the row of its defaults is what Tables 1 and 2 print for "
     "LLaVA-1.5-13B on RefCOCO val."
 )
-_BOTH = {"rec_acc50": ((), REC.key), "res_ciou": ((), RES.key)}
+_BOTH = {quantity.key: ((), quantity.key) for quantity in (REC, RES)}
 _LAYOUTS = (
     _of_all_splits("table1_rec", "Table 1: referring expression comprehension, Acc@0.5 in percent", REC),
     _of_all_splits(
