@@ -151,9 +151,10 @@ CHANGES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "other samples": (lambda s: s.assign(sample_id="x" + s["sample_id"]), "share no sample"),
     "other boxes": (lambda s: s.assign(true_x0=s["true_x0"] + 1), "are about different data: sample 20000 has another"),
     "other images": (lambda s: s.assign(image_id="1"), "are about different data: sample 20000 has another"),
-    "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads, predictions, direct_output"),
+    "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads, predictions, points"),
     "samples twice": (lambda s: pd.concat([s, s]), "is damaged (a sample twice"),
     "a text as IoU": (lambda s: s.assign(box_iou="high"), "is damaged (a sample twice"),
+    "a text as a hit": (lambda s: s.assign(pointed="yes"), "is damaged (a sample twice"),
     "an absent IoU": (lambda s: s.assign(box_iou=np.nan), "is damaged (a sample twice"),
     "no sample id": (lambda s: s.drop(columns="sample_id"), "scores.parquet cannot be read"),
 }

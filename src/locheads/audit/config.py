@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from locheads.evaluation.metric_table import Place, shown
+from locheads.evaluation.metric_table import PRIMARY, Place, shown
 from locheads.settings import Seed, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
@@ -106,7 +106,7 @@ class AuditConfig:
     """Group -> setting -> values. An empty list leaves the setting alone."""
     alone: Grid = field(default_factory=_default_alone)
     """As `grid`, but measured one at a time only, in any mode: what costs much."""
-    metric: str = "rec_acc@0.5"
+    metric: str = PRIMARY[0]
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
     """Which combinations come closest to this value (0 to 1) of the metric?"""

@@ -38,7 +38,7 @@ class HeadPlan:
     sinks: SinkCells | None = None
     """What grounding.sinks=mean_map removes."""
     best_rec: tuple[HeadIndex, ...] = ()
-    """See `ceiling.search_heads`. Empty where the store lacks the discovery samples' maps, too."""
+    """See `search_heads`. Empty where the store lacks the discovery samples' maps, too."""
 
     def heads(self, sample_id: str) -> tuple[HeadIndex, ...]:
         """The localization heads of one sample; none where greedy selection has no scores for it."""

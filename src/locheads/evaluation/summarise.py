@@ -1,6 +1,6 @@
-"""Predictions against the truth -> one score row per prediction -> metrics with intervals."""
+"""Score rows (`Truth.score`) -> metrics with intervals."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,6 @@ from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.intervals import ratio_interval
 from locheads.evaluation.metric_table import METHODS, Metric, Place, measured, shown
 from locheads.evaluation.slices import slices_of
-from locheads.evaluation.truth import Truth
-from locheads.types import ImageGroup
-
-
-def score_predictions(predictions: pd.DataFrame, groups: Iterable[ImageGroup]) -> pd.DataFrame:
-    """Rows of `predict` -> rows of `Truth.score`."""
-    return Truth(groups).score(predictions)
 
 
 def summarise(scores: pd.DataFrame, config: EvaluationConfig) -> dict[str, dict[str, Any]]:

@@ -123,7 +123,7 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     if record.metrics is not None:
         console.print(results_table(record, console.width))
         if record.metrics.slices:
-            console.print(slices_table(record))
+            console.print(slices_table(record, console.width))
     console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)

@@ -14,8 +14,8 @@ from rich.table import Table
 from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
+from locheads.evaluation.intervals import POWER, Difference, Sums, compare, needed_sample
 from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
-from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
 from locheads.pipeline.progress import console, track
 from locheads.pipeline.run_files import Status
 from locheads.records.metrics_file import few_legend, few_mark, p_text

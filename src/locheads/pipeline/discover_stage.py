@@ -4,7 +4,7 @@ from locheads.discovery.frequencies import discover
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.discovery.stability import stability
 from locheads.errors import DiscoveryError
-from locheads.evaluation.head_iou import head_iou
+from locheads.evaluation.best_heads import head_iou
 from locheads.pipeline.progress import track
 from locheads.pipeline.run_files import heads_record
 from locheads.pipeline.run_state import Run

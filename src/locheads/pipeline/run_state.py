@@ -39,7 +39,7 @@ class Run:
     head_entropy: np.ndarray | None = None
     """[layer, head], mean over the discovery samples with any component."""
     best_rec: tuple[HeadIndex, ...] | None = None
-    """The set of heads of `ceiling.search_heads`."""
+    """The set of heads of `search_heads`."""
     plan: HeadPlan | None = None
     map_scores: dict[str, Float[np.ndarray, "row metric"]] = field(default_factory=dict)
     """File of predictions -> MAP_METRICS of its rows, which need maps that are not kept."""

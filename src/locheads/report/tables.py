@@ -55,8 +55,8 @@ def results_caption(metrics: MetricsRecord) -> str:
     )
 
 
-def slices_table(record: RunRecord) -> Table:
-    """The run's own method on parts of the expressions, in percent; 100 columns wide.
+def slices_table(record: RunRecord, width: int = WIDE) -> Table:
+    """The run's own method on parts of the expressions, in percent; no wider than 100 columns, or than `width`.
 
     Raises:
         StoreError: the run has no readable metrics.json.
@@ -66,7 +66,7 @@ def slices_table(record: RunRecord) -> Table:
     table = new_table("By slices, in percent", legend.strip() or None)
     table.add_column("", no_wrap=True)
     table.add_column("expres-\nsions", justify="right", no_wrap=True)
-    shown = columns(Place.SLICES)
+    shown = columns(Place.SLICES, width)
     for metric in shown:
         table.add_column(metric.heading, justify="right", no_wrap=True)
     before = None

@@ -17,7 +17,8 @@ from locheads.errors import ConfigError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import predict
-from locheads.evaluation.summarise import score_predictions, summarise
+from locheads.evaluation.summarise import summarise
+from locheads.evaluation.truth import Truth
 from locheads.geometry import Preprocess, square_geometry, stretched
 from locheads.grounding.config import (
     BoxRule,
@@ -88,7 +89,7 @@ def test_every_sum_is_that_of_the_pipeline(tmp_path) -> None:
         heads = HeadPlan(HEADS, None, HEADS, ())
         rows = [row for group, a in scenes for row in predict(group, [a], heads, grounding, {})]
         predictions = pd.DataFrame([row for row in rows if row["method"] == "localization_heads"])
-        scores = score_predictions(predictions, groups)
+        scores = Truth(groups).score(predictions)
         expected = summarise(scores, EvaluationConfig())["localization_heads"]
         for metric in METRICS:
             assert frame[metric][i] == expected[metric]["value"], (i, metric)

@@ -16,7 +16,7 @@ from locheads.bench.meters import peak_extra_mib, seconds, spread
 from locheads.bench.shapes import SHAPES, build, image, packed_flop
 from locheads.data.prediction_files import read_predictions
 from locheads.discovery.criteria import spatial_entropy
-from locheads.evaluation.score_predictions import score_answers
+from locheads.evaluation.truth import score_answers
 
 TINY, CPU = SHAPES["tiny"], torch.device("cpu")
 

@@ -10,7 +10,8 @@ from pycocotools import mask as coco
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.metric_table import Place, shown
 from locheads.evaluation.slices import FACTS, SLICES, facts, slices_of
-from locheads.evaluation.summarise import score_predictions, summarise, summarise_slices
+from locheads.evaluation.summarise import summarise, summarise_slices
+from locheads.evaluation.truth import Truth
 from locheads.types import ImageGroup
 
 
@@ -68,7 +69,7 @@ def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
         )  # fmt: skip
     right = replace(group.samples[1], expression="dog on the right")
     left = replace(group.samples[0], expression="dog")
-    scores = score_predictions(pd.DataFrame(rows), [replace(group, samples=(left, right))])
+    scores = Truth([replace(group, samples=(left, right))]).score(pd.DataFrame(rows))
     config = EvaluationConfig()
     slices = summarise_slices(scores, "localization_heads", config)
     values = {(s["by"], s["slice"]): s["metrics"]["rec_acc@0.5"]["value"] for s in slices}
