@@ -12,6 +12,7 @@ import pytest
 from running import Finished, Result
 
 from locheads.errors import ConfigError
+from locheads.evaluation.metric_table import Place, shown
 from locheads.pipeline.compare_runs import refuse_the_same
 from locheads.records.receipt_file import ReceiptFile
 
@@ -64,7 +65,7 @@ def test_every_metric_of_both_runs(
     assert (record["n_expressions"], record["n_images"], record["left_out"]) == (30, 6, {"a": 0, "b": 0})
     assert [record[run]["run"] for run in "ab"] == [str(finished.folder), str(folder)]
     metrics = json.loads((finished.folder / "metrics.json").read_text())["methods"]["localization_heads"]
-    assert list(record["metrics"]) == ["rec_acc@0.5", "rec_mean_iou", "res_miou", "res_ciou", "pointing"]
+    assert list(record["metrics"]) == list(shown(Place.COMPARE))
     for name, found in record["metrics"].items():
         assert found["a"] == pytest.approx(metrics[name]["value"])
         assert found["b"] == 1
@@ -150,9 +151,10 @@ CHANGES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "other samples": (lambda s: s.assign(sample_id="x" + s["sample_id"]), "share no sample"),
     "other boxes": (lambda s: s.assign(true_x0=s["true_x0"] + 1), "are about different data: sample 20000 has another"),
     "other images": (lambda s: s.assign(image_id="1"), "are about different data: sample 20000 has another"),
-    "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads, predictions, direct_output"),
+    "no own method": (lambda s: s[~_own(s)], "holds no row of localization_heads, predictions, points"),
     "samples twice": (lambda s: pd.concat([s, s]), "is damaged (a sample twice"),
     "a text as IoU": (lambda s: s.assign(box_iou="high"), "is damaged (a sample twice"),
+    "a text as a hit": (lambda s: s.assign(pointed="yes"), "is damaged (a sample twice"),
     "an absent IoU": (lambda s: s.assign(box_iou=np.nan), "is damaged (a sample twice"),
     "no sample id": (lambda s: s.drop(columns="sample_id"), "scores.parquet cannot be read"),
 }

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from locheads.evaluation.metric_table import PRIMARY, Place, shown
 from locheads.settings import Seed, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
@@ -22,7 +23,12 @@ class AuditMode(StrEnum):
     """`n` different ones of these, drawn with `seed`."""
 
 
-METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+COLUMNS = ("box_iou", "intersection", "union", "peak_x", "peak_y")
+"""What the audit finds out of each sample's answer, as in scores.parquet."""
+TRUTH = ("true_x0", "true_y0", "true_x1", "true_y1", "image_width", "image_height")
+"""What it knows of the sample, as there."""
+AUDITED = tuple(m for m in shown(Place.AUDIT).values() if {*m.columns} <= {*COLUMNS, *TRUTH, "pointed"})
+METRICS = tuple(metric.key for metric in AUDITED)
 GROUPS = ("criterion", "selection", "heads", "grounding")
 """Groups of settings that act after the attention pass, as far as the audit varies them."""
 EMPTY_GRID = "audit.grid lists no values: choose a file with audit=NAME, or list values in audit.grid."
@@ -100,7 +106,7 @@ class AuditConfig:
     """Group -> setting -> values. An empty list leaves the setting alone."""
     alone: Grid = field(default_factory=_default_alone)
     """As `grid`, but measured one at a time only, in any mode: what costs much."""
-    metric: str = "rec_acc@0.5"
+    metric: str = PRIMARY[0]
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
     """Which combinations come closest to this value (0 to 1) of the metric?"""

@@ -9,20 +9,17 @@ from jaxtyping import Bool, Float, Int
 from pycocotools import mask as coco
 
 from locheads.audit.choice_grid import Choice
+from locheads.audit.config import AUDITED, COLUMNS, TRUTH
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import score
-from locheads.evaluation.metrics import box_iou
+from locheads.evaluation.metrics import box_iou, inside
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.grounding.ground_maps import GroundedStack, StepCache, ground_stack, step_settings
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
-
-SUMS = ("n", "hit@0.25", "hit@0.5", "hit@0.75", "box_iou", "intersection", "union", "mask_iou", "pointed", "answered")
-"""What is summed over the samples of each image."""
-THRESHOLDS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -66,22 +63,31 @@ class _Samples:
 
 def measure(
     groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: Plan
-) -> Float[np.ndarray, "choice image sum"]:
-    """SUMS per choice and image. A sample without attention, without heads or with NaN counts as a miss."""
+) -> Float[np.ndarray, "choice image metric 2"]:
+    """Numerator and denominator of each of AUDITED, per choice and image.
+
+    A sample without attention, without heads or with NaN counts as a miss.
+    """
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
     image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
     grids = _by_grid(attentions, place, samples)
     scored = _greedy(grids, plan)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
-    result = np.empty((len(plan.choices), len(groups), len(SUMS)))
+    boxes = np.array([sample.box for _, sample in samples], dtype=np.float64)
+    sizes = [(group.width, group.height) for group, _ in samples]
+    truth = dict(zip(TRUTH, np.column_stack([boxes, sizes]).T, strict=True))
+    result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
     # Choices that share early steps are neighbours, because the cache remembers a step's last value only.
     for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
         rows = _misses(areas)
         for same in grids:
             rows[same.rows] = _rows(same, plan.choices[number], plan, scored)
-        for column in range(len(SUMS)):
-            result[number, :, column] = np.bincount(image, weights=rows[:, column], minlength=len(groups))
+        table = truth | dict(zip(COLUMNS, rows.T, strict=True))
+        table["pointed"] = inside(rows[:, -2:], boxes)
+        for i, metric in enumerate(AUDITED):
+            for j, part in enumerate(metric.parts(table)):
+                result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))
     return result
 
 
@@ -99,9 +105,10 @@ def _by_grid(
     return list(grids.values())
 
 
-def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample sum"]:
-    rows = np.zeros((len(areas), len(SUMS)))
-    rows[:, SUMS.index("n")], rows[:, SUMS.index("union")] = 1, areas
+def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
+    rows = np.zeros((len(areas), len(COLUMNS)))
+    rows[:, COLUMNS.index("union")] = areas
+    rows[:, -2:] = np.nan  # no peak
     return rows
 
 
@@ -141,8 +148,8 @@ def _order(choice: Choice, plan: Plan) -> str:
 
 def _rows(
     same: _Samples, choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]]
-) -> Float[np.ndarray, "sample sum"]:
-    """SUMS of each sample."""
+) -> Float[np.ndarray, "sample column"]:
+    """COLUMNS of each sample."""
     g, cache = choice.grounding, same.cache
     maps, sinks = cache.get(
         "maps",
@@ -151,12 +158,11 @@ def _rows(
         lambda: _take(same, _heads_of(choice, plan, scored, same.samples), plan, _factor(g)),
     )
     stack = ground_stack(maps, same.geometries, g, sinks, cache)
-    pointed = cache.get("pointed", (), (stack.fused,), lambda: _pointed(same, stack.fused))
-    boxed = cache.get("boxed", (), (stack.boxes,), lambda: _boxed(same, stack.boxes))
+    peaks = cache.get("peaks", (), (stack.fused,), lambda: _peaks(same, stack.fused))
+    boxed = cache.get("boxed", (), (stack.boxes,), lambda: box_iou(stack.boxes, same.boxes))
     overlaps = cache.get(f"overlaps {step_settings(g)['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
     masked = cache.get("masked", (), (stack.mask_cells, overlaps), lambda: _masked(stack, overlaps))
-    counted = np.ones((len(same.samples), 1))
-    return np.concatenate([counted, boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
+    return np.concatenate([boxed[:, None], masked, peaks], axis=1)
 
 
 def _heads_of(
@@ -195,30 +201,21 @@ def _take(
     return maps, cells if known is not None else None
 
 
-def _pointed(same: _Samples, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
-    """1 where the map's peak lies in the true box (see `evaluation.metrics.peak`)."""
+def _peaks(same: _Samples, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 2"]:
+    """Where each map points, as `evaluation.metrics.peak`; NaN for one that points nowhere."""
     flat = fused.reshape(len(fused), -1)
     row, col = np.divmod(flat.argmax(axis=1), fused.shape[2])
-    frames, boxes = Frames.of(same.geometries), same.boxes
+    frames = Frames.of(same.geometries)
     x = (col + 0.5 - frames.offset[:, 0]) / frames.scale[:, 0]
     y = (row + 0.5 - frames.offset[:, 1]) / frames.scale[:, 1]
-    inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
-    return (inside & (np.ptp(flat, axis=1) > 0)).astype(np.float64)
+    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, np.column_stack([x, y]), np.nan)
 
 
-def _boxed(same: _Samples, boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 5"]:
-    """Hits at the thresholds, IoU, and whether there is a box at all."""
-    iou = box_iou(boxes, same.boxes)
-    answered = ~np.isnan(boxes).any(axis=1)
-    return np.stack([*(iou >= t for t in THRESHOLDS), iou, answered], axis=1).astype(np.float64)
-
-
-def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.ndarray, "n 3"]:
-    """Intersection, union, IoU of the masks."""
-    result = np.empty((len(stack.fused), 3))
+def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.ndarray, "n 2"]:
+    """Intersection and union of the masks."""
+    result = np.empty((len(stack.fused), 2))
     for place, cells, overlap in zip(stack.places, stack.mask_cells, overlaps, strict=True):
-        intersection, union = overlap.intersection_union(cells)
-        result[place.at] = np.stack([intersection, union, intersection / np.where(union > 0, union, 1)], axis=1)
+        result[place.at] = np.stack(overlap.intersection_union(cells), axis=1)
     return result
 
 

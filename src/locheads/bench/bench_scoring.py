@@ -16,7 +16,7 @@ from locheads.bench.meters import machine, peak_extra_mib, seconds, spread
 from locheads.data.config import BoxFormat, PredictionsConfig
 from locheads.data.masks import tight_box
 from locheads.data.prediction_files import read_predictions
-from locheads.evaluation.score_predictions import score_answers
+from locheads.evaluation.truth import score_answers
 from locheads.types import ImageGroup, Sample
 
 PREDICTIONS, ROUNDS = 100_000, 3

@@ -1,4 +1,4 @@
-"""What the measures of REC and RES are made of, per expression, as pure functions; `evaluate.ratios` adds it up.
+"""What the measures of REC and RES are made of, per expression, as pure functions; the table of metrics adds it up.
 
 A failed or empty prediction takes part with IoU 0 (a box of zeros, an empty mask), so it is counted in every
 mean: leaving failures out would reward them.

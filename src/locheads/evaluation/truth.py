@@ -1,18 +1,32 @@
-"""What predictions are scored against: everything that is asked of a sample, worked out once."""
+"""What predictions are scored against: everything that is asked of a sample, worked out once.
 
-from collections.abc import Iterable
+With the control that swaps the expression and keeps the image: do the maps follow the words, or the image? For every
+sample, the map of another expression about the same image (one that means another object) is held against the sample's
+own object. Heads that follow the words point at it no more often than chance; heads that mark whatever stands out do so
+as often as before. It costs no forward pass: both expressions were asked anyway.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from pycocotools import mask as coco
 
+from locheads.data.prediction_files import Answer
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
-from locheads.evaluation.methods import POINTS, WITHOUT_MAP
+from locheads.evaluation.metric_table import POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
+from locheads.evaluation.rows import Row, prediction_row
 from locheads.evaluation.slices import FACTS, facts
-from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
-from locheads.types import ImageGroup
+from locheads.types import ImageGroup, Sample
 
+T = TypeVar("T")
+
+BATCH = 2_000
+"""Answers whose masks are in memory at once."""
 _BOX = ["x0", "y0", "x1", "y1"]
 
 
@@ -25,15 +39,17 @@ class Truth:
         self._masks = [sample.mask for sample in samples]
         self._areas = [int(coco.area(mask)) for mask in self._masks]
         self._boxes = np.array([sample.box for sample in samples], dtype=np.float64).reshape(-1, 4)
+        sizes = [(group.width, group.height) for group in groups for _ in group.samples]
         self._position = {sample.sample_id: i for i, sample in enumerate(samples)}
         self._partners = partners(groups)
         table = [facts(sample, area) for sample, area in zip(samples, self._areas, strict=True)]
         self._facts = pd.DataFrame(table, columns=list(FACTS))
         self._facts["chance"] = box_shares(samples)
+        self._facts[["image_width", "image_height"]] = np.array(sizes, dtype=np.float64).reshape(-1, 2)
 
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
-        true box and FACTS.
+        true box, the peak, the image's size and FACTS.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.
@@ -55,7 +71,8 @@ class Truth:
         without = predictions["method"].isin(WITHOUT_MAP)
         scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
         scores[[f"true_{key}" for key in _BOX]] = true_boxes
-        scores[[*FACTS, "chance"]] = self._facts.iloc[rows].set_axis(scores.index)
+        scores[["peak_x", "peak_y"]] = points
+        scores[[*self._facts]] = self._facts.iloc[rows].set_axis(scores.index)
         found = predictions.reindex(columns=list(MAP_METRICS)).astype(float)
         scores[list(MAP_METRICS)] = found.where(without, found.fillna(OF_NOTHING))
         return scores
@@ -71,3 +88,71 @@ class Truth:
             else:
                 result[i] = 0, self._areas[row]
         return result
+
+
+def score_answers(
+    answers: Iterable[Answer], groups: list[ImageGroup], absent: str, method: str = PREDICTIONS
+) -> Iterator[tuple[list[Row], pd.DataFrame]]:
+    """(rows, their scores), in batches.
+
+    Answers about other samples than those of the groups are skipped. A sample without an answer comes last, with
+    the reason `absent`, and counts as a miss. `method`: PREDICTIONS, or POINTS of a file of points.
+    """
+    truth = Truth(groups)
+    missing = {sample.sample_id: (group, sample) for group in groups for sample in group.samples}
+    for part in _batches(answers):
+        rows = [_row(*missing.pop(a.sample_id), a, method) for a in part if a.sample_id in missing]
+        if rows:
+            yield rows, truth.score(pd.DataFrame(rows))
+    for rest in _batches(list(missing.values())):
+        rows = [_row(*each, Answer(each[1].sample_id, None, None), method, absent) for each in rest]
+        yield rows, truth.score(pd.DataFrame(rows))
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while part := list(islice(rest, BATCH)):
+        yield part
+
+
+def _row(group: ImageGroup, sample: Sample, answer: Answer, method: str, error: str | None = None) -> Row:
+    counts = None if answer.mask is None else str(answer.mask["counts"])
+    return prediction_row(group, sample, method, box=answer.box, counts=counts, point=answer.point, error=error)
+
+
+def partners(groups: Iterable[ImageGroup]) -> dict[str, str]:
+    """Sample id -> id of the next sample of its image that means another object. Absent where there is none."""
+    found = {}
+    for group in groups:
+        for i, sample in enumerate(group.samples):
+            after = group.samples[i + 1 :] + group.samples[:i]
+            other = next((s for s in after if s.box != sample.box), None)
+            if other is not None:
+                found[sample.sample_id] = other.sample_id
+    return found
+
+
+def swapped_pointing(
+    predictions: pd.DataFrame, true_boxes: Float[np.ndarray, "n 4"], partner_of: dict[str, str]
+) -> Float[np.ndarray, "n"]:
+    """Per row of `predictions` 1 where its partner's peak lies in the row's own object, else 0.
+
+    NaN where the sample has no partner, or the table no row of that partner by the same method and draw.
+    """
+    methods, draws, ids = (predictions[key].tolist() for key in ("method", "draw", "sample_id"))
+    row_of = {key: row for row, key in enumerate(zip(methods, draws, ids, strict=True))}
+    others = (partner_of.get(sample_id) for sample_id in ids)
+    partner = np.array([row_of.get(key, -1) for key in zip(methods, draws, others, strict=True)], dtype=int)
+    peaks = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)[partner]
+    return np.where(partner < 0, np.nan, inside(peaks, true_boxes))
+
+
+def box_shares(samples: Iterable[Sample]) -> Float[np.ndarray, "n"]:
+    """Share of its image that each sample's box covers: how often a random point of it would lie in the box."""
+    shares = []
+    for sample in samples:
+        height, width = np.array(sample.mask["size"], dtype=float)
+        # Within the image: boxes of data sets may leave it, but no point does.
+        x0, y0, x1, y1 = np.clip(sample.box, 0, [width, height, width, height])
+        shares.append((x1 - x0) * (y1 - y0) / (height * width))
+    return np.array(shares)

@@ -2,7 +2,6 @@
 true boxes better. Changes no score: how a model writes boxes is a fact about the model, to be looked up, not chosen."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,39 +115,34 @@ class BoxWatch:
 
     def notes(self, check: BoxCheck) -> list[str]:
         """One sentence per thing that a reader of the figures must know; none where all is as it should be."""
-        declared = f"{self._setting}={self._form}"
-        question = f"is {declared} how they are written?"
-        of = f"of {check.n_boxes:,} boxes"
+        question, of = f"is {self._setting}={self._form} how they are written?", f"of {check.n_boxes:,} boxes"
         notes = []
         for count, fault in ((check.n_reversed, BoxFault.reversed), (check.n_outside, BoxFault.outside)):
             if count:
                 notes.append(f"{count:,} {of} {fault}" + (f": {question}" if count > SHARE * check.n_boxes else "."))
-        if check.n_specks > SHARE * check.n_boxes:
-            notes.append(
-                f"{check.n_specks:,} {of} are smaller than 1/200 of their image, the object is not: {question}"
-            )
-        if check.n_shares > SHARE * check.n_boxes:
-            notes.append(f"{check.n_shares:,} {of} hold numbers from 0 to 1 only, as shares of the image: {question}")
+        for count, what in (
+            (check.n_specks, "are smaller than 1/200 of their image, the object is not"),
+            (check.n_shares, "hold numbers from 0 to 1 only, as shares of the image"),
+        ):
+            if count > SHARE * check.n_boxes:
+                notes.append(f"{count:,} {of} {what}: {question}")
         if check.n_never_past:
             pixels = "_" not in str(self._form)
             what = "1000, as if they were thousandths" if pixels else "their image's size, as if they were pixels"
             notes.append(f"None {of} passes {what}; {check.n_never_past:,} of the true boxes would: {question}")
         if check.n_several:
             notes.append(f"{check.n_several:,} answers hold several different boxes: the first is scored.")
-        return notes + list(self._fit_notes(check))
+        return notes + ([self._fit_note(check.declared, check.better)] if check.declared and check.better else [])
 
-    def _fit_notes(self, check: BoxCheck) -> Iterator[str]:
-        if check.declared and check.better:
-            form, frame = check.better.box_format, check.better.frame
-            group = self._setting.removesuffix(".box_format")
-            changed = [f"{self._setting}={form}"] if form != check.declared.box_format else []
-            changed += [f"{group}.frame={frame}"] if frame != check.declared.frame else []
-            yield (
-                f"Read with {' '.join(changed)} the boxes would have a mean IoU of {100 * check.better.mean_iou:.1f} % "
-                f"with the true ones, as declared ({check.declared.box_format}, frame={check.declared.frame}) they "
-                f"have {100 * check.declared.mean_iou:.1f} %: look up how the model writes boxes. The figures here are "
-                "as declared."
-            )
+    def _fit_note(self, declared: Fit, better: Fit) -> str:
+        group = self._setting.removesuffix(".box_format")
+        changed = [f"{self._setting}={better.box_format}"] if better.box_format != declared.box_format else []
+        changed += [f"{group}.frame={better.frame}"] if better.frame != declared.frame else []
+        return (
+            f"Read with {' '.join(changed)} the boxes would have a mean IoU of {100 * better.mean_iou:.1f} % with the "
+            f"true ones, as declared ({declared.box_format}, frame={declared.frame}) they have "
+            f"{100 * declared.mean_iou:.1f} %: look up how the model writes boxes. The figures here are as declared."
+        )
 
 
 class _Table:

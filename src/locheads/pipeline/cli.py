@@ -128,7 +128,7 @@ def _show(folder: Path) -> None:
     if record.metrics is not None:
         console.print(results_table(record, console.width))
         if record.metrics.slices:
-            console.print(slices_table(record))
+            console.print(slices_table(record, console.width))
     console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)

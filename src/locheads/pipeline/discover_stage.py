@@ -9,7 +9,7 @@ from jaxtyping import Float
 from locheads.discovery.frequencies import discover, stability
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.errors import DiscoveryError
-from locheads.evaluation.head_iou import head_iou
+from locheads.evaluation.best_heads import head_iou
 from locheads.pipeline.run_files import heads_file
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.records.heads_file import StabilityFile

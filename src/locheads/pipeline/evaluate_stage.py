@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from locheads.evaluation.head_iou import figure6
+from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.truth import Truth
 from locheads.pipeline.answer_files import OTHERS, OWN, scored

@@ -5,7 +5,8 @@ from collections import defaultdict
 import numpy as np
 from jaxtyping import Float
 
-from locheads.evaluation.methods import LOCALIZATION_HEADS, HeadPlan
+from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
 from locheads.evaluation.segmented import segment_rows
 from locheads.pipeline.answer_files import OTHERS, OWN, map_scores_of, writing

@@ -9,8 +9,7 @@ import numpy as np
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads, top_heads
 from locheads.discovery.scores import score_all
-from locheads.evaluation.ceiling import search_heads
-from locheads.evaluation.head_iou import best_heads_by_iou
+from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label, percent
 from locheads.records.heads_file import HeadsFile
+from locheads.records.metrics_file import MetricsRecord, spearman_text
 from locheads.report.audit_report import AuditRow
-from locheads.report.metrics_record import METRICS, PRIMARY, MetricsRecord, method_label, percent, spearman_text
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import (
     FONT,
@@ -188,7 +189,7 @@ def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     grid_lines(axes, theme, "x")
     label_axes(axes, theme, f"percent, with {100 * metrics.confidence:.0f} % interval", "", "")
     for metric, marker in zip(PRIMARY, "os", strict=True):
-        _marker(axes, theme, [], [], marker, theme.muted, label=METRICS[metric])
+        _marker(axes, theme, [], [], marker, theme.muted, label=METRIC[metric].label)
     legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=FONT - 0.5)
     for text in legend.get_texts():
         text.set_color(theme.ink)
@@ -227,7 +228,7 @@ def audit_effects(record: RunRecord, theme: Theme = LIGHT) -> Figure:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         grid_lines(axes, theme, "x")
         value = percent(audit.base.metrics[metric].value) if metric in audit.base.metrics else "?"
-        label_axes(axes, theme, "percent points", "", f"{METRICS[metric]}, from {value}")
+        label_axes(axes, theme, "percent points", "", f"{METRIC[metric].label}, from {value}")
     names = [_short(f"{row.option} = {row.value}") for row in rows]
     panels[0].set_yticks(range(len(rows)), names, color=theme.ink, fontsize=FONT - 2.5, parse_math=False)
     return figure

@@ -15,11 +15,11 @@ from locheads.errors import StoreError
 from locheads.records.audit_file import AuditFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
+from locheads.records.metrics_file import MetricsRecord, parse_metrics
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import changed_files
 from locheads.records.record_base import decode_json, own_file
 from locheads.report.audit_report import AuditRecord, parse_audit
-from locheads.report.metrics_record import MetricsRecord, parse_metrics
 from locheads.text import reason
 
 log = logging.getLogger(__name__)

@@ -1,28 +1,17 @@
 """The run's outcome in plain sentences that claim no more than the intervals show."""
 
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
-from locheads.report.metrics_record import (
-    METRICS,
-    PRIMARY,
-    RHO,
-    WITH_TRUTH,
-    Estimate,
-    Figure6,
-    MetricsRecord,
-    few_mark,
-    method_label,
-    p_text,
-)
+from locheads.evaluation.metric_table import METRIC, PRIMARY, Gives, method_label
+from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, few_mark
 from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
 """Methods that use no ground truth; those that were chosen with it are ceilings, not baselines to beat."""
 
-MEASURED = {"rec_acc@0.5": "boxes", "res_ciou": "masks"}
-"""What each primary metric compares, for the headline."""
+MEASURED = {Gives.BOX: "boxes", Gives.MASK: "masks"}
+"""What a primary metric compares, for the headline."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +35,15 @@ def verdict(record: RunRecord) -> Verdict:
     metrics = record.metrics
     if metrics is not None and not record.about_heads:
         what = Path(record.external).name if record.external else "The model's own boxes"
-        return Verdict("none", f"{what}, scored; no baseline stands beside it.", _written_points(record, metrics))
+        points = [_misses_sentence(metrics), *metrics.notes, *_data_notes(record)]
+        return Verdict("none", f"{what}, scored; no baseline stands beside it.", tuple(points))
     if metrics is None or "localization_heads" not in metrics.methods:
         return Verdict("none", "This run has no evaluation to judge.", ())
     outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
     tone, headline = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
-    points += [*_data_notes(record), _scope_sentence(record, metrics)]
-    return Verdict(tone, headline, tuple(p for p in points if p))
-
-
-def _written_points(record: RunRecord, metrics: MetricsRecord) -> tuple[str, ...]:
-    return tuple(text for text in (_misses_sentence(metrics), *metrics.notes, *_data_notes(record)) if text)
+    return Verdict(tone, headline, (*points, *_data_notes(record), _scope_sentence(record, metrics)))
 
 
 def _data_notes(record: RunRecord) -> list[str]:
@@ -78,7 +63,7 @@ def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
     kinds = [kind for per_baseline in outcomes.values() for kind in per_baseline.values()]
     if not kinds:
         return "none", "This run has no baselines to compare with."
-    compared = " and ".join(MEASURED[metric] for metric in outcomes)
+    compared = " and ".join(MEASURED[METRIC[metric].needs] for metric in outcomes)
     if all(kind == "above" for kind in kinds):
         return "good", f"The localization heads beat every baseline that uses no ground truth, on {compared}."
     if not any(kind == "above" for kind in kinds):
@@ -91,57 +76,57 @@ def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
 
 
 def _listed(methods: list[str], word: str = "and") -> str:
-    names = [method_label(m).lower() for m in methods]
+    return _joined([method_label(m).lower() for m in methods], word)
+
+
+def _joined(names: list[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str]) -> str:
-    def named(kind: str) -> str:
-        names = [f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind]
-        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+SAID = {
+    "above": "That is above {}: the intervals do not overlap.",
+    "below": "That is below {}: the intervals do not overlap.",
+    "open": "No difference is shown from {}: the intervals overlap.",
+}
 
-    parts = [f"{METRICS[metric]} is {metrics.get('localization_heads', metric)} %."]
-    if above := named("above"):
-        parts.append(f"That is above {above}: the intervals do not overlap.")
-    if below := named("below"):
-        parts.append(f"That is below {below}: the intervals do not overlap.")
-    if unclear := named("open"):
-        parts.append(f"No difference is shown from {unclear}: the intervals overlap.")
+
+def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str]) -> str:
+    parts = [f"{METRIC[metric].label} is {metrics.get('localization_heads', metric)} %."]
+    for kind, sentence in SAID.items():
+        names = [f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind]
+        parts += [sentence.format(_joined(names))] if names else []
     return " ".join(parts)
+
+
+CEILINGS = {
+    "best_rec_heads": "The set that a greedy search with ground truth finds on discovery samples (a ceiling) reaches",
+    "best_iou_heads": "The single heads with the best mask IoU on the discovery samples reach together",
+}
+RELATION = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}
 
 
 def _ceiling_sentences(metrics: MetricsRecord) -> list[str]:
     metric, said = PRIMARY[0], []
-    ours, sets = metrics.get("localization_heads", metric), (metrics.best_rec_heads, metrics.best_iou_heads)
-    for method, heads in zip(WITH_TRUTH, sets, strict=True):
+    ours = metrics.get("localization_heads", metric)
+    for method, words in CEILINGS.items():
         found = metrics.get(method, metric)
-        if ours is None or found is None:
-            continue
-        kind = compare(ours, found)
-        relation = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}[kind]
-        shared = len(set(metrics.heads) & set(heads))
-        said.append(
-            f"{_CHOSEN[method]} {METRICS[metric]} {found} %, {relation}; {shared} of the {len(metrics.heads)} "
-            "localization heads are among them."
-        )
+        if ours is not None and found is not None:
+            shared = len(set(metrics.heads) & set(getattr(metrics, method)))
+            said.append(
+                f"{words} {METRIC[metric].label} {found} %, {RELATION[compare(ours, found)]}; {shared} of the "
+                f"{len(metrics.heads)} localization heads are among them."
+            )
     return said
 
 
-_CHOSEN = {
-    "best_rec_heads": "The set that a greedy search with ground truth finds on discovery samples (a ceiling) reaches",
-    "best_iou_heads": "The single heads with the best mask IoU on the discovery samples reach together",
-}
-
-
 def _figure6_sentence(check: Figure6 | None) -> str:
-    if check is None or check.spearman is None or not isfinite(check.spearman):
+    if check is None or check.spearman is None or not check.defined:
         return "Whether frequent heads are good heads cannot be checked here: too few heads were chosen."
-    numbers = f"(Spearman {RHO}\u00a0=\u00a0{check.spearman:.2f}, {p_text(check.p_value)}, {check.n_heads} heads)"
     if check.p_value is None or not check.p_value < 0.05:
-        return f"Whether frequently selected heads localize better is not settled by this run {numbers}."
+        return f"Whether frequently selected heads localize better is not settled by this run ({check.text()})."
     word = "better" if check.spearman > 0 else "worse"
     paper = f"the paper reports {RHO}\u00a0>\u00a00.7 with p\u00a0<\u00a00.001"
-    return f"Heads that are selected more often localize {word} {numbers}; {paper}."
+    return f"Heads that are selected more often localize {word} ({check.text()}); {paper}."
 
 
 def _misses_sentence(metrics: MetricsRecord) -> str:

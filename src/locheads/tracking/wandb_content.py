@@ -20,8 +20,6 @@ from locheads.report.theme import to_png
 from locheads.tracking.wandb_names import artifact_name
 from locheads.types import Box
 
-STABLE = {"rec_acc50": "rec_acc@0.5", "res_ciou": "res_ciou"}
-"""Summary name -> metric of the localization heads: what `wandb sweep` can optimise, whose names allow no @ or dot."""
 RESULT = ("heads.json", "metrics.json", "predictions.parquet", "scores.parquet", "samples.json", "provenance.json",
           "config.yaml", "receipt.json")  # fmt: skip
 """Files of the artifact."""
@@ -38,7 +36,7 @@ def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None
         lambda: run.config.update({"provenance": record.provenance.content()}, allow_val_change=True),
     )
     if record.metrics is not None:
-        yield "log the numbers", lambda: run.summary.update(_numbers(record))
+        yield "log the numbers", lambda: run.summary.update(record.need_metrics().summary())
     if record.heads is not None:
         yield "log the figures", lambda: run.log(_figures(record))
     if record.gallery:
@@ -46,18 +44,6 @@ def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None
     if (folder / "predictions.parquet").exists():
         yield "log the predictions", lambda: run.log({"predictions": _predictions(folder)})
     yield "log the result", lambda: run.log_artifact(_result(run, record))
-
-
-def _numbers(record: RunRecord) -> dict[str, Any]:
-    metrics = record.need_metrics()
-    found: dict[str, Any] = {}
-    for method, estimates in metrics.methods.items():
-        for metric, estimate in estimates.items():
-            name = f"{method}/{metric}"
-            found |= {name: estimate.value, f"{name}/low": estimate.low, f"{name}/high": estimate.high}
-    own = {name: metrics.get("localization_heads", metric) for name, metric in STABLE.items()}
-    found |= {name: estimate.value for name, estimate in own.items() if estimate is not None}
-    return found | {"heads": " ".join(metrics.heads), "n_failed": metrics.n_failed, "n_empty": metrics.n_empty}
 
 
 def _figures(record: RunRecord) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import own_criterion
 import pytest
-from locheads.pipeline.attention_pass import compact
 
 from locheads.config import Config
 from locheads.discovery.config import CriterionConfig
@@ -19,6 +18,7 @@ from locheads.discovery.rank import rank_values
 from locheads.discovery.scores import score, score_all
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.map_numbers import Number
+from locheads.pipeline.attention_pass import compact
 from locheads.pipeline.receipt import receipt_key
 from locheads.store.attention_store import AttentionStore
 from locheads.store.need import Need

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from locheads.evaluation import ceiling
-from locheads.evaluation.ceiling import search_heads, searched_groups
+from locheads.evaluation import best_heads as ceiling
+from locheads.evaluation.best_heads import search_heads, searched_groups
 from locheads.evaluation.metrics import box_iou
 from locheads.geometry import stretched
 from locheads.grounding.config import GroundingConfig

@@ -12,8 +12,10 @@ from pycocotools import mask as coco
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.metric_table import measured
 from locheads.evaluation.predict import predict
-from locheads.evaluation.summarise import ratios, score_predictions, summarise
+from locheads.evaluation.summarise import summarise
+from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
@@ -61,26 +63,29 @@ def predictions() -> pd.DataFrame:
 
 
 def test_scores_by_hand(predictions: pd.DataFrame, groups: list[ImageGroup]) -> None:
-    scores = score_predictions(predictions, groups)
+    scores = Truth(groups).score(predictions)
     np.testing.assert_allclose(scores["box_iou"], [0.5, 0, 1, 0.2, 0.05, 0.08], rtol=0, atol=1e-12)
     assert scores["intersection"].tolist() == [20, 0, 16, 40, 10, 16]
     assert scores["union"].tolist() == [40, 10, 16, 200, 200, 200]  # of the failed one: the object's own area
     assert scores["answered"].tolist() == [True, False, True, True, True, True]
     assert scores["pointed"].tolist() == [True, False, False, False, False, False]
     assert scores[["true_x0", "true_y0", "true_x1", "true_y1"]].iloc[1].tolist() == [10, 5, 20, 6]
+    assert scores[["peak_x", "peak_y"]].iloc[[0, 2]].to_numpy().tolist() == [[5, 2], [8, 8]]
+    assert scores["peak_x"].isna().tolist() == [False, True, False, True, True, True]
+    assert set(zip(scores["image_width"], scores["image_height"], strict=True)) == {(20, 10)}
     assert scores["error"].isna().tolist() == [True, False, True, True, True, True]
     assert scores["error"][1] == "no image"
     pd.testing.assert_index_equal(scores.index, predictions.index)
 
 
 def test_an_empty_mask_counts_like_no_mask(groups: list[ImageGroup]) -> None:
-    scores = score_predictions(pd.DataFrame([row("a", (3, 3, 3, 3)), row("a", None)]), groups)
+    scores = Truth(groups).score(pd.DataFrame([row("a", (3, 3, 3, 3)), row("a", None)]))
     assert scores[["intersection", "union"]].to_numpy().tolist() == [[0, 40], [0, 40]]
     assert scores["box_iou"].tolist() == [0, 0]
 
 
 def test_a_table_of_failures_only_scores_zero(groups: list[ImageGroup]) -> None:
-    scores = score_predictions(pd.DataFrame([row(i, None, error="x") for i in "abc"]), groups)
+    scores = Truth(groups).score(pd.DataFrame([row(i, None, error="x") for i in "abc"]))
     metrics = summarise(scores, CONFIG)[OWN]
     values = {name: metric["value"] for name, metric in metrics.items() if name not in ("pointing_chance", "map_kld")}
     assert values == dict.fromkeys(values, 0.0)
@@ -89,7 +94,7 @@ def test_a_table_of_failures_only_scores_zero(groups: list[ImageGroup]) -> None:
 
 
 def test_the_summary_counts_every_row(predictions: pd.DataFrame, groups: list[ImageGroup]) -> None:
-    metrics = summarise(score_predictions(predictions, groups), CONFIG)
+    metrics = summarise(Truth(groups).score(predictions), CONFIG)
     own = {name: metric["value"] for name, metric in metrics[OWN].items()}
     assert own == pytest.approx(
         {
@@ -100,6 +105,7 @@ def test_the_summary_counts_every_row(predictions: pd.DataFrame, groups: list[Im
             "res_ciou": 36 / 66,
             "res_miou": 1.5 / 3,
             "pointing": 1 / 3,
+            "pointing_5pct": 2 / 3,  # of c the peak is the corner itself
             "pointing_swapped": 0,
             "pointing_chance": 66 / 600,
             "res_pr@0.5": 2 / 3,  # so is a mask IoU of exactly .5
@@ -115,7 +121,7 @@ def test_the_summary_counts_every_row(predictions: pd.DataFrame, groups: list[Im
 
 
 def test_methods_come_in_the_order_of_the_tables(predictions: pd.DataFrame, groups: list[ImageGroup]) -> None:
-    scores = score_predictions(predictions.iloc[::-1], groups)
+    scores = Truth(groups).score(predictions.iloc[::-1])
     assert list(summarise(scores, CONFIG)) == [OWN, CENTRE]
 
 
@@ -124,7 +130,7 @@ def test_random_draws_are_averaged(groups: list[ImageGroup]) -> None:
         row("c", box, method="random_heads", draw=draw)
         for draw, box in enumerate([(4, 4, 8, 8), (0, 0, 1, 1), None, (4, 4, 8, 6)])
     ]
-    metrics = summarise(score_predictions(pd.DataFrame(rows), groups), CONFIG)["random_heads"]
+    metrics = summarise(Truth(groups).score(pd.DataFrame(rows)), CONFIG)["random_heads"]
     assert metrics["rec_acc@0.5"]["value"] == 0.5
     assert metrics["rec_mean_iou"]["value"] == pytest.approx(1.5 / 4, abs=1e-12)
 
@@ -132,7 +138,7 @@ def test_random_draws_are_averaged(groups: list[ImageGroup]) -> None:
 def test_intervals_hold_the_value_whatever_the_order_of_the_rows(
     predictions: pd.DataFrame, groups: list[ImageGroup]
 ) -> None:
-    scores = score_predictions(predictions, groups)
+    scores = Truth(groups).score(predictions)
     first = summarise(scores, CONFIG)
     again = summarise(scores.iloc[::-1], CONFIG)[OWN]
     for name, metric in first[OWN].items():
@@ -148,7 +154,7 @@ def test_predictions_of_a_planted_head_score_full_marks_and_others_do_not(
 ) -> None:
     plan = HeadPlan((HeadIndex(1, 0),), None, (HeadIndex(0, 0),), ((HeadIndex(0, 1),),))
     frame = pd.DataFrame(predict(group, [attention], plan, GroundingConfig(sigma=0.0), {}))
-    metrics = summarise(score_predictions(frame, [group]), CONFIG)
+    metrics = summarise(Truth([group]).score(frame), CONFIG)
     values = {method: metric["res_ciou"]["value"] for method, metric in metrics.items()}
     # The centre box (20, 10, 60, 30) meets 200 pixels of the left object and 100 of the right one.
     assert values == pytest.approx(
@@ -167,7 +173,7 @@ def test_predictions_of_a_planted_head_score_full_marks_and_others_do_not(
 
 def test_ratios_count_the_threshold_itself_and_failures() -> None:
     rows = pd.DataFrame({"box_iou": [0.5, 1.0, 0.0], "intersection": [90, 0, 0], "union": [100, 10, 0]})
-    found = {name: np.sum(top) / np.sum(bottom) for name, (top, bottom) in ratios("centre_box", rows).items()}
+    found = {m.key: np.divide(*map(np.sum, m.parts(rows))) for m in measured("centre_box", rows.columns)}
     assert found["rec_acc@0.5"] == pytest.approx(2 / 3) and found["rec_acc@0.75"] == pytest.approx(1 / 3)
     assert found["rec_mean_iou"] == pytest.approx(0.5)
     assert found["res_ciou"] == pytest.approx(90 / 110) and found["res_miou"] == pytest.approx(0.3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from locheads.evaluation.head_iou import best_heads_by_iou, figure6, head_iou
+from locheads.evaluation.best_heads import best_heads_by_iou, figure6, head_iou
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.fuse import binarise
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample

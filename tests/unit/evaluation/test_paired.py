@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from locheads.evaluation.paired import Difference, Need, Sums, compare, design_effect, needed_sample
+from locheads.evaluation.intervals import Difference, Need, Sums, compare, design_effect, needed_sample
 
 Runs = tuple[np.ndarray, np.ndarray]
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.predict import Row, predict
-from locheads.evaluation.summarise import score_predictions
+from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, HeadIndex, ImageGroup
 
@@ -128,7 +128,7 @@ def test_maps_are_measured_on_their_own_object(attention: Attention, group: Imag
 
 def test_failed_maps_are_scored_as_nothing_and_boxes_without_a_map_not_at_all(group: ImageGroup) -> None:
     rows = pd.DataFrame(predict(group, [], PLAN, PLAIN, {}))
-    scores = score_predictions(rows, [group]).set_index("method")[list(MAP_METRICS)]
+    scores = Truth([group]).score(rows).set_index("method")[list(MAP_METRICS)]
     assert scores.loc["centre_box"].isna().all(axis=None)
     for method in ("localization_heads", "random_heads"):
         assert scores.loc[method].drop_duplicates().to_dict("records") == [OF_NOTHING]

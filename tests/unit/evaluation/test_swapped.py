@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
+from locheads.evaluation.truth import box_shares, partners, swapped_pointing
 from locheads.types import ImageGroup, Sample
 
 LEFT, RIGHT = (0, 0, 8, 10), (12, 0, 20, 10)

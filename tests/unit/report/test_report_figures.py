@@ -7,6 +7,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 
 from locheads.errors import StoreError
+from locheads.records.metrics_file import RHO
 from locheads.report import (
     attention_sum_curve,
     figure6_scatter,
@@ -14,7 +15,6 @@ from locheads.report import (
     method_intervals,
     read_run,
 )
-from locheads.report.metrics_record import RHO
 from locheads.report.theme import DARK, spread, to_svg
 
 
@@ -78,8 +78,8 @@ def test_scatter_leaves_out_rare_heads_and_names_the_chosen(record):
 
 
 def test_scatter_without_points_says_so(record):
-    empty = dataclasses.replace(record.metrics.figure6, points=(), spearman=None)
-    metrics = dataclasses.replace(record.metrics, figure6=empty)
+    empty = record.metrics.figure6.model_copy(update={"points": (), "spearman": None})
+    metrics = record.metrics.model_copy(update={"figure6": empty})
     axes = figure6_scatter(dataclasses.replace(record, metrics=metrics)).axes[0]
     assert texts(axes) == ["No head was chosen by 1 % of the samples."]
     assert axes.get_title(loc="left") == "Spearman correlation not defined: too few heads"

@@ -12,8 +12,8 @@ import yaml
 
 from locheads.errors import StoreError
 from locheads.report.studies import LAYOUTS, Study, build, find_runs, terminal_table, write_study
-from locheads.report.studies.measures import overlap
-from locheads.report.studies.table import MISSING
+from locheads.report.studies.build import MISSING
+from locheads.report.studies.layout import overlap
 from locheads.store.atomic import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,13 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from locheads.errors import StoreError
-from locheads.report.metrics_record import Estimate, few_legend
+from locheads.evaluation.metric_table import ABSENT as MISSING
+from locheads.records.metrics_file import Estimate, few_legend, few_mark
 from locheads.report.studies import notes
 from locheads.report.studies.layout import Labels, Layout, Quantity
 from locheads.report.studies.runs import StudyRun
-from locheads.report.studies.table import FAILED, text_table
 
 PAPER_CSV = "paper.csv"
+FAILED = "failed"
+SOURCE = "figure"
+"""Heading of the column that tells the paper's figures from ours."""
 
 Key = tuple[Labels, Labels, str]
 """Row, column, quantity."""
@@ -168,16 +171,62 @@ def _cell(
 
 
 def _scaled(quantity: Quantity, value: Estimate | float | str) -> tuple[float | str | None, float | None, float | None]:
-    if isinstance(value, str):
-        return value, None, None
     if isinstance(value, Estimate):
         value, low, high = (round(v * quantity.scale, 4) for v in (value.value, value.low, value.high))
         return value, low, high
-    return round(value * quantity.scale, 4), None, None
+    return value if isinstance(value, str) else round(value * quantity.scale, 4), None, None
 
 
 def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+    known, number, _ = _natural(text or "")
+    return None if known else number
+
+
+def text_table(layout: Layout, cells: pd.DataFrame) -> pd.DataFrame:
+    """Up to three lines a row: the paper's figures, ours, their difference."""
+    names = [axis.name for axis in layout.rows]
+    decimals = {quantity.key: quantity.decimals for quantity in layout.quantities}
+    lines = []
+    for _, row in cells.groupby(names, sort=False):
+        records = row.to_dict("records")
+        labels = tuple(str(records[0][name]) for name in names)
+        headings = [_heading(layout, cell) for cell in records]
+        for source, text in (("paper", _paper_text), ("ours", _our_text), ("difference", _difference_text)):
+            shown = [text(cell, decimals[cell["quantity"]]) for cell in records]
+            if any(shown) or (source == "ours" and layout.to_do(labels)):
+                figures = dict(zip(headings, [cell or MISSING for cell in shown], strict=True))
+                lines.append(dict(zip(names, labels, strict=True)) | {SOURCE: source} | figures)
+    table = pd.DataFrame(lines)
+    return table.drop(columns=SOURCE) if layout.paper is None else table
+
+
+def _heading(layout: Layout, cell: dict) -> str:
+    quantity = next(q for q in layout.quantities if q.key == cell["quantity"])
+    words = [str(cell[axis.name]) for axis in layout.columns]
+    if not words or len(layout.quantities) > 1:
+        words.append(quantity.heading)
+    return " ".join(words)
+
+
+def _paper_text(cell: dict, _: int) -> str:
+    return "" if pd.isna(cell["paper"]) else str(cell["paper"])
+
+
+def _our_text(cell: dict, decimals: int) -> str:
+    if cell["status"] == FAILED:
+        return FAILED
+    if pd.isna(cell["ours"]):
+        return ""
+    if isinstance(cell["ours"], str):
+        return cell["ours"]
+    return _with_interval(cell, "", decimals)
+
+
+def _difference_text(cell: dict, decimals: int) -> str:
+    return "" if pd.isna(cell["difference"]) else _with_interval(cell, "+", decimals)
+
+
+def _with_interval(cell: dict, sign: str, decimals: int) -> str:
+    names = ("difference", "difference_low", "difference_high") if sign else ("ours", "low", "high")
+    value, low, high = (None if pd.isna(cell[name]) else f"{cell[name]:{sign}.{decimals}f}" for name in names)
+    return f"{value}{few_mark(cell['images'])} [{low}, {high}]" if low is not None else str(value)

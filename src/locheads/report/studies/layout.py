@@ -1,15 +1,34 @@
-"""What a study's table is: its rows and columns, what is measured, and where the paper's figures stand."""
+"""What a study's table is made of: its rows and columns, what is measured, and where the paper's figures stand."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from locheads.report.metrics_record import Estimate
+from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, shown
+from locheads.records.heads_file import HeadsFile
+from locheads.records.metrics_file import Estimate, Figure6, MetricsRecord, p_text
+from locheads.records.provenance_file import TimedPass
 from locheads.report.run_record import RunRecord
 from locheads.report.studies.runs import StudyRun
 
+PAPER_MODELS = {
+    "deepseek_vl_1_3b": "DeepSeek-VL-1.3B",
+    "mini_gemini_2b": "Mini-Gemini-2B",
+    "internvl_6b": "InternVL-6B",
+    "yi_vl_6b": "Yi-VL-6B",
+    "deepseek_vl_7b": "DeepSeek-VL-7B",
+    "sharegpt4v_7b": "ShareGPT4V-7B",
+    "llava_7b": "LLaVA-7B",
+    "llava_1_5_7b": "LLaVA-1.5-7B",
+    "llava_13b": "LLaVA-13B",
+    "llava_1_5_13b": "LLaVA-1.5-13B",
+}
+"""model.name -> the paper's name."""
+NOT_DEFINED = "not defined"
 Labels = tuple[str, ...]
 """One per axis."""
 Measured = Estimate | float | str | None
@@ -74,3 +93,161 @@ class Layout:
 
     def column_of(self, run: StudyRun) -> Labels:
         return tuple(axis.of(run) for axis in self.columns)
+
+
+# Axes.
+
+
+def setting(key: str, name: str | None = None) -> Axis:
+    """An axis along a setting: 0.80 and 0.8 are the same."""
+
+    def label(run: StudyRun) -> str:
+        value = run.setting(key, "null")
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return Axis(name or key, label)
+
+
+def _model(run: StudyRun) -> str:
+    name = str(run.setting("model.name", "?"))
+    return PAPER_MODELS.get(name, name)
+
+
+def _found_on(run: StudyRun) -> str:
+    """Where the heads of a run come from: its own discovery, or a set that it was given (heads.set)."""
+    given = run.record.provenance.heads
+    if given is None:
+        return f"{run.setting('dataset.name')} {run.setting('dataset.discovery_split')}"
+    return " ".join(given.found_on) if given.found_on else given.set
+
+
+MODEL = Axis("model", _model)
+DATA, SPLIT = setting("dataset.name", "data"), setting("dataset.split", "split")
+FOUND_ON = Axis("heads found on", _found_on)
+N_SAMPLES = Axis("samples", lambda run: str(run.part.get("n")))
+
+# What a record has to say, or None where the run lacks the record.
+
+
+def _of_metrics(measure: Callable[[MetricsRecord], Measured]) -> Callable[[StudyRun], Measured]:
+    return lambda run: measure(run.record.metrics) if run.record.metrics else None
+
+
+def _of_heads(measure: Callable[[HeadsFile], Measured]) -> Callable[[StudyRun], Measured]:
+    return lambda run: measure(run.record.heads) if run.record.heads else None
+
+
+def _of_check(measure: Callable[[Figure6], Measured]) -> Callable[[StudyRun], Measured]:
+    return _of_metrics(lambda metrics: measure(metrics.figure6) if metrics.figure6 else None)
+
+
+# Accuracy.
+
+
+def _quantity(metric: Metric, method: str = "localization_heads") -> Quantity:
+    """A metric with its interval."""
+    scale, decimals = metric.unit.value
+    measure = _of_metrics(lambda metrics: metrics.get(method, metric.key))
+    return Quantity(metric.plain_name, metric.label, measure, scale, decimals)
+
+
+def _unparsable(metrics: MetricsRecord) -> Measured:
+    asked = "direct_output" in metrics.methods and metrics.n_expressions
+    return metrics.n_empty / metrics.n_expressions if asked else None
+
+
+REC, RES = (_quantity(METRIC[key]) for key in PRIMARY)
+ALL_METRICS = tuple(_quantity(metric) for metric in shown(Place.STUDIES).values())
+"""For studies that are not the paper's."""
+DIRECT_REC = replace(_quantity(METRIC[PRIMARY[0]], "direct_output"), key="direct", heading="asked for the box")
+HEADS_REC = replace(REC, key="heads_rec", heading="localization heads")
+UNPARSABLE = Quantity("unparsable", "answers without a box, %", _of_metrics(_unparsable), 100)
+
+# Heads, and the check of Fig. 6.
+
+
+def _names(run: StudyRun) -> Measured:
+    if run.record.heads is not None:
+        return " ".join(str(head) for head in run.record.heads.heads)
+    return " ".join(run.record.metrics.heads) or None if run.record.metrics else None
+
+
+def _depth(heads: HeadsFile) -> Measured:
+    """Mean layer of the heads, counted from 1, as a share of the model's layers."""
+    layers = len(heads.mean_attention_sum)
+    return float(np.mean([(head.layer + 1) / layers for head in heads.heads]))
+
+
+def _p_value(check: Figure6) -> Measured:
+    return p_text(check.p_value).replace("\u00a0", " ").removeprefix("p ").removeprefix("= ")
+
+
+HEADS = Quantity("heads", "heads", _names)
+DEPTH = Quantity("depth", "mean layer of the heads, % of depth", _of_heads(_depth), 100, 0)
+ELIGIBLE = Quantity("eligible", "eligible heads", _of_heads(lambda h: f"{int(h.eligible.sum())} of {h.eligible.size}"))
+TAU = Quantity("tau", "tau", _of_heads(lambda h: NOT_DEFINED if h.tau is None else h.tau), decimals=3)
+SPEARMAN = Quantity("spearman", "Spearman", _of_check(lambda c: c.spearman if c.defined else NOT_DEFINED), decimals=2)
+P_VALUE = Quantity("p", "p", _of_check(_p_value))
+N_HEADS = Quantity("n_heads", "heads with frequency >= 1 %", _of_check(lambda c: c.n_heads), decimals=0)
+
+# Time and memory, of the kind of pass with most expressions.
+
+
+def _pass(run: StudyRun) -> TimedPass | None:
+    return run.timing.passes[0] if run.timing and run.timing.passes else None
+
+
+def _milliseconds(run: StudyRun) -> Measured:
+    timed = _pass(run)
+    return 1000 * timed.seconds / timed.expressions if timed and timed.expressions else None
+
+
+def _gib(run: StudyRun) -> Measured:
+    timed = _pass(run)
+    return None if timed is None else timed.peak_bytes / 2**30
+
+
+TIME = Quantity("ms_per_expression", "ms per expression", _milliseconds)
+MEMORY = Quantity("peak_gib", "peak memory, GiB", _gib, decimals=2)
+DEVICE = Quantity("device", "device", lambda run: timed.device if (timed := _pass(run)) else None)
+
+# Stability over discovery samples; a part per size.
+
+
+def sizes(run: StudyRun) -> list[StudyRun]:
+    """A part per size of stability.json."""
+    return [replace(run, part=size.model_dump()) for size in run.stability.sizes] if run.stability else []
+
+
+def overlap(one: set[str], other: set[str]) -> float:
+    """The share of heads that both have."""
+    return len(one & other) / max(len(one), len(other), 1)
+
+
+def _between_trials(run: StudyRun) -> Measured:
+    pairs = list(combinations([set(top) for top in run.part.get("tops") or []], 2))
+    return float(np.mean([overlap(*pair) for pair in pairs])) if pairs else None
+
+
+def _with_final(measure: Callable[[list[set[str]], set[str]], Measured]) -> Callable[[StudyRun], Measured]:
+    """Of the heads of each trial, and those of all samples."""
+
+    def of(run: StudyRun) -> Measured:
+        tops, final = [set(top) for top in run.part.get("tops") or []], set(str(_names(run) or "").split())
+        return measure(tops, final) if tops and final else None
+
+    return of
+
+
+BETWEEN_TRIALS = Quantity("overlap_trials", "heads that two trials share, %", _between_trials, 100)
+WITH_ALL = Quantity(
+    "overlap_all",
+    "heads shared with all samples' choice, %",
+    _with_final(lambda tops, final: float(np.mean([overlap(top, final) for top in tops]))),
+    100,
+)
+SAME_SET = Quantity(
+    "same_set",
+    "trials with exactly that choice",
+    _with_final(lambda tops, final: f"{sum(top == final for top in tops)} of {len(tops)}"),
+)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from locheads.report.figures import attention_sum_curve, figure6_scatter
-from locheads.report.studies.layout import Axis, Labels, Layout, Paper, Quantity
-from locheads.report.studies.measures import (
+from locheads.report.studies.layout import (
+    ALL_METRICS,
     BETWEEN_TRIALS,
     DATA,
     DEPTH,
@@ -31,6 +32,10 @@ from locheads.report.studies.measures import (
     TIME,
     UNPARSABLE,
     WITH_ALL,
+    Axis,
+    Layout,
+    Paper,
+    Quantity,
     setting,
     sizes,
 )
@@ -63,6 +68,15 @@ def _of_all_splits(study: str, title: str, quantity: Quantity, notes: Sequence[s
     )
 
 
+def _of_discovery(
+    study: str, title: str, quantities: tuple[Quantity, ...], figures: dict[str, Quantity], *axes: Axis, **more: Any
+) -> Layout:
+    """A figure about discovery on RefCOCO. `figures`: column of paper.csv -> quantity; `axes`: its rows besides."""
+    known = {axis.name: axis.name for axis in (MODEL, *axes)}
+    of_paper = Paper(known, {name: ((), q.key) for name, q in figures.items()}, {"discovery": "refcoco train"})
+    return Layout(study, title, (MODEL, DISCOVERY, *axes), quantities, paper=of_paper, **more)
+
+
 def _average_of_k4(paper: pd.DataFrame) -> list[str]:
     mean = pd.to_numeric(paper["k4"]).mean()
     return [f"The paper prints 65.4 as the average for k = 4; the mean of its own column is {mean:.2f}."]
@@ -89,15 +103,11 @@ def _part(name: str) -> Axis:
     return Axis(name, lambda run: str(run.part.get(name, "?")))
 
 
-def _is_model(row: Labels) -> bool:
-    return row[0] != "every model"
-
-
 _WITHOUT_MODEL = (
     "The paper prints this table without a model: the row of its defaults is what Tables 1 and 2 print for "
     "LLaVA-1.5-13B on RefCOCO val."
 )
-_BOTH = {"rec_acc50": ((), REC.key), "res_ciou": ((), RES.key)}
+_BOTH = {quantity.key: ((), quantity.key) for quantity in (REC, RES)}
 _LAYOUTS = (
     _of_all_splits("table1_rec", "Table 1: referring expression comprehension, Acc@0.5 in percent", REC),
     _of_all_splits(
@@ -170,46 +180,38 @@ _LAYOUTS = (
         paper=Paper({"parameter": "parameter", "value": "value"}, _BOTH, ABLATED),
         varies=("grounding.kernel", "grounding.sigma"),
         parts=_smoothing_rows,
-        notes=lambda _: [
-            _WITHOUT_MODEL,
-        ],
+        notes=lambda _: [_WITHOUT_MODEL],
     ),
-    Layout(
+    _of_discovery(
         "fig3_attention_sum",
         "Fig. 3: attention sum of every head, and its threshold",
-        rows=(MODEL, DISCOVERY),
-        quantities=(TAU, ELIGIBLE, HEADS),
-        paper=Paper({"model": "model"}, {"tau": ((), TAU.key)}, {"discovery": "refcoco train"}),
+        (TAU, ELIGIBLE, HEADS),
+        {"tau": TAU},
         draw=attention_sum_curve,
     ),
-    Layout(
+    _of_discovery(
         "fig6_frequency_iou",
         "Fig. 6: selection frequency against the IoU of single heads",
-        rows=(MODEL, DISCOVERY),
-        quantities=(SPEARMAN, P_VALUE, N_HEADS),
-        paper=Paper(
-            {"model": "model"}, {"spearman": ((), SPEARMAN.key), "p": ((), P_VALUE.key)}, {"discovery": "refcoco train"}
-        ),
-        to_do=_is_model,
+        (SPEARMAN, P_VALUE, N_HEADS),
+        {"spearman": SPEARMAN, "p": P_VALUE},
+        to_do=lambda row: row[0] != "every model",
         draw=figure6_scatter,
     ),
-    Layout(
+    _of_discovery(
         "fig13_threshold",
         "Fig. 13: other thresholds on the attention sum",
-        rows=(MODEL, DISCOVERY, Axis("threshold", _tau_of)),
-        quantities=(HEADS, ELIGIBLE, REC),
-        paper=Paper(
-            {"model": "model", "threshold": "threshold"}, {"heads": ((), HEADS.key)}, {"discovery": "refcoco train"}
-        ),
+        (HEADS, ELIGIBLE, REC),
+        {"heads": HEADS},
+        Axis("threshold", _tau_of),
         varies=("criterion.tau",),
         notes=lambda _: ["The paper says that other thresholds find the same three heads."],
     ),
-    Layout(
+    _of_discovery(
         "fig14_candidates",
         "Fig. 14: candidates N per sample",
-        rows=(MODEL, DISCOVERY, setting("criterion.candidates", "N")),
-        quantities=(HEADS, REC),
-        paper=Paper({"model": "model", "N": "N"}, {"heads": ((), HEADS.key)}, {"discovery": "refcoco train"}),
+        (HEADS, REC),
+        {"heads": HEADS},
+        setting("criterion.candidates", "N"),
         varies=("criterion.candidates",),
         notes=lambda _: ["The paper says that N from 1 to 14 finds the same three heads."],
     ),
@@ -217,7 +219,7 @@ _LAYOUTS = (
         "compare_models",
         "Models side by side",
         rows=(MODEL, EVALUATED),
-        quantities=(REC, RES, HEADS, DEPTH, TIME, MEMORY, DEVICE),
+        quantities=(*ALL_METRICS, HEADS, DEPTH, TIME, MEMORY, DEVICE),
         varies=("prompt.", "model."),
         notes=lambda _: [
             "Time and memory are of the attention pass that made the maps, the reading of images included; memory is "
@@ -228,14 +230,14 @@ _LAYOUTS = (
         "prompts",
         "Prompts and query tokens, in percent",
         rows=(MODEL, EVALUATED, setting("prompt.name", "prompt"), setting("prompt.query", "query")),
-        quantities=(REC, RES, HEADS),
+        quantities=(*ALL_METRICS, HEADS),
         varies=("prompt.",),
     ),
     Layout(
         "preprocess",
         "How an image reaches the model, in percent",
         rows=(MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
-        quantities=(REC, RES, HEADS),
+        quantities=(*ALL_METRICS, HEADS),
         varies=("model.preprocess",),
     ),
     Layout(

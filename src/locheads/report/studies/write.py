@@ -11,12 +11,11 @@ import jinja2
 import pandas as pd
 from rich.table import Table
 
-from locheads.report.studies.build import Study
+from locheads.report.studies.build import MISSING, Study
 from locheads.report.studies.runs import StudyRun
-from locheads.report.studies.table import MISSING
-from locheads.report.tables import new_table
 from locheads.report.theme import to_svg
 from locheads.store.atomic import write_text
+from locheads.terminal import new_table
 from locheads.text import csv_text, latex_text, markdown_text, printable
 
 

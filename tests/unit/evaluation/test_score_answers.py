@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from locheads.data.prediction_files import Answer
-from locheads.evaluation import score_predictions as external
-from locheads.evaluation.score_predictions import score_answers
+from locheads.evaluation import truth as external
+from locheads.evaluation.truth import score_answers
 from locheads.types import ImageGroup
 
 
