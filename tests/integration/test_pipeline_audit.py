@@ -10,14 +10,13 @@ import pandas as pd
 import pytest
 from running import Finished, Result, TinyFiles
 
-from locheads.audit.config import AuditConfig, AuditMode
+from locheads.audit.config import METRICS, AuditConfig, AuditMode
 from locheads.config import Config, Stage
 from locheads.data.config import DatasetConfig
 from locheads.discovery.config import HeadsConfig
 from locheads.pipeline.audit_stage import choices_of
 
 RANDOM = AuditConfig(mode=AuditMode.random, n=40, workers=1, target=0.1)
-METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
 Run = Callable[[Config], Path]
 
 

@@ -135,7 +135,7 @@ def test_points_are_scored_by_pointing_alone(
     result, folder = scored(lines, "predictions_format=molmo", "predictions_format.point_format=xy")
     assert result.code == 0, result.err
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert set(metrics["methods"]["points"]) == {"pointing", "pointing_chance"}
+    assert set(metrics["methods"]["points"]) == {"pointing", "pointing_5pct", "pointing_chance"}
     right = sum(i % 2 == 0 or (i % 4 == 1 and r["true_x0"] <= 0 and r["true_y0"] <= 0) for i, r in enumerate(truth))
     assert metrics["methods"]["points"]["pointing"]["value"] == pytest.approx(right / 30)
     assert metrics["n_empty"] == 7 and metrics["boxes"]["without"] == {"answer nothing": 7}
@@ -143,7 +143,7 @@ def test_points_are_scored_by_pointing_alone(
     compared = command("stage=compare", f"runs=[{finished.folder},{folder}]", f"paths.outputs={tmp_path / 'compared'}")
     assert compared.code == 0, compared.err
     (path,) = (tmp_path / "compared").rglob("compare.json")
-    assert list(json.loads(path.read_text())["metrics"]) == ["pointing"]
+    assert list(json.loads(path.read_text())["metrics"]) == ["pointing", "pointing_5pct"]
 
 
 def test_it_is_compared_like_any_run(
@@ -156,7 +156,7 @@ def test_it_is_compared_like_any_run(
     record = json.loads(path.read_text())
     assert [record[run]["method"] for run in "ab"] == ["localization_heads", "predictions"]
     # A file has no map to point with.
-    assert list(record["metrics"]) == ["rec_acc@0.5", "rec_mean_iou", "res_miou", "res_ciou"]
+    assert list(record["metrics"]) == ["rec_acc@0.5", "rec_mean_iou", "res_ciou", "res_miou"]
     assert {found["difference"] for found in record["metrics"].values()} == {0}
 
 

@@ -173,6 +173,11 @@ def test_metrics_follow_from_scores(scores: pd.DataFrame, metrics: dict[str, Any
         }
         if method != "centre_box":
             expected["pointing"] = rows["pointed"].mean()
+            peaks = rows[["peak_x", "peak_y"]].to_numpy()
+            low, high = rows[["true_x0", "true_y0"]].to_numpy(), rows[["true_x1", "true_y1"]].to_numpy()
+            away = np.linalg.norm(peaks - np.clip(peaks, low, high), axis=1)
+            diagonal = np.linalg.norm(rows[["image_width", "image_height"]].to_numpy(), axis=1)
+            expected["pointing_5pct"] = (away <= 0.05 * diagonal).mean()
             expected["pointing_swapped"] = rows["swapped"].mean()  # leaves out expressions without a partner
             expected["pointing_chance"] = rows["chance"].mean()
             expected |= {name: rows[name].mean() for name in ("map_energy", "map_kld", "map_sim", "map_nss")}
