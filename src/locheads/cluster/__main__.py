@@ -15,7 +15,7 @@ from locheads.pipeline.mistakes import explain
 from locheads.store.derived import write_derived_json
 from locheads.terminal import PlainConsole
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def main(arguments: list[str] | None = None) -> int:

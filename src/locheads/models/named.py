@@ -9,8 +9,8 @@ from locheads.models.adapters import default_preprocess
 from locheads.models.config import ModelConfig
 from locheads.models.load import POCKET, read_checkpoint
 
-CONF = Path(__file__).resolve().parents[3] / "conf" / "model"
-"""Where a checkout of the repository has its model files; absent beside an installed package."""
+CONF = Path(__file__).parents[1] / "conf" / "model"
+"""The files of `model=NAME`."""
 
 
 def model_config(name: str, conf: Path = CONF) -> ModelConfig:
