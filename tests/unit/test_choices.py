@@ -26,7 +26,6 @@ from locheads.models.config import ModelConfig, Query
 from locheads.models.engine import EngineConfig, Quantization
 from locheads.models.placement import check_placement
 from locheads.models.prompts import Asked, tokenise
-from locheads.pipeline.inputs import open_dataset
 from locheads.pipeline.stages import _actions
 from locheads.pipeline.tracking.client import tracked
 from locheads.segmenters.config import SegmenterConfig
@@ -76,7 +75,6 @@ DISPATCHES: dict[str, Callable[[], Any]] = {
     "segmenter.prompt": lambda: part(SamHf, _config=with_new(SegmenterConfig(), "prompt"))._boxes(
         [Prompt((0, 0, 1, 1), None, None)]  # type: ignore[arg-type]
     ),
-    "reader": lambda: open_dataset(with_new(Config().dataset, "reader"), Config().paths),
     "query length": lambda: _asked_for(Later.new, True),  # type: ignore[arg-type]
     "frame of a file": lambda: frame_of(with_new(PredictionsConfig(), "frame"), 12, 9),
     "stage": lambda: _actions(with_new(Config(), "stage")),

@@ -18,7 +18,7 @@ from locheads.models.adapters.base import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.engine import OtherVersions, Quantization
-from locheads.models.load import Lvlm, ModelIdentity, load_lvlm
+from locheads.models.load import Lvlm, ModelIdentity, adapter_identity, load_lvlm
 from locheads.models.prompts import render_prompt
 from locheads.pipeline.background import Copies, in_background
 from locheads.pipeline.compact import Picks, compact
@@ -67,10 +67,10 @@ def open_store(
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
     # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
-    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (prompt, "name")):
+    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (model, "adapter"), (prompt, "name")):
         del group[setting]
     question: dict[str, Any] = {
-        "model": model | {"weights": identity.weights},
+        "model": model | {"weights": identity.weights} | adapter_identity(config.model),
         "prompt": prompt,
         "annotations": annotations,
     }

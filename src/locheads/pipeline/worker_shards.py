@@ -14,9 +14,8 @@ from typing import Any
 from locheads.config import Config
 from locheads.errors import StoreError
 from locheads.geometry import Preprocess
-from locheads.models.adapters import FAMILIES
 from locheads.models.adapters.base import Sharing
-from locheads.models.load import ModelIdentity
+from locheads.models.load import ModelIdentity, adapter_of
 from locheads.pipeline.mistakes import log_file
 from locheads.pipeline.signals import undisturbed
 from locheads.sharding.config import ShardConfig
@@ -134,7 +133,7 @@ class _Meter:
 
 def token_cost(config: Config, identity: ModelIdentity) -> TokenCost:
     """What an image costs this model, guessed without its processor."""
-    sharing = getattr(FAMILIES[identity.model_type], "sharing", Sharing.packed)
+    sharing = getattr(adapter_of(config.model, identity.model_type, identity.source), "sharing", Sharing.packed)
     return TokenCost(
         shared=sharing == Sharing.packed,
         native=config.model.preprocess == Preprocess.native,
