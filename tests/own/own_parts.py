@@ -24,7 +24,8 @@ class LoudAdapter(LlavaAdapter):
 
 
 class TableReader(DataSetReader):
-    """Reads SPLIT.json in dataset.folder: a list of [id, image, expression, x0, y0, x1, y1]; the box is the mask."""
+    """SPLIT.json in dataset.folder: {image: {"size": [width, height], "expressions": [[id, text, box], ...]}}. The box
+    is the mask."""
 
     def __init__(self, config: DatasetConfig, cache: Path) -> None:
         self._folder, self._images = Path(config.folder), Path(config.images)

@@ -31,7 +31,7 @@ class ModelConfig:
     image. Either way the model reads both."""
     trust_remote_code: bool = False
     adapter: Text | None = None
-    """A subclass of FamilyAdapter of your own, package.module:Class, instead of the family's: see adapters/TEMPLATE.md."""
+    """A subclass of FamilyAdapter of your own, package.module:Class, instead of the family's (adapters/TEMPLATE.md)."""
 
     def __post_init__(self) -> None:
         fine = self.adapter is None or is_dotted(self.adapter)

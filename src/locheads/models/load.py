@@ -121,9 +121,8 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     processor = _processor(source, config)
     with boundary(f"The parts of {source} cannot be used together", ModelError, PARTS):
         capture.install(model, engine.attention.value)
-        adapter = adapter_of(config, checkpoint.model_type, source)(
-            processor, model.config, config.preprocess, config.tiles
-        )
+        family = adapter_of(config, checkpoint.model_type, source)
+        adapter = family(processor, model.config, config.preprocess, config.tiles)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
     return Lvlm(placed, adapter, placed.device)
