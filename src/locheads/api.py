@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from locheads.data.arrays import AnyImage, as_image
 from locheads.discovery.headset import (
+    HeadSet,
     check_headset,
     differences,
     parse_heads,
@@ -28,7 +29,7 @@ from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
 from locheads.models.named import model_config
-from locheads.types import Grounding, HeadIndex, HeadSet
+from locheads.types import Grounding, HeadIndex
 
 Heads = HeadSet | str | Path | Iterable[str | HeadIndex]
 """A head set (or the heads.json of a run, a folder with one, a published name), or the names of heads."""

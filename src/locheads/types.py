@@ -1,15 +1,15 @@
 """What the rooms hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original image, x1 and y1
 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.geometry import Geometry, Preprocess
-from locheads.models.config import PromptConfig
+from locheads.geometry import Geometry
 
 Box = tuple[float, float, float, float]
 """xyxy in pixels of the original image."""
@@ -66,6 +66,12 @@ class Attention:
     geometry: Geometry
     image: str | None = None
     """sha256 of the image's file; None where it is not known."""
+    # What `CompactAttention` holds apart from the maps follows from the maps of all heads.
+    heads: ClassVar[None] = None
+    scores: ClassVar[None] = None
+    scored_by: ClassVar[None] = None
+    mean: ClassVar[None] = None
+    cells: ClassVar[None] = None
 
     def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
         """The maps of some heads for one sample."""
@@ -78,19 +84,19 @@ class Attention:
 
 @dataclass(frozen=True)
 class HeadScores:
-    """What discovery knows of every sample and head; one row per sample."""
+    """The numbers of every sample and head that discovery ranks by; one row per sample."""
 
     sample_ids: tuple[str, ...]
-    sums: Float[np.ndarray, "sample layer head"]
-    entropy: Float[np.ndarray, "sample layer head"]
-    """spatial_entropy in nats; inf where no cell exceeds the floor."""
-    bottom_row: Float[np.ndarray, "sample layer head"]
-    """The largest weight in the map's bottom row (the released code filters by it)."""
+    numbers: Mapping[str, Float[np.ndarray, "sample layer head"]]
+    """By name, see `map_numbers.NUMBERS`; "entropy" is inf where no cell exceeds the floor."""
 
-    def rows(self, indices: "np.ndarray") -> "HeadScores":
+    def __getitem__(self, name: str) -> Float[np.ndarray, "sample layer head"]:
+        return self.numbers[name]
+
+    def rows(self, indices: np.ndarray) -> "HeadScores":
         """The scores of some samples, by position (repeats allowed)."""
         ids = tuple(self.sample_ids[i] for i in indices)
-        return HeadScores(ids, self.sums[indices], self.entropy[indices], self.bottom_row[indices])
+        return HeadScores(ids, {name: values[indices] for name, values in self.numbers.items()})
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,7 @@ class CompactAttention:
     scores: HeadScores | None = None
     """Of every head of the model."""
     scored_by: tuple[str, ...] | None = None
-    """What the scores' entropy depends on (`CriterionConfig.entropy_key`)."""
+    """What the scores depend on (`CriterionConfig.numbers_key`)."""
     mean: Float[np.ndarray, "sample row col"] | None = None
     """The mean over all heads of the model."""
     cells: Bool[np.ndarray, "sample layer head row col"] | None = None
@@ -156,30 +162,6 @@ class Discovery:
 def _ranking(frequency: Float[np.ndarray, "layer head"]) -> list[HeadIndex]:
     order = np.argsort(-frequency, axis=None, kind="stable")
     return [HeadIndex(*divmod(int(i), frequency.shape[1])) for i in order if frequency.flat[i] > 0]
-
-
-@dataclass(frozen=True)
-class HeadSet:
-    """Localization heads that were found elsewhere, as a heads.json gives them."""
-
-    heads: tuple[HeadIndex, ...]
-    """The most frequent first."""
-    name: str
-    """Its path, or its name among the published ones."""
-    source: str
-    """Who found the heads, in words."""
-    model: str | None
-    """Id of the model in which they were found."""
-    layers: int
-    """Of that model."""
-    heads_per_layer: int
-    found_on: tuple[str, str] | None = None
-    """(data set, split) of the discovery; None where the file does not say."""
-    preprocess: Preprocess | None = None
-    """How the model saw the images of the discovery; None where the file does not say."""
-    tiles: bool = False
-    prompt: PromptConfig | None = None
-    """What it was asked there; None where the file does not say."""
 
 
 @dataclass(frozen=True)

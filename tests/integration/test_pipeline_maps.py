@@ -15,9 +15,9 @@ from tiny import headset, write_headset
 
 from locheads.config import Config, Stage
 from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
-from locheads.discovery.criteria import Floor
 from locheads.errors import ConfigError, StoreError
 from locheads.evaluation.config import EvaluationConfig
+from locheads.map_numbers import Floor
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import attention_pass as attention
 from locheads.types import HeadIndex
@@ -62,6 +62,20 @@ def assert_same_results(one: Path, other: Path) -> None:
 
 def size(cache: Path) -> int:
     return sum(file.stat().st_size for file in (cache / "attention").rglob("*.safetensors"))
+
+
+def test_a_users_own_criterion_gives_the_same_with_all_maps_and_with_few(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "unit" / "discovery")
+    own: dict[str, Any] = {"criterion": CriterionConfig(score="own_criterion:narrow", candidates=2)}
+    whole = run(files.config(tmp_path, store, **own))
+    assert_same_results(whole, run(files.config(tmp_path / "compact", engine=TOP, **own)))
+    frequencies = [
+        json.loads((one / "heads.json").read_text())
+        for one in (whole, run(files.config(tmp_path, store, criterion=CriterionConfig(candidates=2))))
+    ]
+    assert frequencies[0]["frequency_mean"] != frequencies[1]["frequency_mean"]
 
 
 @pytest.mark.parametrize("kind", list(SelectionKind))

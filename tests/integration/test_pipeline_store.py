@@ -12,7 +12,7 @@ from running import TinyFiles
 
 from locheads.config import Config
 from locheads.data.image_files import open_image
-from locheads.discovery.config import CriterionConfig, HeadsConfig, Score, SelectionConfig, SelectionKind
+from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
 from locheads.grounding.config import GroundingConfig
 from locheads.models.attend import attend
 from locheads.models.engine import EngineConfig
@@ -42,7 +42,7 @@ def attended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"criterion": CriterionConfig(score=Score.entropy)},
+        {"criterion": CriterionConfig(score="entropy")},
         {"heads": HeadsConfig(k=1)},
         {"grounding": GroundingConfig(sigma=0.0)},
         {"selection": SelectionConfig(SelectionKind.greedy)},

@@ -14,13 +14,13 @@ import torch
 
 from locheads.config import Config
 from locheads.discovery.config import Threshold
-from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting, elbow_index, elbow_threshold
 from locheads.discovery.frequencies import discover, greedy_heads
-from locheads.discovery.rank import rank_values
+from locheads.discovery.rank import elbow_index, elbow_threshold, rank_values
 from locheads.discovery.scores import score
 from locheads.evaluation.methods import ground_with
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.config import Border, Component, Padding, Rounding
+from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
 from locheads.pipeline.compose import composed
 from locheads.types import Attention, Box, Grounding
 

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from pydantic import Field
 
 from locheads.config import Config, PathsConfig, Stage
-from locheads.discovery.config import CriterionConfig, HeadsConfig, Score
+from locheads.discovery.config import CriterionConfig, HeadsConfig
+from locheads.discovery.criteria import CRITERIA
 from locheads.discovery.rank import rank_values
 from locheads.discovery.scores import HeadScores
 from locheads.errors import ConfigError, LocHeadsError
@@ -282,10 +283,10 @@ def test_the_cache_lies_in_the_outputs_as_on_the_command_line() -> None:
     assert Config(paths=PathsConfig(outputs="there", cache="here")).paths.cache == "here"
 
 
-@pytest.mark.parametrize("name", list(Score))
+@pytest.mark.parametrize("name", list(CRITERIA))
 def test_a_score_named_in_words_ranks_by_itself(name: str) -> None:
     sums, entropy = np.array([[[0.1, 0.9]]]), np.array([[[0.2, 0.7]]])
-    scores = HeadScores(("a",), sums, entropy, np.zeros_like(sums))
+    scores = HeadScores(("a",), {"sums": sums, "entropy": entropy})
     criterion = CriterionConfig(score=str(name), skip_layers=0, candidates=1)  # type: ignore[arg-type]
     best = np.nanargmin(rank_values(scores, np.full((1, 2), True), criterion))
     # The highest sum is the second head's, the lowest entropy the first one's.

@@ -3,12 +3,12 @@
 from typing import Any
 
 from locheads.audit.choice_grid import Choice, text
-from locheads.discovery.config import Score, SelectionKind, Threshold
-from locheads.discovery.criteria import Floor, Weighting
+from locheads.discovery.config import SelectionKind, Threshold
 from locheads.grounding.config import BoxRule, Component, ThresholdRule
+from locheads.map_numbers import Floor, Weighting
 
 DOCUMENTED: dict[str, tuple[Any, str]] = {
-    "criterion.score": (Score.s_img_entropy, "lowest entropy among the heads that reach the threshold"),
+    "criterion.score": ("s_img_entropy", "lowest entropy among the heads that reach the threshold"),
     "criterion.threshold": (Threshold.mean, "on the mean attention sum over the samples"),
     "criterion.tau": (None, "at the maximum curvature"),
     "criterion.floor": (Floor.mean, "above the map's mean"),

@@ -138,7 +138,7 @@ def _greedy(stacks: Iterable[_Stack], plan: Plan) -> dict[str, dict[str, list[He
         known: dict[tuple[str, ...], HeadScores] = {}
         for key, choice in wanted.items():
             criterion = choice.criterion
-            entropy = criterion.entropy_key()
+            entropy = criterion.numbers_key()
             known[entropy] = known.get(entropy) or score(attention, criterion)
             if criterion_key(choice) in plan.discoveries:
                 discovery = plan.discoveries[criterion_key(choice)]

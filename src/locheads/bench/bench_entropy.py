@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from locheads.bench.meters import machine, spread
-from locheads.discovery.criteria import spatial_entropy
+from locheads.map_numbers import spatial_entropy
 
 HEADS, GRID = 1024, 24
 ROUNDS = 15

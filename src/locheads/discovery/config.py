@@ -6,25 +6,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from locheads.discovery.criteria import ElbowRule, EmptyMaps, Floor, Precision, Weighting
+from locheads.discovery.criteria import find_criterion, source_of
+from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
 from locheads.settings import Count, Natural, Text, settings
 
 NUMBER = Field(description="must be a number or null")
 
 
-class Score(StrEnum):
-    """What ranks the heads of one sample."""
-
-    s_img = "s_img"
-    """Highest attention sum."""
-    entropy = "entropy"
-    """Lowest spatial entropy."""
-    s_img_entropy = "s_img_entropy"
-    """Lowest spatial entropy among the heads whose attention sum reaches the threshold (the paper)."""
-
-
 class Threshold(StrEnum):
-    """Which heads reach the attention-sum threshold (only for score=s_img_entropy)."""
+    """Which heads reach the attention-sum threshold (for a criterion that has one, such as score=s_img_entropy)."""
 
     mean = "mean"
     """Mean sum over the samples >= the elbow of the means (the paper)."""
@@ -35,12 +25,23 @@ class Threshold(StrEnum):
     code C0's bug, which compares an index where a value was meant."""
 
 
+class ElbowRule(StrEnum):
+    """How the elbow of the sorted attention sums is found."""
+
+    chord = "chord"
+    """The point farthest from the line between the curve's ends."""
+    kneed = "kneed"
+    """The Kneedle algorithm of the package `kneed` for a convex increasing curve: a different rule."""
+
+
 @settings("criterion")
 class CriterionConfig:
     """How one sample's heads are judged, with every choice on which the paper and the released code differ."""
 
     name: str = "paper"
-    score: Score = Score.s_img_entropy
+    score: Text = "s_img_entropy"
+    """What ranks the heads of one sample: an entry of the table of criteria, or package.module:Name of a Criterion of
+    your own (see discovery/criteria.py)."""
     threshold: Threshold = Threshold.mean
     elbow: ElbowRule = ElbowRule.chord
     tau: Annotated[float | None, NUMBER] = None
@@ -58,11 +59,17 @@ class CriterionConfig:
     candidates: Count = 10
     """N: how many heads each sample votes for."""
 
-    def entropy_key(self) -> tuple[str, ...]:
-        """What the entropies depend on, by which stored ones are found again: floor and weighting, and what differs
-        from the defaults (so that entropies stored before these options existed are still found)."""
+    def __post_init__(self) -> None:
+        find_criterion(self.score)
+
+    def numbers_key(self) -> tuple[str, ...]:
+        """What the numbers of a head depend on, by which stored ones are found again: floor and weighting, and what
+        differs from the defaults (so that those stored before these options existed are still found)."""
         rest = {"empty_maps": (self.empty_maps, EmptyMaps.never), "precision": (self.precision, Precision.float64)}
         changed = [f"{name}={value.value}" for name, (value, default) in rest.items() if value != default]
+        for number in find_criterion(self.score).numbers:
+            changed += [number.name, source_of(self.score)]
+            changed += [f"{name}={getattr(self, name)}" for name in number.options]
         return self.floor.value, self.weighting.value, *changed
 
 

@@ -1,6 +1,7 @@
 """Discovery: which heads do many samples agree on (paper, selection frequency)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def discover(scores: HeadScores, trials: Sequence[np.ndarray], criterion: Criter
     """
     if not trials or any(len(trial) == 0 for trial in trials):
         raise DiscoveryError("Discovery has no samples: every sample of the discovery split failed or was excluded.")
-    means = [scores.sums[trial].mean(axis=0, dtype=np.float64) for trial in trials]
+    means = [scores["sums"][trial].mean(axis=0, dtype=np.float64) for trial in trials]
     frequencies = np.stack(
         [_frequency(scores.rows(trial), mean, criterion) for trial, mean in zip(trials, means, strict=True)]
     )
@@ -73,3 +74,28 @@ def greedy_heads(
 def _frequency(scores: HeadScores, mean_sums: np.ndarray, criterion: CriterionConfig) -> np.ndarray:
     eligible = eligible_heads(mean_sums, criterion)
     return best_heads(rank_values(scores, eligible, criterion), criterion.candidates).mean(axis=0)
+
+
+def stability(
+    scores: HeadScores,
+    trials: Sequence[np.ndarray],
+    criterion: CriterionConfig,
+    sizes: Sequence[int],
+    k: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Do fewer samples lead to the same heads? From the scores of one discovery: the LVLM does not run again.
+
+    Of each trial the first n samples in an order that is drawn once, so a larger size holds the smaller ones, while
+    the trials stay independent of each other.
+
+    Returns:
+        Per size that the trials reach, ascending: {"n", "tops": each trial's k heads}.
+    """
+    orders = [np.random.default_rng([seed, 2, i]).permutation(trial) for i, trial in enumerate(trials)]
+    reach = min((len(order) for order in orders), default=0)
+    result = []
+    for size in sorted({size for size in sizes if size <= reach}):
+        rankings = discover(scores, [np.sort(order[:size]) for order in orders], criterion).ranking_per_trial()
+        result.append({"n": size, "tops": [[str(head) for head in ranking[:k]] for ranking in rankings]})
+    return result

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,34 @@ from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig, Query
 from locheads.store.run_folder import refuse_changed
 from locheads.text import reason
-from locheads.types import HeadIndex, HeadSet
+from locheads.types import HeadIndex
 
 SCHEMA = 1
 """Version of what a heads.json holds. Raised whenever a reader of the old form would misread the new one."""
+
+
+@dataclass(frozen=True)
+class HeadSet:
+    """Localization heads that were found elsewhere, as a heads.json gives them."""
+
+    heads: tuple[HeadIndex, ...]
+    """The most frequent first."""
+    name: str
+    """Its path, or its name among the published ones."""
+    source: str
+    """Who found the heads, in words."""
+    model: str | None
+    """Id of the model in which they were found."""
+    layers: int
+    """Of that model."""
+    heads_per_layer: int
+    found_on: tuple[str, str] | None = None
+    """(data set, split) of the discovery; None where the file does not say."""
+    preprocess: Preprocess | None = None
+    """How the model saw the images of the discovery; None where the file does not say."""
+    tiles: bool = False
+    prompt: PromptConfig | None = None
+    """What it was asked there; None where the file does not say."""
 
 
 def read_headset(name: str | Path) -> HeadSet:

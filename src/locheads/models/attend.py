@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from PIL.Image import Image
 
-from locheads.discovery.criteria import attention_sum
 from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
+from locheads.map_numbers import attention_sum
 from locheads.models.adapters.base import PreparedInput, Sharing
 from locheads.models.batching import Budget, chunks, is_out_of_memory, with_halving
 from locheads.models.capture import is_done, recording

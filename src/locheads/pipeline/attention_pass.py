@@ -12,8 +12,8 @@ from PIL.Image import Image
 
 from locheads.config import Config
 from locheads.data.image_files import open_image
-from locheads.discovery.criteria import attention_sum
 from locheads.errors import DataError
+from locheads.map_numbers import attention_sum
 from locheads.models.adapters.base import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
@@ -42,7 +42,7 @@ NO_PART = frozenset(
     f"locheads.{name}"
     for name in (
         # Settings: their values are in the key.
-        "config", "models.engine", "discovery.config", "grounding.config", "models.config",
+        "config", "dotted", "models.engine", "discovery.config", "grounding.config", "models.config",
         # What is said, when, in which order, and how it is kept.
         "errors", "pipeline.background", "pipeline.progress", "pipeline.signals", "pipeline.timing", "store.atomic",
         "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",

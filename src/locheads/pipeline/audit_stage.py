@@ -142,7 +142,7 @@ def _plan(run: Run, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
 def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     wanted = {criterion_key(choice): choice.criterion for choice in choices}
-    entropies = {c.entropy_key(): c for c in wanted.values()}
+    entropies = {c.numbers_key(): c for c in wanted.values()}
     parts: dict[tuple[str, ...], list[HeadScores]] = {key: [] for key in entropies}
     for attention in run.store.read(track(run.inputs.discovery, "scores", "images")):
         for key, criterion in entropies.items():
@@ -151,7 +151,7 @@ def _discoveries(run: Run, choices: Sequence[Choice]) -> tuple[dict[str, Discove
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
     for name, criterion in wanted.items():
-        own = scores[criterion.entropy_key()]
+        own = scores[criterion.numbers_key()]
         try:
             found[name] = discover(own, run.positions(own), criterion)
         except DiscoveryError as error:

@@ -1,8 +1,7 @@
 """stage=discover: from the stored attention of the discovery samples to the localization heads."""
 
-from locheads.discovery.frequencies import discover
+from locheads.discovery.frequencies import discover, stability
 from locheads.discovery.scores import mean_entropy, score_all
-from locheads.discovery.stability import stability
 from locheads.errors import DiscoveryError
 from locheads.evaluation.head_iou import head_iou
 from locheads.pipeline.progress import track
@@ -35,6 +34,7 @@ def find_heads(run: Run) -> None:
     scores = score_all(stored, run.config.criterion)
     trials = run.positions(scores)
     run.discovery = discover(scores, trials, run.config.criterion)
-    run.stability = stability(scores, trials, run.config)
+    config = run.config
+    run.stability = stability(scores, trials, config.criterion, config.discovery.sizes, config.heads.k, config.seed)
     run.head_entropy = mean_entropy(scores)
     run.head_iou = head_iou(run.store.read(track(groups, "head IoU", "images")), groups)

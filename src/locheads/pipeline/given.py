@@ -4,11 +4,11 @@ import logging
 from typing import Any
 
 from locheads.config import Config
-from locheads.discovery.headset import check_headset, differences, read_headset
+from locheads.discovery.headset import HeadSet, check_headset, differences, read_headset
 from locheads.errors import ConfigError
 from locheads.models.engine import ALL_MAPS, top_heads_kept
 from locheads.models.load import ModelIdentity
-from locheads.types import HeadIndex, HeadSet
+from locheads.types import HeadIndex
 
 log = logging.getLogger(__name__)
 

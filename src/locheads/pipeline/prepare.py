@@ -6,6 +6,7 @@ from typing import Any
 
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
+from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError
 from locheads.models.engine import Quantization
 from locheads.models.load import ModelIdentity, adapter_identity, identify
@@ -20,7 +21,6 @@ from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identi
 from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference
-from locheads.types import HeadSet
 
 WITHOUT_EFFECT = (
     "audit", "engine", "explorer", "shard", "tracker", "paths", "study", "stage", "predictions", "predictions_format",

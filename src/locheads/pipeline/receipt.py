@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from locheads.config import Config
+from locheads.dotted import source_digests
 from locheads.errors import StoreError
 from locheads.pipeline.inputs import Inputs
 from locheads.store.atomic import read_json, write_json
@@ -38,7 +39,7 @@ def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:
         "digest": digest,
         "settings": json_digest(settings),
         "pictures": inputs.images_digest or "not read",
-        "code": json_digest([source_digest(), versions()]),
+        "code": json_digest([source_digest(), versions(), *([own] if (own := source_digests(settings)) else [])]),
     }
 
 

@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from locheads.config import Config
+from locheads.discovery.headset import HeadSet
 from locheads.evaluation.methods import HeadPlan
 from locheads.models.load import ModelIdentity
 from locheads.pipeline.attention_pass import Loader
 from locheads.pipeline.inputs import Inputs
 from locheads.store.attention_store import AttentionStore
-from locheads.types import Discovery, HeadIndex, HeadScores, HeadSet, ImageGroup
+from locheads.types import Discovery, HeadIndex, HeadScores, ImageGroup
 
 
 @dataclass
@@ -55,4 +56,4 @@ class Run:
 
     def scored_by(self) -> tuple[str, ...]:
         """Which numbers of a head the criterion reads."""
-        return self.config.criterion.entropy_key()
+        return self.config.criterion.numbers_key()

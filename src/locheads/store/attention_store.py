@@ -35,10 +35,6 @@ LITTER_S = 3600.0
 """No file takes an hour to write."""
 
 
-def _nobody(_: Sequence[Stored]) -> None:
-    """Listens. By name, because a store goes to other processes."""
-
-
 class AttentionStore:
     """Reads and appends; holds an index in memory, never the maps."""
 
@@ -74,7 +70,7 @@ class AttentionStore:
             self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
         self._images: dict[Path, str | None] = dict(images or {})
-        self.appended: Callable[[Sequence[Stored]], None] = _nobody
+        self.appended: Callable[[Sequence[Stored]], None] | None = None
         """Called with what was just stored."""
         if not (self.folder / KEY).exists():
             self._begin()
@@ -162,7 +158,8 @@ class AttentionStore:
             path = self.folder / f"{uuid.uuid4().hex}.safetensors"
             write_shard(path, attentions)
             self._index(path, verify=False)
-            self.appended(attentions)
+            if self.appended is not None:
+                self.appended(attentions)
 
     def tidy(self, older_s: float = LITTER_S) -> None:
         """Deletes what killed runs left: half-written files, and arrays that never got their listing.
@@ -247,16 +244,16 @@ def count(groups: Iterable[ImageGroup]) -> int:
 
 def _merged(parts: Sequence[Stored], scored_by: tuple[str, ...] | None) -> CompactAttention:
     """Everything that several entries hold of one sample."""
-    compact = [part for part in parts if isinstance(part, CompactAttention)]
-    maps = {head: part.maps[:, i] for part in compact for i, head in enumerate(part.heads)}
-    last = compact[-1]
+    maps = {head: part.maps[:, i] for part in parts for i, head in enumerate(part.heads or ())}
+    last = parts[-1]
+    assert isinstance(last, CompactAttention)
     empty = np.zeros((1, 0, *last.maps.shape[-2:]), np.float32)
     return replace(
         last,
         heads=tuple(sorted(maps)),
         maps=np.stack([maps[head] for head in sorted(maps)], axis=1) if maps else empty,
-        scores=next((part.scores for part in compact if part.scores and part.scored_by == scored_by), None),
+        scores=next((part.scores for part in parts if part.scores and part.scored_by == scored_by), None),
         scored_by=scored_by,
-        mean=next((part.mean for part in compact if part.mean is not None), None),
-        cells=next((part.cells for part in compact if part.cells is not None), None),
+        mean=next((part.mean for part in parts if part.mean is not None), None),
+        cells=next((part.cells for part in parts if part.cells is not None), None),
     )

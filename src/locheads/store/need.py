@@ -16,7 +16,7 @@ class Need:
     own: Mapping[str, tuple[HeadIndex, ...]] = field(default_factory=dict)
     """Heads that single samples need besides (greedy selection), by sample id."""
     scored_by: tuple[str, ...] | None = None
-    """What the entropy depends on (`CriterionConfig.entropy_key`) where the scores of all heads are needed."""
+    """What the scores of all heads depend on (`CriterionConfig.numbers_key`) where they are needed."""
     mean: bool = False
     """Whether the mean over all heads is needed."""
     cells: bool = False

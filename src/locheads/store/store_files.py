@@ -21,6 +21,9 @@ from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores
 
 LISTING = ".shard.json"
 
+FIRST_NUMBERS = ("sums", "entropy", "bottom_row")
+"""The scores that a listing without their names has, and whose arrays have these names."""
+
 Stored = Attention | CompactAttention
 
 
@@ -30,7 +33,7 @@ class Entry:
 
     shard: Path
     position: int
-    """Which of the shard's images, from 0."""
+    """Which of the shard's images, from 0, because a shard may hold an image twice."""
     image_id: str
     image: str | None
     """sha256 of the image's file."""
@@ -39,6 +42,8 @@ class Entry:
     heads: tuple[HeadIndex, ...] | None
     """Whose maps are there; None: everybody's, from which all the rest follows."""
     scored_by: tuple[str, ...] | None
+    numbers: tuple[str, ...]
+    """Names of the scores that are there."""
     mean: bool
     cells: tuple[int, int] | None
     """(rows, columns) of a map where the cells above the mean are there."""
@@ -94,16 +99,20 @@ def load(entry: Entry, rows: Sequence[int]) -> Stored:
         maps = get("maps").astype(np.float32) * get("peaks")
         if entry.heads is None:
             return Attention(entry.image_id, ids, maps, get("sums"), entry.geometry, entry.image)
+        cells = None
+        if entry.cells is not None:
+            bits = np.unpackbits(get("cells"), axis=-1, count=entry.cells[0] * entry.cells[1])
+            cells = bits.reshape(*bits.shape[:-1], *entry.cells).astype(bool)
         return CompactAttention(
             entry.image_id,
             ids,
             entry.heads,
             maps,
             entry.geometry,
-            None if entry.scored_by is None else HeadScores(ids, get("sums"), get("entropy"), get("bottom_row")),
+            HeadScores(ids, {name: get(_array_of(name)) for name in entry.numbers}) if entry.numbers else None,
             entry.scored_by,
             get("mean") if entry.mean else None,
-            None if entry.cells is None else _unpack_cells(get("cells"), entry),
+            cells,
             entry.image,
         )
 
@@ -125,23 +134,19 @@ def _arrays(attention: Stored) -> dict[str, np.ndarray]:
     peaks, scaled = _scale(attention.maps)
     arrays = {"maps": scaled, "peaks": peaks}
     if isinstance(attention, Attention):
-        return arrays | {"sums": attention.sums.astype(np.float32)}
+        arrays["sums"] = attention.sums.astype(np.float32)
     if attention.scores is not None:
-        scores = attention.scores
-        arrays |= {"sums": scores.sums, "entropy": scores.entropy, "bottom_row": scores.bottom_row}
+        arrays |= {_array_of(name): values for name, values in attention.scores.numbers.items()}
     if attention.mean is not None:
         arrays["mean"] = attention.mean
     if attention.cells is not None:
-        cells = attention.cells
-        arrays["cells"] = np.packbits(cells.reshape(*cells.shape[:3], -1), axis=-1)
+        arrays["cells"] = np.packbits(attention.cells.reshape(*attention.cells.shape[:3], -1), axis=-1)
     return arrays
 
 
-def _unpack_cells(packed: np.ndarray, entry: Entry) -> np.ndarray:
-    assert entry.cells is not None
-    rows, cols = entry.cells
-    bits = np.unpackbits(packed, axis=-1, count=rows * cols)
-    return bits.reshape(*bits.shape[:-1], rows, cols).astype(bool)
+def _array_of(number: str) -> str:
+    """The name of its array, which no other array has."""
+    return number if number in FIRST_NUMBERS else f"numbers.{number}"
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -154,17 +159,17 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
 
 
 def _describe(attention: Stored) -> dict[str, Any]:
-    """By the place in the list, because a shard may hold an image twice."""
-    compact = attention if isinstance(attention, CompactAttention) else None
+    scores, cells = attention.scores, attention.cells
     return {
         "image_id": attention.image_id,
         "picture": attention.image,
         "sample_ids": list(attention.sample_ids),
         "geometry": attention.geometry.as_dict(),
-        "heads": None if compact is None else [[head.layer, head.head] for head in compact.heads],
-        "scored_by": None if compact is None or compact.scores is None else list(compact.scored_by or ()),
-        "mean": compact is not None and compact.mean is not None,
-        "cells": None if compact is None or compact.cells is None else list(compact.cells.shape[-2:]),
+        "heads": None if attention.heads is None else [[head.layer, head.head] for head in attention.heads],
+        "scored_by": None if scores is None else list(attention.scored_by or ()),
+        "numbers": [] if scores is None else list(scores.numbers),
+        "mean": attention.mean is not None,
+        "cells": None if cells is None else list(cells.shape[-2:]),
     }
 
 
@@ -179,6 +184,7 @@ def _entry(shard: Path, position: int, record: dict[str, Any]) -> Entry:
         Geometry.from_dict(record["geometry"]),
         None if heads is None else tuple(HeadIndex(*head) for head in heads),
         None if scored_by is None else tuple(scored_by),
+        () if scored_by is None else tuple(record.get("numbers", FIRST_NUMBERS)),
         record["mean"],
         None if cells is None else tuple(cells),
     )

@@ -15,8 +15,8 @@ from locheads.bench.__main__ import main
 from locheads.bench.meters import peak_extra_mib, seconds, spread
 from locheads.bench.shapes import SHAPES, build, image, packed_flop
 from locheads.data.prediction_files import read_predictions
-from locheads.discovery.criteria import spatial_entropy
 from locheads.evaluation.score_predictions import score_answers
+from locheads.map_numbers import spatial_entropy
 
 TINY, CPU = SHAPES["tiny"], torch.device("cpu")
 

@@ -19,7 +19,10 @@ def scores() -> Callable[..., HeadScores]:
     def make(sums: object, entropy: object = None, bottom_row: object = None) -> HeadScores:
         table = np.array(sums, dtype=np.float64)
         other = [np.zeros_like(table) if x is None else np.array(x, float) for x in (entropy, bottom_row)]
-        return HeadScores(tuple(f"s{i}" for i in range(len(table))), table, *other)
+        return HeadScores(
+            tuple(f"s{i}" for i in range(len(table))),
+            dict(zip(("sums", "entropy", "bottom_row"), (table, *other), strict=True)),
+        )
 
     return make
 

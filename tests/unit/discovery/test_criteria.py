@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from locheads.discovery.criteria import EmptyMaps, Floor, Precision, Weighting, attention_sum, spatial_entropy
 from locheads.errors import ConfigError
+from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting, attention_sum, spatial_entropy
 
 CHOICES = [(floor, weighting) for floor in Floor for weighting in Weighting]
 LN2 = math.log(2)

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from locheads.discovery.config import CriterionConfig, Score
+from locheads.discovery.config import CriterionConfig
 from locheads.discovery.frequencies import discover, greedy_heads, top_heads
 from locheads.errors import DiscoveryError
 from locheads.types import HeadIndex
 
-BY_ENTROPY = CriterionConfig(score=Score.entropy, skip_layers=0, candidates=1)
+BY_ENTROPY = CriterionConfig(score="entropy", skip_layers=0, candidates=1)
 #            L0          L1
 PREFERS = {
     "L0H0": [[0.1, 0.5], [0.6, 0.7]],
@@ -105,4 +105,4 @@ def test_a_trial_without_samples_is_an_error(scores, trials: list[np.ndarray]) -
 
 def test_skipping_every_layer_is_an_error(scores) -> None:
     with pytest.raises(DiscoveryError, match=r"criterion\.skip_layers=2 leaves none"):
-        discover(table(scores, "L0H0"), [np.array([0])], CriterionConfig(score=Score.entropy))
+        discover(table(scores, "L0H0"), [np.array([0])], CriterionConfig(score="entropy"))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from locheads.discovery.criteria import ElbowRule, elbow_threshold
+from locheads.discovery.config import ElbowRule
+from locheads.discovery.rank import elbow_threshold
 from locheads.errors import ConfigError, DiscoveryError
 
 CONVEX = [0.0, 0.1, 0.2, 0.3, 1.0]

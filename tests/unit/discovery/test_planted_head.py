@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from locheads.discovery.config import CriterionConfig, Score
+from locheads.discovery.config import CriterionConfig
 from locheads.discovery.frequencies import discover, greedy_heads, top_heads
 from locheads.discovery.scores import score, score_all
 from locheads.types import HeadIndex
@@ -62,7 +62,7 @@ def test_greedy_selection_takes_the_plant_first_in_every_sample(attentions) -> N
 
 
 def test_the_sum_alone_does_not_find_the_plant(attentions) -> None:
-    criterion = CriterionConfig(score=Score.s_img, candidates=1)
+    criterion = CriterionConfig(score="s_img", candidates=1)
     found = discover(score_all(attentions(40, planted=True), criterion), ALL, criterion)
     assert found.frequency_mean[2, 1] == 0.0
 
@@ -71,17 +71,17 @@ def test_scores_hold_the_three_numbers_of_every_map(attentions) -> None:
     first, second = attentions(2, planted=True)
     scores = score_all([first, second], CriterionConfig())
     assert scores.sample_ids == ("s0", "s1")
-    np.testing.assert_array_equal(scores.sums[1], second.sums[0])
-    assert scores.entropy[0, 2, 1] == 0.0  # a block is one component
-    assert scores.entropy[0, 2, 0] > 1.0  # noise is many
-    assert scores.bottom_row[1, 3, 2] == max(second.maps[0, 3, 2, 11])
+    np.testing.assert_array_equal(scores["sums"][1], second.sums[0])
+    assert scores["entropy"][0, 2, 1] == 0.0  # a block is one component
+    assert scores["entropy"][0, 2, 0] > 1.0  # noise is many
+    assert scores["bottom_row"][1, 3, 2] == max(second.maps[0, 3, 2, 11])
     single = score(second, CriterionConfig())
-    np.testing.assert_array_equal(scores.entropy[1:], single.entropy)
+    np.testing.assert_array_equal(scores["entropy"][1:], single["entropy"])
 
 
 def test_rows_of_scores_follow_the_positions_asked_for_repeats_included(attentions) -> None:
     scores = score_all(attentions(3, planted=True), CriterionConfig())
     picked = scores.rows(np.array([2, 0, 2]))
     assert picked.sample_ids == ("s2", "s0", "s2")
-    np.testing.assert_array_equal(picked.entropy[0], scores.entropy[2])
-    np.testing.assert_array_equal(picked.bottom_row[1], scores.bottom_row[0])
+    np.testing.assert_array_equal(picked["entropy"][0], scores["entropy"][2])
+    np.testing.assert_array_equal(picked["bottom_row"][1], scores["bottom_row"][0])

@@ -5,7 +5,7 @@ import numpy as np
 from locheads.config import Config
 from locheads.discovery.config import CriterionConfig, DiscoveryConfig, HeadsConfig
 from locheads.discovery.frequencies import discover
-from locheads.discovery.stability import stability
+from locheads.discovery.frequencies import stability as stability_of
 from locheads.types import HeadScores
 
 SAMPLES, LAYERS, HEADS = 400, 5, 4
@@ -18,7 +18,7 @@ def scores(noise: float) -> HeadScores:
     entropy[:, 3, 1] -= 0.9
     entropy[:, 4, 2] -= 0.8
     sums = np.full(entropy.shape, 0.5)
-    return HeadScores(tuple(map(str, range(SAMPLES))), sums, entropy, np.zeros_like(sums))
+    return HeadScores(tuple(map(str, range(SAMPLES))), {"sums": sums, "entropy": entropy})
 
 
 def config(sizes: list[int], seed: int = 0) -> Config:
@@ -31,6 +31,10 @@ def config(sizes: list[int], seed: int = 0) -> Config:
 
 
 TRIALS = [np.arange(0, 200), np.arange(200, 400)]
+
+
+def stability(scores: HeadScores, trials: list[np.ndarray], config: Config) -> list:
+    return stability_of(scores, trials, config.criterion, config.discovery.sizes, config.heads.k, config.seed)
 
 
 def test_sizes_are_ascending_and_no_larger_than_a_trial() -> None:

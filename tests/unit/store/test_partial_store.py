@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from locheads.store.attention_store import AttentionStore
+from locheads.store.digest import json_digest
 from locheads.store.need import EVERYTHING, Need, lacking, union
 from locheads.store.store_files import LISTING, rounded
 from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores, ImageGroup
@@ -23,7 +24,8 @@ Group = Callable[..., ImageGroup]
 def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, ...] | None = None, rest: bool = False):
     """Some heads of it, and where asked for the scores, the mean and the cells."""
     maps = whole.maps[:, [h.layer for h in heads], [h.head for h in heads]]
-    scores = HeadScores(whole.sample_ids, whole.sums, whole.sums.astype(np.float64) + len(str(scored_by)), whole.sums)
+    entropy = whole.sums.astype(np.float64) + len(str(scored_by))
+    scores = HeadScores(whole.sample_ids, {"sums": whole.sums, "entropy": entropy, "mean": whole.sums + 1})
     return CompactAttention(
         whole.image_id, whole.sample_ids, heads, maps, whole.geometry,
         scores if scored_by else None, scored_by,
@@ -51,9 +53,25 @@ def test_what_is_written_of_some_heads_is_read(tmp_path: Path, attention: Make, 
         np.testing.assert_array_equal(one.chosen(0, [A, B]), rounded(whole.maps[i, [0, 1], [1, 2]]))
         np.testing.assert_array_equal(one.mean_map(0), whole.maps[i].mean(axis=(0, 1)))
         np.testing.assert_array_equal(one.cells[0], whole.maps[i] > whole.maps[i].mean(axis=(-2, -1), keepdims=True))
-        np.testing.assert_array_equal(one.scores.entropy[0], whole.sums[i].astype(np.float64) + len(str(BY)))
+        np.testing.assert_array_equal(one.scores["entropy"][0], whole.sums[i].astype(np.float64) + len(str(BY)))
         assert one.scores.sample_ids == one.sample_ids
     assert np.abs(found[0].chosen(0, [A]) - found[1].chosen(0, [A])).max() > 0
+
+
+def test_a_listing_from_before_it_named_the_numbers_is_read(tmp_path: Path, attention: Make, group: Group) -> None:
+    whole = attention("a", 1)
+    store = AttentionStore(tmp_path, KEY)
+    numbers = {"sums": whole.sums, "entropy": whole.sums + 1, "bottom_row": whole.sums + 2}
+    store.write([replace(part(whole, A, scored_by=BY), scores=HeadScores(whole.sample_ids, numbers))])
+    (listing,) = store.folder.glob(f"*{LISTING}")
+    content = json.loads(listing.read_text())
+    assert content["pictures"][0].pop("numbers") == list(numbers)
+    del content["listing_sha256"]
+    listing.write_text(json.dumps(content | {"listing_sha256": json_digest(content)}))
+    found = read_one(AttentionStore(tmp_path, KEY), group("a", 1), BY).scores.numbers
+    assert list(found) == list(numbers)
+    for name, values in numbers.items():
+        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_head_that_is_not_stored_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
@@ -89,7 +107,7 @@ def test_of_several_scores_those_asked_for_are_read(tmp_path: Path, attention: M
     for by in (BY, ("relu_mean_eps", "mass"), zero):
         store.write([part(attention("a", 1), A, scored_by=by)])
     for by in (BY, ("relu_mean_eps", "mass"), zero):
-        entropy = read_one(store, group("a", 1), by).scores.entropy
+        entropy = read_one(store, group("a", 1), by).scores["entropy"]
         np.testing.assert_array_equal(entropy, attention("a", 1).sums.astype(np.float64) + len(str(by)))
     assert read_one(store, group("a", 1), ("mean", "mass")).scores is None
 

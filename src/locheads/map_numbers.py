@@ -1,0 +1,201 @@
+"""The numbers of a head: what one attention map says without ground truth, as in the paper and in the released code.
+
+How much the head looks at the image at all (`attention_sum`), how concentrated its look is (`spatial_entropy`), and how
+much falls on the bottom row. `NUMBERS` is the table of those that are worked out for every head; what a criterion reads
+besides stands with the criterion (`discovery/criteria.py`).
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from locheads.errors import DiscoveryError, chosen
+
+
+class Floor(StrEnum):
+    """Which cells of a map belong to its components, and what weight they carry."""
+
+    mean = "mean"
+    """a > mean(a) (the paper)."""
+    relu_mean_eps = "relu_mean_eps"
+    """ReLU(a - mean(a)) > 0.001 (released code C0)."""
+    relu_2mean_eps = "relu_2mean_eps"
+    """ReLU(a - 2 mean(a)) > 0.001 (released code C1)."""
+
+
+class Weighting(StrEnum):
+    """The share of a component in the entropy."""
+
+    area = "area"
+    """Its number of cells (the paper)."""
+    mass = "mass"
+    """Its sum of ReLU(a - floor), over that sum on the whole map (released code)."""
+
+
+class EmptyMaps(StrEnum):
+    """A map of which some cells exceed the mean (or twice the mean) and none by more than 0.001."""
+
+    never = "never"
+    """Entropy inf: it has no component, so no sample chooses it."""
+    zero = "zero"
+    """Entropy 0, the best score (released code C0 and C1)."""
+
+
+class Precision(StrEnum):
+    """Which floating-point numbers the entropy is worked out in."""
+
+    float64 = "float64"
+    float32 = "float32"
+    """As the released code: mean and total of the map by torch, components by NumPy, all in 32 bits. Maps of one
+    component have the entropy 0 but for rounding (1e-7, either sign), and there this rounding ranks them."""
+
+
+RELU_EPS = 0.001
+"""The released code's absolute threshold on the rectified map. It makes C0 and C1 depend on the grid's size."""
+
+# Cells touch by side or corner within a map and never across maps of the stack.
+_EIGHT_CONNECTED = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))]).astype(int)
+
+
+def attention_sum(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*n"]:
+    """S_img, the attention that a head spends on the image: the sum of its map. In [0, 1]."""
+    return maps.sum(axis=(-2, -1))
+
+
+def bottom_row_peak(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*n"]:
+    """The largest weight in the map's bottom row, by which the released code C1 filters."""
+    return maps[..., -1, :].max(axis=-1)
+
+
+def spatial_entropy(
+    maps: Float[np.ndarray, "n row col"],
+    *,
+    floor: str = "mean",
+    weighting: str = "area",
+    empty_maps: str = "never",
+    precision: str = "float64",
+) -> Float[np.ndarray, "n"]:
+    """H = -sum P(C) log P(C) over the 8-connected components C of the cells above the floor (the paper's
+    criterion 2).
+
+    Args:
+        maps: attention maps, one per row.
+        floor: which cells count, see `Floor`.
+        weighting: P(C), see `Weighting`. With "mass", cells that the 0.001 threshold drops still count in the
+            total, as in the released code, so the shares may sum to less than 1.
+        empty_maps: the entropy of a map without components, see `EmptyMaps`.
+        precision: see `Precision`.
+
+    Returns:
+        Entropy in nats, [n], >= 0 (with precision "float32" >= -1e-6). inf, never eligible, for a map of which no
+        cell exceeds its floor (a constant map, or one with NaN).
+
+    Raises:
+        ConfigError: an option that is not among its choices.
+    """
+    single, stack = chosen(Precision, precision) == Precision.float32, np.asarray(maps)
+    if single:
+        stack = stack.astype(np.float32, copy=False)
+    level, least = _level(stack, chosen(Floor, floor), single)
+    labels, count = ndimage.label(stack > level if least is None else stack - level > least, structure=_EIGHT_CONNECTED)
+    sizes, totals = _sizes(stack, level, labels, count, chosen(Weighting, weighting), single)
+    # Every component lies in one map: the map of any of its cells.
+    owner = np.zeros(count + 1, dtype=np.int64)
+    owner[labels.ravel()] = np.repeat(np.arange(len(stack)), stack.shape[1] * stack.shape[2])
+    owner = owner[1:]
+    share = sizes / totals[owner]
+    entropy = np.zeros(len(stack), dtype=share.dtype)
+    np.subtract.at(entropy, owner, share * np.log(share))  # one after the other, in reading order
+    if not single:
+        entropy = np.maximum(entropy, 0.0)
+    of_empty = np.full(len(stack), np.inf)
+    if chosen(EmptyMaps, empty_maps) == EmptyMaps.zero:
+        of_empty[(stack > level).any(axis=(1, 2))] = 0.0
+    return np.where(np.bincount(owner, minlength=len(stack)) == 0, of_empty, entropy)
+
+
+def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> tuple[np.ndarray, float | None]:
+    """-> (the floor of each map [n, 1, 1], by how much a cell must exceed it; None: by anything)."""
+    mean = _totals(maps, single)[:, None, None] / (maps.shape[1] * maps.shape[2])
+    if floor == Floor.mean or not single:
+        # A constant map's rounded mean may lie below its cells. (The released code does not look.)
+        mean = np.maximum(mean, maps.min(axis=(1, 2), keepdims=True))
+    times, least = {Floor.mean: (1, None), Floor.relu_mean_eps: (1, RELU_EPS), Floor.relu_2mean_eps: (2, RELU_EPS)}[
+        floor
+    ]
+    return times * mean, least
+
+
+def _sizes(
+    maps: np.ndarray, level: np.ndarray, labels: Int[np.ndarray, "n row col"], count: int, by: Weighting, single: bool
+) -> tuple[Float[np.ndarray, "component"], Float[np.ndarray, "n"]]:
+    """-> (the weight of each component, of which whole)."""
+    if by == Weighting.area:
+        areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        return areas.astype(np.float64), (labels > 0).sum(axis=(1, 2)).astype(np.float64)
+    excess = np.maximum(maps - level, 0)
+    return _masses(excess, labels, count, single), _totals(excess, single)
+
+
+def _totals(maps: Float[np.ndarray, "n row col"], single: bool) -> Float[np.ndarray, "n"]:
+    """Sum of each map. In 32 bits the order of the additions shows, and the released code leaves it to torch."""
+    if not single:
+        return maps.sum(axis=(1, 2), dtype=np.float64)
+    import torch  # only here: the settings' classes load this file
+
+    return torch.from_numpy(maps.reshape(len(maps), -1)).sum(dim=1).numpy()
+
+
+def _masses(
+    excess: Float[np.ndarray, "n row col"], labels: Int[np.ndarray, "n row col"], count: int, single: bool
+) -> Float[np.ndarray, "component"]:
+    """Sum of each component's cells."""
+    if not single:
+        return np.bincount(labels.ravel(), weights=excess.ravel(), minlength=count + 1)[1:]
+    order = np.argsort(labels, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(labels.ravel(), minlength=count + 1))
+    cells = excess.ravel()[order]
+    # NumPy's own sum of each component's cells in reading order, as the released code has it.
+    return np.array([cells[a:b].sum() for a, b in itertools.pairwise(ends)], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of every head and sample, worked out from its attention map."""
+
+    name: str
+    of_maps: Callable[..., np.ndarray]
+    """(maps [n, row, col], **options) -> [n]."""
+    options: tuple[str, ...] = ()
+    """Settings of the criterion, by name, that `of_maps` takes and on which the number depends."""
+    dtype: type = np.float64
+
+    def of(self, maps: Float[np.ndarray, "*n row col"], settings: object) -> Float[np.ndarray, "*n"]:
+        """The number of each map; `settings` has the options as attributes.
+
+        Raises:
+            DiscoveryError: `of_maps` does not give one number per map.
+        """
+        flat = maps.reshape(-1, *maps.shape[-2:])
+        found: np.ndarray = np.asarray(
+            self.of_maps(flat, **{name: getattr(settings, name) for name in self.options}), self.dtype
+        )
+        if found.shape != (len(flat),):
+            raise DiscoveryError(
+                f"The number {self.name} of {len(flat)} attention maps has the shape {found.shape}: its function must "
+                "return one number per map."
+            )
+        return found.reshape(maps.shape[:-2])
+
+
+NUMBERS = (
+    Number("sums", attention_sum, dtype=np.float32),
+    Number("entropy", spatial_entropy, ("floor", "weighting", "empty_maps", "precision")),
+    Number("bottom_row", bottom_row_peak, dtype=np.float32),
+)
+"""Those of every head, whatever the criterion."""
