@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from locheads.evaluation.metric_table import Place, shown
 from locheads.settings import Seed, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
@@ -22,7 +23,12 @@ class AuditMode(StrEnum):
     """`n` different ones of these, drawn with `seed`."""
 
 
-METRICS = ("rec_acc@0.5", "rec_acc@0.25", "rec_acc@0.75", "rec_mean_iou", "res_ciou", "res_miou", "pointing")
+COLUMNS = ("box_iou", "intersection", "union", "peak_x", "peak_y")
+"""What the audit finds out of each sample's answer, as in scores.parquet."""
+TRUTH = ("true_x0", "true_y0", "true_x1", "true_y1", "image_width", "image_height")
+"""What it knows of the sample, as there."""
+AUDITED = tuple(m for m in shown(Place.AUDIT).values() if {*m.columns} <= {*COLUMNS, *TRUTH, "pointed"})
+METRICS = tuple(metric.key for metric in AUDITED)
 GROUPS = ("criterion", "selection", "heads", "grounding")
 """Groups of settings that act after the attention pass, as far as the audit varies them."""
 EMPTY_GRID = "audit.grid lists no values: choose a file with audit=NAME, or list values in audit.grid."

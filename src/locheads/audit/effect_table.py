@@ -8,29 +8,18 @@ import pandas as pd
 from jaxtyping import Float
 
 from locheads.audit.choice_grid import Choice
-from locheads.audit.config import AuditConfig
+from locheads.audit.config import METRICS, AuditConfig
 from locheads.audit.documented import DOCUMENTED, contradictions
-from locheads.audit.effects import SUMS
 from locheads.evaluation.intervals import difference_ends, sum_ratio, wilson_ends
+from locheads.evaluation.metric_table import METRIC, PRIMARY
 
-RATIOS = {
-    "rec_acc@0.5": ("hit@0.5", "n"),
-    "rec_acc@0.25": ("hit@0.25", "n"),
-    "rec_acc@0.75": ("hit@0.75", "n"),
-    "rec_mean_iou": ("box_iou", "n"),
-    "res_ciou": ("intersection", "union"),
-    "res_miou": ("mask_iou", "n"),
-    "pointing": ("pointed", "n"),
-}
-EFFECTS = ("rec_acc@0.5", "res_ciou")
-"""Metrics whose differences are told."""
 SHOWN = 10
 """Combinations that the record lists as best, and as closest."""
 
 
 def audit_frame(
     choices: Sequence[Choice],
-    sums: Float[np.ndarray, "choice image sum"],
+    sums: Float[np.ndarray, "choice image metric 2"],
     errors: Mapping[int, str],
     heads: Sequence[str],
     *,
@@ -43,18 +32,18 @@ def audit_frame(
     options = list(dict.fromkeys(change.option for choice in choices for change in choice.changes))
     frame = pd.DataFrame([_settings(choice, options) for choice in choices])
     frame["heads"] = heads
-    for metric, (top, bottom) in RATIOS.items():
-        tops, bottoms = (sums[:, :, SUMS.index(name)] for name in (top, bottom))
+    for i, metric in enumerate(METRICS):
+        tops, bottoms = sums[:, :, i, 0], sums[:, :, i, 1]
         values = sum_ratio(tops, bottoms)
         frame[metric] = values
         frame[f"{metric}_low"], frame[f"{metric}_high"] = wilson_ends(tops, bottoms, confidence)
-        if metric in EFFECTS:
+        if metric in PRIMARY:
             frame[f"{metric}_difference"] = values - values[0]
             low, high = difference_ends((tops[:1], bottoms[:1]), (tops, bottoms), confidence)
             frame[f"{metric}_difference_low"], frame[f"{metric}_difference_high"] = low, high
     frame["contradicts"] = ["; ".join(contradictions(choice)) for choice in choices]
     frame["error"] = [errors.get(i) for i in range(len(choices))]
-    numbers = [column for column in frame.columns if column.startswith(tuple(RATIOS))]
+    numbers = [column for column in frame.columns if column.startswith(METRICS)]
     frame.loc[frame["error"].notna(), numbers] = np.nan
     return frame
 
@@ -72,7 +61,8 @@ def audit_record(
 ) -> dict[str, Any]:
     """audit.json."""
     fine = frame[frame["error"].isna()]
-    best = fine.sort_values(audit.metric, ascending=False, kind="stable").head(SHOWN)
+    rising = not METRIC[audit.metric].higher_is_better
+    best = fine.sort_values(audit.metric, ascending=rising, kind="stable").head(SHOWN)
     record = {
         **facts,
         "metric": audit.metric,
@@ -102,11 +92,11 @@ def _effect(choice: Choice, row: pd.Series) -> dict[str, Any]:
 
 def _row(row: pd.Series) -> dict[str, Any]:
     numbers = {}
-    for metric in RATIOS:
+    for metric in METRICS:
         own: dict[str, Any] = {"value": _number(row[metric])}
         own |= {end: _number(row[f"{metric}_{end}"]) for end in ("low", "high")}
         numbers[metric] = own
-        if metric in EFFECTS:
+        if metric in PRIMARY:
             name = f"{metric}_difference"
             own["difference"] = {
                 key: _number(row[column])

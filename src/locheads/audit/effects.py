@@ -9,11 +9,12 @@ from jaxtyping import Float
 from pycocotools import mask as coco
 
 from locheads.audit.choice_grid import Choice
+from locheads.audit.config import AUDITED, COLUMNS, TRUTH
 from locheads.audit.stacked_truth import Overlap
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import score
-from locheads.evaluation.metrics import box_iou
+from locheads.evaluation.metrics import box_iou, inside
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.components import Components, choose
@@ -22,10 +23,6 @@ from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
 from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
-
-SUMS = ("n", "hit@0.25", "hit@0.5", "hit@0.75", "box_iou", "intersection", "union", "mask_iou", "pointed", "answered")
-"""What is summed over the samples of each image."""
-THRESHOLDS = (0.25, 0.5, 0.75)
 
 T = TypeVar("T")
 
@@ -90,22 +87,31 @@ class _Memo:
 
 def measure(
     groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: Plan
-) -> Float[np.ndarray, "choice image sum"]:
-    """SUMS per choice and image. A sample without attention, without heads or with NaN counts as a miss."""
+) -> Float[np.ndarray, "choice image metric 2"]:
+    """Numerator and denominator of each of AUDITED, per choice and image.
+
+    A sample without attention, without heads or with NaN counts as a miss.
+    """
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
     image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
     stacks = _stacks(attentions, place, samples)
     scored = _greedy(stacks.values(), plan)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
-    result = np.empty((len(plan.choices), len(groups), len(SUMS)))
+    boxes = np.array([sample.box for _, sample in samples], dtype=np.float64)
+    sizes = [(group.width, group.height) for group, _ in samples]
+    truth = dict(zip(TRUTH, np.column_stack([boxes, sizes]).T, strict=True))
+    result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
     memos = {grid: _Memo() for grid in stacks}
     for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
         rows = _misses(areas)
         for grid, stack in stacks.items():
             rows[stack.rows] = _rows(stack, plan.choices[number], plan, scored, memos[grid])
-        for column in range(len(SUMS)):
-            result[number, :, column] = np.bincount(image, weights=rows[:, column], minlength=len(groups))
+        table = truth | dict(zip(COLUMNS, rows.T, strict=True))
+        table["pointed"] = inside(rows[:, -2:], boxes)
+        for i, metric in enumerate(AUDITED):
+            for j, part in enumerate(metric.parts(table)):
+                result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))
     return result
 
 
@@ -123,9 +129,10 @@ def _stacks(
     return stacks
 
 
-def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample sum"]:
-    rows = np.zeros((len(areas), len(SUMS)))
-    rows[:, SUMS.index("n")], rows[:, SUMS.index("union")] = 1, areas
+def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
+    rows = np.zeros((len(areas), len(COLUMNS)))
+    rows[:, COLUMNS.index("union")] = areas
+    rows[:, -2:] = np.nan  # no peak
     return rows
 
 
@@ -176,8 +183,8 @@ def _keys(g: GroundingConfig) -> list[tuple[str, Any]]:
 
 def _rows(
     stack: _Stack, choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], memo: _Memo
-) -> Float[np.ndarray, "sample sum"]:
-    """SUMS of each sample of the stack."""
+) -> Float[np.ndarray, "sample column"]:
+    """COLUMNS of each sample of the stack."""
     g, keys = choice.grounding, dict(_keys(choice.grounding))
     heads = _same_heads(choice, plan)
     path: list[Any] = [heads]
@@ -194,7 +201,7 @@ def _rows(
     )
     maps = step("maps", lambda: normalise(without_sinks(raw, g, sinks), g))
     fused = step("fused", lambda: smooth(maps, g).sum(axis=-3))
-    pointed = step("pointed", lambda: _pointed(stack, fused))
+    peaks = step("peaks", lambda: _peaks(stack, fused))
     # Kept for every lattice, not only for the last: it depends on no other step.
     places = memo.get(f"places {keys['parts'][:3]}", None, lambda: _places(stack, g))
     parts = step("parts", lambda: _parts(stack, fused, g, places))
@@ -205,8 +212,7 @@ def _rows(
     boxed = step("boxes", lambda: _boxed(stack, parts, chosen, g))
     by_mask = [c.labels > 0 for c in components] if g.mask == MaskRule.all_cells else chosen
     masked = memo.get("masks", (tuple(path[:-1]), g.mask.value), lambda: _masked(stack, parts, by_mask))
-    counted = np.ones((len(stack.samples), 1))
-    return np.concatenate([counted, boxed[:, :4], masked, pointed[:, None], boxed[:, 4:]], axis=1)
+    return np.concatenate([boxed[:, None], masked, peaks], axis=1)
 
 
 def _heads_of(
@@ -245,15 +251,14 @@ def _take(
     return maps, cells if known is not None else None
 
 
-def _pointed(stack: _Stack, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
-    """1 where the map's peak lies in the true box (see `evaluation.metrics.peak`)."""
+def _peaks(stack: _Stack, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 2"]:
+    """Where each map points, as `evaluation.metrics.peak`; NaN for one that points nowhere."""
     flat = fused.reshape(len(fused), -1)
     row, col = np.divmod(flat.argmax(axis=1), fused.shape[2])
-    frames, boxes = Frames.of(stack.geometries), np.array([sample.box for sample in stack.samples])
+    frames = Frames.of(stack.geometries)
     x = (col + 0.5 - frames.offset[:, 0]) / frames.scale[:, 0]
     y = (row + 0.5 - frames.offset[:, 1]) / frames.scale[:, 1]
-    inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
-    return (inside & (np.ptp(flat, axis=1) > 0)).astype(np.float64)
+    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, np.column_stack([x, y]), np.nan)
 
 
 def _parts(
@@ -283,20 +288,17 @@ def _places(stack: _Stack, g: GroundingConfig) -> list[tuple[np.ndarray, Frames,
 
 def _boxed(
     stack: _Stack, parts: Sequence[_Part], chosen: Sequence[np.ndarray], g: GroundingConfig
-) -> Float[np.ndarray, "n 5"]:
-    """Hits at the thresholds, IoU, and whether there is a box at all."""
+) -> Float[np.ndarray, "n"]:
+    """IoU with the true box."""
     boxes = np.empty((len(stack.samples), 4))
     for part, cells in zip(parts, chosen, strict=True):
         boxes[part.at] = part.frames.pixels(cell_boxes(cells, part.field, g), g)
-    iou = box_iou(boxes, np.array([sample.box for sample in stack.samples]))
-    answered = ~np.isnan(boxes).any(axis=1)
-    return np.stack([*(iou >= t for t in THRESHOLDS), iou, answered], axis=1).astype(np.float64)
+    return box_iou(boxes, np.array([sample.box for sample in stack.samples]))
 
 
-def _masked(stack: _Stack, parts: Sequence[_Part], cells: Sequence[np.ndarray]) -> Float[np.ndarray, "n 3"]:
-    """Intersection, union, IoU of the masks."""
-    result = np.empty((len(stack.samples), 3))
+def _masked(stack: _Stack, parts: Sequence[_Part], cells: Sequence[np.ndarray]) -> Float[np.ndarray, "n 2"]:
+    """Intersection and union of the masks."""
+    result = np.empty((len(stack.samples), 2))
     for part, mask in zip(parts, cells, strict=True):
-        intersection, union = part.overlap.intersection_union(mask)
-        result[part.at] = np.stack([intersection, union, intersection / np.where(union > 0, union, 1)], axis=1)
+        result[part.at] = np.stack(part.overlap.intersection_union(mask), axis=1)
     return result

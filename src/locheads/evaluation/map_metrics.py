@@ -18,8 +18,6 @@ OF_NOTHING = {"map_energy": 0.0, "map_kld": -float(np.log(EPSILON)), "map_sim": 
 (36.04: a distribution in a single cell, which the map leaves out). An NSS of 0 is chance."""
 
 MAP_METRICS = tuple(OF_NOTHING)
-UNBOUNDED = ("map_kld", "map_nss")
-"""On scales of their own; the others lie in [0, 1]."""
 
 
 def map_scores(

@@ -10,31 +10,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from locheads.data.masks import touched
+from locheads.evaluation.metric_table import (
+    BEST_IOU_HEADS,
+    BEST_REC_HEADS,
+    LOCALIZATION_HEADS,
+    MEAN_OF_ALL_HEADS,
+    RANDOM_HEADS,
+)
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_maps
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup
-
-LOCALIZATION_HEADS = "localization_heads"
-BEST_IOU_HEADS = "best_iou_heads"
-"""Chosen with ground truth on the discovery samples: see `head_iou.best_heads_by_iou`."""
-BEST_REC_HEADS = "best_rec_heads"
-"""Chosen with ground truth on the discovery samples: see `ceiling.search_heads`."""
-MEAN_OF_ALL_HEADS = "mean_of_all_heads"
-RANDOM_HEADS = "random_heads"
-CENTRE_BOX = "centre_box"
-PREDICTIONS = "predictions"
-"""Those of a file: another model's boxes or masks."""
-DIRECT_OUTPUT = "direct_output"
-"""The box that the LVLM writes when asked for it."""
-POINTS = "points"
-"""Those of a file: where another model points; it has neither boxes nor masks."""
-METHODS = (
-    LOCALIZATION_HEADS, PREDICTIONS, POINTS, DIRECT_OUTPUT, BEST_REC_HEADS, BEST_IOU_HEADS, MEAN_OF_ALL_HEADS,
-    RANDOM_HEADS, CENTRE_BOX,
-)  # fmt: skip
-"""In the order of the tables."""
-WITHOUT_MAP = (PREDICTIONS, POINTS, DIRECT_OUTPUT, CENTRE_BOX)
 
 
 @dataclass(frozen=True)
@@ -46,13 +32,13 @@ class HeadPlan:
     greedy: Mapping[str, Sequence[HeadIndex]] | None
     """Per sample its own heads; None for selection=fixed."""
     best_iou: tuple[HeadIndex, ...]
-    """Empty where heads were given: without discovery samples there is nothing to choose it on."""
+    """See `best_heads_by_iou`. Empty where heads were given: without discovery samples nothing to choose on."""
     random: tuple[tuple[HeadIndex, ...], ...]
     """One entry per draw."""
     sinks: SinkCells | None = None
     """What grounding.sinks=mean_map removes."""
     best_rec: tuple[HeadIndex, ...] = ()
-    """Empty where the store lacks the discovery samples' maps, too."""
+    """See `ceiling.search_heads`. Empty where the store lacks the discovery samples' maps, too."""
 
     def heads(self, sample_id: str) -> tuple[HeadIndex, ...]:
         """The localization heads of one sample; none where greedy selection has no scores for it."""

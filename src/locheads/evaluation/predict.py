@@ -7,15 +7,8 @@ from jaxtyping import Float
 from pycocotools import mask as coco
 
 from locheads.evaluation.map_metrics import map_scores
-from locheads.evaluation.methods import (
-    CENTRE_BOX,
-    DIRECT_OUTPUT,
-    HeadPlan,
-    box_mask,
-    centre_mask,
-    ground_with,
-    methods_of,
-)
+from locheads.evaluation.methods import HeadPlan, box_mask, centre_mask, ground_with, methods_of
+from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
 from locheads.evaluation.metrics import peak
 from locheads.evaluation.rows import Row, mask_counts, prediction_row
 from locheads.grounding.config import GroundingConfig

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pandas as pd
 
 from locheads.data.prediction_files import Answer
-from locheads.evaluation.methods import PREDICTIONS
+from locheads.evaluation.metric_table import PREDICTIONS
 from locheads.evaluation.rows import Row, prediction_row
 from locheads.evaluation.truth import Truth
 from locheads.types import ImageGroup, Sample

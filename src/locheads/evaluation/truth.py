@@ -7,7 +7,7 @@ import pandas as pd
 from pycocotools import mask as coco
 
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
-from locheads.evaluation.methods import POINTS, WITHOUT_MAP
+from locheads.evaluation.metric_table import POINTS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.slices import FACTS, facts
 from locheads.evaluation.swapped import box_shares, partners, swapped_pointing
@@ -25,15 +25,17 @@ class Truth:
         self._masks = [sample.mask for sample in samples]
         self._areas = [int(coco.area(mask)) for mask in self._masks]
         self._boxes = np.array([sample.box for sample in samples], dtype=np.float64).reshape(-1, 4)
+        sizes = [(group.width, group.height) for group in groups for _ in group.samples]
         self._position = {sample.sample_id: i for i, sample in enumerate(samples)}
         self._partners = partners(groups)
         table = [facts(sample, area) for sample, area in zip(samples, self._areas, strict=True)]
         self._facts = pd.DataFrame(table, columns=list(FACTS))
         self._facts["chance"] = box_shares(samples)
+        self._facts[["image_width", "image_height"]] = np.array(sizes, dtype=np.float64).reshape(-1, 2)
 
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
-        true box and FACTS.
+        true box, the peak, the image's size and FACTS.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.
@@ -55,7 +57,8 @@ class Truth:
         without = predictions["method"].isin(WITHOUT_MAP)
         scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
         scores[[f"true_{key}" for key in _BOX]] = true_boxes
-        scores[[*FACTS, "chance"]] = self._facts.iloc[rows].set_axis(scores.index)
+        scores[["peak_x", "peak_y"]] = points
+        scores[[*self._facts]] = self._facts.iloc[rows].set_axis(scores.index)
         found = predictions.reindex(columns=list(MAP_METRICS)).astype(float)
         scores[list(MAP_METRICS)] = found.where(without, found.fillna(OF_NOTHING))
         return scores

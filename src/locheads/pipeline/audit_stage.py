@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from locheads.audit.choice_grid import Change, Choice, combinations
 from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
-from locheads.audit.effects import SUMS, Plan, criterion_key, head_key, measure
+from locheads.audit.effects import Plan, criterion_key, head_key, measure
 from locheads.config import Config, check
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
@@ -63,7 +63,7 @@ def audit_stage(run: Run) -> None:
     facts = {
         "split": config.dataset.split,
         "n_images": len(groups),
-        "n_expressions": int(sums[0, :, SUMS.index("n")].sum()),
+        "n_expressions": sum(len(group.samples) for group in groups),
         "n_failed": len(run.failed(groups)),
         "confidence": evaluation.confidence,
         "mode": config.audit.mode.value,

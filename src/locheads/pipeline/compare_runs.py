@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
@@ -15,24 +14,23 @@ from rich.table import Table
 from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
+from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
 from locheads.evaluation.paired import POWER, Difference, Sums, compare, needed_sample
-from locheads.evaluation.summarise import ratios
 from locheads.pipeline.progress import console, track
 from locheads.pipeline.run_files import Status
-from locheads.report.metrics_record import METRICS, OWN_METHODS, few_legend, few_mark, p_text, percent
-from locheads.report.tables import ABSENT, new_table
+from locheads.records.metrics_file import few_legend, few_mark, p_text
 from locheads.store.atomic import write_json
 from locheads.store.run_folder import read_receipt, refuse_changed
+from locheads.terminal import new_table
 
 log = logging.getLogger(__name__)
 
-COMPARED = ("rec_acc@0.5", "rec_mean_iou", "res_miou", "res_ciou", "pointing")
+COMPARED = shown(Place.COMPARE)
 POINT = 0.01
 """compare.json also tells the sample that a difference of one percentage point takes."""
 _TRUTH = ["image_id", "true_x0", "true_y0", "true_x1", "true_y1"]
 _ALWAYS = ["box_iou", "intersection", "union"]
-_ANSWERS = [*_ALWAYS, "pointed", "swapped", "chance", "map_energy", "map_kld", "map_sim",
-            "map_nss"]  # fmt: skip
+_ANSWERS = list(dict.fromkeys([*_ALWAYS, *(column for metric in COMPARED.values() for column in metric.columns)]))
 
 
 @dataclass(frozen=True)
@@ -117,8 +115,9 @@ def read_scores(folder: Path) -> Scored:
     if not refuse_changed(folder, [path.name]):
         log.warning("%s has no receipt.json (an interrupted run, or an earlier version's): it is not checked.", folder)
     try:
-        names = set(pq.read_schema(path).names)
-        rows = pd.read_parquet(path, columns=["method", "sample_id", *_TRUTH, *(n for n in _ANSWERS if n in names)])
+        names = pq.read_schema(path).names
+        answers = [name for name in _ANSWERS if name in names or name in _ALWAYS]
+        rows = pd.read_parquet(path, columns=list(dict.fromkeys(["method", "sample_id", *_TRUTH, *answers])))
     # pyarrow raises its own errors, OSError or ValueError, by where the damage is.
     except Exception as error:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}): run that evaluation again.") from error
@@ -126,13 +125,13 @@ def read_scores(folder: Path) -> Scored:
     if method is None:
         raise StoreError(f"{path} holds no row of {', '.join(OWN_METHODS)}: run that evaluation again.")
     own = rows[rows["method"] == method].set_index("sample_id")
-    if not own.index.is_unique or not _are_numbers(own[_ALWAYS]):
+    if not own.index.is_unique or not _are_numbers(own[answers]) or own[_ALWAYS].isna().any(axis=None):
         raise StoreError(f"{path} is damaged (a sample twice, or no number as a score): run that evaluation again.")
-    return Scored(folder, method, own.reindex(columns=[*_TRUTH, *_ANSWERS]))
+    return Scored(folder, method, own.drop(columns="method"))
 
 
 def _are_numbers(columns: pd.DataFrame) -> bool:
-    return all(map(is_numeric_dtype, columns.dtypes)) and not columns.isna().any(axis=None)
+    return all(map(is_numeric_dtype, columns.dtypes))
 
 
 def common_samples(a: Scored, b: Scored) -> pd.Index:
@@ -156,13 +155,13 @@ def table(record: dict[str, Any]) -> Table:
     for heading in ("a", "b", "b - a", "interval", "p", "images\nneeded", "design\neffect"):
         result.add_column(heading, justify="right", no_wrap=True)
     for metric, found in record["metrics"].items():
-        need = found["need"]
+        need, text = found["need"], METRIC[metric].unit.text
         result.add_row(
-            METRICS[metric],
-            percent(found["a"]),
-            percent(found["b"]),
-            f"{100 * found['difference']:+.1f}{few_mark(record['n_images'])}",
-            f"[{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]",
+            METRIC[metric].label,
+            text(found["a"]),
+            text(found["b"]),
+            f"{text(found['difference'], '+')}{few_mark(record['n_images'])}",
+            f"[{text(found['low'], '+')}, {text(found['high'], '+')}]",
             p_text(found["p"]).removeprefix("p\u00a0").removeprefix("=\u00a0"),
             f"{need['images']:,}" if need else ABSENT,
             f"{found['design_effect']:.2f}",
@@ -175,15 +174,15 @@ def _metrics(
 ) -> dict[str, dict[str, Any]]:
     images, _ = pd.factorize(a[1]["image_id"], sort=True)
     # Of the two methods only what both have: a file of predictions has no map to point with.
-    of_a, of_b = (ratios(method, rows) for method, rows in (a, b))
-    both = [metric for metric in COMPARED if metric in of_a and metric in of_b]
+    of_a, of_b = ({metric.key for metric in measured(method, rows.columns)} for method, rows in (a, b))
+    both = [metric for key, metric in COMPARED.items() if key in of_a & of_b]
     if not both:
         raise DataError("One of the runs is about points, the other about boxes: they share no measure.")
     found = {}
     for metric in track(both, "compare", "metrics"):
-        one, two = (Sums(*(np.asarray(part, dtype=float) for part in of_run[metric])) for of_run in (of_a, of_b))
+        one, two = (Sums(*metric.parts(rows)) for _, rows in (a, b))
         difference = compare(one, two, images, confidence=config.confidence, resamples=config.resamples, seed=seed)
-        found[metric] = _with_need_of_a_point(difference, len(images) / (images.max() + 1), config.confidence)
+        found[metric.key] = _with_need_of_a_point(difference, len(images) / (images.max() + 1), config.confidence)
     return found
 
 

@@ -12,7 +12,7 @@ from locheads.data.box_text import WrittenBox, frame_in, read_answer
 from locheads.data.image_files import open_image
 from locheads.data.sampling import subset
 from locheads.errors import DataError
-from locheads.evaluation.methods import DIRECT_OUTPUT
+from locheads.evaluation.metric_table import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
 from locheads.evaluation.truth import Truth
 from locheads.evaluation.watch import BoxWatch

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from locheads.evaluation.methods import LOCALIZATION_HEADS
+from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
 from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows

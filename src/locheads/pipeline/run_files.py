@@ -14,9 +14,10 @@ from locheads.config import Config
 from locheads.discovery.frequencies import top_heads
 from locheads.discovery.headset import SCHEMA
 from locheads.errors import StoreError
-from locheads.evaluation.methods import LOCALIZATION_HEADS
+from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.pipeline.inputs import Inputs
+from locheads.records.metrics_file import metrics_content
 from locheads.store.atomic import replacing, write_json
 from locheads.store.provenance import provenance
 from locheads.store.run_folder import RECEIPT
@@ -137,17 +138,17 @@ def metrics_record(
     """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also told by slices; `more`
     holds what only some runs have."""
     own = scores[scores["method"] == method]
-    return {
-        "split": config.dataset.split,
-        "n_expressions": len(own),
-        "n_images": int(own["image_id"].nunique()),
-        "n_failed": int(own["error"].notna().sum()),
-        "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
-        "confidence": config.evaluation.confidence,
-        "methods": summarise(scores, config.evaluation),
-        "slices": summarise_slices(scores, method, config.evaluation),
+    return metrics_content(
+        split=config.dataset.split,
+        n_expressions=len(own),
+        n_images=int(own["image_id"].nunique()),
+        n_failed=int(own["error"].notna().sum()),
+        n_empty=int((own["error"].isna() & ~own["answered"]).sum()),
+        confidence=config.evaluation.confidence,
+        methods=summarise(scores, config.evaluation),
+        slices=summarise_slices(scores, method, config.evaluation),
         **more,
-    }
+    )
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:

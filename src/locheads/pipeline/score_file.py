@@ -14,7 +14,7 @@ from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.errors import DataError
-from locheads.evaluation.methods import POINTS, PREDICTIONS
+from locheads.evaluation.metric_table import POINTS, PREDICTIONS
 from locheads.evaluation.score_predictions import score_answers
 from locheads.evaluation.watch import BoxWatch
 from locheads.pipeline.answer_files import OWN, watched, writing

@@ -14,9 +14,10 @@ import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from locheads.evaluation.metric_table import METHODS, percent
 from locheads.pipeline.progress import console
 from locheads.pipeline.sweep_callback import read_sweep
-from locheads.report.metrics_record import METHODS, Estimate, MetricsRecord, parse_metrics, percent, spearman_text
+from locheads.records.metrics_file import Estimate, MetricsRecord, parse_metrics, spearman_text
 from locheads.report.sweep_table import SweepRow
 from locheads.report.tables import new_table
 from locheads.store.atomic import read_json, write_json, write_text
@@ -71,7 +72,7 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     return {
         "aims": [asdict(aim) for aim in [*_aims(metrics, answers), _agreement(heads)]],
         "answers": answers,
-        "methods": {label: _row(metrics, name) for name, label in METHODS.items() if name in metrics.methods},
+        "methods": {method.label: _row(metrics, name) for name, method in METHODS.items() if name in metrics.methods},
         "table5": [_table5_row(run) for run in runs],
         "figure6": spearman_text(metrics.figure6),
         "heads": list(metrics.heads),
@@ -108,7 +109,8 @@ def _aims(metrics: MetricsRecord, answers: dict[str, dict[str, float]]) -> list[
 
 
 def _beats(found: Estimate, rival: Estimate, name: str) -> Aim:
-    return Aim(f"beats {METHODS[name].lower()}, intervals apart", f"{found} against {rival}", found.low > rival.high)
+    beats = f"beats {METHODS[name].label.lower()}, intervals apart"
+    return Aim(beats, f"{found} against {rival}", found.low > rival.high)
 
 
 def _agreement(heads: dict[str, Any]) -> Aim:

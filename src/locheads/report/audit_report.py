@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from locheads.evaluation.metric_table import METRIC, PRIMARY, percent
+from locheads.records.metrics_file import Estimate, few_legend, parse_estimate
 from locheads.report import parse
-from locheads.report.metrics_record import METRICS, PRIMARY, Estimate, few_legend, parse_estimate, percent
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes
 from locheads.terminal import new_table
 
@@ -37,14 +38,14 @@ class AuditRow:
 
     def cell(self, metric: str) -> str:
         """In percent with its interval."""
-        return str(self.metrics[metric]) if metric in self.metrics else "failed"
+        return self.metrics[metric].text(METRIC[metric].unit) if metric in self.metrics else "failed"
 
     def difference(self, metric: str) -> str:
         """In percent points with its interval."""
         found = self.differences.get(metric)
         if found is None:
             return "failed"
-        return f"{100 * found.value:+.1f}{found.mark} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+        return found.text(METRIC[metric].unit, sign="+")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class AuditRecord:
         return self.closest or self.best
 
     def ranked_title(self) -> str:
-        name = METRICS[self.metric]
+        name = METRIC[self.metric].label
         if self.target is None:
             return f"The {len(self.best)} best by {name}"
         return f"The {len(self.closest)} closest to {name} = {percent(self.target)}"
@@ -122,7 +123,7 @@ def parse_audit(raw: Any) -> AuditRecord:
 
 
 def _metric(name: Any) -> str:
-    if name not in METRICS:
+    if name not in METRIC:
         raise ValueError(f"metric is {name!r}, which is none")
     return str(name)
 
@@ -177,7 +178,7 @@ def audit_effects(record: "RunRecord", theme: Theme = LIGHT) -> Figure:
         axes.grid(axis="x", color=theme.faint)
         axes.set_axisbelow(True)
         value = percent(audit.base.metrics[metric].value) if metric in audit.base.metrics else "?"
-        label_axes(axes, theme, "percent points", "", f"{METRICS[metric]}, from {value}")
+        label_axes(axes, theme, "percent points", "", f"{METRIC[metric].label}, from {value}")
     names = [_short(f"{row.option} = {row.value}") for row in rows]
     panels[0].set_yticks(range(len(rows)), names, color=theme.ink, fontsize=FONT - 2.5, parse_math=False)
     return figure
@@ -205,14 +206,14 @@ def audit_tables(record: "RunRecord") -> list[Table]:
     for name in ("option", "value"):
         effects.add_column(name, overflow="fold")
     for metric in PRIMARY:
-        effects.add_column(METRICS[metric], justify="right", no_wrap=True)
+        effects.add_column(METRIC[metric].label, justify="right", no_wrap=True)
     base = [audit.base.cell(metric) for metric in PRIMARY]
     effects.add_row("this run's settings", "", *base, style="bold")
     for row in audit.by_option():
         cells = [row.difference(metric) for metric in PRIMARY]
         effects.add_row(row.option, row.value, *cells, style=None if row.metrics else "red")
     ranked = new_table(audit.ranked_title(), "Contradictions are with what the paper says of its choices.")
-    ranked.add_column(METRICS[audit.metric], justify="right", no_wrap=True)
+    ranked.add_column(METRIC[audit.metric].label, justify="right", no_wrap=True)
     for name in ("changes", "contradicts"):
         ranked.add_column(name, overflow="fold")
     for row in audit.ranked():

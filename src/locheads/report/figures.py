@@ -4,11 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from locheads.records.metrics_file import spearman_text
 from locheads.report.audit_report import audit_effects
 from locheads.report.frequency_grid import frequency_grid
 from locheads.report.interval_chart import method_intervals
 from locheads.report.margin import margin_labels
-from locheads.report.metrics_record import spearman_text
 from locheads.report.run_record import RunRecord
 from locheads.report.sample_panel import sample_panel
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes, new_chart

@@ -10,7 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from locheads.errors import StoreError
+from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, method_label, shown
 from locheads.evaluation.slices import SLICES
+from locheads.records.metrics_file import few_legend
 from locheads.report.explorer.page import EXPLORER_PAGE, write_explorer_page
 from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
 from locheads.report.figures import (
@@ -22,15 +24,6 @@ from locheads.report.figures import (
     sample_panel,
 )
 from locheads.report.gallery_record import GalleryItem
-from locheads.report.metrics_record import (
-    DETAILS,
-    METRICS,
-    PRIMARY,
-    SLICE_METRICS,
-    few_legend,
-    method_label,
-    value_text,
-)
 from locheads.report.run_record import RunRecord, read_run
 from locheads.report.steps import steps_panel, to_bytes
 from locheads.report.tables import heads_caption, heads_rows, results_caption
@@ -91,17 +84,18 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         facts=facts(record),
         verdict=verdict(record),
         metrics=record.metrics,
-        metric_labels=METRICS,
-        detail_labels=_measured(DETAILS, record),
-        slice_labels=SLICE_METRICS,
+        main=shown(Place.PAGE),
+        details=_measured(shown(Place.DETAILS), record),
+        of_slices=shown(Place.SLICES),
+        metric_table=METRIC,
+        audited=[METRIC[key] for key in PRIMARY],
+        notes_of=lambda metrics: " ".join(metric.note for metric in metrics.values() if metric.note),
         slice_kinds=SLICES,
         slices_legend=_slices_legend(record),
-        value_text=value_text,
         method_label=method_label,
         results_caption=results_caption(record.metrics) if record.metrics else "",
         baseline_notes=baseline_notes(record),
         intervals=_chart(record, method_intervals),
-        audit_metrics=PRIMARY,
         effects=_chart(record, audit_effects),
         heads_rows=heads_rows(record) if record.heads else [],
         heads_caption=heads_caption(record) if record.heads else "",
@@ -119,10 +113,10 @@ def _slices_legend(record: RunRecord) -> str:
     return few_legend(*(estimate for part in parts for estimate in part.metrics.values())).strip()
 
 
-def _measured(labels: dict[str, str], record: RunRecord) -> dict[str, str]:
+def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:
     """Those that any method has: a run of another kind, or of an earlier version, lacks some."""
     found = {name for of_method in record.metrics.methods.values() for name in of_method} if record.metrics else set()
-    return {name: label for name, label in labels.items() if name in found}
+    return {key: metric for key, metric in metrics.items() if key in found}
 
 
 def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Chart | None:

@@ -2,7 +2,8 @@
 
 from matplotlib.figure import Figure
 
-from locheads.report.metrics_record import METRICS, PRIMARY, MetricsRecord, method_label
+from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label
+from locheads.records.metrics_file import MetricsRecord
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import FONT, LIGHT, Theme, label_axes, new_chart
 
@@ -48,7 +49,7 @@ def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
             color=fill,
             markeredgecolor=theme.muted,
             markeredgewidth=1.8,
-            label=METRICS[metric],
+            label=METRIC[metric].label,
         )
     legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=FONT - 0.5)
     for text in legend.get_texts():

@@ -13,11 +13,11 @@ import yaml
 from jaxtyping import Float
 
 from locheads.errors import StoreError
+from locheads.records.metrics_file import MetricsRecord, parse_metrics
 from locheads.report import parse
 from locheads.report.audit_report import AuditRecord, parse_audit
 from locheads.report.gallery_record import GalleryItem, StepArrays, read_items, read_steps
 from locheads.report.heads_record import HeadsRecord, parse_heads
-from locheads.report.metrics_record import MetricsRecord, parse_metrics
 from locheads.store.run_folder import changed_files
 from locheads.text import reason
 

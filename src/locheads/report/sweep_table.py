@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from locheads.report.metrics_record import METRICS, PRIMARY, Estimate, MetricsRecord, few_legend, parse_metrics
-from locheads.report.tables import ABSENT, new_table
+from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, shown
+from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, parse_metrics
+from locheads.terminal import new_table
 
 TABLE4_KEYS = {"heads.k"}
 TABLE5_KEYS = {"criterion", "selection"}
@@ -72,7 +73,7 @@ def _all_keys(runs: Sequence[SweepRow]) -> set[str]:
 def _frame_row(run: SweepRow) -> dict[str, Any]:
     metrics, reason = run.parsed()
     row: dict[str, Any] = dict(run.overrides)
-    for metric in METRICS:
+    for metric in shown(Place.PAGE):
         estimate = _own(metrics, metric)
         row[metric] = estimate.value if estimate else None
         row[f"{metric}_low"] = estimate.low if estimate else None
@@ -127,7 +128,7 @@ def _general(runs: Sequence[SweepRow]) -> Table:
     for key in keys:
         table.add_column(key, overflow="fold")
     for metric in PRIMARY:
-        table.add_column(METRICS[metric], justify="right", no_wrap=True)
+        table.add_column(METRIC[metric].label, justify="right", no_wrap=True)
     table.add_column("heads", overflow="fold")
     for run in runs:
         metrics, reason = run.parsed()
@@ -145,7 +146,7 @@ def _table4(runs: Sequence[SweepRow]) -> Table:
         table.add_column(f"k={run.overrides.get('heads.k', '?')}", justify="right")
     for metric in PRIMARY:
         # The interval on its own line: five of them side by side are wider than a terminal.
-        label = METRICS[metric].replace(" ", "\n", 1)
+        label = METRIC[metric].label.replace(" ", "\n", 1)
         table.add_row(label, *(_cell(run, metric).replace(" [", "\n[", 1) for run in ordered))
     return table
 
@@ -159,7 +160,7 @@ def _table5(runs: Sequence[SweepRow]) -> Table:
     table.add_column("strategy", no_wrap=True)
     table.add_column("criterion", no_wrap=True)
     for metric in PRIMARY:
-        table.add_column(METRICS[metric], justify="right", no_wrap=True)
+        table.add_column(METRIC[metric].label, justify="right", no_wrap=True)
     # sorted() is stable: within a strategy the criteria keep the order of the command line.
     ordered = sorted(runs, key=lambda run: run.overrides.get("selection", ""))
     for run in ordered:

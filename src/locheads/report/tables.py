@@ -3,35 +3,24 @@
 import numpy as np
 from rich.table import Table
 
+from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
 from locheads.evaluation.slices import SLICES
-from locheads.report.metrics_record import SLICE_METRICS, MetricsRecord, few_legend, method_label, percent
+from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
 from locheads.report.run_record import RunRecord
 from locheads.terminal import new_table
 
-# column heading, metric, with interval; the headings break so that the table fits 100 columns
-COLUMNS = (
-    ("REC\nAcc@0.5", "rec_acc@0.5", True),
-    ("Acc\n@0.25", "rec_acc@0.25", False),
-    ("Acc\n@0.75", "rec_acc@0.75", False),
-    ("mean\nIoU", "rec_mean_iou", False),
-    ("RES\ncIoU", "res_ciou", True),
-    ("\nmIoU", "res_miou", False),
-    ("point-\ning", "pointing", False),
-)
-
-ABSENT = "\N{EN DASH}"
 WIDE = 100
-"""Columns of a terminal that shows every metric."""
-
-ONLY_WIDE = ("rec_acc@0.25", "rec_acc@0.75")
-"""Left out of a narrower terminal; metrics.json and the page have them."""
+"""Columns of a terminal."""
 
 
-def metric_cell(metrics: MetricsRecord, method: str, metric: str, interval: bool = True) -> str:
-    estimate = metrics.get(method, metric)
-    if estimate is None:
-        return ABSENT
-    return str(estimate) if interval else estimate.short()
+def columns(place: Place, width: int = WIDE) -> list[Metric]:
+    """The metrics that a terminal of this width shows there; metrics.json and the page have the others, too."""
+    return [m for m in METRICS if m.shown & place and m.shown & Place.TERMINAL and m.min_width <= width]
+
+
+def metric_cell(metric: Metric, estimate: Estimate | None) -> str:
+    """The primary metrics with their intervals."""
+    return ABSENT if estimate is None else estimate.text(metric.unit, metric.primary)
 
 
 def results_table(record: RunRecord, width: int = WIDE) -> Table:
@@ -42,12 +31,12 @@ def results_table(record: RunRecord, width: int = WIDE) -> Table:
     """
     metrics = record.need_metrics()
     table = new_table("Results in percent", results_caption(metrics))
-    columns = [column for column in COLUMNS if width >= WIDE or column[1] not in ONLY_WIDE]
+    shown = columns(Place.TERMINAL, width)
     table.add_column("", no_wrap=True)
-    for heading, _, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    for metric in shown:
+        table.add_column(metric.heading, justify="right", no_wrap=True)
     for method in metrics.rows():
-        cells = [metric_cell(metrics, method, metric, interval) for _, metric, interval in columns]
+        cells = [metric_cell(metric, metrics.get(method, metric.key)) for metric in shown]
         table.add_row(method_label(method), *cells, style="bold" if method == "localization_heads" else None)
     return table
 
@@ -77,18 +66,14 @@ def slices_table(record: RunRecord) -> Table:
     table = new_table("By slices, in percent", legend.strip() or None)
     table.add_column("", no_wrap=True)
     table.add_column("expres-\nsions", justify="right", no_wrap=True)
-    for heading, metric, _ in COLUMNS:
-        if metric in SLICE_METRICS:
-            table.add_column(heading, justify="right", no_wrap=True)
+    shown = columns(Place.SLICES)
+    for metric in shown:
+        table.add_column(metric.heading, justify="right", no_wrap=True)
     before = None
     for part in metrics.slices:
         if part.by != before:
             table.add_row(SLICES.get(part.by, part.by), style="bold")
-        cells = [
-            ABSENT if metric not in part.metrics else str(part.metrics[metric]) if interval else
-            part.metrics[metric].short()
-            for _, metric, interval in COLUMNS if metric in SLICE_METRICS
-        ]  # fmt: skip
+        cells = [metric_cell(metric, part.metrics.get(metric.key)) for metric in shown]
         table.add_row(f"  {part.name}", str(part.n_expressions), *cells)
         before = part.by
     return table

@@ -4,25 +4,15 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from locheads.report.metrics_record import (
-    METRICS,
-    PRIMARY,
-    RHO,
-    WITH_TRUTH,
-    Estimate,
-    Figure6,
-    MetricsRecord,
-    few_mark,
-    method_label,
-    p_text,
-)
+from locheads.evaluation.metric_table import METRIC, PRIMARY, WITH_TRUTH, Gives, method_label
+from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, few_mark, p_text
 from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
 """Methods that use no ground truth; those that were chosen with it are ceilings, not baselines to beat."""
 
-MEASURED = {"rec_acc@0.5": "boxes", "res_ciou": "masks"}
-"""What each primary metric compares, for the headline."""
+MEASURED = {Gives.BOX: "boxes", Gives.MASK: "masks"}
+"""What a primary metric compares, for the headline."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
     kinds = [kind for per_baseline in outcomes.values() for kind in per_baseline.values()]
     if not kinds:
         return "none", "This run has no baselines to compare with."
-    compared = " and ".join(MEASURED[metric] for metric in outcomes)
+    compared = " and ".join(MEASURED[METRIC[metric].needs] for metric in outcomes)
     if all(kind == "above" for kind in kinds):
         return "good", f"The localization heads beat every baseline that uses no ground truth, on {compared}."
     if not any(kind == "above" for kind in kinds):
@@ -102,7 +92,7 @@ def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str])
         names = [f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind]
         return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
-    parts = [f"{METRICS[metric]} is {metrics.get('localization_heads', metric)} %."]
+    parts = [f"{METRIC[metric].label} is {metrics.get('localization_heads', metric)} %."]
     if above := named("above"):
         parts.append(f"That is above {above}: the intervals do not overlap.")
     if below := named("below"):
@@ -123,7 +113,7 @@ def _ceiling_sentences(metrics: MetricsRecord) -> list[str]:
         relation = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}[kind]
         shared = len(set(metrics.heads) & set(heads))
         said.append(
-            f"{_CHOSEN[method]} {METRICS[metric]} {found} %, {relation}; {shared} of the {len(metrics.heads)} "
+            f"{_CHOSEN[method]} {METRIC[metric].label} {found} %, {relation}; {shared} of the {len(metrics.heads)} "
             "localization heads are among them."
         )
     return said

@@ -12,8 +12,9 @@ from pycocotools import mask as coco
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.metric_table import measured
 from locheads.evaluation.predict import predict
-from locheads.evaluation.summarise import ratios, score_predictions, summarise
+from locheads.evaluation.summarise import score_predictions, summarise
 from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
@@ -68,6 +69,9 @@ def test_scores_by_hand(predictions: pd.DataFrame, groups: list[ImageGroup]) -> 
     assert scores["answered"].tolist() == [True, False, True, True, True, True]
     assert scores["pointed"].tolist() == [True, False, False, False, False, False]
     assert scores[["true_x0", "true_y0", "true_x1", "true_y1"]].iloc[1].tolist() == [10, 5, 20, 6]
+    assert scores[["peak_x", "peak_y"]].iloc[[0, 2]].to_numpy().tolist() == [[5, 2], [8, 8]]
+    assert scores["peak_x"].isna().tolist() == [False, True, False, True, True, True]
+    assert set(zip(scores["image_width"], scores["image_height"], strict=True)) == {(20, 10)}
     assert scores["error"].isna().tolist() == [True, False, True, True, True, True]
     assert scores["error"][1] == "no image"
     pd.testing.assert_index_equal(scores.index, predictions.index)
@@ -167,7 +171,7 @@ def test_predictions_of_a_planted_head_score_full_marks_and_others_do_not(
 
 def test_ratios_count_the_threshold_itself_and_failures() -> None:
     rows = pd.DataFrame({"box_iou": [0.5, 1.0, 0.0], "intersection": [90, 0, 0], "union": [100, 10, 0]})
-    found = {name: np.sum(top) / np.sum(bottom) for name, (top, bottom) in ratios("centre_box", rows).items()}
+    found = {m.key: np.divide(*map(np.sum, m.parts(rows))) for m in measured("centre_box", rows.columns)}
     assert found["rec_acc@0.5"] == pytest.approx(2 / 3) and found["rec_acc@0.75"] == pytest.approx(1 / 3)
     assert found["rec_mean_iou"] == pytest.approx(0.5)
     assert found["res_ciou"] == pytest.approx(90 / 110) and found["res_miou"] == pytest.approx(0.3)

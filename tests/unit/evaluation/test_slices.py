@@ -8,8 +8,9 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.evaluation.config import EvaluationConfig
+from locheads.evaluation.metric_table import Place, shown
 from locheads.evaluation.slices import FACTS, SLICES, facts, slices_of
-from locheads.evaluation.summarise import OF_SLICES, score_predictions, summarise, summarise_slices
+from locheads.evaluation.summarise import score_predictions, summarise, summarise_slices
 from locheads.types import ImageGroup
 
 
@@ -77,7 +78,7 @@ def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
     }  # fmt: skip
     whole = summarise(scores, config)["localization_heads"]
     of_all = next(s for s in slices if s["by"] == "area")
-    assert of_all["metrics"] == {metric: whole[metric] for metric in OF_SLICES}
+    assert of_all["metrics"] == {metric: whole[metric] for metric in shown(Place.SLICES)}
     assert (of_all["n_expressions"], of_all["n_images"]) == (2, 1)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from locheads.evaluation.metric_table import METHODS
 from locheads.pocket.evidence import _agreement, _aims, _table5_row, render
-from locheads.report.metrics_record import METHODS, parse_metrics
+from locheads.records.metrics_file import parse_metrics
 from locheads.report.sweep_table import SweepRow
 
 GOOD = {

@@ -8,6 +8,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.patches import Rectangle
 
 from locheads.errors import StoreError
+from locheads.records.metrics_file import RHO
 from locheads.report import (
     attention_sum_curve,
     figure6_scatter,
@@ -17,7 +18,6 @@ from locheads.report import (
     sample_panel,
 )
 from locheads.report.margin import spread
-from locheads.report.metrics_record import RHO
 from locheads.report.sample_panel import unit
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, to_svg
 
@@ -90,8 +90,8 @@ def test_scatter_leaves_out_rare_heads_and_names_the_chosen(record):
 
 
 def test_scatter_without_points_says_so(record):
-    empty = dataclasses.replace(record.metrics.figure6, points=(), spearman=None)
-    metrics = dataclasses.replace(record.metrics, figure6=empty)
+    empty = record.metrics.figure6.model_copy(update={"points": (), "spearman": None})
+    metrics = record.metrics.model_copy(update={"figure6": empty})
     axes = figure6_scatter(dataclasses.replace(record, metrics=metrics)).axes[0]
     assert texts(axes) == ["No head was chosen by 1 % of the samples."]
     assert axes.get_title(loc="left") == "Spearman correlation not defined: too few heads"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from locheads.evaluation.metric_table import ABSENT
 from locheads.report import SweepRow, heads_table, read_run, results_table, sweep_frame, sweep_table
-from locheads.report.tables import ABSENT, slices_table
+from locheads.report.tables import slices_table
 from locheads.terminal import PlainConsole
 
 
@@ -140,7 +141,7 @@ def test_common_overrides_do_not_hide_the_paper_layouts(metrics):
 
 def test_broken_metrics_are_a_failed_run():
     text = printed(sweep_table([run({"methods": {}, "n_images": 1}, prompt="a"), run(None, prompt="b")]))
-    assert "metrics.json is broken: 'split'" in text
+    assert "metrics.json is broken: it has no split" in text
 
 
 def test_a_stage_without_figures_is_done_and_not_failed(metrics):

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from locheads.records.metrics_file import RHO, Estimate
 from locheads.report import read_run
-from locheads.report.metrics_record import RHO, Estimate
 from locheads.report.verdict import compare, verdict
 
 

@@ -16,8 +16,6 @@ from locheads.report.figures import attention_sum_curve, figure6_scatter, freque
 from locheads.report.run_record import RunRecord, read_run
 from locheads.report.sample_panel import sample_panel
 
-STABLE = {"rec_acc50": "rec_acc@0.5", "res_ciou": "res_ciou"}
-"""Summary name -> metric of the localization heads: what `wandb sweep` can optimise, whose names allow no @ or dot."""
 RESULT = ("heads.json", "metrics.json", "predictions.parquet", "scores.parquet", "samples.json", "provenance.json",
           "config.yaml", "receipt.json")  # fmt: skip
 """Files of the artifact."""
@@ -40,17 +38,7 @@ def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None
 
 
 def _log_numbers(run: Any, record: RunRecord) -> None:
-    metrics = record.need_metrics()
-    for method, estimates in metrics.methods.items():
-        for metric, estimate in estimates.items():
-            run.summary[f"{method}/{metric}"] = estimate.value
-            run.summary[f"{method}/{metric}/low"] = estimate.low
-            run.summary[f"{method}/{metric}/high"] = estimate.high
-    for name, metric in STABLE.items():
-        own = metrics.get("localization_heads", metric)
-        if own is not None:
-            run.summary[name] = own.value
-    run.summary.update({"heads": " ".join(metrics.heads), "n_failed": metrics.n_failed, "n_empty": metrics.n_empty})
+    run.summary.update(record.need_metrics().summary())
 
 
 def _log_figures(run: Any, record: RunRecord) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from locheads.errors import StoreError
-from locheads.report.metrics_record import Estimate, few_legend
+from locheads.records.metrics_file import Estimate, few_legend
 from locheads.report.studies import notes
 from locheads.report.studies.layout import Labels, Layout, Quantity
 from locheads.report.studies.runs import StudyRun

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
-from locheads.report.metrics_record import Estimate
+from locheads.records.metrics_file import Estimate
 from locheads.report.run_record import RunRecord
 from locheads.report.studies.runs import StudyRun
 

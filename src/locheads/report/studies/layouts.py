@@ -8,6 +8,7 @@ import pandas as pd
 from locheads.report.figures import attention_sum_curve, figure6_scatter
 from locheads.report.studies.layout import Axis, Labels, Layout, Paper, Quantity
 from locheads.report.studies.measures import (
+    ALL_METRICS,
     BETWEEN_TRIALS,
     DATA,
     DEPTH,
@@ -217,7 +218,7 @@ _LAYOUTS = (
         "compare_models",
         "Models side by side",
         rows=(MODEL, EVALUATED),
-        quantities=(REC, RES, HEADS, DEPTH, TIME, MEMORY, DEVICE),
+        quantities=(*ALL_METRICS, HEADS, DEPTH, TIME, MEMORY, DEVICE),
         varies=("prompt.", "model."),
         notes=lambda _: [
             "Time and memory are of the attention pass that made the maps, the reading of images included; memory is "
@@ -228,14 +229,14 @@ _LAYOUTS = (
         "prompts",
         "Prompts and query tokens, in percent",
         rows=(MODEL, EVALUATED, setting("prompt.name", "prompt"), setting("prompt.query", "query")),
-        quantities=(REC, RES, HEADS),
+        quantities=(*ALL_METRICS, HEADS),
         varies=("prompt.",),
     ),
     Layout(
         "preprocess",
         "How an image reaches the model, in percent",
         rows=(MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
-        quantities=(REC, RES, HEADS),
+        quantities=(*ALL_METRICS, HEADS),
         varies=("model.preprocess",),
     ),
     Layout(

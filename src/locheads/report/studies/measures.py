@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from locheads.report.metrics_record import Figure6, p_text
+from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, shown
+from locheads.records.metrics_file import Figure6, p_text
 from locheads.report.studies.layout import Axis, Measured, Quantity
 from locheads.report.studies.runs import StudyRun
 
@@ -66,8 +67,15 @@ FOUND_ON = Axis("heads found on", _found_on)
 
 # Accuracy.
 
-REC = Quantity("rec_acc50", "REC Acc@0.5", estimate("rec_acc@0.5"), 100)
-RES = Quantity("res_ciou", "RES cIoU", estimate("res_ciou"), 100)
+
+def _quantity(metric: Metric) -> Quantity:
+    scale, decimals = metric.unit.value
+    return Quantity(metric.plain_name, metric.label, estimate(metric.key), scale, decimals)
+
+
+REC, RES = (_quantity(METRIC[key]) for key in PRIMARY)
+ALL_METRICS = tuple(_quantity(metric) for metric in shown(Place.STUDIES).values())
+"""For studies that are not the paper's."""
 DIRECT_REC = Quantity("direct", "asked for the box", estimate("rec_acc@0.5", "direct_output"), 100)
 HEADS_REC = Quantity("heads_rec", "localization heads", REC.of, 100)
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from locheads.report.metrics_record import few_mark
+from locheads.evaluation.metric_table import ABSENT as MISSING
+from locheads.records.metrics_file import few_mark
 from locheads.report.studies.layout import Layout
-from locheads.report.tables import ABSENT as MISSING
 
 FAILED = "failed"
 SOURCE = "figure"

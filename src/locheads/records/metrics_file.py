@@ -1,0 +1,269 @@
+"""metrics.json: what a run measured, as it is written and read back; files of earlier versions still open."""
+
+import math
+from collections.abc import Mapping
+from math import isfinite, nan
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from locheads.evaluation.intervals import FEW_IMAGES
+from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, shown
+from locheads.types import HeadIndex
+
+EARLIER_NAMES = {"oracle_heads": "best_iou_heads"}
+"""Methods, and lists of heads, as run folders of earlier versions call them."""
+FEW_MARK = "\N{DAGGER}"
+FEW_LEGEND = f"{FEW_MARK} on fewer than {FEW_IMAGES} images: take figure and interval as rough."
+RHO = "\N{GREEK SMALL LETTER RHO}"
+
+Number = Annotated[float, Strict()]
+Whole = Annotated[int, Strict(), Field(ge=0)]
+End = Annotated[
+    float,
+    Strict(),
+    BeforeValidator(lambda value: nan if value is None else value),
+    PlainSerializer(lambda value: None if math.isnan(value) else value),
+]
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: value or ())]
+
+
+def few_mark(n_images: int) -> str:
+    """FEW_MARK, or nothing."""
+    return FEW_MARK if n_images < FEW_IMAGES else ""
+
+
+def few_legend(*texts: object) -> str:
+    """What the mark means, to be put behind a text; nothing where none of `texts` holds it."""
+    return f" {FEW_LEGEND}" if any(FEW_MARK in str(text) for text in texts) else ""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Estimate:
+    """A metric with its confidence interval, unscaled; NaN ends where nothing is known of the spread."""
+
+    value: Number
+    low: End
+    high: End
+    mark: str = Field(default="", exclude=True)
+    """FEW_MARK on fewer than FEW_IMAGES images."""
+
+    def __str__(self) -> str:
+        """In percent: 53.2 [50.1, 56.0]."""
+        return self.text()
+
+    def text(self, unit: Unit = Unit.PERCENT, interval: bool = True, sign: str = "") -> str:
+        """53.2 [50.1, 56.0]; `sign`: see `Unit.text`."""
+        ends = f" [{unit.text(self.low, sign)}, {unit.text(self.high, sign)}]" if interval else ""
+        return unit.text(self.value, sign) + self.mark + ends
+
+
+def _marked(estimates: Any, n_images: Any) -> Any:
+    """Estimates of a file, with their mark; those without a value, which earlier versions wrote, are left out."""
+    if not isinstance(estimates, dict):
+        return estimates  # which the model refuses
+    mark = few_mark(n_images) if isinstance(n_images, int) else ""
+    of_value = {k: v for k, v in estimates.items() if v is not None and _lacks_no_value(v)}
+    return {key: {**value, "mark": mark} if isinstance(value, dict) else value for key, value in of_value.items()}
+
+
+def _lacks_no_value(estimate: Any) -> bool:
+    return not isinstance(estimate, dict) or estimate.get("value", 0) is not None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Slice(_Part):
+    """The run's own method on a part of the expressions."""
+
+    by: str
+    """A key of locheads.evaluation.slices.SLICES."""
+    name: str = Field(alias="slice")
+    n_expressions: Whole
+    n_images: Whole
+    metrics: dict[str, Estimate]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_marks(cls, raw: Any) -> Any:
+        return raw | {"metrics": _marked(raw.get("metrics"), raw.get("n_images"))} if isinstance(raw, dict) else raw
+
+
+class FrequencyPoint(_Part):
+    """One head of the paper's Fig. 6."""
+
+    layer: Whole
+    head: Whole
+    frequency: Number
+    iou: Number
+
+    @property
+    def index(self) -> HeadIndex:
+        return HeadIndex(self.layer, self.head)
+
+
+class Figure6(_Part):
+    """Does selection frequency tell how well a head's map covers the object?"""
+
+    spearman: Number | None
+    p_value: Number | None
+    n_heads: Whole
+    points: tuple[FrequencyPoint, ...]
+
+    @property
+    def defined(self) -> bool:
+        """Whether there is a correlation: not with too few heads."""
+        return self.spearman is not None and isfinite(self.spearman)
+
+    def text(self) -> str:
+        """Spearman rho = 0.71, p < 0.001, 32 heads (with the Greek letter)."""
+        if self.spearman is None or not self.defined:
+            return "Spearman correlation not defined: too few heads"
+        return f"Spearman {RHO}\u00a0=\u00a0{self.spearman:.2f}, {p_text(self.p_value)}, {self.n_heads} heads"
+
+
+def spearman_text(check: Figure6 | None) -> str:
+    """The check's outcome in one line."""
+    return (check or Figure6(spearman=None, p_value=None, n_heads=0, points=())).text()
+
+
+def p_text(p_value: float | None) -> str:
+    """p < 0.001, p = 0.034, or "p unknown"."""
+    if p_value is None or not isfinite(p_value):
+        return "p unknown"
+    # A number never parts from its sign at the end of a line.
+    return "p\u00a0<\u00a00.001" if p_value < 0.001 else f"p\u00a0=\u00a0{p_value:.3f}"
+
+
+class BoxesRecord(_Part):
+    """How the boxes of a file, or of an LVLM's words, are written: locheads.evaluation.watch.BoxCheck."""
+
+    n_boxes: Whole
+    without: dict[str, Whole]
+    n_several: Whole
+    n_outside: Whole = 0
+    n_reversed: Whole = 0
+    n_specks: Whole = 0
+    n_shares: Whole = 0
+    n_never_past: Whole = 0
+    declared: dict[str, str | float] | None = None
+    better: dict[str, str | float] | None = None
+
+    def reasons(self) -> str:
+        """ " (3 leave the declared range, 1 answer nothing)"; empty where all have a box."""
+        told = ", ".join(f"{count} {reason}" for reason, count in self.without.items())
+        return f" ({told})" if told else ""
+
+
+class MetricsRecord(_Part):
+    """The evaluation of one run."""
+
+    split: str
+    n_expressions: Whole
+    n_images: Whole
+    n_failed: Whole
+    """Expressions that could not be processed: scored as misses."""
+    n_empty: Whole
+    """Expressions without a predicted box: scored as misses."""
+    confidence: Number = 0.95
+    """Coverage of the intervals."""
+    methods: dict[str, dict[str, Estimate]]
+    """method -> metric -> estimate; a metric that a method lacks is absent."""
+    slices: tuple[Slice, ...] = ()
+    heads: Names = ()
+    best_iou_heads: Names = ()
+    best_rec_heads: Names = ()
+    figure6: Figure6 | None = None
+    n_missing: Whole | None = None
+    """Expressions that a file of predictions does not mention: scored as misses, and among n_failed."""
+    n_not_evaluated: Annotated[int, Strict()] | None = None
+    """Lines of the file about other expressions."""
+    boxes: BoxesRecord | None = None
+    """Of runs about written boxes."""
+    notes: Names = ()
+    """What a reader of the figures must know."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_version(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            raise ValueError("it is not a table of named values")
+        raw = {EARLIER_NAMES.get(key, key): value for key, value in raw.items()}
+        if isinstance(methods := raw.get("methods"), dict):
+            named = {EARLIER_NAMES.get(name, name): found for name, found in methods.items()}
+            raw["methods"] = {name: _marked(found, raw.get("n_images")) for name, found in named.items()}
+        return raw
+
+    def get(self, method: str, metric: str) -> Estimate | None:
+        return self.methods.get(method, {}).get(metric)
+
+    def own(self) -> str | None:
+        """The method that the run is about; None where only baselines are told."""
+        return next((method for method in OWN_METHODS if method in self.methods), None)
+
+    def rows(self) -> list[str]:
+        """Methods in the order of the tables; unknown ones last."""
+        return [m for m in METHODS if m in self.methods] + [m for m in self.methods if m not in METHODS]
+
+    def summary(self) -> dict[str, float | int | str]:
+        """What a tracker shows beside a run: every metric as METHOD/METRIC with /low and /high, and those of the
+        localization heads that a sweep may optimise under a name without @ and dots."""
+        found: dict[str, float | int | str] = {}
+        for method, estimates in self.methods.items():
+            for metric, estimate in estimates.items():
+                name = f"{method}/{metric}"
+                found |= {name: estimate.value, f"{name}/low": estimate.low, f"{name}/high": estimate.high}
+        for key, told in shown(Place.SUMMARY).items():
+            if own := self.get("localization_heads", key):
+                found[told.plain_name] = own.value
+        return found | {"heads": " ".join(self.heads), "n_failed": self.n_failed, "n_empty": self.n_empty}
+
+
+def metrics_content(**fields: Any) -> dict[str, Any]:
+    """The content of metrics.json, with the fields that are given and no others."""
+    return MetricsRecord.model_validate(fields).model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def parse_metrics(raw: Any) -> MetricsRecord:
+    """The content of metrics.json. Raises ValueError with one sentence where a field is absent, unknown or damaged."""
+    try:
+        return MetricsRecord.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from error
+
+
+def parse_estimate(raw: dict[str, Any], name: str, n_images: int) -> Estimate:
+    """An estimate of another file. Raises ValueError where an end is absent or malformed."""
+    try:
+        ends = {key: raw.get(key) for key in ("value", "low", "high")}
+        return _ESTIMATE.validate_python(ends | {"mark": few_mark(n_images)})
+    except ValidationError as error:
+        raise ValueError(f"{name} {_sentence(error)}") from error
+
+
+_ESTIMATE = TypeAdapter(Estimate)
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"it has no {where}"
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"it has the unknown field {where}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where} is {first['input']!r:.40}: {said[:1].lower()}{said[1:]}" if where else said
