@@ -1,5 +1,6 @@
 """One sample's ranking of its heads: the criterion, the thresholds on the attention sum, and the elbow."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import numpy as np
@@ -79,7 +80,7 @@ def best_heads(values: Float[np.ndarray, "sample layer head"], n: int) -> Bool[n
     return (chosen & np.isfinite(flat)).reshape(values.shape)
 
 
-def elbow_threshold(values: Float[np.ndarray, "*n"], rule: str = "chord") -> float:
+def elbow_threshold(values: Float[np.ndarray, "*n"] | Sequence[float], rule: str = "chord") -> float:
     """tau, the value at the elbow of `values` sorted ascending (the paper's "maximum curvature").
 
     With "chord", a curve without an elbow (constant, or a straight line) gives its smallest value, which admits
@@ -92,7 +93,7 @@ def elbow_threshold(values: Float[np.ndarray, "*n"], rule: str = "chord") -> flo
     return float(flat[elbow_index(flat, rule)])
 
 
-def elbow_index(values: Float[np.ndarray, "*n"], rule: str = "chord") -> int:
+def elbow_index(values: Float[np.ndarray, "*n"] | Sequence[float], rule: str = "chord") -> int:
     """Where, in the order given (flat), the value stands that `elbow_threshold` returns. Raises as that does."""
     flat = np.asarray(values, dtype=np.float64).ravel()
     if len(flat) == 0 or not np.isfinite(flat).all():

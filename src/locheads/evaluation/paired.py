@@ -4,6 +4,7 @@ All of it counts images, not expressions, because the expressions of one image a
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -121,7 +122,7 @@ def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
     tops, bottoms = (np.concatenate([sums[i], sums[i + 2]]) for i in (0, 1))
     n = len(sums[0])
 
-    def statistic(of_a: np.ndarray, of_b: np.ndarray, axis: int) -> np.ndarray:
+    def statistic(of_a: np.ndarray, of_b: np.ndarray, axis: int) -> Any:
         a, b = (rows.astype(int) for rows in (of_a, of_b))
         return _difference(tops[a], bottoms[a], tops[b], bottoms[b], axis)
 
@@ -140,7 +141,7 @@ def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
 
 def _difference(
     top_a: np.ndarray, bottom_a: np.ndarray, top_b: np.ndarray, bottom_b: np.ndarray, axis: int = -1
-) -> np.ndarray:
+) -> Any:
     return sum_ratio(top_b, bottom_b, axis) - sum_ratio(top_a, bottom_a, axis)
 
 

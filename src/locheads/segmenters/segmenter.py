@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool
@@ -36,6 +36,7 @@ class Segmentation:
     """The segmenter's own estimate of its IoU; None where it has none."""
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """Segments the prompted objects of one image, which it embeds once for all of them."""
 
