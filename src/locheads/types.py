@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
+from locheads.errors import DiscoveryError
 from locheads.geometry import Geometry
 
 Box = tuple[float, float, float, float]
@@ -91,6 +92,9 @@ class HeadScores:
     """By name, see `map_numbers.NUMBERS`; "entropy" is inf where no cell exceeds the floor."""
 
     def __getitem__(self, name: str) -> Float[np.ndarray, "sample layer head"]:
+        """The number of this name. Raises DiscoveryError where it was not worked out."""
+        if name not in self.numbers:
+            raise DiscoveryError(f"The scores hold no {name}: score the attention maps by the criterion that reads it.")
         return self.numbers[name]
 
     def rows(self, indices: np.ndarray) -> "HeadScores":

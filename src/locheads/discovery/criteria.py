@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import entr
 
 from locheads import dotted
 from locheads.errors import ConfigError
@@ -45,6 +46,13 @@ def _entropy(scores: HeadScores) -> Float[np.ndarray, "sample layer head"]:
     return scores["entropy"].astype(np.float64)
 
 
+def map_entropy(maps: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
+    """Shannon's entropy of each map normalised to sum 1, in nats; NaN, never chosen, for one without attention."""
+    totals = maps.sum(axis=(1, 2), keepdims=True, dtype=np.float64)
+    shares = np.divide(maps, totals, out=np.full(maps.shape, np.nan), where=totals > 0)
+    return entr(shares).sum(axis=(1, 2))
+
+
 CRITERIA = {
     # Highest attention sum.
     "s_img": Criterion(lambda scores: -scores["sums"].astype(np.float64)),
@@ -52,6 +60,8 @@ CRITERIA = {
     "entropy": Criterion(_entropy),
     # Lowest spatial entropy among the heads whose attention sum reaches the threshold (the paper).
     "s_img_entropy": Criterion(_entropy, thresholded=True),
+    # Lowest entropy of the normalised map, whatever its components, among the same heads.
+    "map_entropy": Criterion(lambda scores: scores["map_entropy"], True, (Number("map_entropy", map_entropy),)),
 }
 """The values of criterion.score."""
 

@@ -67,7 +67,7 @@ def test_chord_rule_finds_the_largest_perpendicular_distance(values: list[int]) 
     n = len(curve)
     length = math.hypot(n - 1, curve[-1] - curve[0]) or 1.0
     distance = [abs((n - 1) * (curve[i] - curve[0]) - i * (curve[-1] - curve[0])) / length for i in range(n)]
-    found = elbow_threshold(values)
+    found = elbow_threshold(np.array(values, dtype=float))
     assert max(d for d, v in zip(distance, curve, strict=True) if v == found) == pytest.approx(max(distance), abs=1e-9)
 
 

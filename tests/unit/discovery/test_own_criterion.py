@@ -44,6 +44,8 @@ def test_heads_are_ranked_by_the_number_of_ones_own(attentions) -> None:
     plain = replace(OWN, score="s_img")
     assert top_heads(discover(scores, [np.arange(6)], replace(plain, candidates=1)), 1) != [HeadIndex(2, 1)]
     assert set(score(images[0], plain).numbers) == {"sums", "entropy", "bottom_row"}
+    with pytest.raises(DiscoveryError, match="hold no spread: score the attention maps by the criterion"):
+        rank_values(score_all(images, plain), np.full((4, 4), True), OWN)
 
 
 def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
@@ -54,7 +56,7 @@ def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
     part = compact(image, need, OWN)
     store = AttentionStore(tmp_path, {"model": "m"})
     store.write([part])
-    sample = Sample(image.sample_ids[0], "r", "cup", (0, 0, 1, 1), {}, "cup")
+    sample = Sample(image.sample_ids[0], "r", "cup", (0.0, 0.0, 1.0, 1.0), {}, "cup")
     group = ImageGroup(image.image_id, tmp_path / "absent.jpg", 96, 96, (sample,))
     (found,) = AttentionStore(tmp_path, {"model": "m"}).read([group], OWN.numbers_key())
     assert set(found.scores.numbers) == {"sums", "entropy", "bottom_row", "spread"}

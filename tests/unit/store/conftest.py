@@ -30,7 +30,9 @@ def group() -> Callable[..., ImageGroup]:
     """The image with its expressions, as a data set has it."""
 
     def make(image_id: str, samples: int = 2) -> ImageGroup:
-        all_of_them = tuple(Sample(f"{image_id}/{i}", f"r{i}", "cup", (0, 0, 1, 1), {}, "cup") for i in range(samples))
+        all_of_them = tuple(
+            Sample(f"{image_id}/{i}", f"r{i}", "cup", (0.0, 0.0, 1.0, 1.0), {}, "cup") for i in range(samples)
+        )
         return ImageGroup(image_id, Path(f"{image_id}.jpg"), 33, 21, all_of_them)
 
     return make
