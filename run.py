@@ -1,8 +1,6 @@
-"""Entry point: `python run.py --help`."""
+"""Entry point of a checkout: `python run.py --help`. An installed package has the same as the command `locheads`."""
 
-from pathlib import Path
-
-from locheads.pipeline.cli import run
+from locheads.pipeline.cli import main
 
 if __name__ == "__main__":
-    run(Path(__file__).parent / "conf")
+    main()

@@ -1,14 +1,22 @@
-"""No test talks to the network, to an account, or to more than one core."""
+"""No test talks to the network, to an account, or to more than one core; shapes are checked wherever arrays pass."""
 
 import os
 import socket
 from typing import Any
 
+import jaxtyping
 import pytest
 
 # Before huggingface_hub, wandb and torch are imported: they read these once.
 os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
 os.environ.pop("WANDB_API_KEY", None)
+
+SHAPED = ("discovery", "evaluation", "geometry", "grounding", "map_numbers", "models.capture")
+"""Modules and packages whose annotated shapes and types are compared with what is passed and returned."""
+
+# Before anything of the package is imported. LOCHEADS_SHAPES=0 leaves it out, for a session without beartype.
+if os.environ.get("LOCHEADS_SHAPES") != "0":
+    jaxtyping.install_import_hook([f"locheads.{name}" for name in SHAPED], "shapes.checked")
 
 
 @pytest.fixture(autouse=True)

@@ -1,22 +1,111 @@
-"""Visual grounding from a few attention heads of a frozen LVLM.
+"""Visual grounding from a few attention heads of a frozen LVLM: the public library (docs/library.md).
 
 >>> from locheads import ground
 >>> result = ground("scene.jpg", "the striped red circle")  # doctest: +SKIP
 >>> result.box, result.mask, result.heatmap  # doctest: +SKIP
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from locheads.api import Grounder, ground
+    from locheads.data.config import DatasetConfig
+    from locheads.discovery.config import CriterionConfig
+    from locheads.discovery.headset import HeadSet
+    from locheads.discovery.headset import read_headset as load_heads
+    from locheads.errors import LocHeadsError
+    from locheads.grounding.config import GroundingConfig
+    from locheads.library import (
+        FoundHeads,
+        Judgement,
+        LoadedModel,
+        attend,
+        attention_sum,
+        discover_heads,
+        evaluate,
+        load_model,
+        read_samples,
+        save_heads,
+        spatial_entropy,
+    )
+    from locheads.models.config import ModelConfig, PromptConfig
+    from locheads.types import Attention, Grounding, HeadIndex, ImageGroup, Sample
 
-__all__ = ["Grounder", "ground"]
+_HOMES = {
+    # Ground.
+    "ground": "api",  # one expression in one image; keeps the model for the next call
+    "Grounder": "api",  # a model with its localization heads, called with image and expression
+    "Grounding": "types",  # what grounding answers: box, mask, heat map
+    # Attend.
+    "load_model": "library",  # by hub id, folder or "pocket", or a transformers model with its processor
+    "LoadedModel": "library",  # what it gives
+    "attend": "library",  # the attention maps of all heads, or of some
+    "Attention": "types",  # what it gives: maps [sample, layer, head, row, col]
+    # Score maps.
+    "attention_sum": "library",  # criterion 1, S_img, of maps [..., row, col]
+    "spatial_entropy": "library",  # criterion 2 of maps [..., row, col]
+    # Discover, judge and keep heads.
+    "discover_heads": "library",  # localization heads from images with expressions
+    "FoundHeads": "library",  # what it gives; `.judge()` says how far to trust it
+    "Judgement": "library",  # agreement of the trials, margin, heads from fewer samples
+    "save_heads": "library",  # -> heads.json, as a run writes it
+    "load_heads": "discovery.headset",  # a heads.json, or a published set by its name
+    "HeadSet": "discovery.headset",  # what it gives
+    "HeadIndex": "types",  # one head, HeadIndex(14, 24) for L14H24
+    # Evaluate.
+    "read_samples": "library",  # a split of a data set
+    "evaluate": "library",  # boxes and masks against the truth: every metric with its interval
+    "ImageGroup": "types",  # an image with its samples
+    "Sample": "types",  # an expression with its true box and mask
+    # Settings, each a group of the configuration.
+    "ModelConfig": "models.config",
+    "PromptConfig": "models.config",
+    "DatasetConfig": "data.config",
+    "CriterionConfig": "discovery.config",
+    "GroundingConfig": "grounding.config",
+    # Errors.
+    "LocHeadsError": "errors",  # the base of all that a user's mistake raises: one sentence
+}
+"""Public name -> the module below locheads that holds it, imported at first use: `import locheads` loads no torch."""
+
+_ELSEWHERE = {"load_heads": "read_headset"}
+
+__all__ = [
+    "Attention",
+    "CriterionConfig",
+    "DatasetConfig",
+    "FoundHeads",
+    "Grounder",
+    "Grounding",
+    "GroundingConfig",
+    "HeadIndex",
+    "HeadSet",
+    "ImageGroup",
+    "Judgement",
+    "LoadedModel",
+    "LocHeadsError",
+    "ModelConfig",
+    "PromptConfig",
+    "Sample",
+    "attend",
+    "attention_sum",
+    "discover_heads",
+    "evaluate",
+    "ground",
+    "load_heads",
+    "load_model",
+    "read_samples",
+    "save_heads",
+    "spatial_entropy",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the library's entry points (and torch) at first use, so that `python run.py --help` stays quick."""
-    if name in __all__:
-        from locheads import api
+    if name not in _HOMES:
+        raise AttributeError(f"module 'locheads' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"locheads.{_HOMES[name]}"), _ELSEWHERE.get(name, name))
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'locheads' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return __all__

@@ -24,6 +24,7 @@ from locheads.errors import ConfigError, DataError, ModelError
 from locheads.geometry import Geometry
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.grounding.ground_maps import ground_maps
+from locheads.library import LoadedModel
 from locheads.models.attend import NOT_FINITE, attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
@@ -43,7 +44,7 @@ class Grounder:
 
     def __init__(
         self,
-        model: str | ModelConfig = POCKET,
+        model: str | ModelConfig | LoadedModel = POCKET,
         heads: Heads | None = None,
         *,
         prompt: PromptConfig | None = None,
@@ -54,24 +55,27 @@ class Grounder:
 
         Args:
             model: the name of a file in conf/model, a hub id or a folder, with the settings that conf/model gives it or
-                its family; or a ModelConfig with settings of your own.
+                its family; a ModelConfig with settings of your own; or what `load_model` gave.
             heads: the heads.json of a run, a published set such as "llava_1_5_7b", or names such as ["L14H24",
                 "L14H13"]. None: the published set of this model, if there is one.
             prompt: what the model is asked. None: what it was asked when the heads were found, else referseg.
             grounding: from maps to box (default: the paper's).
-            device: auto, cpu, cuda or cuda:N.
+            device: auto, cpu, cuda or cuda:N, for a model that is loaded here.
 
         Warns (UserWarning) where `model` or `prompt` differ from what the heads were found with.
 
         Raises:
             ModelError, ConfigError, StoreError: one sentence on what is missing.
         """
+        loaded = model if isinstance(model, LoadedModel) else None
+        if isinstance(model, LoadedModel):
+            model = model.config
         config = model if isinstance(model, ModelConfig) else model_config(_name(model))
         chosen = _published(config) if heads is None else _chosen(heads)
         found = chosen if isinstance(chosen, HeadSet) else None
         if found is not None and not isinstance(model, ModelConfig):
             config = _as_found(config, found)
-        self.heads = _checked(config, chosen)
+        self.heads = _checked(loaded.shape if loaded else decoder_shape(config), chosen)
         self._prompt = _prompt(prompt, found)
         self._grounding = grounding or GroundingConfig()
         if self._grounding.sinks == Sinks.mean_map:
@@ -80,7 +84,7 @@ class Grounder:
             warnings.warn(sentence, stacklevel=2)
         # What lies beyond the deepest head is neither loaded nor run.
         layers = 1 + max(head.layer for head in self.heads)
-        self._lvlm: Lvlm = load_lvlm(config, EngineConfig(device=device), layers)
+        self._lvlm: Lvlm = loaded or load_lvlm(config, EngineConfig(device=device), layers)
 
     def __call__(self, image: AnyImage, expression: str) -> Grounding:
         """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
@@ -166,9 +170,9 @@ def _prompt(prompt: PromptConfig | None, found: HeadSet | None) -> PromptConfig:
     return prompt or (found and found.prompt) or PromptConfig()
 
 
-def _checked(config: ModelConfig, chosen: HeadSet | tuple[HeadIndex, ...]) -> tuple[HeadIndex, ...]:
-    """The heads, all of which the model has."""
-    layers, per_layer = decoder_shape(config)
+def _checked(shape: tuple[int, int], chosen: HeadSet | tuple[HeadIndex, ...]) -> tuple[HeadIndex, ...]:
+    """The heads, all of which a model of this shape (layers, heads per layer) has."""
+    layers, per_layer = shape
     if isinstance(chosen, HeadSet):
         check_headset(chosen, layers, per_layer)
         return chosen.heads

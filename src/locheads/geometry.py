@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import assert_never
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
 from locheads.errors import chosen
 
@@ -44,15 +44,15 @@ class Geometry:
     offset: tuple[float, float]
     """Cell coordinate of the image's top-left corner, (x, y)."""
 
-    def to_cells(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    def to_cells(self, boxes: Real[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
         """xyxy in original pixels -> xyxy in cells (may lie outside the grid where a crop cut)."""
         return np.asarray(boxes, dtype=np.float64) * (self.scale * 2) + (self.offset * 2)
 
-    def to_pixels(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    def to_pixels(self, boxes: Real[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
         """xyxy in cells -> xyxy in original pixels: the exact inverse of `to_cells`."""
         return (np.asarray(boxes, dtype=np.float64) - (self.offset * 2)) / (self.scale * 2)
 
-    def to_visible_pixels(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    def to_visible_pixels(self, boxes: Real[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
         """As `to_pixels`, with the part that lies on padding bars cut off."""
         limits = (self.width, self.height) * 2
         return np.clip(self.to_pixels(boxes), 0, limits)
@@ -61,7 +61,7 @@ class Geometry:
         """The part of the image that the grid shows, xyxy in original pixels; what lies outside a crop cut off."""
         return self.to_visible_pixels(np.array([0.0, 0.0, self.cols, self.rows]))
 
-    def visible_part(self, boxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    def visible_part(self, boxes: Real[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
         """What the model sees of each box, xyxy in original pixels: an empty box (of area 0) where it sees nothing."""
         x0, y0, x1, y1 = self.window()
         return np.clip(np.asarray(boxes, dtype=np.float64), (x0, y0, x0, y0), (x1, y1, x1, y1))
@@ -124,9 +124,7 @@ def stretched(width: int, height: int, rows: int, cols: int, across: float = 1.0
     return placed(width, height, rows, cols, (0.0, 0.0, cols * across, rows * across))
 
 
-def square_geometry(
-    width: int, height: int, side: int, grid: int, how: Preprocess, patch: int | None = None
-) -> Geometry:
+def square_geometry(width: int, height: int, side: int, grid: int, how: str, patch: int | None = None) -> Geometry:
     """The geometry of a model whose input is a square of `side` pixels cut into `grid` x `grid` patches.
 
     Follows the CLIP image processor: bars and crops are split with floor division, the resized long side is

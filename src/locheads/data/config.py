@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from locheads.dotted import is_dotted
 from locheads.settings import Count, Natural, Text, require, settings
 
 
@@ -165,7 +166,8 @@ class DatasetConfig:
     """Referring expressions with boxes and masks."""
 
     name: str = "pocket"
-    reader: Reader = Reader.pocket
+    reader: Text = "pocket"
+    """A `Reader`, or a class of your own: package.module:Class (see own_reader.DataSetReader)."""
     folder: str = ""
     """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"
@@ -211,3 +213,13 @@ class DatasetConfig:
     """Offset and limit count in a random order of the images (drawn with `seed`), not in the file's."""
     check_images: bool = False
     """stage=check opens every image; takes minutes."""
+
+    def __post_init__(self) -> None:
+        known = self.reader in list(Reader) or is_dotted(self.reader)
+        readers = ", ".join(Reader)
+        require(
+            (
+                known,
+                f"dataset.reader={self.reader} is unknown: use one of {readers}, or package.module:Class of your own.",
+            )
+        )

@@ -7,9 +7,10 @@ coverage` measures both.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 from scipy.stats import norm, permutation_test
@@ -36,6 +37,10 @@ class Interval:
     high: float
 
 
+_Number = Any
+"""[*way], which numpy gives as a number of its own where there are no ways."""
+
+
 def ratio_interval(
     numerators: ArrayLike,
     denominators: ArrayLike,
@@ -58,7 +63,7 @@ def ratio_interval(
 
 def sums_per_image(
     numerators: ArrayLike, denominators: ArrayLike, groups: ArrayLike
-) -> tuple[Float[np.ndarray, "image"], Float[np.ndarray, "image"]]:
+) -> tuple[Real[np.ndarray, "image"], Real[np.ndarray, "image"]]:
     """All that the statistics need of an image."""
     _, image = np.unique(np.asarray(groups), return_inverse=True)
     top, bottom = (
@@ -68,10 +73,10 @@ def sums_per_image(
 
 
 def sum_ratio(
-    numerators: Float[np.ndarray, "*batch image"],
-    denominators: Float[np.ndarray, "*batch image"],
+    numerators: Shaped[np.ndarray, "*batch image"],
+    denominators: Shaped[np.ndarray, "*batch image"],
     axis: int = -1,
-) -> Float[np.ndarray, "*batch"]:
+) -> Any:
     """sum(numerators) / sum(denominators); 0 where the denominators sum to 0."""
     # Contiguous: numpy rounds a sum over strided memory differently, and a value is to be the same to the bit.
     tops, bottoms = (np.sum(np.ascontiguousarray(part), axis=axis) for part in (numerators, denominators))
@@ -79,7 +84,7 @@ def sum_ratio(
 
 
 def wilson_ends(
-    tops: Float[np.ndarray, "*way image"], bottoms: Float[np.ndarray, "*way image"], confidence: float = 0.95
+    tops: Real[np.ndarray, "*way image"], bottoms: Real[np.ndarray, "*way image"], confidence: float = 0.95
 ) -> Float[np.ndarray, "2 *way"]:
     """(low, high) of ratios in [0, 1]: Wilson's interval for as many independent expressions as the images are worth.
 
@@ -105,7 +110,7 @@ def wilson_ends(
 
 
 def t_ends(
-    tops: Float[np.ndarray, "*way image"], bottoms: Float[np.ndarray, "*way image"], confidence: float = 0.95
+    tops: Real[np.ndarray, "*way image"], bottoms: Real[np.ndarray, "*way image"], confidence: float = 0.95
 ) -> Float[np.ndarray, "2 *way"]:
     """(low, high) of ratios without bounds: Student's t with the jackknife's variance over images, to which the most
     unusual image counts HALF once more (values that are far from normal are seen too rarely on few images)."""
@@ -116,8 +121,8 @@ def t_ends(
 
 
 def difference_ends(
-    a: tuple[Float[np.ndarray, "*way image"], Float[np.ndarray, "*way image"]],
-    b: tuple[Float[np.ndarray, "*way image"], Float[np.ndarray, "*way image"]],
+    a: tuple[Real[np.ndarray, "*#way image"], Real[np.ndarray, "*#way image"]],
+    b: tuple[Real[np.ndarray, "*#way image"], Real[np.ndarray, "*#way image"]],
     confidence: float = 0.95,
 ) -> Float[np.ndarray, "2 *way"]:
     """(low, high) of b - a of ratios in [0, 1] on the same images, each given as (tops, bottoms).
@@ -140,34 +145,34 @@ def difference_ends(
     return _where_known(known, np.maximum(difference - half, -1), np.minimum(difference + half, 1), (-1.0, 1.0))
 
 
-def _squares(tops: np.ndarray, bottoms: np.ndarray, ratio: np.ndarray) -> Float[np.ndarray, "*way"]:
+def _squares(tops: np.ndarray, bottoms: np.ndarray, ratio: _Number) -> _Number:
     """The jackknife's variance over images of sum(tops) / sum(bottoms), about `ratio`."""
     n = (bottoms > 0).sum(axis=-1)
     return _over(n - 1, n) * (_influences(tops, bottoms, ratio) ** 2).sum(axis=-1)
 
 
-def _influences(tops: np.ndarray, bottoms: np.ndarray, ratio: np.ndarray) -> Float[np.ndarray, "*way image"]:
+def _influences(tops: np.ndarray, bottoms: np.ndarray, ratio: _Number) -> Float[np.ndarray, "*way image"]:
     """How far the ratio moves when an image is left out (its sign turned)."""
     rest = bottoms.sum(axis=-1, keepdims=True) - bottoms
     return np.where(bottoms > 0, _over(tops - ratio[..., None] * bottoms, rest), 0.0)
 
 
-def _effective(bottoms: np.ndarray) -> Float[np.ndarray, "*way"]:
+def _effective(bottoms: np.ndarray) -> _Number:
     """Images of equal size that are worth as much (Kish): (sum b)^2 / sum b^2."""
     return _over(bottoms.sum(axis=-1) ** 2, (bottoms**2).sum(axis=-1))
 
 
-def _t(images: np.ndarray, confidence: float) -> Float[np.ndarray, "*way"]:
+def _t(images: _Number, confidence: float) -> _Number:
     return stdtrit(np.maximum(images - 1, 1), (1 + confidence) / 2)
 
 
-def _where_known(bottoms: np.ndarray, low: np.ndarray, high: np.ndarray, unknown: tuple[float, float]) -> np.ndarray:
+def _where_known(bottoms: np.ndarray, low: _Number, high: _Number, unknown: tuple[float, float]) -> np.ndarray:
     """`unknown` for fewer than two images."""
     few = (bottoms > 0).sum(axis=-1) < 2
     return np.stack([np.where(few, unknown[0], low), np.where(few, unknown[1], high)])
 
 
-def _over(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _over(above: _Number, below: _Number) -> _Number:
     """0 where there is nothing to divide by."""
     above, below = np.broadcast_arrays(np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64))
     return np.divide(above, below, out=np.zeros(above.shape), where=below > 0)

@@ -20,7 +20,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 NAME = "locheads_rows"
 """Must not contain "sdpa": Gemma 2 looks for that string."""
 
-Positions = Int[Tensor, "position"] | Int[Tensor, "batch position"]
+Queries = Int[Tensor, "query"] | Int[Tensor, "batch query"]
+Keys = Int[Tensor, "key"] | Int[Tensor, "batch key"]
 """Token positions, the same for the whole batch or its own for each row."""
 
 
@@ -28,8 +29,8 @@ Positions = Int[Tensor, "position"] | Int[Tensor, "batch position"]
 class Recorder:
     """Rows of one forward pass, one entry per recorded decoder layer in order."""
 
-    queries: Positions
-    keys: Positions
+    queries: Queries
+    keys: Keys
     heads: Mapping[int, Sequence[int]] | None = None
     """Which heads of which layers are recorded; None: all of all."""
     depth: int | None = None
@@ -62,8 +63,8 @@ _active: ContextVar[Recorder | None] = ContextVar("locheads_recorder", default=N
 
 @contextmanager
 def recording(
-    queries: Positions,
-    keys: Positions,
+    queries: Queries,
+    keys: Keys,
     heads: Mapping[int, Sequence[int]] | None = None,
     depth: int | None = None,
     prefix: int | None = None,
@@ -176,7 +177,7 @@ def query_rows(
     return weights.gather(-1, keys[:, None, None].expand(-1, heads, weights.shape[2], -1))
 
 
-def _pick(tensor: Tensor, positions: Positions) -> Tensor:
+def _pick(tensor: Tensor, positions: Queries | Keys) -> Tensor:
     """[batch, head, token, x] -> [batch, head, position, x]."""
     if positions.ndim == 1:
         return tensor[:, :, positions]

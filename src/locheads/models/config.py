@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from locheads.dotted import is_dotted
 from locheads.geometry import Preprocess
 from locheads.settings import Text, require, settings
 
@@ -29,6 +30,12 @@ class ModelConfig:
     """For families that cut an image into tiles: the grid is that of the tiles, not that of the view of the whole
     image. Either way the model reads both."""
     trust_remote_code: bool = False
+    adapter: Text | None = None
+    """A subclass of FamilyAdapter of your own, package.module:Class, instead of the family's (adapters/TEMPLATE.md)."""
+
+    def __post_init__(self) -> None:
+        fine = self.adapter is None or is_dotted(self.adapter)
+        require((fine, f"model.adapter={self.adapter} is no dotted path: write package.module:Class, or null."))
 
 
 REFERSEG = (

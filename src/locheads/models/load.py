@@ -11,9 +11,11 @@ from omegaconf import OmegaConf
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_log
 
+from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
 from locheads.models import capture
 from locheads.models.adapters import Adapter, adapter_class, default_preprocess
+from locheads.models.adapters.family import FamilyAdapter
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
@@ -148,10 +150,31 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     processor = _processor(source, config)
     with boundary(f"The parts of {source} cannot be used together", ModelError, PARTS):
         capture.install(model, engine.attention.value)
-        adapter = adapter_class(checkpoint.model_type, source)(processor, model.config, config.preprocess, config.tiles)
+        family = adapter_of(config, checkpoint.model_type, source)
+        adapter = family(processor, model.config, config.preprocess, config.tiles)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
     return Lvlm(placed, adapter, placed.device)
+
+
+def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
+    """The user's own adapter, else that of the family; called as (processor, config, preprocess, tiles).
+
+    Raises:
+        ConfigError: model.adapter names no subclass of FamilyAdapter.
+        ModelError: as `adapter_class`.
+    """
+    if config.adapter is None:
+        return adapter_class(model_type, source)
+    own = dotted.load(config.adapter, FamilyAdapter, "model.adapter")
+    if not isinstance(own, type):
+        raise ConfigError(f"model.adapter={config.adapter} is an object: name its class.")
+    return own
+
+
+def adapter_identity(config: ModelConfig) -> dict[str, Any]:
+    """Of the user's own adapter {"adapter": {path: digest of its module}}, which decides what the maps are."""
+    return {} if config.adapter is None else {"adapter": dotted.source_digests(config.adapter)}
 
 
 def keep_layers(checkpoint: Any, layers: int) -> None:
@@ -183,8 +206,10 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
             f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder (python -m "
             "locheads.models.convert makes one of an original), or a hub id."
         )
+    if config.adapter is not None:
+        adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
     checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
-    adapter_class(checkpoint.model_type, source)
+    adapter_of(config, checkpoint.model_type, source)
     return source, checkpoint
 
 

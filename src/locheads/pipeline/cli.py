@@ -43,6 +43,16 @@ GO_ON = "What was finished is stored: start the same command again and it goes o
 OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-", text)[:200], replace=True)
 
 
+CONF = Path(__file__).parents[1] / "conf"
+"""The configuration that comes with the package; in a checkout a link to conf/."""
+
+
+def main() -> None:
+    """What `python run.py` and the command `locheads` do, see `run`."""
+    sys.path.append(str(Path.cwd()))  # a user's own classes, named by dotted path, may lie where they work
+    run(CONF)
+
+
 def run(conf: Path) -> None:
     """Runs the pipeline as `conf` and sys.argv say.
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from locheads.data.image_files import check_image_folder
 from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
+from locheads.data.own_reader import OwnDataSet
 from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
@@ -201,7 +202,7 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
                 raise ConfigError(f"dataset.refs={dataset.refs} has no {{split}}: write {{split}}.jsonl, or alike.")
             masks = dataset.mask_threshold, dataset.coco_names, tuple(map(Path, dataset.links))
             return JsonlDataSet(folder, dataset.refs, images, dataset.box_format, *masks)
-    assert_never(dataset.reader)
+    return OwnDataSet(dataset, Path(paths.cache))
 
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from locheads.config import Config
 from locheads.models.engine import OtherVersions, Quantization
-from locheads.models.load import ModelIdentity
+from locheads.models.load import ModelIdentity, adapter_identity
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import code_digest
 from locheads.store.provenance import version
@@ -44,10 +44,10 @@ def open_store(
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
     # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
-    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (prompt, "name")):
+    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (model, "adapter"), (prompt, "name")):
         del group[setting]
     question: dict[str, Any] = {
-        "model": model | {"weights": identity.weights},
+        "model": model | {"weights": identity.weights} | adapter_identity(config.model),
         "prompt": prompt,
         "annotations": annotations,
     }

@@ -9,7 +9,7 @@ from locheads.data.config import WHERE_IT_LIES
 from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError
 from locheads.models.engine import Quantization
-from locheads.models.load import ModelIdentity, identify
+from locheads.models.load import ModelIdentity, adapter_identity, identify
 from locheads.models.placement import check_placement
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.direct import answer_keys
@@ -89,7 +89,8 @@ def run_digest(
     if config.engine.quantization != Quantization.none:
         settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
-    del settings["model"]["id"]
+    del settings["model"]["id"], settings["model"]["adapter"]
+    settings["model"] |= adapter_identity(config.model)
     for key in WHERE_IT_LIES:
         del settings["dataset"][key]
     # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
