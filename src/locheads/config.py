@@ -2,7 +2,7 @@
 
 Each class is one Hydra group and checks its own values, wherever they come from (see settings.py), so a key that is
 not here, or a value that makes no sense, is an error before anything loads. What a group's settings mean stands with
-its class, mostly in the choices.py of the package that it is for. `check` adds the rules between groups.
+its class, mostly in the config.py of the package that it is for. `check` adds the rules between groups.
 """
 
 from dataclasses import field, replace

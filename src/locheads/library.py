@@ -18,9 +18,9 @@ from locheads import map_numbers
 from locheads.data.arrays import AnyImage, as_image
 from locheads.data.config import DatasetConfig
 from locheads.data.image_files import open_image
+from locheads.data.image_groups import draw_trials
 from locheads.data.masks import box_code, encode, tight_box
 from locheads.data.prediction_files import Answer
-from locheads.data.image_groups import draw_trials
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.frequencies import discover, stability, top_heads
 from locheads.discovery.headset import SCHEMA
@@ -28,16 +28,15 @@ from locheads.discovery.scores import score, stack_scores
 from locheads.errors import ConfigError, DataError, ModelError, boundary
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.metric_table import PREDICTIONS
-from locheads.evaluation.truth import score_answers
 from locheads.evaluation.summarise import summarise
+from locheads.evaluation.truth import score_answers
 from locheads.geometry import Preprocess
 from locheads.models import capture
 from locheads.models.adapters import default_preprocess
 from locheads.models.attend import NOT_FINITE, attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import PARTS, POCKET, Lvlm, adapter_of, load_lvlm
-from locheads.models.load import model_config
+from locheads.models.load import PARTS, POCKET, Lvlm, adapter_of, load_lvlm, model_config
 from locheads.store.atomic import write_json
 from locheads.types import Attention, Box, Discovery, HeadIndex, HeadScores, ImageGroup
 

@@ -24,8 +24,8 @@ from locheads.store.digest import files_digest
 from locheads.text import reason
 
 POCKET = "pocket"
-CONF = Path(__file__).resolve().parents[3] / "conf" / "model"
-"""Where a checkout of the repository has its model files; absent beside an installed package."""
+CONF = Path(__file__).parents[1] / "conf" / "model"
+"""The files of `model=NAME`."""
 PARTS = "its files are damaged, of different models, or of another version of transformers; download or save it again."
 
 

@@ -8,7 +8,9 @@ from functools import partial
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.evaluation.methods import HeadPlan
+from locheads.models.adapters import Sharing
 from locheads.models.engine import ALL_MAPS, top_heads_kept
+from locheads.models.load import adapter_of
 from locheads.pipeline.attention_pass import Loader, Picks, fill
 from locheads.pipeline.discover_stage import Discovered, discover_heads
 from locheads.pipeline.given_heads import maps_heads
@@ -117,7 +119,8 @@ def passes(setup: Setup) -> list[Pass]:
 
 def expected_cost(setup: Setup) -> TokenCost:
     """Of an image, for the run's model."""
-    return token_cost(setup.identity.model_type, setup.config.model, setup.config.prompt)
+    adapter = adapter_of(setup.config.model, setup.identity.model_type, setup.identity.source)
+    return token_cost(getattr(adapter, "sharing", Sharing.packed), setup.config.model, setup.config.prompt)
 
 
 def _fill(

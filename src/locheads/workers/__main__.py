@@ -20,7 +20,7 @@ from locheads.workers.shard_table import Row, shard_rows
 from locheads.workers.slurm import check_queue, job_lines, submit
 from locheads.workers.submission import CPU, GPU, Plan, chain, estimated_rate, plan_lines, to_queue
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 LAUNCHERS = {GPU: "slurm", CPU: "slurm_cpu"}
 """Kind of job -> file of conf/hydra/launcher."""
 

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess
-from locheads.models.adapters import FAMILIES, Sharing
+from locheads.models.adapters import Sharing
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.digest import json_digest
@@ -58,9 +58,8 @@ class TokenCost:
         return (prefix if self.shared else prefix * len(suffixes)) + sum(suffixes)
 
 
-def token_cost(model_type: str, model: ModelConfig, prompt: PromptConfig) -> TokenCost:
+def token_cost(sharing: Sharing, model: ModelConfig, prompt: PromptConfig) -> TokenCost:
     """What an image costs this model, guessed without its processor."""
-    sharing = getattr(FAMILIES[model_type], "sharing", Sharing.packed)
     return TokenCost(sharing == Sharing.packed, model.preprocess == Preprocess.native, len(prompt.template))
 
 
