@@ -38,12 +38,13 @@ from locheads.pipeline.compare_runs import read_scores
 from locheads.pipeline.sweep_callback import read_sweep
 from locheads.pipeline.timing import write_timing
 from locheads.pocket import dataset
+from locheads.records.receipt_file import SweepFile
 from locheads.report.run_record import read_run
 from locheads.report.studies.runs import READ, find_runs
 from locheads.store import digest
 from locheads.store.answer_store import AnswerStore
 from locheads.store.attention_store import AttentionStore
-from locheads.tracking.wandb_names import SWEEP, _group
+from locheads.tracking.wandb_names import _group
 from locheads.types import Attention, ImageGroup
 from locheads.workers.shard_progress import State, read_progress
 
@@ -290,7 +291,7 @@ def sweep_files(folder: Path) -> Iterator[Kind]:
         found = _group(config, runs[0])  # type: ignore[arg-type]
         return {} if found == config.study else {"group": found}
 
-    yield Kind("sweep: sweep.json", [runs[0].parent / SWEEP], group)
+    yield Kind("sweep: sweep.json", [runs[0].parent / SweepFile.FILE], group)
 
 
 class _Settings:
