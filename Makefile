@@ -58,10 +58,11 @@ studies: install  # every study of experiments/ at pocket size, with its tables;
 test: install  # unit and integration tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: install  # lint, format and types
+check: install  # lint, format, types, and that no import climbs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 check-extras: install  # whether every extra can be installed together with the locked versions; needs the package index
 	$(BIN)/python -m pip install --quiet --dry-run $(LOCKED) '.[$(ALL_EXTRAS)]'

@@ -1,4 +1,4 @@
-"""What the rooms hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original image, x1 and y1
+"""What the packages hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original image, x1 and y1
 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
 from collections.abc import Mapping, Sequence

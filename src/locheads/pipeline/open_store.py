@@ -21,9 +21,9 @@ NO_PART = frozenset(
         # Settings: their values are in the key.
         "config", "dotted", "models.engine", "discovery.config", "grounding.config", "models.config",
         # What is said, when, in which order, and how it is kept.
-        "errors", "terminal", "pipeline.signals", "pipeline.timing", "store.atomic",
-        "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
-        "terminal", "text",
+        "errors", "pipeline.signals", "pipeline.timing", "records", "records.provenance_file", "records.record_base",
+        "store.atomic", "store.attention_store", "store.derived", "store.digest", "store.key", "store.need",
+        "store.provenance", "terminal", "text",
     )
 )  # fmt: skip
 """Modules that the attention pass imports and that decide nothing of the maps."""

@@ -7,6 +7,7 @@ import pytest
 
 from locheads.evaluation.metric_table import METHODS
 from locheads.pocket.training.evidence import _agreement, _aims, _table5_row, render
+from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import parse_metrics
 from locheads.report.sweep_table import SweepRow
 
@@ -61,9 +62,11 @@ def test_wrong_answers_are_a_missed_aim():
 
 
 def test_trials_agree_whatever_the_order():
-    heads = {"k": 2, "top_per_trial": [["L2H1", "L3H1"], ["L3H1", "L2H1"]]}
-    assert _agreement(heads).holds
-    assert not _agreement(heads | {"top_per_trial": [["L2H1", "L3H1"], ["L2H1", "L4H1"]]}).holds
+    def agree(*tops):
+        return _agreement(HeadsFile.model_construct(k=2, top_per_trial=tops)).holds
+
+    assert agree(("L2H1", "L3H1"), ("L3H1", "L2H1"))
+    assert not agree(("L2H1", "L3H1"), ("L2H1", "L4H1"))
 
 
 def test_a_failed_run_is_a_row_of_the_table_with_its_reason():

@@ -54,7 +54,7 @@ def test_below_a_sweep_agent_the_agent_names_the_run(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_sweeps_record_says_how_many_runs_it_has(overrides: list[str], params: Any, jobs: int) -> None:
-    assert sweep_record(overrides, params)["jobs"] == jobs
+    assert sweep_record(overrides, params).jobs == jobs
 
 
 def test_names_that_wandb_would_refuse_are_made_to_fit() -> None:
@@ -67,7 +67,7 @@ def test_names_that_wandb_would_refuse_are_made_to_fit() -> None:
 
 def test_the_same_sweep_has_the_same_id_wherever_it_is_tracked() -> None:
     def sweep_id(*overrides: str, params: Any = None) -> str:
-        return sweep_record(list(overrides), params)["id"]
+        return sweep_record(list(overrides), params).id
 
     assert sweep_id("heads.k=1,2", "seed=1") == sweep_id("seed=1", "tracker=wandb", "+tracker.tags=[a]", "heads.k=1,2")
     assert len({sweep_id("heads.k=1"), sweep_id("heads.k=2"), sweep_id("heads.k=1", params={"seed": "1,2"})}) == 3
