@@ -67,7 +67,7 @@ def test_an_experiment_beats_the_defaults_and_the_command_line_beats_it() -> Non
 
 def test_table_5_differs_only_in_the_criterion() -> None:
     paper, entropy, s_img = (composed(CONF, f"criterion={name}").criterion for name in ("paper", "entropy", "s_img"))
-    assert {paper.score.value, entropy.score.value, s_img.score.value} == {"s_img_entropy", "entropy", "s_img"}
+    assert {paper.score, entropy.score, s_img.score} == {"s_img_entropy", "entropy", "s_img"}
     assert paper.candidates == entropy.candidates == s_img.candidates == 10
     assert paper.skip_layers == entropy.skip_layers == s_img.skip_layers == 2
 

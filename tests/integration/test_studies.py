@@ -66,20 +66,6 @@ def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., 
     return start
 
 
-def test_every_study_has_its_four_parts() -> None:
-    experiments = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} - {
-        "pocket",
-        "released_c0",
-        "released_c1",
-    }
-    assert set(pocket_size.studies()) == set(LAYOUTS) == experiments & set(LAYOUTS)
-    index = (ROOT / "experiments" / "README.md").read_text()
-    for name in LAYOUTS:
-        assert f"({name}/README.md)" in index
-        for words in pocket_size.commands(name):
-            assert f"experiment={name}" in words
-
-
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_at_pocket_size(name: str, study: Study) -> None:
     folder, results = study(name)

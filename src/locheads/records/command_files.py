@@ -10,7 +10,7 @@ class CheckedPoint(Part):
 
     split: str
     question: str
-    state: Literal["ok", "WARN", "FAIL"]
+    state: Literal["ok", "warn", "FAIL"]
     text: str
 
 

@@ -77,7 +77,7 @@ def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
 @pytest.mark.parametrize(
     ("score", "said"),
     [
-        ("narow", r"There is no criterion.score=narow: use one of s_img, entropy, s_img_entropy"),
+        ("narow", r"There is no criterion.score=narow: use one of s_img, entropy, "),
         ("own_criterion:Number", "neither a subclass nor an instance of locheads.discovery.criteria.Criterion"),
         ("own_criterion:Criterion", "is a class"),
         ("own_criterion:broad", "holds no broad"),
