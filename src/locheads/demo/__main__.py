@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     try:
         serve(options)
     except LocHeadsError as error:
-        return complain(error)
+        return print_error(error)
     return 0
 
 

@@ -16,12 +16,12 @@ from locheads.models.adapters import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, load_lvlm
-from locheads.pipeline.image_preparation import Copies, Opened, first_readable, in_background, prepare_image
+from locheads.pipeline.image_preparation import Copies, PreparedImage, first_readable, in_background, prepare_image
 from locheads.pipeline.signals import undisturbed
 from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.key import difference
-from locheads.store.need import EVERYTHING, Need
+from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.store.store_files import Stored, rounded
 from locheads.terminal import track
 from locheads.types import Attention, CompactAttention, Failure, HeadIndex, HeadScores, ImageGroup
@@ -55,7 +55,7 @@ def fill(
     store: AttentionStore,
     groups: Sequence[ImageGroup],
     config: Config,
-    need: Need = EVERYTHING,
+    need: NeededMaps = EVERYTHING,
     picks: Picks | None = None,
     loader: Loader | None = None,
 ) -> list[Failure]:
@@ -103,7 +103,7 @@ def images_differ(paths: Sequence[Path]) -> str:
     return f"{len(paths)} {'image differs' if len(paths) == 1 else 'images differ'} ({names})"
 
 
-def _say_what_others_hold(store: AttentionStore, missing: Sequence[ImageGroup], need: Need) -> None:
+def _say_what_others_hold(store: AttentionStore, missing: Sequence[ImageGroup], need: NeededMaps) -> None:
     if store.taken:  # which is refused
         return
     for n, folder, key in store.elsewhere(missing, need):
@@ -121,9 +121,9 @@ class _Pass:
 
     store: AttentionStore
     config: Config
-    lack: Need
+    lack: NeededMaps
     """What is missing of any sample."""
-    need: Need
+    need: NeededMaps
     picks: Picks | None
     loader: Loader
     pending: list[Stored] = field(default_factory=list)
@@ -166,7 +166,7 @@ class _Pass:
         workers = self.config.engine.workers
         adapters = Copies(adapter, workers)
 
-        def work(group: ImageGroup) -> Opened:
+        def work(group: ImageGroup) -> PreparedImage:
             with adapters.one() as own:
                 return prepare_image(group, own, self.config.prompt)
 
@@ -220,12 +220,12 @@ def _unusable(maps: np.ndarray | None) -> str | None:
     return None if np.isfinite(maps).all() else NOT_FINITE
 
 
-def _maps_kept(need: Need) -> str:
+def _maps_kept(need: NeededMaps) -> str:
     return "all" if need.heads is None else "some"
 
 
 def compact(
-    attention: Attention, need: Need, criterion: CriterionConfig, picks: Picks | None = None
+    attention: Attention, need: NeededMaps, criterion: CriterionConfig, picks: Picks | None = None
 ) -> CompactAttention:
     """What `need` names, and the maps of the heads that `picks` finds in the scores.
 

@@ -12,10 +12,10 @@ from locheads.data.box_text import WrittenBox, frame_in, read_answer
 from locheads.data.image_files import open_image
 from locheads.data.image_groups import subset
 from locheads.errors import DataError
+from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
 from locheads.evaluation.truth import Truth
-from locheads.evaluation.watch import BoxWatch
 from locheads.models.answer import answer_image, prepare_to_answer
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
@@ -48,7 +48,7 @@ def direct_stage(run: Setup) -> Failures:
     answers: list[dict[str, Any]] = []
     direct = run.config.direct
     assert direct.box_format is not None  # `config.check` has refused that
-    watch = BoxWatch(direct.box_format.box_format, direct.frame, "direct.box_format")
+    watch = BoxFormatMonitor(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
         for group in track(run.inputs.evaluated, "ask", "images"):
             asker.ask(group)
@@ -191,7 +191,7 @@ class _Asker:
         return self._lvlm
 
 
-def _write_scores(run: Setup, watch: BoxWatch) -> None:
+def _write_scores(run: Setup, watch: BoxFormatMonitor) -> None:
     scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
     metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **watched(watch))

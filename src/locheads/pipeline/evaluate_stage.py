@@ -6,7 +6,7 @@ from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.truth import Truth
 from locheads.pipeline.answer_files import OTHERS, OWN, scored
-from locheads.pipeline.discover_stage import Discovered
+from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.ground_stage import MapScores
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Setup
@@ -15,7 +15,7 @@ from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, writ
 from locheads.store.atomic import write_json
 
 
-def evaluate_stage(setup: Setup, found: Discovered | None, plan: HeadPlan, map_scores: MapScores) -> None:
+def evaluate_stage(setup: Setup, found: DiscoverResult | None, plan: HeadPlan, map_scores: MapScores) -> None:
     """Scores against the truth -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
     own, others = (scored(folder / name, Truth(groups), map_scores[name]) for name in (OWN, OTHERS))

@@ -67,7 +67,7 @@ class Copies(Generic[Tool]):
 
 
 @dataclass
-class Opened:
+class PreparedImage:
     """An image on its way to the model."""
 
     group: ImageGroup
@@ -92,23 +92,23 @@ def first_readable(groups: list[ImageGroup], prompt: PromptConfig) -> tuple[int,
     return len(groups), failures
 
 
-def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> Opened:
+def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> PreparedImage:
     asked, failures = _askable(group, prompt)
     if not asked.samples:
-        return Opened(asked, None, failures)
+        return PreparedImage(asked, None, failures)
     try:
         image = open_image(asked)
     except DataError as error:
-        return Opened(asked, None, failures + _all_failed(asked, error))
+        return PreparedImage(asked, None, failures + _all_failed(asked, error))
     try:
-        return Opened(asked, _ask(asked, image, adapter, prompt), failures)
+        return PreparedImage(asked, _ask(asked, image, adapter, prompt), failures)
     except DataError:
         return _without_culprits(asked, image, adapter, prompt, failures)
 
 
 def _without_culprits(
     group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig, failures: list[Failure]
-) -> Opened:
+) -> PreparedImage:
     """One expression that cannot be asked must not take the image's others with it."""
     fine = []
     for sample in group.samples:
@@ -119,7 +119,7 @@ def _without_culprits(
         except DataError as error:
             failures = failures + _all_failed(alone, error)
     asked = replace(group, samples=tuple(fine))
-    return Opened(asked, _ask(asked, image, adapter, prompt) if fine else None, failures)
+    return PreparedImage(asked, _ask(asked, image, adapter, prompt) if fine else None, failures)
 
 
 def _ask(group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig) -> PreparedInput:

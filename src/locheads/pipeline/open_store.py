@@ -22,7 +22,7 @@ NO_PART = frozenset(
         "config", "dotted", "models.engine", "discovery.config", "grounding.config", "models.config",
         # What is said, when, in which order, and how it is kept.
         "errors", "terminal", "pipeline.signals", "pipeline.timing", "store.atomic",
-        "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
+        "store.attention_store", "store.derived", "store.digest", "store.key", "store.needed_maps", "store.provenance",
         "terminal", "text",
     )
 )  # fmt: skip

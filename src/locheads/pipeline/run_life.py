@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.pipeline.mistakes import explain
+from locheads.pipeline.error_messages import explain
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import RECEIPT
 from locheads.store.provenance import provenance

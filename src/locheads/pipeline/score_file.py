@@ -14,9 +14,9 @@ from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.errors import DataError
+from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS
 from locheads.evaluation.truth import score_answers
-from locheads.evaluation.watch import BoxWatch
 from locheads.pipeline.answer_files import OWN, watched, writing
 from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
@@ -81,8 +81,8 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
     what = f"the split {config.dataset.split} of {config.dataset.name}"
     form = config.predictions_format
-    watch = BoxWatch(form.box_format, form.frame, "predictions_format.box_format")
-    answers = _Watched(read_predictions(path, form, sizes, what), evaluated, watch, form, _lines(path))
+    watch = BoxFormatMonitor(form.box_format, form.frame, "predictions_format.box_format")
+    answers = _MonitoredAnswers(read_predictions(path, form, sizes, what), evaluated, watch, form, _lines(path))
     method = PREDICTIONS if form.point_format is None else POINTS
     absent = f"{path.name} has no prediction for it"
     parts = []
@@ -105,14 +105,14 @@ def _lines(path: Path) -> int:
         return sum(bool(line.strip()) for line in stream) - (path.suffix == ".csv")
 
 
-class _Watched:
+class _MonitoredAnswers:
     """The answers, counted and looked at on their way."""
 
     def __init__(
         self,
         answers: Iterator[Answer],
         evaluated: list[ImageGroup],
-        watch: BoxWatch,
+        watch: BoxFormatMonitor,
         form: PredictionsConfig,
         lines: int,
     ) -> None:

@@ -82,7 +82,7 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     failures, found, plan = attended.failures, attended.found, attended.plan
     if last == Stage.attend:
         return failures
-    if setup.given is None:
+    if setup.given_heads is None:
         with status.stage(Stage.discover):
             found = found or discover_heads(setup, failures)
             write_heads(setup, found, failures)

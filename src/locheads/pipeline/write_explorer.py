@@ -74,7 +74,7 @@ def write_explorer(
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
-            coded = _coded(group, attention, heads.order(own), budget)
+            coded = _encoded_maps(group, attention, heads.order(own), budget)
             row, number = by_sample[sample_id], _number(folder, group, numbers)
             samples.append(_sample(group, row, coded, heads.plan, config, at=file.tell(), image=number))
             file.write(coded.codes.tobytes())
@@ -99,7 +99,7 @@ def _index(
 
 
 @dataclass(frozen=True)
-class _Coded:
+class _EncodedMaps:
     """One sample's maps in 8 bits; empty where there are none, or where one is not finite."""
 
     geometry: Geometry
@@ -118,7 +118,7 @@ class _Coded:
 def _sample(
     group: ImageGroup,
     row: Mapping[Any, Any],
-    coded: _Coded,
+    coded: _EncodedMaps,
     plan: HeadPlan,
     config: Config,
     at: int,
@@ -152,19 +152,19 @@ def _sample(
     )
 
 
-def _coded(
+def _encoded_maps(
     group: ImageGroup, attention: Attention | CompactAttention | None, order: list[HeadIndex], budget: int
-) -> _Coded:
+) -> _EncodedMaps:
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
     if attention is None:
-        return _Coded(stretched(group.width, group.height, 1, 1))
+        return _EncodedMaps(stretched(group.width, group.height, 1, 1))
     there = order if isinstance(attention, Attention) else [head for head in order if head in attention.heads]
     rows, cols = attention.maps.shape[-2:]
     heads = there[: max(budget // (rows * cols), 1)]
     maps = attention.chosen(0, heads)
     if not heads or not np.isfinite(maps).all():
-        return _Coded(attention.geometry)
-    return _Coded(attention.geometry, heads, *encode(maps))
+        return _EncodedMaps(attention.geometry)
+    return _EncodedMaps(attention.geometry, heads, *encode(maps))
 
 
 def _number(folder: Path, group: ImageGroup, numbers: dict[str, int | None]) -> int | None:

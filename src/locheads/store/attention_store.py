@@ -20,7 +20,7 @@ from locheads.errors import StoreError
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.digest import file_digest
 from locheads.store.key import Key, MadeWith, difference, lacks_some, of_other_versions
-from locheads.store.need import EVERYTHING, Need, lacking, union
+from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
 from locheads.store.store_files import LISTING, Entry, Stored, listing_of, load, read_listing, shard_of, write_shard
 from locheads.types import CompactAttention, ImageGroup
 
@@ -96,7 +96,7 @@ class AttentionStore:
         keys = of_other_versions(self.asked, self._root.glob(f"*/{KEY}"))
         return [(file.parent, key) for file, key in keys if any(file.parent.glob(f"*{LISTING}"))]
 
-    def elsewhere(self, groups: Sequence[ImageGroup], need: Need = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
+    def elsewhere(self, groups: Sequence[ImageGroup], need: NeededMaps = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
         """-> (how many of the groups' samples it has whole, folder, key) of each of `others`."""
         for folder, key in self.others():
             question = {name: value for name, value in key.question.items() if name != "format"}
@@ -130,7 +130,7 @@ class AttentionStore:
             if (shard := shard_of(listing)) not in self._indexed:
                 self._index(shard, verify)
 
-    def missing(self, groups: Iterable[ImageGroup], need: Need = EVERYTHING) -> list[ImageGroup]:
+    def missing(self, groups: Iterable[ImageGroup], need: NeededMaps = EVERYTHING) -> list[ImageGroup]:
         """The images and expressions of which not all that is needed is stored, each group with only those."""
         result = []
         for group in groups:
@@ -139,7 +139,7 @@ class AttentionStore:
                 result.append(replace(group, samples=absent))
         return result
 
-    def lack(self, groups: Iterable[ImageGroup], need: Need) -> Need:
+    def lack(self, groups: Iterable[ImageGroup], need: NeededMaps) -> NeededMaps:
         """What a pass over the groups must find so that nothing is missing of them any more."""
         found = (self._lacks(group, sample.sample_id, need) for group in groups for sample in group.samples)
         return union(need for need in found if need is not None)
@@ -219,7 +219,7 @@ class AttentionStore:
             return entries
         return [entry for entry in entries if entry.image in (None, image)]
 
-    def _lacks(self, group: ImageGroup, sample_id: str, need: Need) -> Need | None:
+    def _lacks(self, group: ImageGroup, sample_id: str, need: NeededMaps) -> NeededMaps | None:
         return lacking(need, sample_id, self._valid(group, sample_id))
 
     def _index(self, shard: Path, verify: bool) -> None:

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 
 from locheads.config import Config, check
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 from locheads.models.load import text_shape
 from locheads.pipeline.attend_stage import expected_cost, passes
 from locheads.pipeline.compose import composed
+from locheads.pipeline.error_messages import explain
 from locheads.pipeline.fetch import fetch
-from locheads.pipeline.mistakes import explain
 from locheads.pipeline.prepare import prepare
 from locheads.store.derived import write_derived_json
 from locheads.terminal import PlainConsole
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (sentence := explain(error)) is None:
             raise
-        return complain(sentence)
+        return print_error(sentence)
 
 
 def _status(folder: Path, console: PlainConsole) -> int:
@@ -72,7 +72,7 @@ def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
         console.print("Nothing was submitted (--dry-run).")
         return 0
     if unknown := [plan for plan in plans if plan.unknown]:
-        return complain(f"{unknown[0].label}: {unknown[0].unknown}")
+        return print_error(f"{unknown[0].label}: {unknown[0].unknown}")
     jobs = [job for plan in plans for job in plan.jobs]
     ids = submit(jobs, launchers, folder / "logs")
     # What `status` reads.

@@ -22,7 +22,7 @@ from locheads.models.adapters import Sharing
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.digest import json_digest
-from locheads.store.need import Need
+from locheads.store.needed_maps import NeededMaps
 from locheads.store.store_files import Stored
 from locheads.types import ImageGroup
 from locheads.workers.config import ShardConfig
@@ -91,7 +91,7 @@ class Pass:
 
     name: str
     groups: list[ImageGroup]
-    need: Need | None
+    need: NeededMaps | None
     """What is needed of every sample; None where that is known only once the heads are found."""
 
     def progress_files(self, store: AttentionStore, n_shards: int) -> list[Path]:

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess, square_geometry
 from locheads.store.attention_store import AttentionStore
-from locheads.store.need import EVERYTHING
+from locheads.store.needed_maps import EVERYTHING
 from locheads.types import Attention, ImageGroup, Sample
 from locheads.workers.config import ShardConfig
 from locheads.workers.shard_progress import State, read_progress

@@ -18,7 +18,7 @@ from torch import Tensor
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
 from locheads.models.config import PromptConfig
-from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
+from locheads.models.prompts import IMAGE, PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
 MAX_PIXELS = 100_000_000
@@ -152,7 +152,7 @@ class FamilyAdapter:
         """The text that stands for the image in a prompt, special tokens and all."""
         return self.processor.replace_image_token(inputs, 0)
 
-    def finish(self, asked: Asked) -> Asked:
+    def finish(self, asked: PromptText) -> PromptText:
         """The prompt as the family's processor would complete it."""
         return asked
 
@@ -180,14 +180,14 @@ class FamilyAdapter:
     def _process(self, view: Image.Image) -> Any:
         return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
 
-    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> Asked:
+    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> PromptText:
         placeholder = self.processor.image_token
         if prompt.chat:
-            return self.finish(fill(ask_in_chat(prompt, expression, self.processor), placeholder, image_text))
-        asked = fill(ask(prompt, expression), IMAGE, self.wrapping.format(placeholder))
+            return self.finish(fill(chat_prompt_text(prompt, expression, self.processor), placeholder, image_text))
+        asked = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
         return self.finish(fill(asked, placeholder, image_text))
 
-    def _adds_special(self, asked: Asked) -> bool:
+    def _adds_special(self, asked: PromptText) -> bool:
         """A chat template often writes the first token itself; twice would be wrong."""
         first = self.processor.tokenizer.bos_token
         return first is None or not asked.text.startswith(first)

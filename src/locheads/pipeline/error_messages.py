@@ -63,7 +63,7 @@ def explain_command(error: Exception) -> str | None:
     return f"The command line cannot be used ({reason(error)}). {HELP}"
 
 
-def keep_bug(error: BaseException) -> str:
+def log_bug(error: BaseException) -> str:
     """Writes the traceback to run.log, or to stderr where there is none, and returns the sentence on it."""
     where = f"in {file}" if (file := log_file()) and _write(file, error) else "above"
     if where == "above":
@@ -71,7 +71,7 @@ def keep_bug(error: BaseException) -> str:
     return f"This is a bug of LocHeads, not yours: the traceback is {where}; please report it."
 
 
-def keep_mistake(error: BaseException, sentence: str) -> None:
+def log_user_error(error: BaseException, sentence: str) -> None:
     """Writes the sentence to run.log (the terminal gets it at the end, once), and what a library raised behind it."""
     log = logging.getLogger(__name__)
     record = log.makeRecord(log.name, logging.ERROR, __file__, 0, sentence, (), None)
