@@ -48,7 +48,7 @@ def new_table(title: str | None = None, caption: str | None = None) -> Table:
 
 T = TypeVar("T")
 Listener = Callable[[str, str, int, int | None], None]
-"""Called with the stage, the unit, how many are done, and of how many (None where nobody knows)."""
+"""Called with the stage, the unit, how many are done, and of how many (None where that is not known)."""
 
 REFRESH_S = 0.1
 """Between two looks of a bar, at least."""

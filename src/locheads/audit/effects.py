@@ -114,12 +114,12 @@ def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
 
 def _greedy(grids: Iterable[_Samples], plan: Plan) -> dict[str, dict[str, list[HeadIndex]]]:
     """Per `head_key` of greedy choices each sample's own heads."""
-    wanted = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
-    found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in wanted}
-    images = {id(a): a for same in grids for a, _ in same.attentions} if wanted else {}
+    greedy_choices = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
+    found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in greedy_choices}
+    images = {id(a): a for same in grids for a, _ in same.attentions} if greedy_choices else {}
     for attention in images.values():
         known: dict[tuple[str, ...], HeadScores] = {}
-        for key, choice in wanted.items():
+        for key, choice in greedy_choices.items():
             criterion = choice.criterion
             entropy = criterion.numbers_key()
             known[entropy] = known.get(entropy) or score(attention, criterion)

@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Loads the model and opens the page. Raises LocHeadsError for everything that a user can mend."""
+    """Loads the model and opens the page. Raises LocHeadsError for everything that a user can correct."""
     # Imported late, so that --help answers at once.
     from locheads.api import Grounder
     from locheads.demo.app import Answers, build, example, import_gradio

@@ -46,7 +46,7 @@ class Answers:
 
     def __init__(self, grounder: Grounder) -> None:
         self._grounder = grounder
-        self._asked: tuple[bytes, tuple[int, int], str] | None = None
+        self._question: tuple[bytes, tuple[int, int], str] | None = None
         self._maps: tuple[Float[np.ndarray, "head row col"], Geometry] | None = None
 
     def __call__(self, image: Image.Image | None, expression: str, sigma: float) -> Answer:
@@ -69,8 +69,8 @@ class Answers:
 
     def _of(self, image: Image.Image, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
         question = image.tobytes(), image.size, expression
-        if self._maps is None or question != self._asked:
-            self._maps, self._asked = self._grounder.maps(image, expression), question
+        if self._maps is None or question != self._question:
+            self._maps, self._question = self._grounder.maps(image, expression), question
         return self._maps
 
 
@@ -100,7 +100,7 @@ def example() -> tuple[Image.Image, str]:
 
 
 def import_gradio() -> Any:
-    """The module, told not to report its use. Raises ConfigError with the pip command where it is absent."""
+    """The module, with its report of use switched off. Raises ConfigError with the pip command where it is absent."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio

@@ -140,7 +140,7 @@ class Metric:
     """What the page says below the table."""
     shown: Place = EVERYWHERE
     name: str = ""
-    """Where letters, digits and _ alone are allowed (W&B, studies); the key where it is empty."""
+    """Where only letters, digits and _ are allowed (W&B, studies); the key where it is empty."""
     unit: Unit = Unit.PERCENT
     higher_is_better: bool = True
     bounded: bool = True

@@ -38,7 +38,9 @@ def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
     if not text:
         raise DataError("The expression is empty: there is nothing to ground.")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise DataError("The expression holds half of a surrogate pair, which is no letter: mend its file's encoding.")
+        raise DataError(
+            "The expression holds half of a surrogate pair, which is no letter: correct its file's encoding."
+        )
     if IMAGE in text:
         raise DataError(f"The expression holds {IMAGE}, which stands for the image: take it out.")
     stop = "." if prompt.full_stop and text[-1] not in ".?!" else ""

@@ -32,7 +32,7 @@ class AttendResult:
     """What the attention pass left behind, beside the store."""
 
     failures: Failures
-    found: DiscoverResult | None = None
+    discovered: DiscoverResult | None = None
     """Where the heads had to be found before the evaluated samples were attended."""
     plan: HeadPlan | None = None
     """Where the store keeps the maps of this plan only."""
@@ -49,31 +49,33 @@ def attend_few_maps(setup: Setup, loader: Loader) -> AttendResult:
     known = maps_heads(setup.config, setup.identity)
     if known is not None:
         return AttendResult(failures | _fill(setup, loader, setup.inputs.evaluated, NeededMaps(known)))
-    found = None if setup.given_heads else discover_heads(setup, failures)
-    plan = plan_heads(setup, found)
+    discovered = None if setup.given_heads else discover_heads(setup, failures)
+    plan = plan_heads(setup, discovered)
     top = top_heads_kept(setup.config.engine.maps)
-    failures |= attend_for(setup, loader, setup.inputs.evaluated, found, plan, failures, top)
-    return AttendResult(failures, found, plan)
+    failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures, top)
+    return AttendResult(failures, discovered, plan)
 
 
 def attend_for(
     setup: Setup,
     loader: Loader,
     groups: list[ImageGroup],
-    found: DiscoverResult | None,
+    discovered: DiscoverResult | None,
     plan: HeadPlan,
     failures: Failures,
     top: int = 0,
 ) -> Failures:
     """Stores of these images what grounding by `plan` reads, and the maps of the `top` most frequent heads."""
-    if setup.config.selection.kind == SelectionKind.fixed or found is None:
-        return _fill(setup, loader, groups, _grounding_need(setup, found, plan, top))
-    failed = _fill(setup, loader, groups, _grounding_need(setup, found, plan, top), partial(_own_heads, setup, found))
+    if setup.config.selection.kind == SelectionKind.fixed or discovered is None:
+        return _fill(setup, loader, groups, _grounding_need(setup, discovered, plan, top))
+    failed = _fill(
+        setup, loader, groups, _grounding_need(setup, discovered, plan, top), partial(_own_heads, setup, discovered)
+    )
     # A sample whose scores were stored before has had no say in what was kept of it.
     evaluated = replace(setup, inputs=replace(setup.inputs, evaluated=groups))
-    own = with_own_heads(evaluated, found, plan, failures | failed)
-    need = _grounding_need(setup, found, own, top)
-    return failed | _fill(setup, loader, groups, need, partial(_own_heads, setup, found))
+    own = with_own_heads(evaluated, discovered, plan, failures | failed)
+    need = _grounding_need(setup, discovered, own, top)
+    return failed | _fill(setup, loader, groups, need, partial(_own_heads, setup, discovered))
 
 
 def attend_shards(setup: Setup) -> Failures:
@@ -85,17 +87,17 @@ def attend_shards(setup: Setup) -> Failures:
         failures.update(_fill(setup, loader, part, need))
         return len(failed_in(part, failures))
 
-    def fill_for_plan(found: DiscoverResult | None, plan: HeadPlan, part: list[ImageGroup]) -> int:
+    def fill_for_plan(discovered: DiscoverResult | None, plan: HeadPlan, part: list[ImageGroup]) -> int:
         top = top_heads_kept(setup.config.engine.maps)
-        failures.update(attend_for(setup, loader, part, found, plan, failures, top))
+        failures.update(attend_for(setup, loader, part, discovered, plan, failures, top))
         return len(failed_in(part, failures))
 
     for work in passes(setup):
         if work.need is not None:
             complete = deal(work, fill=partial(fill_part, work.need))
         elif setup.given_heads or complete:
-            found = None if setup.given_heads else discover_heads(setup, failures)
-            deal(work, fill=partial(fill_for_plan, found, plan_heads(setup, found)))
+            discovered = None if setup.given_heads else discover_heads(setup, failures)
+            deal(work, fill=partial(fill_for_plan, discovered, plan_heads(setup, discovered)))
         else:
             log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
     return failures
@@ -132,10 +134,10 @@ def _fill(
     return {failure.sample_id: failure.reason for failure in failed}
 
 
-def _own_heads(setup: Setup, found: DiscoverResult, scores: HeadScores) -> set[HeadIndex]:
+def _own_heads(setup: Setup, discovered: DiscoverResult, scores: HeadScores) -> set[HeadIndex]:
     """The heads that greedy selection takes for any of these samples."""
     config = setup.config
-    chosen = greedy_heads(scores, found.discovery, config.heads.k, config.criterion)
+    chosen = greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion)
     return {head for heads in chosen.values() for head in heads}
 
 
@@ -143,10 +145,10 @@ def _discovery_need(setup: Setup) -> NeededMaps:
     return NeededMaps(frozenset(), scored_by=setup.config.criterion.numbers_key(), cells=True)
 
 
-def _grounding_need(setup: Setup, found: DiscoverResult | None, plan: HeadPlan, top: int) -> NeededMaps:
+def _grounding_need(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, top: int) -> NeededMaps:
     heads = {*plan.fixed, *plan.best_iou, *plan.best_rec, *(head for draw in plan.random for head in draw)}
-    if found is not None:
-        heads |= set(found.discovery.ranking()[:top])
+    if discovered is not None:
+        heads |= set(discovered.discovery.ranking()[:top])
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
     # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
     ranked = top or setup.config.selection.kind == SelectionKind.greedy

@@ -73,7 +73,7 @@ def fill(
     """
     missing = store.missing(groups, need)
     n_samples, n_missing = count(groups), count(missing)
-    log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
+    log.info("The attention store %s holds %d of %d expressions.", store.folder, n_samples - n_missing, n_samples)
     failures: list[Failure] = []
     # Only once an image opens: where all that is missing is what failed before, no weights load.
     start, failed = first_readable(missing, config.prompt)
@@ -184,9 +184,9 @@ class _Pass:
     ) -> list[Failure]:
         """Stores one image's maps, soon. -> its samples that have none, or some that mean nothing."""
         failed = {i: reason for i, one in enumerate(maps) if (reason := _unusable(one)) is not None}
-        there = [i for i in range(len(maps)) if i not in failed]
-        if there:
-            ids = tuple(group.samples[i].sample_id for i in there)
+        finite = [i for i in range(len(maps)) if i not in failed]
+        if finite:
+            ids = tuple(group.samples[i].sample_id for i in finite)
             arrays = np.stack([one for i, one in enumerate(maps) if one is not None and i not in failed])
             self.pending.append(self._record(group, ids, arrays, prepared, heads))
         if len(self.pending) >= self.config.engine.shard_images:

@@ -74,8 +74,8 @@ def audit_stage(run: Setup, failures: Failures) -> None:
 
 def choices_of(config: Config) -> list[Choice]:
     """All combinations, the run's own settings first. Raises ConfigError for a value that makes no sense."""
-    options, alone = options_of(config.audit.grid), options_of(config.audit.alone)
-    choices = combinations(base_choice(config), options, alone, config.audit)
+    options, singles = options_of(config.audit.grid), options_of(config.audit.single)
+    choices = combinations(base_choice(config), options, singles, config.audit)
     if len(choices) == 1:
         raise ConfigError(EMPTY_GRID)
     for choice in choices:
@@ -84,7 +84,7 @@ def choices_of(config: Config) -> list[Choice]:
 
 
 def base_choice(config: Config) -> Choice:
-    """The run's own settings: the paper's reading, unless it was told otherwise."""
+    """The run's own settings: the paper's reading, unless its settings say otherwise."""
     return Choice(config.criterion, config.selection, config.heads.k, config.grounding)
 
 
@@ -138,8 +138,8 @@ def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
 
 def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
-    wanted = {criterion_key(choice): choice.criterion for choice in choices}
-    entropies = {c.numbers_key(): c for c in wanted.values()}
+    criteria = {criterion_key(choice): choice.criterion for choice in choices}
+    entropies = {c.numbers_key(): c for c in criteria.values()}
     parts: dict[tuple[str, ...], list[HeadScores]] = {key: [] for key in entropies}
     for attention in run.store.read(track(run.inputs.discovery, "scores", "images")):
         for key, criterion in entropies.items():
@@ -147,7 +147,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Disco
     scores = {key: stack_scores(found) for key, found in parts.items()}
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
-    for name, criterion in wanted.items():
+    for name, criterion in criteria.items():
         own = scores[criterion.numbers_key()]
         try:
             found[name] = discover(own, run.inputs.positions(own), criterion)

@@ -21,7 +21,7 @@ from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
-from locheads.pipeline.answer_files import OWN, scored, watched, writing
+from locheads.pipeline.answer_files import OWN, box_format_record, scored, writing
 from locheads.pipeline.attention_pass import Loader, images_differ
 from locheads.pipeline.open_store import NO_PART
 from locheads.pipeline.run_files import metrics_record, write_parquet
@@ -48,7 +48,7 @@ def direct_stage(run: Setup) -> Failures:
     answers: list[dict[str, Any]] = []
     direct = run.config.direct
     assert direct.box_format is not None  # `config.check` has refused that
-    watch = BoxFormatMonitor(direct.box_format.box_format, direct.frame, "direct.box_format")
+    monitor = BoxFormatMonitor(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
         for group in track(run.inputs.evaluated, "ask", "images"):
             asker.ask(group)
@@ -59,7 +59,7 @@ def direct_stage(run: Setup) -> Failures:
                 if answer is not None:
                     frame = frame_in(answer.geometry, direct.frame, direct.cell_pixels)
                     written = read_answer(answer.text, direct.box_format, frame, group.width, group.height)
-                    watch.add(written, group, sample, frame)
+                    monitor.add(written, group, sample, frame)
                 rows.append(direct_row(group, sample, written.box, asker.failures.get(sample.sample_id)))
                 text = answer and answer.text
                 parsed = {"parsed": written.box is not None, "fault": written.fault}
@@ -67,7 +67,7 @@ def direct_stage(run: Setup) -> Failures:
             write(rows)
     asker.finish()
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
-    _write_scores(run, watch)
+    _write_scores(run, monitor)
     return asker.failures
 
 
@@ -75,7 +75,7 @@ def direct_stage(run: Setup) -> Failures:
 class AnswerKeys:
     """Which answers a run reads."""
 
-    asked: Key
+    current_key: Key
     """What would be answered now."""
     key: Key
     """What is read: that, or with engine.other_versions=take the answers of other versions."""
@@ -85,13 +85,13 @@ class AnswerKeys:
 
 def answer_keys(config: Config, store: AttentionStore) -> AnswerKeys:
     """`store`: of the same question to the same model; the answers' key holds its key."""
-    question = {"format": FORMAT, **store.asked.question, "max_new_tokens": config.direct.max_new_tokens}
+    question = {"format": FORMAT, **store.current_key.question, "max_new_tokens": config.direct.max_new_tokens}
     code = code_digest("locheads.models.answer", without=NO_PART)
-    asked = Key(question, {**(store.asked.made_with or {}), "answers": code})
+    current = Key(question, {**(store.current_key.made_with or {}), "answers": code})
     folder = Path(config.paths.cache) / "answers"
-    others = of_other_versions(asked, folder.glob(f"*{KEY}"))
-    take = config.engine.other_versions == OtherVersions.take and not (folder / f"{asked.digest[:16]}{KEY}").exists()
-    return AnswerKeys(asked, others[0][1] if take and others else asked, others)
+    others = of_other_versions(current, folder.glob(f"*{KEY}"))
+    take = config.engine.other_versions == OtherVersions.take and not (folder / f"{current.digest[:16]}{KEY}").exists()
+    return AnswerKeys(current, others[0][1] if take and others else current, others)
 
 
 class _Asker:
@@ -142,13 +142,13 @@ class _Asker:
         return NO_MEMORY
 
     def _ask(self, group: ImageGroup, sample_ids: list[str]) -> None:
-        (asked,) = subset([group], sample_ids)
-        image, config = open_image(asked), self._run.config
-        expressions = [sample.expression for sample in asked.samples]
+        (unanswered,) = subset([group], sample_ids)
+        image, config = open_image(unanswered), self._run.config
+        expressions = [sample.expression for sample in unanswered.samples]
         texts, geometry = answer_image(self._load(), image, expressions, config.prompt, config.direct.max_new_tokens)
         digest = self._run.store.image(group)
         self._answers.add(
-            Answer(s.sample_id, digest, text, geometry) for s, text in zip(asked.samples, texts, strict=True)
+            Answer(s.sample_id, digest, text, geometry) for s, text in zip(unanswered.samples, texts, strict=True)
         )
         self._n_asked += len(texts)
 
@@ -174,14 +174,14 @@ class _Asker:
         if self._lvlm is not None:
             return
         path, keys = self._answers.path, self._keys
-        if keys.key != keys.asked:
-            raise lacks_some(path, keys.key, keys.asked)
+        if keys.key != keys.current_key:
+            raise lacks_some(path, keys.key, keys.current_key)
         for file, key in keys.others:
             log.warning("%s is of answers that were made with other versions: %s. What is asked now goes to a store of "
                         "its own; engine.other_versions=take reads the others as they are.",
-                        file, difference(key.made_with, keys.asked.made_with))  # fmt: skip
+                        file, difference(key.made_with, keys.current_key.made_with))  # fmt: skip
         check_writable(path.parent)
-        write_json(path.with_suffix(KEY), keys.asked.content)
+        write_json(path.with_suffix(KEY), keys.current_key.content)
 
     def _load(self) -> Lvlm:
         if self._lvlm is None:
@@ -191,10 +191,10 @@ class _Asker:
         return self._lvlm
 
 
-def _write_scores(run: Setup, watch: BoxFormatMonitor) -> None:
+def _write_scores(run: Setup, monitor: BoxFormatMonitor) -> None:
     scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
-    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **watched(watch))
+    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **box_format_record(monitor))
     write_json(run.folder / "metrics.json", metrics)
     unparsable = metrics["n_empty"]
     reasons = "".join(f"; {count} {reason}" for reason, count in metrics["boxes"]["without"].items())

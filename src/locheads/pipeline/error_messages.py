@@ -1,4 +1,4 @@
-"""One sentence for everything that a user can mend, from whatever our code, Hydra or the system raised.
+"""One sentence for everything that a user can correct, from whatever our code, Hydra or the system raised.
 
 What is no mistake is a bug of ours: its traceback is kept in a file, which the sentence names.
 """
@@ -141,8 +141,8 @@ def _value(key: str, text: str) -> str:
 def _grammar(text: str) -> str:
     # OmegaConf adds lines on where it was.
     text = text.partition("full_key: ")[0]
-    given = [text for text in sys.argv[1:] if "${" in text] if "interpolation" in text.lower() else []
-    where = f" (in {' '.join(given)})" if given else ""
+    overrides = [text for text in sys.argv[1:] if "${" in text] if "interpolation" in text.lower() else []
+    where = f" (in {' '.join(overrides)})" if overrides else ""
     if missing := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return misfit(missing[1], missing[0])
     if lexed := re.match(r"LexerNoViableAltException: (.*)", text):

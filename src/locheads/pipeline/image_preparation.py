@@ -81,29 +81,29 @@ def first_readable(groups: list[ImageGroup], prompt: PromptConfig) -> tuple[int,
     """-> (index of the first image that can be asked about, why those before it cannot)."""
     failures: list[Failure] = []
     for index, group in enumerate(groups):
-        asked, failed = _askable(group, prompt)
+        askable, failed = _askable(group, prompt)
         try:
-            if asked.samples:
-                open_image(asked)
+            if askable.samples:
+                open_image(askable)
                 return index, failures
         except DataError as error:
-            failed += _all_failed(asked, error)
+            failed += _all_failed(askable, error)
         failures += failed
     return len(groups), failures
 
 
 def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> PreparedImage:
-    asked, failures = _askable(group, prompt)
-    if not asked.samples:
-        return PreparedImage(asked, None, failures)
+    askable, failures = _askable(group, prompt)
+    if not askable.samples:
+        return PreparedImage(askable, None, failures)
     try:
-        image = open_image(asked)
+        image = open_image(askable)
     except DataError as error:
-        return PreparedImage(asked, None, failures + _all_failed(asked, error))
+        return PreparedImage(askable, None, failures + _all_failed(askable, error))
     try:
-        return PreparedImage(asked, _ask(asked, image, adapter, prompt), failures)
+        return PreparedImage(askable, _ask(askable, image, adapter, prompt), failures)
     except DataError:
-        return _without_culprits(asked, image, adapter, prompt, failures)
+        return _without_culprits(askable, image, adapter, prompt, failures)
 
 
 def _without_culprits(
@@ -112,14 +112,14 @@ def _without_culprits(
     """One expression that cannot be asked must not take the image's others with it."""
     fine = []
     for sample in group.samples:
-        alone = replace(group, samples=(sample,))
+        single = replace(group, samples=(sample,))
         try:
-            _ask(alone, image, adapter, prompt)
+            _ask(single, image, adapter, prompt)
             fine.append(sample)
         except DataError as error:
-            failures = failures + _all_failed(alone, error)
-    asked = replace(group, samples=tuple(fine))
-    return PreparedImage(asked, _ask(asked, image, adapter, prompt) if fine else None, failures)
+            failures = failures + _all_failed(single, error)
+    askable = replace(group, samples=tuple(fine))
+    return PreparedImage(askable, _ask(askable, image, adapter, prompt) if fine else None, failures)
 
 
 def _ask(group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig) -> PreparedInput:

@@ -92,10 +92,10 @@ def load_inputs(config: Config) -> Inputs:
     discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in (Reader.pocket, Reader.refer):
         check_image_folder(locate(dataset, config.paths)[1])
-    asked = chosen(evaluated, config)
-    headers = check_headers([*asked, *discovery.groups], image_folders(dataset, config.paths))
+    selected = chosen(evaluated, config)
+    headers = check_headers([*selected, *discovery.groups], image_folders(dataset, config.paths))
     return Inputs(
-        evaluated=asked,
+        evaluated=selected,
         discovery=discovery.groups,
         trials=discovery.trials,
         n_excluded_images=discovery.n_excluded,

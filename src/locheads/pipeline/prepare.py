@@ -58,7 +58,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
             "guard": inputs.guard,
             "notes": list(inputs.notes),
         },
-        "answers" if config.stage == Stage.direct else "maps": _made_with(made.key, made.asked),
+        "answers" if config.stage == Stage.direct else "maps": _made_with(made.key, made.current_key),
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
     if head_set is not None:
@@ -67,12 +67,12 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     return Setup(config, folder, inputs, identity, store, digest, head_set)
 
 
-def _made_with(key: Key, asked: Key) -> dict[str, Any]:
+def _made_with(key: Key, current: Key) -> dict[str, Any]:
     """What provenance.json says of the attention maps or answers, which may be those of an earlier run."""
     return {
         "store": key.digest[:16],
         "made_with": UNKNOWN if key.made_with is None else dict(key.made_with),
-        "other_versions": difference(key.made_with, asked.made_with) if key != asked else None,
+        "other_versions": difference(key.made_with, current.made_with) if key != current else None,
     }
 
 
@@ -103,9 +103,9 @@ def run_digest(
 
 
 def _check_shown(config: Config, inputs: Inputs) -> None:
-    there = {sample.sample_id for group in inputs.evaluated for sample in group.samples}
+    evaluated_ids = {sample.sample_id for group in inputs.evaluated for sample in group.samples}
     for sample_id in config.evaluation.show:
-        if sample_id not in there:
+        if sample_id not in evaluated_ids:
             raise ConfigError(
                 f"evaluation.show names the sample {sample_id}, which {config.dataset.split} does not hold (or "
                 "dataset.limit leaves out): samples.json of a run lists the ids."

@@ -106,17 +106,17 @@ RELATION = {"above": "below ours", "below": "above ours", "open": "not separated
 
 
 def _ceiling_sentences(metrics: MetricsRecord) -> list[str]:
-    metric, said = PRIMARY[0], []
+    metric, sentences = PRIMARY[0], []
     ours = metrics.get("localization_heads", metric)
     for method, words in CEILINGS.items():
         found = metrics.get(method, metric)
         if ours is not None and found is not None:
             shared = len(set(metrics.heads) & set(getattr(metrics, method)))
-            said.append(
+            sentences.append(
                 f"{words} {METRIC[metric].label} {found} %, {RELATION[compare(ours, found)]}; {shared} of the "
                 f"{len(metrics.heads)} localization heads are among them."
             )
-    return said
+    return sentences
 
 
 def _figure6_sentence(check: Figure6 | None) -> str:

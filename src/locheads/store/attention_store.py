@@ -63,7 +63,7 @@ class AttentionStore:
             StoreError: it cannot be written.
         """
         self.key = Key({"format": FORMAT, **question}, made_with)
-        self.asked = self.key
+        self.current_key = self.key
         """The key of what would be made now; `key`: of what is there."""
         self._root = cache / "attention"
         if take and not self._begun() and (others := self.others()):
@@ -89,11 +89,11 @@ class AttentionStore:
     @property
     def taken(self) -> bool:
         """Whether the maps are those of other versions, taken as they are."""
-        return self.key != self.asked
+        return self.key != self.current_key
 
     def others(self) -> list[tuple[Path, Key]]:
         """The stores that hold maps for the same question, but of other versions, the newest first."""
-        keys = of_other_versions(self.asked, self._root.glob(f"*/{KEY}"))
+        keys = of_other_versions(self.current_key, self._root.glob(f"*/{KEY}"))
         return [(file.parent, key) for file, key in keys if any(file.parent.glob(f"*{LISTING}"))]
 
     def elsewhere(self, groups: Sequence[ImageGroup], need: NeededMaps = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
@@ -106,7 +106,7 @@ class AttentionStore:
     def check_writable(self) -> None:
         """Raises StoreError where nothing could be stored, or where it must not be: in a store of other versions."""
         if self.taken:
-            raise lacks_some(self.folder, self.key, self.asked)
+            raise lacks_some(self.folder, self.key, self.current_key)
         check_writable(self.folder)
 
     def _begun(self) -> bool:
@@ -121,7 +121,7 @@ class AttentionStore:
             folder, key = others[0]
             raise StoreError(
                 f"{error} {folder} holds what other versions made "
-                f"({difference(key.made_with, self.asked.made_with)}): engine.other_versions=take reads that."
+                f"({difference(key.made_with, self.current_key.made_with)}): engine.other_versions=take reads that."
             ) from error
 
     def refresh(self, verify: bool = False) -> None:
@@ -182,8 +182,8 @@ class AttentionStore:
         """
         for group in groups:
             whole, parts = self._sorted_out(group)
-            for entry, wanted in whole:
-                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in wanted])
+            for entry, sample_ids in whole:
+                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in sample_ids])
             for sample_id, entries in parts:
                 yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
 

@@ -1,4 +1,4 @@
-"""What somebody needs of the attention pass, so that the pass does no more than that."""
+"""Which maps and numbers a reader of the store needs of the attention pass, so that the pass does no more than that."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,9 +41,9 @@ def lacking(need: NeededMaps, sample_id: str, entries: Iterable[Entry]) -> Neede
         return None
     if need.heads is None:
         return need
-    there = {head for entry in entries for head in entry.heads or ()}
+    stored = {head for entry in entries for head in entry.heads or ()}
     open_ = NeededMaps(
-        heads=frozenset(need.of_sample(sample_id) - there),
+        heads=frozenset(need.of_sample(sample_id) - stored),
         scored_by=None if any(entry.scored_by == need.scored_by for entry in entries) else need.scored_by,
         mean=need.mean and not any(entry.mean for entry in entries),
         cells=need.cells and not any(entry.cells for entry in entries),

@@ -50,7 +50,7 @@ class Progress:
 
 
 def read_progress(path: Path) -> Progress:
-    """A file that is damaged is nobody's word: a warning names it, and the shard counts as not begun."""
+    """Of a damaged file a warning gives the name, and its shard counts as not begun."""
     if (content := read_derived_json(path, then="written anew by the shard's next worker")) is None:
         return Progress(State.not_begun, {})
     state, age = State(content["state"]), time.time() - datetime.fromisoformat(content["heard"]).timestamp()

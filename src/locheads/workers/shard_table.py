@@ -31,8 +31,8 @@ class Row:
     @property
     def state(self) -> State:
         """As its worker says; but everything may be stored by a run without shards, or by a worker killed since."""
-        said = self.progress.state
-        return State.done if self.tokens_left == 0 and said in (State.not_begun, State.silent) else said
+        state = self.progress.state
+        return State.done if self.tokens_left == 0 and state in (State.not_begun, State.silent) else state
 
     def seconds_left(self) -> float | None:
         """None where nobody works on it, or nothing was timed yet."""

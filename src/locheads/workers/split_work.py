@@ -118,7 +118,7 @@ def own_shard(config: ShardConfig) -> int:
     """
     if config.index is not None:
         return config.index
-    mend = (
+    remedy = (
         f"start each worker with its own shard.index, from 0 to {config.count - 1}, or all of them with -m "
         f"'shard.index=range(0,{config.count})'."
     )
@@ -126,10 +126,10 @@ def own_shard(config: ShardConfig) -> int:
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     task, rank, n_ranks = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_TASK_ID", "PROCID", "NTASKS"))
     if sweeping or (task is None and int(n_ranks or 1) == 1):
-        raise ConfigError(f"Nothing says which of the {config.count} shards is this worker's: {mend}")
+        raise ConfigError(f"Nothing says which of the {config.count} shards is this worker's: {remedy}")
     number = int(task or 0) * int(n_ranks or 1) + int(rank or 0)
     if number >= config.count:
-        raise ConfigError(f"This is task {number} of the job array, and shard.count={config.count}: {mend}")
+        raise ConfigError(f"This is task {number} of the job array, and shard.count={config.count}: {remedy}")
     return number
 
 

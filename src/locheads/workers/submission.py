@@ -69,8 +69,8 @@ def chain(
 def to_queue(rows: Sequence[Row]) -> list[int]:
     """The shards of which something is missing, and that nobody works on: SLURM tells which jobs are alive."""
     running = {row.progress.content["worker"]["job"] for row in rows if row.progress.state == State.running} - {None}
-    asked = bool(running) and shutil.which("squeue") is not None
-    alive = {task for task, _ in in_queue(running)} if asked else running
+    can_ask = bool(running) and shutil.which("squeue") is not None
+    alive = {task for task, _ in in_queue(running)} if can_ask else running
 
     def is_worked_on(row: Row) -> bool:
         job = row.progress.content["worker"]["job"] if row.progress.state == State.running else ""

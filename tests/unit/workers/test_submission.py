@@ -172,7 +172,7 @@ def test_mistakes_are_one_sentence(
 
 def test_a_folder_that_is_no_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 1
-    assert "is no submission's folder" in capsys.readouterr().err
+    assert "holds no chain.json: give the folder that the submission printed" in capsys.readouterr().err
 
 
 def test_the_jobs_of_a_submission_and_why_any_failed(
@@ -216,4 +216,4 @@ def test_the_old_name_of_the_command_names_the_new_one(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert "is now called python -m locheads.workers" in result.stderr
-    assert "is no submission's folder" in result.stderr
+    assert "holds no chain.json: give the folder that the submission printed" in result.stderr

@@ -137,8 +137,8 @@ class PaliGemmaAdapter(SquareAdapter):
     def image_text(self, inputs: Any) -> str:
         return super().image_text(inputs) + self.processor.tokenizer.bos_token
 
-    def finish(self, asked: PromptText) -> PromptText:
-        return PromptText(asked.text + "\n", asked.start, asked.end)
+    def finish(self, question: PromptText) -> PromptText:
+        return PromptText(question.text + "\n", question.start, question.end)
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         # 0 is the prompt, in which all tokens see each other; 1 would be an answer.

@@ -145,5 +145,5 @@ def _value(metrics: MetricsRecord, method: str, metric: str) -> float:
 
 
 def _overrides(run: SweepRow) -> list[str]:
-    said = yaml.safe_load((run.folder / "overrides.yaml").read_text()) or []
-    return [override for override in said if override.partition("=")[0] not in PAPER]
+    overrides = yaml.safe_load((run.folder / "overrides.yaml").read_text()) or []
+    return [override for override in overrides if override.partition("=")[0] not in PAPER]
