@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Copy:
+class HubCopy:
     """One copy of a data set."""
 
     hub: str
@@ -60,7 +60,7 @@ class Copy:
 class HubDataSet:
     """A copy on the hub or on disk."""
 
-    def __init__(self, copy: Copy) -> None:
+    def __init__(self, copy: HubCopy) -> None:
         check_columns(copy.columns)
         self._copy, self._copy_notes = copy, [f"{copy.hub}: {note}" for note in copy.notes]
         self._contents: dict[str, str] = {}
@@ -214,7 +214,7 @@ def _files(folder: Path, name: str, hub: str) -> list[Path]:
     return files
 
 
-def _unavailable(copy: Copy, name: str, local: bool, error: Exception) -> str:
+def _unavailable(copy: HubCopy, name: str, local: bool, error: Exception) -> str:
     reason = f"{type(error).__name__}: {short((str(error).splitlines() or [''])[0])}"
     if local:
         return f"The parquet files of {copy.hub} in {copy.folder} cannot be read ({reason}): download them again."

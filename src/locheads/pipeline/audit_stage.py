@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from locheads.audit.choice_grid import Change, Choice, combinations
 from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
-from locheads.audit.effects import Plan, criterion_key, head_key, measure
+from locheads.audit.effects import AuditPlan, criterion_key, head_key, measure
 from locheads.config import Config, check
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
@@ -117,7 +117,7 @@ def _check_choice(config: Config, choice: Choice) -> None:
     check(dataclasses.replace(config, **own, heads=heads, grounding=choice.grounding))
 
 
-def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
+def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
     discoveries, failed = _discoveries(run, choices)
     heads, errors = {}, {}
@@ -133,7 +133,7 @@ def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
     factors = {g.sink_factor for g in groundings if g.sinks == Sinks.mean_map}
     read = lambda name: run.store.read(track(run.inputs.discovery, name, "images"))  # noqa: E731
     sinks = {factor: find_sinks(read("mean maps"), factor) for factor in sorted(factors)}
-    return Plan(tuple(choices), heads, discoveries, sinks), errors
+    return AuditPlan(tuple(choices), heads, discoveries, sinks), errors
 
 
 def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
@@ -156,7 +156,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Disco
     return found, failed
 
 
-def _measure(run: Setup, plan: Plan) -> np.ndarray:
+def _measure(run: Setup, plan: AuditPlan) -> np.ndarray:
     """[choice, image, sum] over all images of the split."""
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
@@ -171,11 +171,11 @@ def _measure(run: Setup, plan: Plan) -> np.ndarray:
         return np.concatenate([next(results) for _ in track(chunks, "audit", work)], axis=1)
 
 
-_works: list[tuple[AttentionStore, Plan]] = []
+_works: list[tuple[AttentionStore, AuditPlan]] = []
 """What every chunk needs; sent to a worker once."""
 
 
-def _prepare(store: AttentionStore, plan: Plan) -> None:
+def _prepare(store: AttentionStore, plan: AuditPlan) -> None:
     _works[:] = [(store, plan)]
 
 
@@ -184,7 +184,7 @@ def _work(chunk: list[ImageGroup]) -> np.ndarray:
     return measure(chunk, store.read(chunk), plan)  # type: ignore[arg-type]
 
 
-def _heads_text(plan: Plan, choice: Choice) -> str:
+def _heads_text(plan: AuditPlan, choice: Choice) -> str:
     if choice.selection.kind == SelectionKind.greedy:
         return "each sample's own"
     return " ".join(map(str, plan.heads.get(head_key(choice), ())))

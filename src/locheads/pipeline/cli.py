@@ -30,7 +30,7 @@ from locheads.terminal import console, listening
 
 log = logging.getLogger(__name__)
 
-MISTAKE, BUG = 1, 70
+USER_ERROR, BUG = 1, 70
 """Exit codes; 70 is what sysexits.h calls an internal software error."""
 
 _ended: list[tuple[str, int]] = []
@@ -73,7 +73,7 @@ def run(conf: Path) -> None:
         # What a run raises ends in _task: this one is about the command line.
         if (sentence := explain_command(error)) is None:
             _fail(log_bug(error), BUG)
-        _fail(sentence, MISTAKE)
+        _fail(sentence, USER_ERROR)
     except KeyboardInterrupt:
         print(f"Interrupted. {GO_ON}", file=sys.stderr)
         sys.exit(130)
@@ -83,7 +83,7 @@ def run(conf: Path) -> None:
     if _ended:
         _fail(*_ended[0])
     if sweep.failures:
-        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.", MISTAKE)
+        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.", USER_ERROR)
 
 
 def _task(composed: DictConfig) -> None:
@@ -97,7 +97,7 @@ def _task(composed: DictConfig) -> None:
         _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), not single)
     except Exception as error:
         sentence = explain(error)
-        end = (log_bug(error), BUG) if sentence is None else (sentence, MISTAKE)
+        end = (log_bug(error), BUG) if sentence is None else (sentence, USER_ERROR)
         if not single:
             # The other runs of the sweep go on; this one is a failed row of the table.
             return log.error("%s", end[0])

@@ -27,7 +27,7 @@ from locheads.pipeline.open_store import NO_PART
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import Stopwatch, write_timing
-from locheads.store.answer_store import Answer, AnswerStore
+from locheads.store.answer_store import AnswerStore, StoredAnswer
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import Key, code_digest, difference, lacks_some, of_other_versions
@@ -44,31 +44,31 @@ KEY = ".key.json"
 
 def direct_stage(run: Setup) -> Failures:
     """Asks, parses, scores -> answers.parquet, predictions.parquet, scores.parquet, metrics.json, timing.json."""
-    asker = _Asker(run)
+    source = _AnswerSource(run)
     answers: list[dict[str, Any]] = []
     direct = run.config.direct
     assert direct.box_format is not None  # `config.check` has refused that
     monitor = BoxFormatMonitor(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
         for group in track(run.inputs.evaluated, "ask", "images"):
-            asker.ask(group)
+            source.fill(group)
             rows = []
             for sample in group.samples:
-                answer = asker.answer(group, sample.sample_id)
+                answer = source.answer(group, sample.sample_id)
                 written = WrittenBox()
                 if answer is not None:
                     frame = frame_in(answer.geometry, direct.frame, direct.cell_pixels)
                     written = read_answer(answer.text, direct.box_format, frame, group.width, group.height)
                     monitor.add(written, group, sample, frame)
-                rows.append(direct_row(group, sample, written.box, asker.failures.get(sample.sample_id)))
+                rows.append(direct_row(group, sample, written.box, source.failures.get(sample.sample_id)))
                 text = answer and answer.text
                 parsed = {"parsed": written.box is not None, "fault": written.fault}
                 answers.append({"sample_id": sample.sample_id, "answer": text} | parsed)
             write(rows)
-    asker.finish()
+    source.finish()
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
     _write_scores(run, monitor)
-    return asker.failures
+    return source.failures
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def answer_keys(config: Config, store: AttentionStore) -> AnswerKeys:
     return AnswerKeys(current, others[0][1] if take and others else current, others)
 
 
-class _Asker:
+class _AnswerSource:
     """Asks what the store has no answer to; loads the LVLM only then."""
 
     def __init__(self, run: Setup) -> None:
@@ -106,12 +106,12 @@ class _Asker:
         self._n_asked = 0
         self.failures: dict[str, str] = {}
         """Sample id -> why it could not be asked."""
-        self._say_what_changed()
+        self._warn_of_other_versions()
 
-    def answer(self, group: ImageGroup, sample_id: str) -> Answer | None:
+    def answer(self, group: ImageGroup, sample_id: str) -> StoredAnswer | None:
         return self._answers.get(sample_id, self._run.store.image(group))
 
-    def ask(self, group: ImageGroup) -> None:
+    def fill(self, group: ImageGroup) -> None:
         """Asks all that is not answered about an image; why something cannot be asked goes to `failures`."""
         missing = [s.sample_id for s in group.samples if self.answer(group, s.sample_id) is None]
         if not missing:
@@ -148,7 +148,7 @@ class _Asker:
         texts, geometry = answer_image(self._load(), image, expressions, config.prompt, config.direct.max_new_tokens)
         digest = self._run.store.image(group)
         self._answers.add(
-            Answer(s.sample_id, digest, text, geometry) for s, text in zip(unanswered.samples, texts, strict=True)
+            StoredAnswer(s.sample_id, digest, text, geometry) for s, text in zip(unanswered.samples, texts, strict=True)
         )
         self._n_asked += len(texts)
 
@@ -159,7 +159,7 @@ class _Asker:
             self._watch.stop(passes, self._n_asked, of="answers")
         write_timing(self._run.folder, passes)
 
-    def _say_what_changed(self) -> None:
+    def _warn_of_other_versions(self) -> None:
         answered = self._answers.sample_ids()
         changed = [
             group.path

@@ -48,7 +48,7 @@ def in_background(work: Callable[[Item], Result], items: Iterable[Item], workers
         pool.shutdown(cancel_futures=True)
 
 
-class Copies(Generic[Tool]):
+class ToolCopies(Generic[Tool]):
     """A copy of something for each of several threads: tokenizers refuse to be used by two at once."""
 
     def __init__(self, tool: Tool, number: int) -> None:

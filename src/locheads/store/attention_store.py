@@ -66,7 +66,7 @@ class AttentionStore:
         self.current_key = self.key
         """The key of what would be made now; `key`: of what is there."""
         self._root = cache / "attention"
-        if take and not self._begun() and (others := self.others()):
+        if take and not self._begun() and (others := self.other_versions()):
             self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
         self._images: dict[Path, str | None] = dict(images or {})
@@ -87,25 +87,27 @@ class AttentionStore:
         return self._root / self.digest[:16]
 
     @property
-    def taken(self) -> bool:
+    def is_of_other_versions(self) -> bool:
         """Whether the maps are those of other versions, taken as they are."""
         return self.key != self.current_key
 
-    def others(self) -> list[tuple[Path, Key]]:
+    def other_versions(self) -> list[tuple[Path, Key]]:
         """The stores that hold maps for the same question, but of other versions, the newest first."""
         keys = of_other_versions(self.current_key, self._root.glob(f"*/{KEY}"))
         return [(file.parent, key) for file, key in keys if any(file.parent.glob(f"*{LISTING}"))]
 
-    def elsewhere(self, groups: Sequence[ImageGroup], need: NeededMaps = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
-        """-> (how many of the groups' samples it has whole, folder, key) of each of `others`."""
-        for folder, key in self.others():
+    def coverage_in_other_versions(
+        self, groups: Sequence[ImageGroup], need: NeededMaps = EVERYTHING
+    ) -> Iterator[tuple[int, Path, Key]]:
+        """-> (how many of the groups' samples it has whole, folder, key) of each of `other_versions`."""
+        for folder, key in self.other_versions():
             question = {name: value for name, value in key.question.items() if name != "format"}
             store = AttentionStore(self._root.parent, question, False, key.made_with, images=self._images)
             yield count(groups) - count(store.missing(groups, need)), folder, key
 
     def check_writable(self) -> None:
         """Raises StoreError where nothing could be stored, or where it must not be: in a store of other versions."""
-        if self.taken:
+        if self.is_of_other_versions:
             raise lacks_some(self.folder, self.key, self.current_key)
         check_writable(self.folder)
 
@@ -116,7 +118,7 @@ class AttentionStore:
         try:
             write_json(self.folder / KEY, self.key.content)
         except StoreError as error:
-            if not (others := self.others()):
+            if not (others := self.other_versions()):
                 raise
             folder, key = others[0]
             raise StoreError(
@@ -139,7 +141,7 @@ class AttentionStore:
                 result.append(replace(group, samples=absent))
         return result
 
-    def lack(self, groups: Iterable[ImageGroup], need: NeededMaps) -> NeededMaps:
+    def lacking(self, groups: Iterable[ImageGroup], need: NeededMaps) -> NeededMaps:
         """What a pass over the groups must find so that nothing is missing of them any more."""
         found = (self._lacks(group, sample.sample_id, need) for group in groups for sample in group.samples)
         return union(need for need in found if need is not None)
@@ -166,9 +168,9 @@ class AttentionStore:
 
         Only what is `older_s` old, because another run may be writing right now.
         """
-        litter = [path for path in self.folder.glob(".*") if path.is_file()]
-        litter += [path for path in self.folder.glob("*.safetensors") if not listing_of(path).exists()]
-        for path in litter:
+        leftovers = [path for path in self.folder.glob(".*") if path.is_file()]
+        leftovers += [path for path in self.folder.glob("*.safetensors") if not listing_of(path).exists()]
+        for path in leftovers:
             with suppress(OSError):  # another run may be tidying, or the store is read-only
                 if time.time() - path.stat().st_mtime > older_s:
                     path.unlink()
@@ -176,12 +178,12 @@ class AttentionStore:
     def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...] | None = None) -> Iterator[Stored]:
         """The stored attention of the groups' samples, at most one image at a time; absent samples are left out.
 
-        A sample with the maps of all heads comes with its image's others, as `Attention`; any other comes alone,
+        A sample with the maps of all heads comes with its image's others, as `Attention`; any other comes by itself,
         as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this,
         else none.
         """
         for group in groups:
-            whole, parts = self._sorted_out(group)
+            whole, parts = self._whole_and_parts(group)
             for entry, sample_ids in whole:
                 yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in sample_ids])
             for sample_id, entries in parts:
@@ -199,7 +201,7 @@ class AttentionStore:
                 self._images[group.path] = None
         return self._images[group.path]
 
-    def _sorted_out(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
+    def _whole_and_parts(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
         """-> (entries with all maps and the samples to take from each, samples in parts with their entries)."""
         whole: dict[int, tuple[Entry, set[str]]] = {}
         parts = []

@@ -70,7 +70,7 @@ class WandbTracker(Tracker):
     def __init__(self, config: Config, settings: dict[str, Any], folder: Path) -> None:
         self._config, self._settings, self._folder = config, settings, folder
         self._options: dict[str, Any] = {}
-        self._calls: _Calls | None = None
+        self._calls: _WandbThread | None = None
         self._begun: dict[str, float] = {}
         self._logged_at: dict[str, float] = {}
 
@@ -86,7 +86,7 @@ class WandbTracker(Tracker):
         except Exception as error:
             log.warning("W&B cannot start (%s): the run folder has everything.", reason(error))
         else:
-            self._calls = _Calls(self._config.tracker, self._options)
+            self._calls = _WandbThread(self._config.tracker, self._options)
 
     def progress(self, stage: str, unit: str, done: int, total: int | None) -> None:
         """A point of the history: how many are done, and how many per second."""
@@ -122,7 +122,7 @@ class WandbTracker(Tracker):
         return known.complete and all(getattr(known, key) == self._options[key] for key in ("id", "project", "entity"))
 
 
-class _Calls:
+class _WandbThread:
     """The calls of wandb for one run, one after the other in a thread that can be left behind."""
 
     def __init__(self, tracker: TrackerConfig, options: dict[str, Any]) -> None:

@@ -16,9 +16,9 @@ from locheads.pipeline.fetch import fetch
 from locheads.pipeline.prepare import prepare
 from locheads.store.derived import write_derived_json
 from locheads.terminal import PlainConsole
-from locheads.workers.shard_table import Row, shard_rows
+from locheads.workers.shard_table import ShardRow, shard_rows
 from locheads.workers.slurm import check_queue, job_lines, submit
-from locheads.workers.submission import CPU, GPU, Plan, chain, estimated_rate, plan_lines, to_queue
+from locheads.workers.submission import CPU, GPU, SubmissionPlan, chain, estimated_rate, plan_lines, to_queue
 
 CONF = Path(__file__).parents[1] / "conf"
 LAUNCHERS = {GPU: "slurm", CPU: "slurm_cpu"}
@@ -96,17 +96,19 @@ def _config(options: argparse.Namespace, overrides: list[str]) -> Config:
 
 def _plan(
     options: argparse.Namespace, label: str, config: Config, overrides: list[str], folder: Path, ranks: int
-) -> Plan:
+) -> SubmissionPlan:
     try:
         rows = _look(config)
         rate = estimated_rate(rows, options.benchmark, text_shape(config.model))
     except LocHeadsError as error:
         jobs = chain(config, label, overrides, folder, options.conf, range(options.shards), ranks)
-        return Plan(label, jobs, unknown=f"not known: {error}")
-    return Plan(label, chain(config, label, overrides, folder, options.conf, to_queue(rows), ranks), rows, rate)
+        return SubmissionPlan(label, jobs, unknown=f"not known: {error}")
+    return SubmissionPlan(
+        label, chain(config, label, overrides, folder, options.conf, to_queue(rows), ranks), rows, rate
+    )
 
 
-def _look(config: Config) -> list[Row]:
+def _look(config: Config) -> list[ShardRow]:
     """Every shard of every pass."""
     with tempfile.TemporaryDirectory() as nowhere:
         run = prepare(config, Path(nowhere), {})

@@ -26,7 +26,7 @@ from locheads.store.needed_maps import NeededMaps
 from locheads.store.store_files import Stored
 from locheads.types import ImageGroup
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import Progress, ProgressFile, State, read_progress, reported, summary
+from locheads.workers.shard_progress import ProgressFile, ShardProgress, ShardState, read_progress, reported, summary
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +101,9 @@ class Pass:
         folder = store.folder / "work" / f"{self.name}-{n_shards}-{digest[:12]}"
         return [folder / f"{shard:04d}.json" for shard in range(n_shards)]
 
-    def missing(self, store: AttentionStore, part: list[ImageGroup], progress: Progress) -> list[ImageGroup]:
+    def missing(self, store: AttentionStore, part: list[ImageGroup], progress: ShardProgress) -> list[ImageGroup]:
         """What the store lacks of a shard. Samples that failed are missing for good, and a worker tells how many."""
-        done = progress.state == State.done
+        done = progress.state == ShardState.done
         if self.need is None:
             return [] if done else part
         missing = store.missing(part, self.need)
@@ -151,7 +151,7 @@ def fill_shards(
     store.refresh()  # what an earlier worker stored
     before = read_progress(files[index])
     missing = work.missing(store, parts[index], before)
-    if missing or before.state != State.done:
+    if missing or before.state != ShardState.done:
         log.info("%s, shard %d of %d: begun.", work.name, index, config.count)
         facts = {"images": len(parts[index]), "images_missing": len(missing), "images_done": 0, "tokens_done": 0.0}
         with reported(files[index], **facts, seconds=0.0, failed=0, log=log_file) as file:
@@ -161,10 +161,10 @@ def fill_shards(
     found = [read_progress(path) for path in files]
     log.info("%s: %s.", work.name, summary([progress.state for progress in found]))
     # A shard that another run has stored, or that holds no image, may have had no worker.
-    return not any(progress.state == State.running for progress in found) and not any(
+    return not any(progress.state == ShardState.running for progress in found) and not any(
         work.missing(store, part, progress)
         for part, progress in zip(parts, found, strict=True)
-        if progress.state != State.done
+        if progress.state != ShardState.done
     )
 
 

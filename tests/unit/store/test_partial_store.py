@@ -118,8 +118,8 @@ def test_missing_and_lack_say_which_part_of_the_need_is_open(tmp_path: Path, att
     groups = [group("a", 2), group("b", 1)]
     need = NeededMaps(frozenset([A, B]), scored_by=BY, mean=True)
     assert [g.image_id for g in store.missing(groups, need)] == ["a", "b"]
-    assert store.lack(groups[:1], need) == NeededMaps(frozenset([B]), mean=True)
-    assert store.lack(groups, need) == need
+    assert store.lacking(groups[:1], need) == NeededMaps(frozenset([B]), mean=True)
+    assert store.lacking(groups, need) == need
     assert [g.image_id for g in store.missing(groups, NeededMaps(frozenset([A]), scored_by=BY))] == ["b"]
     assert [g.image_id for g in store.missing(groups, NeededMaps(frozenset([A]), scored_by=("mean", "mass")))] == [
         "a",
@@ -129,7 +129,7 @@ def test_missing_and_lack_say_which_part_of_the_need_is_open(tmp_path: Path, att
     own = NeededMaps(frozenset([A]), own={"a/1": (C,)})
     (left,) = store.missing(groups[:1], own)
     assert [sample.sample_id for sample in left.samples] == ["a/1"]
-    assert store.lack(groups[:1], own).heads == {C}
+    assert store.lacking(groups[:1], own).heads == {C}
 
 
 def test_all_maps_serve_every_need_and_win_over_parts(tmp_path: Path, attention: Make, group: Group) -> None:
