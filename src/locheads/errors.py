@@ -77,7 +77,7 @@ def chosen(choices: type[_E], value: str) -> _E:
         raise ConfigError(f"There is no {choices.__name__} {str(value)!r}: use one of {names}.") from None
 
 
-def complain(sentence: object, code: int = 1) -> int:
+def print_error(sentence: object, code: int = 1) -> int:
     """Says on stderr why a command ends, and returns its exit code."""
     print(f"error: {printable(str(sentence))}", file=sys.stderr)
     return code

@@ -46,6 +46,7 @@ Text = Annotated[str, Field(pattern=r"\S")]
 """Text that is not empty: a variable of the shell that is not set leaves nothing behind the equals sign."""
 
 FORMER = {
+    "audit.alone": "audit.single",
     "dataset.columns.picture": "dataset.columns.image",
     "direct.frame=picture": "direct.frame=image",
     "grounding.resolution=picture": "grounding.resolution=image",
@@ -76,14 +77,14 @@ def settings(group: str) -> Callable[[type[_T]], type[_T]]:
         def construct(self: Any, *args: Any, **named: Any) -> None:
             if len(args) > len(names):
                 raise ConfigError(f"{made.__name__} has {len(names)} settings, not {len(args)}.")
-            given = dict(zip(names, args, strict=False))
-            if twice := sorted(given.keys() & named):
+            values = dict(zip(names, args, strict=False))
+            if twice := sorted(values.keys() & named):
                 raise ConfigError(f"{prefix}{twice[0]} is given twice, by its place and by its name: leave one out.")
-            given |= {renamed(prefix + name).removeprefix(prefix): value for name, value in named.items()}
-            for name in given:
+            values |= {renamed(prefix + name).removeprefix(prefix): value for name, value in named.items()}
+            for name in values:
                 if name not in hints:
                     raise ConfigError(f"There is no setting {prefix}{name}.{nearest(name, names)}")
-            read = {name: _read(f"{prefix}{name}", hints[name], value) for name, value in given.items()}
+            read = {name: _read(f"{prefix}{name}", hints[name], value) for name, value in values.items()}
             try:
                 own(self, **read)
             except ValidationError as error:
@@ -109,7 +110,8 @@ def require(*rules: Rule) -> None:
 def renamed(written: str) -> str:
     """SETTING, SETTING=VALUE or an override of Hydra's under the names of today, with a warning where they changed."""
     for former, now in FORMER.items():
-        if match := re.fullmatch(rf"(\+*){re.escape(former)}(=.*)?", written, re.DOTALL):
+        inner = "" if "=" in former else r"(?:\.[^=]+)?"  # a setting in a group that was renamed
+        if match := re.fullmatch(rf"(\+*){re.escape(former)}({inner}(?:=.*)?)", written, re.DOTALL):
             log.warning("%s is called %s now: the former name works in this version only.", former, now)
             return (match[1] or "") + now + (match[2] or "")
     return written

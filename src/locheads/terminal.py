@@ -48,7 +48,7 @@ def new_table(title: str | None = None, caption: str | None = None) -> Table:
 
 T = TypeVar("T")
 Listener = Callable[[str, str, int, int | None], None]
-"""Called with the stage, the unit, how many are done, and of how many (None where nobody knows)."""
+"""Called with the stage, the unit, how many are done, and of how many (None where that is not known)."""
 
 REFRESH_S = 0.1
 """Between two looks of a bar, at least."""
@@ -77,7 +77,7 @@ def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -
         TimeRemainingColumn(),
     )
     count = len(items) if total is None and isinstance(items, Sized) else total
-    _tell(stage, unit, 0, count)
+    _report_progress(stage, unit, 0, count)
     # Without threads of its own: a bar that a failed run left behind is closed by the garbage collector, maybe in a
     # thread of the next bar, and then both wait for each other for ever.
     with Progress(*columns, console=console, auto_refresh=False) as progress:
@@ -88,7 +88,7 @@ def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -
             if time.monotonic() - shown >= REFRESH_S:
                 progress.refresh()
                 shown = time.monotonic()
-            _tell(stage, unit, done, count)
+            _report_progress(stage, unit, done, count)
 
 
 @contextmanager
@@ -101,6 +101,6 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def _tell(stage: str, unit: str, done: int, total: int | None) -> None:
+def _report_progress(stage: str, unit: str, done: int, total: int | None) -> None:
     for listener in _listeners:
         listener(stage, unit, done, total)

@@ -1,5 +1,5 @@
-"""What the packages hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original image, x1 and y1
-exclusive, unless a name says otherwise. Layers and heads count from 0."""
+"""The values that the packages hand to each other. Boxes are `(x0, y0, x1, y1)` in pixels of the original image, x1
+and y1 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from slurm import Slurm, until
 
-from locheads.workers.shard_progress import Progress, State, read_progress
+from locheads.workers.shard_progress import ShardProgress, ShardState, read_progress
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ("metrics.json", "heads.json", "predictions.parquet", "baselines.parquet", "scores.parquet")
@@ -60,7 +60,7 @@ def test_an_array_and_a_sweep_with_dependencies(slurm: Slurm, alone: Path, tmp_p
     array = ids["pocket-pocket/attend"]
     said = [progress(tmp_path, shard) for shard in range(SHARDS)]
     assert [each.content["worker"]["job"] for each in said] == [f"{array}_{shard}" for shard in range(SHARDS)]
-    assert {each.state for each in said} == {State.done}
+    assert {each.state for each in said} == {ShardState.done}
     listings = [json.loads(path.read_text()) for path in (tmp_path / "cache").rglob("*.shard.json")]
     stored = [one["image_id"] for each in listings for one in each["images"]]
     assert len(stored) == len(set(stored)) == sum(each.content["images"] for each in said)
@@ -86,8 +86,12 @@ def test_whatever_ends_a_worker_the_same_command_goes_on(slurm: Slurm, alone: Pa
     (log,) = tmp_path.rglob(f"{tasks[3]}_0_log.err")
     assert "this job is timed-out" in log.read_text()
     # The scheduler's second lives finish their own shards; nobody takes those of the dead.
-    until(lambda: all(progress(tmp_path, shard).state is State.done for shard in (2, 3)), "shards 2 and 3", PATIENCE_S)
-    assert progress(tmp_path, 0).state is State.stopped
+    until(
+        lambda: all(progress(tmp_path, shard).state is ShardState.done for shard in (2, 3)),
+        "shards 2 and 3",
+        PATIENCE_S,
+    )
+    assert progress(tmp_path, 0).state is ShardState.stopped
     slurm.wait(list(ids.values()), PATIENCE_S)
     states = {name: slurm.state(job) for name, job in ids.items()}
     assert {states[f"pocket-pocket/{stage}"] for stage in ("discover", "evaluate", "report")} == {"CANCELLED"}
@@ -135,15 +139,15 @@ def numbered(sweep: Path, number: int) -> Path:
     return folder
 
 
-def progress(outputs: Path, shard: int) -> Progress:
+def progress(outputs: Path, shard: int) -> ShardProgress:
     """What the shard's worker says; not begun where there is none yet."""
     files = list((outputs / "cache").glob(f"attention/*/work/*/{shard:04d}.json"))
-    return read_progress(files[0]) if files else Progress(State.not_begun, {})
+    return read_progress(files[0]) if files else ShardProgress(ShardState.not_begun, {})
 
 
-def frozen_after_an_image(outputs: Path) -> list[Progress]:
+def frozen_after_an_image(outputs: Path) -> list[ShardProgress]:
     """Stops every shard's worker once it has stored something, with the rest still to do."""
-    frozen: dict[int, Progress] = {}
+    frozen: dict[int, ShardProgress] = {}
 
     def freeze() -> bool:
         for shard in set(range(SHARDS)) - set(frozen):
@@ -155,7 +159,7 @@ def frozen_after_an_image(outputs: Path) -> list[Progress]:
 
     until(freeze, "an image of every shard", PATIENCE_S)
     for said in frozen.values():
-        assert said.state is State.running
+        assert said.state is ShardState.running
         assert said.content["images_done"] < said.content["images"]
     return [frozen[shard] for shard in range(SHARDS)]
 
@@ -165,9 +169,9 @@ def restarted(slurm: Slurm, task: str) -> bool:
     return "Restarts=1" in fields and "JobState=RUNNING" in fields
 
 
-def pid(worker: Progress) -> int:
+def pid(worker: ShardProgress) -> int:
     return worker.content["worker"]["pid"]
 
 
-def wake(worker: Progress) -> None:
+def wake(worker: ShardProgress) -> None:
     os.kill(pid(worker), signal.SIGCONT)

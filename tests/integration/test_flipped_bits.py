@@ -29,7 +29,7 @@ from PIL import Image
 from running import Finished, TinyFiles, call
 
 from locheads.data.guard import guarded_keys
-from locheads.data.hub import Copy, HubDataSet
+from locheads.data.hub import HubCopy, HubDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.discovery.headset import read_headset
 from locheads.errors import LocHeadsError, StoreError
@@ -46,7 +46,7 @@ from locheads.store.answer_store import AnswerStore
 from locheads.store.attention_store import AttentionStore
 from locheads.tracking.wandb_names import _group
 from locheads.types import Attention, ImageGroup
-from locheads.workers.shard_progress import State, read_progress
+from locheads.workers.shard_progress import ShardState, read_progress
 
 FLIPS = int(os.environ.get("LOCHEADS_FLIPS", "150"))
 REFS = "refs(unc).p"
@@ -102,7 +102,7 @@ def read_answers(path: Path) -> Value:
 def read_shard_progress(path: Path) -> Value:
     """One that is damaged is nobody's word: it never says that a shard is done."""
     found = read_progress(path)
-    if found.state is State.not_begun:
+    if found.state is ShardState.not_begun:
         raise StoreError("not begun")
     return {"progress": plain(found.content)}
 
@@ -252,7 +252,7 @@ def hub(root: Path) -> Iterator[Kind]:
     (root / "copy").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), root / "copy" / "val.parquet")
     columns = {"file_name": "name", "image": "image", "expressions": "text", "box": "bbox"}
-    copy = Copy("our/copy", root / "copy", columns, root, root / "cache")
+    copy = HubCopy("our/copy", root / "copy", columns, root, root / "cache")
 
     def read(path: Path) -> Value:
         groups = HubDataSet(copy).read("val")

@@ -85,7 +85,7 @@ def test_the_command_line_prints_the_tables_and_loads_no_model(
     result = command(
         *files.arguments(tmp_path / "out", finished.cache), "stage=audit", "audit.workers=1",
         "audit.grid={criterion: {score: [], floor: [], weighting: [], candidates: []}, selection: {kind: []}}",
-        "audit.grid.grounding.sigma=[0, 1]", "audit.alone={grounding: {resolution: []}, criterion: {elbow: []}}",
+        "audit.grid.grounding.sigma=[0, 1]", "audit.single={grounding: {resolution: []}, criterion: {elbow: []}}",
     )  # fmt: skip
     assert result.code == 0, result.err
     assert "Effect of each option alone, in percent points" in result.out

@@ -12,7 +12,7 @@ from running import ROOT
 
 from locheads.config import Config, check
 from locheads.pipeline import cli
-from locheads.pipeline.mistakes import explain
+from locheads.pipeline.error_messages import explain
 
 CONF = ROOT / "conf"
 GROUPS = sorted(

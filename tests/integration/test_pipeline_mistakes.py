@@ -14,7 +14,7 @@ from running import Result, TinyFiles
 def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], no_model: None) -> Callable[..., str]:
     """The sentence after "error: " of the tiny run with these overrides."""
 
-    def complain(*overrides: str, at: TinyFiles = files) -> str:
+    def print_error(*overrides: str, at: TinyFiles = files) -> str:
         result = command(*at.arguments(tmp_path / "out", tmp_path / "cache"), *overrides)
         assert result.code == 1, result.out
         assert result.err.count("\n") == 1, result.err
@@ -24,7 +24,7 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
         assert not (tmp_path / "cache" / "attention").exists() or not list((tmp_path / "cache").rglob("*.safetensors"))
         return result.err.removeprefix("error: ").strip()
 
-    return complain
+    return print_error
 
 
 @pytest.mark.parametrize(

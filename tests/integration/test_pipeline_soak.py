@@ -30,7 +30,7 @@ from locheads.pipeline.open_store import open_store
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.setup import Setup
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import State, read_progress
+from locheads.workers.shard_progress import ShardState, read_progress
 
 KILLS, SEED = 50, 20_250_611
 SHARDS = 2
@@ -138,7 +138,7 @@ def test_50_random_kills_change_nothing(tmp_path: Path, monkeypatch: pytest.Monk
                 break
             kills[shot(run, outputs / "workers.txt", rng)] += 1
             files = passes(run)[0].progress_files(run.store, SHARDS)
-            hits += any(read_progress(file).state is State.running for file in files)
+            hits += any(read_progress(file).state is ShardState.running for file in files)
         for index in range(SHARDS):
             execute(replace(config, shard=ShardConfig(count=SHARDS, index=index)), outputs / "last")
         assert content_of(pocket(outputs)) == expected

@@ -26,7 +26,7 @@ from locheads.models.attend import _shares
 from locheads.models.config import ModelConfig, Query
 from locheads.models.engine import EngineConfig, Quantization
 from locheads.models.placement import check_placement
-from locheads.models.prompts import Asked, tokenise
+from locheads.models.prompts import PromptText, tokenise
 from locheads.pipeline.stages import _run
 from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.sam import SamHf
@@ -90,7 +90,7 @@ def test_a_choice_without_code_behind_it_runs_as_no_other(name: str) -> None:
 
 TAKES_NAMES: dict[str, tuple[type[StrEnum], Callable[[Any], Any]]] = {
     "square_geometry": (Preprocess, lambda name: square_geometry(120, 90, 168, 12, name)),
-    "tokenise": (Query, lambda name: tokenise(Words(), Asked("a cup", 2, 5), name, False)),
+    "tokenise": (Query, lambda name: tokenise(Words(), PromptText("a cup", 2, 5), name, False)),
     "frame_in": (Frame, lambda name: frame_in(GEOMETRY, name)),
     "in_pixels": (BoxFormat, lambda name: in_pixels([1, 2, 3, 4], name, whole_image(120, 90))),
     "placed_point": (PointFormat, lambda name: placed_point([0.1, 0.2], name, whole_image(120, 90))),

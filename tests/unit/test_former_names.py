@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from locheads.audit.config import AuditConfig
 from locheads.data.config import DatasetConfig
 from locheads.errors import ConfigError
 from locheads.grounding.config import GroundingConfig, Resolution
@@ -23,6 +24,12 @@ def test_other_overrides_stay_as_they_are(caplog):
     for override in ("grounding.resolution=grid", "grounding.resolution=pictures", "heads.k=3", "runs=[picture]"):
         assert renamed(override) == override
     assert not caplog.records
+
+
+def test_a_setting_inside_of_a_renamed_group_gets_its_name_of_today():
+    assert renamed("++audit.alone.grounding.padding=[mapped]") == "++audit.single.grounding.padding=[mapped]"
+    assert renamed("audit.alones=1") == "audit.alones=1"
+    assert AuditConfig(alone={"grounding": {"clamp": [True]}}).single == {"grounding": {"clamp": [True]}}
 
 
 def test_values_and_names_given_in_python_are_read_too(caplog):

@@ -25,9 +25,9 @@ from locheads.errors import ConfigError, LocHeadsError
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.models.config import ModelConfig, PromptConfig
-from locheads.models.prompts import ask, tokenise
+from locheads.models.prompts import prompt_text, tokenise
 from locheads.pipeline import cli
-from locheads.pipeline.mistakes import explain
+from locheads.pipeline.error_messages import explain
 from locheads.settings import Count, Text, settings
 
 
@@ -311,7 +311,7 @@ def test_a_query_named_in_words_is_itself() -> None:
             return {"input_ids": list(range(len(ends))), "offset_mapping": list(zip(starts, ends - 1, strict=True))}
 
     prompt = PromptConfig(template="<image> the {expression} please now", full_stop=False)
-    asked = ask(prompt, "red cup")
+    asked = prompt_text(prompt, "red cup")
 
     def span(query: str) -> tuple[int, int]:
         return tokenise(Words(), asked, PromptConfig(query=query).query, False)[1]  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ import logging
 import pandas as pd
 import pytest
 
-from locheads.errors import ConfigError, DataError, boundary, complain
-from locheads.pipeline.mistakes import LineFormatter, keep_bug
+from locheads.errors import ConfigError, DataError, boundary, print_error
+from locheads.pipeline.error_messages import LineFormatter, log_bug
 from locheads.terminal import PlainConsole, new_table
 from locheads.text import csv_text, latex_text, markdown_text, printable, reason
 
@@ -46,7 +46,7 @@ def test_the_terminal_shows_what_looks_like_markup(text: str) -> None:
 def test_control_characters_are_shown(text: str, safe: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert printable(text) == safe
     assert _shown(text) == f"{safe}\n"
-    assert complain(f"no {text}") == 1
+    assert print_error(f"no {text}") == 1
     assert capsys.readouterr().err == f"error: no {safe}\n"
     record = logging.LogRecord("n", logging.ERROR, "f", 0, "no %s", (text,), None)
     assert LineFormatter("%(message)s").format(record) == f"no {safe}"
@@ -136,6 +136,6 @@ def test_without_a_log_the_traceback_of_a_bug_goes_to_stderr(
     try:
         raise ValueError("ours")
     except ValueError as error:
-        sentence = keep_bug(error)
+        sentence = log_bug(error)
     assert sentence == "This is a bug of LocHeads, not yours: the traceback is above; please report it."
     assert "ValueError: ours" in capsys.readouterr().err

@@ -84,13 +84,13 @@ def text(value: Any) -> str:
 
 
 def combinations(
-    base: Choice, options: Sequence[Sequence[Change]], alone: Sequence[Sequence[Change]], audit: AuditConfig
+    base: Choice, options: Sequence[Sequence[Change]], singles: Sequence[Sequence[Change]], audit: AuditConfig
 ) -> list[Choice]:
-    """`base` first, then every change alone, then those of the mode; none twice.
+    """`base` first, then every change by itself, then those of the mode; none twice.
 
     Raises ConfigError where there are too many.
     """
-    found = [base, *(base.changed(change) for option in [*options, *alone] for change in option)]
+    found = [base, *(base.changed(change) for option in [*options, *singles] for change in option)]
     found += [base.changed(*changes) for changes in _several(options, audit)]
     distinct: dict[str, Choice] = {}
     for choice in found:
@@ -105,19 +105,19 @@ def _several(options: Sequence[Sequence[Change]], audit: AuditConfig) -> list[tu
         case AuditMode.one_at_a_time:
             return []
         case AuditMode.product:
-            wanted = size
+            n_combinations = size
         case AuditMode.random:
-            wanted = min(audit.n, size)
+            n_combinations = min(audit.n, size)
         case _:
             assert_never(audit.mode)
-    if wanted > LARGEST:
+    if n_combinations > LARGEST:
         raise ConfigError(
-            f"The audit has {wanted} combinations, more than {LARGEST}: list fewer values, or set audit.mode=random "
-            "and audit.n."
+            f"The audit has {n_combinations} combinations, more than {LARGEST}: list fewer values, or set "
+            "audit.mode=random and audit.n."
         )
-    if wanted == size:
+    if n_combinations == size:
         return list(itertools.product(*options))
     rng, drawn = np.random.default_rng(audit.seed), dict[tuple[int, ...], None]()
-    while len(drawn) < wanted:
+    while len(drawn) < n_combinations:
         drawn[tuple(int(rng.integers(len(option))) for option in options)] = None
     return [tuple(option[i] for option, i in zip(options, at, strict=True)) for at in drawn]

@@ -71,7 +71,7 @@ def _default_grid() -> Grid:
     }
 
 
-def _default_alone() -> Grid:
+def _default_single() -> Grid:
     """A finer lattice has some 200 times as many cells as the grid, and costs as much more; `kneed` finds no knee in
     many curves. The others are what the released code does and nobody would choose."""
     return {
@@ -103,9 +103,9 @@ class AuditConfig:
     """Combinations that mode=random draws."""
     seed: Seed = 0
     grid: Grid = field(default_factory=_default_grid)
-    """Group -> setting -> values. An empty list leaves the setting alone."""
-    alone: Grid = field(default_factory=_default_alone)
-    """As `grid`, but measured one at a time only, in any mode: what costs much."""
+    """Group -> setting -> values. An empty list leaves the setting as it is."""
+    single: Grid = field(default_factory=_default_single)
+    """As `grid`, but each value is measured by itself only, in any mode: what costs much."""
     metric: str = PRIMARY[0]
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
@@ -119,7 +119,7 @@ class AuditConfig:
             (self.metric in METRICS, f"audit.metric={self.metric} is unknown: use one of {', '.join(METRICS)}."),
             *(
                 (group in GROUPS, f"audit.{name}.{group} cannot be varied: the audit knows {groups}.")
-                for name, grid in (("grid", self.grid), ("alone", self.alone))
+                for name, grid in (("grid", self.grid), ("single", self.single))
                 for group in grid
             ),
         )

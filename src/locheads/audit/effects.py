@@ -23,7 +23,7 @@ from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGro
 
 
 @dataclass(frozen=True)
-class Plan:
+class AuditPlan:
     """What the choices need besides the maps."""
 
     choices: tuple[Choice, ...]
@@ -46,7 +46,7 @@ def head_key(choice: Choice) -> str:
 
 
 @dataclass
-class _Samples:
+class _SamplesOfGrid:
     """Those whose maps have the same rows and columns."""
 
     samples: list[Sample] = field(default_factory=list)
@@ -62,7 +62,7 @@ class _Samples:
 
 
 def measure(
-    groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: Plan
+    groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: AuditPlan
 ) -> Float[np.ndarray, "choice image metric 2"]:
     """Numerator and denominator of each of AUDITED, per choice and image.
 
@@ -93,10 +93,10 @@ def measure(
 
 def _by_grid(
     attentions: Iterable[Attention], place: Mapping[str, int], samples: Sequence[tuple[ImageGroup, Sample]]
-) -> list[_Samples]:
-    grids: dict[tuple[int, int], _Samples] = {}
+) -> list[_SamplesOfGrid]:
+    grids: dict[tuple[int, int], _SamplesOfGrid] = {}
     for attention in attentions:
-        same = grids.setdefault((attention.geometry.rows, attention.geometry.cols), _Samples())
+        same = grids.setdefault((attention.geometry.rows, attention.geometry.cols), _SamplesOfGrid())
         for row, sample_id in enumerate(attention.sample_ids):
             same.rows.append(place[sample_id])
             same.samples.append(samples[place[sample_id]][1])
@@ -112,14 +112,14 @@ def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
     return rows
 
 
-def _greedy(grids: Iterable[_Samples], plan: Plan) -> dict[str, dict[str, list[HeadIndex]]]:
+def _greedy(grids: Iterable[_SamplesOfGrid], plan: AuditPlan) -> dict[str, dict[str, list[HeadIndex]]]:
     """Per `head_key` of greedy choices each sample's own heads."""
-    wanted = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
-    found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in wanted}
-    images = {id(a): a for same in grids for a, _ in same.attentions} if wanted else {}
+    greedy_choices = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
+    found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in greedy_choices}
+    images = {id(a): a for same in grids for a, _ in same.attentions} if greedy_choices else {}
     for attention in images.values():
         known: dict[tuple[str, ...], HeadScores] = {}
-        for key, choice in wanted.items():
+        for key, choice in greedy_choices.items():
             criterion = choice.criterion
             entropy = criterion.numbers_key()
             known[entropy] = known.get(entropy) or score(attention, criterion)
@@ -129,7 +129,7 @@ def _greedy(grids: Iterable[_Samples], plan: Plan) -> dict[str, dict[str, list[H
     return found
 
 
-def _same_heads(choice: Choice, plan: Plan) -> str:
+def _same_heads(choice: Choice, plan: AuditPlan) -> str:
     """Equal for choices that ground with the same heads, whatever led to them."""
     if choice.selection.kind == SelectionKind.greedy:
         # A sample's own best heads do not depend on how many vote in discovery.
@@ -141,13 +141,13 @@ def _factor(g: GroundingConfig) -> float | None:
     return g.sink_factor if g.sinks == Sinks.mean_map else None
 
 
-def _order(choice: Choice, plan: Plan) -> str:
+def _order(choice: Choice, plan: AuditPlan) -> str:
     g = choice.grounding
     return repr((_same_heads(choice, plan), _factor(g), *step_settings(g).values()))
 
 
 def _rows(
-    same: _Samples, choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]]
+    same: _SamplesOfGrid, choice: Choice, plan: AuditPlan, scored: Mapping[str, Mapping[str, list[HeadIndex]]]
 ) -> Float[np.ndarray, "sample column"]:
     """COLUMNS of each sample."""
     g, cache = choice.grounding, same.cache
@@ -166,7 +166,7 @@ def _rows(
 
 
 def _heads_of(
-    choice: Choice, plan: Plan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], samples: Sequence[Sample]
+    choice: Choice, plan: AuditPlan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], samples: Sequence[Sample]
 ) -> list[tuple[HeadIndex, ...]]:
     """Each sample's heads; none where there are none to be had."""
     key = head_key(choice)
@@ -180,7 +180,7 @@ def _heads_of(
 
 
 def _take(
-    same: _Samples, own: Sequence[tuple[HeadIndex, ...]], plan: Plan, factor: float | None
+    same: _SamplesOfGrid, own: Sequence[tuple[HeadIndex, ...]], plan: AuditPlan, factor: float | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """-> (maps [sample, head, row, col], the same of the sinks where they are removed).
 
@@ -201,7 +201,7 @@ def _take(
     return maps, cells if known is not None else None
 
 
-def _peaks(same: _Samples, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 2"]:
+def _peaks(same: _SamplesOfGrid, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 2"]:
     """Where each map points, as `evaluation.metrics.peak`; NaN for one that points nowhere."""
     flat = fused.reshape(len(fused), -1)
     row, col = np.divmod(flat.argmax(axis=1), fused.shape[2])
@@ -219,7 +219,7 @@ def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.nda
     return result
 
 
-def _overlaps(same: _Samples, stack: GroundedStack) -> list["Overlap"]:
+def _overlaps(same: _SamplesOfGrid, stack: GroundedStack) -> list["Overlap"]:
     return [Overlap.of([same.samples[i] for i in place.at], place.lattices) for place in stack.places]
 
 

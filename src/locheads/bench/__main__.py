@@ -14,7 +14,7 @@ from locheads.bench import bench_entropy as entropy
 from locheads.bench import bench_grounding as grounding
 from locheads.bench import bench_scoring as evaluate
 from locheads.bench.shapes import SHAPES
-from locheads.errors import ConfigError, LocHeadsError, complain
+from locheads.errors import ConfigError, LocHeadsError, print_error
 from locheads.models.placement import pick_device
 from locheads.store.atomic import write_json
 from locheads.terminal import PlainConsole
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_json(options.json, record)
             print(f"Written to {options.json}.")
     except LocHeadsError as error:
-        return complain(error)
+        return print_error(error)
     return 0
 
 

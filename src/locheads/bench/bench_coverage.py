@@ -130,8 +130,8 @@ def _ends(measure: Measure, sums: list[np.ndarray]) -> Float[np.ndarray, "2 repe
 
 def _result(name: str, ends: np.ndarray, known: float) -> dict[str, float]:
     # Ends that are sums of rounded numbers may miss 0 or 1 by a last digit.
-    held = (ends[0] <= known + 1e-12) & (known - 1e-12 <= ends[1])
-    return {f"{name}coverage": 100 * float(held.mean()), f"{name}width": float((ends[1] - ends[0]).mean())}
+    covered = (ends[0] <= known + 1e-12) & (known - 1e-12 <= ends[1])
+    return {f"{name}coverage": 100 * float(covered.mean()), f"{name}width": float((ends[1] - ends[0]).mean())}
 
 
 def _sums(

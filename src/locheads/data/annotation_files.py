@@ -221,12 +221,12 @@ def _refuse_none(files: list) -> None:
         raise DataError("The data set has no annotation file: correct dataset.folder or dataset.refs.")
 
 
-def index_by_id(records: list, wanted: Iterable[int], what: str, path: Path) -> dict[int, dict]:
-    """The records whose `id` is wanted, by id.
+def index_by_id(records: list, needed: Iterable[int], what: str, path: Path) -> dict[int, dict]:
+    """The records whose `id` is needed, by id.
 
-    Raises DataError on a record without an id, and where a wanted id is used twice.
+    Raises DataError on a record without an id, and where a needed id is used twice.
     """
-    ids = set(wanted)
+    ids = set(needed)
     index: dict[int, dict] = {}
     for number, record in enumerate(records):
         key = field(record, "id", int, f"{what} number {number} of {path}")

@@ -14,14 +14,14 @@ from locheads.errors import DataError, boundary
 AnyImage = Image.Image | np.ndarray | str | os.PathLike[str] | bytes | BinaryIO | Any
 """What `as_image` takes. `Any`: a torch tensor, or another library's array that numpy can read."""
 
-WANTED = "give an array [height, width, 3] of uint8 (0 to 255) or floats (0 to 1), a file, its bytes, or a PIL image."
+ACCEPTED = "give an array [height, width, 3] of uint8 (0 to 255) or floats (0 to 1), a file, its bytes, or a PIL image."
 CHANNELS = (1, 3, 4)
 """Grey, RGB, RGBA (whose alpha is left out)."""
 HALF_A_STEP = 0.5 / 255
 """By so much floats may leave [0, 1], as resizing makes them: it rounds away."""
 
 
-def as_image(given: AnyImage) -> Image.Image:
+def as_image(source: AnyImage) -> Image.Image:
     """The image as RGB.
 
     Files and bytes are turned upright as their EXIF says; all else is taken as it is. Arrays are [height, width],
@@ -31,31 +31,31 @@ def as_image(given: AnyImage) -> Image.Image:
     Raises:
         DataError: it is none of these, and what it is instead; or the file cannot be read.
     """
-    if isinstance(given, str) and "://" in given:
-        raise DataError(f"The image {given} is an address, and nothing is downloaded here: give a file.")
-    if isinstance(given, str | os.PathLike):
-        return read_image(Path(given), upright=True)
-    if isinstance(given, Image.Image):
+    if isinstance(source, str) and "://" in source:
+        raise DataError(f"The image {source} is an address, and nothing is downloaded here: give a file.")
+    if isinstance(source, str | os.PathLike):
+        return read_image(Path(source), upright=True)
+    if isinstance(source, Image.Image):
         with boundary("The image cannot be read", DataError, "open its file again."):
-            return to_rgb(given)
-    if isinstance(given, bytes | bytearray | memoryview) or hasattr(given, "read"):
+            return to_rgb(source)
+    if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
         with boundary("The bytes cannot be read as an image", DataError, "give a whole file as it is on the disk."):
-            stream: Any = given if hasattr(given, "read") else BytesIO(given)
+            stream: Any = source if hasattr(source, "read") else BytesIO(source)
             with Image.open(stream) as image:
                 return to_rgb(ImageOps.exif_transpose(image))
-    return Image.fromarray(_rgb(*_as_array(given)))
+    return Image.fromarray(_rgb(*_as_array(source)))
 
 
-def _as_array(given: Any) -> tuple[np.ndarray, bool]:
+def _as_array(source: Any) -> tuple[np.ndarray, bool]:
     """-> (the pixels, whether they come from a tensor, whose channels are first)."""
-    kind = type(given).__name__
-    with boundary(f"An image cannot be read from this {kind}", DataError, WANTED):
-        if hasattr(given, "detach") and hasattr(given, "cpu"):  # of torch, which need not be imported for this
-            tensor = given.detach().cpu()
+    kind = type(source).__name__
+    with boundary(f"An image cannot be read from this {kind}", DataError, ACCEPTED):
+        if hasattr(source, "detach") and hasattr(source, "cpu"):  # of torch, which need not be imported for this
+            tensor = source.detach().cpu()
             return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy()), True
-        if hasattr(given, "__array__"):
-            return np.asarray(given), False
-    raise DataError(f"An image cannot be a {kind}: {WANTED}")
+        if hasattr(source, "__array__"):
+            return np.asarray(source), False
+    raise DataError(f"An image cannot be a {kind}: {ACCEPTED}")
 
 
 def _rgb(pixels: np.ndarray, tensor: bool) -> np.ndarray:
@@ -88,17 +88,17 @@ def _check_shape(shape: tuple[int, ...], tensor: bool) -> None:
             f"{named}, which looks like channels-first [{shape[0]}, height, width]: give arr.transpose(1, 2, 0)."
         )
     if not (first or last):
-        raise DataError(f"{named}: {WANTED}")
+        raise DataError(f"{named}: {ACCEPTED}")
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     kind, named = pixels.dtype.kind, f"The image's pixels ({pixels.dtype})"
     if kind not in "iuf":
-        raise DataError(f"{named} are neither integers nor floats: {WANTED}")
+        raise DataError(f"{named} are neither integers nor floats: {ACCEPTED}")
     if pixels.dtype == np.uint16:
         raise DataError(f"{named} have 16 bits, of which nobody knows how many are used: scale them to uint8.")
     if kind == "f" and not np.isfinite(pixels).all():
-        raise DataError(f"{named} hold NaN or infinity: mend them first.")
+        raise DataError(f"{named} hold NaN or infinity: replace these values first.")
     low, high = float(pixels.min()), float(pixels.max())
     most, slack = (1, HALF_A_STEP) if kind == "f" else (255, 0)
     if low < -slack or high > most + slack:

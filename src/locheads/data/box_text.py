@@ -25,7 +25,7 @@ _TAG = re.compile(
 )
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_SAID = re.compile(r"\banswer\b[\s*]{0,4}(?:is\b)?[\s*]{0,4}:", re.IGNORECASE)
+_ANSWER_LABEL = re.compile(r"\banswer\b[\s*]{0,4}(?:is\b)?[\s*]{0,4}:", re.IGNORECASE)
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _GAP = r"(?:\s*[,;]\s*|\s+)"
@@ -116,10 +116,10 @@ def _input_frame(geometry: Geometry, cell_pixels: int | None) -> CoordinateFrame
 def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: int, height: int) -> WrittenBox:
     """The first box of an answer about an image of width x height pixels, or why it holds none."""
     form = chosen(AnswerFormat, form)
-    said = final_answer(text)
-    if said is None:
+    answer = final_answer(text)
+    if answer is None:
         return WrittenBox(fault=BoxFault.unfinished)
-    found = list(_boxes(said, form))
+    found = list(_boxes(answer, form))
     if not found:
         return WrittenBox(fault=BoxFault.no_numbers)
     numbers, several = found[0], len(set(found)) > 1
@@ -137,9 +137,9 @@ def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: in
 def read_point(text: str, form: PointFormat, frame: CoordinateFrame) -> tuple[tuple[float, float] | None, bool]:
     """(the first point of an answer in pixels of the image, whether it holds others, too); None where it holds none,
     or one beyond the declared range."""
-    said = final_answer(text) or ""
-    found = [(float(x), float(y)) for x, y in _POINT.findall(said)]
-    found = found or [pair for group in _GROUP.finditer(said) if len(pair := _values(group[1])) == 2]  # type: ignore[misc]
+    answer = final_answer(text) or ""
+    found = [(float(x), float(y)) for x, y in _POINT.findall(answer)]
+    found = found or [pair for group in _GROUP.finditer(answer) if len(pair := _values(group[1])) == 2]  # type: ignore[misc]
     return (placed_point(found[0], form, frame) if found else None), len(set(found)) > 1
 
 
@@ -159,22 +159,22 @@ def final_answer(text: str) -> str | None:
         rest = "\n".join(part.split("<|end_of_box|>")[0] for part in rest.split("<|begin_of_box|>")[1:])
     if (tagged := _ANSWER.findall(rest)) and tagged[-1].strip():
         rest = tagged[-1]
-    if any(map(str.isdigit, said := _SAID.split(rest)[-1])):  # a word in prose: maybe nothing follows
-        rest = said
+    if any(map(str.isdigit, after_label := _ANSWER_LABEL.split(rest)[-1])):  # a word in prose: maybe nothing follows
+        rest = after_label
     boxed = _BOXED.findall(rest)
     return f"[{boxed[-1]}]" if boxed else rest
 
 
 def _without_thoughts(text: str) -> tuple[str, bool]:
-    """(what is said outside of the thoughts, whether the thoughts never end)."""
-    said, start, thinking = "", 0, False
+    """(the answer outside of the thoughts, whether the thoughts never end)."""
+    answer, start, thinking = "", 0, False
     for tag in _TAG.finditer(text):
         if tag["opens"] and not thinking:
-            said += text[start : tag.start()]
+            answer += text[start : tag.start()]
         elif not tag["opens"] and not thinking:
-            said = ""  # a template may have opened them
+            answer = ""  # a template may have opened them
         thinking, start = bool(tag["opens"]), tag.end()
-    return (said, True) if thinking else (said + "\n" + text[start:], False)
+    return (answer, True) if thinking else (answer + "\n" + text[start:], False)
 
 
 def four_numbers(text: str, form: AnswerFormat) -> list[float] | None:

@@ -35,25 +35,25 @@ _FEW = 0.01
 """Up to this share is a blemish that the published files have, too; above it something is wrong with all of them."""
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     ok = "ok"
     warn = "warn"
     fail = "FAIL"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """The answer to one question about one split."""
 
     split: str
     question: str
-    state: State
+    state: CheckState
     text: str
 
 
 def check_samples(
     split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool, folders: list[Path]
-) -> list[Verdict]:
+) -> list[CheckResult]:
     """All verdicts on one split. `tally` is the one that counted while the groups were read.
 
     `folders`: where images may lie once links are followed. Opens the header of every image, or all of it where
@@ -70,10 +70,10 @@ def check_samples(
         "text": _text(groups),
         "images": _images(groups, open_images, folders),
     }
-    return [Verdict(split, question, *answer) for question, answer in answers.items()]
+    return [CheckResult(split, question, *answer) for question, answer in answers.items()]
 
 
-_Answer = tuple[State, str]
+_Answer = tuple[CheckState, str]
 _Objects = list[tuple[ImageGroup, Sample]]
 """One sample of every ref: its expressions share box and mask."""
 
@@ -83,16 +83,16 @@ def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
     found = (len(refs), len({group.image_id for group in groups}), sum(len(group.samples) for group in groups))
     text = "{:,} refs, {:,} images, {:,} expressions".format(*found)
     if official is None:
-        return State.ok, f"{text}; no official counts are known"
+        return CheckState.ok, f"{text}; no official counts are known"
     if found == official:
-        return State.ok, f"{text}, as published"
-    return State.fail, f"{text}, but published are {official[0]:,}, {official[1]:,} and {official[2]:,}"
+        return CheckState.ok, f"{text}, as published"
+    return CheckState.fail, f"{text}, but published are {official[0]:,}, {official[1]:,} and {official[2]:,}"
 
 
 def _records(tally: Tally) -> _Answer:
     if not tally.rejected:
-        return State.ok, "all usable"
-    return State.fail, f"{tally.rejected:,} unusable, the first: {tally.examples[0]}"
+        return CheckState.ok, "all usable"
+    return CheckState.fail, f"{tally.rejected:,} unusable, the first: {tally.examples[0]}"
 
 
 def _boxes(objects: _Objects) -> _Answer:
@@ -103,7 +103,7 @@ def _boxes(objects: _Objects) -> _Answer:
 def _box_format(objects: _Objects) -> _Answer:
     """Whether another reading of the same four numbers fits the masks, or the images, better."""
     if not objects:
-        return State.ok, "no box"
+        return CheckState.ok, "no box"
     as_declared = [box_iou(s.box, tight_box(s.mask)) for _, s in objects]
     mean = sum(as_declared) / len(objects)
     inside = sum(_inside(s.box, group) for group, s in objects) / len(objects)
@@ -112,10 +112,10 @@ def _box_format(objects: _Objects) -> _Answer:
         fit = sum(box_iou(box, tight_box(s.mask)) for box, (_, s) in zip(boxes, objects, strict=True)) / len(objects)
         fits = [_spans(box) and _inside(box, group) for box, (group, _) in zip(boxes, objects, strict=True)]
         if fit > mean + 0.1:
-            return State.fail, f"{name}: mean IoU with the masks' boxes {fit:.2f} instead of {mean:.2f}"
+            return CheckState.fail, f"{name}: mean IoU with the masks' boxes {fit:.2f} instead of {mean:.2f}"
         if inside < 1 - _FEW and sum(fits) / len(fits) > max(inside, 1 - _FEW):
-            return State.fail, f"{name}: {inside:.0%} of the boxes are inside their image now, all would be then"
-    return State.ok, f"mean IoU with the masks' boxes {mean:.2f}"
+            return CheckState.fail, f"{name}: {inside:.0%} of the boxes are inside their image now, all would be then"
+    return CheckState.ok, f"mean IoU with the masks' boxes {mean:.2f}"
 
 
 _OTHER_READINGS: dict[str, Callable[[Box], Box]] = {
@@ -138,7 +138,7 @@ def _masks(objects: _Objects, tally: Tally) -> _Answer:
     if far:
         remarks.append(f"{len(far):,} far from their box (first: {far[0]})")
     bad = far or tally.seen["no mask"] or tally.seen["crowd"]
-    return State.warn if bad else State.ok, "; ".join(remarks) or "none empty, none far from its box"
+    return CheckState.warn if bad else CheckState.ok, "; ".join(remarks) or "none empty, none far from its box"
 
 
 def _ids(groups: list[ImageGroup]) -> _Answer:
@@ -146,8 +146,8 @@ def _ids(groups: list[ImageGroup]) -> _Answer:
     images = [group.image_id for group in groups]
     twice = len(samples) - len(set(samples)), len(images) - len(set(images))
     if any(twice):
-        return State.fail, f"{twice[0]:,} sample ids and {twice[1]:,} image ids are used twice"
-    return State.ok, "all different"
+        return CheckState.fail, f"{twice[0]:,} sample ids and {twice[1]:,} image ids are used twice"
+    return CheckState.ok, "all different"
 
 
 def _text(groups: list[ImageGroup]) -> _Answer:
@@ -162,7 +162,7 @@ def _text(groups: list[ImageGroup]) -> _Answer:
         for ids, what in ((blank, "blank"), (odd, "with control characters"))
         if ids
     ]
-    return State.warn if remarks else State.ok, "; ".join(remarks) or "no blank one, no control characters"
+    return CheckState.warn if remarks else CheckState.ok, "; ".join(remarks) or "no blank one, no control characters"
 
 
 def _images(groups: list[ImageGroup], open_images: bool, folders: list[Path]) -> _Answer:
@@ -171,10 +171,10 @@ def _images(groups: list[ImageGroup], open_images: bool, folders: list[Path]) ->
     if contradicting := [sentence for sentence in headers.wrong if sentence not in problems]:
         problems = contradicting + problems
     if problems:
-        return State.fail, f"{len(problems):,} of {len(groups):,} unusable, the first: {problems[0]}"
+        return CheckState.fail, f"{len(problems):,} of {len(groups):,} unusable, the first: {problems[0]}"
     if note := headers.note():
-        return State.warn, note
-    return State.ok, f"all {'open' if open_images else 'there'}, of the annotated size"
+        return CheckState.warn, note
+    return CheckState.ok, f"all {'open' if open_images else 'there'}, of the annotated size"
 
 
 def _unreadable(groups: list[ImageGroup]) -> Iterator[str]:
@@ -187,8 +187,8 @@ def _unreadable(groups: list[ImageGroup]) -> Iterator[str]:
 
 def _share(names: list[str], total: int, what: str, else_text: str) -> _Answer:
     if not names:
-        return State.ok, else_text
-    state = State.warn if len(names) <= _FEW * total else State.fail
+        return CheckState.ok, else_text
+    state = CheckState.warn if len(names) <= _FEW * total else CheckState.fail
     return state, f"{len(names):,} {what} (first: {names[0]})"
 
 

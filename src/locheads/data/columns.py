@@ -10,7 +10,7 @@ from typing import Any
 from locheads.data.annotation_files import short
 from locheads.errors import ConfigError, DataError
 
-KNOWN = {
+COLUMN_CONTENTS = {
     "objects": "the list of objects, where a row is an image; other paths that start with it mean one object",
     "image": "the image itself, where the table holds it",
     "file_name": "its file name",
@@ -30,11 +30,13 @@ _NEEDED = ("file_name", "expressions", "box")
 def check_columns(columns: Mapping[str, str]) -> None:
     """Raises ConfigError for a key that means nothing, and for a needed one that is absent."""
     for key in columns:
-        if key not in KNOWN:
-            raise ConfigError(f"dataset.columns.{key} means nothing: there are {', '.join(KNOWN)}.")
+        if key not in COLUMN_CONTENTS:
+            raise ConfigError(f"dataset.columns.{key} means nothing: there are {', '.join(COLUMN_CONTENTS)}.")
     for key in _NEEDED:
         if not columns.get(key):
-            raise ConfigError(f"dataset.columns.{key} is not declared: name the column that holds {KNOWN[key]}.")
+            raise ConfigError(
+                f"dataset.columns.{key} is not declared: name the column that holds {COLUMN_CONTENTS[key]}."
+            )
 
 
 def find(row: Any, path: str, where: str) -> Any:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Copy:
+class HubCopy:
     """One copy of a data set."""
 
     hub: str
@@ -60,11 +60,11 @@ class Copy:
 class HubDataSet:
     """A copy on the hub or on disk."""
 
-    def __init__(self, copy: Copy) -> None:
+    def __init__(self, copy: HubCopy) -> None:
         check_columns(copy.columns)
-        self._copy, self._stated = copy, [f"{copy.hub}: {note}" for note in copy.notes]
+        self._copy, self._copy_notes = copy, [f"{copy.hub}: {note}" for note in copy.notes]
         self._contents: dict[str, str] = {}
-        self.notes = list(self._stated)
+        self.notes = list(self._copy_notes)
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The samples of one split, grouped by image in the order of the rows; logs the copy's known defects.
@@ -73,14 +73,14 @@ class HubDataSet:
         such rows out.
         """
         tally = tally or Tally()
-        for note in () if tally.counting else self._stated:
+        for note in () if tally.counting else self._copy_notes:
             log.warning("%s", note)
         rows: list[Row] = []
         for number, record in enumerate(self._table(split)):
             where = f"row {number} of {self._copy.hub} {split}"
             rows += tally.attempt(self._rows, record, where, f"{split}-{number}", tally) or ()
         if missing := boxes_only(tally):
-            self.notes = [*self._stated, *missing]
+            self.notes = [*self._copy_notes, *missing]
         groups = group_samples(rows, f"{self._copy.hub} {split}", tally, self._copy.of_coco)
         self._contents[split] = _digest(groups)
         return groups
@@ -146,8 +146,8 @@ class HubDataSet:
     def _image(self, name: str, image: Any, width: Any, height: Any, where: str) -> tuple[Path, tuple[int, int]]:
         if not self._copy.columns.get("image"):
             path = find_image(self._copy.images, name)
-            given = type(width) is int and type(height) is int and 0 < width < 65_536 and 0 < height < 65_536
-            return path, (width, height) if given else image_size(path, where)
+            is_size = type(width) is int and type(height) is int and 0 < width < 65_536 and 0 < height < 65_536
+            return path, (width, height) if is_size else image_size(path, where)
         content = image.get("bytes") if isinstance(image, dict) else None
         if not content:
             raise DataError(f"{where} holds no image at {self._copy.columns['image']!r}: correct dataset.columns.")
@@ -156,8 +156,8 @@ class HubDataSet:
         version = hashlib.sha256(content).hexdigest()[:16]
         path = self._copy.cache / "data" / slug(self._copy.hub) / version / slug(name)
         # Bytes as they are: an image that is encoded anew is another image.
-        if (there := _bytes(path)) != content:
-            if there is not None:
+        if (cached := _bytes(path)) != content:
+            if cached is not None:
                 log.warning("%s is damaged (it is not what the copy holds) and is made again.", path)
             write_bytes(path, content)
         try:
@@ -214,7 +214,7 @@ def _files(folder: Path, name: str, hub: str) -> list[Path]:
     return files
 
 
-def _unavailable(copy: Copy, name: str, local: bool, error: Exception) -> str:
+def _unavailable(copy: HubCopy, name: str, local: bool, error: Exception) -> str:
     reason = f"{type(error).__name__}: {short((str(error).splitlines() or [''])[0])}"
     if local:
         return f"The parquet files of {copy.hub} in {copy.folder} cannot be read ({reason}): download them again."

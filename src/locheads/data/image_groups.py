@@ -83,8 +83,8 @@ def draw_trials(sample_ids: list[str], n_samples: int, trials: int, seed: int) -
 
 def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageGroup]:
     """Only these samples, in the groups' order; images that keep none go. Other ids do nothing."""
-    wanted = set(sample_ids)
-    kept = [replace(g, samples=tuple(s for s in g.samples if s.sample_id in wanted)) for g in groups]
+    ids = set(sample_ids)
+    kept = [replace(g, samples=tuple(s for s in g.samples if s.sample_id in ids)) for g in groups]
     return [group for group in kept if group.samples]
 
 

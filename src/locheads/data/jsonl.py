@@ -73,8 +73,8 @@ class JsonlDataSet:
         """SHA-256 over names and contents of the files of all splits and of the mask files that they name."""
         masks = {name: find_file(self._folder, name) for name in self._survey.masks}
         # A mask of another split may be absent; the reader of that split says so.
-        there = [(name, path if os.path.isfile(path) else None) for name, path in sorted(masks.items())]
-        return sha256_of_named([*sorted(self._files.items()), *there])
+        mask_files = [(name, path if os.path.isfile(path) else None) for name, path in sorted(masks.items())]
+        return sha256_of_named([*sorted(self._files.items()), *mask_files])
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -100,8 +100,8 @@ class JsonlDataSet:
         if split in self._files:
             return self._files[split]
         path = self._folder / self._pattern.replace("{split}", split)
-        there = f" There are the splits {', '.join(self.splits())}." if self.splits() else ""
-        require(path, _LAYOUT.format(path.name), there)
+        known = f" There are the splits {', '.join(self.splits())}." if self.splits() else ""
+        require(path, _LAYOUT.format(path.name), known)
         # Not among the files of the digest: a change of it would go unnoticed.
         raise DataError(f"{path} lies where {self._pattern} finds no split: name its folder in dataset.refs.")
 

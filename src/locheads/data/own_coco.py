@@ -31,8 +31,8 @@ class CocoDataSet:
         tally = tally or Tally()
         records, images = self._records(tally), self._image_of_annotation()
         refs = [tally.attempt(self._ref, number, record, split, images) for number, record in records]
-        there = [ref for ref in refs if ref is not None]
-        groups = join_refs(there, split, self._paths, self._images, tally, boxes_stand=True)
+        read = [ref for ref in refs if ref is not None]
+        groups = join_refs(read, split, self._paths, self._images, tally, boxes_stand=True)
         self.notes = boxes_only(tally) or self.notes
         return self._named(groups, tally)
 

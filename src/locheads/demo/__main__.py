@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 
 
 def main(arguments: list[str]) -> int:
@@ -18,20 +18,20 @@ def main(arguments: list[str]) -> int:
     try:
         serve(options)
     except LocHeadsError as error:
-        return complain(error)
+        return print_error(error)
     return 0
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Loads the model and opens the page. Raises LocHeadsError for everything that a user can mend."""
+    """Loads the model and opens the page. Raises LocHeadsError for everything that a user can correct."""
     # Imported late, so that --help answers at once.
     from locheads.api import Grounder
-    from locheads.demo.app import Answers, build, example, import_gradio
+    from locheads.demo.app import DemoGrounder, build, example, import_gradio
     from locheads.errors import ConfigError, boundary
     from locheads.models.load import POCKET
 
     import_gradio()  # before the weights: what is missing is said at once
-    answers = Answers(Grounder(options.model, options.heads, device=options.device))
+    answers = DemoGrounder(Grounder(options.model, options.heads, device=options.device))
     page = build(answers, f"LocHeads: {options.model}", example() if options.model == POCKET else None)
     where = f"The demo cannot be served at {options.host}:{options.port}"
     with boundary(where, ConfigError, "choose another --port or --host."):

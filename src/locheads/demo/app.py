@@ -30,7 +30,7 @@ SIDE = 960
 
 
 @dataclass(frozen=True)
-class Answer:
+class DemoResult:
     """For the eyes: every image has the uploaded one's size, but for a long side of at most SIDE."""
 
     fused: Image.Image
@@ -41,15 +41,15 @@ class Answer:
     text: str
 
 
-class Answers:
+class DemoGrounder:
     """Asks the model once per question: other smoothing of the same question reads the maps that are there."""
 
     def __init__(self, grounder: Grounder) -> None:
         self._grounder = grounder
-        self._asked: tuple[bytes, tuple[int, int], str] | None = None
+        self._question: tuple[bytes, tuple[int, int], str] | None = None
         self._maps: tuple[Float[np.ndarray, "head row col"], Geometry] | None = None
 
-    def __call__(self, image: Image.Image | None, expression: str, sigma: float) -> Answer:
+    def __call__(self, image: Image.Image | None, expression: str, sigma: float) -> DemoResult:
         """Raises DataError without an image or an expression, and what the model raises."""
         if image is None:
             raise DataError("There is no image: upload one first.")
@@ -60,7 +60,7 @@ class Answers:
         config = GroundingConfig(sigma=sigma)
         found = ground_maps(maps, geometry, config)
         names = [str(head) for head in self._grounder.heads]
-        return Answer(
+        return DemoResult(
             fused=over(image, found.heatmap, geometry).box(found.box, PREDICTED_BOX).image,
             mask=_tile(image).mask(found.mask).image,
             heads=[(over(image, one, geometry).image, name) for one, name in zip(maps, names, strict=True)],
@@ -69,8 +69,8 @@ class Answers:
 
     def _of(self, image: Image.Image, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
         question = image.tobytes(), image.size, expression
-        if self._maps is None or question != self._asked:
-            self._maps, self._asked = self._grounder.maps(image, expression), question
+        if self._maps is None or question != self._question:
+            self._maps, self._question = self._grounder.maps(image, expression), question
         return self._maps
 
 
@@ -100,7 +100,7 @@ def example() -> tuple[Image.Image, str]:
 
 
 def import_gradio() -> Any:
-    """The module, told not to report its use. Raises ConfigError with the pip command where it is absent."""
+    """The module, with its report of use switched off. Raises ConfigError with the pip command where it is absent."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         import gradio
@@ -109,7 +109,7 @@ def import_gradio() -> Any:
     return gradio
 
 
-def build(answers: Answers, title: str, example: tuple[Image.Image, str] | None = None) -> Any:
+def build(answers: DemoGrounder, title: str, example: tuple[Image.Image, str] | None = None) -> Any:
     """The page as gradio.Blocks; `example`: image and expression that it opens with."""
     gr = import_gradio()
 

@@ -91,27 +91,29 @@ def check_headset(heads: HeadSet, layers: int, heads_per_layer: int) -> None:
         )
 
 
-def differences(found: HeadSet, model: ModelConfig, prompt: PromptConfig) -> list[str]:
+def differences(heads: HeadSet, model: ModelConfig, prompt: PromptConfig) -> list[str]:
     """A sentence per way in which the model is not asked as it was when the heads of the set were found."""
-    said = []
-    if found.model not in (None, model.id):
-        said.append(f"The heads of {found.name} are those of {found.model}; this model is {model.id}.")
-    if found.preprocess not in (None, model.preprocess):
-        said.append(
-            f"The heads of {found.name} were found with preprocess={found.preprocess.value}, and images are prepared "
+    sentences = []
+    if heads.model not in (None, model.id):
+        sentences.append(f"The heads of {heads.name} are those of {heads.model}; this model is {model.id}.")
+    if heads.preprocess not in (None, model.preprocess):
+        sentences.append(
+            f"The heads of {heads.name} were found with preprocess={heads.preprocess.value}, and images are prepared "
             f"with preprocess={model.preprocess.value} here."
         )
-    if found.preprocess is not None and found.tiles != model.tiles:
-        said.append(f"The heads of {found.name} were found with tiles={found.tiles}, and here is tiles={model.tiles}.")
-    if found.prompt is not None and _asked(found.prompt) != _asked(prompt):
-        said.append(
-            f"The heads of {found.name} were found with another prompt ({found.prompt.template[:60]!r}, full_stop="
-            f"{found.prompt.full_stop}, chat={found.prompt.chat}, query={found.prompt.query.value}) than the one here."
+    if heads.preprocess is not None and heads.tiles != model.tiles:
+        sentences.append(
+            f"The heads of {heads.name} were found with tiles={heads.tiles}, but here is tiles={model.tiles}."
         )
-    return said
+    if heads.prompt is not None and _prompt_settings(heads.prompt) != _prompt_settings(prompt):
+        sentences.append(
+            f"The heads of {heads.name} were found with another prompt ({heads.prompt.template[:60]!r}, full_stop="
+            f"{heads.prompt.full_stop}, chat={heads.prompt.chat}, query={heads.prompt.query.value}) than the one here."
+        )
+    return sentences
 
 
-def _asked(prompt: PromptConfig) -> tuple[str, bool, bool, Query]:
+def _prompt_settings(prompt: PromptConfig) -> tuple[str, bool, bool, Query]:
     return prompt.template, prompt.full_stop, prompt.chat, prompt.query
 
 

@@ -44,21 +44,21 @@ def search_heads(
 ) -> tuple[HeadIndex, ...]:
     """Forward selection: the head whose own box has the best Acc@0.5, then, k - 1 times, the one that raises it most.
 
-    Boxes are those of the run's grounding. Of equal heads the one that is better alone, then the first by (layer,
+    Boxes are those of the run's grounding. Of equal heads the one that is better by itself, then the first by (layer,
     head). Greedy, so another set may be better still. Empty where the store lacks the maps of all heads
     (engine=compact), or where all samples failed.
     """
     chosen_groups = searched_groups(groups)
-    alone, heads_per_layer = [], 0
+    single_hits, heads_per_layer = [], 0
     try:
         for maps, geometry, box in _samples(read, chosen_groups, config, sinks):
             heads_per_layer = maps.shape[1]
-            alone.append(_hits(_flat(maps), geometry, box, config))
+            single_hits.append(_hits(_flat(maps), geometry, box, config))
     except LookupError:
         return ()
-    if not alone:
+    if not single_hits:
         return ()
-    order = np.argsort(-np.sum(alone, axis=0), kind="stable")[:CANDIDATES]
+    order = np.argsort(-np.sum(single_hits, axis=0), kind="stable")[:CANDIDATES]
     prepared = [(_flat(m)[order], g, b) for m, g, b in _samples(read, chosen_groups, config, sinks)]
     chosen = [0]
     while len(chosen) < min(k, len(order)):

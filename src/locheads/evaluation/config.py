@@ -27,7 +27,7 @@ class EvaluationConfig:
 
 @settings("direct")
 class DirectConfig:
-    """stage=direct: the LVLM answers with coordinates (the paper's Table 6). How it writes them is stated here and
+    """stage=direct: the LVLM answers with coordinates (the paper's Table 6). How it writes them is declared here and
     never guessed: a wrong convention gives plausible figures."""
 
     box_format: AnswerFormat | None = None

@@ -192,7 +192,7 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Need:
+class NeededSample:
     """A sample in which a difference is seen."""
 
     expressions: int
@@ -212,7 +212,7 @@ class Difference:
     spread: float
     """Standard deviation of what one expression adds to the difference (of its linearised form, for a ratio)."""
     design_effect: float
-    need: Need | None
+    need: NeededSample | None
     """For a difference as large as this one; None for one of 0."""
 
 
@@ -261,7 +261,7 @@ def needed_sample(
     per_image: float = 1.0,
     confidence: float = 0.95,
     power: float = POWER,
-) -> Need | None:
+) -> NeededSample | None:
     """Expressions and images with which a difference in means of this size is seen with the probability `power`.
 
     n = effect * ((z_(1 - alpha/2) + z_power) * spread / difference)^2, a two-sided z-test of paired differences.
@@ -274,7 +274,7 @@ def needed_sample(
     z = norm.ppf((1 + confidence) / 2) + norm.ppf(power)
     expressions = effect * (z * spread / difference) ** 2
     images = max(2, int(np.ceil(expressions / per_image)))
-    return Need(int(np.ceil(max(expressions, per_image))), images)
+    return NeededSample(int(np.ceil(max(expressions, per_image))), images)
 
 
 def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:

@@ -27,7 +27,7 @@ ABSENT = "\N{EN DASH}"
 """Stands where there is no number."""
 
 
-class Gives(Flag):
+class Outputs(Flag):
     """What a method answers to an expression."""
 
     BOX = auto()
@@ -38,7 +38,7 @@ class Gives(Flag):
     """A map over the whole image."""
 
 
-_AREA, _ALL = Gives.BOX | Gives.MASK, Gives.BOX | Gives.MASK | Gives.POINT | Gives.MAP
+_AREA, _ALL = Outputs.BOX | Outputs.MASK, Outputs.BOX | Outputs.MASK | Outputs.POINT | Outputs.MAP
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Method:
     """A way of answering."""
 
     label: str
-    gives: Gives
+    outputs: Outputs
     with_truth: bool = False
     """Chosen with the ground truth of the discovery samples: a ceiling, no baseline. Its label has a star."""
     own: bool = False
@@ -60,7 +60,7 @@ PREDICTIONS, POINTS, DIRECT_OUTPUT = "predictions", "points", "direct_output"
 METHODS = {
     LOCALIZATION_HEADS: Method("Localization heads", _ALL, own=True),
     PREDICTIONS: Method("Predictions of a file", _AREA, own=True),
-    POINTS: Method("Points of a file", Gives.POINT, own=True),
+    POINTS: Method("Points of a file", Outputs.POINT, own=True),
     DIRECT_OUTPUT: Method("Asked for the box", _AREA, own=True),
     BEST_REC_HEADS: Method("Best set by REC", _ALL, with_truth=True),
     BEST_IOU_HEADS: Method("Best heads by IoU", _ALL, with_truth=True),
@@ -71,7 +71,7 @@ METHODS = {
 """In the order of the tables."""
 OWN_METHODS = tuple(name for name, method in METHODS.items() if method.own)
 WITH_TRUTH = tuple(name for name, method in METHODS.items() if method.with_truth)
-WITHOUT_MAP = tuple(name for name, method in METHODS.items() if Gives.MAP not in method.gives)
+WITHOUT_MAP = tuple(name for name, method in METHODS.items() if Outputs.MAP not in method.outputs)
 
 
 def method_label(name: str) -> str:
@@ -128,7 +128,7 @@ class Metric:
     label: str
     heading: str
     """Of a narrow column: two lines."""
-    needs: Gives
+    needs: Outputs
     """A method that gives less has no such metric."""
     columns: tuple[str, ...]
     """Of scores.parquet, which the functions take in this order. Where one is absent, so is the metric."""
@@ -140,7 +140,7 @@ class Metric:
     """What the page says below the table."""
     shown: Place = EVERYWHERE
     name: str = ""
-    """Where letters, digits and _ alone are allowed (W&B, studies); the key where it is empty."""
+    """Where only letters, digits and _ are allowed (W&B, studies); the key where it is empty."""
     unit: Unit = Unit.PERCENT
     higher_is_better: bool = True
     bounded: bool = True
@@ -200,40 +200,40 @@ _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
 METRICS = (
     *(
-        Metric(f"rec_acc@{t}", f"REC Acc@{t}", needs=Gives.BOX, columns=("box_iou",), above=_box_iou_from(t),
+        Metric(f"rec_acc@{t}", f"REC Acc@{t}", needs=Outputs.BOX, columns=("box_iou",), above=_box_iou_from(t),
                **_ACCURACIES[t])  # type: ignore[arg-type]
         for t in THRESHOLDS
     ),
-    Metric("rec_mean_iou", "REC mean IoU", "mean\nIoU", Gives.BOX, ("box_iou",), _same, shown=_WITHOUT_STUDIES),
+    Metric("rec_mean_iou", "REC mean IoU", "mean\nIoU", Outputs.BOX, ("box_iou",), _same, shown=_WITHOUT_STUDIES),
     # cIoU (LISA; LAVT: overall IoU) weighs large objects more; mIoU (LISA: gIoU) weighs all alike.
-    Metric("res_ciou", "RES cIoU", "RES\ncIoU", Gives.MASK, _MASKS, lambda i, u: i, lambda i, u: u, primary=True,
+    Metric("res_ciou", "RES cIoU", "RES\ncIoU", Outputs.MASK, _MASKS, lambda i, u: i, lambda i, u: u, primary=True,
            note="RES compares masks: cIoU is the sum of all intersections over the sum of all unions, mIoU the mean "
                 "over expressions."),
-    Metric("res_miou", "RES mIoU", "\nmIoU", Gives.MASK, _MASKS, _mask_iou, shown=_WITHOUT_STUDIES),
+    Metric("res_miou", "RES mIoU", "\nmIoU", Outputs.MASK, _MASKS, _mask_iou, shown=_WITHOUT_STUDIES),
     *(
-        Metric(f"res_pr@{t}", f"RES Pr@{t}", f"\nPr@{t}", Gives.MASK, _MASKS, _mask_iou_from(t), shown=Place.DETAILS,
+        Metric(f"res_pr@{t}", f"RES Pr@{t}", f"\nPr@{t}", Outputs.MASK, _MASKS, _mask_iou_from(t), shown=Place.DETAILS,
                note="Pr@t is the share of expressions whose mask has at least IoU t." if t == 0.5 else "")
         for t in PRECISIONS
     ),
-    Metric("pointing", "Pointing", "point-\ning", Gives.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
+    Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
-    Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Gives.POINT,
+    Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,
            ("pointed", "peak_x", "peak_y", "true_x0", "true_y0", "true_x1", "true_y1", "image_width", "image_height"),
            _near, min_width=108,
            note="Pointing within 5 % also counts a maximum no further from the true box than 5 % of the image's "
                 "diagonal."),
-    Metric("pointing_swapped", "Pointing, expression swapped", "\nswapped", Gives.MAP, ("swapped",), np.nan_to_num,
+    Metric("pointing_swapped", "Pointing, expression swapped", "\nswapped", Outputs.MAP, ("swapped",), np.nan_to_num,
            lambda swapped: ~np.isnan(swapped), shown=Place.PAGE, higher_is_better=False),
-    Metric("pointing_chance", "Pointing by chance", "\nchance", Gives.POINT, ("chance",), _same, shown=Place.PAGE),
-    Metric("map_energy", "Energy in the box", "\nenergy", Gives.MAP, ("map_energy",), _same, shown=Place.DETAILS,
+    Metric("pointing_chance", "Pointing by chance", "\nchance", Outputs.POINT, ("chance",), _same, shown=Place.PAGE),
+    Metric("map_energy", "Energy in the box", "\nenergy", Outputs.MAP, ("map_energy",), _same, shown=Place.DETAILS,
            note="The others compare the fused map with the object's mask on the patch grid: the share of the map's "
                 "energy in the true box, the similarity (SIM) and the Kullback-Leibler divergence (KLD, lower is "
                 "better) of the two distributions, and the map's mean standard score on the object (NSS, 0 is "
                 "chance). A failed map scores 0, and 36.04 in KLD."),
-    Metric("map_kld", "KLD (nats)", "KLD\nnats", Gives.MAP, ("map_kld",), _same, shown=Place.DETAILS,
+    Metric("map_kld", "KLD (nats)", "KLD\nnats", Outputs.MAP, ("map_kld",), _same, shown=Place.DETAILS,
            unit=Unit.NATS, higher_is_better=False, bounded=False),
-    Metric("map_sim", "SIM", "\nSIM", Gives.MAP, ("map_sim",), _same, shown=Place.DETAILS),
-    Metric("map_nss", "NSS", "\nNSS", Gives.MAP, ("map_nss",), _same, shown=Place.DETAILS, unit=Unit.DEVIATIONS,
+    Metric("map_sim", "SIM", "\nSIM", Outputs.MAP, ("map_sim",), _same, shown=Place.DETAILS),
+    Metric("map_nss", "NSS", "\nNSS", Outputs.MAP, ("map_nss",), _same, shown=Place.DETAILS, unit=Unit.DEVIATIONS,
            bounded=False),
 )  # fmt: skip
 """In the order of files and tables."""
@@ -249,5 +249,5 @@ def shown(place: Place) -> dict[str, Metric]:
 
 def measured(method: str, columns: Collection[str]) -> Iterator[Metric]:
     """The metrics that a method's answers have, where the scores have these columns."""
-    gives = METHODS[method].gives
-    return (metric for metric in METRICS if metric.needs in gives and set(metric.columns) <= set(columns))
+    outputs = METHODS[method].outputs
+    return (metric for metric in METRICS if metric.needs in outputs and set(metric.columns) <= set(columns))

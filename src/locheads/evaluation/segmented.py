@@ -10,7 +10,7 @@ from locheads.grounding.boxes import tight_boxes
 from locheads.segmenters.segmenter import Prompt, Segmentation, Segmenter
 from locheads.types import ImageGroup
 
-NO_MEMORY = "the memory does not hold the image's segmentation"
+NO_MEMORY = "the segmentation of the image does not fit into the memory"
 
 
 def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_of_mask: bool = False) -> list[Row]:

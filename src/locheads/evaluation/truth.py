@@ -63,8 +63,8 @@ class Truth:
         scores = predictions[["method", "draw", "sample_id", "image_id", "error"]].copy()
         points = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)
         is_point = (predictions["method"] == POINTS).to_numpy()
-        given: np.ndarray = np.where(is_point[:, None], points[:, [0, 1, 0, 1]], boxes)
-        scores["answered"] = ~np.isnan(given).any(axis=1)
+        answers: np.ndarray = np.where(is_point[:, None], points[:, [0, 1, 0, 1]], boxes)
+        scores["answered"] = ~np.isnan(answers).any(axis=1)
         scores["box_iou"] = box_iou(boxes, true_boxes)
         scores["intersection"], scores["union"] = overlaps[:, 0], overlaps[:, 1]
         scores["pointed"] = inside(points, true_boxes)

@@ -60,7 +60,7 @@ def step_settings(config: GroundingConfig) -> dict[str, tuple[Any, ...]]:
 
 
 @dataclass(frozen=True)
-class Place:
+class LatticeGroup:
     """The maps of a stack whose lattices have the same rows and columns."""
 
     at: Int[np.ndarray, "m"]
@@ -88,7 +88,7 @@ class GroundedStack:
     cache: StepCache = field(default_factory=StepCache)
 
     @cached_property
-    def places(self) -> list[Place]:
+    def places(self) -> list[LatticeGroup]:
         # Kept for every lattice, not only for the last: it depends on no other step.
         step = f"places {step_settings(self.config)['places']}"
         return self.cache.get(step, (), (self.geometries,), lambda: _places(self.geometries, self.config))
@@ -191,10 +191,12 @@ def ground_maps(
     return Grounding(stack.box(), stack.mask(), stack.fused[0], geometry)
 
 
-def _places(geometries: Sequence[Geometry], config: GroundingConfig) -> list[Place]:
+def _places(geometries: Sequence[Geometry], config: GroundingConfig) -> list[LatticeGroup]:
     lattices = {geometry: lattice(framed(geometry, config), config) for geometry in set(geometries)}
     together: dict[Geometry | None, list[int]] = {}
     for i, geometry in enumerate(geometries):
         together.setdefault(geometry if config.resolution == Resolution.image else None, []).append(i)
     own = [tuple(lattices[geometries[i]] for i in at) for at in together.values()]
-    return [Place(np.array(at), where, Frames.of(where)) for at, where in zip(together.values(), own, strict=True)]
+    return [
+        LatticeGroup(np.array(at), where, Frames.of(where)) for at, where in zip(together.values(), own, strict=True)
+    ]

@@ -31,7 +31,10 @@ from locheads.models.load import PARTS, Lvlm
 from locheads.types import Attention, HeadIndex, ImageGroup
 
 NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."
-NO_MEMORY = "The memory of the device does not hold a forward pass of this expression alone."
+NO_MEMORY = (
+    "The forward pass of this single expression does not fit into the memory of the device: choose "
+    "model.dtype=bfloat16, engine.quantization or engine.device_map=auto."
+)
 
 Maps = Float[np.ndarray, "*head row col"]
 
@@ -69,7 +72,7 @@ def attend_image(
 def attend_prepared(
     lvlm: Lvlm, images: Sequence[PreparedInput], budget: Budget, heads: Sequence[HeadIndex] | None = None
 ) -> list[list[Maps | None]]:
-    """Per image and expression its maps as in `attend_image`; None where the memory does not hold even one."""
+    """Per image and expression its maps as in `attend_image`; None where even one does not fit into the memory."""
     strips = [strip for image in images for strip in strips_of(lvlm, image)]
     flat: list[np.ndarray | None] = []
     for chunk in chunks(strips, budget):
@@ -121,9 +124,9 @@ def _forward(
     """One forward pass -> per expression the rows of its query tokens, averaged."""
     shared = _shares(lvlm, strips[0].image)
     batch = collate(strips, shared)
-    wanted, depth = _wanted(lvlm, heads)
+    by_layer, depth = _heads_by_layer(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
-    with recording(queries, keys, wanted, depth, batch.causal_prefix) as recorder:
+    with recording(queries, keys, by_layer, depth, batch.causal_prefix) as recorder:
         _run(lvlm, batch)
     rows = [part.to(lvlm.device) for part in recorder.rows]
     layers = len(rows)
@@ -134,15 +137,15 @@ def _forward(
     return [one[[order[head] for head in heads]] for one in found]
 
 
-def _wanted(lvlm: Lvlm, heads: Sequence[HeadIndex] | None) -> tuple[dict[int, list[int]] | None, int | None]:
+def _heads_by_layer(lvlm: Lvlm, heads: Sequence[HeadIndex] | None) -> tuple[dict[int, list[int]] | None, int | None]:
     """-> (heads per layer in order, None for all; how many layers have to run, None for no early exit)."""
     if heads is None:
         depth = int(lvlm.model.config.get_text_config(decoder=True).num_hidden_layers)
         return None, None if _is_offloaded(lvlm) else depth
-    wanted: dict[int, list[int]] = defaultdict(list)
+    by_layer: dict[int, list[int]] = defaultdict(list)
     for head in sorted(set(heads)):
-        wanted[head.layer].append(head.head)
-    return dict(wanted), None if _is_offloaded(lvlm) else max(wanted) + 1
+        by_layer[head.layer].append(head.head)
+    return dict(by_layer), None if _is_offloaded(lvlm) else max(by_layer) + 1
 
 
 def _is_offloaded(lvlm: Lvlm) -> bool:

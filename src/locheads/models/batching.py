@@ -193,8 +193,8 @@ class Budget:
     def admits(self, strips: Sequence[Strip]) -> bool:
         """Whether these may share a forward pass."""
         tokens = tokens_of(strips)
-        alone = all(strip.image is strips[0].image for strip in strips)
-        return len(strips) <= 1 or tokens <= self.tokens or (alone and tokens <= self.one_image)
+        one_image = all(strip.image is strips[0].image for strip in strips)
+        return len(strips) <= 1 or tokens <= self.tokens or (one_image and tokens <= self.one_image)
 
     def shrink(self, tokens: int) -> None:
         """No later pass has more."""

@@ -186,8 +186,8 @@ def _pick(tensor: Tensor, positions: Queries | Keys) -> Tensor:
 
 def _is_causal(module: nn.Module, options: Mapping[str, Any]) -> bool:
     """As sdpa decides it where there is no mask."""
-    said = options.get("is_causal")
-    return bool(getattr(module, "is_causal", True) if said is None else said)
+    is_causal = options.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
 
 
 def _causal_mask(

@@ -13,7 +13,7 @@ SLOT = "{expression}"
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptText:
     """A prompt's text, in which one placeholder stands for the image."""
 
     text: str
@@ -29,34 +29,36 @@ def render_prompt(prompt: PromptConfig, expression: str) -> str:
     Raises:
         DataError: the expression is empty or blank, or holds the image's placeholder.
     """
-    return ask(prompt, expression).text
+    return prompt_text(prompt, expression).text
 
 
-def ask(prompt: PromptConfig, expression: str) -> Asked:
+def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
     """As `render_prompt`, with the place of the expression."""
     text = " ".join(expression.split())
     if not text:
         raise DataError("The expression is empty: there is nothing to ground.")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise DataError("The expression holds half of a surrogate pair, which is no letter: mend its file's encoding.")
+        raise DataError(
+            "The expression holds half of a surrogate pair, which is no letter: correct its file's encoding."
+        )
     if IMAGE in text:
         raise DataError(f"The expression holds {IMAGE}, which stands for the image: take it out.")
     stop = "." if prompt.full_stop and text[-1] not in ".?!" else ""
     # Plain replacement, not str.format: an expression may hold braces, and so may a user's template.
     before, _, after = prompt.template.rpartition(SLOT)
     start = len(before := before.replace(SLOT, text + stop))
-    return Asked(before + text + stop + after, start, start + len(text))
+    return PromptText(before + text + stop + after, start, start + len(text))
 
 
-def ask_in_chat(prompt: PromptConfig, expression: str, processor: Any) -> Asked:
+def chat_prompt_text(prompt: PromptConfig, expression: str, processor: Any) -> PromptText:
     """The rendered question inside the model's own chat template, with the model's placeholder for the image.
 
     Raises:
-        DataError: as `ask`, or the chat template changed the question, so that the expression cannot be located.
+        DataError: as `prompt_text`, or the chat template changed the question: the expression cannot be located.
         ConfigError: the model has no chat template, or one that does not run.
     """
-    asked = ask(prompt, expression)
-    parts = [{"type": "image"}, {"type": "text", "text": asked.text}]
+    question = prompt_text(prompt, expression)
+    parts = [{"type": "image"}, {"type": "text", "text": question.text}]
     # A template is a program of the checkpoint's author: it raises whatever Jinja and Python do.
     unusable = f"prompt={prompt.name} asks in the model's chat template, and this model has none that works"
     with boundary(unusable, ConfigError, "choose a prompt with chat=false, such as referseg or bare."):
@@ -64,33 +66,33 @@ def ask_in_chat(prompt: PromptConfig, expression: str, processor: Any) -> Asked:
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
         )
     # Many templates strip the white space around a message.
-    at = text.rfind(asked.text.strip())
+    at = text.rfind(question.text.strip())
     if at < 0:
-        raise DataError(f"The model's chat template changed the question {asked.text!r}: use prompt.chat=false.")
-    shift = at - (len(asked.text) - len(asked.text.lstrip()))
-    return Asked(text, asked.start + shift, asked.end + shift)
+        raise DataError(f"The model's chat template changed the question {question.text!r}: use prompt.chat=false.")
+    shift = at - (len(question.text) - len(question.text.lstrip()))
+    return PromptText(text, question.start + shift, question.end + shift)
 
 
-def fill(asked: Asked, placeholder: str, tokens: str) -> Asked:
+def fill(question: PromptText, placeholder: str, tokens: str) -> PromptText:
     """Puts the image's tokens where the placeholder stands.
 
     Raises:
         DataError: the placeholder occurs not once but several times, because the expression holds it.
         ConfigError: it does not stand before the expression.
     """
-    head, found, tail = asked.text.partition(placeholder)
-    if not found or len(head) > asked.start:
+    head, found, tail = question.text.partition(placeholder)
+    if not found or len(head) > question.start:
         raise ConfigError(
-            f"The prompt {asked.text!r} does not have the image ({placeholder}) before the expression: "
+            f"The prompt {question.text!r} does not have the image ({placeholder}) before the expression: "
             "the image is read once for all expressions. Use another template."
         )
     if placeholder in tail:
         raise DataError(f"The expression holds {placeholder}, which stands for the image: take it out.")
     shift = len(tokens) - len(placeholder)
-    return Asked(head + tokens + tail, asked.start + shift, asked.end + shift)
+    return PromptText(head + tokens + tail, question.start + shift, question.end + shift)
 
 
-def tokenise(tokenizer: Any, asked: Asked, query: Query, special: bool) -> tuple[list[int], tuple[int, int]]:
+def tokenise(tokenizer: Any, question: PromptText, query: Query, special: bool) -> tuple[list[int], tuple[int, int]]:
     """-> (token ids of the text, the query tokens as a half-open range of positions).
 
     `special`: let the tokenizer add its own first token. A token that holds the expression and more (such as its
@@ -102,20 +104,20 @@ def tokenise(tokenizer: Any, asked: Asked, query: Query, special: bool) -> tuple
     """
     query = chosen(Query, query)
     fast = getattr(tokenizer, "is_fast", False)
-    refused = f"The tokenizer refuses the prompt for {asked.text[asked.start : asked.end][:40]!r}"
+    refused = f"The tokenizer refuses the prompt for {question.text[question.start : question.end][:40]!r}"
     with boundary(refused, DataError, "is there anything odd about the expression?"):
-        encoded = tokenizer(asked.text, add_special_tokens=special, return_offsets_mapping=fast)
+        encoded = tokenizer(question.text, add_special_tokens=special, return_offsets_mapping=fast)
         ids = list(encoded["input_ids"])
     if query == Query.last:
         return ids, (len(ids) - 1, len(ids))
     if fast:
-        first, end = _by_offsets(encoded["offset_mapping"], asked)
+        first, end = _by_offsets(encoded["offset_mapping"], question)
     else:
-        first, end = _by_prefixes(tokenizer, ids, asked, special)
+        first, end = _by_prefixes(tokenizer, ids, question, special)
     if first >= end:
         raise DataError(
-            f"The expression {asked.text[asked.start : asked.end]!r} cannot be located in the prompt's tokens: "
-            "use prompt.query=last."
+            f"The expression {question.text[question.start : question.end]!r} cannot be located in the prompt's "
+            "tokens: use prompt.query=last."
         )
     match query:
         case Query.expression_last:
@@ -126,18 +128,18 @@ def tokenise(tokenizer: Any, asked: Asked, query: Query, special: bool) -> tuple
             assert_never(query)
 
 
-def _by_offsets(offsets: Sequence[tuple[int, int]], asked: Asked) -> tuple[int, int]:
-    touching = [i for i, (a, b) in enumerate(offsets) if a < b and a < asked.end and b > asked.start]
+def _by_offsets(offsets: Sequence[tuple[int, int]], question: PromptText) -> tuple[int, int]:
+    touching = [i for i, (a, b) in enumerate(offsets) if a < b and a < question.end and b > question.start]
     return (touching[0], touching[-1] + 1) if touching else (0, 0)
 
 
-def _by_prefixes(tokenizer: Any, ids: list[int], asked: Asked, special: bool) -> tuple[int, int]:
+def _by_prefixes(tokenizer: Any, ids: list[int], question: PromptText, special: bool) -> tuple[int, int]:
     """For a tokenizer without offsets: the text up to the expression, and up to its end, tokenised by themselves.
 
     Only right where both are how the tokens of the whole text begin, which is checked; else (0, 0).
     """
     # The blank before a word is usually part of the word's token.
-    texts = (asked.text[: asked.start].rstrip(" "), asked.text[: asked.end])
+    texts = (question.text[: question.start].rstrip(" "), question.text[: question.end])
     before, until = (list(tokenizer(text, add_special_tokens=special)["input_ids"]) for text in texts)
     exact = ids[: len(before)] == before and ids[: len(until)] == until
     return (len(before), len(until)) if exact else (0, 0)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.rows import SCHEMA, Row
 from locheads.evaluation.truth import Truth
-from locheads.evaluation.watch import BoxWatch
 from locheads.store.atomic import replacing
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,10 @@ def scored(path: Path, truth: Truth, map_scores: Float[np.ndarray, "row metric"]
     return pd.concat(parts, ignore_index=True)
 
 
-def watched(watch: BoxWatch) -> dict[str, Any]:
+def box_format_record(monitor: BoxFormatMonitor) -> dict[str, Any]:
     """What metrics.json says of how the boxes are written: `boxes` and `notes`; warns of what is in the notes."""
-    check = watch.check()
-    for note in (notes := watch.notes(check)):
+    check = monitor.check()
+    for note in (notes := monitor.notes(check)):
         log.warning("%s", note)
     return {"boxes": asdict(check), "notes": notes}
 

@@ -12,13 +12,13 @@ from locheads.models.adapters import Sharing
 from locheads.models.engine import ALL_MAPS, top_heads_kept
 from locheads.models.load import adapter_of
 from locheads.pipeline.attention_pass import Loader, Picks, fill
-from locheads.pipeline.discover_stage import Discovered, discover_heads
+from locheads.pipeline.discover_stage import DiscoverResult, discover_heads
+from locheads.pipeline.error_messages import log_file
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
-from locheads.pipeline.mistakes import log_file
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.store.atomic import write_json
-from locheads.store.need import EVERYTHING, Need
+from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.terminal import console
 from locheads.types import HeadIndex, HeadScores, ImageGroup
 from locheads.workers.shard_table import show_status
@@ -28,52 +28,54 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Attended:
+class AttendResult:
     """What the attention pass left behind, beside the store."""
 
     failures: Failures
-    found: Discovered | None = None
+    discovered: DiscoverResult | None = None
     """Where the heads had to be found before the evaluated samples were attended."""
     plan: HeadPlan | None = None
     """Where the store keeps the maps of this plan only."""
 
 
-def attend_all_maps(setup: Setup, loader: Loader) -> Attended:
+def attend_all_maps(setup: Setup, loader: Loader) -> AttendResult:
     """engine.maps=all: one pass over every sample, and the maps of every head are kept."""
-    return Attended(_fill(setup, loader, [*setup.inputs.discovery, *setup.inputs.evaluated], EVERYTHING))
+    return AttendResult(_fill(setup, loader, [*setup.inputs.discovery, *setup.inputs.evaluated], EVERYTHING))
 
 
-def attend_few_maps(setup: Setup, loader: Loader) -> Attended:
+def attend_few_maps(setup: Setup, loader: Loader) -> AttendResult:
     """engine.maps="top N" or PATH: numbers of discovery's samples, and maps of some heads of the evaluated ones."""
-    failures = {} if setup.given else _fill(setup, loader, setup.inputs.discovery, _discovery_need(setup))
+    failures = {} if setup.given_heads else _fill(setup, loader, setup.inputs.discovery, _discovery_need(setup))
     known = maps_heads(setup.config, setup.identity)
     if known is not None:
-        return Attended(failures | _fill(setup, loader, setup.inputs.evaluated, Need(known)))
-    found = None if setup.given else discover_heads(setup, failures)
-    plan = plan_heads(setup, found)
+        return AttendResult(failures | _fill(setup, loader, setup.inputs.evaluated, NeededMaps(known)))
+    discovered = None if setup.given_heads else discover_heads(setup, failures)
+    plan = plan_heads(setup, discovered)
     top = top_heads_kept(setup.config.engine.maps)
-    failures |= attend_for(setup, loader, setup.inputs.evaluated, found, plan, failures, top)
-    return Attended(failures, found, plan)
+    failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures, top)
+    return AttendResult(failures, discovered, plan)
 
 
 def attend_for(
     setup: Setup,
     loader: Loader,
     groups: list[ImageGroup],
-    found: Discovered | None,
+    discovered: DiscoverResult | None,
     plan: HeadPlan,
     failures: Failures,
     top: int = 0,
 ) -> Failures:
     """Stores of these images what grounding by `plan` reads, and the maps of the `top` most frequent heads."""
-    if setup.config.selection.kind == SelectionKind.fixed or found is None:
-        return _fill(setup, loader, groups, _grounding_need(setup, found, plan, top))
-    failed = _fill(setup, loader, groups, _grounding_need(setup, found, plan, top), partial(_own_heads, setup, found))
+    if setup.config.selection.kind == SelectionKind.fixed or discovered is None:
+        return _fill(setup, loader, groups, _grounding_need(setup, discovered, plan, top))
+    failed = _fill(
+        setup, loader, groups, _grounding_need(setup, discovered, plan, top), partial(_own_heads, setup, discovered)
+    )
     # A sample whose scores were stored before has had no say in what was kept of it.
     evaluated = replace(setup, inputs=replace(setup.inputs, evaluated=groups))
-    own = with_own_heads(evaluated, found, plan, failures | failed)
-    need = _grounding_need(setup, found, own, top)
-    return failed | _fill(setup, loader, groups, need, partial(_own_heads, setup, found))
+    own = with_own_heads(evaluated, discovered, plan, failures | failed)
+    need = _grounding_need(setup, discovered, own, top)
+    return failed | _fill(setup, loader, groups, need, partial(_own_heads, setup, discovered))
 
 
 def attend_shards(setup: Setup) -> Failures:
@@ -81,21 +83,21 @@ def attend_shards(setup: Setup) -> Failures:
     loader, failures = Loader(setup.config), Failures()
     deal = partial(fill_shards, setup.store, config=setup.config.shard, cost=expected_cost(setup), log_file=log_file())
 
-    def fill_part(need: Need, part: list[ImageGroup]) -> int:
+    def fill_part(need: NeededMaps, part: list[ImageGroup]) -> int:
         failures.update(_fill(setup, loader, part, need))
         return len(failed_in(part, failures))
 
-    def fill_for_plan(found: Discovered | None, plan: HeadPlan, part: list[ImageGroup]) -> int:
+    def fill_for_plan(discovered: DiscoverResult | None, plan: HeadPlan, part: list[ImageGroup]) -> int:
         top = top_heads_kept(setup.config.engine.maps)
-        failures.update(attend_for(setup, loader, part, found, plan, failures, top))
+        failures.update(attend_for(setup, loader, part, discovered, plan, failures, top))
         return len(failed_in(part, failures))
 
     for work in passes(setup):
         if work.need is not None:
             complete = deal(work, fill=partial(fill_part, work.need))
-        elif setup.given or complete:
-            found = None if setup.given else discover_heads(setup, failures)
-            deal(work, fill=partial(fill_for_plan, found, plan_heads(setup, found)))
+        elif setup.given_heads or complete:
+            discovered = None if setup.given_heads else discover_heads(setup, failures)
+            deal(work, fill=partial(fill_for_plan, discovered, plan_heads(setup, discovered)))
         else:
             log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
     return failures
@@ -113,8 +115,10 @@ def passes(setup: Setup) -> list[Pass]:
     if setup.config.engine.maps == ALL_MAPS:
         return [Pass("all", [*inputs.discovery, *inputs.evaluated], EVERYTHING)]
     known = maps_heads(setup.config, setup.identity)
-    evaluated = Pass("evaluated", inputs.evaluated, None if known is None else Need(known))
-    return [evaluated] if setup.given else [Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
+    evaluated = Pass("evaluated", inputs.evaluated, None if known is None else NeededMaps(known))
+    return (
+        [evaluated] if setup.given_heads else [Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
+    )
 
 
 def expected_cost(setup: Setup) -> TokenCost:
@@ -124,28 +128,28 @@ def expected_cost(setup: Setup) -> TokenCost:
 
 
 def _fill(
-    setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: Need, picks: Picks | None = None
+    setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: NeededMaps, picks: Picks | None = None
 ) -> Failures:
     failed = fill(setup.store, groups, setup.config, need, picks, loader)
     return {failure.sample_id: failure.reason for failure in failed}
 
 
-def _own_heads(setup: Setup, found: Discovered, scores: HeadScores) -> set[HeadIndex]:
+def _own_heads(setup: Setup, discovered: DiscoverResult, scores: HeadScores) -> set[HeadIndex]:
     """The heads that greedy selection takes for any of these samples."""
     config = setup.config
-    chosen = greedy_heads(scores, found.discovery, config.heads.k, config.criterion)
+    chosen = greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion)
     return {head for heads in chosen.values() for head in heads}
 
 
-def _discovery_need(setup: Setup) -> Need:
-    return Need(frozenset(), scored_by=setup.config.criterion.numbers_key(), cells=True)
+def _discovery_need(setup: Setup) -> NeededMaps:
+    return NeededMaps(frozenset(), scored_by=setup.config.criterion.numbers_key(), cells=True)
 
 
-def _grounding_need(setup: Setup, found: Discovered | None, plan: HeadPlan, top: int) -> Need:
+def _grounding_need(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, top: int) -> NeededMaps:
     heads = {*plan.fixed, *plan.best_iou, *plan.best_rec, *(head for draw in plan.random for head in draw)}
-    if found is not None:
-        heads |= set(found.discovery.ranking()[:top])
+    if discovered is not None:
+        heads |= set(discovered.discovery.ranking()[:top])
     own = {} if plan.greedy is None else {sample_id: tuple(heads) for sample_id, heads in plan.greedy.items()}
     # Greedy selection ranks the heads of every evaluated sample; "top N" keeps the numbers for later.
     ranked = top or setup.config.selection.kind == SelectionKind.greedy
-    return Need(frozenset(heads), own, setup.config.criterion.numbers_key() if ranked else None, mean=True)
+    return NeededMaps(frozenset(heads), own, setup.config.criterion.numbers_key() if ranked else None, mean=True)

@@ -16,12 +16,12 @@ from locheads.models.adapters import Adapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, load_lvlm
-from locheads.pipeline.image_preparation import Copies, Opened, first_readable, in_background, prepare_image
+from locheads.pipeline.image_preparation import PreparedImage, ToolCopies, first_readable, in_background, prepare_image
 from locheads.pipeline.signals import undisturbed
 from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.key import difference
-from locheads.store.need import EVERYTHING, Need
+from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.store.store_files import Stored, rounded
 from locheads.terminal import track
 from locheads.types import Attention, CompactAttention, Failure, HeadIndex, HeadScores, ImageGroup
@@ -55,7 +55,7 @@ def fill(
     store: AttentionStore,
     groups: Sequence[ImageGroup],
     config: Config,
-    need: Need = EVERYTHING,
+    need: NeededMaps = EVERYTHING,
     picks: Picks | None = None,
     loader: Loader | None = None,
 ) -> list[Failure]:
@@ -73,18 +73,18 @@ def fill(
     """
     missing = store.missing(groups, need)
     n_samples, n_missing = count(groups), count(missing)
-    log.info("Attention store %s: %d of %d expressions are there.", store.folder, n_samples - n_missing, n_samples)
+    log.info("The attention store %s holds %d of %d expressions.", store.folder, n_samples - n_missing, n_samples)
     failures: list[Failure] = []
     # Only once an image opens: where all that is missing is what failed before, no weights load.
     start, failed = first_readable(missing, config.prompt)
     failures += failed
-    _say_what_changed(store, missing)
+    _warn_of_changed_images(store, missing)
     if start < len(missing):
-        _say_what_others_hold(store, missing, need)
+        _warn_of_other_versions(store, missing, need)
         store.check_writable()
         store.tidy()
-        lack, loader = store.lack(missing, need), loader or Loader(config)
-        failures += _Pass(store, config, lack, need, picks, loader).run(missing[start:])
+        lacking, loader = store.lacking(missing, need), loader or Loader(config)
+        failures += _Pass(store, config, lacking, need, picks, loader).run(missing[start:])
     for failure in failures[:5]:
         log.warning("Sample %s failed: %s", failure.sample_id, failure.reason)
     if len(failures) > 5:
@@ -92,7 +92,7 @@ def fill(
     return failures
 
 
-def _say_what_changed(store: AttentionStore, missing: Sequence[ImageGroup]) -> None:
+def _warn_of_changed_images(store: AttentionStore, missing: Sequence[ImageGroup]) -> None:
     if changed := store.changed(missing):
         log.warning("%s from those that were attended: they are attended again.", images_differ(changed))
 
@@ -103,10 +103,10 @@ def images_differ(paths: Sequence[Path]) -> str:
     return f"{len(paths)} {'image differs' if len(paths) == 1 else 'images differ'} ({names})"
 
 
-def _say_what_others_hold(store: AttentionStore, missing: Sequence[ImageGroup], need: Need) -> None:
-    if store.taken:  # which is refused
+def _warn_of_other_versions(store: AttentionStore, missing: Sequence[ImageGroup], need: NeededMaps) -> None:
+    if store.is_of_other_versions:  # which is refused
         return
-    for n, folder, key in store.elsewhere(missing, need):
+    for n, folder, key in store.coverage_in_other_versions(missing, need):
         if n:
             log.warning(
                 "%s holds %d of the %d expressions to be attended, made with other versions: %s. They are attended "
@@ -121,16 +121,16 @@ class _Pass:
 
     store: AttentionStore
     config: Config
-    lack: Need
+    lacking: NeededMaps
     """What is missing of any sample."""
-    need: Need
+    need: NeededMaps
     picks: Picks | None
     loader: Loader
     pending: list[Stored] = field(default_factory=list)
 
     def run(self, groups: list[ImageGroup]) -> list[Failure]:
         """-> the samples that failed."""
-        layers = None if self.lack.whole_model() else 1 + max(head.layer for head in self._all_heads(groups))
+        layers = None if self.lacking.whole_model() else 1 + max(head.layer for head in self._all_heads(groups))
         lvlm = self.loader.get(layers)
         watch = Stopwatch(lvlm.device)
         budget = Budget.of(self.config.engine.token_budget, lvlm.device)
@@ -138,7 +138,7 @@ class _Pass:
         opened = self._opened(groups, lvlm.adapter, failures)
         try:
             for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
-                heads = None if self.lack.whole_model() else self._all_heads([group for group, _ in batch])
+                heads = None if self.lacking.whole_model() else self._all_heads([group for group, _ in batch])
                 found = attend_groups(lvlm, batch, budget, heads)
                 for (group, prepared), maps in zip(batch, found, strict=True):
                     failures += self._keep(group, prepared, maps, heads)
@@ -148,7 +148,7 @@ class _Pass:
             raise
         self._write()
         n_asked = sum(len(group.samples) for group in groups) - len(failures)
-        watch.stop(self.store.folder, n_asked, of="attention", layers=layers, maps=_maps_kept(self.lack))
+        watch.stop(self.store.folder, n_asked, of="attention", layers=layers, maps=_maps_kept(self.lacking))
         return failures
 
     def _write(self) -> None:
@@ -157,16 +157,16 @@ class _Pass:
 
     def _all_heads(self, groups: Iterable[ImageGroup]) -> list[HeadIndex]:
         own = {h for group in groups for s in group.samples for h in self.need.own.get(s.sample_id, ())}
-        return sorted((self.lack.heads or frozenset()) | own)
+        return sorted((self.lacking.heads or frozenset()) | own)
 
     def _opened(
         self, groups: list[ImageGroup], adapter: Adapter, failures: list[Failure]
     ) -> Iterator[tuple[ImageGroup, PreparedInput]]:
         """The images that can be asked about; why others cannot is added to `failures`."""
         workers = self.config.engine.workers
-        adapters = Copies(adapter, workers)
+        adapters = ToolCopies(adapter, workers)
 
-        def work(group: ImageGroup) -> Opened:
+        def work(group: ImageGroup) -> PreparedImage:
             with adapters.one() as own:
                 return prepare_image(group, own, self.config.prompt)
 
@@ -184,9 +184,9 @@ class _Pass:
     ) -> list[Failure]:
         """Stores one image's maps, soon. -> its samples that have none, or some that mean nothing."""
         failed = {i: reason for i, one in enumerate(maps) if (reason := _unusable(one)) is not None}
-        there = [i for i in range(len(maps)) if i not in failed]
-        if there:
-            ids = tuple(group.samples[i].sample_id for i in there)
+        finite = [i for i in range(len(maps)) if i not in failed]
+        if finite:
+            ids = tuple(group.samples[i].sample_id for i in finite)
             arrays = np.stack([one for i, one in enumerate(maps) if one is not None and i not in failed])
             self.pending.append(self._record(group, ids, arrays, prepared, heads))
         if len(self.pending) >= self.config.engine.shard_images:
@@ -209,7 +209,7 @@ class _Pass:
         whole = Attention(group.image_id, ids, maps, attention_sum(maps), prepared.geometry, image)
         if self.need.heads is None:
             return whole
-        need = replace(self.lack, own=self.need.own)
+        need = replace(self.lacking, own=self.need.own)
         return compact(whole, need, self.config.criterion, self.picks)
 
 
@@ -220,12 +220,12 @@ def _unusable(maps: np.ndarray | None) -> str | None:
     return None if np.isfinite(maps).all() else NOT_FINITE
 
 
-def _maps_kept(need: Need) -> str:
+def _maps_kept(need: NeededMaps) -> str:
     return "all" if need.heads is None else "some"
 
 
 def compact(
-    attention: Attention, need: Need, criterion: CriterionConfig, picks: Picks | None = None
+    attention: Attention, need: NeededMaps, criterion: CriterionConfig, picks: Picks | None = None
 ) -> CompactAttention:
     """What `need` names, and the maps of the heads that `picks` finds in the scores.
 

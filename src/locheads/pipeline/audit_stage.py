@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from locheads.audit.choice_grid import Change, Choice, combinations
 from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
-from locheads.audit.effects import Plan, criterion_key, head_key, measure
+from locheads.audit.effects import AuditPlan, criterion_key, head_key, measure
 from locheads.config import Config, check
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
@@ -74,8 +74,8 @@ def audit_stage(run: Setup, failures: Failures) -> None:
 
 def choices_of(config: Config) -> list[Choice]:
     """All combinations, the run's own settings first. Raises ConfigError for a value that makes no sense."""
-    options, alone = options_of(config.audit.grid), options_of(config.audit.alone)
-    choices = combinations(base_choice(config), options, alone, config.audit)
+    options, singles = options_of(config.audit.grid), options_of(config.audit.single)
+    choices = combinations(base_choice(config), options, singles, config.audit)
     if len(choices) == 1:
         raise ConfigError(EMPTY_GRID)
     for choice in choices:
@@ -84,7 +84,7 @@ def choices_of(config: Config) -> list[Choice]:
 
 
 def base_choice(config: Config) -> Choice:
-    """The run's own settings: the paper's reading, unless it was told otherwise."""
+    """The run's own settings: the paper's reading, unless its settings say otherwise."""
     return Choice(config.criterion, config.selection, config.heads.k, config.grounding)
 
 
@@ -117,7 +117,7 @@ def _check_choice(config: Config, choice: Choice) -> None:
     check(dataclasses.replace(config, **own, heads=heads, grounding=choice.grounding))
 
 
-def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
+def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
     discoveries, failed = _discoveries(run, choices)
     heads, errors = {}, {}
@@ -133,13 +133,13 @@ def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[Plan, dict[int, str]]:
     factors = {g.sink_factor for g in groundings if g.sinks == Sinks.mean_map}
     read = lambda name: run.store.read(track(run.inputs.discovery, name, "images"))  # noqa: E731
     sinks = {factor: find_sinks(read("mean maps"), factor) for factor in sorted(factors)}
-    return Plan(tuple(choices), heads, discoveries, sinks), errors
+    return AuditPlan(tuple(choices), heads, discoveries, sinks), errors
 
 
 def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
-    wanted = {criterion_key(choice): choice.criterion for choice in choices}
-    entropies = {c.numbers_key(): c for c in wanted.values()}
+    criteria = {criterion_key(choice): choice.criterion for choice in choices}
+    entropies = {c.numbers_key(): c for c in criteria.values()}
     parts: dict[tuple[str, ...], list[HeadScores]] = {key: [] for key in entropies}
     for attention in run.store.read(track(run.inputs.discovery, "scores", "images")):
         for key, criterion in entropies.items():
@@ -147,7 +147,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Disco
     scores = {key: stack_scores(found) for key, found in parts.items()}
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
-    for name, criterion in wanted.items():
+    for name, criterion in criteria.items():
         own = scores[criterion.numbers_key()]
         try:
             found[name] = discover(own, run.inputs.positions(own), criterion)
@@ -156,7 +156,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Disco
     return found, failed
 
 
-def _measure(run: Setup, plan: Plan) -> np.ndarray:
+def _measure(run: Setup, plan: AuditPlan) -> np.ndarray:
     """[choice, image, sum] over all images of the split."""
     groups = run.inputs.evaluated
     chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
@@ -171,11 +171,11 @@ def _measure(run: Setup, plan: Plan) -> np.ndarray:
         return np.concatenate([next(results) for _ in track(chunks, "audit", work)], axis=1)
 
 
-_works: list[tuple[AttentionStore, Plan]] = []
+_works: list[tuple[AttentionStore, AuditPlan]] = []
 """What every chunk needs; sent to a worker once."""
 
 
-def _prepare(store: AttentionStore, plan: Plan) -> None:
+def _prepare(store: AttentionStore, plan: AuditPlan) -> None:
     _works[:] = [(store, plan)]
 
 
@@ -184,7 +184,7 @@ def _work(chunk: list[ImageGroup]) -> np.ndarray:
     return measure(chunk, store.read(chunk), plan)  # type: ignore[arg-type]
 
 
-def _heads_text(plan: Plan, choice: Choice) -> str:
+def _heads_text(plan: AuditPlan, choice: Choice) -> str:
     if choice.selection.kind == SelectionKind.greedy:
         return "each sample's own"
     return " ".join(map(str, plan.heads.get(head_key(choice), ())))

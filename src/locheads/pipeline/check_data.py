@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from locheads.config import Config, Stage
-from locheads.data.checks import State, Verdict, check_samples, official_counts
+from locheads.data.checks import CheckResult, CheckState, check_samples, official_counts
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
 from locheads.data.tally import Tally
@@ -20,7 +20,7 @@ from locheads.terminal import console
 
 log = logging.getLogger(__name__)
 
-_COLOURS = {State.ok: "green", State.warn: "yellow", State.fail: "bold red"}
+_COLOURS = {CheckState.ok: "green", CheckState.warn: "yellow", CheckState.fail: "bold red"}
 
 
 def check_dataset(config: Config, folder: Path, status: Status) -> None:
@@ -33,16 +33,16 @@ def check_dataset(config: Config, folder: Path, status: Status) -> None:
         verdicts = collect(config, open_dataset(config.dataset, config.paths))
         CheckFile.parse({"points": [vars(verdict) for verdict in verdicts]}).write(folder)
         console.print(table(config.dataset.name, verdicts))
-        if failed := sum(verdict.state == State.fail for verdict in verdicts):
+        if failed := sum(verdict.state == CheckState.fail for verdict in verdicts):
             raise DataError(
                 f"{failed} of the {len(verdicts)} checks of {config.dataset.name} failed: see the table above."
             )
 
 
-def collect(config: Config, data: DataSet) -> list[Verdict]:
+def collect(config: Config, data: DataSet) -> list[CheckResult]:
     """The verdicts in the order of the table."""
     dataset, official = config.dataset, official_counts(config.dataset.official)
-    verdicts: list[Verdict] = []
+    verdicts: list[CheckResult] = []
     ids: Counter[str] = Counter()
     keys: dict[str, set[str]] = {}
     folders = image_folders(dataset, config.paths)
@@ -58,10 +58,10 @@ def collect(config: Config, data: DataSet) -> list[Verdict]:
         verdicts.append(_ids_of_all(ids))
     if dataset.split in keys and dataset.discovery_split in keys:
         verdicts.append(_leakage(config, keys[dataset.split], keys[dataset.discovery_split]))
-    return verdicts + [Verdict("all", "known defects", State.warn, note) for note in data.notes]
+    return verdicts + [CheckResult("all", "known defects", CheckState.warn, note) for note in data.notes]
 
 
-def table(name: str, verdicts: list[Verdict]) -> Table:
+def table(name: str, verdicts: list[CheckResult]) -> Table:
     """The verdicts as a table for the terminal."""
     result = Table(title=f"{name}: {_summary(verdicts)}", title_justify="left")
     for column in ("split", "question", "verdict", "what was found"):
@@ -74,9 +74,9 @@ def table(name: str, verdicts: list[Verdict]) -> Table:
     return result
 
 
-def _summary(verdicts: list[Verdict]) -> str:
+def _summary(verdicts: list[CheckResult]) -> str:
     counts = Counter(verdict.state for verdict in verdicts)
-    return ", ".join(f"{counts[state]} {state}" for state in State)
+    return ", ".join(f"{counts[state]} {state}" for state in CheckState)
 
 
 def _splits(config: Config, data: DataSet) -> list[str]:
@@ -86,20 +86,22 @@ def _splits(config: Config, data: DataSet) -> list[str]:
     return splits or [dataset.split]
 
 
-def _absent(split: str) -> Verdict:
-    return Verdict(split, "counts", State.warn, "published, but not in these files")
+def _absent(split: str) -> CheckResult:
+    return CheckResult(split, "counts", CheckState.warn, "published, but not in these files")
 
 
-def _ids_of_all(ids: Counter[str]) -> Verdict:
+def _ids_of_all(ids: Counter[str]) -> CheckResult:
     twice = [key for key, count in ids.items() if count > 1]
     text = f"{len(twice):,} sample ids are in several splits (first: {twice[0]})" if twice else "all different"
-    return Verdict("all", "ids", State.fail if twice else State.ok, text)
+    return CheckResult("all", "ids", CheckState.fail if twice else CheckState.ok, text)
 
 
-def _leakage(config: Config, evaluated: set[str], discovery: set[str]) -> Verdict:
+def _leakage(config: Config, evaluated: set[str], discovery: set[str]) -> CheckResult:
     dataset = config.dataset
     guard = excluded_images(config, evaluated)
     left = len(discovery.difference(*guard.values()))
     shared = "; ".join(f"{len(discovery & keys):,} of {name}" for name, keys in guard.items() if discovery & keys)
     text = f"{left:,} of {len(discovery):,} images of {dataset.discovery_split} are left for discovery"
-    return Verdict("all", "leakage guard", State.ok if left else State.fail, f"{text}; excluded: {shared or 'none'}")
+    return CheckResult(
+        "all", "leakage guard", CheckState.ok if left else CheckState.fail, f"{text}; excluded: {shared or 'none'}"
+    )

@@ -18,10 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from locheads.config import Config
-from locheads.errors import ConfigError, complain
+from locheads.errors import ConfigError, print_error
 from locheads.pipeline import sweep_callback as sweep
+from locheads.pipeline.error_messages import explain, explain_command, log_bug, log_user_error
 from locheads.pipeline.execute import dispatch
-from locheads.pipeline.mistakes import explain, explain_command, keep_bug, keep_mistake
 from locheads.pipeline.run_life import run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
@@ -30,7 +30,7 @@ from locheads.terminal import console, listening
 
 log = logging.getLogger(__name__)
 
-MISTAKE, BUG = 1, 70
+USER_ERROR, BUG = 1, 70
 """Exit codes; 70 is what sysexits.h calls an internal software error."""
 
 _ended: list[tuple[str, int]] = []
@@ -72,8 +72,8 @@ def run(conf: Path) -> None:
     except Exception as error:
         # What a run raises ends in _task: this one is about the command line.
         if (sentence := explain_command(error)) is None:
-            _fail(keep_bug(error), BUG)
-        _fail(sentence, MISTAKE)
+            _fail(log_bug(error), BUG)
+        _fail(sentence, USER_ERROR)
     except KeyboardInterrupt:
         print(f"Interrupted. {GO_ON}", file=sys.stderr)
         sys.exit(130)
@@ -83,7 +83,7 @@ def run(conf: Path) -> None:
     if _ended:
         _fail(*_ended[0])
     if sweep.failures:
-        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.", MISTAKE)
+        _fail(f"{len(sweep.failures)} of the sweep's runs failed; the table above says why.", USER_ERROR)
 
 
 def _task(composed: DictConfig) -> None:
@@ -97,12 +97,12 @@ def _task(composed: DictConfig) -> None:
         _run_one(composed, Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task), not single)
     except Exception as error:
         sentence = explain(error)
-        end = (keep_bug(error), BUG) if sentence is None else (sentence, MISTAKE)
+        end = (log_bug(error), BUG) if sentence is None else (sentence, USER_ERROR)
         if not single:
             # The other runs of the sweep go on; this one is a failed row of the table.
             return log.error("%s", end[0])
         if sentence is not None:
-            keep_mistake(error, sentence)
+            log_user_error(error, sentence)
         _ended.append(end)
 
 
@@ -169,4 +169,4 @@ def validated(settings: dict[str, Any], schema: Any = Config) -> Any:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    sys.exit(complain(sentence, code))
+    sys.exit(print_error(sentence, code))

@@ -12,22 +12,22 @@ from locheads.data.box_text import WrittenBox, frame_in, read_answer
 from locheads.data.image_files import open_image
 from locheads.data.image_groups import subset
 from locheads.errors import DataError
+from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
 from locheads.evaluation.truth import Truth
-from locheads.evaluation.watch import BoxWatch
 from locheads.models.answer import answer_image, prepare_to_answer
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
-from locheads.pipeline.answer_files import OWN, scored, watched, writing
+from locheads.pipeline.answer_files import OWN, box_format_record, scored, writing
 from locheads.pipeline.attention_pass import Loader, images_differ
 from locheads.pipeline.open_store import NO_PART
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import Stopwatch, write_timing
-from locheads.store.answer_store import Answer, AnswerStore
+from locheads.store.answer_store import AnswerStore, StoredAnswer
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import Key, code_digest, difference, lacks_some, of_other_versions
@@ -44,38 +44,38 @@ KEY = ".key.json"
 
 def direct_stage(run: Setup) -> Failures:
     """Asks, parses, scores -> answers.parquet, predictions.parquet, scores.parquet, metrics.json, timing.json."""
-    asker = _Asker(run)
+    source = _AnswerSource(run)
     answers: list[dict[str, Any]] = []
     direct = run.config.direct
     assert direct.box_format is not None  # `config.check` has refused that
-    watch = BoxWatch(direct.box_format.box_format, direct.frame, "direct.box_format")
+    monitor = BoxFormatMonitor(direct.box_format.box_format, direct.frame, "direct.box_format")
     with writing(run.folder / OWN) as write:
         for group in track(run.inputs.evaluated, "ask", "images"):
-            asker.ask(group)
+            source.fill(group)
             rows = []
             for sample in group.samples:
-                answer = asker.answer(group, sample.sample_id)
+                answer = source.answer(group, sample.sample_id)
                 written = WrittenBox()
                 if answer is not None:
                     frame = frame_in(answer.geometry, direct.frame, direct.cell_pixels)
                     written = read_answer(answer.text, direct.box_format, frame, group.width, group.height)
-                    watch.add(written, group, sample, frame)
-                rows.append(direct_row(group, sample, written.box, asker.failures.get(sample.sample_id)))
+                    monitor.add(written, group, sample, frame)
+                rows.append(direct_row(group, sample, written.box, source.failures.get(sample.sample_id)))
                 text = answer and answer.text
                 parsed = {"parsed": written.box is not None, "fault": written.fault}
                 answers.append({"sample_id": sample.sample_id, "answer": text} | parsed)
             write(rows)
-    asker.finish()
+    source.finish()
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
-    _write_scores(run, watch)
-    return asker.failures
+    _write_scores(run, monitor)
+    return source.failures
 
 
 @dataclass(frozen=True)
 class AnswerKeys:
     """Which answers a run reads."""
 
-    asked: Key
+    current_key: Key
     """What would be answered now."""
     key: Key
     """What is read: that, or with engine.other_versions=take the answers of other versions."""
@@ -85,16 +85,16 @@ class AnswerKeys:
 
 def answer_keys(config: Config, store: AttentionStore) -> AnswerKeys:
     """`store`: of the same question to the same model; the answers' key holds its key."""
-    question = {"format": FORMAT, **store.asked.question, "max_new_tokens": config.direct.max_new_tokens}
+    question = {"format": FORMAT, **store.current_key.question, "max_new_tokens": config.direct.max_new_tokens}
     code = code_digest("locheads.models.answer", without=NO_PART)
-    asked = Key(question, {**(store.asked.made_with or {}), "answers": code})
+    current = Key(question, {**(store.current_key.made_with or {}), "answers": code})
     folder = Path(config.paths.cache) / "answers"
-    others = of_other_versions(asked, folder.glob(f"*{KEY}"))
-    take = config.engine.other_versions == OtherVersions.take and not (folder / f"{asked.digest[:16]}{KEY}").exists()
-    return AnswerKeys(asked, others[0][1] if take and others else asked, others)
+    others = of_other_versions(current, folder.glob(f"*{KEY}"))
+    take = config.engine.other_versions == OtherVersions.take and not (folder / f"{current.digest[:16]}{KEY}").exists()
+    return AnswerKeys(current, others[0][1] if take and others else current, others)
 
 
-class _Asker:
+class _AnswerSource:
     """Asks what the store has no answer to; loads the LVLM only then."""
 
     def __init__(self, run: Setup) -> None:
@@ -106,12 +106,12 @@ class _Asker:
         self._n_asked = 0
         self.failures: dict[str, str] = {}
         """Sample id -> why it could not be asked."""
-        self._say_what_changed()
+        self._warn_of_other_versions()
 
-    def answer(self, group: ImageGroup, sample_id: str) -> Answer | None:
+    def answer(self, group: ImageGroup, sample_id: str) -> StoredAnswer | None:
         return self._answers.get(sample_id, self._run.store.image(group))
 
-    def ask(self, group: ImageGroup) -> None:
+    def fill(self, group: ImageGroup) -> None:
         """Asks all that is not answered about an image; why something cannot be asked goes to `failures`."""
         missing = [s.sample_id for s in group.samples if self.answer(group, s.sample_id) is None]
         if not missing:
@@ -142,13 +142,13 @@ class _Asker:
         return NO_MEMORY
 
     def _ask(self, group: ImageGroup, sample_ids: list[str]) -> None:
-        (asked,) = subset([group], sample_ids)
-        image, config = open_image(asked), self._run.config
-        expressions = [sample.expression for sample in asked.samples]
+        (unanswered,) = subset([group], sample_ids)
+        image, config = open_image(unanswered), self._run.config
+        expressions = [sample.expression for sample in unanswered.samples]
         texts, geometry = answer_image(self._load(), image, expressions, config.prompt, config.direct.max_new_tokens)
         digest = self._run.store.image(group)
         self._answers.add(
-            Answer(s.sample_id, digest, text, geometry) for s, text in zip(asked.samples, texts, strict=True)
+            StoredAnswer(s.sample_id, digest, text, geometry) for s, text in zip(unanswered.samples, texts, strict=True)
         )
         self._n_asked += len(texts)
 
@@ -159,7 +159,7 @@ class _Asker:
             self._watch.stop(passes, self._n_asked, of="answers")
         write_timing(self._run.folder, passes)
 
-    def _say_what_changed(self) -> None:
+    def _warn_of_other_versions(self) -> None:
         answered = self._answers.sample_ids()
         changed = [
             group.path
@@ -174,14 +174,14 @@ class _Asker:
         if self._lvlm is not None:
             return
         path, keys = self._answers.path, self._keys
-        if keys.key != keys.asked:
-            raise lacks_some(path, keys.key, keys.asked)
+        if keys.key != keys.current_key:
+            raise lacks_some(path, keys.key, keys.current_key)
         for file, key in keys.others:
             log.warning("%s is of answers that were made with other versions: %s. What is asked now goes to a store of "
                         "its own; engine.other_versions=take reads the others as they are.",
-                        file, difference(key.made_with, keys.asked.made_with))  # fmt: skip
+                        file, difference(key.made_with, keys.current_key.made_with))  # fmt: skip
         check_writable(path.parent)
-        write_json(path.with_suffix(KEY), keys.asked.content)
+        write_json(path.with_suffix(KEY), keys.current_key.content)
 
     def _load(self) -> Lvlm:
         if self._lvlm is None:
@@ -191,10 +191,10 @@ class _Asker:
         return self._lvlm
 
 
-def _write_scores(run: Setup, watch: BoxWatch) -> None:
+def _write_scores(run: Setup, monitor: BoxFormatMonitor) -> None:
     scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
-    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **watched(watch))
+    metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **box_format_record(monitor))
     write_json(run.folder / "metrics.json", metrics)
     unparsable = metrics["n_empty"]
     reasons = "".join(f"; {count} {reason}" for reason, count in metrics["boxes"]["without"].items())

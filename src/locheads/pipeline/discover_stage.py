@@ -18,7 +18,7 @@ from locheads.types import Discovery
 
 
 @dataclass(frozen=True)
-class Discovered:
+class DiscoverResult:
     """What the discovery samples tell of every head."""
 
     discovery: Discovery
@@ -30,7 +30,7 @@ class Discovered:
     """Mean spatial entropy in nats over the samples with any component; NaN without any."""
 
 
-def discover_heads(setup: Setup, failures: Failures) -> Discovered:
+def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
     """Scores, frequencies and agreement of the discovery samples. Raises DiscoveryError where every one failed."""
     groups, failed = setup.inputs.discovery, failed_in(setup.inputs.discovery, failures)
     if len(failed) == sum(len(group.samples) for group in groups):
@@ -40,7 +40,7 @@ def discover_heads(setup: Setup, failures: Failures) -> Discovered:
     stored = store.read(track(groups, "discover", "images"), config.criterion.numbers_key())
     scores = score_all(stored, config.criterion)
     trials = setup.inputs.positions(scores)
-    return Discovered(
+    return DiscoverResult(
         discovery=discover(scores, trials, config.criterion),
         stability=stability(scores, trials, config.criterion, config.discovery.sizes, config.heads.k, config.seed),
         head_entropy=mean_entropy(scores),
@@ -48,7 +48,7 @@ def discover_heads(setup: Setup, failures: Failures) -> Discovered:
     )
 
 
-def write_heads(setup: Setup, found: Discovered, failures: Failures) -> None:
+def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None:
     """-> heads.json, and stability.json where discovery.sizes asks for it."""
     n_failed = len(failed_in(setup.inputs.discovery, failures))
     made_from = {"weights": setup.identity.weights, "annotations": setup.inputs.annotations}

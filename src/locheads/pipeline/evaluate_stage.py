@@ -6,7 +6,7 @@ from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.truth import Truth
 from locheads.pipeline.answer_files import OTHERS, OWN, scored
-from locheads.pipeline.discover_stage import Discovered
+from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.ground_stage import MapScores
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Setup
@@ -15,7 +15,7 @@ from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, writ
 from locheads.store.atomic import write_json
 
 
-def evaluate_stage(setup: Setup, found: Discovered | None, plan: HeadPlan, map_scores: MapScores) -> None:
+def evaluate_stage(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, map_scores: MapScores) -> None:
     """Scores against the truth -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
     own, others = (scored(folder / name, Truth(groups), map_scores[name]) for name in (OWN, OTHERS))
@@ -27,12 +27,12 @@ def evaluate_stage(setup: Setup, found: Discovered | None, plan: HeadPlan, map_s
         heads=[str(head) for head in plan.fixed],
         best_iou_heads=[str(head) for head in plan.best_iou],
         best_rec_heads=[str(head) for head in plan.best_rec],
-        figure6=None if found is None else figure6(found.discovery, found.head_iou),
+        figure6=None if discovered is None else figure6(discovered.discovery, discovered.head_iou),
     )
     write_json(folder / "metrics.json", metrics)
     rows = _shown(setup, own)
     write_gallery(folder, groups, setup.store, plan, rows, config)
-    discovery, entropy = (found.discovery, found.head_entropy) if found else (None, None)
+    discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)
     heads = ExplorerHeads(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)
     write_explorer(folder, groups, setup.store, heads, rows, config)
 
@@ -41,7 +41,7 @@ def _shown(setup: Setup, own: pd.DataFrame) -> pd.DataFrame:
     """Answers and scores of the samples that the page and the explorer show."""
     groups, config = setup.inputs.evaluated, setup.config
     shown = [*gallery_samples(groups, config.evaluation), *evenly_spaced(groups, config.explorer.samples)]
-    wanted = {sample_id for _, sample_id in shown}
-    rows = pd.read_parquet(setup.folder / OWN, filters=[("sample_id", "in", wanted)])
+    sample_ids = {sample_id for _, sample_id in shown}
+    rows = pd.read_parquet(setup.folder / OWN, filters=[("sample_id", "in", sample_ids)])
     scores = own.set_index("sample_id")
     return rows.join(scores[[*scores.columns.difference(rows.columns)]], on="sample_id")

@@ -14,7 +14,7 @@ def execute(config: Config, folder: Path) -> None:
     """Runs what `config.stage` names and writes its files into `folder`.
 
     Raises:
-        LocHeadsError: whatever a user can mend, as one sentence; what was finished stays in the folder.
+        LocHeadsError: whatever a user can correct, as one sentence; what was finished stays in the folder.
     """
     with run_life(folder) as status:
         dispatch(config, folder, status)

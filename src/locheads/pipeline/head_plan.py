@@ -13,7 +13,7 @@ from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
-from locheads.pipeline.discover_stage import Discovered
+from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.setup import Failures, Setup
 from locheads.terminal import track
 from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
@@ -21,39 +21,39 @@ from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
 log = logging.getLogger(__name__)
 
 
-def plan_heads(setup: Setup, found: Discovered | None) -> HeadPlan:
+def plan_heads(setup: Setup, discovered: DiscoverResult | None) -> HeadPlan:
     """The k heads of discovery, or the given ones where `found` is None, and the heads of every baseline.
 
     With selection=greedy the samples' own heads are missing still: see `with_own_heads`.
     """
     config, k = setup.config, setup.config.heads.k
     draws, seed = config.evaluation.random_draws, config.seed
-    if found is None:
-        if setup.given is None:
+    if discovered is None:
+        if setup.given_heads is None:
             raise ValueError("there are neither discovered nor given heads")
         admitted = np.zeros((setup.identity.layers, setup.identity.heads), dtype=bool)
         admitted[config.criterion.skip_layers :] = True
-        return HeadPlan(setup.given.heads[:k], None, best_iou=(), random=random_heads(admitted, k, draws, seed))
+        return HeadPlan(setup.given_heads.heads[:k], None, best_iou=(), random=random_heads(admitted, k, draws, seed))
     sinks = _sinks(setup)
     return HeadPlan(
-        fixed=tuple(top_heads(found.discovery, k)),
+        fixed=tuple(top_heads(discovered.discovery, k)),
         greedy=None,
-        best_iou=tuple(best_heads_by_iou(found.head_iou, k)),
-        random=random_heads(found.discovery.eligible, k, draws, seed),
+        best_iou=tuple(best_heads_by_iou(discovered.head_iou, k)),
+        random=random_heads(discovered.discovery.eligible, k, draws, seed),
         sinks=sinks,
         best_rec=_best_rec(setup, sinks),
     )
 
 
-def with_own_heads(setup: Setup, found: Discovered | None, plan: HeadPlan, failures: Failures) -> HeadPlan:
+def with_own_heads(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, failures: Failures) -> HeadPlan:
     """With selection=greedy the plan with every evaluated sample's own k heads; else the plan as it is."""
     config, evaluated = setup.config, setup.inputs.evaluated
-    if config.selection.kind == SelectionKind.fixed or found is None:
+    if config.selection.kind == SelectionKind.fixed or discovered is None:
         return plan
     if all(sample.sample_id in failures for group in evaluated for sample in group.samples):
         return replace(plan, greedy={})
     scores = score_all(setup.store.read(evaluated, config.criterion.numbers_key()), config.criterion)
-    return replace(plan, greedy=greedy_heads(scores, found.discovery, config.heads.k, config.criterion))
+    return replace(plan, greedy=greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion))
 
 
 def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:

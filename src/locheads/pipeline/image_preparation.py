@@ -48,7 +48,7 @@ def in_background(work: Callable[[Item], Result], items: Iterable[Item], workers
         pool.shutdown(cancel_futures=True)
 
 
-class Copies(Generic[Tool]):
+class ToolCopies(Generic[Tool]):
     """A copy of something for each of several threads: tokenizers refuse to be used by two at once."""
 
     def __init__(self, tool: Tool, number: int) -> None:
@@ -67,7 +67,7 @@ class Copies(Generic[Tool]):
 
 
 @dataclass
-class Opened:
+class PreparedImage:
     """An image on its way to the model."""
 
     group: ImageGroup
@@ -81,45 +81,45 @@ def first_readable(groups: list[ImageGroup], prompt: PromptConfig) -> tuple[int,
     """-> (index of the first image that can be asked about, why those before it cannot)."""
     failures: list[Failure] = []
     for index, group in enumerate(groups):
-        asked, failed = _askable(group, prompt)
+        askable, failed = _askable(group, prompt)
         try:
-            if asked.samples:
-                open_image(asked)
+            if askable.samples:
+                open_image(askable)
                 return index, failures
         except DataError as error:
-            failed += _all_failed(asked, error)
+            failed += _all_failed(askable, error)
         failures += failed
     return len(groups), failures
 
 
-def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> Opened:
-    asked, failures = _askable(group, prompt)
-    if not asked.samples:
-        return Opened(asked, None, failures)
+def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> PreparedImage:
+    askable, failures = _askable(group, prompt)
+    if not askable.samples:
+        return PreparedImage(askable, None, failures)
     try:
-        image = open_image(asked)
+        image = open_image(askable)
     except DataError as error:
-        return Opened(asked, None, failures + _all_failed(asked, error))
+        return PreparedImage(askable, None, failures + _all_failed(askable, error))
     try:
-        return Opened(asked, _ask(asked, image, adapter, prompt), failures)
+        return PreparedImage(askable, _ask(askable, image, adapter, prompt), failures)
     except DataError:
-        return _without_culprits(asked, image, adapter, prompt, failures)
+        return _without_culprits(askable, image, adapter, prompt, failures)
 
 
 def _without_culprits(
     group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig, failures: list[Failure]
-) -> Opened:
+) -> PreparedImage:
     """One expression that cannot be asked must not take the image's others with it."""
     fine = []
     for sample in group.samples:
-        alone = replace(group, samples=(sample,))
+        single = replace(group, samples=(sample,))
         try:
-            _ask(alone, image, adapter, prompt)
+            _ask(single, image, adapter, prompt)
             fine.append(sample)
         except DataError as error:
-            failures = failures + _all_failed(alone, error)
-    asked = replace(group, samples=tuple(fine))
-    return Opened(asked, _ask(asked, image, adapter, prompt) if fine else None, failures)
+            failures = failures + _all_failed(single, error)
+    askable = replace(group, samples=tuple(fine))
+    return PreparedImage(askable, _ask(askable, image, adapter, prompt) if fine else None, failures)
 
 
 def _ask(group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig) -> PreparedInput:

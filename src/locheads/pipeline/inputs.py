@@ -12,7 +12,7 @@ from locheads.config import Config, PathsConfig
 from locheads.data.config import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
-from locheads.data.hub import Copy, HubDataSet
+from locheads.data.hub import HubCopy, HubDataSet
 from locheads.data.image_files import check_image_folder
 from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.data.jsonl import JsonlDataSet
@@ -92,10 +92,10 @@ def load_inputs(config: Config) -> Inputs:
     discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in (Reader.pocket, Reader.refer):
         check_image_folder(locate(dataset, config.paths)[1])
-    asked = chosen(evaluated, config)
-    headers = check_headers([*asked, *discovery.groups], image_folders(dataset, config.paths))
+    selected = chosen(evaluated, config)
+    headers = check_headers([*selected, *discovery.groups], image_folders(dataset, config.paths))
     return Inputs(
-        evaluated=asked,
+        evaluated=selected,
         discovery=discovery.groups,
         trials=discovery.trials,
         n_excluded_images=discovery.n_excluded,
@@ -233,14 +233,14 @@ def samples_file(inputs: Inputs, config: Config) -> SamplesFile:
     )
 
 
-def _copy(dataset: DatasetConfig, images: Path, cache: Path) -> Copy:
+def _copy(dataset: DatasetConfig, images: Path, cache: Path) -> HubCopy:
     if not dataset.hub:
         raise ConfigError("dataset.hub is empty: give the hub id that the copy comes from.")
     folder = Path(dataset.folder) if dataset.folder else None
     if folder is not None and not folder.is_dir():
         log.warning("%s is not there: %s is taken from the hub, or from its cache.", folder, dataset.hub)
         folder = None
-    return Copy(
+    return HubCopy(
         hub=dataset.hub,
         folder=folder,
         columns=dataset.columns,

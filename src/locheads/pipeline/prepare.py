@@ -37,7 +37,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
     maps_heads(config, identity)
-    given = given_heads(config, identity)
+    head_set = given_heads(config, identity)
     inputs = load_inputs(config)
     _check_shown(config, inputs)
     alone = config.shard.count == 1
@@ -47,7 +47,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
         inputs = with_images(inputs, Path(config.paths.cache))
     store = open_store(config, identity, inputs.annotations, alone, inputs.images)
     made = answer_keys(config, store) if config.stage == Stage.direct else store
-    digest = run_digest(config, identity, inputs, given, made.key.made_with)
+    digest = run_digest(config, identity, inputs, head_set, made.key.made_with)
     record |= {
         "digest": digest,
         "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
@@ -58,21 +58,21 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
             "guard": inputs.guard,
             "notes": list(inputs.notes),
         },
-        "answers" if config.stage == Stage.direct else "maps": _made_with(made.key, made.asked),
+        "answers" if config.stage == Stage.direct else "maps": _made_with(made.key, made.current_key),
         "seeds": {"seed": config.seed, "trials": [[config.seed, i] for i in range(config.discovery.trials)]},
     }
-    if given is not None:
-        record["heads"] = given_record(given, config.heads.k)
+    if head_set is not None:
+        record["heads"] = given_record(head_set, config.heads.k)
     samples_file(inputs, config).write(folder)
-    return Setup(config, folder, inputs, identity, store, digest, given)
+    return Setup(config, folder, inputs, identity, store, digest, head_set)
 
 
-def _made_with(key: Key, asked: Key) -> dict[str, Any]:
+def _made_with(key: Key, current: Key) -> dict[str, Any]:
     """What provenance.json says of the attention maps or answers, which may be those of an earlier run."""
     return {
         "store": key.digest[:16],
         "made_with": UNKNOWN if key.made_with is None else dict(key.made_with),
-        "other_versions": difference(key.made_with, asked.made_with) if key != asked else None,
+        "other_versions": difference(key.made_with, current.made_with) if key != current else None,
     }
 
 
@@ -80,7 +80,7 @@ def run_digest(
     config: Config,
     identity: ModelIdentity,
     inputs: Inputs,
-    given: HeadSet | None = None,
+    head_set: HeadSet | None = None,
     made_with: MadeWith | None = None,
 ) -> str:
     """What identifies a result: the settings that can change it, the weights, annotations and images, and what the
@@ -96,16 +96,16 @@ def run_digest(
     # What the guard leaves of discovery depends on the files beside: the drawn ids tell it.
     del settings["dataset"]["guard"]
     # Which heads they are counts, not where their file lies.
-    settings["heads"]["set"] = None if given is None else [str(head) for head in given.heads]
+    settings["heads"]["set"] = None if head_set is None else [str(head) for head in head_set.heads]
     settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
     data = [inputs.annotations, inputs.images_digest, inputs.trials]
     return json_digest([settings, identity.weights, data, made_with])
 
 
 def _check_shown(config: Config, inputs: Inputs) -> None:
-    there = {sample.sample_id for group in inputs.evaluated for sample in group.samples}
+    evaluated_ids = {sample.sample_id for group in inputs.evaluated for sample in group.samples}
     for sample_id in config.evaluation.show:
-        if sample_id not in there:
+        if sample_id not in evaluated_ids:
             raise ConfigError(
                 f"evaluation.show names the sample {sample_id}, which {config.dataset.split} does not hold (or "
                 "dataset.limit leaves out): samples.json of a run lists the ids."

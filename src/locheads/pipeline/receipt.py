@@ -53,21 +53,21 @@ def find_done(study: Path, key: dict[str, str]) -> Path | None:
     receipts = [*study.glob(f"*/{RECEIPT}"), *study.glob(f"*/*/{RECEIPT}")]
     other = None
     for path in sorted(receipts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        theirs, n_failed = _said(path.parent)
-        if theirs == key and n_failed == 0 and _intact(path.parent):
+        earlier_key, n_failed = _key_and_failures(path.parent)
+        if earlier_key == key and n_failed == 0 and _intact(path.parent):
             return path.parent
-        if theirs != key and theirs.get("settings") == key["settings"]:
-            other = other or (path.parent, _difference(theirs, key))
+        if earlier_key != key and earlier_key.get("settings") == key["settings"]:
+            other = other or (path.parent, _difference(earlier_key, key))
     if other is not None:
         log.info("%s has the same %s: running again.", *other)
     return None
 
 
-def _difference(theirs: dict[str, str], ours: dict[str, str]) -> str:
+def _difference(earlier: dict[str, str], current: dict[str, str]) -> str:
     """In words, of two keys with the same settings. The digest tells all of these apart."""
-    if theirs.get("pictures") != ours["pictures"]:
+    if earlier.get("pictures") != current["pictures"]:
         return "settings, but other images"
-    if theirs.get("code") != ours["code"]:
+    if earlier.get("code") != current["code"]:
         return "settings and data, but other code or packages"
     return "settings, but other weights, annotations or maps"
 
@@ -97,7 +97,7 @@ def _results(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _said(folder: Path) -> tuple[dict[str, str], int | None]:
+def _key_and_failures(folder: Path) -> tuple[dict[str, str], int | None]:
     """-> (key, n_failed) of a run's receipt; nothing of a damaged one, which is logged."""
     try:
         receipt = read_receipt(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.errors import StoreError
-from locheads.pipeline.mistakes import explain
+from locheads.pipeline.error_messages import explain
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import RECEIPT
 from locheads.store.provenance import provenance
@@ -25,7 +25,7 @@ class Status:
         with suppress(OSError):  # which writing the status tells
             (folder / RECEIPT).unlink()
         self._folder = folder
-        self._seen: set[str] = set()
+        self._known_files: set[str] = set()
         self._content: dict[str, Any] = {"state": "running", "stages": {}, "error": None}
         self._write()
         self.check_complete()
@@ -46,13 +46,13 @@ class Status:
         """Raises StoreError where a file that was there at an earlier call, config.yaml for one, is gone: the folder
         was deleted, moved or tidied while the run went on, and what is written into it later is no whole result."""
         files = (path.relative_to(self._folder) for path in self._folder.rglob("*") if path.is_file())
-        there = {str(path) for path in files if not _volatile(path)}
-        if gone := sorted(self._seen - there):
+        present = {str(path) for path in files if not _volatile(path)}
+        if gone := sorted(self._known_files - present):
             raise StoreError(
                 f"{self._folder} lost {len(gone)} files while the run went on, such as {gone[0]}: what is left is not "
                 "its whole result. Start the run again, and leave its folder where it is until it ends."
             )
-        self._seen |= there
+        self._known_files |= present
 
     def finish(self, error: str | None = None) -> None:
         """The run ended: well, or with this error."""

@@ -14,10 +14,10 @@ from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.errors import DataError
+from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS
 from locheads.evaluation.truth import score_answers
-from locheads.evaluation.watch import BoxWatch
-from locheads.pipeline.answer_files import OWN, watched, writing
+from locheads.pipeline.answer_files import OWN, box_format_record, writing
 from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.run_files import metrics_record, write_parquet
@@ -36,7 +36,7 @@ def score_file(config: Config, folder: Path, status: Status) -> None:
     """Scores the file and writes predictions.parquet, scores.parquet, samples.json, metrics.json and report.html.
 
     Raises:
-        LocHeadsError: whatever a user can mend, as one sentence.
+        LocHeadsError: whatever a user can correct, as one sentence.
     """
     with recorded_provenance(folder) as record, status.stage(Stage.evaluate):
         path, data = _file(config), open_dataset(config.dataset, config.paths)
@@ -81,8 +81,8 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
     what = f"the split {config.dataset.split} of {config.dataset.name}"
     form = config.predictions_format
-    watch = BoxWatch(form.box_format, form.frame, "predictions_format.box_format")
-    answers = _Watched(read_predictions(path, form, sizes, what), evaluated, watch, form, _lines(path))
+    monitor = BoxFormatMonitor(form.box_format, form.frame, "predictions_format.box_format")
+    answers = _MonitoredAnswers(read_predictions(path, form, sizes, what), evaluated, monitor, form, _lines(path))
     method = PREDICTIONS if form.point_format is None else POINTS
     absent = f"{path.name} has no prediction for it"
     parts = []
@@ -96,7 +96,7 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     n_other = answers.count - (len(scores) - n_missing)
     if n_missing or n_other:
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
-    more = {"n_missing": n_missing, "n_not_evaluated": n_other} | watched(watch)
+    more = {"n_missing": n_missing, "n_not_evaluated": n_other} | box_format_record(monitor)
     write_json(folder / "metrics.json", metrics_record(scores, config, method, **more))
 
 
@@ -105,18 +105,18 @@ def _lines(path: Path) -> int:
         return sum(bool(line.strip()) for line in stream) - (path.suffix == ".csv")
 
 
-class _Watched:
+class _MonitoredAnswers:
     """The answers, counted and looked at on their way."""
 
     def __init__(
         self,
         answers: Iterator[Answer],
         evaluated: list[ImageGroup],
-        watch: BoxWatch,
+        monitor: BoxFormatMonitor,
         form: PredictionsConfig,
         lines: int,
     ) -> None:
-        self._answers, self._watch, self._form, self._lines = answers, watch, form, lines
+        self._answers, self._watch, self._form, self._lines = answers, monitor, form, lines
         self._samples = {sample.sample_id: (group, sample) for group in evaluated for sample in group.samples}
         self.count = 0
 

@@ -25,7 +25,7 @@ class Setup:
     store: AttentionStore
     digest: str
     """Of the run: see `run_digest`."""
-    given: HeadSet | None = None
+    given_heads: HeadSet | None = None
     """The heads of heads.set; None where discovery finds them."""
 
 

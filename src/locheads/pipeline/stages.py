@@ -73,19 +73,19 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     """attend -> discover (not where the heads are given) -> audit, or ground -> evaluate; up to the stage asked for.
 
     With engine.maps=all one pass of the model comes first. Where few maps are kept, discovery's samples are attended,
-    the heads are found, and then the evaluated samples are attended.
+    the heads are discovered, and then the evaluated samples are attended.
     """
     last, few_maps = setup.config.stage, setup.config.engine.maps != ALL_MAPS
     loader = Loader(setup.config)
     with status.stage(Stage.attend):
         attended = attend_few_maps(setup, loader) if few_maps else attend_all_maps(setup, loader)
-    failures, found, plan = attended.failures, attended.found, attended.plan
+    failures, discovered, plan = attended.failures, attended.discovered, attended.plan
     if last == Stage.attend:
         return failures
-    if setup.given is None:
+    if setup.given_heads is None:
         with status.stage(Stage.discover):
-            found = found or discover_heads(setup, failures)
-            write_heads(setup, found, failures)
+            discovered = discovered or discover_heads(setup, failures)
+            write_heads(setup, discovered, failures)
     if last == Stage.audit:
         with status.stage(Stage.audit):
             audit_stage(setup, failures)
@@ -93,12 +93,12 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
         return failures
     with status.stage(Stage.ground):
         if plan is None:
-            plan = plan_heads(setup, found)
+            plan = plan_heads(setup, discovered)
             if few_maps:
-                failures |= attend_for(setup, loader, setup.inputs.evaluated, found, plan, failures)
-        plan = with_own_heads(setup, found, plan, failures)
+                failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
+        plan = with_own_heads(setup, discovered, plan, failures)
         map_scores = ground_stage(setup, plan, failures)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, found, plan, map_scores)
+            evaluate_stage(setup, discovered, plan, map_scores)
     return failures

@@ -74,10 +74,10 @@ def write_explorer(
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
-            coded = _coded(group, attention, heads.order(own), budget)
+            encoded = _encoded_maps(group, attention, heads.order(own), budget)
             row, number = by_sample[sample_id], _number(folder, group, numbers)
-            samples.append(_sample(group, row, coded, heads.plan, config, at=file.tell(), image=number))
-            file.write(coded.codes.tobytes())
+            samples.append(_sample(group, row, encoded, heads.plan, config, at=file.tell(), image=number))
+            file.write(encoded.codes.tobytes())
     _index(groups, heads, config, samples).write(folder)
 
 
@@ -99,7 +99,7 @@ def _index(
 
 
 @dataclass(frozen=True)
-class _Coded:
+class _EncodedMaps:
     """One sample's maps in 8 bits; empty where there are none, or where one is not finite."""
 
     geometry: Geometry
@@ -108,7 +108,7 @@ class _Coded:
     scales: list[float] = field(default_factory=list)
 
     def box(self, heads: Sequence[HeadIndex], config: GroundingConfig, sinks: SinkCells | None) -> Box | None:
-        """What these heads' coded maps ground to."""
+        """What these heads' encoded maps ground to."""
         where = [self.heads.index(head) for head in heads]
         cells = None if sinks is None else sinks.get((self.geometry.rows, self.geometry.cols), heads)
         maps = decode(self.codes[where], [self.scales[i] for i in where])
@@ -118,16 +118,16 @@ class _Coded:
 def _sample(
     group: ImageGroup,
     row: Mapping[Any, Any],
-    coded: _Coded,
+    encoded: _EncodedMaps,
     plan: HeadPlan,
     config: Config,
     at: int,
     image: int | None,
 ) -> ExplorerSample:
-    geometry, own = coded.geometry, plan.heads(row["sample_id"])
+    geometry, own = encoded.geometry, plan.heads(row["sample_id"])
     answer, same = answered_box(row), None
-    if own and all(head in coded.heads for head in own):
-        again = coded.box(own, config.grounding, plan.sinks)
+    if own and all(head in encoded.heads for head in own):
+        again = encoded.box(own, config.grounding, plan.sinks)
         same = again == answer
     return ExplorerSample(
         sample_id=row["sample_id"],
@@ -144,27 +144,27 @@ def _sample(
         iou=row["box_iou"],
         error=row["error"] if isinstance(row["error"], str) else None,
         own=tuple(map(str, own)),
-        heads=tuple(map(str, coded.heads)),
-        scales=tuple(coded.scales),
+        heads=tuple(map(str, encoded.heads)),
+        scales=tuple(encoded.scales),
         at=at,
         same_box=same,
         image=image,
     )
 
 
-def _coded(
+def _encoded_maps(
     group: ImageGroup, attention: Attention | CompactAttention | None, order: list[HeadIndex], budget: int
-) -> _Coded:
+) -> _EncodedMaps:
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
     if attention is None:
-        return _Coded(stretched(group.width, group.height, 1, 1))
-    there = order if isinstance(attention, Attention) else [head for head in order if head in attention.heads]
+        return _EncodedMaps(stretched(group.width, group.height, 1, 1))
+    stored = order if isinstance(attention, Attention) else [head for head in order if head in attention.heads]
     rows, cols = attention.maps.shape[-2:]
-    heads = there[: max(budget // (rows * cols), 1)]
+    heads = stored[: max(budget // (rows * cols), 1)]
     maps = attention.chosen(0, heads)
     if not heads or not np.isfinite(maps).all():
-        return _Coded(attention.geometry)
-    return _Coded(attention.geometry, heads, *encode(maps))
+        return _EncodedMaps(attention.geometry)
+    return _EncodedMaps(attention.geometry, heads, *encode(maps))
 
 
 def _number(folder: Path, group: ImageGroup, numbers: dict[str, int | None]) -> int | None:

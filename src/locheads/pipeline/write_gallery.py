@@ -55,9 +55,9 @@ def write_gallery(
 def gallery_samples(groups: list[ImageGroup], evaluation: EvaluationConfig) -> list[tuple[ImageGroup, str]]:
     """(image, sample id): evenly spaced ones, and those that the user asked for."""
     shown = evenly_spaced(groups, evaluation.gallery)
-    asked = set(evaluation.show)
+    requested = set(evaluation.show)
     order = ((group, sample.sample_id) for group in groups for sample in group.samples)
-    return shown + [pair for pair in order if pair[1] in asked and pair not in shown]
+    return shown + [pair for pair in order if pair[1] in requested and pair not in shown]
 
 
 def evenly_spaced(groups: list[ImageGroup], n_samples: int) -> list[tuple[ImageGroup, str]]:

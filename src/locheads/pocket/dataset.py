@@ -75,9 +75,9 @@ def caption_object(
 ) -> tuple[dict[str, Any], dict[str, str]]:  # fmt: skip
     """One ref with its sentences, and the kind of each sentence by its id as text."""
     expressions: dict[str, Expression] = {}
-    wanted = int(rng.integers(_SENTENCES_PER_REF[0], _SENTENCES_PER_REF[1] + 1))
+    n_sentences = int(rng.integers(_SENTENCES_PER_REF[0], _SENTENCES_PER_REF[1] + 1))
     for _ in range(_DRAWS):  # few objects can be told in one way only
-        if len(expressions) < wanted:
+        if len(expressions) < n_sentences:
             expression = sample_expression(scene, target, rng)
             expressions.setdefault(expression.text.removeprefix("the "), expression)
     ids = range(first_sentence, first_sentence + len(expressions))
@@ -122,7 +122,7 @@ def ensure_dataset(cache_dir: Path) -> Path:
     if damage is None:
         return root
     if root.exists():
-        log.warning("pocket data set in %s is damaged (%s): built again", root, damage)
+        log.warning("The pocket data set in %s is damaged (%s) and is built again.", root, damage)
     try:
         _build_beside(root)
     except OSError as error:

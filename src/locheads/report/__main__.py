@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 from locheads.report.explorer.page import LIMIT
 from locheads.report.html import write_report
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     try:
         print(write_report(options.folder, int(1e6 * options.megabytes)))
     except LocHeadsError as error:
-        return complain(error)
+        return print_error(error)
     return 0
 
 

@@ -12,7 +12,7 @@ UNKNOWN = "not recorded"
 def facts(record: RunRecord) -> list[tuple[str, str]]:
     """Name and value of what identifies the run, for people."""
     s = record.setting
-    rows = _file_facts(record) if record.external else _asked_facts(record) if record.asked else _head_facts(record)
+    rows = _file_facts(record) if record.external else _asked_facts(record) if record.is_direct else _head_facts(record)
     rows += [
         ("Seed", s("seed")),
         ("State", _state(record)),
@@ -79,13 +79,13 @@ def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
 
 
 def _found_on(record: RunRecord) -> str:
-    given = record.setting("heads.set")
-    return str((record.setting("dataset.discovery_split") or "?") if given is None else given)
+    head_set = record.setting("heads.set")
+    return str((record.setting("dataset.discovery_split") or "?") if head_set is None else head_set)
 
 
 def _discovery(record: RunRecord) -> str:
-    if (given := record.provenance.heads) is not None:
-        return f"none: heads {', '.join(given.heads)} of {given.set}, {given.source}"
+    if (heads := record.provenance.heads) is not None:
+        return f"none: heads {', '.join(heads.heads)} of {heads.set}, {heads.source}"
     s = record.setting
     return f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"
 

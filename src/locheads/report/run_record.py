@@ -63,14 +63,14 @@ class RunRecord:
         return self.setting("predictions") or None
 
     @property
-    def asked(self) -> bool:
+    def is_direct(self) -> bool:
         """Whether the run asked the LVLM for boxes in words (stage=direct)."""
         return self.metrics is not None and self.metrics.own() == "direct_output"
 
     @property
     def about_heads(self) -> bool:
         """False where the run scored boxes that no head gave."""
-        return not (self.external or self.asked)
+        return not (self.external or self.is_direct)
 
     def need_heads(self) -> HeadsFile:
         """heads.json, or StoreError."""

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from locheads.evaluation.metric_table import METRIC, PRIMARY, Gives, method_label
+from locheads.evaluation.metric_table import METRIC, PRIMARY, Outputs, method_label
 from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, few_mark
 from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
 """Methods that use no ground truth; those that were chosen with it are ceilings, not baselines to beat."""
 
-MEASURED = {Gives.BOX: "boxes", Gives.MASK: "masks"}
+MEASURED = {Outputs.BOX: "boxes", Outputs.MASK: "masks"}
 """What a primary metric compares, for the headline."""
 
 
@@ -83,7 +83,7 @@ def _joined(names: list[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-SAID = {
+OUTCOME_SENTENCES = {
     "above": "That is above {}: the intervals do not overlap.",
     "below": "That is below {}: the intervals do not overlap.",
     "open": "No difference is shown from {}: the intervals overlap.",
@@ -92,7 +92,7 @@ SAID = {
 
 def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str]) -> str:
     parts = [f"{METRIC[metric].label} is {metrics.get('localization_heads', metric)} %."]
-    for kind, sentence in SAID.items():
+    for kind, sentence in OUTCOME_SENTENCES.items():
         names = [f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind]
         parts += [sentence.format(_joined(names))] if names else []
     return " ".join(parts)
@@ -106,17 +106,17 @@ RELATION = {"above": "below ours", "below": "above ours", "open": "not separated
 
 
 def _ceiling_sentences(metrics: MetricsRecord) -> list[str]:
-    metric, said = PRIMARY[0], []
+    metric, sentences = PRIMARY[0], []
     ours = metrics.get("localization_heads", metric)
     for method, words in CEILINGS.items():
         found = metrics.get(method, metric)
         if ours is not None and found is not None:
             shared = len(set(metrics.heads) & set(getattr(metrics, method)))
-            said.append(
+            sentences.append(
                 f"{words} {METRIC[metric].label} {found} %, {RELATION[compare(ours, found)]}; {shared} of the "
                 f"{len(metrics.heads)} localization heads are among them."
             )
-    return said
+    return sentences
 
 
 def _figure6_sentence(check: Figure6 | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 from locheads.models.engine import EngineConfig
 from locheads.segmenters.config import SamSize, SegmenterConfig, SegmenterKind
 from locheads.segmenters.load_segmenter import check_segmenter, load_segmenter
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_segmenter(config)
         segmenter = load_segmenter(config, EngineConfig(device=options.device))
     except LocHeadsError as error:
-        return complain(error)
+        return print_error(error)
     assert segmenter is not None
     (answer,) = segmenter.segment(image, [Prompt((130.0, 140.0, 370.0, 300.0))])
     iou = float((answer.mask & true).sum() / (answer.mask | true).sum())

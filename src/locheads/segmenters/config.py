@@ -35,7 +35,7 @@ class SamSize(StrEnum):
 
 
 class PromptKind(StrEnum):
-    """What SAM is told. The paper: the box."""
+    """The prompt that SAM gets. The paper: the box."""
 
     box = "box"
     box_point = "box_point"

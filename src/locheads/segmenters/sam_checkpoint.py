@@ -103,15 +103,15 @@ def sam_model(path: Path, size: SamSize, mapped: bool = False) -> SamModel:
 
 def _check_fit(path: Path, model: SamModel, weights: Weights, size: SamSize) -> None:
     """The weights have the model's names and shapes."""
-    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     for what, names in (
-        ("lacks", wanted.keys() - weights.keys()),
-        ("has, beyond what SAM needs,", weights.keys() - wanted.keys()),
+        ("lacks", expected.keys() - weights.keys()),
+        ("has, beyond what SAM needs,", weights.keys() - expected.keys()),
     ):
         if names:
             first = ", ".join(sorted(names)[:3])
             raise ModelError(f"{path} {what} {len(names)} weights, such as {first}: it is no checkpoint of SAM.")
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         found = list(weights[name].shape)
         if found != shape:
             raise ModelError(f"{path} is not SAM {size.value}: its {name} has the shape {found}, not {shape}.")

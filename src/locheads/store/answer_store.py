@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredAnswer:
     """One expression's."""
 
     sample_id: str
@@ -40,7 +40,7 @@ class AnswerStore:
         if self._n_damaged:
             log.warning("%d lines of %s are damaged or cut off and are asked again.", self._n_damaged, self.path)
 
-    def get(self, sample_id: str, image: str | None) -> Answer | None:
+    def get(self, sample_id: str, image: str | None) -> StoredAnswer | None:
         """The answer about exactly this image."""
         return self._answers.get((sample_id, image))
 
@@ -48,7 +48,7 @@ class AnswerStore:
         """Of what is answered, about whatever image."""
         return {sample_id for sample_id, _ in self._answers}
 
-    def add(self, answers: Iterable[Answer]) -> None:
+    def add(self, answers: Iterable[StoredAnswer]) -> None:
         """Appends and syncs. Raises StoreError where that is not possible."""
         answers = list(answers)
         if self._n_damaged:
@@ -68,7 +68,7 @@ class AnswerStore:
         self._answers |= {(answer.sample_id, answer.image): answer for answer in answers}
 
 
-def _text(answers: Iterable[Answer]) -> bytes:
+def _text(answers: Iterable[StoredAnswer]) -> bytes:
     """Each on a line of its own, even after one that was cut off."""
     return b"".join(b"\n" + json_with_checksum(asdict(answer)) for answer in answers)
 
@@ -85,9 +85,9 @@ def _lines(path: Path) -> list[bytes]:
         ) from error
 
 
-def _parse(line: bytes) -> Answer | None:
+def _parse(line: bytes) -> StoredAnswer | None:
     try:
         content = parse_json(checked(line))
-        return Answer(**content | {"geometry": Geometry.from_dict(content["geometry"])})
+        return StoredAnswer(**content | {"geometry": Geometry.from_dict(content["geometry"])})
     except (ValueError, LookupError, TypeError):
         return None

@@ -20,7 +20,7 @@ from locheads.errors import StoreError
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.digest import file_digest
 from locheads.store.key import Key, MadeWith, difference, lacks_some, of_other_versions
-from locheads.store.need import EVERYTHING, Need, lacking, union
+from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
 from locheads.store.store_files import LISTING, Entry, Stored, listing_of, load, read_listing, shard_of, write_shard
 from locheads.types import CompactAttention, ImageGroup
 
@@ -63,10 +63,10 @@ class AttentionStore:
             StoreError: it cannot be written.
         """
         self.key = Key({"format": FORMAT, **question}, made_with)
-        self.asked = self.key
+        self.current_key = self.key
         """The key of what would be made now; `key`: of what is there."""
         self._root = cache / "attention"
-        if take and not self._begun() and (others := self.others()):
+        if take and not self._begun() and (others := self.other_versions()):
             self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
         self._images: dict[Path, str | None] = dict(images or {})
@@ -87,26 +87,28 @@ class AttentionStore:
         return self._root / self.digest[:16]
 
     @property
-    def taken(self) -> bool:
+    def is_of_other_versions(self) -> bool:
         """Whether the maps are those of other versions, taken as they are."""
-        return self.key != self.asked
+        return self.key != self.current_key
 
-    def others(self) -> list[tuple[Path, Key]]:
+    def other_versions(self) -> list[tuple[Path, Key]]:
         """The stores that hold maps for the same question, but of other versions, the newest first."""
-        keys = of_other_versions(self.asked, self._root.glob(f"*/{KEY}"))
+        keys = of_other_versions(self.current_key, self._root.glob(f"*/{KEY}"))
         return [(file.parent, key) for file, key in keys if any(file.parent.glob(f"*{LISTING}"))]
 
-    def elsewhere(self, groups: Sequence[ImageGroup], need: Need = EVERYTHING) -> Iterator[tuple[int, Path, Key]]:
-        """-> (how many of the groups' samples it has whole, folder, key) of each of `others`."""
-        for folder, key in self.others():
+    def coverage_in_other_versions(
+        self, groups: Sequence[ImageGroup], need: NeededMaps = EVERYTHING
+    ) -> Iterator[tuple[int, Path, Key]]:
+        """-> (how many of the groups' samples it has whole, folder, key) of each of `other_versions`."""
+        for folder, key in self.other_versions():
             question = {name: value for name, value in key.question.items() if name != "format"}
             store = AttentionStore(self._root.parent, question, False, key.made_with, images=self._images)
             yield count(groups) - count(store.missing(groups, need)), folder, key
 
     def check_writable(self) -> None:
         """Raises StoreError where nothing could be stored, or where it must not be: in a store of other versions."""
-        if self.taken:
-            raise lacks_some(self.folder, self.key, self.asked)
+        if self.is_of_other_versions:
+            raise lacks_some(self.folder, self.key, self.current_key)
         check_writable(self.folder)
 
     def _begun(self) -> bool:
@@ -116,12 +118,12 @@ class AttentionStore:
         try:
             write_json(self.folder / KEY, self.key.content)
         except StoreError as error:
-            if not (others := self.others()):
+            if not (others := self.other_versions()):
                 raise
             folder, key = others[0]
             raise StoreError(
                 f"{error} {folder} holds what other versions made "
-                f"({difference(key.made_with, self.asked.made_with)}): engine.other_versions=take reads that."
+                f"({difference(key.made_with, self.current_key.made_with)}): engine.other_versions=take reads that."
             ) from error
 
     def refresh(self, verify: bool = False) -> None:
@@ -130,7 +132,7 @@ class AttentionStore:
             if (shard := shard_of(listing)) not in self._indexed:
                 self._index(shard, verify)
 
-    def missing(self, groups: Iterable[ImageGroup], need: Need = EVERYTHING) -> list[ImageGroup]:
+    def missing(self, groups: Iterable[ImageGroup], need: NeededMaps = EVERYTHING) -> list[ImageGroup]:
         """The images and expressions of which not all that is needed is stored, each group with only those."""
         result = []
         for group in groups:
@@ -139,7 +141,7 @@ class AttentionStore:
                 result.append(replace(group, samples=absent))
         return result
 
-    def lack(self, groups: Iterable[ImageGroup], need: Need) -> Need:
+    def lacking(self, groups: Iterable[ImageGroup], need: NeededMaps) -> NeededMaps:
         """What a pass over the groups must find so that nothing is missing of them any more."""
         found = (self._lacks(group, sample.sample_id, need) for group in groups for sample in group.samples)
         return union(need for need in found if need is not None)
@@ -166,9 +168,9 @@ class AttentionStore:
 
         Only what is `older_s` old, because another run may be writing right now.
         """
-        litter = [path for path in self.folder.glob(".*") if path.is_file()]
-        litter += [path for path in self.folder.glob("*.safetensors") if not listing_of(path).exists()]
-        for path in litter:
+        leftovers = [path for path in self.folder.glob(".*") if path.is_file()]
+        leftovers += [path for path in self.folder.glob("*.safetensors") if not listing_of(path).exists()]
+        for path in leftovers:
             with suppress(OSError):  # another run may be tidying, or the store is read-only
                 if time.time() - path.stat().st_mtime > older_s:
                     path.unlink()
@@ -176,14 +178,14 @@ class AttentionStore:
     def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...] | None = None) -> Iterator[Stored]:
         """The stored attention of the groups' samples, at most one image at a time; absent samples are left out.
 
-        A sample with the maps of all heads comes with its image's others, as `Attention`; any other comes alone,
+        A sample with the maps of all heads comes with its image's others, as `Attention`; any other comes by itself,
         as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this,
         else none.
         """
         for group in groups:
-            whole, parts = self._sorted_out(group)
-            for entry, wanted in whole:
-                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in wanted])
+            whole, parts = self._whole_and_parts(group)
+            for entry, sample_ids in whole:
+                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in sample_ids])
             for sample_id, entries in parts:
                 yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
 
@@ -199,7 +201,7 @@ class AttentionStore:
                 self._images[group.path] = None
         return self._images[group.path]
 
-    def _sorted_out(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
+    def _whole_and_parts(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
         """-> (entries with all maps and the samples to take from each, samples in parts with their entries)."""
         whole: dict[int, tuple[Entry, set[str]]] = {}
         parts = []
@@ -219,7 +221,7 @@ class AttentionStore:
             return entries
         return [entry for entry in entries if entry.image in (None, image)]
 
-    def _lacks(self, group: ImageGroup, sample_id: str, need: Need) -> Need | None:
+    def _lacks(self, group: ImageGroup, sample_id: str, need: NeededMaps) -> NeededMaps | None:
         return lacking(need, sample_id, self._valid(group, sample_id))
 
     def _index(self, shard: Path, verify: bool) -> None:

@@ -55,26 +55,26 @@ def of_other_versions(key: Key, files: Iterable[Path]) -> list[tuple[Path, Key]]
     question = json_digest(key.question)
     keys = [(file, read_key(file)) for file in files]
     others = [
-        (file, theirs)
-        for file, theirs in keys
-        if theirs is not None and theirs.digest != key.digest and json_digest(theirs.question) == question
+        (file, stored)
+        for file, stored in keys
+        if stored is not None and stored.digest != key.digest and json_digest(stored.question) == question
     ]
     return sorted(others, key=lambda other: other[0].stat().st_mtime_ns, reverse=True)
 
 
-def difference(theirs: MadeWith | None, ours: MadeWith | None) -> str:
+def difference(stored: MadeWith | None, current: MadeWith | None) -> str:
     """In words, such as "transformers 5.22.0 (here 5.23.0)"."""
-    if theirs is None or ours is None:
+    if stored is None or current is None:
         return UNKNOWN
-    changed = [name for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
-    return ", ".join(f"{name} {theirs.get(name) or 'none'} (here {ours.get(name) or 'none'})" for name in changed)
+    changed = [name for name in {**current, **stored} if stored.get(name) != current.get(name)]
+    return ", ".join(f"{name} {stored.get(name) or 'none'} (here {current.get(name) or 'none'})" for name in changed)
 
 
-def lacks_some(path: Path, theirs: Key, ours: Key) -> StoreError:
-    """What is told where `engine.other_versions=take` does not go."""
+def lacks_some(path: Path, stored: Key, current: Key) -> StoreError:
+    """The error where `engine.other_versions=take` does not go."""
     return StoreError(
-        f"{path} was made with other versions ({difference(theirs.made_with, ours.made_with)}) and lacks some of what "
-        "is needed: engine.other_versions=recompute asks the model for all of it, into a store of its own."
+        f"{path} was made with other versions ({difference(stored.made_with, current.made_with)}) and lacks some of "
+        "what is needed: engine.other_versions=recompute asks the model for all of it, into a store of its own."
     )
 
 

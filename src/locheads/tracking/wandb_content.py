@@ -1,4 +1,4 @@
-"""What W&B is told of a finished run folder: numbers, figures, tables with images, and the result as an artifact."""
+"""What W&B gets of a finished run folder: numbers, figures, tables with images, and the result as an artifact."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO

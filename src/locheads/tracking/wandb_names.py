@@ -20,10 +20,10 @@ from locheads.text import printable
 
 def sweep_record(overrides: list[str], params: Any) -> SweepFile:
     """sweep.json. The id is that of the same command another day, so that both days' runs are one group in W&B."""
-    said = [text for text in overrides if not re.match(r"[+~]*(tracker|paths|hydra|fresh)\b", text)]
+    kept = [text for text in overrides if not re.match(r"[+~]*(tracker|paths|hydra|fresh)\b", text)]
     swept = {**(params or {}), **dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)}
     jobs = math.prod(_values(f"{key}={value}") for key, value in swept.items())
-    return SweepFile(overrides=tuple(overrides), id=json_digest([sorted(said), params])[:8], jobs=jobs)
+    return SweepFile(overrides=tuple(overrides), id=json_digest([sorted(kept), params])[:8], jobs=jobs)
 
 
 def check_agent(folder: Path) -> None:

@@ -35,7 +35,7 @@ SHARE = 1 / 3
 
 
 class Tracker:
-    """What is told while a run goes on. This one, of tracker=none, does nothing."""
+    """Reports a run while it goes on. This one, of tracker=none, does nothing."""
 
     def start(self, identity: str) -> None:
         """Called once; `identity` is all that decides the run's result, in one string."""
@@ -70,9 +70,9 @@ class WandbTracker(Tracker):
     def __init__(self, config: Config, settings: dict[str, Any], folder: Path) -> None:
         self._config, self._settings, self._folder = config, settings, folder
         self._options: dict[str, Any] = {}
-        self._calls: _Calls | None = None
+        self._calls: _WandbThread | None = None
         self._begun: dict[str, float] = {}
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def start(self, identity: str) -> None:
         """Starts the W&B run, unless W&B has this result."""
@@ -86,16 +86,16 @@ class WandbTracker(Tracker):
         except Exception as error:
             log.warning("W&B cannot start (%s): the run folder has everything.", reason(error))
         else:
-            self._calls = _Calls(self._config.tracker, self._options)
+            self._calls = _WandbThread(self._config.tracker, self._options)
 
     def progress(self, stage: str, unit: str, done: int, total: int | None) -> None:
         """A point of the history: how many are done, and how many per second."""
         now, name = time.monotonic(), stage.lower().replace(" ", "_")
         if done == 0:
             self._begun[name] = now
-        due = done == total or now - self._told.get(name, 0.0) > INTERVAL
+        due = done == total or now - self._logged_at.get(name, 0.0) > INTERVAL
         if self._calls is not None and done and due:
-            self._told[name] = now
+            self._logged_at[name] = now
             seconds = max(now - self._begun.get(name, now), 1e-6)
             key = f"progress/{name}/{unit}"
             self._calls.log({key: done, f"{key}_per_second": round(done / seconds, 3)})
@@ -106,10 +106,10 @@ class WandbTracker(Tracker):
             self.start(json_digest(self._settings))
         if self._calls is None:
             return
-        said = self._calls.finish(self._folder, error, GRACE if interrupted else self._config.tracker.timeout)
-        known = {key: self._options[key] for key in ("id", "project", "entity", "group")}
+        outcome = self._calls.finish(self._folder, error, GRACE if interrupted else self._config.tracker.timeout)
+        options = {key: self._options[key] for key in ("id", "project", "entity", "group")}
         try:
-            TrackerFile.parse(known | said).write(self._folder)
+            TrackerFile.parse(options | outcome).write(self._folder)
         except Exception as broken:
             log.warning("%s", broken)
 
@@ -122,7 +122,7 @@ class WandbTracker(Tracker):
         return known.complete and all(getattr(known, key) == self._options[key] for key in ("id", "project", "entity"))
 
 
-class _Calls:
+class _WandbThread:
     """The calls of wandb for one run, one after the other in a thread that can be left behind."""
 
     def __init__(self, tracker: TrackerConfig, options: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ class _Calls:
         self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._setup: Any = None
         self._run: Any = None
-        self._said: dict[str, Any] = {}
+        self._facts: dict[str, Any] = {}
         self._warned: set[str] = set()
         self._given_up = False
         self._thread = Thread(target=self._work, daemon=True)
@@ -151,7 +151,7 @@ class _Calls:
                 self._given_up = True
                 _kill_service(self._setup)
                 self._thread.join(GRACE)
-        return dict(self._said)
+        return dict(self._facts)
 
     def _work(self) -> None:
         import wandb
@@ -177,7 +177,7 @@ class _Calls:
             return reason(error)
         place = str(Path(self._run.dir).parent)
         url = None if self._run.offline else self._run.url
-        self._said |= {"mode": mode, "url": url, "folder": place}
+        self._facts |= {"mode": mode, "url": url, "folder": place}
         log.info("W&B: %s", url or f"offline; upload with: wandb sync {place}")
         return None
 
@@ -189,7 +189,7 @@ class _Calls:
         else:
             self._try("log the results", lambda: [self._try(*part) for part in log_records(self._run, folder)])
         if self._try("close the run", lambda: self._run.finish(exit_code=int(error is not None))):
-            self._said["complete"] = error is None
+            self._facts["complete"] = error is None
 
     def _try(self, what: str, action: Callable[[], Any]) -> bool:
         try:

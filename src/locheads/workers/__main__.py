@@ -7,18 +7,18 @@ from datetime import datetime
 from pathlib import Path
 
 from locheads.config import Config, check
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 from locheads.models.load import text_shape
 from locheads.pipeline.attend_stage import expected_cost, passes
 from locheads.pipeline.compose import composed
+from locheads.pipeline.error_messages import explain
 from locheads.pipeline.fetch import fetch
-from locheads.pipeline.mistakes import explain
 from locheads.pipeline.prepare import prepare
 from locheads.store.derived import write_derived_json
 from locheads.terminal import PlainConsole
-from locheads.workers.shard_table import Row, shard_rows
+from locheads.workers.shard_table import ShardRow, shard_rows
 from locheads.workers.slurm import check_queue, job_lines, submit
-from locheads.workers.submission import CPU, GPU, Plan, chain, estimated_rate, plan_lines, to_queue
+from locheads.workers.submission import CPU, GPU, SubmissionPlan, chain, estimated_rate, plan_lines, to_queue
 
 CONF = Path(__file__).parents[1] / "conf"
 LAUNCHERS = {GPU: "slurm", CPU: "slurm_cpu"}
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if (sentence := explain(error)) is None:
             raise
-        return complain(sentence)
+        return print_error(sentence)
 
 
 def _status(folder: Path, console: PlainConsole) -> int:
@@ -72,7 +72,7 @@ def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
         console.print("Nothing was submitted (--dry-run).")
         return 0
     if unknown := [plan for plan in plans if plan.unknown]:
-        return complain(f"{unknown[0].label}: {unknown[0].unknown}")
+        return print_error(f"{unknown[0].label}: {unknown[0].unknown}")
     jobs = [job for plan in plans for job in plan.jobs]
     ids = submit(jobs, launchers, folder / "logs")
     # What `status` reads.
@@ -96,17 +96,19 @@ def _config(options: argparse.Namespace, overrides: list[str]) -> Config:
 
 def _plan(
     options: argparse.Namespace, label: str, config: Config, overrides: list[str], folder: Path, ranks: int
-) -> Plan:
+) -> SubmissionPlan:
     try:
         rows = _look(config)
         rate = estimated_rate(rows, options.benchmark, text_shape(config.model))
     except LocHeadsError as error:
         jobs = chain(config, label, overrides, folder, options.conf, range(options.shards), ranks)
-        return Plan(label, jobs, unknown=f"not known: {error}")
-    return Plan(label, chain(config, label, overrides, folder, options.conf, to_queue(rows), ranks), rows, rate)
+        return SubmissionPlan(label, jobs, unknown=f"not known: {error}")
+    return SubmissionPlan(
+        label, chain(config, label, overrides, folder, options.conf, to_queue(rows), ranks), rows, rate
+    )
 
 
-def _look(config: Config) -> list[Row]:
+def _look(config: Config) -> list[ShardRow]:
     """Every shard of every pass."""
     with tempfile.TemporaryDirectory() as nowhere:
         run = prepare(config, Path(nowhere), {})

@@ -23,7 +23,7 @@ SILENT_S = 600.0
 WRITE_EVERY_S = 1.0
 
 
-class State(StrEnum):
+class ShardState(StrEnum):
     """Of a shard, as its last worker says; the last two are what others see."""
 
     running = "running"
@@ -35,10 +35,10 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Progress:
+class ShardProgress:
     """What the file of one shard says."""
 
-    state: State
+    state: ShardState
     content: dict[str, Any]
     age_s: float = 0.0
     """Seconds since the worker was heard of, by the clocks of the two machines."""
@@ -49,12 +49,14 @@ class Progress:
         return self.content["tokens_done"] / seconds if seconds else None
 
 
-def read_progress(path: Path) -> Progress:
-    """A file that is damaged is nobody's word: a warning names it, and the shard counts as not begun."""
+def read_progress(path: Path) -> ShardProgress:
+    """Of a damaged file a warning gives the name, and its shard counts as not begun."""
     if (content := read_derived_json(path, then="written anew by the shard's next worker")) is None:
-        return Progress(State.not_begun, {})
-    state, age = State(content["state"]), time.time() - datetime.fromisoformat(content["heard"]).timestamp()
-    return Progress(State.silent if state == State.running and age > SILENT_S else state, content, max(age, 0.0))
+        return ShardProgress(ShardState.not_begun, {})
+    state, age = ShardState(content["state"]), time.time() - datetime.fromisoformat(content["heard"]).timestamp()
+    return ShardProgress(
+        ShardState.silent if state == ShardState.running and age > SILENT_S else state, content, max(age, 0.0)
+    )
 
 
 class ProgressFile:
@@ -63,7 +65,7 @@ class ProgressFile:
     def __init__(self, path: Path, **facts: Any) -> None:
         """Raises StoreError where it cannot be written."""
         self._path = path
-        self._content = {"state": State.running, "worker": this_worker(), "begun": _now(), "error": None} | facts
+        self._content = {"state": ShardState.running, "worker": this_worker(), "begun": _now(), "error": None} | facts
         self._write()
 
     def update(self, **facts: Any) -> None:
@@ -73,7 +75,7 @@ class ProgressFile:
             with suppress(StoreError):  # the pass itself fails if the disk stays full
                 self._write()
 
-    def end(self, state: State, error: str | None = None) -> None:
+    def end(self, state: ShardState, error: str | None = None) -> None:
         """The last word. Raises StoreError."""
         self._content |= {"state": state, "error": error}
         self._write()
@@ -92,15 +94,15 @@ def reported(path: Path, **facts: Any) -> Iterator[ProgressFile]:
         yield file
     except BaseException as error:
         with suppress(StoreError):
-            state = State.failed if isinstance(error, Exception) else State.stopped
+            state = ShardState.failed if isinstance(error, Exception) else ShardState.stopped
             file.end(state, str(error) or type(error).__name__)
         raise
-    file.end(State.done)
+    file.end(ShardState.done)
 
 
-def summary(states: list[State]) -> str:
+def summary(states: list[ShardState]) -> str:
     """As "3 done, 1 running"."""
-    return ", ".join(f"{states.count(state)} {state}" for state in State if state in states)
+    return ", ".join(f"{states.count(state)} {state}" for state in ShardState if state in states)
 
 
 def this_worker() -> dict[str, Any]:

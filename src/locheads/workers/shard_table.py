@@ -10,18 +10,18 @@ from rich.text import Text
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import PlainConsole
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import Progress, State, read_progress, summary
+from locheads.workers.shard_progress import ShardProgress, ShardState, read_progress, summary
 from locheads.workers.split_work import Pass, TokenCost, split
 
 _COLOURS = {"running": "cyan", "done": "green", "failed": "bold red", "silent": "bold red", "stopped": "yellow"}
 
 
 @dataclass(frozen=True)
-class Row:
+class ShardRow:
     """One shard: what its worker says, and what the store says."""
 
     shard: int
-    progress: Progress
+    progress: ShardProgress
     images: int
     stored: int | None
     """Images with everything that is needed; None where that is not known yet."""
@@ -29,18 +29,20 @@ class Row:
     """Expected, of what is not stored."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> ShardState:
         """As its worker says; but everything may be stored by a run without shards, or by a worker killed since."""
-        said = self.progress.state
-        return State.done if self.tokens_left == 0 and said in (State.not_begun, State.silent) else said
+        state = self.progress.state
+        return (
+            ShardState.done if self.tokens_left == 0 and state in (ShardState.not_begun, ShardState.silent) else state
+        )
 
     def seconds_left(self) -> float | None:
         """None where nobody works on it, or nothing was timed yet."""
         rate = self.progress.tokens_per_second()
-        return self.tokens_left / rate if rate and self.state == State.running else None
+        return self.tokens_left / rate if rate and self.state == ShardState.running else None
 
 
-def shard_rows(store: AttentionStore, work: Pass, config: ShardConfig, cost: TokenCost) -> list[Row]:
+def shard_rows(store: AttentionStore, work: Pass, config: ShardConfig, cost: TokenCost) -> list[ShardRow]:
     """Per shard where it stands."""
     rows = []
     files, parts = work.progress_files(store, config.count), split(work.groups, config.count, cost)
@@ -48,7 +50,7 @@ def shard_rows(store: AttentionStore, work: Pass, config: ShardConfig, cost: Tok
         progress = read_progress(path)
         missing = work.missing(store, part, progress)
         stored = None if missing and work.need is None else len(part) - len(missing)
-        rows.append(Row(shard, progress, len(part), stored, sum(map(cost.of, missing))))
+        rows.append(ShardRow(shard, progress, len(part), stored, sum(map(cost.of, missing))))
     return rows
 
 
@@ -68,24 +70,24 @@ def show_status(
     return content
 
 
-def seconds_left(rows: Sequence[Row]) -> float | None:
+def seconds_left(rows: Sequence[ShardRow]) -> float | None:
     """Until the last of the running workers is done; None where nobody works on what is missing, or it is unknown."""
     if all(row.tokens_left == 0 for row in rows):
         return 0.0
     return max((left for row in rows if (left := row.seconds_left()) is not None), default=None)
 
 
-def headline(work: Pass, rows: Sequence[Row]) -> str:
+def headline(work: Pass, rows: Sequence[ShardRow]) -> str:
     """One line: states, images, time left."""
     left, stored = seconds_left(rows), sum(row.stored or 0 for row in rows)
-    idle = sum(row.tokens_left > 0 and row.state != State.running for row in rows)
+    idle = sum(row.tokens_left > 0 and row.state != ShardState.running for row in rows)
     ends = [f"about {_duration(left)} left"] if left else ["complete"] if left == 0 else []
     ends += [f"nobody is working on {idle} of the shards"] if idle else []
     parts = (summary([row.state for row in rows]), f"{stored} of {len(work.groups)} images", *ends)
     return f"{work.name}: {'; '.join(parts)}."
 
 
-def _table(work: Pass, rows: Sequence[Row]) -> Table:
+def _table(work: Pass, rows: Sequence[ShardRow]) -> Table:
     result = Table(title=f"{work.name}: {len(rows)} shards", title_justify="left")
     for column in ("shard", "state", "images", "tokens/s", "left", "heard of", "machine, process, job"):
         result.add_column(column, justify="right" if column in ("shard", "images", "tokens/s") else "left")
@@ -103,7 +105,7 @@ def _table(work: Pass, rows: Sequence[Row]) -> Table:
     return result
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: ShardRow) -> dict[str, Any]:
     return {
         "shard": row.shard,
         "state": row.state,

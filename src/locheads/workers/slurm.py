@@ -128,7 +128,7 @@ def job_lines(folder: Path) -> Iterator[tuple[bool, str]]:
     try:
         jobs = parse_record((folder / "chain.json").read_bytes())["jobs"]
     except OSError as error:
-        raise StoreError(f"{folder} is no submission's folder: it has no chain.json.") from error
+        raise StoreError(f"{folder} holds no chain.json: give the folder that the submission printed.") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder / 'chain.json'} is damaged ({error}): look the jobs up with squeue.") from error
     queue = [(task.split("_")[0], state) for task, state in in_queue([job["id"] for job in jobs], "--states=all")]

@@ -22,11 +22,11 @@ from locheads.models.adapters import Sharing
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.digest import json_digest
-from locheads.store.need import Need
+from locheads.store.needed_maps import NeededMaps
 from locheads.store.store_files import Stored
 from locheads.types import ImageGroup
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import Progress, ProgressFile, State, read_progress, reported, summary
+from locheads.workers.shard_progress import ProgressFile, ShardProgress, ShardState, read_progress, reported, summary
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Pass:
 
     name: str
     groups: list[ImageGroup]
-    need: Need | None
+    need: NeededMaps | None
     """What is needed of every sample; None where that is known only once the heads are found."""
 
     def progress_files(self, store: AttentionStore, n_shards: int) -> list[Path]:
@@ -101,9 +101,9 @@ class Pass:
         folder = store.folder / "work" / f"{self.name}-{n_shards}-{digest[:12]}"
         return [folder / f"{shard:04d}.json" for shard in range(n_shards)]
 
-    def missing(self, store: AttentionStore, part: list[ImageGroup], progress: Progress) -> list[ImageGroup]:
+    def missing(self, store: AttentionStore, part: list[ImageGroup], progress: ShardProgress) -> list[ImageGroup]:
         """What the store lacks of a shard. Samples that failed are missing for good, and a worker tells how many."""
-        done = progress.state == State.done
+        done = progress.state == ShardState.done
         if self.need is None:
             return [] if done else part
         missing = store.missing(part, self.need)
@@ -118,7 +118,7 @@ def own_shard(config: ShardConfig) -> int:
     """
     if config.index is not None:
         return config.index
-    mend = (
+    remedy = (
         f"start each worker with its own shard.index, from 0 to {config.count - 1}, or all of them with -m "
         f"'shard.index=range(0,{config.count})'."
     )
@@ -126,10 +126,10 @@ def own_shard(config: ShardConfig) -> int:
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     task, rank, n_ranks = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_TASK_ID", "PROCID", "NTASKS"))
     if sweeping or (task is None and int(n_ranks or 1) == 1):
-        raise ConfigError(f"Nothing says which of the {config.count} shards is this worker's: {mend}")
+        raise ConfigError(f"Nothing says which of the {config.count} shards is this worker's: {remedy}")
     number = int(task or 0) * int(n_ranks or 1) + int(rank or 0)
     if number >= config.count:
-        raise ConfigError(f"This is task {number} of the job array, and shard.count={config.count}: {mend}")
+        raise ConfigError(f"This is task {number} of the job array, and shard.count={config.count}: {remedy}")
     return number
 
 
@@ -151,7 +151,7 @@ def fill_shards(
     store.refresh()  # what an earlier worker stored
     before = read_progress(files[index])
     missing = work.missing(store, parts[index], before)
-    if missing or before.state != State.done:
+    if missing or before.state != ShardState.done:
         log.info("%s, shard %d of %d: begun.", work.name, index, config.count)
         facts = {"images": len(parts[index]), "images_missing": len(missing), "images_done": 0, "tokens_done": 0.0}
         with reported(files[index], **facts, seconds=0.0, failed=0, log=log_file) as file:
@@ -161,10 +161,10 @@ def fill_shards(
     found = [read_progress(path) for path in files]
     log.info("%s: %s.", work.name, summary([progress.state for progress in found]))
     # A shard that another run has stored, or that holds no image, may have had no worker.
-    return not any(progress.state == State.running for progress in found) and not any(
+    return not any(progress.state == ShardState.running for progress in found) and not any(
         work.missing(store, part, progress)
         for part, progress in zip(parts, found, strict=True)
-        if progress.state != State.done
+        if progress.state != ShardState.done
     )
 
 

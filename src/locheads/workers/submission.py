@@ -10,8 +10,8 @@ from typing import Any
 from locheads.config import Config
 from locheads.errors import ConfigError
 from locheads.models.engine import ALL_MAPS, top_heads_kept
-from locheads.workers.shard_progress import State, summary
-from locheads.workers.shard_table import Row
+from locheads.workers.shard_progress import ShardState, summary
+from locheads.workers.shard_table import ShardRow
 from locheads.workers.slurm import Job, Task, in_queue
 
 GPU, CPU = "gpu", "cpu"
@@ -20,12 +20,12 @@ WHOLE_PASS = "discovery: packed, all layers and heads"
 
 
 @dataclass(frozen=True)
-class Plan:
+class SubmissionPlan:
     """One model on one data set."""
 
     label: str
     jobs: list[Job]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ShardRow] = field(default_factory=list)
     """Every shard of every pass."""
     rate: tuple[float, str] | None = None
     """Tokens per second of one worker, measured, never from a data sheet; and where the figure comes from."""
@@ -66,20 +66,22 @@ def chain(
     return jobs
 
 
-def to_queue(rows: Sequence[Row]) -> list[int]:
+def to_queue(rows: Sequence[ShardRow]) -> list[int]:
     """The shards of which something is missing, and that nobody works on: SLURM tells which jobs are alive."""
-    running = {row.progress.content["worker"]["job"] for row in rows if row.progress.state == State.running} - {None}
-    asked = bool(running) and shutil.which("squeue") is not None
-    alive = {task for task, _ in in_queue(running)} if asked else running
+    running = {row.progress.content["worker"]["job"] for row in rows if row.progress.state == ShardState.running} - {
+        None
+    }
+    can_ask = bool(running) and shutil.which("squeue") is not None
+    alive = {task for task, _ in in_queue(running)} if can_ask else running
 
-    def is_worked_on(row: Row) -> bool:
-        job = row.progress.content["worker"]["job"] if row.progress.state == State.running else ""
+    def is_worked_on(row: ShardRow) -> bool:
+        job = row.progress.content["worker"]["job"] if row.progress.state == ShardState.running else ""
         return job is None or job in alive
 
     return sorted({row.shard for row in rows if row.tokens_left and not is_worked_on(row)})
 
 
-def estimated_rate(rows: Sequence[Row], benchmark: Path, shape: dict[str, int]) -> tuple[float, str] | None:
+def estimated_rate(rows: Sequence[ShardRow], benchmark: Path, shape: dict[str, int]) -> tuple[float, str] | None:
     """From workers that have filled this very store, else as `from_benchmark`."""
     if rates := [rate for row in rows if (rate := row.progress.tokens_per_second())]:
         return sum(rates) / len(rates), f"measured by {len(rates)} earlier workers of this store"
@@ -110,7 +112,7 @@ def decoder_parameters(shape: dict[str, Any]) -> float:
     return shape["layers"] * (4 * shape["hidden"] ** 2 + 3 * shape["hidden"] * shape["intermediate"])
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
+def plan_lines(plan: SubmissionPlan) -> Iterator[str]:
     """The jobs, what the store holds, and how long the rest will take."""
     yield f"{plan.label}: {' -> '.join(f'{job.name} ({len(job.tasks)})' for job in plan.jobs)}."
     if plan.unknown:

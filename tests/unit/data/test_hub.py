@@ -16,7 +16,7 @@ from PIL import Image
 from refer_files import block_mask
 
 from locheads.data.columns import check_columns
-from locheads.data.hub import Copy, HubDataSet
+from locheads.data.hub import HubCopy, HubDataSet
 from locheads.data.image_files import open_image
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
@@ -115,7 +115,7 @@ def _open(name: str, root: Path, rows: list[dict] | None = None, file: str = "")
         (root / "copy" / "data").mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), root / "copy" / "data" / file)
     return HubDataSet(
-        Copy(
+        HubCopy(
             hub=declared["hub"],
             folder=root / "copy" if rows is not None else None,
             columns=declared["columns"],

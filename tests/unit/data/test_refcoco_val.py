@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from locheads.data.checks import State, check_samples, official_counts
+from locheads.data.checks import CheckState, check_samples, official_counts
 from locheads.data.refer import ReferDataSet, read_refer
 from locheads.data.tally import Tally
 
@@ -70,4 +70,4 @@ def test_the_checks_know_it(refcoco_val: Path) -> None:
     }
     assert verdicts["counts"].text == "3,811 refs, 1,500 images, 10,834 expressions, as published"
     # The images are not part of the shared data.
-    assert {question for question, v in verdicts.items() if v.state is State.fail} == {"images"}
+    assert {question for question, v in verdicts.items() if v.state is CheckState.fail} == {"images"}

@@ -10,7 +10,7 @@ from PIL import Image
 from locheads.api import Grounder
 from locheads.demo import app
 from locheads.demo.__main__ import main
-from locheads.demo.app import SIDE, Answers, example
+from locheads.demo.app import SIDE, DemoGrounder, example
 from locheads.errors import DataError
 from locheads.geometry import stretched
 from locheads.report.draw_sample import MASK_COLOUR
@@ -38,7 +38,7 @@ def image():
 
 
 def test_answer_has_box_mask_fused_map_and_single_heads(image):
-    answer = Answers(FakeGrounder())(image, "it", sigma=0)
+    answer = DemoGrounder(FakeGrounder())(image, "it", sigma=0)
     assert answer.text == "L1H2 + L3H0: box from (0, 0) to (40, 20) in pixels; the mask covers 25 %."
     assert [name for _, name in answer.heads] == ["L1H2", "L3H0"]
     assert all(one.size == (80, 40) for one in (answer.fused, answer.mask, *(drawn for drawn, _ in answer.heads)))
@@ -52,7 +52,7 @@ def test_answer_has_box_mask_fused_map_and_single_heads(image):
 
 def test_the_model_is_asked_once_per_question(image):
     grounder = FakeGrounder()
-    answers = Answers(grounder)
+    answers = DemoGrounder(grounder)
     first, second = answers(image, "it", sigma=0), answers(image, "it", sigma=2)
     assert grounder.asked == ["it"]
     assert first.text != second.text
@@ -65,23 +65,23 @@ def test_the_model_is_asked_once_per_question(image):
 @pytest.mark.parametrize(("shown", "expression", "said"), [(None, "it", "upload one"), (True, "  ", "type what to")])
 def test_nothing_to_ask_is_one_sentence(image, shown, expression, said):
     with pytest.raises(DataError, match=said):
-        Answers(FakeGrounder())(image if shown else None, expression, 1.0)
+        DemoGrounder(FakeGrounder())(image if shown else None, expression, 1.0)
 
 
 def test_a_constant_map_has_no_box(image):
     grounder = SimpleNamespace(
         heads=(HeadIndex(0, 0),), maps=lambda *_: (np.full((1, 4, 4), 0.1), stretched(80, 40, 4, 4))
     )
-    assert "there is no box" in Answers(grounder)(image, "it", 1.0).text
+    assert "there is no box" in DemoGrounder(grounder)(image, "it", 1.0).text
 
 
 def test_a_large_image_is_shown_smaller():
-    answer = Answers(FakeGrounder())(Image.new("RGB", (1600, 800)), "it", sigma=0)
+    answer = DemoGrounder(FakeGrounder())(Image.new("RGB", (1600, 800)), "it", sigma=0)
     assert all(one.size == (SIDE, SIDE // 2) for one in (answer.fused, answer.mask, answer.heads[0][0]))
 
 
 def test_example_is_one_of_the_pocket_models_own_world():
-    answer = Answers(Grounder())(*example(), sigma=1.0)
+    answer = DemoGrounder(Grounder())(*example(), sigma=1.0)
     assert len(answer.heads) == 3
 
 
@@ -95,7 +95,7 @@ def test_without_gradio_the_command_is_named(capsys):
 def test_page_offers_what_the_answer_has(image):
     pytest.importorskip("gradio", reason="Gradio is not installed (extra `demo`)")
     grounder = FakeGrounder()
-    page = app.build(Answers(grounder), "title", (image, "it"))
+    page = app.build(DemoGrounder(grounder), "title", (image, "it"))
     (ask,) = {function.fn for function in page.fns.values()}
     text, fused, mask, heads = ask(image, "it", 1.0)
     assert text.startswith("L1H2 + L3H0") and fused.size == mask.size == (80, 40) and len(heads) == 2

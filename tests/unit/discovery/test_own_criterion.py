@@ -21,7 +21,7 @@ from locheads.map_numbers import Number
 from locheads.pipeline.attention_pass import compact
 from locheads.pipeline.receipt import receipt_key
 from locheads.store.attention_store import AttentionStore
-from locheads.store.need import Need
+from locheads.store.needed_maps import NeededMaps
 from locheads.types import HeadIndex, ImageGroup, Sample
 
 OWN = CriterionConfig(score="own_criterion:narrow", tau=0.0, skip_layers=0)
@@ -52,7 +52,7 @@ def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
     attentions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (image,) = attentions(1, planted=True)
-    need = Need(frozenset(), scored_by=OWN.numbers_key())
+    need = NeededMaps(frozenset(), scored_by=OWN.numbers_key())
     part = compact(image, need, OWN)
     store = AttentionStore(tmp_path, {"model": "m"})
     store.write([part])
@@ -63,13 +63,13 @@ def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
     for name, values in part.scores.numbers.items():
         np.testing.assert_array_equal(found.scores[name], values)
     assert store.missing([group], need) == []
-    assert store.missing([group], Need(frozenset(), scored_by=CriterionConfig().numbers_key())) == [group]
+    assert store.missing([group], NeededMaps(frozenset(), scored_by=CriterionConfig().numbers_key())) == [group]
     inputs: Any = SimpleNamespace(images_digest=None)
     receipts = [receipt_key(Config(criterion=criterion), "d", inputs) for criterion in (OWN, CriterionConfig())]
     edited = tmp_path / "own_criterion.py"
     edited.write_text(Path(own_criterion.__file__).read_text() + "\n# edited\n")
     monkeypatch.setattr(sys.modules["own_criterion"], "__file__", str(edited))
-    assert store.missing([group], Need(frozenset(), scored_by=OWN.numbers_key())) == [group]
+    assert store.missing([group], NeededMaps(frozenset(), scored_by=OWN.numbers_key())) == [group]
     again = [receipt_key(Config(criterion=criterion), "d", inputs) for criterion in (OWN, CriterionConfig())]
     assert [one == other for one, other in zip(receipts, again, strict=True)] == [False, True]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from locheads.evaluation.intervals import Difference, Need, Sums, compare, design_effect, needed_sample
+from locheads.evaluation.intervals import Difference, NeededSample, Sums, compare, design_effect, needed_sample
 
 Runs = tuple[np.ndarray, np.ndarray]
 
@@ -94,16 +94,16 @@ def test_design_effect_is_that_of_the_clusters() -> None:
 
 def test_the_needed_sample_is_the_textbooks() -> None:
     # (1.96 + 0.84)^2 = 7.849 at 95 % and power 0.8; a difference of a tenth of the spread takes 785 pairs.
-    assert needed_sample(0.1, 1.0) == Need(785, 785)
-    assert needed_sample(-0.1, 1.0, effect=2.0, per_image=4.0) == Need(1570, 393)
-    assert needed_sample(0.1, 1.0, power=0.5) == Need(385, 385)
+    assert needed_sample(0.1, 1.0) == NeededSample(785, 785)
+    assert needed_sample(-0.1, 1.0, effect=2.0, per_image=4.0) == NeededSample(1570, 393)
+    assert needed_sample(0.1, 1.0, power=0.5) == NeededSample(385, 385)
     assert needed_sample(0.0, 1.0) is None
-    assert needed_sample(5.0, 1.0) == Need(1, 2)
+    assert needed_sample(5.0, 1.0) == NeededSample(1, 2)
 
 
 def test_a_difference_without_spread_needs_a_image_and_not_nothing() -> None:
-    assert needed_sample(0.5, 0.0) == Need(1, 2)
-    assert needed_sample(0.5, 0.0, per_image=3.5) == Need(4, 2)
+    assert needed_sample(0.5, 0.0) == NeededSample(1, 2)
+    assert needed_sample(0.5, 0.0, per_image=3.5) == NeededSample(4, 2)
 
 
 def test_a_sample_of_the_needed_size_sees_the_difference_8_times_in_10() -> None:

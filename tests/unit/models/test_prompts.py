@@ -11,7 +11,7 @@ from locheads.errors import ConfigError, DataError
 from locheads.geometry import Preprocess
 from locheads.models.adapters.one_view import LlavaAdapter
 from locheads.models.config import PromptConfig, Query
-from locheads.models.prompts import Asked, ask, ask_in_chat, fill, render_prompt, tokenise
+from locheads.models.prompts import PromptText, chat_prompt_text, fill, prompt_text, render_prompt, tokenise
 
 PLAIN = "<image>\n{expression}"
 
@@ -78,14 +78,14 @@ def test_all_prompts_share_the_prefix_up_to_the_last_image_token(processor, tiny
     ],
 )
 def test_the_expression_is_located_without_the_added_stop(template: str, expression: str, located: str) -> None:
-    asked = ask(PromptConfig(template=template), expression)
+    asked = prompt_text(PromptConfig(template=template), expression)
     assert asked.text == render_prompt(PromptConfig(template=template), expression)
     assert asked.text[asked.start : asked.end] == located
 
 
 def test_of_several_places_the_last_counts() -> None:
-    asked = ask(PromptConfig(template="<image> {expression} Box of {expression} now"), "cup")
-    assert asked == Asked("<image> cup. Box of cup. now", 20, 23)
+    asked = prompt_text(PromptConfig(template="<image> {expression} Box of {expression} now"), "cup")
+    assert asked == PromptText("<image> cup. Box of cup. now", 20, 23)
 
 
 class Chat:
@@ -108,26 +108,28 @@ class Chat:
 @pytest.mark.parametrize("write", [lambda t: f"USER: [P] {t} A:", lambda t: f"U [P]\n{t.strip()}</s>"])
 def test_a_chat_template_keeps_the_place_of_the_expression(template: str, write: Any) -> None:
     prompt = PromptConfig(template=template, chat=True, full_stop=False)
-    asked = ask_in_chat(prompt, "the red cup", Chat(write))
+    asked = chat_prompt_text(prompt, "the red cup", Chat(write))
     assert asked.text == write(template.replace("{expression}", "the red cup"))
     assert asked.text[asked.start : asked.end] == "the red cup"
 
 
 def test_a_chat_template_that_rewrites_the_question_is_found_out() -> None:
     with pytest.raises(DataError, match="changed the question 'Where is cup'"):
-        ask_in_chat(PromptConfig(template="Where is {expression}", chat=True, full_stop=False), "cup", Chat(str.upper))
+        chat_prompt_text(
+            PromptConfig(template="Where is {expression}", chat=True, full_stop=False), "cup", Chat(str.upper)
+        )
 
 
 def test_filling_in_the_image_moves_the_expression() -> None:
-    assert fill(Asked("a [P] cup", 6, 9), "[P]", "[P][P][P]") == Asked("a [P][P][P] cup", 12, 15)
+    assert fill(PromptText("a [P] cup", 6, 9), "[P]", "[P][P][P]") == PromptText("a [P][P][P] cup", 12, 15)
 
 
 def test_a_image_after_the_expression_or_absent_is_refused() -> None:
     for text in ("cup [P]", "cup"):
         with pytest.raises(ConfigError, match=r"image .* before the expression"):
-            fill(Asked(text, 0, 3), "[P]", "x")
+            fill(PromptText(text, 0, 3), "[P]", "x")
     with pytest.raises(DataError, match=r"holds .*take it out"):
-        fill(Asked("[P] cup [P]", 4, 11), "[P]", "x")
+        fill(PromptText("[P] cup [P]", 4, 11), "[P]", "x")
 
 
 class Slow:
@@ -143,14 +145,14 @@ class Slow:
 
 @pytest.mark.parametrize("special", [True, False])
 def test_without_offsets_the_expression_is_found_by_what_precedes_it(special: bool) -> None:
-    asked = Asked("where is the red cup now", 9, 20)
+    asked = PromptText("where is the red cup now", 9, 20)
     for query, span in ((Query.last, (5, 6)), (Query.expression_last, (4, 5)), (Query.expression_mean, (2, 5))):
         found = tokenise(Slow(), asked, query, special)[1]
         assert found == (span[0] + special, span[1] + special)
 
 
 def test_without_offsets_a_merged_token_is_an_error_and_no_guess() -> None:
-    asked = Asked("box 7 cup now", 6, 9)
+    asked = PromptText("box 7 cup now", 6, 9)
     with pytest.raises(DataError, match="'cup' cannot be located"):
         tokenise(Slow(), asked, Query.expression_mean, False)
     assert tokenise(Slow(), asked, Query.last, False)[1] == (2, 3)
@@ -160,7 +162,7 @@ def test_without_offsets_a_merged_token_is_an_error_and_no_guess() -> None:
 @pytest.mark.parametrize("bos", [None, "<s>"])
 def test_offsets_find_exactly_the_expressions_tokens(expression: str, bos: str | None) -> None:
     words = tokenizer(bos)
-    asked = ask(PromptConfig(template="<image> where is {expression} in it", full_stop=False), expression)
+    asked = prompt_text(PromptConfig(template="<image> where is {expression} in it", full_stop=False), expression)
     ids, (first, end) = tokenise(words, asked, Query.expression_mean, special=True)
     assert words.decode(ids[first:end]).strip() == expression
     assert words.decode(ids[:first]).rstrip().endswith("where is") and words.decode(ids[end:]) == " in it"
@@ -213,5 +215,5 @@ def test_good_templates_pass_the_check(prompt: PromptConfig) -> None:
 def test_half_a_surrogate_pair_is_an_expression_that_cannot_be_asked() -> None:
     """JSON may hold it, and no tokenizer takes it."""
     with pytest.raises(DataError, match="half of a surrogate pair"):
-        ask(PromptConfig(), "the \ud800 cup")
-    assert ask(PromptConfig(), "the \U0001f375 cup").text.endswith("cup.")
+        prompt_text(PromptConfig(), "the \ud800 cup")
+    assert prompt_text(PromptConfig(), "the \U0001f375 cup").text.endswith("cup.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from locheads.pipeline.image_preparation import AHEAD_PER_WORKER, Copies, in_background
+from locheads.pipeline.image_preparation import AHEAD_PER_WORKER, ToolCopies, in_background
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -58,7 +58,7 @@ def test_threads_work_at_the_same_time() -> None:
 
 
 def test_no_two_threads_hold_the_same_copy() -> None:
-    copies = Copies({"in use": 0}, 3)
+    copies = ToolCopies({"in use": 0}, 3)
     most = []
 
     def work(_: int) -> None:
@@ -74,8 +74,8 @@ def test_no_two_threads_hold_the_same_copy() -> None:
 
 def test_a_single_worker_uses_the_tool_itself() -> None:
     tool = ["adapter"]
-    with Copies(tool, 0).one() as own:
+    with ToolCopies(tool, 0).one() as own:
         assert own is tool
-    with Copies(tool, 2).one() as own:
+    with ToolCopies(tool, 2).one() as own:
         assert own is not tool
         assert own == tool

@@ -19,7 +19,7 @@ from locheads.pipeline.write_explorer import decode, encode
 from locheads.records.explorer_file import ExplorerFile, ExplorerSample
 from locheads.report import read_run, write_report
 from locheads.report.__main__ import main
-from locheads.report.explorer.page import HERE, LIMIT, fit, held, self_contained
+from locheads.report.explorer.page import FOLDER, LIMIT, contents, fit, self_contained
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_pages_boxes_are_pythons_however_cells_become_pixels(padding, roundi
         maps[:, 3:6, 2:5] += 0.1
         truth = ground_maps(maps, geometry, replace(config, level=1.3)).box
         cases.append({"maps": maps.reshape(2, -1).tolist(), "g": geometry.as_dict(), "truth": truth})
-    script = (HERE / "ground.js").read_text() + (
+    script = (FOLDER / "ground.js").read_text() + (
         "const [cases, settings] = JSON.parse(require('fs').readFileSync(0));"
         "const run = (c) => Ground.run(c.maps.map((m) => Float64Array.from(m)), c.g, settings).box;"
         "console.log(JSON.stringify(cases.map(run)));"
@@ -160,7 +160,7 @@ def test_without_heads_json_the_explorer_still_opens(folder):
 
 def test_page_says_what_it_holds(folder):
     record = ExplorerFile.read(folder)
-    said = " ".join(held(record, fit(record)))
+    said = " ".join(contents(record, fit(record)))
     assert "6 of the 400 expressions" in said
     assert "The maps of all 48 heads." in said
     assert "the run's own box in 5 of 6 samples" in said
@@ -176,7 +176,7 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
         shown = fit(record, limit)
         page = self_contained(run, record, limit)
         assert len(page) <= limit
-        said = " ".join(held(record, shown))
+        said = " ".join(contents(record, shown))
         assert f"{len(shown)} of the 400 expressions" in said
         assert f"Maps of {shown[0].n_heads} of the model's 48 heads per sample" in said
         megabytes = int(re.search(r"python -m locheads\.report run --megabytes (\d+)", said)[1])

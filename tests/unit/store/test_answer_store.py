@@ -6,13 +6,13 @@ import pytest
 
 from locheads.errors import StoreError
 from locheads.geometry import stretched
-from locheads.store.answer_store import Answer, AnswerStore
+from locheads.store.answer_store import AnswerStore, StoredAnswer
 
 GEOMETRY = stretched(200, 100, 4, 8)
 
 
-def answer(sample_id: str, text: str = "[1, 2, 3, 4]", image: str | None = "abc") -> Answer:
-    return Answer(sample_id, image, text, GEOMETRY)
+def answer(sample_id: str, text: str = "[1, 2, 3, 4]", image: str | None = "abc") -> StoredAnswer:
+    return StoredAnswer(sample_id, image, text, GEOMETRY)
 
 
 def test_answers_come_back_for_the_same_image_only(tmp_path: Path) -> None:

@@ -32,15 +32,15 @@ def test_other_versions_are_another_store_which_tells_what_the_old_one_holds(
 ) -> None:
     store = AttentionStore(tmp_path, QUESTION, made_with=NEW)
     groups = [group("a"), group("b")]
-    assert [g.image_id for g in store.missing(groups)] == ["a", "b"] and not store.taken
-    ((n, folder, key),) = store.elsewhere(groups)
+    assert [g.image_id for g in store.missing(groups)] == ["a", "b"] and not store.is_of_other_versions
+    ((n, folder, key),) = store.coverage_in_other_versions(groups)
     assert (n, folder, key.made_with) == (2, old.folder, OLD)
-    assert list(AttentionStore(tmp_path, {"model": "other"}, made_with=NEW).elsewhere(groups)) == []
+    assert list(AttentionStore(tmp_path, {"model": "other"}, made_with=NEW).coverage_in_other_versions(groups)) == []
 
 
 def test_they_are_taken_when_told_so_and_never_written(tmp_path: Path, old: AttentionStore, group: Group) -> None:
     store = AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True)
-    assert store.taken and store.folder == old.folder and store.key.made_with == OLD
+    assert store.is_of_other_versions and store.folder == old.folder and store.key.made_with == OLD
     assert store.missing([group("a")]) == []
     with pytest.raises(StoreError, match=r"made with other versions \(torch 1 \(here 2\)\) and lacks some"):
         store.check_writable()
@@ -49,26 +49,26 @@ def test_they_are_taken_when_told_so_and_never_written(tmp_path: Path, old: Atte
 def test_own_maps_come_before_taken_ones(tmp_path: Path, old: AttentionStore, attention: Make) -> None:
     AttentionStore(tmp_path, QUESTION, made_with=NEW).write([attention("b")])
     store = AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True)
-    assert not store.taken and store.key.made_with == NEW
+    assert not store.is_of_other_versions and store.key.made_with == NEW
 
 
 def test_nothing_else_there_is_nothing_to_take(tmp_path: Path) -> None:
-    assert not AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True).taken
+    assert not AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True).is_of_other_versions
 
 
 def test_a_store_from_before_versions_were_kept_is_of_unknown_ones(
     tmp_path: Path, attention: Make, group: Group
 ) -> None:
     AttentionStore(tmp_path, QUESTION).write([attention("a")])
-    ((n, _, key),) = AttentionStore(tmp_path, QUESTION, made_with=NEW).elsewhere([group("a")])
+    ((n, _, key),) = AttentionStore(tmp_path, QUESTION, made_with=NEW).coverage_in_other_versions([group("a")])
     assert (n, key.made_with) == (2, None)
-    assert AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True).taken
+    assert AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True).is_of_other_versions
 
 
 def test_versions_that_somebody_edited_are_not_believed(tmp_path: Path, old: AttentionStore) -> None:
     path = old.folder / "key.json"
     path.write_text(path.read_text().replace('"1"', '"2"'))
-    assert AttentionStore(tmp_path, QUESTION, made_with={"torch": "3"}).others() == []
+    assert AttentionStore(tmp_path, QUESTION, made_with={"torch": "3"}).other_versions() == []
 
 
 def test_a_image_that_changed_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
@@ -122,7 +122,7 @@ def test_a_read_only_store_says_what_could_be_taken(
     monkeypatch.setattr(atomic.tempfile, "mkstemp", refuse)
     with pytest.raises(StoreError, match=r"Read-only .*torch 1 \(here 2\)\): engine\.other_versions=take"):
         AttentionStore(tmp_path, QUESTION, made_with=NEW)
-    assert AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True).taken
+    assert AttentionStore(tmp_path, QUESTION, made_with=NEW, take=True).is_of_other_versions
     shutil.rmtree(old.folder)
     with pytest.raises(StoreError, match=r"kept\.$"):
         AttentionStore(tmp_path, QUESTION, made_with=NEW)

@@ -10,7 +10,7 @@ import pytest
 
 from locheads.store.attention_store import AttentionStore
 from locheads.store.digest import json_digest
-from locheads.store.need import EVERYTHING, Need, lacking, union
+from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
 from locheads.store.store_files import LISTING, rounded
 from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores, ImageGroup
 
@@ -116,24 +116,27 @@ def test_missing_and_lack_say_which_part_of_the_need_is_open(tmp_path: Path, att
     store = AttentionStore(tmp_path, KEY)
     store.write([part(attention("a", 2), A, scored_by=BY)])
     groups = [group("a", 2), group("b", 1)]
-    need = Need(frozenset([A, B]), scored_by=BY, mean=True)
+    need = NeededMaps(frozenset([A, B]), scored_by=BY, mean=True)
     assert [g.image_id for g in store.missing(groups, need)] == ["a", "b"]
-    assert store.lack(groups[:1], need) == Need(frozenset([B]), mean=True)
-    assert store.lack(groups, need) == need
-    assert [g.image_id for g in store.missing(groups, Need(frozenset([A]), scored_by=BY))] == ["b"]
-    assert [g.image_id for g in store.missing(groups, Need(frozenset([A]), scored_by=("mean", "mass")))] == ["a", "b"]
+    assert store.lacking(groups[:1], need) == NeededMaps(frozenset([B]), mean=True)
+    assert store.lacking(groups, need) == need
+    assert [g.image_id for g in store.missing(groups, NeededMaps(frozenset([A]), scored_by=BY))] == ["b"]
+    assert [g.image_id for g in store.missing(groups, NeededMaps(frozenset([A]), scored_by=("mean", "mass")))] == [
+        "a",
+        "b",
+    ]
     assert [g.image_id for g in store.missing(groups, EVERYTHING)] == ["a", "b"]
-    own = Need(frozenset([A]), own={"a/1": (C,)})
+    own = NeededMaps(frozenset([A]), own={"a/1": (C,)})
     (left,) = store.missing(groups[:1], own)
     assert [sample.sample_id for sample in left.samples] == ["a/1"]
-    assert store.lack(groups[:1], own).heads == {C}
+    assert store.lacking(groups[:1], own).heads == {C}
 
 
 def test_all_maps_serve_every_need_and_win_over_parts(tmp_path: Path, attention: Make, group: Group) -> None:
     store = AttentionStore(tmp_path, KEY)
     store.write([part(attention("a", 1), A)])
     store.write([attention("a", 1)])
-    assert store.missing([group("a", 1)], Need(frozenset([B]), scored_by=BY, mean=True, cells=True)) == []
+    assert store.missing([group("a", 1)], NeededMaps(frozenset([B]), scored_by=BY, mean=True, cells=True)) == []
     assert store.missing([group("a", 1)]) == []
     (found,) = store.read([group("a", 1)])
     assert isinstance(found, Attention)
@@ -141,11 +144,16 @@ def test_all_maps_serve_every_need_and_win_over_parts(tmp_path: Path, attention:
 
 
 def test_union_of_needs() -> None:
-    assert union([Need(frozenset([A])), Need(frozenset([B]), mean=True)]) == Need(frozenset([A, B]), mean=True)
-    assert union([Need(frozenset([A])), EVERYTHING]) == EVERYTHING
-    assert not Need(frozenset([A])).whole_model()
-    assert all(need.whole_model() for need in (EVERYTHING, Need(frozenset(), mean=True), Need(frozenset(), cells=True)))
-    assert lacking(Need(frozenset()), "a", []) is None
+    assert union([NeededMaps(frozenset([A])), NeededMaps(frozenset([B]), mean=True)]) == NeededMaps(
+        frozenset([A, B]), mean=True
+    )
+    assert union([NeededMaps(frozenset([A])), EVERYTHING]) == EVERYTHING
+    assert not NeededMaps(frozenset([A])).whole_model()
+    assert all(
+        need.whole_model()
+        for need in (EVERYTHING, NeededMaps(frozenset(), mean=True), NeededMaps(frozenset(), cells=True))
+    )
+    assert lacking(NeededMaps(frozenset()), "a", []) is None
 
 
 def test_entries_of_another_image_do_not_count(tmp_path: Path, attention: Make, group: Group) -> None:

@@ -11,7 +11,7 @@ from locheads.errors import StoreError
 from locheads.pipeline.signals import Stopped
 from locheads.store.derived import write_derived_json
 from locheads.workers import shard_progress
-from locheads.workers.shard_progress import SILENT_S, ProgressFile, State, read_progress, reported, summary
+from locheads.workers.shard_progress import SILENT_S, ProgressFile, ShardState, read_progress, reported, summary
 
 
 def test_the_file_tells_the_worker_and_how_it_ended(tmp_path: Path) -> None:
@@ -21,23 +21,23 @@ def test_the_file_tells_the_worker_and_how_it_ended(tmp_path: Path) -> None:
         file._written -= 100
         file.update(tokens_done=30.0, seconds=2.0)
         assert read_progress(path).tokens_per_second() == 15
-    assert begun.state is State.running and begun.tokens_per_second() is None
+    assert begun.state is ShardState.running and begun.tokens_per_second() is None
     assert begun.content["worker"] == shard_progress.this_worker()
     assert begun.content["worker"]["pid"] == os.getpid()
     ended = read_progress(path)
-    assert (ended.state, ended.content["images"], ended.content["tokens_done"]) == (State.done, 3, 30.0)
+    assert (ended.state, ended.content["images"], ended.content["tokens_done"]) == (ShardState.done, 3, 30.0)
 
 
 @pytest.mark.parametrize(
     ("error", "state", "says"),
     [
-        (ValueError("why"), State.failed, "why"),
-        (ValueError(), State.failed, "ValueError"),
-        (Stopped(15), State.stopped, "Stopped by SIGTERM"),
-        (KeyboardInterrupt(), State.stopped, "KeyboardInterrupt"),
+        (ValueError("why"), ShardState.failed, "why"),
+        (ValueError(), ShardState.failed, "ValueError"),
+        (Stopped(15), ShardState.stopped, "Stopped by SIGTERM"),
+        (KeyboardInterrupt(), ShardState.stopped, "KeyboardInterrupt"),
     ],
 )
-def test_what_ended_badly_says_why(error: BaseException, state: State, says: str, tmp_path: Path) -> None:
+def test_what_ended_badly_says_why(error: BaseException, state: ShardState, says: str, tmp_path: Path) -> None:
     path = tmp_path / "0000.json"
     with pytest.raises(type(error)), reported(path):
         raise error
@@ -45,13 +45,15 @@ def test_what_ended_badly_says_why(error: BaseException, state: State, says: str
     assert (found.state, found.content["error"]) == (state, says)
 
 
-@pytest.mark.parametrize(("silence", "state"), [(SILENT_S - 60, State.running), (SILENT_S + 60, State.silent)])
+@pytest.mark.parametrize(
+    ("silence", "state"), [(SILENT_S - 60, ShardState.running), (SILENT_S + 60, ShardState.silent)]
+)
 def test_who_says_that_it_runs_is_silent_once_it_was_long_not_heard_of(
-    silence: float, state: State, tmp_path: Path
+    silence: float, state: ShardState, tmp_path: Path
 ) -> None:
     path = tmp_path / "0000.json"
     heard = datetime.now(UTC) - timedelta(seconds=silence)
-    for said, expected in ((State.running, state), (State.done, State.done)):
+    for said, expected in ((ShardState.running, state), (ShardState.done, ShardState.done)):
         write_derived_json(path, {"state": said, "heard": heard.isoformat()})
         found = read_progress(path)
         assert found.state is expected
@@ -75,10 +77,10 @@ def test_a_damaged_file_never_says_that_a_shard_is_done(
     content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "0000.json"
-    assert read_progress(path).state is State.not_begun
+    assert read_progress(path).state is ShardState.not_begun
     assert caplog.text == ""
     path.write_text(content)
-    assert read_progress(path).state is State.not_begun
+    assert read_progress(path).state is ShardState.not_begun
     assert f"{path} is damaged" in caplog.text
 
 
@@ -107,5 +109,5 @@ def test_an_array_task_is_named_as_the_queue_names_it(monkeypatch: pytest.Monkey
 
 
 def test_summary() -> None:
-    states = [State.not_begun, State.done, State.done, State.running]
+    states = [ShardState.not_begun, ShardState.done, ShardState.done, ShardState.running]
     assert summary(states) == "1 running, 2 done, 1 not begun"

@@ -19,10 +19,10 @@ from hydra.types import RunMode
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess, square_geometry
 from locheads.store.attention_store import AttentionStore
-from locheads.store.need import EVERYTHING
+from locheads.store.needed_maps import EVERYTHING
 from locheads.types import Attention, ImageGroup, Sample
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import State, read_progress
+from locheads.workers.shard_progress import ShardState, read_progress
 from locheads.workers.split_work import Pass, TokenCost, deal, fill_shards, own_shard, split
 
 SOURCE = Path(__file__).parents[4] / "shared" / "data" / "refcoco_unc_val.json"
@@ -208,7 +208,7 @@ def test_a_killed_worker_started_again_goes_on(tmp_path: Path, expected: list[An
     assert worker.exitcode == -signal.SIGKILL
     store = opened(tmp_path)
     file = WORK.progress_files(store, 2)[1]
-    assert read_progress(file).state is State.running
+    assert read_progress(file).state is ShardState.running
     shard = [group.image_id for group in split(GROUPS, 2, COST)[1]]
     # The other shard's worker leaves the pass open, then the second life of the first completes it.
     assert not filled(store, ShardConfig(count=2, index=0))

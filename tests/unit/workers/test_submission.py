@@ -19,8 +19,8 @@ from locheads.store.derived import write_derived_json
 from locheads.workers import slurm, submission
 from locheads.workers.__main__ import CONF, main
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import Progress, State
-from locheads.workers.shard_table import Row
+from locheads.workers.shard_progress import ShardProgress, ShardState
+from locheads.workers.shard_table import ShardRow
 from locheads.workers.submission import (
     CPU,
     GPU,
@@ -54,8 +54,8 @@ def benchmark(folder: Path, **changes: object) -> Path:
     return path
 
 
-def row(shard: int, state: State, left: float = 1.0, **content: object) -> Row:
-    return Row(shard, Progress(state, content), 1, 0, left)
+def row(shard: int, state: ShardState, left: float = 1.0, **content: object) -> ShardRow:
+    return ShardRow(shard, ShardProgress(state, content), 1, 0, left)
 
 
 def test_every_job_waits_for_the_one_before(tmp_path: Path) -> None:
@@ -97,14 +97,14 @@ def test_a_full_store_needs_no_gpu_and_a_compact_one_two_passes(tmp_path: Path) 
 
 def test_what_is_missing_is_queued_unless_its_job_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        row(0, State.done, 0.0),
-        row(1, State.failed),
-        row(2, State.silent, worker={"job": "7_2"}),
-        row(3, State.running, worker={"job": "7_3"}),
-        row(4, State.running, worker={"job": "7_4"}),
-        row(5, State.running, worker={"job": None}),
-        row(6, State.not_begun),
-        row(6, State.done, 0.0),
+        row(0, ShardState.done, 0.0),
+        row(1, ShardState.failed),
+        row(2, ShardState.silent, worker={"job": "7_2"}),
+        row(3, ShardState.running, worker={"job": "7_3"}),
+        row(4, ShardState.running, worker={"job": "7_4"}),
+        row(5, ShardState.running, worker={"job": None}),
+        row(6, ShardState.not_begun),
+        row(6, ShardState.done, 0.0),
     ]
     monkeypatch.setattr(submission.shutil, "which", lambda _: "squeue")
     monkeypatch.setattr(submission, "in_queue", lambda ids: [("7_3", "RUNNING")] if ids == {"7_3", "7_4"} else [])
@@ -126,9 +126,9 @@ def test_the_benchmarks_rate_is_scaled_by_parameters(tmp_path: Path) -> None:
 
 def test_earlier_workers_tell_the_rate_before_the_benchmark(tmp_path: Path) -> None:
     rows = [
-        row(0, State.done, tokens_done=100.0, seconds=2.0),
-        row(1, State.done, tokens_done=300.0, seconds=2.0),
-        row(2, State.running, tokens_done=0.0, seconds=0.0),
+        row(0, ShardState.done, tokens_done=100.0, seconds=2.0),
+        row(1, ShardState.done, tokens_done=300.0, seconds=2.0),
+        row(2, ShardState.running, tokens_done=0.0, seconds=0.0),
     ]
     path = benchmark(tmp_path)
     assert estimated_rate(rows, path, SHAPE) == (100, "measured by 2 earlier workers of this store")
@@ -172,7 +172,7 @@ def test_mistakes_are_one_sentence(
 
 def test_a_folder_that_is_no_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 1
-    assert "is no submission's folder" in capsys.readouterr().err
+    assert "holds no chain.json: give the folder that the submission printed" in capsys.readouterr().err
 
 
 def test_the_jobs_of_a_submission_and_why_any_failed(
@@ -216,4 +216,4 @@ def test_the_old_name_of_the_command_names_the_new_one(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
     assert "is now called python -m locheads.workers" in result.stderr
-    assert "is no submission's folder" in result.stderr
+    assert "holds no chain.json: give the folder that the submission printed" in result.stderr

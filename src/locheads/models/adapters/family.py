@@ -18,7 +18,7 @@ from torch import Tensor
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
 from locheads.models.config import PromptConfig
-from locheads.models.prompts import IMAGE, Asked, ask, ask_in_chat, fill, tokenise
+from locheads.models.prompts import IMAGE, PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
 MAX_PIXELS = 100_000_000
@@ -118,8 +118,8 @@ class FamilyAdapter:
             inputs = self._process(view)
         with boundary("The text that stands for the image cannot be written", ModelError, PARTS):
             image_text = self.image_text(inputs)
-        asked = [self._ask(prompt, expression, image_text) for expression in expressions]
-        encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in asked]
+        questions = [self._ask(prompt, expression, image_text) for expression in expressions]
+        encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in questions]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
         end = int(positions[-1]) + 1
@@ -152,9 +152,9 @@ class FamilyAdapter:
         """The text that stands for the image in a prompt, special tokens and all."""
         return self.processor.replace_image_token(inputs, 0)
 
-    def finish(self, asked: Asked) -> Asked:
+    def finish(self, question: PromptText) -> PromptText:
         """The prompt as the family's processor would complete it."""
-        return asked
+        return question
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         """More fields of PreparedInput: positions, token types."""
@@ -180,17 +180,17 @@ class FamilyAdapter:
     def _process(self, view: Image.Image) -> Any:
         return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
 
-    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> Asked:
+    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> PromptText:
         placeholder = self.processor.image_token
         if prompt.chat:
-            return self.finish(fill(ask_in_chat(prompt, expression, self.processor), placeholder, image_text))
-        asked = fill(ask(prompt, expression), IMAGE, self.wrapping.format(placeholder))
-        return self.finish(fill(asked, placeholder, image_text))
+            return self.finish(fill(chat_prompt_text(prompt, expression, self.processor), placeholder, image_text))
+        question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
+        return self.finish(fill(question, placeholder, image_text))
 
-    def _adds_special(self, asked: Asked) -> bool:
+    def _adds_special(self, question: PromptText) -> bool:
         """A chat template often writes the first token itself; twice would be wrong."""
         first = self.processor.tokenizer.bos_token
-        return first is None or not asked.text.startswith(first)
+        return first is None or not question.text.startswith(first)
 
     def _image_positions(self, ids: Sequence[Int[Tensor, "token"]]) -> Int[Tensor, "image_token"]:
         """Raises DataError where an expression holds image tokens, so that prompts differ in them."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from locheads.errors import ConfigError, ModelError
 from locheads.geometry import Preprocess, padded_square, square_geometry, stretched
 from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, Sharing, padded
-from locheads.models.prompts import Asked
+from locheads.models.prompts import PromptText
 
 
 class LlavaAdapter(FamilyAdapter):
@@ -137,8 +137,8 @@ class PaliGemmaAdapter(SquareAdapter):
     def image_text(self, inputs: Any) -> str:
         return super().image_text(inputs) + self.processor.tokenizer.bos_token
 
-    def finish(self, asked: Asked) -> Asked:
-        return Asked(asked.text + "\n", asked.start, asked.end)
+    def finish(self, question: PromptText) -> PromptText:
+        return PromptText(question.text + "\n", question.start, question.end)
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         # 0 is the prompt, in which all tokens see each other; 1 would be an answer.

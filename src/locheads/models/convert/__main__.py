@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from locheads.errors import LocHeadsError, complain
+from locheads.errors import LocHeadsError, print_error
 
 FOLDERS = ("vision_tower", "vision_tower_aux", "base", "conversation")
 """Options that a format may ask for."""
@@ -25,12 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{one.name:<12} {one.describes}")
         return 0
     if options.destination is None:
-        return complain("SRC and DST are needed: python -m locheads.models.convert SRC DST", 1)
+        return print_error("SRC and DST are needed: python -m locheads.models.convert SRC DST", 1)
     folders = {name: getattr(options, name) for name in FOLDERS}
     try:
         manifest = convert(options.source, options.destination, options.format, **folders)
     except LocHeadsError as error:
-        return complain(error)
+        return print_error(error)
     _report(manifest, options.destination, MANIFEST)
     return 0
 

@@ -120,7 +120,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 def _found(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise ModelError(f"There is no folder {folder}.")
+        raise ModelError(f"There is no folder {folder}: give the folder of the checkpoint.")
     for pattern in PATTERNS:
         if names := sorted(path.name for path in folder.glob(pattern)):
             return names

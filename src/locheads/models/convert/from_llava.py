@@ -10,7 +10,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from locheads.errors import ModelError
 from locheads.models.convert import vision_towers as towers
 from locheads.models.convert.checkpoint import Checkpoint, read_settings
-from locheads.models.convert.original_tokenizers import IMAGE, Words, chat_template, read_tokenizer
+from locheads.models.convert.original_tokenizers import IMAGE, OriginalTokenizer, chat_template, read_tokenizer
 from locheads.models.convert.rules import Format, Part, Recipe, Request, Rule, to, with_rows
 from locheads.models.variants import LlavaVariantConfig
 
@@ -46,7 +46,7 @@ def _added(settings: Mapping[str, Any]) -> list[str]:
     return patch + (["<im_start>", "<im_end>"] if settings.get("mm_use_im_start_end", False) else [])
 
 
-def _config(request: Request, words: Words, rows: int, vision: PreTrainedConfig) -> PreTrainedConfig:
+def _config(request: Request, words: OriginalTokenizer, rows: int, vision: PreTrainedConfig) -> PreTrainedConfig:
     settings = request.settings
     kind = settings.get("mm_projector_type", "linear")
     wrapped = bool(settings.get("mm_use_im_start_end", False))
@@ -103,7 +103,9 @@ def _base(request: Request, weights: Checkpoint) -> Checkpoint | None:
     return Checkpoint(request.base)
 
 
-def _processor(request: Request, words: Words, tower: towers.Tower, config: PreTrainedConfig) -> LlavaProcessor:
+def _processor(
+    request: Request, words: OriginalTokenizer, tower: towers.Tower, config: PreTrainedConfig
+) -> LlavaProcessor:
     patch = tower.config.patch_size
     wrapping = getattr(config, "image_wrapping", "{}")
     return LlavaProcessor(

@@ -8,7 +8,7 @@ from transformers import ConvNextConfig, LlavaProcessor
 from locheads.errors import ModelError
 from locheads.models.convert import vision_towers as towers
 from locheads.models.convert.checkpoint import Checkpoint
-from locheads.models.convert.original_tokenizers import IMAGE, Words, chat_template, read_tokenizer
+from locheads.models.convert.original_tokenizers import IMAGE, OriginalTokenizer, chat_template, read_tokenizer
 from locheads.models.convert.rules import Format, Part, Recipe, Request, Rule, drop, prefixed, to, with_rows
 from locheads.models.variants import MiniGeminiConfig
 
@@ -115,7 +115,7 @@ def _convnext_config(weights: Checkpoint, prefix: str) -> ConvNextConfig:
     )
 
 
-def _processor(request: Request, words: Words, config: MiniGeminiConfig) -> LlavaProcessor:
+def _processor(request: Request, words: OriginalTokenizer, config: MiniGeminiConfig) -> LlavaProcessor:
     side, grid = config.image_size_aux, config.vision_config.image_size // config.vision_config.patch_size
     pad = request.settings.get("image_aspect_ratio") == "pad"
     conversation = request.conversation or ("mini_gemini" if _is_gemma(request) else "vicuna_v1")

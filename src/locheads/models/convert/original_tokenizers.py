@@ -27,7 +27,7 @@ BPE = 2
 
 
 @dataclass(frozen=True)
-class Words:
+class OriginalTokenizer:
     """A tokenizer with the image's token in it."""
 
     tokenizer: PreTrainedTokenizerFast
@@ -36,7 +36,7 @@ class Words:
     """Token ids in use: all are below it."""
 
 
-def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> Words:
+def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> OriginalTokenizer:
     """The tokenizer of a checkpoint, with the image's token after all others.
 
     Args:
@@ -60,7 +60,7 @@ def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> Words
         tokenizer_object=backend, extra_special_tokens={"image_token": IMAGE}, clean_up_tokenization_spaces=False,
         **roles,
     )  # fmt: skip
-    return Words(words, int(words.convert_tokens_to_ids(IMAGE)), max(words.get_vocab().values()) + 1)
+    return OriginalTokenizer(words, int(words.convert_tokens_to_ids(IMAGE)), max(words.get_vocab().values()) + 1)
 
 
 def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer:

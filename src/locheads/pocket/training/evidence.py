@@ -23,7 +23,7 @@ from locheads.report.tables import new_table
 from locheads.store.atomic import write_json, write_text
 from locheads.terminal import console
 
-FOUND, CEILING, CENTRE = "localization_heads", "best_rec_heads", "centre_box"
+OUR_METHOD, CEILING, CENTRE = "localization_heads", "best_rec_heads", "centre_box"
 RIVALS = ("random_heads", "mean_of_all_heads", CENTRE)
 ACCURACY = "rec_acc@0.5"
 PAPER = {"criterion": "s_img_entropy", "selection": "fixed"}
@@ -79,7 +79,7 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
         "heads": list(metrics.heads),
         "best_rec_heads": list(metrics.best_rec_heads), "best_iou_heads": list(metrics.best_iou_heads),
         "n_images": metrics.n_images, "n_expressions": metrics.n_expressions,
-        "chance": percent(_value(metrics, FOUND, "pointing_chance")),
+        "chance": percent(_value(metrics, OUR_METHOD, "pointing_chance")),
         "made_from": heads.made_from,
         "command": " ".join(["python run.py", *_overrides(paper)]),
         "commit": provenance.commit, "started": provenance.started, "hardware": provenance.hardware,
@@ -94,10 +94,10 @@ def render(evidence: dict[str, Any]) -> str:
 
 
 def _aims(metrics: MetricsRecord, answers: dict[str, dict[str, float]]) -> list[Aim]:
-    found, best = metrics.methods[FOUND], metrics.methods[CEILING]
+    found, best = metrics.methods[OUR_METHOD], metrics.methods[CEILING]
     accuracy, pointing, swapped = (found[name] for name in (ACCURACY, "pointing", "pointing_swapped"))
     share = accuracy.value / best[ACCURACY].value if best[ACCURACY].value else 0.0
-    chance = _value(metrics, FOUND, "pointing_chance")
+    chance = _value(metrics, OUR_METHOD, "pointing_chance")
     return [
         Aim("answers without a mistake >= 90 %", _shown(answers["all"]), answers["all"]["value"] >= 0.9),
         Aim("REC Acc@0.5 >= 50 %", str(accuracy), accuracy.value >= 0.5),
@@ -133,7 +133,7 @@ def _table5_row(run: SweepRow) -> dict[str, Any]:
     shown = {key: run.overrides.get(key, "") for key in PAPER}
     if metrics is None:
         return shown | {"heads": "", "found": {"error": reason} | dict.fromkeys(COLUMNS[1:], "")}
-    return shown | {"heads": " ".join(metrics.heads), "found": _row(metrics, FOUND)}
+    return shown | {"heads": " ".join(metrics.heads), "found": _row(metrics, OUR_METHOD)}
 
 
 def _shown(share: dict[str, float]) -> str:
@@ -145,5 +145,5 @@ def _value(metrics: MetricsRecord, method: str, metric: str) -> float:
 
 
 def _overrides(run: SweepRow) -> list[str]:
-    said = yaml.safe_load((run.folder / "overrides.yaml").read_text()) or []
-    return [override for override in said if override.partition("=")[0] not in PAPER]
+    overrides = yaml.safe_load((run.folder / "overrides.yaml").read_text()) or []
+    return [override for override in overrides if override.partition("=")[0] not in PAPER]

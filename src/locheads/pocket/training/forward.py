@@ -102,7 +102,7 @@ def answer_logits(model: LlavaForConditionalGeneration, batch: Batch, kept: Tens
     return model.lm_head(output[:, -exchanges * length :][supervised]), targets[supervised]
 
 
-KEPT = 144  # image tokens that are averaged
+POOLED_TOKENS = 144  # image tokens that are averaged
 SCALE = 4.0  # of the likeness between the average and a word vector
 
 
@@ -133,7 +133,7 @@ def word_logits(model: LlavaForConditionalGeneration, pixels: torch.Tensor, kept
 def word_loss(model: LlavaForConditionalGeneration, seed: int, step: int, scenes: int, device: str) -> torch.Tensor:
     """Cross entropy with the words of each image."""
     pixels, targets = word_batch(seed, step, scenes, majority=0.8)
-    kept = keep_patches(scenes, KEPT, torch.Generator().manual_seed(seed * 1_000_003 + step))
+    kept = keep_patches(scenes, POOLED_TOKENS, torch.Generator().manual_seed(seed * 1_000_003 + step))
     with torch.autocast(device, torch.bfloat16):
         logits = word_logits(model, pixels.to(device), kept.to(device))
     return cross_entropy(logits, targets.to(device))

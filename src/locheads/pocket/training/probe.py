@@ -65,12 +65,12 @@ def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", sc
     right, kinds, images = [], [], []
     for image_id, scene in track(split_scenes(split)[:scenes], "answers", "images"):
         rng = np.random.default_rng([scene.seed, 6])
-        said = [sample_exchange(scene, rng) for _ in range(EXCHANGES)]
-        batch = Batch(normalise(pad_to_square(render(scene))[None]), *pack([said]), [said])
+        exchanges = [sample_exchange(scene, rng) for _ in range(EXCHANGES)]
+        batch = Batch(normalise(pad_to_square(render(scene))[None]), *pack([exchanges]), [exchanges])
         logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
         right += whole_answers(logits.argmax(1) == targets, batch).tolist()
-        kinds += [exchange.kind for exchange in said]
-        images += [image_id] * len(said)
+        kinds += [exchange.kind for exchange in exchanges]
+        images += [image_id] * len(exchanges)
     of_kind = {"all": np.ones(len(kinds), bool)} | {kind: np.array(kinds) == kind for kind in (*KINDS, QUESTION)}
     return {name: _share(np.array(right) & rows, rows, np.array(images)) for name, rows in of_kind.items()}
 

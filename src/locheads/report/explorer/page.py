@@ -20,7 +20,7 @@ from locheads.report.theme import DARK, LIGHT, heat_map
 from locheads.store.atomic import write_text
 
 EXPLORER_PAGE = "explorer.html"
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 SCRIPTS = ("ground.js", "draw.js", "grid.js", "explorer.js")
 FIXED = {"kernel": 7, "sigma": 1.0, "border": "mirror", "padding": "mapped", "rounding": "none"}
 """The defaults, where the run's settings do not name them."""
@@ -39,7 +39,7 @@ MIN_HEADS = 8
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownSample:
     """One sample on the page."""
 
     sample: ExplorerSample
@@ -68,14 +68,14 @@ def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> 
     blocks = [(f"image-{number}", _base64(record.image(number))) for number in numbers]
     blocks += [(f"maps-{i}", _base64(record.codes(s.sample, s.n_heads))) for i, s in enumerate(shown)]
     environment = Environment(
-        loader=FileSystemLoader([HERE, HERE.parent]),
+        loader=FileSystemLoader([FOLDER, FOLDER.parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = "\n".join([environment.get_template("page.css.j2").render(), (HERE / "explorer.css").read_text()])
-    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style = "\n".join([environment.get_template("page.css.j2").render(), (FOLDER / "explorer.css").read_text()])
+    script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("explorer.html.j2").render(
         title=_title(run),
         policy=_policy(style, script),
@@ -83,12 +83,12 @@ def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> 
         script=Markup(script),
         data=Markup(_inert(_data(run, record, shown))),
         blocks=blocks,
-        held=held(record, shown),
+        held=contents(record, shown),
         grounding=_start(record),
     )
 
 
-def held(record: ExplorerFile, shown: list[Shown]) -> list[str]:
+def contents(record: ExplorerFile, shown: list[ShownSample]) -> list[str]:
     """What the page holds and what it leaves out, in sentences."""
     counts = [s.n_heads for s in shown if s.n_heads]
     every, n_kept = record.layers * record.heads_per_layer, len(record.samples)
@@ -121,7 +121,7 @@ def held(record: ExplorerFile, shown: list[Shown]) -> list[str]:
     return lines
 
 
-def _data(run: RunRecord, record: ExplorerFile, shown: list[Shown]) -> dict[str, Any]:
+def _data(run: RunRecord, record: ExplorerFile, shown: list[ShownSample]) -> dict[str, Any]:
     start = _start(record)
     component = "all_cells" if "all_cells" in (record.grounding.get("box"), record.grounding.get("component")) else ""
     return {
@@ -202,7 +202,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def fit(record: ExplorerFile, limit: int = LIMIT) -> list[Shown]:
+def fit(record: ExplorerFile, limit: int = LIMIT) -> list[ShownSample]:
     """As many samples as possible with MIN_HEADS heads, evenly spaced; then as many heads as possible, the same number
     for all samples where their grids are equal."""
     n = len(record.samples)
@@ -213,7 +213,7 @@ def fit(record: ExplorerFile, limit: int = LIMIT) -> list[Shown]:
             most = max(len(s.heads) for s in chosen)
             counts = range(min(MIN_HEADS, most), most + 1)
             found = counts[bisect_right(counts, left, key=lambda n_heads: _of_maps(chosen, n_heads)) - 1]
-            return [Shown(s, min(found, len(s.heads))) for s in chosen]
+            return [ShownSample(s, min(found, len(s.heads))) for s in chosen]
         n = min(n - 1, int(n * 0.95))
     return []
 

@@ -56,9 +56,9 @@ def build(layout: Layout, runs: Sequence[StudyRun], folder: Path) -> Study:
         raise StoreError(f"None of the {len(runs)} runs holds what {layout.study} shows: run its README's commands.")
     cells = _cells(layout, printed, ours, failed)
     table = text_table(layout, cells)
-    said = [*layout.notes(raw), *notes.of_runs(layout, runs, used, replaced)]
-    said += [legend.strip()] if (legend := few_legend(table.to_numpy())) else []
-    return Study(layout, cells, table, said, notes.origins(used), used)
+    sentences = [*layout.notes(raw), *notes.of_runs(layout, runs, used, replaced)]
+    sentences += [legend.strip()] if (legend := few_legend(table.to_numpy())) else []
+    return Study(layout, cells, table, sentences, notes.origins(used), used)
 
 
 def read_paper(layout: Layout, folder: Path) -> pd.DataFrame:
@@ -83,8 +83,8 @@ def _printed(layout: Layout, raw: pd.DataFrame) -> dict[Key, str]:
     column_of_axis = {axis: column for column, axis in layout.paper.rows.items()}
     found: dict[Key, str] = {}
     for line in raw.to_dict("records"):
-        said = {axis: line[column] for axis, column in column_of_axis.items()} | dict(layout.paper.constants)
-        row = tuple(said[axis.name] for axis in layout.rows)
+        values = {axis: line[column] for axis, column in column_of_axis.items()} | dict(layout.paper.constants)
+        row = tuple(values[axis.name] for axis in layout.rows)
         for column, (labels, quantity) in layout.paper.figures.items():
             if line[column]:
                 found[row, labels, quantity] = line[column]

@@ -115,10 +115,10 @@ def _model(run: StudyRun) -> str:
 
 def _found_on(run: StudyRun) -> str:
     """Where the heads of a run come from: its own discovery, or a set that it was given (heads.set)."""
-    given = run.record.provenance.heads
-    if given is None:
+    head_set = run.record.provenance.heads
+    if head_set is None:
         return f"{run.setting('dataset.name')} {run.setting('dataset.discovery_split')}"
-    return " ".join(given.found_on) if given.found_on else given.set
+    return " ".join(head_set.found_on) if head_set.found_on else head_set.set
 
 
 MODEL = Axis("model", _model)
@@ -152,8 +152,8 @@ def _quantity(metric: Metric, method: str = "localization_heads") -> Quantity:
 
 
 def _unparsable(metrics: MetricsRecord) -> Measured:
-    asked = "direct_output" in metrics.methods and metrics.n_expressions
-    return metrics.n_empty / metrics.n_expressions if asked else None
+    is_direct = "direct_output" in metrics.methods and metrics.n_expressions
+    return metrics.n_empty / metrics.n_expressions if is_direct else None
 
 
 REC, RES = (_quantity(METRIC[key]) for key in PRIMARY)

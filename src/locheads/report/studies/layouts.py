@@ -41,8 +41,8 @@ from locheads.report.studies.layout import (
 )
 from locheads.report.studies.runs import StudyRun
 
-OURS = "localization heads"
-KIND = Axis("kind", lambda _: OURS)
+OUR_METHOD = "localization heads"
+KIND = Axis("kind", lambda _: OUR_METHOD)
 METHOD = replace(MODEL, name="method")
 EVALUATED = Axis("data", lambda run: f"{DATA.of(run)} {SPLIT.of(run)}")
 DISCOVERY = replace(FOUND_ON, name="discovery")
@@ -63,7 +63,7 @@ def _of_all_splits(study: str, title: str, quantity: Quantity, notes: Sequence[s
         columns=(DATA, SPLIT),
         quantities=(quantity,),
         paper=Paper({"kind": "kind", "method": "method"}, figures),
-        to_do=lambda row: row[0] == OURS,
+        to_do=lambda row: row[0] == OUR_METHOD,
         notes=lambda _: list(notes),
     )
 

@@ -19,8 +19,8 @@ WHICH_SAMPLES = ("dataset.limit", "dataset.offset", "dataset.shuffle", "dataset.
 
 def of_runs(layout: Layout, runs: Sequence[StudyRun], used: Sequence[StudyRun], replaced: int) -> list[str]:
     """Sentences, the gravest first."""
-    said = [_pocket(used), _failures(layout, runs), _differing(layout, used), _replaced(replaced)]
-    return [sentence for sentence in said if sentence]
+    sentences = [_pocket(used), _failures(layout, runs), _differing(layout, used), _replaced(replaced)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def is_pocket(run: StudyRun) -> bool:

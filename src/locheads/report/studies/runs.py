@@ -38,8 +38,8 @@ class StudyRun:
         status = self.record.status
         if status is not None and status.state == "done":
             return None
-        said = (status and status.error) or "it did not finish: see its run.log"
-        return " ".join(said.split())
+        error = (status and status.error) or "it did not finish: see its run.log"
+        return " ".join(error.split())
 
     @property
     def started(self) -> str:

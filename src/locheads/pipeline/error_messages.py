@@ -1,4 +1,4 @@
-"""One sentence for everything that a user can mend, from whatever our code, Hydra or the system raised.
+"""One sentence for everything that a user can correct, from whatever our code, Hydra or the system raised.
 
 What is no mistake is a bug of ours: its traceback is kept in a file, which the sentence names.
 """
@@ -63,7 +63,7 @@ def explain_command(error: Exception) -> str | None:
     return f"The command line cannot be used ({reason(error)}). {HELP}"
 
 
-def keep_bug(error: BaseException) -> str:
+def log_bug(error: BaseException) -> str:
     """Writes the traceback to run.log, or to stderr where there is none, and returns the sentence on it."""
     where = f"in {file}" if (file := log_file()) and _write(file, error) else "above"
     if where == "above":
@@ -71,7 +71,7 @@ def keep_bug(error: BaseException) -> str:
     return f"This is a bug of LocHeads, not yours: the traceback is {where}; please report it."
 
 
-def keep_mistake(error: BaseException, sentence: str) -> None:
+def log_user_error(error: BaseException, sentence: str) -> None:
     """Writes the sentence to run.log (the terminal gets it at the end, once), and what a library raised behind it."""
     log = logging.getLogger(__name__)
     record = log.makeRecord(log.name, logging.ERROR, __file__, 0, sentence, (), None)
@@ -141,8 +141,8 @@ def _value(key: str, text: str) -> str:
 def _grammar(text: str) -> str:
     # OmegaConf adds lines on where it was.
     text = text.partition("full_key: ")[0]
-    given = [text for text in sys.argv[1:] if "${" in text] if "interpolation" in text.lower() else []
-    where = f" (in {' '.join(given)})" if given else ""
+    overrides = [text for text in sys.argv[1:] if "${" in text] if "interpolation" in text.lower() else []
+    where = f" (in {' '.join(overrides)})" if overrides else ""
     if missing := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return misfit(missing[1], missing[0])
     if lexed := re.match(r"LexerNoViableAltException: (.*)", text):

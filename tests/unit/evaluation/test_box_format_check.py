@@ -10,7 +10,7 @@ import pytest
 from locheads.data.box_text import WrittenBox, read_answer
 from locheads.data.config import AnswerFormat, BoxFormat, Frame
 from locheads.data.coordinate_frames import CoordinateFrame, fault_of, in_pixels, padded_square, whole_image
-from locheads.evaluation.watch import BoxCheck, BoxWatch
+from locheads.evaluation.box_format_check import BoxCheck, BoxFormatMonitor
 from locheads.types import Box, ImageGroup, Sample
 
 SIZES = ((640, 480), (480, 640), (500, 375), (427, 640), (612, 612))
@@ -64,7 +64,7 @@ def watch(
 ) -> tuple[BoxCheck, list[str]]:
     """What the watcher says of `n` expressions, three to an image."""
     rng = np.random.default_rng([seed, n])
-    watcher = BoxWatch(*declared, "predictions_format.box_format")
+    watcher = BoxFormatMonitor(*declared, "predictions_format.box_format")
     for i in range(n):
         if i % 3 == 0:
             size = SIZES[rng.integers(len(SIZES))]
@@ -135,7 +135,7 @@ def test_pixels_where_thousandths_are_declared() -> None:
 
 
 def test_slips_are_counted_and_no_reason_to_doubt_the_convention() -> None:
-    watcher = BoxWatch(BoxFormat.xyxy, Frame.image, "direct.box_format")
+    watcher = BoxFormatMonitor(BoxFormat.xyxy, Frame.image, "direct.box_format")
     frame = whole_image(200, 100)
     texts = ["[20, 10, 100, 60]"] * 40 + ["[100, 10, 20, 60]", "[20, 10, 100, 9999]", "a cup", "<think>a cup"]
     texts.append("[20, 10, 100, 60] or [1, 1, 2, 2]")
@@ -160,5 +160,5 @@ def test_slips_are_counted_and_no_reason_to_doubt_the_convention() -> None:
 
 
 def test_no_answer_at_all() -> None:
-    watcher = BoxWatch(None, Frame.image, "predictions_format.box_format")
+    watcher = BoxFormatMonitor(None, Frame.image, "predictions_format.box_format")
     assert watcher.check().declared is None and watcher.notes(watcher.check()) == []

@@ -35,7 +35,7 @@ ALIKE = 0.02
 
 
 @dataclass(frozen=True)
-class Fit:
+class ConventionFit:
     """A convention, and how the boxes that it makes of the numbers fit the true ones."""
 
     box_format: str
@@ -65,12 +65,12 @@ class BoxCheck:
     """True boxes that pass a border that no answer passes: the image's own size where the format has a range (are
     they pixels?), 1000 where it counts pixels (are they thousandths?). 0 where an answer does, and where the other
     reading fits no better."""
-    declared: Fit | None
-    better: Fit | None
+    declared: ConventionFit | None
+    better: ConventionFit | None
     """The convention that fits clearly better, if one does."""
 
 
-class BoxWatch:
+class BoxFormatMonitor:
     """Takes the answers of the evaluated samples one by one."""
 
     def __init__(self, form: BoxFormat | None, frame: Frame, setting: str) -> None:
@@ -134,7 +134,7 @@ class BoxWatch:
             notes.append(f"{check.n_several:,} answers hold several different boxes: the first is scored.")
         return notes + ([self._fit_note(check.declared, check.better)] if check.declared and check.better else [])
 
-    def _fit_note(self, declared: Fit, better: Fit) -> str:
+    def _fit_note(self, declared: ConventionFit, better: ConventionFit) -> str:
         group = self._setting.removesuffix(".box_format")
         changed = [f"{self._setting}={better.box_format}"] if better.box_format != declared.box_format else []
         changed += [f"{group}.frame={better.frame}"] if better.frame != declared.frame else []
@@ -174,7 +174,7 @@ class _Table:
         return np.roll(self.truth / sides, half, axis=0) * sides
 
 
-def _fits(table: _Table, form: BoxFormat, frame: Frame) -> tuple[Fit, Fit | None]:
+def _fits(table: _Table, form: BoxFormat, frame: Frame) -> tuple[ConventionFit, ConventionFit | None]:
     """How the declared convention fits, and the one that fits clearly better, if there is one.
 
     Better, that is closer to the own true box and not to those of others: reading the numbers as larger boxes alone
@@ -190,12 +190,12 @@ def _fits(table: _Table, form: BoxFormat, frame: Frame) -> tuple[Fit, Fit | None
         return iou, iou - box_iou(boxes, others)
 
     iou, skill = fit(form, frame)
-    declared = Fit(form, frame, float(iou.mean()))
+    declared = ConventionFit(form, frame, float(iou.mean()))
     tried = {(one, of): fit(one, of) for of in order for one in BoxFormat if (one, of) != (form, frame)}
     means = {key: float(found[0].mean()) for key, found in tried.items()}
     best = next(key for key in tried if means[key] >= max(means.values()) - ALIKE)
     better = means[best] >= max(GOOD, declared.mean_iou + BETTER) and _is_gain(table, *tried[best], skill, len(tried))
-    return declared, Fit(*best, means[best]) if better else None
+    return declared, ConventionFit(*best, means[best]) if better else None
 
 
 def _is_gain(

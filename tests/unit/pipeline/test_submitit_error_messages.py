@@ -2,7 +2,7 @@
 
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from locheads.pipeline.mistakes import explain
+from locheads.pipeline.error_messages import explain
 
 
 def test_a_job_that_failed_is_one_sentence() -> None:

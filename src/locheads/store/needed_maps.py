@@ -1,4 +1,4 @@
-"""What somebody needs of the attention pass, so that the pass does no more than that."""
+"""Which maps and numbers a reader of the store needs of the attention pass, so that the pass does no more than that."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from locheads.types import HeadIndex
 
 
 @dataclass(frozen=True)
-class Need:
+class NeededMaps:
     """Per sample. The default is everything: the maps of all heads, from which all the rest follows."""
 
     heads: frozenset[HeadIndex] | None = None
@@ -31,19 +31,19 @@ class Need:
         return (self.heads or frozenset()) | set(self.own.get(sample_id, ()))
 
 
-EVERYTHING = Need()
+EVERYTHING = NeededMaps()
 
 
-def lacking(need: Need, sample_id: str, entries: Iterable[Entry]) -> Need | None:
+def lacking(need: NeededMaps, sample_id: str, entries: Iterable[Entry]) -> NeededMaps | None:
     """What `entries` of a sample leave open of what it needs; None: nothing."""
     entries = list(entries)
     if any(entry.heads is None for entry in entries):
         return None
     if need.heads is None:
         return need
-    there = {head for entry in entries for head in entry.heads or ()}
-    open_ = Need(
-        heads=frozenset(need.of_sample(sample_id) - there),
+    stored = {head for entry in entries for head in entry.heads or ()}
+    open_ = NeededMaps(
+        heads=frozenset(need.of_sample(sample_id) - stored),
         scored_by=None if any(entry.scored_by == need.scored_by for entry in entries) else need.scored_by,
         mean=need.mean and not any(entry.mean for entry in entries),
         cells=need.cells and not any(entry.cells for entry in entries),
@@ -51,12 +51,12 @@ def lacking(need: Need, sample_id: str, entries: Iterable[Entry]) -> Need | None
     return open_ if open_.heads or open_.whole_model() else None
 
 
-def union(needs: Iterable[Need]) -> Need:
+def union(needs: Iterable[NeededMaps]) -> NeededMaps:
     """What serves all of them."""
     needs = list(needs)
     if any(need.heads is None for need in needs):
         return EVERYTHING
-    return Need(
+    return NeededMaps(
         heads=frozenset(head for need in needs for head in need.heads or ()),
         scored_by=next((need.scored_by for need in needs if need.scored_by), None),
         mean=any(need.mean for need in needs),
