@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from locheads.errors import StoreError
 from locheads.records.audit_file import AuditFile
-from locheads.records.command_files import CheckFile, FetchedFile
+from locheads.records.command_files import CheckFile, CompareFile, FetchedFile
 from locheads.records.explorer_file import ExplorerFile
 from locheads.records.gallery_file import GalleryFile, StepArrays, read_steps
 from locheads.records.heads_file import HeadSetFile, HeadsFile, StabilityFile
@@ -95,6 +95,14 @@ FILES: dict[type[Record], Any] = {
     CheckFile: [{"split": "val", "question": "counts", "state": "FAIL", "text": "1 of 2"}],
     FetchedFile: {"model": "m", "folder": "f", "weights": "w", "dataset": "d", "annotations_sha256": "7e",
                   "evaluated": 3, "discovery": 4},
+    CompareFile: {
+        "a": {"run": "outputs/a", "method": "localization_heads"}, "b": {"run": "outputs/b", "method": "predictions"},
+        "n_expressions": 30, "n_images": 6, "left_out": {"a": 0, "b": 5}, "confidence": 0.95, "resamples": 99,
+        "seed": 0, "power": 0.8, "metrics": {"rec_acc@0.5": {
+            "a": 0.5, "b": 0.75, "difference": 0.25, "low": -0.125, "high": 0.5, "p": 0.03125, "spread": 0.4375,
+            "design_effect": 1.5, "need": {"expressions": 40, "images": 8}, "need_of_a_point": None,
+        }},
+    },
 }  # fmt: skip
 FREE = {"criterion", "prompt_settings", "grounding", "hardware", "model", "seeds"}
 """Sections whose inside no model names; of `model` only that in provenance.json."""
