@@ -113,7 +113,7 @@ def test_the_panel_of_a_failed_sample_shows_the_true_box_on_plain_grey(record, r
     ("width", "height", "n_heads"), [(30, 900, 3), (900, 30, 3), (64, 64, 1), (64, 48, 8), (64, 48, 20)]
 )
 def test_every_image_of_the_panel_has_room(record, width, height, n_heads):
-    item = dataclasses.replace(record.gallery[0], width=width, height=height, heads=("L0H0",) * n_heads)
+    item = record.gallery[0].model_copy(update={"width": width, "height": height, "heads": ("L0H0",) * n_heads})
     maps = {item.sample_id: np.random.default_rng(0).random((1 + n_heads, 4, 4), dtype=np.float32)}
     panel = sample_panel(dataclasses.replace(record, maps=maps), item)
     assert 100 < panel.width <= PANEL + 1 and 100 < panel.height < 800
