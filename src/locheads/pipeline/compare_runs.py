@@ -1,10 +1,8 @@
 """stage=compare: two finished runs on the same samples, from their scores.parquet alone."""
 
-import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -14,12 +12,12 @@ from rich.table import Table
 from locheads.config import Config, Stage
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
-from locheads.evaluation.intervals import POWER, Difference, Sums, compare, needed_sample
+from locheads.evaluation.intervals import POWER, Sums, compare, needed_sample
 from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
 from locheads.pipeline.run_life import Status
+from locheads.records.command_files import ComparedMetric, ComparedRun, CompareFile, LeftOut
 from locheads.records.metrics_file import few_legend, few_mark, p_text
 from locheads.records.receipt_file import read_receipt, refuse_changed
-from locheads.store.atomic import write_json
 from locheads.terminal import console, new_table, track
 
 log = logging.getLogger(__name__)
@@ -49,11 +47,11 @@ def compare_two(config: Config, folder: Path, status: Status) -> None:
     """
     with status.stage(Stage.compare):
         record = compare_runs(config)
-        write_json(folder / "compare.json", record)
+        record.write(folder)
         console.print(table(record))
 
 
-def compare_runs(config: Config) -> dict[str, Any]:
+def compare_runs(config: Config) -> CompareFile:
     """compare.json: every metric of COMPARED that both runs have, on the samples that both have."""
     if len(config.runs) != 2:
         raise ConfigError(
@@ -64,21 +62,21 @@ def compare_runs(config: Config) -> dict[str, Any]:
     a, b = read_scores(first_run), read_scores(second_run)
     shared = common_samples(a, b)
     first, second = a.rows.loc[shared], b.rows.loc[shared]
-    left_out = {"a": len(a.rows) - len(shared), "b": len(b.rows) - len(shared)}
-    if any(left_out.values()):
-        log.warning("The runs share %d samples; %d of a and %d of b are left out.", len(shared), *left_out.values())
-    return {
-        "a": {"run": str(a.folder), "method": a.method},
-        "b": {"run": str(b.folder), "method": b.method},
-        "n_expressions": len(shared),
-        "n_images": int(first["image_id"].nunique()),
-        "left_out": left_out,
-        "confidence": config.evaluation.confidence,
-        "resamples": config.evaluation.resamples,
-        "seed": config.seed,
-        "power": POWER,
-        "metrics": _metrics((a.method, first), (b.method, second), config.evaluation, config.seed),
-    }
+    left_out = LeftOut(a=len(a.rows) - len(shared), b=len(b.rows) - len(shared))
+    if left_out.a or left_out.b:
+        log.warning("The runs share %d samples; %d of a and %d of b are left out.", len(shared), left_out.a, left_out.b)
+    return CompareFile(
+        a=ComparedRun(run=str(a.folder), method=a.method),
+        b=ComparedRun(run=str(b.folder), method=b.method),
+        n_expressions=len(shared),
+        n_images=int(first["image_id"].nunique()),
+        left_out=left_out,
+        confidence=config.evaluation.confidence,
+        resamples=config.evaluation.resamples,
+        seed=config.seed,
+        power=POWER,
+        metrics=_metrics((a.method, first), (b.method, second), config.evaluation, config.seed),
+    )
 
 
 def refuse_the_same(a: Path, b: Path) -> None:
@@ -140,30 +138,30 @@ def common_samples(a: Scored, b: Scored) -> pd.Index:
     return shared
 
 
-def table(record: dict[str, Any]) -> Table:
+def table(record: CompareFile) -> Table:
     """compare.json as a table for the terminal, in percent; "images" is what so large a difference takes."""
-    result = new_table(f"a: {record['a']['run']}\nb: {record['b']['run']}", _caption(record))
+    result = new_table(f"a: {record.a.run}\nb: {record.b.run}", _caption(record))
     result.add_column("percent", no_wrap=True)
     for heading in ("a", "b", "b - a", "interval", "p", "images\nneeded", "design\neffect"):
         result.add_column(heading, justify="right", no_wrap=True)
-    for metric, found in record["metrics"].items():
-        need, text = found["need"], METRIC[metric].unit.text
+    for metric, found in record.metrics.items():
+        text = METRIC[metric].unit.text
         result.add_row(
             METRIC[metric].label,
-            text(found["a"]),
-            text(found["b"]),
-            f"{text(found['difference'], '+')}{few_mark(record['n_images'])}",
-            f"[{text(found['low'], '+')}, {text(found['high'], '+')}]",
-            p_text(found["p"]).removeprefix("p\u00a0").removeprefix("=\u00a0"),
-            f"{need['images']:,}" if need else ABSENT,
-            f"{found['design_effect']:.2f}",
+            text(found.a),
+            text(found.b),
+            f"{text(found.difference, '+')}{few_mark(record.n_images)}",
+            f"[{text(found.low, '+')}, {text(found.high, '+')}]",
+            p_text(found.p).removeprefix("p\u00a0").removeprefix("=\u00a0"),
+            f"{found.need.images:,}" if found.need else ABSENT,
+            f"{found.design_effect:.2f}",
         )
     return result
 
 
 def _metrics(
     a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], config: EvaluationConfig, seed: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ComparedMetric]:
     images, _ = pd.factorize(a[1]["image_id"], sort=True)
     # Of the two methods only what both have: a file of predictions has no map to point with.
     of_a, of_b = ({metric.key for metric in measured(method, rows.columns)} for method, rows in (a, b))
@@ -174,21 +172,18 @@ def _metrics(
     for metric in track(both, "compare", "metrics"):
         one, two = (Sums(*metric.parts(rows)) for _, rows in (a, b))
         difference = compare(one, two, images, confidence=config.confidence, resamples=config.resamples, seed=seed)
-        found[metric.key] = _with_need_of_a_point(difference, len(images) / (images.max() + 1), config.confidence)
+        per_image = len(images) / (images.max() + 1)
+        need = needed_sample(POINT, difference.spread, difference.design_effect, per_image, config.confidence)
+        found[metric.key] = ComparedMetric.of(difference, need)
     return found
 
 
-def _with_need_of_a_point(found: Difference, per_image: float, confidence: float) -> dict[str, Any]:
-    need = needed_sample(POINT, found.spread, found.design_effect, per_image, confidence)
-    return dataclasses.asdict(found) | {"need_of_a_point": need and dataclasses.asdict(need)}
-
-
-def _caption(record: dict[str, Any]) -> str:
-    left_out = record["left_out"]
-    rest = f" Left out: {left_out['a']} of a and {left_out['b']} of b." if any(left_out.values()) else ""
+def _caption(record: CompareFile) -> str:
+    left_out = record.left_out
+    rest = f" Left out: {left_out.a} of a and {left_out.b} of b." if left_out.a or left_out.b else ""
     return (
-        f"{record['n_expressions']} expressions on {record['n_images']} images that both runs answered.{rest} "
-        f"Intervals ({100 * record['confidence']:.0f} %) are over images, p flips the runs per image. "
-        f"Needed: images that show a difference as large as this one {100 * record['power']:.0f} times in 100; "
-        f"the design effect is what expressions of the same image cost.{few_legend(few_mark(record['n_images']))}"
+        f"{record.n_expressions} expressions on {record.n_images} images that both runs answered.{rest} "
+        f"Intervals ({100 * record.confidence:.0f} %) are over images, p flips the runs per image. "
+        f"Needed: images that show a difference as large as this one {100 * record.power:.0f} times in 100; "
+        f"the design effect is what expressions of the same image cost.{few_legend(few_mark(record.n_images))}"
     )

@@ -195,7 +195,7 @@ def _write_scores(run: Setup, monitor: BoxFormatMonitor) -> None:
     scores = scored(run.folder / OWN, Truth(run.inputs.evaluated))
     write_parquet(run.folder / "scores.parquet", scores)
     metrics = metrics_record(scores, run.config, DIRECT_OUTPUT, **box_format_record(monitor))
-    write_json(run.folder / "metrics.json", metrics)
-    unparsable = metrics["n_empty"]
-    reasons = "".join(f"; {count} {reason}" for reason, count in metrics["boxes"]["without"].items())
-    log.info("%d of %d answers have no box (misses)%s.", unparsable, len(scores), reasons)
+    metrics.write(run.folder)
+    without = metrics.boxes.without if metrics.boxes else {}
+    reasons = "".join(f"; {count} {reason}" for reason, count in without.items())
+    log.info("%d of %d answers have no box (misses)%s.", metrics.n_empty, len(scores), reasons)

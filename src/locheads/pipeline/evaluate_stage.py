@@ -12,7 +12,6 @@ from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.setup import Setup
 from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
-from locheads.store.atomic import write_json
 
 
 def evaluate_stage(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, map_scores: MapScores) -> None:
@@ -21,15 +20,14 @@ def evaluate_stage(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
     own, others = (scored(folder / name, Truth(groups), map_scores[name]) for name in (OWN, OTHERS))
     scores = pd.concat([own, others], ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
-    metrics = metrics_record(
+    metrics_record(
         scores,
         config,
         heads=[str(head) for head in plan.fixed],
         best_iou_heads=[str(head) for head in plan.best_iou],
         best_rec_heads=[str(head) for head in plan.best_rec],
         figure6=None if discovered is None else figure6(discovered.discovery, discovered.head_iou),
-    )
-    write_json(folder / "metrics.json", metrics)
+    ).write(folder)
     rows = _shown(setup, own)
     write_gallery(folder, groups, setup.store, plan, rows, config)
     discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)

@@ -12,7 +12,7 @@ from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.pipeline.inputs import Inputs
 from locheads.records.heads_file import SCHEMA, AskedModel, FoundHead, FoundOn, HeadsFile
-from locheads.records.metrics_file import metrics_content
+from locheads.records.metrics_file import MetricsRecord
 from locheads.records.record_base import plain
 from locheads.store.atomic import replacing
 from locheads.types import Discovery
@@ -70,20 +70,22 @@ def heads_file(
 
 def metrics_record(
     scores: pd.DataFrame, config: Config, method: str = LOCALIZATION_HEADS, **more: Any
-) -> dict[str, Any]:
+) -> MetricsRecord:
     """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also told by slices; `more`
     holds what only some runs have."""
     own = scores[scores["method"] == method]
-    return metrics_content(
-        split=config.dataset.split,
-        n_expressions=len(own),
-        n_images=int(own["image_id"].nunique()),
-        n_failed=int(own["error"].notna().sum()),
-        n_empty=int((own["error"].isna() & ~own["answered"]).sum()),
-        confidence=config.evaluation.confidence,
-        methods=summarise(scores, config.evaluation),
-        slices=summarise_slices(scores, method, config.evaluation),
-        **more,
+    return MetricsRecord.parse(
+        {
+            "split": config.dataset.split,
+            "n_expressions": len(own),
+            "n_images": int(own["image_id"].nunique()),
+            "n_failed": int(own["error"].notna().sum()),
+            "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
+            "confidence": config.evaluation.confidence,
+            "methods": summarise(scores, config.evaluation),
+            "slices": summarise_slices(scores, method, config.evaluation),
+            **more,
+        }
     )
 
 

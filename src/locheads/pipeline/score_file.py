@@ -24,7 +24,6 @@ from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.run_life import Status, recorded_provenance
 from locheads.records.provenance_file import SamplesFile
 from locheads.report.html import write_report
-from locheads.store.atomic import write_json
 from locheads.store.digest import json_digest
 from locheads.terminal import track
 from locheads.types import ImageGroup
@@ -97,7 +96,7 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     if n_missing or n_other:
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
     more = {"n_missing": n_missing, "n_not_evaluated": n_other} | box_format_record(monitor)
-    write_json(folder / "metrics.json", metrics_record(scores, config, method, **more))
+    metrics_record(scores, config, method, **more).write(folder)
 
 
 def _lines(path: Path) -> int:

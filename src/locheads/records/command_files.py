@@ -1,8 +1,12 @@
 """What the commands beside the stages write: check.json, fetched.json and compare.json."""
 
-from typing import ClassVar, Literal
+from dataclasses import asdict
+from typing import ClassVar, Literal, Self
 
-from locheads.records.record_base import Count, Part, Record
+from pydantic import StrictFloat, StrictInt
+
+from locheads.evaluation.intervals import Difference, Need
+from locheads.records.record_base import Count, Part, Record, Size
 
 
 class CheckedPoint(Part):
@@ -36,3 +40,65 @@ class FetchedFile(Record):
     evaluated: Count
     """Samples."""
     discovery: Count
+
+
+class ComparedRun(Part):
+    """One of the two runs."""
+
+    run: str
+    """Its folder."""
+    method: str
+
+
+class LeftOut(Part):
+    """How many samples of each run the other one lacks."""
+
+    a: Count
+    b: Count
+
+
+class NeededSample(Part):
+    """A sample in which a difference is seen, see `locheads.evaluation.intervals.Need`."""
+
+    expressions: Count
+    images: Count
+
+
+class ComparedMetric(Part):
+    """b - a of one metric, unscaled, see `locheads.evaluation.intervals.Difference`."""
+
+    a: StrictFloat
+    b: StrictFloat
+    difference: StrictFloat
+    low: StrictFloat
+    high: StrictFloat
+    p: StrictFloat
+    spread: StrictFloat
+    design_effect: StrictFloat
+    need: NeededSample | None
+    need_of_a_point: NeededSample | None
+    """For a difference of one percentage point."""
+
+    @classmethod
+    def of(cls, found: Difference, need_of_a_point: Need | None) -> Self:
+        return cls.parse(asdict(found) | {"need_of_a_point": need_of_a_point and asdict(need_of_a_point)})
+
+
+class CompareFile(Record):
+    """compare.json: every metric that both runs have, on the samples that both have."""
+
+    FILE: ClassVar[str] = "compare.json"
+
+    a: ComparedRun
+    b: ComparedRun
+    n_expressions: Size
+    n_images: Size
+    left_out: LeftOut
+    confidence: StrictFloat
+    """Coverage of the intervals."""
+    resamples: Size
+    """Of the permutation test."""
+    seed: StrictInt
+    power: StrictFloat
+    """With which a needed sample shows the difference."""
+    metrics: dict[str, ComparedMetric]

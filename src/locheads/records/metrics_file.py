@@ -1,25 +1,14 @@
 """metrics.json: what a run measured, as it is written and read back; files of earlier versions still open."""
 
-import math
-from collections.abc import Mapping
-from math import isfinite, nan
-from typing import Annotated, Any
+from math import isfinite, isnan, nan
+from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, StrictFloat, StrictInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from locheads.evaluation.intervals import FEW_IMAGES
 from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, shown
+from locheads.records.record_base import Count, Part, Record
 from locheads.types import HeadIndex
 
 EARLIER_NAMES = {"oracle_heads": "best_iou_heads"}
@@ -28,13 +17,10 @@ FEW_MARK = "\N{DAGGER}"
 FEW_LEGEND = f"{FEW_MARK} on fewer than {FEW_IMAGES} images: take figure and interval as rough."
 RHO = "\N{GREEK SMALL LETTER RHO}"
 
-Number = Annotated[float, Strict()]
-Whole = Annotated[int, Strict(), Field(ge=0)]
 End = Annotated[
-    float,
-    Strict(),
+    StrictFloat,
     BeforeValidator(lambda value: nan if value is None else value),
-    PlainSerializer(lambda value: None if math.isnan(value) else value),
+    PlainSerializer(lambda value: None if isnan(value) else value),
 ]
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: value or ())]
 
@@ -53,7 +39,7 @@ def few_legend(*texts: object) -> str:
 class Estimate:
     """A metric with its confidence interval, unscaled; NaN ends where nothing is known of the spread."""
 
-    value: Number
+    value: StrictFloat
     low: End
     high: End
     mark: str = Field(default="", exclude=True)
@@ -82,18 +68,14 @@ def _lacks_no_value(estimate: Any) -> bool:
     return not isinstance(estimate, dict) or estimate.get("value", 0) is not None
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Slice(_Part):
+class Slice(Part):
     """The run's own method on a part of the expressions."""
 
     by: str
     """A key of locheads.evaluation.slices.SLICES."""
     name: str = Field(alias="slice")
-    n_expressions: Whole
-    n_images: Whole
+    n_expressions: Count
+    n_images: Count
     metrics: dict[str, Estimate]
 
     @model_validator(mode="before")
@@ -102,25 +84,25 @@ class Slice(_Part):
         return raw | {"metrics": _marked(raw.get("metrics"), raw.get("n_images"))} if isinstance(raw, dict) else raw
 
 
-class FrequencyPoint(_Part):
+class FrequencyPoint(Part):
     """One head of the paper's Fig. 6."""
 
-    layer: Whole
-    head: Whole
-    frequency: Number
-    iou: Number
+    layer: Count
+    head: Count
+    frequency: StrictFloat
+    iou: StrictFloat
 
     @property
     def index(self) -> HeadIndex:
         return HeadIndex(self.layer, self.head)
 
 
-class Figure6(_Part):
+class Figure6(Part):
     """Does selection frequency tell how well a head's map covers the object?"""
 
-    spearman: Number | None
-    p_value: Number | None
-    n_heads: Whole
+    spearman: StrictFloat | None
+    p_value: StrictFloat | None
+    n_heads: Count
     points: tuple[FrequencyPoint, ...]
 
     @property
@@ -148,17 +130,17 @@ def p_text(p_value: float | None) -> str:
     return "p\u00a0<\u00a00.001" if p_value < 0.001 else f"p\u00a0=\u00a0{p_value:.3f}"
 
 
-class BoxesRecord(_Part):
+class BoxesRecord(Part):
     """How the boxes of a file, or of an LVLM's words, are written: locheads.evaluation.watch.BoxCheck."""
 
-    n_boxes: Whole
-    without: dict[str, Whole]
-    n_several: Whole
-    n_outside: Whole = 0
-    n_reversed: Whole = 0
-    n_specks: Whole = 0
-    n_shares: Whole = 0
-    n_never_past: Whole = 0
+    n_boxes: Count
+    without: dict[str, Count]
+    n_several: Count
+    n_outside: Count = 0
+    n_reversed: Count = 0
+    n_specks: Count = 0
+    n_shares: Count = 0
+    n_never_past: Count = 0
     declared: dict[str, str | float] | None = None
     better: dict[str, str | float] | None = None
 
@@ -168,17 +150,19 @@ class BoxesRecord(_Part):
         return f" ({told})" if told else ""
 
 
-class MetricsRecord(_Part):
-    """The evaluation of one run."""
+class MetricsRecord(Record):
+    """metrics.json: the evaluation of one run."""
+
+    FILE: ClassVar[str] = "metrics.json"
 
     split: str
-    n_expressions: Whole
-    n_images: Whole
-    n_failed: Whole
+    n_expressions: Count
+    n_images: Count
+    n_failed: Count
     """Expressions that could not be processed: scored as misses."""
-    n_empty: Whole
+    n_empty: Count
     """Expressions without a predicted box: scored as misses."""
-    confidence: Number = 0.95
+    confidence: StrictFloat = 0.95
     """Coverage of the intervals."""
     methods: dict[str, dict[str, Estimate]]
     """method -> metric -> estimate; a metric that a method lacks is absent."""
@@ -187,9 +171,9 @@ class MetricsRecord(_Part):
     best_iou_heads: Names = ()
     best_rec_heads: Names = ()
     figure6: Figure6 | None = None
-    n_missing: Whole | None = None
+    n_missing: Count | None = None
     """Expressions that a file of predictions does not mention: scored as misses, and among n_failed."""
-    n_not_evaluated: Annotated[int, Strict()] | None = None
+    n_not_evaluated: StrictInt | None = None
     """Lines of the file about other expressions."""
     boxes: BoxesRecord | None = None
     """Of runs about written boxes."""
@@ -199,8 +183,8 @@ class MetricsRecord(_Part):
     @model_validator(mode="before")
     @classmethod
     def _of_any_version(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping):
-            raise ValueError("it is not a table of named values")
+        if not isinstance(raw, dict):
+            return raw
         raw = {EARLIER_NAMES.get(key, key): value for key, value in raw.items()}
         if isinstance(methods := raw.get("methods"), dict):
             named = {EARLIER_NAMES.get(name, name): found for name, found in methods.items()}
@@ -230,40 +214,3 @@ class MetricsRecord(_Part):
             if own := self.get("localization_heads", key):
                 found[told.plain_name] = own.value
         return found | {"heads": " ".join(self.heads), "n_failed": self.n_failed, "n_empty": self.n_empty}
-
-
-def metrics_content(**fields: Any) -> dict[str, Any]:
-    """The content of metrics.json, with the fields that are given and no others."""
-    return MetricsRecord.model_validate(fields).model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def parse_metrics(raw: Any) -> MetricsRecord:
-    """The content of metrics.json. Raises ValueError with one sentence where a field is absent, unknown or damaged."""
-    try:
-        return MetricsRecord.model_validate(raw)
-    except ValidationError as error:
-        raise ValueError(_sentence(error)) from error
-
-
-def parse_estimate(raw: dict[str, Any], name: str, n_images: int) -> Estimate:
-    """An estimate of another file. Raises ValueError where an end is absent or malformed."""
-    try:
-        ends = {key: raw.get(key) for key in ("value", "low", "high")}
-        return _ESTIMATE.validate_python(ends | {"mark": few_mark(n_images)})
-    except ValidationError as error:
-        raise ValueError(f"{name} {_sentence(error)}") from error
-
-
-_ESTIMATE = TypeAdapter(Estimate)
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first thing that is wrong."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing":
-        return f"it has no {where}"
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"it has the unknown field {where}"
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{where} is {first['input']!r:.40}: {said[:1].lower()}{said[1:]}" if where else said

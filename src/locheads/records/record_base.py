@@ -137,7 +137,7 @@ def _first_problem(error: ValidationError) -> str:
     match first["type"]:
         case "missing":
             return f"{name} is missing"
-        case "extra_forbidden":
+        case "extra_forbidden" | "unexpected_keyword_argument":
             return f"{printable(name)} is unknown"
     found = printable(repr(first["input"]))
     words = first["msg"].replace("Input should", "should").partition(" or instance of")[0].replace("tuple", "list")

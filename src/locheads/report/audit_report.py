@@ -1,13 +1,14 @@
 """audit.json: which choices matter. Typed values, and the terminal's tables."""
 
 from dataclasses import dataclass
+from math import nan
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, percent
-from locheads.records.audit_file import AuditedChoice, AuditFile
-from locheads.records.metrics_file import Estimate, few_legend, parse_estimate
+from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile
+from locheads.records.metrics_file import Estimate, few_legend, few_mark
 from locheads.terminal import new_table
 
 if TYPE_CHECKING:
@@ -110,10 +111,17 @@ def _row(row: AuditedChoice, n_images: int) -> AuditRow:
     metrics, differences = {}, {}
     for name, found in row.metrics.items():
         if found.value is not None:
-            metrics[name] = parse_estimate(found.model_dump(), name, n_images)
+            metrics[name] = _estimate(found, name, n_images)
             if found.difference is not None:
-                differences[name] = parse_estimate(found.difference.model_dump(), name, n_images)
+                differences[name] = _estimate(found.difference, name, n_images)
     return AuditRow(row.changes, row.heads, metrics, differences, row.contradicts, row.error, row.option, row.value)
+
+
+def _estimate(found: AuditDifference, name: str, n_images: int) -> Estimate:
+    if found.value is None:
+        raise ValueError(f"the difference in {name} has no value")
+    low, high = (nan if end is None else end for end in (found.low, found.high))
+    return Estimate(found.value, low, high, few_mark(n_images))
 
 
 def audit_tables(record: "RunRecord") -> list[Table]:

@@ -15,10 +15,10 @@ from locheads.errors import StoreError
 from locheads.records.audit_file import AuditFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
-from locheads.records.metrics_file import MetricsRecord, parse_metrics
+from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import changed_files
-from locheads.records.record_base import decode_json, own_file
+from locheads.records.record_base import own_file
 from locheads.report.audit_report import AuditRecord, parse_audit
 from locheads.text import reason
 
@@ -121,7 +121,7 @@ def read_run(folder: Path) -> RunRecord:
         status=reader.read(StatusFile.FILE, StatusFile.decode, None),
         # A run that was given its heads discovered none.
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
-        metrics=reader.read("metrics.json", lambda content: parse_metrics(decode_json(content)), None),
+        metrics=reader.read(MetricsRecord.FILE, MetricsRecord.decode, None),
         audit=reader.read(AuditFile.FILE, lambda content: parse_audit(AuditFile.decode(content)), None),
         gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
         maps=reader.read("gallery.npz", read_maps, {}),

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, shown
-from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, parse_metrics
+from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
 from locheads.terminal import new_table
 
 TABLE4_KEYS = {"heads.k"}
@@ -38,8 +38,8 @@ class SweepRow:
             return None, ""  # a stage that evaluates nothing
         if self.error is None and self.metrics is not None:
             try:
-                return parse_metrics(self.metrics), ""
-            except (KeyError, ValueError, TypeError) as error:
+                return MetricsRecord.parse(self.metrics), ""
+            except ValueError as error:
                 return None, f"metrics.json is broken: {error}"
         return None, " ".join((self.error or "").split())
 

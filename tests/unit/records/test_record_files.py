@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from locheads.errors import StoreError
 from locheads.records.audit_file import AuditFile
-from locheads.records.command_files import CheckFile, FetchedFile
+from locheads.records.command_files import CheckFile, CompareFile, FetchedFile
 from locheads.records.explorer_file import ExplorerFile
 from locheads.records.gallery_file import GalleryFile, StepArrays, read_steps
 from locheads.records.heads_file import HeadSetFile, HeadsFile, StabilityFile
+from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, SamplesFile, StatusFile, TimingFile
 from locheads.records.receipt_file import DoneBeforeFile, ReceiptFile, SweepFile, TrackerFile
 from locheads.records.record_base import Record
@@ -58,6 +59,18 @@ FILES: dict[type[Record], Any] = {
         "closest": [CHOICE],
     },
     HeadsFile: HEADS,
+    MetricsRecord: {
+        "split": "val", "n_expressions": 30, "n_images": 6, "n_failed": 1, "n_empty": 0, "confidence": 0.95,
+        "methods": {"localization_heads": {"rec_acc@0.5": ENDS}},
+        "slices": [{"by": "words", "slice": "1 to 2", "n_expressions": 9, "n_images": 4, "metrics": {"iou": ENDS}}],
+        "heads": ["L1H2"], "best_iou_heads": [], "best_rec_heads": ["L0H0"],
+        "figure6": {"spearman": 0.5, "p_value": None, "n_heads": 2,
+                    "points": [{"layer": 1, "head": 2, "frequency": 0.25, "iou": 0.125}]},
+        "n_missing": None, "n_not_evaluated": 3,
+        "boxes": {"n_boxes": 9, "without": {"no box": 1}, "n_several": 0, "declared": {"box_format": "xyxy"},
+                  "better": {"scale": 1.5}},
+        "notes": ["a note"],
+    },
     StabilityFile: {"k": 1, "sizes": [{"n": 10, "tops": [["L1H2"], ["L0H0"]]}]},
     GalleryFile: [ITEM],
     ExplorerFile: {
@@ -95,8 +108,16 @@ FILES: dict[type[Record], Any] = {
     CheckFile: [{"split": "val", "question": "counts", "state": "FAIL", "text": "1 of 2"}],
     FetchedFile: {"model": "m", "folder": "f", "weights": "w", "dataset": "d", "annotations_sha256": "7e",
                   "evaluated": 3, "discovery": 4},
+    CompareFile: {
+        "a": {"run": "outputs/a", "method": "localization_heads"}, "b": {"run": "outputs/b", "method": "predictions"},
+        "n_expressions": 30, "n_images": 6, "left_out": {"a": 0, "b": 5}, "confidence": 0.95, "resamples": 99,
+        "seed": 0, "power": 0.8, "metrics": {"rec_acc@0.5": {
+            "a": 0.5, "b": 0.75, "difference": 0.25, "low": -0.125, "high": 0.5, "p": 0.03125, "spread": 0.4375,
+            "design_effect": 1.5, "need": {"expressions": 40, "images": 8}, "need_of_a_point": None,
+        }},
+    },
 }  # fmt: skip
-FREE = {"criterion", "prompt_settings", "grounding", "hardware", "model", "seeds"}
+FREE = {"criterion", "prompt_settings", "grounding", "hardware", "model", "seeds", "declared", "better"}
 """Sections whose inside no model names; of `model` only that in provenance.json."""
 
 

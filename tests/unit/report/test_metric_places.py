@@ -8,7 +8,7 @@ import pytest
 from locheads.audit.config import METRICS as AUDITED
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, Unit
 from locheads.pipeline.compare_runs import COMPARED
-from locheads.records.metrics_file import parse_metrics
+from locheads.records.metrics_file import MetricsRecord
 from locheads.report import read_run, results_table
 from locheads.report.html import render
 from locheads.report.studies.layouts import LAYOUTS
@@ -69,23 +69,32 @@ def test_units() -> None:
     assert Unit.PERCENT.text(float("nan")) == Unit.NATS.text(float("inf")) == "\N{EN DASH}"
 
 
+def _of_a(estimate: dict) -> dict:
+    return {"a": {"pointing": estimate}}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"n_images": True}, "n_images is True: "),
-        ({"n_images": "seven"}, "n_images is 'seven': "),
-        ({"surprise": 1}, "it has the unknown field surprise"),
-        ({"methods": {"a": {"pointing": {"value": "x", "low": 0, "high": 1}}}}, "methods.a.pointing.value is 'x': "),
-        ({"methods": [1]}, "methods is [1]: "),
-        ({"methods": {"a": {"pointing": {"value": 0.5, "low": 0.4}}}}, "it has no methods.a.pointing.high"),
-        ({"slices": [{"by": "words"}]}, "it has no slices.0.slice"),
+        ({"n_images": True}, "n_images should be a valid integer, not True"),
+        ({"n_images": "seven"}, "n_images should be a valid integer, not 'seven'"),
+        ({"surprise": 1}, "surprise is unknown"),
+        (
+            {"methods": _of_a({"value": "x", "low": 0, "high": 1})},
+            "methods.a.pointing.value should be a valid number, not",
+        ),
+        ({"methods": [1]}, "methods should be a valid dictionary, not [1]"),
+        ({"methods": _of_a({"value": 0.5, "low": 0.4})}, "methods.a.pointing.high is missing"),
+        ({"methods": _of_a({"value": 0.5, "low": 0, "high": 1, "odd": 1})}, "methods.a.pointing.odd is unknown"),
+        ({"figure6": {"spearman": float("nan")}}, "figure6.spearman should be a finite number, not nan"),
+        ({"slices": [{"by": "words"}]}, "slices[0].slice is missing"),
     ],
 )
 def test_what_is_wrong_with_metrics_json_is_one_sentence(change: dict, sentence: str, run_folder: Path) -> None:
     raw = read_json(run_folder / "metrics.json")
-    parse_metrics(raw)
+    MetricsRecord.parse(raw)
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        parse_metrics(raw | change)
+        MetricsRecord.parse(raw | change)
     assert str(error.value).startswith(sentence) and "\n" not in str(error.value)
 
 
@@ -96,7 +105,7 @@ def test_metrics_json_of_earlier_versions_opens(run_folder: Path) -> None:
     methods["centre_box"] = {"pointing": {"value": None, "low": None, "high": None}}
     methods["predictions"] = {"pointing": {"value": 0.5, "low": None, "high": None}}
     old = {key: value for key, value in raw.items() if key not in ("confidence", "best_iou_heads", "figure6")}
-    record = parse_metrics(old | {"methods": methods, "oracle_heads": ["L1H1"], "heads": None, "n_images": 4})
+    record = MetricsRecord.parse(old | {"methods": methods, "oracle_heads": ["L1H1"], "heads": None, "n_images": 4})
     assert record.best_iou_heads == ("L1H1",) and record.heads == () and record.confidence == 0.95
     assert str(record.get("best_iou_heads", "rec_acc@0.5")) == "57.1† [54.0, 60.2]"
     assert record.methods["random_heads"] == record.methods["centre_box"] == {}

@@ -141,7 +141,7 @@ def test_common_overrides_do_not_hide_the_paper_layouts(metrics):
 
 def test_broken_metrics_are_a_failed_run():
     text = printed(sweep_table([run({"methods": {}, "n_images": 1}, prompt="a"), run(None, prompt="b")]))
-    assert "metrics.json is broken: it has no split" in text
+    assert "metrics.json is broken: split is missing" in text
 
 
 def test_a_stage_without_figures_is_done_and_not_failed(metrics):

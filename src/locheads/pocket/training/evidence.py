@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from locheads.evaluation.metric_table import METHODS, percent
 from locheads.pipeline.sweep_callback import read_sweep
 from locheads.records.heads_file import HeadsFile
-from locheads.records.metrics_file import Estimate, MetricsRecord, parse_metrics, spearman_text
+from locheads.records.metrics_file import Estimate, MetricsRecord, spearman_text
 from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.sweep_table import SweepRow
 from locheads.report.tables import new_table
@@ -67,7 +67,7 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     from locheads.pocket.pocket_model import load_model
     from locheads.pocket.training.probe import answer_accuracy
 
-    metrics, heads = parse_metrics(paper.metrics), HeadsFile.read(paper.folder)
+    metrics, heads = MetricsRecord.parse(paper.metrics), HeadsFile.read(paper.folder)
     provenance = ProvenanceFile.read(paper.folder)
     answers = answer_accuracy(load_model(Path(provenance.model["source"])))
     return {
