@@ -5,7 +5,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import StrictFloat, StrictInt
 
-from locheads.evaluation.intervals import Difference, Need
+from locheads.evaluation import intervals
+from locheads.evaluation.intervals import Difference
 from locheads.records.record_base import Count, Part, Record, Size
 
 
@@ -58,7 +59,7 @@ class LeftOut(Part):
 
 
 class NeededSample(Part):
-    """A sample in which a difference is seen, see `locheads.evaluation.intervals.Need`."""
+    """A sample in which a difference is seen, see `locheads.evaluation.intervals.NeededSample`."""
 
     expressions: Count
     images: Count
@@ -80,7 +81,7 @@ class ComparedMetric(Part):
     """For a difference of one percentage point."""
 
     @classmethod
-    def of(cls, found: Difference, need_of_a_point: Need | None) -> Self:
+    def of(cls, found: Difference, need_of_a_point: intervals.NeededSample | None) -> Self:
         return cls.parse(asdict(found) | {"need_of_a_point": need_of_a_point and asdict(need_of_a_point)})
 
 
