@@ -93,7 +93,7 @@ def track(items: Iterable[T], stage: str, unit: str, total: int | None = None) -
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Tells `listener` of every step of every progress bar."""
+    """Reports to `listener` every step of every progress bar."""
     _listeners.append(listener)
     try:
         yield

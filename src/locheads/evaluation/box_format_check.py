@@ -17,7 +17,7 @@ from locheads.types import ImageGroup, Sample
 NOTHING = "answer nothing"
 
 SHARE = 0.1
-"""Of the boxes: from there on, what may be single slips is said to be the convention."""
+"""Share of the boxes from which on a fault counts as one of the convention and not of single boxes."""
 FEW = 10
 """True boxes that show something, at least, before it counts that no answer does."""
 GOOD = 0.45

@@ -64,7 +64,7 @@ def find_done(study: Path, key: dict[str, str]) -> Path | None:
 
 
 def _difference(earlier: dict[str, str], current: dict[str, str]) -> str:
-    """In words, of two keys with the same settings. The digest tells all of these apart."""
+    """In words, of two keys with the same settings. The digest differs in all of these cases."""
     if earlier.get("pictures") != current["pictures"]:
         return "settings, but other images"
     if earlier.get("code") != current["code"]:

@@ -71,7 +71,7 @@ def heads_file(
 def metrics_record(
     scores: pd.DataFrame, config: Config, method: str = LOCALIZATION_HEADS, **more: Any
 ) -> MetricsRecord:
-    """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also told by slices; `more`
+    """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also given by slices; `more`
     holds what only some runs have."""
     own = scores[scores["method"] == method]
     return MetricsRecord.parse(

@@ -16,7 +16,7 @@ Failures = dict[str, str]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run stands on before its first stage: fixed from here on, and the same for every stage."""
+    """The inputs of the stages of a run: fixed before the first of them, and the same for every stage."""
 
     config: Config
     folder: Path

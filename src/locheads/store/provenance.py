@@ -38,7 +38,7 @@ def versions() -> dict[str, str | None]:
 
 @cache
 def source_digest() -> str:
-    """sha256 over the package's own files but the weights: tells one state of the code from another, git or not."""
+    """sha256 over the package's own files but the weights: identifies a state of the code, with git and without."""
     root = Path(__file__).resolve().parents[1]
     files = sorted(path for path in root.rglob("*") if path.is_file() and path.suffix in SOURCES)
     return json_digest([[str(path.relative_to(root)), file_digest(path)] for path in files])

@@ -169,7 +169,7 @@ def fill_shards(
 
 
 def _meter(file: ProgressFile, costs: dict[str, float]) -> Callable[[Sequence[Stored]], None]:
-    """Called with what was stored; tells it to the shard's file."""
+    """Called with what was stored; records it in the shard's file."""
     start, images, tokens = time.monotonic(), set[str](), 0.0
 
     def note(stored: Sequence[Stored]) -> None:

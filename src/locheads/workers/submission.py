@@ -67,7 +67,7 @@ def chain(
 
 
 def to_queue(rows: Sequence[ShardRow]) -> list[int]:
-    """The shards of which something is missing, and that nobody works on: SLURM tells which jobs are alive."""
+    """The shards of which something is missing, and that nobody works on: SLURM knows which jobs are alive."""
     running = {row.progress.content["worker"]["job"] for row in rows if row.progress.state == ShardState.running} - {
         None
     }

@@ -71,7 +71,7 @@ ON_THE_HUB: dict[str, str] = {
 
 
 def own_format(model_type: str, source: str) -> ModelError:
-    """What is said of a checkpoint whose form for transformers lies on the hub."""
+    """The message about a checkpoint whose form for transformers lies on the hub."""
     return ModelError(
         f"{source} is a {model_type!r} model in its authors' own format, which transformers does not know: use its "
         f"transformers form, model.id={ON_THE_HUB[model_type]}."

@@ -97,15 +97,15 @@ def find_tower(
     return Tower(config, folder, Part("vision tower", Checkpoint(folder), rules), (unused,), note)
 
 
-def folder_of(source: Path, name: str, asked: Path | None, file: str = "config.json") -> Path | None:
+def folder_of(source: Path, name: str, requested: Path | None, file: str = "config.json") -> Path | None:
     """The folder of a tower: the one that was asked for, or where its name points to."""
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     return next((folder for folder in (source / name, Path(name)) if (folder / file).exists()), None)
 
 
 def absent(source: Path, name: str, option: str) -> str:
-    """What is said where a tower's folder is needed."""
+    """The message where a tower's folder is needed."""
     return (
         f"{source} names its vision tower {name} and does not contain it, or not its settings: download that "
         f"repository and give its folder with {option} DIR."

@@ -1,1 +1,1 @@
-"""How the pocket model is trained, and what it is said to be able to do. Nothing here runs in a run."""
+"""How the pocket model is trained, and the evidence for what it can do. Nothing here runs in a run."""

@@ -75,9 +75,9 @@ def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", sc
     return {name: _share(np.array(right) & rows, rows, np.array(images)) for name, rows in of_kind.items()}
 
 
-def _share(right: np.ndarray, asked: np.ndarray, images: np.ndarray) -> dict[str, float]:
-    interval = ratio_interval(right, asked, images)
-    return vars(interval) | {"n": int(asked.sum())}
+def _share(right: np.ndarray, counted: np.ndarray, images: np.ndarray) -> dict[str, float]:
+    interval = ratio_interval(right, counted, images)
+    return vars(interval) | {"n": int(counted.sum())}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from locheads.report.studies.runs import StudyRun
 PAPER_CSV = "paper.csv"
 FAILED = "failed"
 SOURCE = "figure"
-"""Heading of the column that tells the paper's figures from ours."""
+"""Heading of the column that separates the paper's figures from ours."""
 
 Key = tuple[Labels, Labels, str]
 """Row, column, quantity."""
