@@ -17,7 +17,7 @@ from pydantic import (
 
 from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig
-from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size, plain
+from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size, check_grids, plain
 from locheads.types import Discovery, HeadIndex
 
 SCHEMA = 1
@@ -195,11 +195,7 @@ class HeadsFile(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_heads(self.found, self.layers, self.heads_per_layer)
-        shape = (self.layers, self.heads_per_layer)
-        for name in ("mean_attention_sum", "frequency_mean", "frequency_std", "eligible", "head_iou"):
-            grid = getattr(self, name)
-            if grid is not None and grid.shape != shape:
-                raise ValueError(f"{name} has the shape {grid.shape}, not {shape}")
+        check_grids(self, (self.layers, self.heads_per_layer))
         return self
 
 
