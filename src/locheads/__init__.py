@@ -12,24 +12,21 @@ if TYPE_CHECKING:
     from locheads.api import Grounder, ground
     from locheads.data.config import DatasetConfig
     from locheads.discovery.config import CriterionConfig
+    from locheads.discovery.found_heads import FoundHeads, Judgement, save_heads
     from locheads.discovery.headset import HeadSet
     from locheads.discovery.headset import read_headset as load_heads
     from locheads.errors import LocHeadsError
     from locheads.grounding.config import GroundingConfig
     from locheads.library import (
-        FoundHeads,
-        Judgement,
-        LoadedModel,
         attend,
         attention_sum,
         discover_heads,
         evaluate,
-        load_model,
         read_samples,
-        save_heads,
         spatial_entropy,
     )
     from locheads.models.config import ModelConfig, PromptConfig
+    from locheads.models.loaded import LoadedModel, load_model
     from locheads.types import Attention, Grounding, HeadIndex, ImageGroup, Sample
 
 _HOMES = {
@@ -38,8 +35,8 @@ _HOMES = {
     "Grounder": "api",  # a model with its localization heads, called with image and expression
     "Grounding": "types",  # what grounding answers: box, mask, heat map
     # Attend.
-    "load_model": "library",  # by hub id, folder or "pocket", or a transformers model with its processor
-    "LoadedModel": "library",  # what it gives
+    "load_model": "models.loaded",  # by hub id, folder or "pocket", or a transformers model with its processor
+    "LoadedModel": "models.loaded",  # what it gives
     "attend": "library",  # the attention maps of all heads, or of some
     "Attention": "types",  # what it gives: maps [sample, layer, head, row, col]
     # Score maps.
@@ -47,9 +44,9 @@ _HOMES = {
     "spatial_entropy": "library",  # criterion 2 of maps [..., row, col]
     # Discover, judge and keep heads.
     "discover_heads": "library",  # localization heads from images with expressions
-    "FoundHeads": "library",  # what it gives; `.judge()` says how far to trust it
-    "Judgement": "library",  # agreement of the trials, margin, heads from fewer samples
-    "save_heads": "library",  # -> heads.json, as a run writes it
+    "FoundHeads": "discovery.found_heads",  # what it gives; `.judge()` says how far to trust it
+    "Judgement": "discovery.found_heads",  # agreement of the trials, margin, heads from fewer samples
+    "save_heads": "discovery.found_heads",  # -> heads.json, as a run writes it
     "load_heads": "discovery.headset",  # a heads.json, or a published set by its name
     "HeadSet": "discovery.headset",  # what it gives
     "HeadIndex": "types",  # one head, HeadIndex(14, 24) for L14H24

@@ -1,6 +1,5 @@
 """For use from Python: ground an expression in an image, without Hydra and run folders."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -20,15 +19,15 @@ from locheads.discovery.headset import (
     published_for,
     read_headset,
 )
-from locheads.errors import ConfigError, DataError, ModelError
+from locheads.errors import ConfigError, DataError
 from locheads.geometry import Geometry
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.grounding.ground_maps import ground_maps
-from locheads.library import LoadedModel
-from locheads.models.attend import NOT_FINITE, attend_image
+from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm, model_config
+from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
+from locheads.models.loaded import LoadedModel, model_name, settings_of
 from locheads.types import Grounding, HeadIndex
 
 Heads = HeadSet | str | Path | Iterable[str | HeadIndex]
@@ -70,7 +69,7 @@ class Grounder:
         loaded = model if isinstance(model, LoadedModel) else None
         if isinstance(model, LoadedModel):
             model = model.config
-        config = model if isinstance(model, ModelConfig) else model_config(_name(model))
+        config = settings_of(model)
         chosen = _published(config) if heads is None else _chosen(heads)
         found = chosen if isinstance(chosen, HeadSet) else None
         if found is not None and not isinstance(model, ModelConfig):
@@ -105,14 +104,12 @@ class Grounder:
         if not isinstance(expression, str):
             raise DataError(f"The expression must be one text (str), not {type(expression).__name__}.")
         maps, geometry = attend_image(self._lvlm, as_image(image), [expression], self._prompt, self.heads)
-        if not np.isfinite(maps).all():
-            raise ModelError(NOT_FINITE)
         return maps[0], geometry
 
 
 def ground(image: AnyImage, expression: str, *, model: str = POCKET, heads: Heads | None = None) -> Grounding:
     """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
-    return _grounder(_name(model), heads)(image, expression)
+    return _grounder(model_name(model), heads)(image, expression)
 
 
 _kept: list[tuple[Any, Grounder]] = []
@@ -126,12 +123,6 @@ def _grounder(model: str, heads: Heads | None) -> Grounder:
         _kept.clear()  # before the next one is loaded: the memory may hold one only
         _kept.append((wanted, Grounder(*wanted)))
     return _kept[0][1]
-
-
-def _name(model: Any) -> str:
-    if not isinstance(model, str | os.PathLike):
-        raise ConfigError(f"model must be a name, a hub id or a folder, not {type(model).__name__}.")
-    return os.fspath(model)
 
 
 def _chosen(heads: Heads) -> HeadSet | tuple[HeadIndex, ...]:

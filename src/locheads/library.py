@@ -4,15 +4,12 @@ Without Hydra and run folders. Every mistake is a LocHeadsError of one sentence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
-from transformers import PreTrainedModel
 
 from locheads import map_numbers
 from locheads.data.arrays import AnyImage, as_image
@@ -22,66 +19,18 @@ from locheads.data.image_groups import draw_trials
 from locheads.data.masks import box_code, encode, tight_box
 from locheads.data.prediction_files import Answer
 from locheads.discovery.config import CriterionConfig
-from locheads.discovery.frequencies import discover, stability, top_heads
-from locheads.discovery.headset import SCHEMA
+from locheads.discovery.found_heads import FoundHeads
+from locheads.discovery.frequencies import discover, top_heads
 from locheads.discovery.scores import score, stack_scores
-from locheads.errors import ConfigError, DataError, ModelError, boundary
+from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.metric_table import PREDICTIONS
 from locheads.evaluation.summarise import summarise
 from locheads.evaluation.truth import score_answers
-from locheads.geometry import Preprocess
-from locheads.models import capture
-from locheads.models.adapters import default_preprocess
-from locheads.models.attend import NOT_FINITE, attend_image
-from locheads.models.config import ModelConfig, PromptConfig
-from locheads.models.engine import EngineConfig
-from locheads.models.load import PARTS, POCKET, Lvlm, adapter_of, load_lvlm, model_config
-from locheads.store.atomic import write_json
-from locheads.types import Attention, Box, Discovery, HeadIndex, HeadScores, ImageGroup
-
-
-@dataclass(frozen=True)
-class LoadedModel(Lvlm):
-    """A model that is ready to be asked, with the settings that it is asked with."""
-
-    config: ModelConfig
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(layers, query heads per layer) of the text decoder."""
-        text = self.model.config.get_text_config(decoder=True)
-        return text.num_hidden_layers, text.num_attention_heads
-
-
-def load_model(
-    model: str | ModelConfig | PreTrainedModel = POCKET,
-    processor: Any = None,
-    *,
-    preprocess: str | None = None,
-    adapter: str | None = None,
-    device: str = "auto",
-) -> LoadedModel:
-    """Loads a model, or takes one that is loaded.
-
-    Args:
-        model: the name of a file in conf/model, a hub id, a folder or "pocket"; a ModelConfig; or a transformers model
-            that stays where it is. Its text decoder's attention function becomes one that can record.
-        processor: of a transformers model.
-        preprocess: of a transformers model, see `Preprocess`. None: as conf/model has it for the family.
-        adapter: of a transformers model whose family is your own, "package.module:Class".
-        device: auto, cpu, cuda or cuda:N, for a model that is loaded here.
-
-    Raises:
-        ModelError, ConfigError: one sentence on what is missing.
-    """
-    if isinstance(model, PreTrainedModel):
-        return _taken(model, processor, preprocess, adapter)
-    if processor is not None or preprocess is not None or adapter is not None:
-        raise ConfigError("processor, preprocess and adapter belong to a transformers model: use a ModelConfig here.")
-    config = model if isinstance(model, ModelConfig) else model_config(str(model))
-    loaded = load_lvlm(config, EngineConfig(device=device))
-    return LoadedModel(loaded.model, loaded.adapter, loaded.device, config)
+from locheads.models.attend import attend_image
+from locheads.models.config import PromptConfig
+from locheads.models.loaded import LoadedModel
+from locheads.types import Attention, Box, ImageGroup
 
 
 def attend(
@@ -111,8 +60,6 @@ def attend(
     if len(ids) != len(expressions):
         raise DataError(f"There are {len(ids)} sample_ids for {len(expressions)} expressions: give one for each.")
     maps, geometry = attend_image(model, as_image(image), expressions, prompt or PromptConfig())
-    if not np.isfinite(maps).all():
-        raise ModelError(NOT_FINITE)
     return Attention("", ids, maps, map_numbers.attention_sum(maps), geometry)
 
 
@@ -135,48 +82,6 @@ def spatial_entropy(
     maps, how = _maps(maps), criterion or CriterionConfig()
     options = {name: getattr(how, name) for name in ("floor", "weighting", "empty_maps", "precision")}
     return map_numbers.spatial_entropy(maps.reshape(-1, *maps.shape[-2:]), **options).reshape(maps.shape[:-2])
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """How far the localization heads depend on the samples that were drawn."""
-
-    tops: tuple[tuple[HeadIndex, ...], ...]
-    """Each trial's own k heads, the most frequent first."""
-    agreement: float
-    """The share of these that are among the localization heads; 1: every trial leads to the same set."""
-    margin: float
-    """Selection frequency of the last localization head less that of the first head after it, in [0, 1]."""
-    stability: list[dict[str, Any]]
-    """Per number of samples {"n", "tops"}: each trial's k heads from so many of its samples."""
-
-
-@dataclass(frozen=True)
-class FoundHeads:
-    """The localization heads with everything that they were chosen from."""
-
-    heads: tuple[HeadIndex, ...]
-    """The k most frequent first."""
-    discovery: Discovery
-    scores: HeadScores
-    """Of every sample and head."""
-    trials: tuple[np.ndarray, ...]
-    """Per trial the positions of its samples in `scores`."""
-    model: ModelConfig
-    prompt: PromptConfig
-    criterion: CriterionConfig
-    seed: int = 0
-
-    def judge(self, sizes: Sequence[int] = ()) -> Judgement:
-        """How far to trust the heads. `sizes`: numbers of samples per trial from which the heads are found again."""
-        k, rankings = len(self.heads), self.discovery.ranking_per_trial()
-        tops = tuple(tuple(ranking[:k]) for ranking in rankings)
-        among = [head in self.heads for top in tops for head in top]
-        ranking, frequency = self.discovery.ranking(), self.discovery.frequency_mean
-        following = frequency[ranking[k].layer, ranking[k].head] if len(ranking) > k else 0.0
-        last = frequency[self.heads[-1].layer, self.heads[-1].head]
-        fewer = stability(self.scores, self.trials, self.criterion, sizes, k, self.seed)
-        return Judgement(tops, sum(among) / (k * len(tops)), float(last - following), fewer)
 
 
 def discover_heads(
@@ -214,37 +119,6 @@ def discover_heads(
     draws = draw_trials(list(scores.sample_ids), n_samples, trials, seed)
     found = discover(scores, draws, criterion)
     return FoundHeads(tuple(top_heads(found, k)), found, scores, tuple(draws), model.config, prompt, criterion, seed)
-
-
-def save_heads(found: FoundHeads, path: str | Path, data: tuple[str, str] | None = None) -> Path:
-    """Writes a heads.json that `load_heads`, `ground` and `heads.set=FILE` read. -> the file.
-
-    `data`: name and split of what the heads were found on, by which a run tells that it evaluates other images.
-    Raises StoreError where it cannot be written.
-    """
-    path = Path(path) / "heads.json" if Path(path).is_dir() else Path(path)
-    means, deviations = found.discovery.frequency_mean, found.discovery.frequency_std
-    at = [(head.layer, head.head) for head in found.heads]
-    layers, heads_per_layer = means.shape
-    content = {
-        "schema": SCHEMA,
-        "source": f"found with the library on {len(found.trials[0])} samples in each of {len(found.trials)} trials",
-        "heads": [
-            {"layer": i, "head": j, "frequency_mean": float(means[i, j]), "frequency_std": float(deviations[i, j])}
-            for i, j in at
-        ],
-        "k": len(at),
-        "layers": layers,
-        "heads_per_layer": heads_per_layer,
-        "model": _plain(found.model, ("id", "revision", "preprocess", "tiles")),
-        "prompt": found.prompt.template,
-        "prompt_settings": _plain(found.prompt),
-        "criterion": _plain(found.criterion),
-        "dataset": {"name": data[0], "split": data[1]} if data else None,
-        "seed": found.seed,
-    }
-    write_json(path, content)
-    return path
 
 
 def read_samples(
@@ -296,22 +170,6 @@ def evaluate(
     return summarise(pd.concat(parts, ignore_index=True), EvaluationConfig(confidence=confidence))[PREDICTIONS]
 
 
-def _taken(model: PreTrainedModel, processor: Any, preprocess: str | None, adapter: str | None) -> LoadedModel:
-    """A transformers model with the adapter of its family and the capture installed."""
-    if processor is None:
-        raise ConfigError("processor is missing: give the model's own, AutoProcessor.from_pretrained(...).")
-    if model.training:
-        raise ConfigError("The model is in training mode, in which its attention is random: call model.eval() first.")
-    name = model.name_or_path or type(model).__name__
-    how = Preprocess(preprocess) if preprocess else default_preprocess(model.config)
-    config = ModelConfig(name=name, id=name, preprocess=how, adapter=adapter)
-    with boundary(f"The parts of {name} cannot be used together", ModelError, PARTS):
-        family = adapter_of(config, model.config.model_type, name)
-        prepared = family(processor, model.config, config.preprocess, config.tiles)
-        capture.install(model, EngineConfig().attention.value)
-    return LoadedModel(model, prepared, torch.device(model.device), config)
-
-
 def _maps(maps: Any) -> Float[np.ndarray, "*any row col"]:
     maps = np.asarray(maps)
     if maps.ndim < 2 or 0 in maps.shape or not np.issubdtype(maps.dtype, np.floating):
@@ -331,10 +189,6 @@ def _attended(
         else:
             image, expression = one
             yield attend(model, image, [expression], prompt=prompt, sample_ids=[str(i)])
-
-
-def _plain(settings: Any, names: Sequence[str] | None = None) -> dict[str, Any]:
-    return {key: getattr(getattr(settings, key), "value", getattr(settings, key)) for key in names or vars(settings)}
 
 
 def _answer(key: str, group: ImageGroup, box: Sequence[float] | None, mask: np.ndarray | None) -> Answer:

@@ -1,6 +1,5 @@
 """The library: every example of docs/library.md runs, and gives what a run gives."""
 
-import json
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from locheads import (
 )
 from locheads.data.image_files import open_image
 from locheads.errors import ConfigError, DataError
+from locheads.records.heads_file import HeadsFile
 
 PAGE = Path(__file__).parents[2] / "docs/library.md"
 
@@ -95,7 +95,12 @@ def test_the_saved_heads_are_read_by_all_who_read_a_runs(page):
     written = locheads.load_heads(page["folder"] / "heads.json")
     assert (written.heads, written.found_on, written.layers) == (page["found"].heads, ("pocket", "train"), 8)
     assert page["grounder"].heads == page["found"].heads
-    assert json.loads((page["folder"] / "heads.json").read_text())["criterion"]["candidates"] == 10
+    half = sum(len(group.samples) for group in page["train"]) // 2
+    assert written.source == f"found with the library on {half} samples in each of 5 trials"
+    kept = HeadsFile.read(page["folder"])
+    assert (kept.n_samples, kept.trials, kept.k) == (half, 5, 3)
+    assert kept.criterion["candidates"] == 10 and (kept.n_failed, kept.selection, kept.seed) == (0, "fixed", 0)
+    np.testing.assert_array_equal(kept.frequency_mean, page["found"].discovery.frequency_mean)
 
 
 def test_the_page_evaluates_boxes(page, val):

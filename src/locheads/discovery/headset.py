@@ -117,7 +117,7 @@ def _prompt_settings(prompt: PromptConfig) -> tuple[str, bool, bool, Query]:
     return prompt.template, prompt.full_stop, prompt.chat, prompt.query
 
 
-def parse_heads(names: Iterable[str | HeadIndex]) -> tuple[HeadIndex, ...]:
+def parse_heads(names: Iterable[object]) -> tuple[HeadIndex, ...]:
     """ "L14H24" -> HeadIndex(14, 24).
 
     Raises:
@@ -188,7 +188,7 @@ def _with_settings_of_its_run(content: dict[str, Any], config: Path) -> dict[str
     return content | {"model": model, "prompt_settings": run["prompt"]}
 
 
-def _parse_name(name: str) -> HeadIndex:
+def _parse_name(name: object) -> HeadIndex:
     match = re.fullmatch(r"L(\d{1,5})H(\d{1,5})", name, re.ASCII) if isinstance(name, str) else None
     if match is None:
         raise StoreError(f"{name!r} is no head: write layer and head, counted from 0, like L14H24.")

@@ -59,13 +59,15 @@ def attend_image(
 
     Raises:
         DataError: an expression that cannot be asked.
-        ModelError: an expression for which the memory does not suffice.
+        ModelError: an expression for which the memory does not suffice, or attention that is not finite.
     """
     prepared = lvlm.adapter.prepare(image, expressions, prompt)
     (found,) = attend_prepared(lvlm, [prepared], Budget.of(None, lvlm.device), heads)
     maps = [one for one in found if one is not None]
     if len(maps) < len(found):
         raise ModelError(NO_MEMORY)
+    if not all(np.isfinite(one).all() for one in maps):
+        raise ModelError(NOT_FINITE)
     return np.stack(maps), prepared.geometry
 
 

@@ -11,9 +11,8 @@ from locheads.discovery.frequencies import top_heads
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.pipeline.inputs import Inputs
-from locheads.records.heads_file import SCHEMA, AskedModel, FoundHead, FoundOn, HeadsFile
+from locheads.records.heads_file import FoundOn, HeadsFile
 from locheads.records.metrics_file import MetricsRecord
-from locheads.records.record_base import plain
 from locheads.store.atomic import replacing
 from locheads.types import Discovery
 
@@ -28,39 +27,17 @@ def heads_file(
     digest: str,
 ) -> HeadsFile:
     """The head set with everything it was chosen from."""
-    layers, heads_per_layer = discovery.frequency_mean.shape
-    model = config.model
-    return HeadsFile(
-        version=SCHEMA,
-        found=tuple(
-            FoundHead(
-                layer=head.layer,
-                head=head.head,
-                frequency_mean=discovery.frequency_mean[head.layer, head.head],
-                frequency_std=discovery.frequency_std[head.layer, head.head],
-            )
-            for head in top_heads(discovery, config.heads.k)
-        ),
-        k=config.heads.k,
+    return HeadsFile.of(
+        discovery,
+        top_heads(discovery, config.heads.k),
+        inputs.trials,
+        config.model,
+        config.prompt,
+        config.criterion,
         selection=config.selection.kind.value,
-        criterion=plain(config.criterion),
-        tau=discovery.tau,
-        tau_per_trial=discovery.tau_per_trial,
-        top_per_trial=tuple(tuple(map(str, top[: config.heads.k])) for top in discovery.ranking_per_trial()),
-        n_samples=len(inputs.trials[0]),
-        trials=len(inputs.trials),
         n_failed=n_failed,
         n_excluded_images=inputs.n_excluded_images,
-        layers=layers,
-        heads_per_layer=heads_per_layer,
-        mean_attention_sum=discovery.mean_sums,
-        frequency_mean=discovery.frequency_mean,
-        frequency_std=discovery.frequency_std,
-        eligible=discovery.eligible,
         head_iou=iou,
-        model=AskedModel(id=model.id, revision=model.revision, preprocess=model.preprocess, tiles=model.tiles),
-        prompt=config.prompt.template,
-        prompt_settings=plain(config.prompt),
         dataset=FoundOn(name=config.dataset.name, split=config.dataset.discovery_split),
         seed=config.seed,
         made_from=made_from,

@@ -8,7 +8,18 @@ from jaxtyping import UInt8
 from pydantic import AliasChoices, Field, PrivateAttr, StrictBool, StrictFloat, model_validator
 
 from locheads.errors import StoreError
-from locheads.records.record_base import Count, FloatGrid, HeadName, Iou, Part, PixelBox, Record, Size, own_file
+from locheads.records.record_base import (
+    Count,
+    FloatGrid,
+    HeadName,
+    Iou,
+    Part,
+    PixelBox,
+    Record,
+    Size,
+    check_grids,
+    own_file,
+)
 from locheads.text import reason
 
 MAPS = "explorer/maps.bin"
@@ -89,11 +100,9 @@ class ExplorerFile(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        shape = (self.layers, self.heads_per_layer)
         if self.version != VERSION:
             raise ValueError(f"its version is {self.version}, not {VERSION}")
-        if self.entropy is not None and self.entropy.shape != shape:
-            raise ValueError(f"entropy has the shape {self.entropy.shape}, not {shape}")
+        check_grids(self, (self.layers, self.heads_per_layer))
         return self
 
     @classmethod

@@ -1,6 +1,7 @@
 """heads.json: the localization heads with everything that they were chosen from, as a run writes it and as whoever
 takes over its heads reads it; and stability.json, which tells the heads that fewer samples lead to."""
 
+from collections.abc import Sequence, Sized
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -15,8 +16,9 @@ from pydantic import (
 )
 
 from locheads.geometry import Preprocess
-from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size
-from locheads.types import HeadIndex
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size, check_grids, plain
+from locheads.types import Discovery, HeadIndex
 
 SCHEMA = 1
 """Version of what a heads.json holds. Raised whenever a reader of the old form would misread the new one."""
@@ -99,6 +101,8 @@ class HeadsFile(Record):
     version: StrictInt = Field(default=SCHEMA, validation_alias=AliasChoices("schema"), serialization_alias="schema")
     found: tuple[FoundHead, ...] = Field(validation_alias=AliasChoices("heads"), serialization_alias="heads")
     """The localization heads, the most frequent first."""
+    source: str | None = None
+    """Who found them, in words, where it was not a run."""
     k: Size
     selection: str
     criterion: dict[str, Any]
@@ -135,6 +139,49 @@ class HeadsFile(Record):
     digest: str = ""
     """Of the run."""
 
+    @classmethod
+    def of(
+        cls,
+        discovery: Discovery,
+        heads: Sequence[HeadIndex],
+        trials: Sequence[Sized],
+        model: ModelConfig,
+        prompt: PromptConfig,
+        criterion: object,
+        **more: Any,
+    ) -> Self:
+        """The heads with what they were chosen from. `trials`: per trial its samples; `more`: the other fields."""
+        layers, heads_per_layer = discovery.frequency_mean.shape
+        return cls(
+            version=SCHEMA,
+            found=tuple(
+                FoundHead(
+                    layer=head.layer,
+                    head=head.head,
+                    frequency_mean=discovery.frequency_mean[head.layer, head.head],
+                    frequency_std=discovery.frequency_std[head.layer, head.head],
+                )
+                for head in heads
+            ),
+            k=len(heads),
+            criterion=plain(criterion),
+            tau=discovery.tau,
+            tau_per_trial=discovery.tau_per_trial,
+            top_per_trial=tuple(tuple(map(str, top[: len(heads)])) for top in discovery.ranking_per_trial()),
+            n_samples=len(trials[0]),
+            trials=len(trials),
+            layers=layers,
+            heads_per_layer=heads_per_layer,
+            mean_attention_sum=discovery.mean_sums,
+            frequency_mean=discovery.frequency_mean,
+            frequency_std=discovery.frequency_std,
+            eligible=discovery.eligible,
+            model=AskedModel(id=model.id, revision=model.revision, preprocess=model.preprocess, tiles=model.tiles),
+            prompt=prompt.template,
+            prompt_settings=plain(prompt),
+            **more,
+        )
+
     @property
     def heads(self) -> tuple[HeadIndex, ...]:
         return tuple(head.index for head in self.found)
@@ -148,11 +195,7 @@ class HeadsFile(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_heads(self.found, self.layers, self.heads_per_layer)
-        shape = (self.layers, self.heads_per_layer)
-        for name in ("mean_attention_sum", "frequency_mean", "frequency_std", "eligible", "head_iou"):
-            grid = getattr(self, name)
-            if grid is not None and grid.shape != shape:
-                raise ValueError(f"{name} has the shape {grid.shape}, not {shape}")
+        check_grids(self, (self.layers, self.heads_per_layer))
         return self
 
 

@@ -174,6 +174,13 @@ FloatGrid = Annotated[
 BoolGrid = Annotated[Bool[np.ndarray, "layer head"], PlainValidator(_grid({bool}, bool)), PlainSerializer(_rows)]
 
 
+def check_grids(record: Part, shape: tuple[int, int]) -> None:
+    """Raises ValueError where an array of the section is not of this shape (layers, heads per layer)."""
+    for name, value in record:
+        if isinstance(value, np.ndarray) and value.shape != shape:
+            raise ValueError(f"{name} has the shape {value.shape}, not {shape}")
+
+
 def _box(value: Any) -> Box:
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise ValueError("is not a box of four numbers")

@@ -241,6 +241,14 @@ def test_arrays_are_arrays_and_what_is_not_finite_is_null(tmp_path: Path) -> Non
     np.testing.assert_array_equal(heads.mean_attention_sum, np.array(GRID))
 
 
+def test_an_array_of_another_model_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"entropy has the shape \(1, 2\), not \(2, 3\)"):
+        ExplorerFile.parse(FILES[ExplorerFile] | {"entropy": [[0.5, 0.5]]})
+    for name in ("mean_attention_sum", "frequency_std", "eligible", "head_iou"):
+        with pytest.raises(ValueError, match=rf"{name} has the shape \(1, 3\), not"):
+            HeadsFile.parse(HEADS | {name: HEADS[name][:1]})
+
+
 def test_a_sample_whose_heads_and_scales_differ_is_refused() -> None:
     with pytest.raises(ValueError, match="the sizes of sample 2257 contradict each other"):
         ExplorerFile.parse(FILES[ExplorerFile] | {"samples": [SHOWN | {"scales": [0.1]}]})

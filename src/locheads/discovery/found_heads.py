@@ -1,0 +1,81 @@
+"""What discovery from Python gives: the heads, how far to trust them, and the file that keeps them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locheads.discovery.config import CriterionConfig, SelectionKind
+from locheads.discovery.frequencies import stability
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.records.heads_file import FoundOn, HeadsFile
+from locheads.store.atomic import write_json
+from locheads.types import Discovery, HeadIndex, HeadScores
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How far the localization heads depend on the samples that were drawn."""
+
+    tops: tuple[tuple[HeadIndex, ...], ...]
+    """Each trial's own k heads, the most frequent first."""
+    agreement: float
+    """The share of these that are among the localization heads; 1: every trial leads to the same set."""
+    margin: float
+    """Selection frequency of the last localization head less that of the first head after it, in [0, 1]."""
+    stability: list[dict[str, Any]]
+    """Per number of samples {"n", "tops"}: each trial's k heads from so many of its samples."""
+
+
+@dataclass(frozen=True)
+class FoundHeads:
+    """The localization heads with everything that they were chosen from."""
+
+    heads: tuple[HeadIndex, ...]
+    """The k most frequent first."""
+    discovery: Discovery
+    scores: HeadScores
+    """Of every sample and head."""
+    trials: tuple[np.ndarray, ...]
+    """Per trial the positions of its samples in `scores`."""
+    model: ModelConfig
+    prompt: PromptConfig
+    criterion: CriterionConfig
+    seed: int = 0
+
+    def judge(self, sizes: Sequence[int] = ()) -> Judgement:
+        """How far to trust the heads. `sizes`: numbers of samples per trial from which the heads are found again."""
+        k, rankings = len(self.heads), self.discovery.ranking_per_trial()
+        tops = tuple(tuple(ranking[:k]) for ranking in rankings)
+        among = [head in self.heads for top in tops for head in top]
+        ranking, frequency = self.discovery.ranking(), self.discovery.frequency_mean
+        following = frequency[ranking[k].layer, ranking[k].head] if len(ranking) > k else 0.0
+        last = frequency[self.heads[-1].layer, self.heads[-1].head]
+        fewer = stability(self.scores, self.trials, self.criterion, sizes, k, self.seed)
+        return Judgement(tops, sum(among) / (k * len(tops)), float(last - following), fewer)
+
+
+def save_heads(found: FoundHeads, path: str | Path, data: tuple[str, str] | None = None) -> Path:
+    """Writes a heads.json that `load_heads`, `ground` and `heads.set=FILE` read. -> the file.
+
+    `data`: name and split of what the heads were found on, by which a run tells that it evaluates other images.
+    Raises StoreError where it cannot be written.
+    """
+    path = Path(path) / "heads.json" if Path(path).is_dir() else Path(path)
+    record = HeadsFile.of(
+        found.discovery,
+        found.heads,
+        found.trials,
+        found.model,
+        found.prompt,
+        found.criterion,
+        source=f"found with the library on {len(found.trials[0])} samples in each of {len(found.trials)} trials",
+        selection=SelectionKind.fixed.value,
+        n_failed=0,
+        dataset=FoundOn(name=data[0], split=data[1]) if data else None,
+        seed=found.seed,
+    )
+    write_json(path, record.content())
+    return path
