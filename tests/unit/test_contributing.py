@@ -1,5 +1,6 @@
 """No half of a change is forgotten: whatever has code has its settings file and its row in the documentation."""
 
+import dataclasses
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
@@ -12,6 +13,8 @@ import yaml
 from locheads.data.config import Reader
 from locheads.discovery.criteria import CRITERIA
 from locheads.evaluation.metric_table import METRIC, Place, shown
+from locheads.grounding.config import BoxRule, GroundingConfig, Resolution
+from locheads.grounding.ground_maps import step_settings
 from locheads.models.adapters import FAMILIES
 from locheads.report.studies import LAYOUTS
 from locheads.segmenters.config import SegmenterKind
@@ -95,6 +98,25 @@ def studies(names: Iterable[str] = LAYOUTS) -> list[str]:
     return sorted(whole ^ set(names))
 
 
+def grounding(names: Iterable[str] = ()) -> list[str]:
+    """Settings of grounding that no step of `step_settings` reads: two values of one would share a step's result."""
+    read: set[str] = set()
+
+    class Watched(GroundingConfig):
+        def __getattribute__(self, name: str) -> Any:
+            read.add(name)
+            return super().__getattribute__(name)
+
+    configs = Watched(), Watched(box=BoxRule.mass_quantiles, resolution=Resolution.input)
+    read.clear()  # what the check of the values reads
+    for config in configs:
+        step_settings(config)
+    # A label; and what decides the maps that the first step is handed.
+    return sorted(
+        {*(field.name for field in dataclasses.fields(GroundingConfig)), *names} - read - {"name", "sink_factor"}
+    )
+
+
 LACKING: dict[str, Callable[[Iterable[str]], list[str]]] = {
     "criterion: conf/criterion": criteria,
     "criterion: docs/ablations.md": files_without_a_row("criterion", "ablations.md"),
@@ -108,6 +130,7 @@ LACKING: dict[str, Callable[[Iterable[str]], list[str]]] = {
     "metric: docs/metrics.md": metrics,
     "metric: docs/wandb.md": summary,
     "study: conf, README, index": studies,
+    "setting: step_settings": grounding,
 }
 """What is checked -> the names, of those that are there and of these, that lack it."""
 THERE: dict[str, Iterable[str]] = {
