@@ -23,7 +23,7 @@ NO_PART = frozenset(
         # What is said, when, in which order, and how it is kept.
         "errors", "terminal", "pipeline.signals", "pipeline.timing", "store.atomic",
         "store.attention_store", "store.derived", "store.digest", "store.key", "store.need", "store.provenance",
-        "terminal", "text",
+        "text", "records", "records.provenance_file", "records.record_base",
     )
 )  # fmt: skip
 """Modules that the attention pass imports and that decide nothing of the maps."""
