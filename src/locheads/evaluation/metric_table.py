@@ -70,7 +70,6 @@ METHODS = {
 }
 """In the order of the tables."""
 OWN_METHODS = tuple(name for name, method in METHODS.items() if method.own)
-WITH_TRUTH = tuple(name for name, method in METHODS.items() if method.with_truth)
 WITHOUT_MAP = tuple(name for name, method in METHODS.items() if Outputs.MAP not in method.outputs)
 
 

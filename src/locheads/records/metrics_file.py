@@ -131,7 +131,7 @@ def p_text(p_value: float | None) -> str:
 
 
 class BoxesRecord(Part):
-    """How the boxes of a file, or of an LVLM's words, are written: locheads.evaluation.watch.BoxCheck."""
+    """How the boxes of a file, or of an LVLM's words, are written: locheads.evaluation.box_format_check.BoxCheck."""
 
     n_boxes: Count
     without: dict[str, Count]
