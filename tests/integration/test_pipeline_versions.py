@@ -21,9 +21,9 @@ from locheads.geometry import Preprocess, square_geometry
 from locheads.models.config import PromptConfig
 from locheads.models.engine import EngineConfig, OtherVersions
 from locheads.models.load import ModelIdentity
-from locheads.pipeline import check_data as check
 from locheads.pipeline import direct, stages
 from locheads.pipeline import open_store as opening
+from locheads.records.command_files import CheckFile
 from locheads.store.provenance import version
 
 TAKE = EngineConfig(device="cpu", threads=1, other_versions=OtherVersions.take)
@@ -192,13 +192,13 @@ def test_a_command_whose_folder_vanishes_ends_with_an_error(
     command: Callable[..., Result],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = check.write_json
+    real = CheckFile.write
 
-    def vanishing(path: Path, content: Any) -> None:
-        shutil.rmtree(path.parent)
-        real(path, content)
+    def vanishing(record: CheckFile, folder: Path) -> None:
+        shutil.rmtree(folder)
+        real(record, folder)
 
-    monkeypatch.setattr(check, "write_json", vanishing)
+    monkeypatch.setattr(CheckFile, "write", vanishing)
     result = command(*files.arguments(tmp_path / "out", finished.cache), "stage=check")
     assert result.code == 1 and "lost 3 files while the run went on" in result.err
 
