@@ -62,7 +62,7 @@ def test_an_array_and_a_sweep_with_dependencies(slurm: Slurm, alone: Path, tmp_p
     assert [each.content["worker"]["job"] for each in said] == [f"{array}_{shard}" for shard in range(SHARDS)]
     assert {each.state for each in said} == {ShardState.done}
     listings = [json.loads(path.read_text()) for path in (tmp_path / "cache").rglob("*.shard.json")]
-    stored = [one["image_id"] for each in listings for one in each["images"]]
+    stored = [one["image_id"] for each in listings for one in each["pictures"]]
     assert len(stored) == len(set(stored)) == sum(each.content["images"] for each in said)
 
 

@@ -136,7 +136,7 @@ def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
     ("content", "error", "sentence"),
     [
         (headset([HeadIndex(5, 0)], (6, 4)), ConfigError, "6 layers of 4 heads, but this model has 5 layers of 4"),
-        (headset([HeadIndex(5, 0)], (5, 4)), StoreError, "L5H0 is not among 5 layers of 4 heads"),
+        (headset([HeadIndex(5, 0)], (5, 4)), StoreError, "head L5H0 does not exist in 5 layers of 4 heads"),
         ("{}", StoreError, "has the schema version None"),
         (None, StoreError, "There is no head set"),
     ],
