@@ -51,7 +51,7 @@ def test_the_shipped_heads_were_found_in_the_shipped_weights():
     assert record["made_from"]["weights"] == identify(ModelConfig()).weights
 
 
-def test_a_image_may_be_a_path_an_array_or_an_image(image, tmp_path):
+def test_an_image_may_be_a_path_an_array_or_an_image(image, tmp_path):
     image.save(tmp_path / "scene.png")
     results = [ground(image, "the red object") for image in (image, np.asarray(image), tmp_path / "scene.png")]
     for result in results[1:]:

@@ -171,7 +171,7 @@ def test_another_floor_of_the_entropy_is_computed_again_and_the_first_is_still_t
 
 
 @pytest.mark.parametrize("maps", ["all", "top 4"])
-def test_a_image_that_changed_under_its_name_is_asked_again(
+def test_an_image_that_changed_under_its_name_is_asked_again(
     maps: str, files: TinyFiles, tmp_path: Path, run: Run, passes: list
 ) -> None:
     copy = files.copy(tmp_path / "copy")

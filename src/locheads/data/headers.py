@@ -74,7 +74,7 @@ def read_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> Heade
 def check_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> list[str]:
     """What a run says of its images' headers: logged, and returned for its records. `folders`: see `read_headers`.
 
-    Raises DataError, with the first images and their count, where annotations and headers contradict each other. A
+    Raises DataError, with the first images and their count, where annotations and headers contradict each other. An
     image that is not there is no error here: what needs it says so, and predictions are scored without any.
     """
     headers = read_headers(groups, folders)

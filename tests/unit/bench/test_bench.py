@@ -101,7 +101,7 @@ def test_the_real_shape_is_that_of_llava_1_5_7b() -> None:
     assert model.dtype == torch.bfloat16
 
 
-def test_a_image_has_the_shape_s_tokens_and_spans_of_the_last() -> None:
+def test_an_image_has_the_shape_s_tokens_and_spans_of_the_last() -> None:
     prepared = image(TINY)
     assert len(prepared.prefix) == TINY.prefix
     assert len(prepared.image_tokens) == TINY.grid**2

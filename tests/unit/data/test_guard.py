@@ -120,7 +120,7 @@ def test_numbers_are_coco_ids_in_the_data_sets_of_coco_only() -> None:
     assert coco_id("000000000009.png", of_coco=True) is None
 
 
-def test_a_image_has_one_id_under_all_its_names() -> None:
+def test_an_image_has_one_id_under_all_its_names() -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg", "COCO_train2014_000000000009_4.jpg"]
     assert {image_id_of(name, of_coco=True) for name in names} == {"9"}
     assert image_id_of("cam/000000000009.jpg") == "cam_000000000009.jpg"

@@ -48,7 +48,7 @@ def test_exif_rotation_is_not_applied(group: ImageGroup) -> None:
     assert image[22:].max() < 50
 
 
-def test_a_image_is_turned_upright_where_asked(tmp_path: Path) -> None:
+def test_an_image_is_turned_upright_where_asked(tmp_path: Path) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
     pixels[:20] = 255
     exif = Image.Exif()

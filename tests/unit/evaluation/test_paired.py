@@ -101,7 +101,7 @@ def test_the_needed_sample_is_the_textbooks() -> None:
     assert needed_sample(5.0, 1.0) == NeededSample(1, 2)
 
 
-def test_a_difference_without_spread_needs_a_image_and_not_nothing() -> None:
+def test_a_difference_without_spread_needs_an_image_and_not_nothing() -> None:
     assert needed_sample(0.5, 0.0) == NeededSample(1, 2)
     assert needed_sample(0.5, 0.0, per_image=3.5) == NeededSample(4, 2)
 

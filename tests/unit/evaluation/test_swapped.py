@@ -36,7 +36,7 @@ def test_a_partner_is_the_next_expression_for_another_object(group: ImageGroup) 
     assert partners([group]) == {"l1": "r", "l2": "r", "r": "l1"}
 
 
-def test_a_image_with_one_object_has_no_partners(group: ImageGroup) -> None:
+def test_an_image_with_one_object_has_no_partners(group: ImageGroup) -> None:
     alone = ImageGroup("p", Path("p"), 20, 10, group.samples[:2])
     assert partners([alone]) == {}
     predictions = table({"l1": (1, 1), "l2": (1, 1)})

@@ -107,7 +107,7 @@ def test_halving_loses_nothing_keeps_the_order_and_is_logged(error, caplog: pyte
     assert max(budget.tokens, budget.one_image) <= 25  # what comes later is not tried at the old size again
 
 
-def test_a_image_that_does_not_fit_is_asked_expression_by_expression() -> None:
+def test_an_image_that_does_not_fit_is_asked_expression_by_expression() -> None:
     (strip,) = whole(make_image(suffixes=(2, 5, 1)))
     found = with_halving(Device(8), [strip], Budget(1000))
     # The middle one has 9 tokens alone.

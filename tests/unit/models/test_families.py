@@ -217,7 +217,7 @@ def test_a_hundred_megapixels_are_too_many() -> None:
         adapter("llava").prepare(enormous, ["cup"], PLAIN)
 
 
-def test_a_image_that_the_processor_refuses_is_a_data_error() -> None:
+def test_an_image_that_the_processor_refuses_is_a_data_error() -> None:
     with pytest.raises(DataError, match="refuses an image of 900 x 3 pixels"):
         adapter("qwen2_vl").prepare(noise((900, 3)), ["cup"], PLAIN)
 
@@ -253,14 +253,14 @@ def test_a_processor_of_another_model_is_found_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["llava_next", "llava_onevision"])
-def test_tiles_of_a_image_too_narrow_for_a_cell_are_a_data_error(name: str) -> None:
+def test_tiles_of_an_image_too_narrow_for_a_cell_are_a_data_error(name: str) -> None:
     with pytest.raises(DataError, match=r"image of 1000 x 2 pixels is so narrow .* model\.tiles=false"):
         adapter(name, tiles=True).prepare(noise((1000, 2)), ["cup"], PLAIN)
     assert adapter(name, Preprocess.pad, tiles=True).prepare(noise((1000, 2)), ["cup"], PLAIN).geometry.width == 1000
 
 
 @families
-def test_a_image_of_another_colour_mode_is_taken_as_rgb(name: str) -> None:
+def test_an_image_of_another_colour_mode_is_taken_as_rgb(name: str) -> None:
     grey = noise((64, 40)).convert("L")
     found, expected = (adapter(name).prepare(one, ["cup"], PLAIN) for one in (grey, grey.convert("RGB")))
     for key, value in expected.tensors.items():

@@ -138,7 +138,7 @@ def test_what_a_crop_cut_off_is_not_visible() -> None:
 
 
 @pytest.mark.parametrize("how", [Preprocess.pad, Preprocess.squash])
-def test_all_of_a_image_that_is_not_cut_is_visible(how: Preprocess) -> None:
+def test_all_of_an_image_that_is_not_cut_is_visible(how: Preprocess) -> None:
     geometry = square_geometry(37, 23, 48, 6, how)
     np.testing.assert_allclose(geometry.window(), [0, 0, 37, 23], rtol=0, atol=1e-9)
     assert geometry.visible_mask().all()
@@ -174,7 +174,7 @@ def test_a_stretched_image_may_end_beyond_the_grid() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(geometries, sides, sides, st.tuples(*[st.floats(0, 1)] * 4))
-def test_a_image_seen_through_another_is_one_transform_after_the_other(
+def test_an_image_seen_through_another_is_one_transform_after_the_other(
     inner: Geometry, width: int, height: int, share: tuple[float, float, float, float]
 ) -> None:
     # The original lies somewhere in the made image, by a transform of its own.
@@ -189,6 +189,6 @@ def test_a_image_seen_through_another_is_one_transform_after_the_other(
 
 @settings(max_examples=100, deadline=None)
 @given(geometries)
-def test_a_image_seen_as_it_is_keeps_its_geometry_to_the_bit(geometry: Geometry) -> None:
+def test_an_image_seen_as_it_is_keeps_its_geometry_to_the_bit(geometry: Geometry) -> None:
     corners = (0.0, 0.0, float(geometry.width), float(geometry.height))
     assert geometry.seen_through(geometry.width, geometry.height, corners) == geometry

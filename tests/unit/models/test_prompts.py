@@ -124,7 +124,7 @@ def test_filling_in_the_image_moves_the_expression() -> None:
     assert fill(PromptText("a [P] cup", 6, 9), "[P]", "[P][P][P]") == PromptText("a [P][P][P] cup", 12, 15)
 
 
-def test_a_image_after_the_expression_or_absent_is_refused() -> None:
+def test_an_image_after_the_expression_or_absent_is_refused() -> None:
     for text in ("cup [P]", "cup"):
         with pytest.raises(ConfigError, match=r"image .* before the expression"):
             fill(PromptText(text, 0, 3), "[P]", "x")

@@ -152,7 +152,7 @@ def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
 
 
 @families
-def test_a_image_is_looked_at_once_for_all_its_expressions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_looked_at_once_for_all_its_expressions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = lvlm(name).model.base_model
     looks: list[int] = []
     real = type(model).get_image_features
@@ -186,7 +186,7 @@ def test_the_mean_over_a_span_of_queries_is_the_mean_of_their_rows(name: str) ->
     assert np.abs(rows[0] - rows[1]).max() > 0.01
 
 
-def test_strips_of_a_image_hold_every_expression_once() -> None:
+def test_strips_of_an_image_hold_every_expression_once() -> None:
     image = prepared("llava")
     assert [strip.suffixes for strip in whole(image)] == [(0, 1, 2)]
     assert [strip.suffixes for strip in single(image)] == [(0,), (1,), (2,)]

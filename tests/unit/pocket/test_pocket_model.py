@@ -132,7 +132,7 @@ def test_image_tokens_of_the_shipped_model_lie_near_the_words_of_their_object(sh
     assert np.mean(right) > 0.75
 
 
-def test_words_of_a_image_hold_no_places_but_sides():
+def test_words_of_an_image_hold_no_places_but_sides():
     item = SceneObject("circle", "red", "small", "plain", "pink", (0, 120, 60, 60))
     words = {word for word, i in IDS.items() if i in words_of(Scene(0, 192, 192, (item,)))}
     assert words == {"pink", "plain", "red", "circle", "left", "bottom"}

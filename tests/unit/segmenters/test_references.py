@@ -110,7 +110,7 @@ def test_what_fails_is_recorded_and_keeps_its_box(group: ImageGroup) -> None:
     assert "is not there" in segment_rows([row()], absent, Recording())[0]["error"]
 
 
-def test_a_image_larger_than_is_safe_to_decode_is_recorded(group: ImageGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_larger_than_is_safe_to_decode_is_recorded(group: ImageGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     (found,) = segment_rows([row()], group, BoxSegmenter())
     assert "more pixels than is safe to decode" in found["error"]

@@ -71,7 +71,7 @@ def test_versions_that_somebody_edited_are_not_believed(tmp_path: Path, old: Att
     assert AttentionStore(tmp_path, QUESTION, made_with={"torch": "3"}).other_versions() == []
 
 
-def test_a_image_that_changed_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
+def test_an_image_that_changed_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
     groups = [replace(group(name, 1), path=tmp_path / f"{name}.jpg") for name in "ab"]
     for g in groups:
         g.path.write_bytes(b"one image")

@@ -104,7 +104,7 @@ def test_the_dearest_first_to_the_least_loaded() -> None:
     assert deal([1, 1, 1], 3) == [0, 1, 2]
 
 
-def test_tokens_of_a_image() -> None:
+def test_tokens_of_an_image() -> None:
     group = image("a", ["x" * 8, "x" * 12], (560, 280))
     assert TokenCost(shared=True).of(group) == 576 + (2 + 2) + (3 + 2)
     assert TokenCost(shared=False).of(group) == 2 * 576 + 9
