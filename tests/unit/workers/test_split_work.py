@@ -47,7 +47,7 @@ def refcoco_val() -> list[ImageGroup]:
 
 
 def with_discovery(val: list[ImageGroup]) -> list[ImageGroup]:
-    """And discovery's five trials of 1,000, which hardly ever meet a image of train (17,000) twice."""
+    """And discovery's five trials of 1,000, which hardly ever meet an image of train (17,000) twice."""
     texts = [s.expression for group in val for s in group.samples]
     rng = random.Random(0)
     drawn = sorted({i for _ in range(5) for i in rng.sample(range(len(texts)), 1000)})
