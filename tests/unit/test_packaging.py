@@ -100,18 +100,11 @@ def test_a_wheel_holds_every_file_of_the_package_and_the_configuration(wheel: Pa
 
 def test_an_installed_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     """Beside no checkout: the packages that it depends on are those of this environment."""
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--prefix",
-        str(tmp_path / "own"),
-    ]
-    subprocess.run([*pip, wheel], check=True, capture_output=True)
+    installed = {path.name for path in Path(sysconfig.get_path("purelib")).glob("*locheads*")}
+    # Without --ignore-installed pip would take this environment's own installation away.
+    options = ["--quiet", "--no-deps", "--no-index", "--ignore-installed", "--prefix", str(tmp_path / "own")]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, wheel], check=True, capture_output=True)
+    assert {path.name for path in Path(sysconfig.get_path("purelib")).glob("*locheads*")} == installed
     site = sysconfig.get_path("purelib", vars={"base": str(tmp_path / "own"), "platbase": str(tmp_path / "own")})
     command = Path(sysconfig.get_path("scripts", vars={"base": str(tmp_path / "own")})) / "locheads"
     work = tmp_path / "work"
