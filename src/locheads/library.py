@@ -80,8 +80,7 @@ def spatial_entropy(
     Raises DataError for what are no maps.
     """
     maps, how = _maps(maps), criterion or CriterionConfig()
-    options = {name: getattr(how, name) for name in ("floor", "weighting", "empty_maps", "precision")}
-    return map_numbers.spatial_entropy(maps.reshape(-1, *maps.shape[-2:]), **options).reshape(maps.shape[:-2])
+    return map_numbers.ENTROPY.of(maps, how)
 
 
 def discover_heads(

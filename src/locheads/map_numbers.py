@@ -193,9 +193,10 @@ class Number:
         return found.reshape(maps.shape[:-2])
 
 
+ENTROPY = Number("entropy", spatial_entropy, ("floor", "weighting", "empty_maps", "precision"))
 NUMBERS = (
     Number("sums", attention_sum, dtype=np.float32),
-    Number("entropy", spatial_entropy, ("floor", "weighting", "empty_maps", "precision")),
+    ENTROPY,
     Number("bottom_row", bottom_row_peak, dtype=np.float32),
 )
 """Those of every head, whatever the criterion."""

@@ -28,8 +28,8 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
         setup = prepare(config, folder, record)
         key = receipt_key(config, setup.digest, setup.inputs)
         # The result of the attention pass is the store, which a receipt does not vouch for.
-        again = earlier is None or config.stage in (Stage.attend, Stage.status)
-        done = None if again or earlier is None else find_done(earlier, key)
+        vouched = config.stage not in (Stage.attend, Stage.status)
+        done = find_done(earlier, key) if earlier is not None and vouched else None
         if done is None:
             started(json_digest(key))
             failures = _run(setup, status)
