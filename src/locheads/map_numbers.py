@@ -12,7 +12,6 @@ from enum import StrEnum
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import ndimage
 
 from locheads.errors import DiscoveryError, chosen
 
@@ -98,6 +97,8 @@ def spatial_entropy(
     Raises:
         ConfigError: an option that is not among its choices.
     """
+    from scipy import ndimage  # only here: the settings' classes load this file, and --help must answer at once
+
     single, stack = chosen(Precision, precision) == Precision.float32, np.asarray(maps)
     if single:
         stack = stack.astype(np.float32, copy=False)

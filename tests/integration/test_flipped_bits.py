@@ -35,7 +35,7 @@ from locheads.discovery.headset import read_headset
 from locheads.errors import LocHeadsError, StoreError
 from locheads.pipeline import receipt
 from locheads.pipeline.compare_runs import read_scores
-from locheads.pipeline.sweep_callback import read_sweep
+from locheads.pipeline.sweep_runs import read_sweep
 from locheads.pipeline.timing import write_timing
 from locheads.pocket import dataset
 from locheads.records.receipt_file import SweepFile

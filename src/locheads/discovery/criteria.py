@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import entr
 
 from locheads import dotted
 from locheads.errors import ConfigError
@@ -48,6 +47,8 @@ def _entropy(scores: HeadScores) -> Float[np.ndarray, "sample layer head"]:
 
 def map_entropy(maps: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
     """Shannon's entropy of each map normalised to sum 1, in nats; NaN, never chosen, for one without attention."""
+    from scipy.special import entr  # only here: the settings' classes load this file
+
     totals = maps.sum(axis=(1, 2), keepdims=True, dtype=np.float64)
     shares = np.divide(maps, totals, out=np.full(maps.shape, np.nan), where=totals > 0)
     return entr(shares).sum(axis=(1, 2))

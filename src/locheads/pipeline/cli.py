@@ -22,6 +22,7 @@ from locheads.errors import ConfigError, print_error
 from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.error_messages import explain, explain_command, log_bug, log_user_error
 from locheads.pipeline.execute import dispatch
+from locheads.pipeline.help_text import help_text
 from locheads.pipeline.run_life import run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
@@ -67,7 +68,10 @@ def run(conf: Path) -> None:
     _ended.clear()
     sweep.failures.clear()
     task = hydra.main(version_base="1.3", config_path=str(conf.absolute()), config_name="config")(_task)
+    flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
     try:
+        if flags and flags <= {"-h", "--help"}:
+            return print(help_text(conf, [argument for argument in sys.argv[1:] if argument not in flags]))
         task()
     except Exception as error:
         # What a run raises ends in _task: this one is about the command line.

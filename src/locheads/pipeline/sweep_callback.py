@@ -1,87 +1,28 @@
-"""After a multirun: one table of all its runs, in the terminal and as a file in the sweep's folder."""
+"""Hydra's callback of a multirun. What it needs is imported when the sweep ends, so that --help answers at once."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-
-from locheads.errors import StoreError
-from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
-from locheads.pipeline.run_files import write_parquet
-from locheads.records.provenance_file import ProvenanceFile, StatusFile
-from locheads.records.receipt_file import DoneBeforeFile, refuse_changed
-from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
-from locheads.store.atomic import read_json
-from locheads.terminal import console
-from locheads.tracking.wandb_names import sweep_record
-
-log = logging.getLogger(__name__)
-
-READ = ("status.json", "metrics.json", DONE_BEFORE, "provenance.json")
 
 failures: list[str] = []
 """Runs of the last sweep that failed: the command line exits with 1 if there are any."""
 
 
 class SweepSummary(Callback):
-    """Hydra callback, named in conf/config.yaml."""
+    """Named in conf/config.yaml."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Writes sweep.json, from which the runs know what they share."""
+        from locheads.tracking.wandb_names import sweep_record
+
         params = OmegaConf.to_container(config.hydra.sweeper).get("params")  # type: ignore[union-attr]
         overrides = list(config.hydra.overrides.task)
         sweep_record(overrides, params).write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Prints the table; writes sweep.parquet."""
-        folder = Path(config.hydra.sweep.dir)
-        rows = read_sweep(folder)
-        failures[:] = [str(row.folder) for row in rows if row.error]
-        write_parquet(folder / "sweep.parquet", sweep_frame(rows))
-        console.print(sweep_table(rows))
-        console.print(f"Sweep: {folder}", soft_wrap=True, highlight=False)
+        from locheads.pipeline.sweep_runs import summarise_sweep
 
-
-def read_sweep(folder: Path) -> list[SweepRow]:
-    """Every run in a sweep's folder, in the order of its job numbers."""
-    runs = [path.parent for path in folder.glob("*/overrides.yaml")]
-    return [_row(run) for run in sorted(runs, key=_job_number)]
-
-
-def _job_number(run: Path) -> tuple[int, str]:
-    """Runs whose folders the user named (hydra.sweep.subdir) come last, by name."""
-    number = run.name.split("_")[0]
-    return (int(number) if number.isdecimal() else sys.maxsize, run.name)
-
-
-def _row(folder: Path) -> SweepRow:
-    """A run whose files are damaged, or not what it wrote, is a failed one."""
-    pairs: dict[str, str] = {}
-    try:
-        refuse_changed(folder, [OVERRIDES, "heads.json", *READ])
-        pairs = _pairs(folder)
-        return _finished(folder, pairs)
-    except StoreError as error:
-        return SweepRow(pairs, folder, None, str(error))
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        return SweepRow(pairs, folder, None, f"a file of the run cannot be read ({error})")
-
-
-def _pairs(folder: Path) -> dict[str, str]:
-    overrides = yaml.safe_load((folder / OVERRIDES).read_text()) or []
-    # A deletion such as ~tracker has no value.
-    return {key: value for key, _, value in (override.lstrip("+").partition("=") for override in overrides)}
-
-
-def _finished(folder: Path, pairs: dict[str, str]) -> SweepRow:
-    status, before = StatusFile.read_if_there(folder), DoneBeforeFile.read_if_there(folder)
-    provenance = ProvenanceFile.read_if_there(folder)
-    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
-    finished = status is not None and status.state == "done"
-    error = None if finished else (status and status.error) or "did not finish: see its run.log"
-    origin, digest = before.folder if before else None, provenance.digest if provenance else None
-    return SweepRow(pairs, folder, metrics, error, origin, digest)
+        failures[:] = summarise_sweep(Path(config.hydra.sweep.dir))

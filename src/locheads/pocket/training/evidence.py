@@ -14,7 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from locheads.evaluation.metric_table import METHODS, percent
-from locheads.pipeline.sweep_callback import read_sweep
+from locheads.pipeline.sweep_runs import read_sweep
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, spearman_text
 from locheads.records.provenance_file import ProvenanceFile
