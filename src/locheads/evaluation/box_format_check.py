@@ -2,10 +2,11 @@
 true boxes better. Changes no score: how a model writes boxes is a fact about the model, to be looked up, not chosen."""
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from pydantic import ConfigDict, StrictFloat, StrictInt
+from pydantic.dataclasses import dataclass
 from scipy import stats
 
 from locheads.data.box_text import WrittenBox
@@ -36,38 +37,44 @@ ALIKE = 0.02
 
 @dataclass(frozen=True)
 class ConventionFit:
-    """A convention, and how the boxes that it makes of the numbers fit the true ones."""
+    """A convention, and how the boxes that it makes of the numbers fit the true ones. Files of earlier versions hold
+    other things of it."""
 
-    box_format: str
-    frame: str
-    mean_iou: float
+    box_format: str = ""
+    frame: str = ""
+    mean_iou: StrictFloat = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class BoxCheck:
-    """How the boxes of a run stand in their file or words; `boxes` of metrics.json."""
+    """How the boxes of a run stand in their file or words; `boxes` of metrics.json, which once had fewer fields."""
 
-    n_boxes: int
+    n_boxes: StrictInt
     """Answers with four numbers."""
-    without: dict[str, int]
+    without: dict[str, StrictInt]
     """Why answers have no box: reason -> count."""
-    n_several: int
+    n_several: StrictInt
     """Answers in words that hold several different boxes; the first is scored."""
-    n_outside: int
+    n_outside: StrictInt = 0
     """Boxes that leave the declared range."""
-    n_reversed: int
+    n_reversed: StrictInt = 0
     """Boxes with right < left or bottom < top."""
-    n_specks: int
+    n_specks: StrictInt = 0
     """Boxes below 1/200 of their image's width and height whose true box is not."""
-    n_shares: int
+    n_shares: StrictInt = 0
     """Boxes of numbers from 0 to 1 where the declared format has none such."""
-    n_never_past: int
+    n_never_past: StrictInt = 0
     """True boxes that pass a border that no answer passes: the image's own size where the format has a range (are
     they pixels?), 1000 where it counts pixels (are they thousandths?). 0 where an answer does, and where the other
     reading fits no better."""
-    declared: ConventionFit | None
-    better: ConventionFit | None
+    declared: ConventionFit | None = None
+    better: ConventionFit | None = None
     """The convention that fits clearly better, if one does."""
+
+    def reasons(self) -> str:
+        """ " (3 leave the declared range, 1 answer nothing)"; empty where all have a box."""
+        told = ", ".join(f"{count} {reason}" for reason, count in self.without.items())
+        return f" ({told})" if told else ""
 
 
 class BoxFormatMonitor:
@@ -97,21 +104,14 @@ class BoxFormatMonitor:
 
     def check(self) -> BoxCheck:
         """Everything that the answers show."""
-        table = _Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._images)
-        form = self._form if self._rows else None
-        declared, better = _fits(table, form, self._frame) if form else (None, None)
-        return BoxCheck(
-            n_boxes=len(self._rows),
-            without=dict(sorted(self._without.items())),
-            n_several=self._several,
-            n_outside=self._faults[BoxFault.outside],
-            n_reversed=self._faults[BoxFault.reversed],
-            n_specks=int(_specks(table, form).sum()) if form else 0,
-            n_shares=int(_shares(table, form).sum()) if form else 0,
-            n_never_past=_never_past(table, form) if form else 0,
-            declared=declared,
-            better=better,
-        )
+        faults = (self._faults[fault] for fault in (BoxFault.outside, BoxFault.reversed))
+        found = (len(self._rows), dict(sorted(self._without.items())), self._several, *faults)
+        if self._form is None or not self._rows:
+            return BoxCheck(*found)
+        table = _Table(np.array(self._rows, dtype=float), self._images)
+        specks, shares = (int(of(table, self._form).sum()) for of in (_specks, _shares))
+        fits = _fits(table, self._form, self._frame)
+        return BoxCheck(*found, specks, shares, _never_past(table, self._form), *fits)
 
     def notes(self, check: BoxCheck) -> list[str]:
         """One sentence per thing that a reader of the figures must know; none where all is as it should be."""
@@ -154,7 +154,7 @@ class _Table:
         self.truth, (self.width, self.height) = rows[:, 4:8], rows[:, 8:10].T
         origin, extent, size = (tuple(rows[:, i : i + 2].T) for i in (10, 12, 14))
         self.frame = CoordinateFrame(origin, extent, size)
-        self.images = np.unique(images, return_inverse=True)[1] if images else np.zeros(0, dtype=int)
+        self.images = np.unique(images, return_inverse=True)[1]
 
     def boxes(self, form: BoxFormat, frame: CoordinateFrame) -> Float[np.ndarray, "box 4"]:
         return np.column_stack(in_pixels(self.numbers, form, frame))

@@ -6,12 +6,13 @@ percentiles, which they replace, give [0, 0] where nothing was hit and are too n
 coverage` measures both.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
+from pydantic import ConfigDict, StrictFloat, StrictInt
+from pydantic.dataclasses import dataclass
 from scipy.special import stdtrit
 from scipy.stats import norm, permutation_test
 
@@ -26,6 +27,8 @@ BATCH_CELLS = 1_000_000
 
 POWER = 0.8
 """How often a difference of the needed sample's size is seen."""
+POINT = 0.01
+"""One percentage point: what `Difference.need_of_a_point` is about."""
 
 
 @dataclass(frozen=True)
@@ -178,42 +181,36 @@ def _over(above: _Number, below: _Number) -> _Number:
     return np.divide(above, below, out=np.zeros(above.shape), where=below > 0)
 
 
-@dataclass(frozen=True)
-class Sums:
-    """One metric of one run: the ratio of two sums over expressions (a mean has denominators of 1)."""
-
-    numerators: Float[np.ndarray, "n"]
-    denominators: Float[np.ndarray, "n"]
-
-    @property
-    def value(self) -> float:
-        """0 where the denominators sum to 0."""
-        return float(sum_ratio(self.numerators, self.denominators))
+Sums = tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]
+"""One metric of one run: numerators and denominators per expression (1 for a mean), whose sums' ratio it is."""
+_OF_A_FILE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_OF_A_FILE)
 class NeededSample:
     """A sample in which a difference is seen."""
 
-    expressions: int
-    images: int
+    expressions: StrictInt
+    images: StrictInt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_OF_A_FILE)
 class Difference:
-    """b - a of one metric."""
+    """b - a of one metric, unscaled; as compare.json holds it."""
 
-    a: float
-    b: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    spread: float
+    a: StrictFloat
+    b: StrictFloat
+    difference: StrictFloat
+    low: StrictFloat
+    high: StrictFloat
+    p: StrictFloat
+    spread: StrictFloat
     """Standard deviation of what one expression adds to the difference (of its linearised form, for a ratio)."""
-    design_effect: float
+    design_effect: StrictFloat
     need: NeededSample | None
     """For a difference as large as this one; None for one of 0."""
+    need_of_a_point: NeededSample | None
+    """For one of POINT."""
 
 
 def compare(
@@ -226,18 +223,16 @@ def compare(
     more than `resamples` ways); seeded. With fewer than two images nothing is known of the spread: [-1, 1], p = 1,
     no need.
     """
-    sums = [*sums_per_image(a.numerators, a.denominators, images),
-            *sums_per_image(b.numerators, b.denominators, images)]  # fmt: skip
-    n_images, difference = len(sums[0]), b.value - a.value
-    low, high = map(float, difference_ends((sums[0], sums[1]), (sums[2], sums[3]), confidence))
+    of_a, of_b = sums_per_image(*a, images), sums_per_image(*b, images)
+    n_images, values = len(of_a[0]), [float(sum_ratio(*run)) for run in (a, b)]
+    difference = values[1] - values[0]
+    estimate = (*values, difference, *map(float, difference_ends(of_a, of_b, confidence)))
     if n_images < 2:
-        return Difference(a.value, b.value, difference, low, high, 1.0, 0.0, 1.0, None)
-    parts = _linearised(a, b)
-    effect = design_effect(parts, images)
-    spread = float(parts.std())
-    need = needed_sample(difference, spread, effect, len(parts) / n_images, confidence)
-    p = _sign_flip_p(sums, resamples, seed)
-    return Difference(a.value, b.value, difference, low, high, p, spread, effect, need)
+        return Difference(*estimate, 1.0, 0.0, 1.0, None, None)
+    parts = _linearised(b) - _linearised(a)
+    effect, spread = design_effect(parts, images), float(parts.std())
+    needs = (needed_sample(d, spread, effect, len(parts) / n_images, confidence) for d in (difference, POINT))
+    return Difference(*estimate, _sign_flip_p(of_a, of_b, resamples, seed), spread, effect, *needs)
 
 
 def design_effect(parts: Float[np.ndarray, "n"], images: Int[np.ndarray, "n"]) -> float:
@@ -277,12 +272,14 @@ def needed_sample(
     return NeededSample(int(np.ceil(max(expressions, per_image))), images)
 
 
-def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
-    tops, bottoms = (np.concatenate([sums[i], sums[i + 2]]) for i in (0, 1))
-    n = len(sums[0])
+def _sign_flip_p(
+    of_a: tuple[np.ndarray, np.ndarray], of_b: tuple[np.ndarray, np.ndarray], resamples: int, seed: int
+) -> float:
+    tops, bottoms = map(np.concatenate, zip(of_a, of_b, strict=True))
+    n = len(of_a[0])
 
-    def statistic(of_a: np.ndarray, of_b: np.ndarray, axis: int) -> _Number:
-        a, b = (rows.astype(int) for rows in (of_a, of_b))
+    def statistic(rows_a: np.ndarray, rows_b: np.ndarray, axis: int) -> _Number:
+        a, b = (rows.astype(int) for rows in (rows_a, rows_b))
         return sum_ratio(tops[b], bottoms[b], axis) - sum_ratio(tops[a], bottoms[a], axis)
 
     # scipy swaps the positions, so that an image's numerator and denominator stay together.
@@ -298,8 +295,8 @@ def _sign_flip_p(sums: list[np.ndarray], resamples: int, seed: int) -> float:
     return float(result.pvalue)
 
 
-def _linearised(a: Sums, b: Sums) -> Float[np.ndarray, "n"]:
-    """What each expression adds to b - a, centred at 0: of means the paired difference less its mean, of ratios its
+def _linearised(run: Sums) -> Float[np.ndarray, "n"]:
+    """What each expression adds to the ratio, centred at 0: of a mean its own value less the mean, of a ratio its
     Taylor form (Särndal et al., "Model Assisted Survey Sampling", 1992, 5.6)."""
-    of_a, of_b = ((run.numerators - run.value * run.denominators) / (run.denominators.mean() or 1.0) for run in (a, b))
-    return of_b - of_a
+    numerators, denominators = run
+    return (numerators - float(sum_ratio(*run)) * denominators) / (denominators.mean() or 1.0)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def box_format_record(monitor: BoxFormatMonitor) -> dict[str, Any]:
     check = monitor.check()
     for note in (notes := monitor.notes(check)):
         log.warning("%s", note)
-    return {"boxes": asdict(check), "notes": notes}
+    return {"boxes": check, "notes": notes}
 
 
 def map_scores_of(rows: Iterable[Row]) -> Float[np.ndarray, "row metric"]:

@@ -12,10 +12,10 @@ from rich.table import Table
 from locheads.config import Config, Stage
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
-from locheads.evaluation.intervals import POWER, Sums, compare, needed_sample
+from locheads.evaluation.intervals import POWER, Difference, compare
 from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
 from locheads.pipeline.run_life import Status
-from locheads.records.command_files import ComparedMetric, ComparedRun, CompareFile, LeftOut
+from locheads.records.command_files import ComparedRun, CompareFile, LeftOut
 from locheads.records.metrics_file import few_legend, few_mark, p_text
 from locheads.records.receipt_file import read_receipt, refuse_changed
 from locheads.terminal import console, new_table, track
@@ -23,8 +23,6 @@ from locheads.terminal import console, new_table, track
 log = logging.getLogger(__name__)
 
 COMPARED = shown(Place.COMPARE)
-POINT = 0.01
-"""compare.json also tells the sample that a difference of one percentage point takes."""
 _TRUTH = ["image_id", "true_x0", "true_y0", "true_x1", "true_y1"]
 _ALWAYS = ["box_iou", "intersection", "union"]
 _ANSWERS = list(dict.fromkeys([*_ALWAYS, *(column for metric in COMPARED.values() for column in metric.columns)]))
@@ -161,7 +159,7 @@ def table(record: CompareFile) -> Table:
 
 def _metrics(
     a: tuple[str, pd.DataFrame], b: tuple[str, pd.DataFrame], config: EvaluationConfig, seed: int
-) -> dict[str, ComparedMetric]:
+) -> dict[str, Difference]:
     images, _ = pd.factorize(a[1]["image_id"], sort=True)
     # Of the two methods only what both have: a file of predictions has no map to point with.
     of_a, of_b = ({metric.key for metric in measured(method, rows.columns)} for method, rows in (a, b))
@@ -170,11 +168,10 @@ def _metrics(
         raise DataError("One of the runs is about points, the other about boxes: they share no measure.")
     found = {}
     for metric in track(both, "compare", "metrics"):
-        one, two = (Sums(*metric.parts(rows)) for _, rows in (a, b))
-        difference = compare(one, two, images, confidence=config.confidence, resamples=config.resamples, seed=seed)
-        per_image = len(images) / (images.max() + 1)
-        need = needed_sample(POINT, difference.spread, difference.design_effect, per_image, config.confidence)
-        found[metric.key] = ComparedMetric.of(difference, need)
+        one, two = (metric.parts(rows) for _, rows in (a, b))
+        found[metric.key] = compare(
+            one, two, images, confidence=config.confidence, resamples=config.resamples, seed=seed
+        )
     return found
 
 

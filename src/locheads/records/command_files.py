@@ -1,11 +1,9 @@
 """What the commands beside the stages write: check.json, fetched.json and compare.json."""
 
-from dataclasses import asdict
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import StrictFloat, StrictInt
 
-from locheads.evaluation import intervals
 from locheads.evaluation.intervals import Difference
 from locheads.records.record_base import Count, Part, Record, Size
 
@@ -58,33 +56,6 @@ class LeftOut(Part):
     b: Count
 
 
-class NeededSample(Part):
-    """A sample in which a difference is seen, see `locheads.evaluation.intervals.NeededSample`."""
-
-    expressions: Count
-    images: Count
-
-
-class ComparedMetric(Part):
-    """b - a of one metric, unscaled, see `locheads.evaluation.intervals.Difference`."""
-
-    a: StrictFloat
-    b: StrictFloat
-    difference: StrictFloat
-    low: StrictFloat
-    high: StrictFloat
-    p: StrictFloat
-    spread: StrictFloat
-    design_effect: StrictFloat
-    need: NeededSample | None
-    need_of_a_point: NeededSample | None
-    """For a difference of one percentage point."""
-
-    @classmethod
-    def of(cls, found: Difference, need_of_a_point: intervals.NeededSample | None) -> Self:
-        return cls.parse(asdict(found) | {"need_of_a_point": need_of_a_point and asdict(need_of_a_point)})
-
-
 class CompareFile(Record):
     """compare.json: every metric that both runs have, on the samples that both have."""
 
@@ -102,4 +73,4 @@ class CompareFile(Record):
     seed: StrictInt
     power: StrictFloat
     """With which a needed sample shows the difference."""
-    metrics: dict[str, ComparedMetric]
+    metrics: dict[str, Difference]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, StrictFloat, StrictInt, model_validator
 from pydantic.dataclasses import dataclass
 
+from locheads.evaluation.box_format_check import BoxCheck
 from locheads.evaluation.intervals import FEW_IMAGES
 from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, shown
 from locheads.records.record_base import Count, Part, Record
@@ -130,26 +131,6 @@ def p_text(p_value: float | None) -> str:
     return "p\u00a0<\u00a00.001" if p_value < 0.001 else f"p\u00a0=\u00a0{p_value:.3f}"
 
 
-class BoxesRecord(Part):
-    """How the boxes of a file, or of an LVLM's words, are written: locheads.evaluation.box_format_check.BoxCheck."""
-
-    n_boxes: Count
-    without: dict[str, Count]
-    n_several: Count
-    n_outside: Count = 0
-    n_reversed: Count = 0
-    n_specks: Count = 0
-    n_shares: Count = 0
-    n_never_past: Count = 0
-    declared: dict[str, str | float] | None = None
-    better: dict[str, str | float] | None = None
-
-    def reasons(self) -> str:
-        """ " (3 leave the declared range, 1 answer nothing)"; empty where all have a box."""
-        told = ", ".join(f"{count} {reason}" for reason, count in self.without.items())
-        return f" ({told})" if told else ""
-
-
 class MetricsRecord(Record):
     """metrics.json: the evaluation of one run."""
 
@@ -175,7 +156,7 @@ class MetricsRecord(Record):
     """Expressions that a file of predictions does not mention: scored as misses, and among n_failed."""
     n_not_evaluated: StrictInt | None = None
     """Lines of the file about other expressions."""
-    boxes: BoxesRecord | None = None
+    boxes: BoxCheck | None = None
     """Of runs about written boxes."""
     notes: Names = ()
     """What a reader of the figures must know."""

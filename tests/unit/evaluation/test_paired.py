@@ -13,7 +13,7 @@ Runs = tuple[np.ndarray, np.ndarray]
 
 
 def mean(values: np.ndarray) -> Sums:
-    return Sums(np.asarray(values, dtype=float), np.ones(len(values)))
+    return np.asarray(values, dtype=float), np.ones(len(values))
 
 
 def hits(rng: np.random.Generator, images: int, per_image: int, shift: float) -> tuple[Runs, np.ndarray]:
@@ -29,7 +29,7 @@ def test_p_is_the_share_of_all_sign_flips() -> None:
     images = np.array([0, 0, 1, 2, 2, 2, 3, 4, 5, 5])
     tops, bottoms = (rng.integers(low, low + 50, (2, 10)).astype(float) for low in (0, 51))
     for below in (bottoms, np.ones((2, 10))):
-        found = compare(Sums(tops[0], below[0]), Sums(tops[1], below[1]), images)
+        found = compare((tops[0], below[0]), (tops[1], below[1]), images)
         extreme = 0
         for flips in itertools.product([0, 1], repeat=6):
             flip = np.array(flips)[images]
@@ -132,6 +132,6 @@ def test_one_image_tells_nothing_of_the_spread() -> None:
 
 
 def test_nothing_at_all_is_zero() -> None:
-    nothing = Sums(np.zeros(4), np.zeros(4))
+    nothing = np.zeros(4), np.zeros(4)
     found = compare(nothing, nothing, np.arange(4))
     assert (found.a, found.b, found.difference, found.p) == (0, 0, 0, 1)

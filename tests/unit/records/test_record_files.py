@@ -67,8 +67,9 @@ FILES: dict[type[Record], Any] = {
         "figure6": {"spearman": 0.5, "p_value": None, "n_heads": 2,
                     "points": [{"layer": 1, "head": 2, "frequency": 0.25, "iou": 0.125}]},
         "n_missing": None, "n_not_evaluated": 3,
-        "boxes": {"n_boxes": 9, "without": {"no box": 1}, "n_several": 0, "declared": {"box_format": "xyxy"},
-                  "better": {"scale": 1.5}},
+        "boxes": {"n_boxes": 9, "without": {"no box": 1}, "n_several": 0, "n_outside": 1, "n_reversed": 0,
+                  "n_specks": 0, "n_shares": 2, "n_never_past": 0,
+                  "declared": {"box_format": "xyxy", "frame": "image", "mean_iou": 0.5}, "better": None},
         "notes": ["a note"],
     },
     StabilityFile: {"k": 1, "sizes": [{"n": 10, "tops": [["L1H2"], ["L0H0"]]}]},
@@ -276,6 +277,9 @@ def test_files_of_earlier_versions_open() -> None:
     assert (item.iou, item.grid, item.image) == (0.0, None, "gallery/100300.jpg")
     assert ProvenanceFile.parse({"commit": "f0", "dataset": {"name": "pocket"}}).dataset.notes == ()
     assert StatusFile.parse({"state": "done"}).stages == {}
+    boxes = {"n_boxes": 9, "without": {}, "n_several": 0, "declared": {"box_format": "xyxy"}, "better": {"scale": 1.5}}
+    found = MetricsRecord.parse(FILES[MetricsRecord] | {"boxes": boxes}).boxes
+    assert found is not None and found.n_shares == 0
     assert SweepFile.decode(b'{"overrides": [], "id": "1"}').jobs == 1  # before there were checksums
     assert HeadSetFile.parse(HEADS | {"of a later version": 1}).found[0].index == HeadsFile.parse(HEADS).heads[0]
 
