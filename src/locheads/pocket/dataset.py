@@ -3,12 +3,12 @@
 testA holds sparse scenes (3 objects), testB crowded ones (5 objects); train and val hold 3 to 5.
 """
 
-import hashlib
 import json
 import logging
 import pickle
 import shutil
 import tempfile
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,83 +21,9 @@ from locheads.pocket.language import Expression, sample_expression
 from locheads.pocket.render import render
 from locheads.pocket.scenes import SHAPES, Scene, SceneObject, sample_scene
 from locheads.store.atomic import write_bytes, write_json
+from locheads.store.digest import file_digest, json_digest
 
 log = logging.getLogger(__name__)
-
-CATEGORIES = [{"supercategory": "shape", "id": i, "name": name} for i, name in enumerate(SHAPES, start=1)]
-_SENTENCES_PER_REF = (2, 3)
-_DRAWS = 30  # tries to find different ones
-
-
-def file_name(image_id: int) -> str:
-    """Name of an image's file, as in COCO."""
-    return f"COCO_train2014_{image_id:012d}.jpg"
-
-
-def image_entry(image_id: int, scene: Scene) -> dict[str, Any]:
-    """One entry of `images`."""
-    return {"id": image_id, "file_name": file_name(image_id), "width": scene.width, "height": scene.height}
-
-
-def annotation(ann_id: int, image_id: int, scene: Scene, item: SceneObject) -> dict[str, Any]:
-    """One entry of `annotations`; of six in a row one holds a compressed RLE, one a plain one, four a polygon."""
-    mask = item.mask(scene.height, scene.width)
-    return {
-        "id": ann_id,
-        "image_id": image_id,
-        "category_id": 1 + SHAPES.index(item.shape),
-        "bbox": [float(value) for value in item.box],
-        "area": float(mask.sum()),
-        "iscrowd": 0,
-        "segmentation": _segmentation(ann_id % 6, mask, item),
-    }
-
-
-def _segmentation(which: int, mask: np.ndarray, item: SceneObject) -> list[list[float]] | dict[str, Any]:
-    if which == 0:
-        encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-        return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
-    if which == 3:
-        return {"size": list(mask.shape), "counts": _run_lengths(mask)}
-    return [[coordinate for point in item.polygon for coordinate in point]]
-
-
-def _run_lengths(mask: np.ndarray) -> list[int]:
-    """Lengths of the runs of 0, 1, 0, ... down the columns, as COCO counts them."""
-    flat = np.concatenate([[False], mask.ravel(order="F"), [not mask[-1, -1]]])
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
-    return [int(n) for n in np.diff(np.concatenate([[0], ends]))]
-
-
-def caption_object(
-    scene: Scene, target: int, rng: np.random.Generator, *, ref_id: int, first_sentence: int, split: str,
-    annotation: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, str]]:  # fmt: skip
-    """One ref with its sentences, and the kind of each sentence by its id as text."""
-    expressions: dict[str, Expression] = {}
-    n_sentences = int(rng.integers(_SENTENCES_PER_REF[0], _SENTENCES_PER_REF[1] + 1))
-    for _ in range(_DRAWS):  # few objects can be told in one way only
-        if len(expressions) < n_sentences:
-            expression = sample_expression(scene, target, rng)
-            expressions.setdefault(expression.text.removeprefix("the "), expression)
-    ids = range(first_sentence, first_sentence + len(expressions))
-    image_id = annotation["image_id"]
-    ref = {
-        "ref_id": ref_id,
-        "ann_id": annotation["id"],
-        "category_id": annotation["category_id"],
-        "image_id": image_id,
-        "split": split,
-        # as in the real files, this is not the image's name: readers go by image_id
-        "file_name": file_name(image_id).replace(".jpg", f"_{annotation['id']}.jpg"),
-        "sent_ids": list(ids),
-        "sentences": [
-            {"sent_id": i, "sent": e.text, "raw": e.text, "tokens": e.text.split()}
-            for i, e in zip(ids, expressions.values(), strict=True)
-        ],
-    }
-    return ref, {str(i): e.kind for i, e in zip(ids, expressions.values(), strict=True)}
-
 
 VERSION = 2
 ANNOTATION_DIGEST = "7d2266ad4f652c9cdde2f5c74a95845be5ac4c8720846820fa273e3e3e798c0b"
@@ -107,11 +33,14 @@ SPLITS = {
     "testA": (60, (3,)),
     "testB": (60, (5,)),
 }
+CATEGORIES = [{"supercategory": "shape", "id": i, "name": name} for i, name in enumerate(SHAPES, start=1)]
 IMAGES, TABLES = Path("images") / "train2014", Path("pocket")
 INSTANCES, REFS, KINDS_FILE = TABLES / "instances.json", TABLES / "refs(unc).p", TABLES / "kinds.json"
 MANIFEST = "manifest.json"
 _REFS_PER_IMAGE = 3
 _FIRST_IMAGE = 100_000
+_SENTENCES_PER_REF = (2, 3)
+_DRAWS = 30  # tries to find different ones
 _JPEG_QUALITY = 92
 
 
@@ -143,11 +72,16 @@ def find_damage(root: Path) -> str | None:
         if hashes.keys() != _names():
             return f"{MANIFEST} names other files"
         for name, digest in hashes.items():
-            if _sha256(root / name) != digest:
+            if file_digest(root / name) != digest:
                 return f"{name} has changed"
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def file_name(image_id: int) -> str:
+    """Name of an image's file, as in COCO."""
+    return f"COCO_train2014_{image_id:012d}.jpg"
 
 
 def _names() -> set[str]:
@@ -188,61 +122,89 @@ def _build_beside(root: Path) -> None:
 def _build(root: Path) -> None:
     (root / IMAGES).mkdir(parents=True)
     (root / TABLES).mkdir()
-    images, tables = {}, _Tables()
+    info = {"description": "LocHeads pocket scenes", "version": str(VERSION)}
+    instances: dict[str, Any] = {"info": info, "images": [], "annotations": [], "categories": CATEGORIES}
+    refs: list[dict[str, Any]] = []
+    kinds: dict[str, str] = {}
+    images = {}
     for split in SPLITS:
         for image_id, scene in split_scenes(split):
             path = root / IMAGES / file_name(image_id)
             Image.fromarray(render(scene)).save(path, quality=_JPEG_QUALITY, subsampling=0)
-            images[str(IMAGES / path.name)] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            tables.add(split, image_id, scene)
-    digest = tables.digest()
+            images[str(IMAGES / path.name)] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+            entry = {"id": image_id, "file_name": path.name, "width": scene.width, "height": scene.height}
+            first = len(instances["annotations"]) + 1
+            annotations = [_annotation(first + i, image_id, scene, item) for i, item in enumerate(scene.objects)]
+            instances["images"].append(entry)
+            instances["annotations"] += annotations
+            _add_refs(refs, kinds, scene, split, annotations)
+    digest = json_digest([instances, refs])  # whatever the encoding of images and pickle
     if ANNOTATION_DIGEST and digest != ANNOTATION_DIGEST:
         raise DataError(f"The pocket data set came out different here: annotation digest {digest[:12]}.")
-    tables.write(root)
-    hashes = {str(name): _sha256(root / name) for name in (INSTANCES, REFS, KINDS_FILE)}
+    write_json(root / INSTANCES, instances)
+    write_json(root / KINDS_FILE, kinds)
+    write_bytes(root / REFS, pickle.dumps(refs, protocol=2))
+    hashes = {str(name): file_digest(root / name) for name in (INSTANCES, REFS, KINDS_FILE)}
     write_json(root / MANIFEST, {"version": VERSION, "annotations": digest, "tables": hashes, "pictures": images})
 
 
-class _Tables:
-    """Collects `instances.json`, `refs(unc).p` and the kinds of the expressions, image by image."""
-
-    def __init__(self) -> None:
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-        self.refs: list[dict[str, Any]] = []
-        self.kinds: dict[str, str] = {}
-
-    def add(self, split: str, image_id: int, scene: Scene) -> None:
-        """Takes one image with all its objects and some refs in."""
-        self.images.append(image_entry(image_id, scene))
-        first = len(self.annotations) + 1
-        self.annotations += [annotation(first + i, image_id, scene, item) for i, item in enumerate(scene.objects)]
-        rng = np.random.default_rng([scene.seed, 4])
-        chosen = sorted(rng.permutation(len(scene.objects))[:_REFS_PER_IMAGE].tolist())
-        for target in chosen:
-            ref, kinds = caption_object(
-                scene, target, rng, ref_id=len(self.refs) + 1, first_sentence=len(self.kinds) + 1, split=split,
-                annotation=self.annotations[first - 1 + target],
-            )  # fmt: skip
-            self.refs.append(ref)
-            self.kinds.update(kinds)
-
-    def instances(self) -> dict[str, Any]:
-        """The content of `instances.json`."""
-        info = {"description": "LocHeads pocket scenes", "version": str(VERSION)}
-        return {"info": info, "images": self.images, "annotations": self.annotations, "categories": CATEGORIES}
-
-    def digest(self) -> str:
-        """SHA-256 of the content of both tables, whatever the encoding of images and pickle."""
-        content = json.dumps([self.instances(), self.refs], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def write(self, root: Path) -> None:
-        """Writes the three tables."""
-        write_json(root / INSTANCES, self.instances())
-        write_json(root / KINDS_FILE, self.kinds)
-        write_bytes(root / REFS, pickle.dumps(self.refs, protocol=2))
+def _annotation(ann_id: int, image_id: int, scene: Scene, item: SceneObject) -> dict[str, Any]:
+    """One entry of `annotations`; of six in a row one holds a compressed RLE, one a plain one, four a polygon."""
+    mask = item.mask(scene.height, scene.width)
+    return {
+        "id": ann_id,
+        "image_id": image_id,
+        "category_id": 1 + SHAPES.index(item.shape),
+        "bbox": [float(value) for value in item.box],
+        "area": float(mask.sum()),
+        "iscrowd": 0,
+        "segmentation": _segmentation(ann_id % 6, mask, item),
+    }
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _segmentation(which: int, mask: np.ndarray, item: SceneObject) -> list[list[float]] | dict[str, Any]:
+    if which not in (0, 3):
+        return [[coordinate for point in item.polygon for coordinate in point]]
+    if which == 0:
+        encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+    # Runs of 0, 1, 0, ... down the columns; the first may be empty.
+    background, *runs = (len(list(run)) for _, run in groupby([False, *mask.ravel(order="F").tolist()]))
+    return {"size": list(mask.shape), "counts": [background - 1, *runs]}
+
+
+def _add_refs(
+    refs: list[dict[str, Any]], kinds: dict[str, str], scene: Scene, split: str, annotations: list[dict[str, Any]]
+) -> None:
+    """Some of the scene's objects with their sentences; the kind of each sentence by its id as text."""
+    rng = np.random.default_rng([scene.seed, 4])
+    for target in sorted(rng.permutation(len(scene.objects))[:_REFS_PER_IMAGE].tolist()):
+        expressions = _expressions(scene, target, rng)
+        ids = range(len(kinds) + 1, len(kinds) + 1 + len(expressions))
+        kinds |= {str(i): e.kind for i, e in zip(ids, expressions, strict=True)}
+        of = annotations[target]
+        refs.append({
+            "ref_id": len(refs) + 1,
+            "ann_id": of["id"],
+            "category_id": of["category_id"],
+            "image_id": of["image_id"],
+            "split": split,
+            # as in the real files, this is not the image's name: readers go by image_id
+            "file_name": file_name(of["image_id"]).replace(".jpg", f"_{of['id']}.jpg"),
+            "sent_ids": list(ids),
+            "sentences": [
+                {"sent_id": i, "sent": e.text, "raw": e.text, "tokens": e.text.split()}
+                for i, e in zip(ids, expressions, strict=True)
+            ],
+        })  # fmt: skip
+
+
+def _expressions(scene: Scene, target: int, rng: np.random.Generator) -> list[Expression]:
+    """Different ones, two or three; few objects can be told in one way only."""
+    found: dict[str, Expression] = {}
+    wanted = int(rng.integers(_SENTENCES_PER_REF[0], _SENTENCES_PER_REF[1] + 1))
+    for _ in range(_DRAWS):
+        if len(found) < wanted:
+            expression = sample_expression(scene, target, rng)
+            found.setdefault(expression.text.removeprefix("the "), expression)
+    return list(found.values())
