@@ -17,7 +17,6 @@ from locheads.pipeline.error_messages import log_file
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.setup import Failures, Setup, failed_in
-from locheads.store.atomic import write_json
 from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.terminal import console
 from locheads.types import HeadIndex, HeadScores, ImageGroup
@@ -105,8 +104,7 @@ def attend_shards(setup: Setup) -> Failures:
 
 def shards_status(setup: Setup) -> None:
     """stage=status: how far the shards of the attention pass are -> a table, and workers.json."""
-    content = show_status(setup.store, passes(setup), setup.config.shard, expected_cost(setup), console)
-    write_json(setup.folder / "workers.json", content)
+    show_status(setup.store, passes(setup), setup.config.shard, expected_cost(setup), console).write(setup.folder)
 
 
 def passes(setup: Setup) -> list[Pass]:

@@ -9,6 +9,7 @@ SYSTEM = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
     "provides, and assist the user with a variety of tasks using natural language."
 )
+SYSTEM_WORDS = SYSTEM.lower().replace(".", " .").replace(",", " ,").split()
 PAD, BOS, EOS, UNK, IMAGE = "<pad>", "<s>", "</s>", "[UNK]", "<image>"
 _OTHER = (
     "object objects thing one on at the in of to left right top bottom above below larger smaller biggest smallest "
@@ -20,8 +21,7 @@ _OTHER = (
 
 def vocabulary() -> list[str]:
     """Every token in the order of its id."""
-    system = SYSTEM.lower().replace(".", " .").replace(",", " ,").split()
-    words = [*system, *DOTS, *SIZES, *COLOURS, *SHAPES, *TEXTURES, *_OTHER.split()]
+    words = [*SYSTEM_WORDS, *DOTS, *SIZES, *COLOURS, *SHAPES, *TEXTURES, *_OTHER.split()]
     return list(dict.fromkeys([PAD, BOS, EOS, UNK, IMAGE, *words]))
 
 
@@ -32,8 +32,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
     backend.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, ids[BOS])])
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token=BOS, eos_token=EOS, unk_token=UNK, pad_token=PAD,
         extra_special_tokens={"image_token": IMAGE}, padding_side="left", model_max_length=1024,
     )  # fmt: skip
-    return tokenizer

@@ -1,6 +1,6 @@
-"""What the commands beside the stages write: check.json, fetched.json and compare.json."""
+"""What the commands beside the stages write: check.json, fetched.json, workers.json and compare.json."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import StrictFloat, StrictInt
 
@@ -39,6 +39,40 @@ class FetchedFile(Record):
     evaluated: Count
     """Samples."""
     discovery: Count
+
+
+class ShardStatus(Part):
+    """How far one shard of a pass is."""
+
+    shard: Count
+    state: str
+    """As locheads.workers.shard_progress.ShardState names it."""
+    images: Count
+    stored: Count | None
+    """Images with everything that is needed; None where that is not known yet."""
+    tokens_per_second: StrictFloat | None
+    seconds_left: StrictFloat | None
+    """None where nobody works on it, or nothing was timed yet."""
+    age_s: StrictFloat
+    """Seconds since its worker was heard of."""
+    record: dict[str, Any]
+    """What its worker says."""
+
+
+class PassStatus(Part):
+    """How far a pass is that is dealt out in shards."""
+
+    shards: tuple[ShardStatus, ...]
+    seconds_left: StrictFloat | None
+
+
+class WorkersFile(Record):
+    """workers.json: by pass, what stage=status shows."""
+
+    FILE: ClassVar[str] = "workers.json"
+    LIST: ClassVar[str] = "passes"
+
+    passes: dict[str, PassStatus]
 
 
 class ComparedRun(Part):

@@ -61,7 +61,7 @@ class Record(Part):
     FILE: ClassVar[str]
     """Its name there."""
     LIST: ClassVar[str] = ""
-    """The field whose list is the whole file, for a file that is a list."""
+    """The field whose list or mapping is the whole file, for a file that is one."""
     CHECKSUM: ClassVar[bool] = False
     """Whether the file carries a checksum of itself (see `locheads.store.derived`)."""
 

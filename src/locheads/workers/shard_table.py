@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from locheads.records.command_files import PassStatus, ShardStatus, WorkersFile
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import PlainConsole
 from locheads.workers.config import ShardConfig
@@ -56,9 +56,9 @@ def shard_rows(store: AttentionStore, work: Pass, config: ShardConfig, cost: Tok
 
 def show_status(
     store: AttentionStore, passes: Sequence[Pass], config: ShardConfig, cost: TokenCost, console: PlainConsole
-) -> dict[str, Any]:
-    """Prints a table per pass. -> the same as plain values."""
-    content = {}
+) -> WorkersFile:
+    """Prints a table per pass. -> the same as workers.json holds it."""
+    found = {}
     for work in passes:
         rows = shard_rows(store, work, config, cost)
         console.print(_table(work, rows))
@@ -66,8 +66,8 @@ def show_status(
             if text := row.progress.content.get("error"):
                 console.print(f"Shard {row.shard}: {text} (log: {row.progress.content.get('log')})")
         console.print(headline(work, rows))
-        content[work.name] = {"shards": [_plain(row) for row in rows], "seconds_left": seconds_left(rows)}
-    return content
+        found[work.name] = PassStatus(shards=tuple(map(_status, rows)), seconds_left=seconds_left(rows))
+    return WorkersFile(passes=found)
 
 
 def seconds_left(rows: Sequence[ShardRow]) -> float | None:
@@ -105,17 +105,17 @@ def _table(work: Pass, rows: Sequence[ShardRow]) -> Table:
     return result
 
 
-def _plain(row: ShardRow) -> dict[str, Any]:
-    return {
-        "shard": row.shard,
-        "state": row.state,
-        "images": row.images,
-        "stored": row.stored,
-        "tokens_per_second": row.progress.tokens_per_second(),
-        "seconds_left": row.seconds_left(),
-        "age_s": round(row.progress.age_s, 3),
-        "record": row.progress.content,
-    }
+def _status(row: ShardRow) -> ShardStatus:
+    return ShardStatus(
+        shard=row.shard,
+        state=row.state.value,
+        images=row.images,
+        stored=row.stored,
+        tokens_per_second=row.progress.tokens_per_second(),
+        seconds_left=row.seconds_left(),
+        age_s=round(row.progress.age_s, 3),
+        record=row.progress.content,
+    )
 
 
 def _duration(seconds: float) -> str:

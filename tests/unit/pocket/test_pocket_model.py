@@ -7,10 +7,10 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProc
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.language import KINDS, QUESTION, Exchange, describe
 from locheads.pocket.pocket_model import WEIGHTS, build_model, load_model
-from locheads.pocket.render import pad_to_square, render
+from locheads.pocket.render import render
 from locheads.pocket.scenes import CANVAS, COLOURS, SHAPES, TEXTURES, Scene, SceneObject
 from locheads.pocket.tokenizer import SYSTEM
-from locheads.pocket.training.batches import IDS, PATCHES, PREFIX, Batch, Task, make_batch, normalise, pack
+from locheads.pocket.training.batches import IDS, LEVELS, PATCHES, PREFIX, Batch, make_batch, pack, pixels_of
 from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_logits, words_of
 from locheads.pocket.training.probe import answer_accuracy
 
@@ -53,14 +53,14 @@ def test_the_prompt_ends_in_the_full_stop_after_system_line_and_image(processor)
 
 @pytest.mark.parametrize("index", range(4))
 def test_the_processor_pads_as_training_does(processor, index):
-    image = render(split_scenes("val")[index][1])
-    pixels = processor.image_processor(Image.fromarray(image), return_tensors="pt")["pixel_values"]
-    assert torch.allclose(torch.as_tensor(pixels), normalise(pad_to_square(image)[None]), atol=1e-5)
+    scene = split_scenes("val")[index][1]
+    pixels = processor.image_processor(Image.fromarray(render(scene)), return_tensors="pt")["pixel_values"]
+    assert torch.allclose(torch.as_tensor(pixels), pixels_of([scene]), atol=1e-5)
 
 
 def test_the_packed_pass_equals_the_stock_model_on_each_exchange_alone(shipped, processor):
-    image = render(split_scenes("val")[1][1])
-    batch = Batch(normalise(pad_to_square(image)[None]), *pack([EXCHANGES]), [EXCHANGES])
+    scene = split_scenes("val")[1][1]
+    image, batch = render(scene), Batch(pixels_of([scene]), *pack([EXCHANGES]), [EXCHANGES])
     with torch.no_grad():
         shipped.set_attn_implementation(ATTENTION)
         packed, _ = answer_logits(shipped, batch, torch.arange(PATCHES)[None])
@@ -74,7 +74,7 @@ def test_the_packed_pass_equals_the_stock_model_on_each_exchange_alone(shipped, 
 
 
 def test_another_attention_function_is_refused(shipped):
-    batch = make_batch(Task(scenes=1, exchanges=1), seed=1, step=1)
+    batch = make_batch(LEVELS[-1], 1, seed=1, step=1, per_scene=1)
     shipped.set_attn_implementation("sdpa")
     with pytest.raises(ValueError, match="set_attn_implementation"):
         answer_logits(shipped, batch, torch.arange(PATCHES)[None])
@@ -83,7 +83,7 @@ def test_another_attention_function_is_refused(shipped):
 def test_dropped_image_tokens_have_no_influence():
     model = build_model(0, layers=2)
     model.set_attn_implementation(ATTENTION)
-    batch = make_batch(Task(scenes=1, exchanges=1), seed=1, step=1)
+    batch = make_batch(LEVELS[-1], 1, seed=1, step=1, per_scene=1)
     kept = keep_patches(1, 40, torch.Generator().manual_seed(0))
     assert kept.shape == (1, 40) and (kept.diff() > 0).all()
     features = model.model.get_image_features(batch.pixels, return_dict=True).pooler_output[0]
@@ -97,8 +97,7 @@ def test_dropped_image_tokens_have_no_influence():
 
 
 def test_batches_follow_from_seed_and_step():
-    task = Task(scenes=2, exchanges=3)
-    one, same, other = (make_batch(task, 0, step) for step in (7, 7, 8))
+    one, same, other = (make_batch(LEVELS[-1], 2, 0, step, per_scene=3) for step in (7, 7, 8))
     assert torch.equal(one.pixels, same.pixels) and torch.equal(one.tokens, same.tokens)
     assert not torch.equal(one.pixels, other.pixels)
 
@@ -119,7 +118,7 @@ def test_image_tokens_of_the_shipped_model_lie_near_the_words_of_their_object(sh
     # Not trained on images with several objects, nor on single tokens: the mean over one object's cells is asked.
     right = []
     for _, scene in split_scenes("val")[:8]:
-        pixels = normalise(pad_to_square(render(scene))[None])
+        pixels = pixels_of([scene])
         x, y = (CANVAS - scene.width) // 2, (CANVAS - scene.height) // 2
         for item in scene.objects:
             mask = np.pad(item.mask(scene.height, scene.width), ((y, y), (x, x)))

@@ -9,9 +9,8 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from transformers import AttentionInterface, LlavaForConditionalGeneration
 
 from locheads.pocket.language import SIDES, sides
-from locheads.pocket.render import pad_to_square, render
 from locheads.pocket.scenes import Scene, sample_scene
-from locheads.pocket.training.batches import IDS, PATCHES, PREFIX, Batch, normalise
+from locheads.pocket.training.batches import IDS, PATCHES, PREFIX, Batch, pixels_of
 
 ATTENTION = "pocket_training"
 
@@ -120,8 +119,7 @@ def word_batch(seed: int, step: int, scenes: int, majority: float) -> tuple[torc
     targets = torch.zeros(scenes, len(IDS))
     for row, scene in zip(targets, drawn, strict=True):
         row[words_of(scene)] = 1
-    pixels = normalise(np.stack([pad_to_square(render(scene, majority)) for scene in drawn]))
-    return pixels, targets / targets.sum(1, keepdim=True)
+    return pixels_of(drawn, majority), targets / targets.sum(1, keepdim=True)
 
 
 def word_logits(model: LlavaForConditionalGeneration, pixels: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

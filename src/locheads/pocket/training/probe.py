@@ -15,8 +15,7 @@ from locheads.evaluation.intervals import ratio_interval
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.language import KINDS, QUESTION, sample_exchange
 from locheads.pocket.pocket_model import WEIGHTS, load_model
-from locheads.pocket.render import pad_to_square, render
-from locheads.pocket.training.batches import PATCHES, Batch, normalise, pack
+from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.terminal import track
 
@@ -66,18 +65,16 @@ def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", sc
     for image_id, scene in track(split_scenes(split)[:scenes], "answers", "images"):
         rng = np.random.default_rng([scene.seed, 6])
         exchanges = [sample_exchange(scene, rng) for _ in range(EXCHANGES)]
-        batch = Batch(normalise(pad_to_square(render(scene))[None]), *pack([exchanges]), [exchanges])
+        batch = Batch(pixels_of([scene]), *pack([exchanges]), [exchanges])
         logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
         right += whole_answers(logits.argmax(1) == targets, batch).tolist()
         kinds += [exchange.kind for exchange in exchanges]
         images += [image_id] * len(exchanges)
     of_kind = {"all": np.ones(len(kinds), bool)} | {kind: np.array(kinds) == kind for kind in (*KINDS, QUESTION)}
-    return {name: _share(np.array(right) & rows, rows, np.array(images)) for name, rows in of_kind.items()}
-
-
-def _share(right: np.ndarray, counted: np.ndarray, images: np.ndarray) -> dict[str, float]:
-    interval = ratio_interval(right, counted, images)
-    return vars(interval) | {"n": int(counted.sum())}
+    return {
+        name: vars(ratio_interval(np.array(right) & rows, rows, images)) | {"n": int(rows.sum())}
+        for name, rows in of_kind.items()
+    }
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ Everything follows from `--seed` and the step's number, so a resumed run continu
 """
 
 import argparse
-import csv
 import os
 import time
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.pocket.language import KINDS, QUESTION
 from locheads.pocket.pocket_model import build_model, export
-from locheads.pocket.training.batches import LEVELS, PATCHES, Batch, Progress, make_batch, task_of
+from locheads.pocket.training.batches import LEVELS, PATCHES, Batch, Progress, make_batch
 from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_loss
 from locheads.pocket.training.probe import accuracies, first_words
 from locheads.store.atomic import replacing
@@ -30,16 +29,14 @@ def plot_curves(folder: Path) -> None:
     curves = pd.read_csv(folder / "curves.csv")
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     losses, shares = figure.subplots(1, 2)
-    for name in ("word_loss", "loss"):
-        losses.plot(curves["step"], curves[name], label=name.replace("_", " "))
-    for name in ("first_word", *KINDS, QUESTION):
-        shares.plot(curves["step"], curves[name], label=name.replace("_", " "))
-    losses.set(xlabel="step", ylabel="loss", ylim=(0, 3))
-    shares.set(xlabel="step", ylabel="share right on training scenes", ylim=(0, 1))
-    for axes in (losses, shares):
+    for axes, names, ylabel, top in (
+        (losses, ["word_loss", "loss"], "loss", 3),
+        (shares, ["first_word", *KINDS, QUESTION], "share right on training scenes", 1),
+    ):
+        axes.plot(curves["step"], curves[names], label=[name.replace("_", " ") for name in names])
+        axes.set(xlabel="step", ylabel=ylabel, ylim=(0, top))
         axes.legend()
-    for step in curves["step"][curves["level"].diff() > 0]:
-        for axes in (losses, shares):
+        for step in curves["step"][curves["level"].diff() > 0]:
             axes.axvline(step, color="0.7", linewidth=0.8, linestyle=":")
     figure.savefig(folder / "curves.png", dpi=110)
 
@@ -49,7 +46,8 @@ WORD_SCENES = 16  # images per step of the first stage
 DECAY = 0.35  # of a stage: the last part, over which the learning rate falls to 0
 MUON_FACTOR = 3.0  # of its learning rate over AdamW's
 _WINDOW = 50  # steps per line of curves.csv
-_COLUMNS = ("step", "seconds", "level", "lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION)
+_MEASURED = ("lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION)
+"""Columns of curves.csv behind step, seconds and level."""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -106,9 +104,9 @@ class Trainer:
         full = draw.random() < level.full
         generator = torch.Generator().manual_seed(int(draw.integers(2**40)))
         count = PATCHES if full else int(draw.choice(level.keep))
-        task = task_of(self.progress.level, max(1, arguments.scenes // 3) if full else arguments.scenes)
-        batch = to_device(make_batch(task, arguments.seed, step), arguments.device)
-        kept = keep_patches(task.scenes, count, generator).to(arguments.device)
+        scenes = max(1, arguments.scenes // 3) if full else arguments.scenes
+        batch = to_device(make_batch(level, scenes, arguments.seed, step), arguments.device)
+        kept = keep_patches(scenes, count, generator).to(arguments.device)
         with torch.autocast(arguments.device, torch.bfloat16):
             logits, targets = answer_logits(self.model, batch, kept)
         weights = 1 + (FIRST_WORD_WEIGHT - 1) * first_words(batch).float()
@@ -204,14 +202,10 @@ def _cut_curves(path: Path, step: int) -> None:
 
 def _report(trainer: Trainer, window: list[dict[str, float]]) -> None:
     progress, arguments = trainer.progress, trainer.arguments
-    means = pd.DataFrame(window).reindex(columns=_COLUMNS[3:]).mean()
+    means = pd.DataFrame(window).reindex(columns=_MEASURED).mean()
     path = arguments.out / "curves.csv"
-    fresh = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if fresh:
-            writer.writerow(_COLUMNS)
-        writer.writerow([progress.done, round(progress.seconds), progress.level, *(f"{value:.5g}" for value in means)])
+    row = {"step": progress.done, "seconds": round(progress.seconds), "level": progress.level, **means}
+    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.5g", na_rep="nan")
     total = arguments.words + arguments.steps
     left = progress.seconds / progress.done * (total - progress.done) / 60
     shown = " ".join(f"{name} {value:.3f}" for name, value in means.drop("lr").dropna().items())
