@@ -4,6 +4,7 @@ Nothing else that grounds a sample reads them. How well each single head's map c
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -138,26 +139,16 @@ def figure6(discovery: Discovery, iou: Float[np.ndarray, "layer head"]) -> dict[
     Positive where heads that are chosen more often cover the object better. None where fewer than three heads
     remain or one of the two is constant.
     """
-    heads = [head for head in discovery.ranking() if discovery.frequency_mean[head.layer, head.head] >= MIN_FREQUENCY]
     points = [
-        {
-            "layer": head.layer,
-            "head": head.head,
-            "frequency": float(discovery.frequency_mean[head.layer, head.head]),
-            "iou": float(iou[head.layer, head.head]),
-        }
-        for head in heads
+        {"layer": layer, "head": head, "frequency": float(frequency), "iou": float(iou[layer, head])}
+        for layer, head in map(astuple, discovery.ranking())
+        if (frequency := discovery.frequency_mean[layer, head]) >= MIN_FREQUENCY
     ]
     frequencies, ious = ([point[key] for point in points] for key in ("frequency", "iou"))
-    if len(points) < 3 or len(set(frequencies)) == 1 or len(set(ious)) == 1:
-        return {"spearman": None, "p_value": None, "n_heads": len(points), "points": points}
-    result = spearmanr(frequencies, ious)
-    return {
-        "spearman": float(result.statistic),
-        "p_value": float(result.pvalue),
-        "n_heads": len(points),
-        "points": points,
-    }
+    rho = p_value = None
+    if len(points) >= 3 and len(set(frequencies)) > 1 and len(set(ious)) > 1:
+        rho, p_value = map(float, spearmanr(frequencies, ious))
+    return {"spearman": rho, "p_value": p_value, "n_heads": len(points), "points": points}
 
 
 def _iou(

@@ -2,6 +2,7 @@
 true boxes better. Changes no score: how a model writes boxes is a fact about the model, to be looked up, not chosen."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -104,14 +105,25 @@ class BoxFormatMonitor:
 
     def check(self) -> BoxCheck:
         """Everything that the answers show."""
-        faults = (self._faults[fault] for fault in (BoxFault.outside, BoxFault.reversed))
-        found = (len(self._rows), dict(sorted(self._without.items())), self._several, *faults)
+        counted = BoxCheck(
+            n_boxes=len(self._rows),
+            without=dict(sorted(self._without.items())),
+            n_several=self._several,
+            n_outside=self._faults[BoxFault.outside],
+            n_reversed=self._faults[BoxFault.reversed],
+        )
         if self._form is None or not self._rows:
-            return BoxCheck(*found)
+            return counted
         table = _Table(np.array(self._rows, dtype=float), self._images)
-        specks, shares = (int(of(table, self._form).sum()) for of in (_specks, _shares))
-        fits = _fits(table, self._form, self._frame)
-        return BoxCheck(*found, specks, shares, _never_past(table, self._form), *fits)
+        declared, better = _fits(table, self._form, self._frame)
+        return replace(
+            counted,
+            n_specks=int(_specks(table, self._form).sum()),
+            n_shares=int(_shares(table, self._form).sum()),
+            n_never_past=_never_past(table, self._form),
+            declared=declared,
+            better=better,
+        )
 
     def notes(self, check: BoxCheck) -> list[str]:
         """One sentence per thing that a reader of the figures must know; none where all is as it should be."""

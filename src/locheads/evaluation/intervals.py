@@ -224,15 +224,18 @@ def compare(
     no need.
     """
     of_a, of_b = sums_per_image(*a, images), sums_per_image(*b, images)
-    n_images, values = len(of_a[0]), [float(sum_ratio(*run)) for run in (a, b)]
-    difference = values[1] - values[0]
-    estimate = (*values, difference, *map(float, difference_ends(of_a, of_b, confidence)))
+    n_images, value_a, value_b = len(of_a[0]), float(sum_ratio(*a)), float(sum_ratio(*b))
+    difference = value_b - value_a
+    low, high = map(float, difference_ends(of_a, of_b, confidence))
     if n_images < 2:
-        return Difference(*estimate, 1.0, 0.0, 1.0, None, None)
+        return Difference(value_a, value_b, difference, low, high, 1.0, 0.0, 1.0, None, None)
     parts = _linearised(b) - _linearised(a)
     effect, spread = design_effect(parts, images), float(parts.std())
-    needs = (needed_sample(d, spread, effect, len(parts) / n_images, confidence) for d in (difference, POINT))
-    return Difference(*estimate, _sign_flip_p(of_a, of_b, resamples, seed), spread, effect, *needs)
+    p = _sign_flip_p(of_a, of_b, resamples, seed)
+    need, of_a_point = (
+        needed_sample(size, spread, effect, len(parts) / n_images, confidence) for size in (difference, POINT)
+    )
+    return Difference(value_a, value_b, difference, low, high, p, spread, effect, need, of_a_point)
 
 
 def design_effect(parts: Float[np.ndarray, "n"], images: Int[np.ndarray, "n"]) -> float:

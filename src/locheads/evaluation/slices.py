@@ -27,10 +27,13 @@ SLICES = {
 """In the order of the tables."""
 
 _INFINITE = float("inf")
-_AREAS = {"under 5 %": 0.05, "5 to 10 %": 0.1, "10 to 20 %": 0.2, "20 % and more": _INFINITE}
-_OBJECTS = {"1": 2, "2": 3, "3": 4, "4 and more": _INFINITE}
-_WORDS = {"1 to 2": 3, "3 to 4": 5, "5 to 7": 8, "8 and more": _INFINITE}
-"""Name of a slice -> what its members stay below; each slice begins where the one before ends."""
+_LIMITS = {
+    "area": ("area_share", {"under 5 %": 0.05, "5 to 10 %": 0.1, "10 to 20 %": 0.2, "20 % and more": _INFINITE}),
+    "same_category": ("same_category", {"1": 2, "2": 3, "3": 4, "4 and more": _INFINITE}),
+    "words": ("n_words", {"1 to 2": 3, "3 to 4": 5, "5 to 7": 8, "8 and more": _INFINITE}),
+    "spatial": ("not_spatial", {"with": 1, "without": _INFINITE}),
+}
+"""Column, and name of a slice -> what its members stay below; each slice begins where the one before ends."""
 _UNKNOWN = "unknown"
 
 
@@ -49,22 +52,10 @@ FACTS = ("area_share", "same_category", "n_words", "spatial")
 
 def slices_of(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """(key of SLICES, name of the slice, its rows) of every slice that has rows, in the order of the tables."""
-    labels = {
-        "area": _named(scores["area_share"], _AREAS),
-        "same_category": _named(scores["same_category"], _OBJECTS),
-        "words": _named(scores["n_words"], _WORDS),
-        "spatial": np.where(scores["spatial"], "with", "without"),
-    }
-    orders = {"area": _AREAS, "same_category": _OBJECTS, "words": _WORDS, "spatial": ("with", "without")}
-    for key, names in labels.items():
-        for name in (*orders[key], _UNKNOWN):
-            rows = scores[names == name]
-            if len(rows):
+    values = scores.assign(not_spatial=~scores["spatial"].astype(bool))
+    for key, (column, below) in _LIMITS.items():
+        # NaN sorts behind every limit, infinity included.
+        places = np.searchsorted([*below.values()], values[column].to_numpy(dtype=float), side="right")
+        for place, name in enumerate((*below, _UNKNOWN)):
+            if len(rows := scores[places == place]):
                 yield key, name, rows
-
-
-def _named(values: pd.Series, below: dict[str, float]) -> np.ndarray:
-    names = np.array([*below, _UNKNOWN])
-    numbers = values.to_numpy(dtype=float)
-    # NaN sorts behind every limit, infinity included.
-    return names[np.searchsorted([*below.values()], numbers, side="right")]

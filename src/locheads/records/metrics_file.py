@@ -60,13 +60,9 @@ def _marked(estimates: Any, n_images: Any) -> Any:
     """Estimates of a file, with their mark; those without a value, which earlier versions wrote, are left out."""
     if not isinstance(estimates, dict):
         return estimates  # which the model refuses
-    mark = few_mark(n_images) if isinstance(n_images, int) else ""
-    of_value = {k: v for k, v in estimates.items() if v is not None and _lacks_no_value(v)}
-    return {key: {**value, "mark": mark} if isinstance(value, dict) else value for key, value in of_value.items()}
-
-
-def _lacks_no_value(estimate: Any) -> bool:
-    return not isinstance(estimate, dict) or estimate.get("value", 0) is not None
+    mark = {"mark": few_mark(n_images) if isinstance(n_images, int) else ""}
+    marked = {key: found | mark if isinstance(found, dict) else found for key, found in estimates.items()}
+    return {key: v for key, v in marked.items() if (v.get("value", 0) if isinstance(v, dict) else v) is not None}
 
 
 class Slice(Part):

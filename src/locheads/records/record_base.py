@@ -28,7 +28,6 @@ from locheads.errors import StoreError
 from locheads.store.atomic import write_json
 from locheads.store.derived import parse_record, write_derived_json
 from locheads.text import printable, reason
-from locheads.types import Box
 
 Count = Annotated[StrictInt, Field(ge=0)]
 Size = Annotated[StrictInt, Field(ge=1)]
@@ -129,7 +128,7 @@ def _first_problem(error: ValidationError) -> str:
     """The first wrong field with what is wrong with it, such as: heads[0].layer is missing."""
     first = error.errors(include_url=False)[0]
     # Of a union pydantic also names the member that it tried.
-    path = [part for part in first["loc"] if part not in ("int", "str", "dict[str,any]")]
+    path = [part for part in first["loc"] if part not in ("int", "float", "str", "dict[str,any]")]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
     own = first.get("ctx", {}).get("error")
     if own is not None:  # what a check of ours raised
@@ -181,13 +180,6 @@ def check_grids(record: Part, shape: tuple[int, int]) -> None:
             raise ValueError(f"{name} has the shape {value.shape}, not {shape}")
 
 
-def _box(value: Any) -> Box:
-    if not isinstance(value, list | tuple) or len(value) != 4:
-        raise ValueError("is not a box of four numbers")
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in value):
-        raise ValueError("is not a box of four finite numbers")
-    return value[0], value[1], value[2], value[3]
-
-
-PixelBox = Annotated[Box, PlainValidator(_box)]
+_Number = StrictInt | StrictFloat
+PixelBox = tuple[_Number, _Number, _Number, _Number]
 """xyxy in pixels of the original image."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,19 +63,16 @@ class Sam(ABC):
         return Segmentation(mask.cpu().numpy(), float(scores[best]))
 
     def _boxes(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 4"] | None:
-        match self._config.prompt:
-            case PromptKind.points:
-                return None
-            case PromptKind.box | PromptKind.box_point | PromptKind.mask:
-                return np.array([prompt.box for prompt in prompts], dtype=np.float64)
-            case _:
-                assert_never(self._config.prompt)
+        if self._config.prompt == PromptKind.points:
+            return None
+        return np.array([prompt.box for prompt in prompts], dtype=np.float64)
 
     def _points(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 1 2"] | None:
         if self._config.prompt not in (PromptKind.points, PromptKind.box_point):
             return None
         # A map without a peak has no box, so it never gets here; a prompt made by hand may.
-        return np.array([[prompt.point or _centre(prompt)] for prompt in prompts], dtype=np.float64)
+        centres = [(np.array(prompt.box[:2]) + prompt.box[2:]) / 2 for prompt in prompts]
+        return np.array([[p.point or c] for p, c in zip(prompts, centres, strict=True)], dtype=np.float64)
 
     def _masks(self, prompts: Sequence[Prompt], side: int, squash: bool) -> torch.Tensor | None:
         """Low-resolution logits [prompt, 1, side, side]."""
@@ -88,7 +85,25 @@ class Sam(ABC):
         return None if values is None else torch.as_tensor(values, dtype=torch.float32, device=self._device)
 
 
-class SamHf(Sam):
+class OfTransformers(Sam):
+    """A model of transformers. A prompt is a row of the batch, because SamModel takes one mask per row."""
+
+    _model: Any
+
+    def _predict(
+        self, embedding: Any, boxes: np.ndarray | None, points: np.ndarray | None, masks: torch.Tensor | None
+    ) -> tuple[Any, Any]:
+        out = self._model(
+            image_embeddings=embedding,
+            input_boxes=self._tensor(None if boxes is None else boxes[:, None]),
+            input_points=self._tensor(None if points is None else points[:, None]),
+            input_masks=masks,
+            multimask_output=self._config.multimask,
+        )
+        return out.pred_masks[:, 0], out.iou_scores[:, 0]
+
+
+class SamHf(OfTransformers):
     """transformers' SamModel."""
 
     def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
@@ -100,7 +115,7 @@ class SamHf(Sam):
             else _pretrained(SamModel, config)
         )
         self._model = model.eval().to(device)
-        side = model.config.vision_config.image_size
+        side = self._side = model.config.vision_config.image_size
         self._low = 4 * side // model.config.vision_config.patch_size
         self._processor = SamProcessor(
             SamImageProcessorPil(size={"longest_edge": side}, pad_size={"height": side, "width": side})
@@ -112,24 +127,20 @@ class SamHf(Sam):
 
     def _decode(self, embedding: torch.Tensor, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
         size = (image.height, image.width)
-        boxes, points = self._boxes(prompts), self._points(prompts)
-        if boxes is not None:
-            boxes = self._processor._normalize_coordinates(self._processor.target_size, boxes, size, True)[:, None]
-        if points is not None:
-            points = self._processor._normalize_coordinates(self._processor.target_size, points, size)[:, None]
-        # A prompt is a row of the batch, because SamModel takes one mask per row.
-        out = self._model(
-            image_embeddings=embedding.expand(len(prompts), -1, -1, -1),
-            input_boxes=self._tensor(boxes),
-            input_points=self._tensor(points),
-            input_masks=self._masks(prompts, self._low, squash=False),
-            multimask_output=self._config.multimask,
+        boxes, points = (
+            None if found is None else self._processor._normalize_coordinates(self._side, found, size, is_box)
+            for found, is_box in ((self._boxes(prompts), True), (self._points(prompts), False))
         )
-        return out.pred_masks[:, 0], out.iou_scores[:, 0]
+        embeddings = embedding.expand(len(prompts), -1, -1, -1)
+        return self._predict(embeddings, boxes, points, self._masks(prompts, self._low, squash=False))
 
     def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
-        side = self._processor.target_size
-        return _unpadded(logits, side, _longest_to(image, side), image)
+        """To the input's size, without its bars, to the image's size: the steps of Meta's postprocess_masks."""
+        factor = self._side * 1.0 / max(image.height, image.width)  # rounded as Meta's ResizeLongestSide
+        height, width = int(image.height * factor + 0.5), int(image.width * factor + 0.5)
+        whole = functional.interpolate(logits, (self._side, self._side), mode="bilinear", align_corners=False)
+        whole = whole[..., :height, :width]
+        return functional.interpolate(whole, (image.height, image.width), mode="bilinear", align_corners=False)
 
 
 class SegmentAnything(Sam):
@@ -172,7 +183,7 @@ class SegmentAnything(Sam):
         return self._predictor.model.postprocess_masks(logits, self._predictor.input_size, (image.height, image.width))
 
 
-class Sam2(Sam):
+class Sam2(OfTransformers):
     """transformers' Sam2Model. The image is squashed to a square, as SAM 2's own transforms do."""
 
     def __init__(self, config: SegmenterConfig, device: torch.device) -> None:
@@ -190,15 +201,12 @@ class Sam2(Sam):
     def _decode(self, embedding: list[torch.Tensor], image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
         factor = self._side / np.array([image.width, image.height])
         boxes, points = self._boxes(prompts), self._points(prompts)
-        n = len(prompts)
-        out = self._model(
-            image_embeddings=[level.expand(n, -1, -1, -1) for level in embedding],
-            input_boxes=self._tensor(None if boxes is None else (boxes * np.tile(factor, 2))[:, None]),
-            input_points=self._tensor(None if points is None else (points * factor)[:, None]),
-            input_masks=self._masks(prompts, self._model.prompt_encoder.mask_input_size[0], squash=True),
-            multimask_output=self._config.multimask,
+        return self._predict(
+            [level.expand(len(prompts), -1, -1, -1) for level in embedding],
+            None if boxes is None else boxes * np.tile(factor, 2),
+            None if points is None else points * factor,
+            self._masks(prompts, self._model.prompt_encoder.mask_input_size[0], squash=True),
         )
-        return out.pred_masks[:, 0], out.iou_scores[:, 0]
 
     def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
         return functional.interpolate(logits, (image.height, image.width), mode="bilinear", align_corners=False)
@@ -240,24 +248,6 @@ def _pretrained(kind: Any, config: SegmenterConfig) -> Any:
             "another model."
         )
     return model
-
-
-def _centre(prompt: Prompt) -> tuple[float, float]:
-    x0, y0, x1, y1 = prompt.box
-    return (x0 + x1) / 2, (y0 + y1) / 2
-
-
-def _longest_to(image: Image.Image, side: int) -> tuple[int, int]:
-    """(height, width) of the image whose long side is resized to `side`, rounded as Meta's ResizeLongestSide."""
-    factor = side * 1.0 / max(image.height, image.width)
-    return int(image.height * factor + 0.5), int(image.width * factor + 0.5)
-
-
-def _unpadded(logits: torch.Tensor, side: int, size: tuple[int, int], image: Image.Image) -> torch.Tensor:
-    """To the input's size, without its bars, to the image's size: the steps of Meta's postprocess_masks."""
-    whole = functional.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
-    whole = whole[..., : size[0], : size[1]]
-    return functional.interpolate(whole, (image.height, image.width), mode="bilinear", align_corners=False)
 
 
 def _low_resolution(prompt: Prompt, side: int, squash: bool) -> Float[np.ndarray, "side side"]:
