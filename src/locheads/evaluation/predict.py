@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-import numpy as np
-from jaxtyping import Float
 from pycocotools import mask as coco
 
 from locheads.evaluation.map_metrics import map_scores
@@ -12,7 +10,7 @@ from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
 from locheads.evaluation.metrics import peak
 from locheads.evaluation.rows import Row, mask_counts, prediction_row
 from locheads.grounding.config import GroundingConfig
-from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup, Sample
+from locheads.types import Attention, Box, CompactAttention, ImageGroup, Sample
 
 
 def predict(
@@ -57,23 +55,12 @@ def _rows(
             answer = ground_with(attention, row, heads, config, plan.sinks)
         except ValueError as error:
             yield prediction_row(group, sample, method, draw=draw, heads=heads or (), error=str(error))
-        else:
-            yield _answer_row(group, sample, method, draw, heads or (), answer, coverage)
+            continue
+        counts, point = mask_counts(answer.mask), peak(answer.heatmap, answer.geometry)
+        scores = map_scores(answer.heatmap, answer.geometry, sample.box, coverage)
+        found = prediction_row(
+            group, sample, method, draw=draw, heads=heads or (), box=answer.box, counts=counts, point=point
+        )
+        yield found | scores
     box, mask = centre_mask(group)
     yield prediction_row(group, sample, CENTRE_BOX, box=box, counts=mask_counts(mask))
-
-
-def _answer_row(
-    group: ImageGroup,
-    sample: Sample,
-    method: str,
-    draw: int,
-    heads: tuple[HeadIndex, ...],
-    answer: Grounding,
-    coverage: Float[np.ndarray, "row col"],
-) -> Row:
-    point = peak(answer.heatmap, answer.geometry)
-    row = prediction_row(
-        group, sample, method, draw=draw, heads=heads, box=answer.box, counts=mask_counts(answer.mask), point=point
-    )
-    return row | map_scores(answer.heatmap, answer.geometry, sample.box, coverage)

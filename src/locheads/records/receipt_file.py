@@ -111,7 +111,7 @@ def changed_files(folder: Path, names: Iterable[str] | None = None) -> list[str]
         return []
     files = receipt.files
     names = [name for name in files if not _is_page(name)] if names is None else names
-    return [name for name in names if (folder / name).exists() and _digest(folder / name) != files.get(name)]
+    return [name for name in names if (folder / name).exists() and digest_if_there(folder / name) != files.get(name)]
 
 
 def refuse_changed(folder: Path, names: Iterable[str]) -> bool:
@@ -134,7 +134,7 @@ def renew_pages(folder: Path) -> None:
     receipt = read_receipt(folder)
     if receipt is not None:
         pages = [*PAGES, *(f"{STEPS}/{path.name}" for path in (folder / STEPS).glob("*.png"))]
-        renewed = {name: digest for name in pages if (digest := _digest(folder / name))}
+        renewed = {name: digest for name in pages if (digest := digest_if_there(folder / name))}
         receipt.model_copy(update={"files": receipt.files | renewed}).write(folder)
 
 
@@ -142,7 +142,8 @@ def _is_page(name: str) -> bool:
     return name in PAGES or name.startswith(f"{STEPS}/")
 
 
-def _digest(path: Path) -> str | None:
+def digest_if_there(path: Path) -> str | None:
+    """sha256 of a file; None where it cannot be read."""
     try:
         return file_digest(path)
     except OSError:

@@ -1,7 +1,6 @@
 """From the configuration to a segmenter, and what identifies its masks."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +20,22 @@ def load_segmenter(config: SegmenterConfig, engine: EngineConfig) -> Segmenter |
         ModelError: a checkpoint that is absent, damaged, not SAM, or of another size.
         ConfigError: a package or device that is not there.
     """
-    kind = config.kind
-    if kind == SegmenterKind.none:
-        return None
-    if kind == SegmenterKind.box:
-        return BoxSegmenter()
-    if kind == SegmenterKind.grabcut:
-        return GrabCutSegmenter()
+    match config.kind:
+        case SegmenterKind.none:
+            return None
+        case SegmenterKind.box:
+            return BoxSegmenter()
+        case SegmenterKind.grabcut:
+            return GrabCutSegmenter()
     device = pick_device(engine.device)
-    if kind not in WITH_WEIGHTS:
+    if config.kind not in WITH_WEIGHTS:
         return _own(config, device)
     # Imported late: torch and transformers take seconds.
-    from locheads.segmenters.sam import Sam2, SamHf, SegmentAnything
+    from locheads.segmenters import sam
 
-    classes: dict[str, Callable[[SegmenterConfig, Any], Segmenter]] = {
-        SegmenterKind.sam_hf: SamHf,
-        SegmenterKind.segment_anything: SegmentAnything,
-        SegmenterKind.sam2: Sam2,
-    }
-    return classes[kind](config, device)
+    classes: dict[str, type] = {"sam_hf": sam.SamHf, "segment_anything": sam.SegmentAnything, "sam2": sam.Sam2}
+    made: Segmenter = classes[config.kind](config, device)
+    return made
 
 
 def _own(config: SegmenterConfig, device: Any) -> Segmenter:

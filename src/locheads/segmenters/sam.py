@@ -17,7 +17,7 @@ from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPi
 
 from locheads.errors import ConfigError, ModelError, boundary
 from locheads.segmenters.config import PromptKind, SegmenterConfig, SegmenterKind
-from locheads.segmenters.sam_checkpoint import read_meta, sam_model
+from locheads.segmenters.sam_checkpoint import check_fit, read_meta, sam_model
 from locheads.segmenters.segmenter import Prompt, Segmentation
 
 LOGIT = 8.0
@@ -150,13 +150,10 @@ class SegmentAnything(Sam):
         super().__init__(config, device)
         package = meta_package()
         assert config.checkpoint is not None
-        weights = read_meta(Path(config.checkpoint), config.size)
-        model = package.sam_model_registry[config.size.value](checkpoint=None)
-        try:
-            model.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            line = str(error).splitlines()[-1].strip()
-            raise ModelError(f"{config.checkpoint} is not SAM {config.size.value}: {line}") from error
+        path = Path(config.checkpoint)
+        weights, model = read_meta(path, config.size), package.sam_model_registry[config.size.value](checkpoint=None)
+        check_fit(path, model, weights, config.size)
+        model.load_state_dict(weights, strict=True)
         self._predictor = package.SamPredictor(model.eval().to(device))
 
     def _embed(self, image: Image.Image) -> None:

@@ -96,13 +96,13 @@ def sam_model(path: Path, size: SamSize, mapped: bool = False) -> SamModel:
     prompts = SamPromptEncoderConfig(image_size=vision.image_size, patch_size=vision.patch_size)
     with torch.device("meta"):
         model = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompts))
-    _check_fit(path, model, weights, size)
+    check_fit(path, model, weights, size)
     model.load_state_dict(weights, strict=True, assign=True)
     return model
 
 
-def _check_fit(path: Path, model: SamModel, weights: Weights, size: SamSize) -> None:
-    """The weights have the model's names and shapes."""
+def check_fit(path: Path, model: torch.nn.Module, weights: Weights, size: SamSize) -> None:
+    """Whether the weights have the model's names and shapes. Raises ModelError."""
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     for what, names in (
         ("lacks", expected.keys() - weights.keys()),
