@@ -33,9 +33,10 @@ def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_o
     try:
         found = segmenter.segment(open_image(group), prompts) if prompts else []
     except (DataError, MemoryError, RuntimeError) as error:
-        reason = str(error) if isinstance(error, DataError) else _memory(error)
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise  # only a lack of memory is a sample's own failure
         for row in asked:
-            _fail(row, reason)
+            _fail(row, str(error) if isinstance(error, DataError) else NO_MEMORY)
         return done
     _check(found, prompts, group)
     for row, answer in zip(asked, found, strict=True):
@@ -75,11 +76,3 @@ def _fill(row: Row, answer: Segmentation, box_of_mask: bool) -> None:
 
 def _fail(row: Row, reason: str) -> None:
     row |= {"mask_counts": None, "error": f"no mask: {reason}"}
-
-
-def _memory(error: BaseException) -> str:
-    """Only a lack of memory is a sample's own failure. Raises anything else again."""
-    text = str(error).lower()
-    if not isinstance(error, MemoryError) and "memory" not in text:
-        raise error
-    return NO_MEMORY
