@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     transformers_log.set_verbosity_error()
     if options.list:
-        for one in FORMATS:
+        for one in FORMATS.values():
             print(f"{one.name:<12} {one.describes}")
         return 0
     if options.destination is None:

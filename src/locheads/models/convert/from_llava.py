@@ -32,7 +32,7 @@ def _recipe(request: Request) -> Recipe:
     weights = Checkpoint(request.source)
     # The tower's own folder counts, as in the original code, but where the checkpoint says that it was tuned along.
     tuned = bool(request.settings.get("unfreeze_mm_vision_tower", False))
-    tower = towers.find_tower(request, weights, tuned, lambda folder: _description(request, folder))
+    tower = towers.find_tower(request, weights, tuned, lambda folder, _: _description(request, folder))
     config = _config(request, words, rows, tower.config)
     rules = (*towers.llama(with_rows(rows)), *_projector(config), *tower.inside)
     whole = Part("checkpoint", weights, rules, _base(request, weights))
@@ -79,12 +79,12 @@ def _projector(config: PreTrainedConfig) -> tuple[Rule, ...]:
     return (to(r"model\.mm_projector\.(\d+\..+)", made + r"\1"),)
 
 
-def _description(request: Request, folder: Path) -> towers.Description:
+def _description(request: Request, folder: Path | None) -> towers.Description | None:
     """InternVL-Chat's code decides the size of images by the tower's name; InternViT-6B-224px sees 336 pixels."""
-    settings = read_settings(folder / "config.json")
+    settings = {} if folder is None else read_settings(folder / "config.json")
     if settings.get("model_type") == "intern_vit_6b":
         return towers.intern_vit(settings, 448 if "448" in str(request.need("mm_vision_tower")) else 336)
-    return towers.clip_config(folder), towers.CLIP
+    return towers.describe_clip(request, folder)
 
 
 def _base(request: Request, weights: Checkpoint) -> Checkpoint | None:

@@ -14,8 +14,13 @@ from locheads.errors import ModelError
 from locheads.models.convert.checkpoint import Checkpoint, read_settings
 from locheads.models.convert.rules import Change, Part, Request, Rule, drop, prefixed, split_rows, to
 
-INSIDE = "model.vision_tower.vision_tower."
-"""Where a checkpoint keeps a vision tower of its own."""
+AUX_INSIDE = "model.vision_tower_aux.vision_"
+KINDS = {
+    "vision_tower": ("vision tower", "model.vision_tower.vision_tower.", "config.json"),
+    "vision_tower_aux": ("second vision tower", AUX_INSIDE, "open_clip_pytorch_model.bin"),
+}
+"""A tower's name in settings, options and keys -> (what it is called, how the keys of one begin that the checkpoint
+contains, a file of its own folder)."""
 TOWER = "model.vision_tower."
 """Where a LLaVA of transformers keeps its vision tower."""
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -67,49 +72,48 @@ class Tower:
 
 
 def find_tower(
-    request: Request, weights: Checkpoint, tuned: bool, describe: Callable[[Path], Description] | None = None
+    request: Request,
+    weights: Checkpoint,
+    tuned: bool,
+    describe: Callable[[Path | None, bool], Description | None],
+    kind: str = "vision_tower",
 ) -> Tower:
     """The vision tower that a checkpoint names, contains, or both.
 
     Args:
         request, weights: the checkpoint.
         tuned: the checkpoint's own weights count where it contains some; else the tower's own folder does.
-        describe: what the tower in a folder is; None: a CLIP.
+        describe: (the tower's folder, whether the checkpoint's own weights count) -> what it is, None if unknown.
+        kind: of `KINDS`.
 
     Raises:
         ModelError: a tower that is neither contained nor asked for.
     """
-    name = str(request.need("mm_vision_tower"))
-    folder = folder_of(request.source, name, request.vision_tower)
-    contained = any(key.startswith(INSIDE) for key, _ in weights.outlines())
-    known = KNOWN_CLIPS.get(Path(name).name)
-    if folder is None and (not contained or known is None):
-        raise ModelError(absent(request.source, name, "--vision-tower"))
-    if folder is None:
-        config, rules = CLIPVisionConfig(**(known or {})), CLIP
-    else:
-        config, rules = describe(folder) if describe else (clip_config(folder), CLIP)
-    if folder is None or (contained and tuned):
-        note = f"The vision tower is the checkpoint's own ({name})."
-        return Tower(config, folder, None, prefixed(INSIDE, rules), note)
-    unused = drop(r"model\.vision_tower\..+", "the original code reads the tower from its own folder")
-    note = f"The vision tower {name} was read from {folder}."
-    return Tower(config, folder, Part("vision tower", Checkpoint(folder), rules), (unused,), note)
+    name, (called, inside, file) = str(request.need(f"mm_{kind}")), KINDS[kind]
+    places = (request.source / name, Path(name))
+    folder = getattr(request, kind) or next((place for place in places if (place / file).exists()), None)
+    contained = any(key.startswith(inside) for key, _ in weights.outlines())
+    own = contained and (folder is None or tuned)
+    found = describe(folder, own) if contained or folder else None
+    if found is None:
+        raise ModelError(
+            f"{request.source} names its {called} {name} and does not contain it, or not its settings: download that "
+            f"repository and give its folder with --{kind.replace('_', '-')} DIR."
+        )
+    config, rules = found
+    if folder is None or own:
+        return Tower(config, folder, None, prefixed(inside, rules), f"The {called} is the checkpoint's own ({name}).")
+    unused = drop(rf"model\.{kind}\..+", "the original code reads the tower from its own folder")
+    part = Part(called, Checkpoint(folder), rules)
+    return Tower(config, folder, part, (unused,), f"The {called} {name} was read from {folder}.")
 
 
-def folder_of(source: Path, name: str, requested: Path | None, file: str = "config.json") -> Path | None:
-    """The folder of a tower: the one that was asked for, or where its name points to."""
-    if requested is not None:
-        return requested
-    return next((folder for folder in (source / name, Path(name)) if (folder / file).exists()), None)
-
-
-def absent(source: Path, name: str, option: str) -> str:
-    """The message where a tower's folder is needed."""
-    return (
-        f"{source} names its vision tower {name} and does not contain it, or not its settings: download that "
-        f"repository and give its folder with {option} DIR."
-    )
+def describe_clip(request: Request, folder: Path | None) -> Description | None:
+    """A CLIP, from its folder or, where it is one of OpenAI's, from its name."""
+    if folder is not None:
+        return clip_config(folder), CLIP
+    known = KNOWN_CLIPS.get(Path(str(request.need("mm_vision_tower"))).name)
+    return None if known is None else (CLIPVisionConfig(**known), CLIP)
 
 
 def clip_config(folder: Path) -> CLIPVisionConfig:
