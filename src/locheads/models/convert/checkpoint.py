@@ -28,6 +28,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     return content
 
 
+def settings_if_any(path: Path) -> dict[str, Any]:
+    """As `read_settings`, empty where there is no such file."""
+    return read_settings(path) if path.exists() else {}
+
+
 class Checkpoint:
     """The weights in a folder, in one file or many, safetensors or .bin."""
 

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from transformers import ConvNextConfig, LlavaProcessor
+from transformers import ConvNextConfig, LlavaProcessor, PreTrainedTokenizerFast
 
 from locheads.errors import ModelError
 from locheads.models.convert import vision_towers as towers
 from locheads.models.convert.checkpoint import Checkpoint
-from locheads.models.convert.original_tokenizers import IMAGE, OriginalTokenizer, chat_template, read_tokenizer
+from locheads.models.convert.original_tokenizers import IMAGE, chat_template, read_tokenizer
 from locheads.models.convert.rules import Format, Part, Recipe, Request, drop, prefixed, to, with_rows
 from locheads.models.variants import MiniGeminiConfig
 
@@ -47,7 +47,7 @@ def _recipe(request: Request) -> Recipe:
         if (found := request.settings.get(key, value)) != value:
             raise ModelError(f"{request.source / 'config.json'}: {key}={found} is not supported, only {value} is.")
     words = read_tokenizer(request.source, fast=True)
-    rows = max(int(request.need("vocab_size")), words.size)
+    rows = towers.vocabulary_rows(request, words)
     weights = Checkpoint(request.source)
     # The checkpoint's own CLIP counts, as in the original code, which loads it over the folder's.
     clip = towers.find_tower(request, weights, True, lambda folder, _: towers.describe_clip(request, folder))
@@ -56,7 +56,7 @@ def _recipe(request: Request) -> Recipe:
         vision_config=clip.config,
         vision_config_aux=trunk.config,
         text_config=_text_settings(request, rows),
-        image_token_index=words.image_token_id,
+        image_token_index=words.convert_tokens_to_ids(IMAGE),
         image_size_aux=request.need("image_size_aux"),
         vision_feature_layer=request.settings.get("mm_vision_select_layer", -2),
         tie_word_embeddings=_is_gemma(request),
@@ -109,12 +109,12 @@ def _convnext_config(weights: Checkpoint, prefix: str) -> ConvNextConfig:
     )
 
 
-def _processor(request: Request, words: OriginalTokenizer, config: MiniGeminiConfig) -> LlavaProcessor:
+def _processor(request: Request, words: PreTrainedTokenizerFast, config: MiniGeminiConfig) -> LlavaProcessor:
     side, grid = config.image_size_aux, config.vision_config.image_size // config.vision_config.patch_size
     pad = request.settings.get("image_aspect_ratio") == "pad"
     conversation = request.conversation or ("mini_gemini" if _is_gemma(request) else "vicuna_v1")
     return LlavaProcessor(
-        towers.image_processor(side, pad), words.tokenizer, patch_size=side // grid, num_additional_image_tokens=1,
+        towers.image_processor(side, pad), words, patch_size=side // grid, num_additional_image_tokens=1,
         vision_feature_select_strategy="default", chat_template=chat_template(conversation, IMAGE),
     )  # fmt: skip
 

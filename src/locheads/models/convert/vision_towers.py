@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, InternVLVisionConfig, PreTrainedConfig
+from transformers import CLIPVisionConfig, InternVLVisionConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.errors import ModelError
@@ -134,6 +134,11 @@ def image_processor(
         do_pad=pad, size={"shortest_edge": side}, crop_size={"height": side, "width": side}, do_center_crop=True,
         image_mean=mean, image_std=std,
     )  # fmt: skip
+
+
+def vocabulary_rows(request: Request, words: PreTrainedTokenizerFast) -> int:
+    """Of the text decoder's two matrices: as many as it has, or as the tokenizer's ids need."""
+    return max(int(request.need("vocab_size")), *(i + 1 for i in words.get_vocab().values()))
 
 
 def llama_settings(settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
