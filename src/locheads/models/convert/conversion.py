@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from locheads.errors import ModelError, StoreError, boundary
-from locheads.models.adapters import ON_THE_HUB, own_format
+from locheads.models.adapters import ON_THE_HUB, adapter_class
 from locheads.models.convert.checkpoint import read_settings, tensors_of, write_shards
 from locheads.models.convert.from_llava import LLAVA
 from locheads.models.convert.from_mini_gemini import MINI_GEMINI
@@ -95,7 +95,7 @@ def choose(source: Path, settings: Mapping[str, Any], name: str | None) -> Forma
         return fitting[0]
     kind = settings.get("model_type", "no model_type")
     if kind in ON_THE_HUB:
-        raise own_format(kind, str(source))
+        adapter_class(kind, str(source))  # raises the sentence on where its other form is
     raise ModelError(
         f"{source / 'config.json'} ({kind}) is of none of the formats {names}: what transformers loads needs no "
         "conversion; else choose with --format."
