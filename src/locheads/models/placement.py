@@ -17,7 +17,6 @@ from locheads.settings import require
 log = logging.getLogger(__name__)
 
 FLASH = ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn"
-_BITS = {Quantization["8bit"]: "load_in_8bit", Quantization["4bit"]: "load_in_4bit"}
 
 
 def pick_device(name: str) -> torch.device:
@@ -71,11 +70,19 @@ def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, 
     options: dict[str, Any] = {"dtype": dtype}
     if engine.device_map is not None:
         options["device_map"] = engine.device_map
+    if config.dtype != DType.float32:
+        log.warning(
+            "model.dtype=%s: attention rows differ from float32 by its rounding, and a little between batches of "
+            "different shape (engine.token_budget).", config.dtype.value,
+        )  # fmt: skip
     if engine.quantization != Quantization.none:
-        bits = {_BITS[engine.quantization]: True}
-        options["quantization_config"] = BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)
-        options.setdefault("device_map", {"": device})
-    _warn(config, engine)
+        bits = engine.quantization.value
+        log.warning(
+            "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
+            bits,
+        )
+        packed = BitsAndBytesConfig(**{f"load_in_{bits}": True}, bnb_4bit_compute_dtype=dtype)
+        options = {"device_map": {"": device}, **options, "quantization_config": packed}
     return device, options
 
 
@@ -98,16 +105,3 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def _need(package: str, setting: str, how: str = ": run make install EXTRAS=gpu") -> None:
     if importlib.util.find_spec(package) is None:
         raise ConfigError(f"{setting} needs the package {package}{how}.")
-
-
-def _warn(config: ModelConfig, engine: EngineConfig) -> None:
-    if config.dtype != DType.float32:
-        log.warning(
-            "model.dtype=%s: attention rows differ from float32 by its rounding, and a little between batches of "
-            "different shape (engine.token_budget).", config.dtype.value,
-        )  # fmt: skip
-    if engine.quantization != Quantization.none:
-        log.warning(
-            "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
-            engine.quantization.value,
-        )

@@ -18,7 +18,7 @@ FAMILIES: dict[str, Any] = {
     "llava_next": tiled.LlavaNextAdapter,
     "llava_onevision": tiled.LlavaOnevisionAdapter,
     "deepseek_vl": one_view.DeepseekVlAdapter,
-    "deepseek_vl_hybrid": one_view.DeepseekVlHybridAdapter,
+    "deepseek_vl_hybrid": one_view.DeepseekVlAdapter,
     "internvl": tiled.InternVlAdapter,
     "qwen2_vl": one_view.QwenVlAdapter,
     "qwen2_5_vl": one_view.QwenVlAdapter,

@@ -6,7 +6,7 @@ makes the tensors, and `replace_image_token` the text that stands for the image 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
 
@@ -62,7 +62,7 @@ class PreparedInput:
     counts up by one in all three rows."""
     token_types: Int[Tensor, "prefix"] | None = None
     """`token_type_ids` / `mm_token_type_ids` of the prefix where the model's forward wants them (suffixes: 0)."""
-    token_types_name: str = field(default="token_type_ids")
+    token_types_name: str = "token_type_ids"
 
 
 class FamilyAdapter:

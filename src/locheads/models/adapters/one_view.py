@@ -1,7 +1,7 @@
 """Families that give the model one view of the image, whose tokens are the patch grid: square, or of any aspect."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -85,22 +85,17 @@ class SquareAdapter(FamilyAdapter):
 
 
 class DeepseekVlAdapter(FamilyAdapter):
-    """DeepSeek-VL: the long side is resized, then bars are added. The 7B model sees the image at two sizes."""
+    """DeepSeek-VL: the long side is resized, then bars are added.
+
+    The 7B model (hybrid) sees the image at two sizes; the small one is made from the large one, bars and all.
+    """
 
     square = False
-    size_name: ClassVar[str] = "size"
-    """The image processor's setting that decides the roundings."""
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         images, side = self.processor.image_processor, square_root(n_tokens)
-        pixels = getattr(images, self.size_name)["height"]
+        pixels = getattr(images, "high_res_size", images.size)["height"]
         return torch.arange(n_tokens), padded_square(*view.size, pixels, side, images.min_size)
-
-
-class DeepseekVlHybridAdapter(DeepseekVlAdapter):
-    """The small image is made from the large one after the bars are added."""
-
-    size_name = "high_res_size"
 
 
 class Gemma3Adapter(SquareAdapter):

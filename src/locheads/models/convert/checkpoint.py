@@ -87,9 +87,9 @@ def _weight_map(index: Path) -> dict[str, str]:
     found = read_settings(index).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise ModelError(f"{index} is damaged: it has no weight_map. Download it again.")
-    outside = [name for name in found.values() if Path(name).name != name]
-    if outside:
-        raise ModelError(f"{index} names a file outside of its folder, {outside[0]}: it cannot be trusted.")
+    for name in found.values():
+        if Path(name).name != name:
+            raise ModelError(f"{index} names a file outside of its folder, {name}: it cannot be trusted.")
     return found
 
 

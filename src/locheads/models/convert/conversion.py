@@ -90,9 +90,9 @@ def choose(source: Path, settings: Mapping[str, Any], name: str | None) -> Forma
     names = ", ".join(FORMATS)
     if name is not None and name not in FORMATS:
         raise ModelError(f"--format {name} is unknown: there are {names}.")
-    fitting = [form for form in FORMATS.values() if form.name == name or (name is None and form.fits(settings))]
-    if fitting:
-        return fitting[0]
+    found = [form for form in FORMATS.values() if form.fits(settings)] if name is None else [FORMATS[name]]
+    if found:
+        return found[0]
     kind = settings.get("model_type", "no model_type")
     if kind in ON_THE_HUB:
         adapter_class(kind, str(source))  # raises the sentence on where its other form is

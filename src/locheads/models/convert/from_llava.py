@@ -71,12 +71,13 @@ def _strategy(request: Request) -> str:
 
 
 def _projector(config: PreTrainedConfig) -> tuple[Rule, ...]:
-    made = "model.multi_modal_projector."
     if not isinstance(config, LlavaVariantConfig):
         return towers.TWO_LAYERS
-    if config.projector == "linear":
-        return (to(r"model\.mm_projector\.(weight|bias)", made + r"0.\1"),)
-    return (to(r"model\.mm_projector\.(\d+\..+)", made + r"\1"),)
+    made = "model.multi_modal_projector."
+    return (
+        to(r"model\.mm_projector\.(weight|bias)", made + r"0.\1"),
+        to(r"model\.mm_projector\.(\d+\..+)", made + r"\1"),
+    )
 
 
 def _description(request: Request, folder: Path | None) -> towers.Description | None:

@@ -10,7 +10,7 @@ from locheads.errors import ModelError
 from locheads.models.convert import vision_towers as towers
 from locheads.models.convert.checkpoint import Checkpoint
 from locheads.models.convert.original_tokenizers import IMAGE, chat_template, read_tokenizer
-from locheads.models.convert.rules import Format, Part, Recipe, Request, drop, prefixed, to, with_rows
+from locheads.models.convert.rules import Format, Part, Recipe, Request, Rule, prefixed, to, with_rows
 from locheads.models.variants import MiniGeminiConfig
 
 AUX = "model.vision_tower_aux."
@@ -37,8 +37,8 @@ CONVNEXT = (
     to(_BLOCK + r"gamma", _LAYER + "layer_scale_parameter"),
 )
 """Key map of a ConvNeXt in timm's names."""
-REST_OF_CLIP = drop(
-    rf"(?!{re.escape(IN_OPEN_CLIP)}(stem|stages)\.).+", "other parts of the CLIP that the ConvNeXt is from"
+REST_OF_CLIP = Rule(
+    rf"(?!{re.escape(IN_OPEN_CLIP)}(stem|stages)\.).+", unused="other parts of the CLIP that the ConvNeXt is from"
 )
 
 
@@ -61,7 +61,7 @@ def _recipe(request: Request) -> Recipe:
         vision_feature_layer=request.settings.get("mm_vision_select_layer", -2),
         tie_word_embeddings=_is_gemma(request),
     )
-    tied = (drop(r"lm_head\.weight", "Gemma's is its embedding"),) if _is_gemma(request) else ()
+    tied = (Rule(r"lm_head\.weight", unused="Gemma's is its embedding"),) if _is_gemma(request) else ()
     rules = (*tied, *towers.llama(with_rows(rows)), *CONNECTOR, *clip.inside, *trunk.inside)
     parts = (Part("checkpoint", weights, rules), clip.part, trunk.part)
     notes = (clip.note, trunk.note)

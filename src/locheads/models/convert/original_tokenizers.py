@@ -105,12 +105,10 @@ def _normaliser(spec: Any) -> normalizers.Normalizer:
 
 def _parsed(path: Path) -> Any:
     model = import_protobuf().ModelProto()
-    try:
+    with boundary(f"{path} is no sentencepiece model", ModelError, "download it again."):
         model.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's class depends on its build
-        raise ModelError(f"{path} is damaged: it is no sentencepiece model. Download it again.") from error
-    if not model.pieces:
-        raise ModelError(f"{path} is damaged: it holds no pieces. Download it again.")
+        if not model.pieces:
+            raise ValueError("it holds no pieces")
     return model
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,9 @@ def to(source: str, *targets: str, change: Change = unchanged) -> Rule:
     return Rule(source, targets, change)
 
 
-def drop(source: str, why: str) -> Rule:
-    """A rule that deliberately makes nothing."""
-    return Rule(source, unused=why)
-
-
 def prefixed(prefix: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """The rules for keys that begin with `prefix` (plain text)."""
-    return tuple(Rule(re.escape(prefix) + rule.source, rule.targets, rule.change, rule.unused) for rule in rules)
+    return tuple(replace(rule, source=re.escape(prefix) + rule.source) for rule in rules)
 
 
 def split_rows(count: int) -> Change:

@@ -12,7 +12,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from locheads.errors import ModelError
 from locheads.models.convert.checkpoint import Checkpoint, read_settings
-from locheads.models.convert.rules import Change, Part, Request, Rule, drop, prefixed, split_rows, to
+from locheads.models.convert.rules import Change, Part, Request, Rule, prefixed, split_rows, to
 
 AUX_INSIDE = "model.vision_tower_aux.vision_"
 KINDS = {
@@ -42,9 +42,9 @@ LLAMA_KEYS = (
 """Settings of the text decoder that an original config.json mixes with its own."""
 
 CLIP: tuple[Rule, ...] = (
-    drop(r"vision_model\.embeddings\.position_ids", "counts 0, 1, 2, ..."),
+    Rule(r"vision_model\.embeddings\.position_ids", unused="counts 0, 1, 2, ..."),
     to(r"vision_model\.(.+)", TOWER + r"\1"),
-    drop(r"(text_model|text_projection|visual_projection)\..+|logit_scale", "CLIP's text half"),
+    Rule(r"(text_model|text_projection|visual_projection)\..+|logit_scale", unused="CLIP's text half"),
 )
 """Key map of a CLIPModel or CLIPVisionModel as transformers 4 saved it."""
 
@@ -103,7 +103,7 @@ def find_tower(
     config, rules = found
     if folder is None or own:
         return Tower(config, folder, None, prefixed(inside, rules), f"The {called} is the checkpoint's own ({name}).")
-    unused = drop(rf"model\.{kind}\..+", "the original code reads the tower from its own folder")
+    unused = Rule(rf"model\.{kind}\..+", unused="the original code reads the tower from its own folder")
     part = Part(called, Checkpoint(folder), rules)
     return Tower(config, folder, part, (unused,), f"The {called} {name} was read from {folder}.")
 
@@ -151,7 +151,7 @@ def llama(rows: Change) -> tuple[Rule, ...]:
     """Key map of a LlamaForCausalLM; `rows` changes the vocabulary's two matrices."""
     made = "model.language_model."
     return (
-        drop(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "follows from the configuration"),
+        Rule(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", unused="follows from the configuration"),
         to(r"model\.embed_tokens\.weight", made + "embed_tokens.weight", change=rows),
         to(r"model\.((?:layers\.\d+|norm)\..+)", made + r"\1"),
         to(r"lm_head\.weight", "lm_head.weight", change=rows),
