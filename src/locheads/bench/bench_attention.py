@@ -92,7 +92,8 @@ class Bench:
 
     def _engine(self, images: list[PreparedInput], sharing: Sharing, heads: Any) -> list[np.ndarray]:
         capture.install(self.model)
-        lvlm: Any = Lvlm(self.model, SimpleNamespace(sharing=sharing), self.device)
+        adapter: Any = SimpleNamespace(sharing=sharing)
+        lvlm = Lvlm(self.model, adapter, self.device)
         budget = Budget(1, 1) if sharing == Sharing.plain or len(images) == 1 else Budget(10**9)
         maps = [one for one in attend_prepared(lvlm, images, budget, heads)[0] if one is not None]
         if heads is None:

@@ -1,7 +1,6 @@
 """The LVLM's own words: greedy answers by transformers' `generate`, from the inputs of the attention pass."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -39,7 +38,7 @@ def answer_image(
 
 @torch.inference_mode()
 def _answer(lvlm: Lvlm, prepared: PreparedInput, suffix: Int[Tensor, "suffix"], max_new_tokens: int) -> str:
-    model, tokenizer = lvlm.model, _tokenizer(lvlm)
+    model, tokenizer = lvlm.model, lvlm.adapter.processor.tokenizer
     ids = torch.cat([prepared.prefix, suffix])[None].to(lvlm.device)
     tensors = {
         name: tensor.to(lvlm.device, model.dtype if tensor.is_floating_point() else None)
@@ -72,7 +71,3 @@ def _token_types(lvlm: Lvlm, prepared: PreparedInput, length: int) -> dict[str, 
     image = torch.zeros(len(prepared.prefix) + length, dtype=torch.long)
     image[prepared.image_tokens] = 1
     return {"mm_token_type_ids": image[None]}
-
-
-def _tokenizer(lvlm: Lvlm) -> Any:
-    return lvlm.adapter.processor.tokenizer  # type: ignore[attr-defined]

@@ -70,17 +70,12 @@ class PromptConfig:
     """Where the expression stands several times in the template, the last of them counts."""
 
     def __post_init__(self) -> None:
-        template = self.template
+        images, slot = self.template.count("<image>"), self.template.find("{expression}")
+        placed = "prompt.template must not hold <image> with prompt.chat=true: the chat template places the image."
+        late = "prompt.template must have <image> before {expression}: the image is read once for all expressions."
         require(
-            ("{expression}" in template, "prompt.template has no {expression}: add it where the expression goes."),
-            (
-                template.count("<image>") == (0 if self.chat else 1),
-                "prompt.template must not hold <image> with prompt.chat=true: the chat template places the image."
-                if self.chat
-                else "prompt.template must hold <image> exactly once.",
-            ),
-            (
-                self.chat or template.find("<image>") < template.find("{expression}"),
-                "prompt.template must have <image> before {expression}: the image is read once for all expressions.",
-            ),
+            (slot >= 0, "prompt.template has no {expression}: add it where the expression goes."),
+            (not self.chat or images == 0, placed),
+            (self.chat or images == 1, "prompt.template must hold <image> exactly once."),
+            (self.chat or self.template.find("<image>") < slot, late),
         )

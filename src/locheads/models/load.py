@@ -1,5 +1,6 @@
 """From a model's name or configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,8 +15,7 @@ from transformers.utils import logging as transformers_log
 from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
 from locheads.models import capture
-from locheads.models.adapters import Adapter, adapter_class, default_preprocess
-from locheads.models.adapters.family import FamilyAdapter
+from locheads.models.adapters import FamilyAdapter, adapter_class, default_preprocess
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
@@ -51,7 +51,7 @@ class Lvlm:
     """A loaded model, ready for the attention pass."""
 
     model: PreTrainedModel
-    adapter: Adapter
+    adapter: FamilyAdapter
     device: torch.device
 
 
@@ -77,8 +77,8 @@ def model_config(name: str, conf: Path = CONF) -> ModelConfig:
         raise ConfigError(
             f"There is no model {name}: use a hub id (owner/name), a folder with a checkpoint, or {names}."
         )
-    config = ModelConfig(name=name, id=name)
-    return ModelConfig(name=name, id=name, preprocess=default_preprocess(read_checkpoint(config)))
+    _, checkpoint = _checkpoint(ModelConfig(name=name, id=name))
+    return ModelConfig(name=name, id=name, preprocess=default_preprocess(checkpoint))
 
 
 def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
@@ -93,19 +93,13 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
     """
     source, checkpoint = _checkpoint(config)
     weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
-    return ModelIdentity(
-        source, checkpoint.model_type, *_shape(source, checkpoint), weights, _image_processor(source, config)
-    )
+    shape = _shape(source, checkpoint)
+    return ModelIdentity(source, checkpoint.model_type, *shape, weights, _image_processor(source, config))
 
 
 def decoder_shape(config: ModelConfig) -> tuple[int, int]:
     """(layers, query heads per layer) of the text decoder, from the checkpoint's configuration. Raises ModelError."""
     return _shape(*_checkpoint(config))
-
-
-def read_checkpoint(config: ModelConfig) -> Any:
-    """The checkpoint's configuration, as transformers reads it. Raises ModelError as `identify`."""
-    return _checkpoint(config)[1]
 
 
 def text_shape(config: ModelConfig) -> dict[str, int]:
@@ -135,26 +129,27 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     _shape(source, checkpoint)
     if layers is not None:
         keep_layers(checkpoint, layers)
-    model, info = _read(
-        source,
-        lambda: AutoModelForImageTextToText.from_pretrained(
-            source, config=checkpoint, output_loading_info=True, **options, **_options(config)
-        ),
-    )
+    loader = AutoModelForImageTextToText.from_pretrained
+    model, info = _read(source, config, loader, config=checkpoint, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
             f"{source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
             "incomplete or belongs to another model; download or save it again."
         )
-    processor = _processor(source, config)
-    with boundary(f"The parts of {source} cannot be used together", ModelError, PARTS):
-        capture.install(model, engine.attention.value)
-        family = adapter_of(config, checkpoint.model_type, source)
-        adapter = family(processor, model.config, config.preprocess, config.tiles)
+    adapter = adapted(config, engine, model, _processor(source, config), source)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
     return Lvlm(placed, adapter, placed.device)
+
+
+def adapted(config: ModelConfig, engine: EngineConfig, model: Any, processor: Any, source: str) -> FamilyAdapter:
+    """The adapter of a loaded model, in whose text decoder the capture is installed. Raises as `adapter_of`."""
+    with boundary(f"The parts of {source} cannot be used together", ModelError, PARTS):
+        family = adapter_of(config, model.config.model_type, source)
+        adapter = family(processor, model.config, config.preprocess, config.tiles)
+        capture.install(model, engine.attention.value)
+    return adapter
 
 
 def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
@@ -201,20 +196,21 @@ def _settings(file: Path) -> ModelConfig:
 def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     """-> (folder or hub id, its configuration), of a family that has an adapter."""
     source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
-    if _looks_like_a_folder(source) and not Path(source).is_dir():
+    # A hub id is OWNER/NAME at most.
+    if (source.startswith((".", "/", "~")) or source.count("/") > 1) and not Path(source).is_dir():
         raise ModelError(
             f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder (python -m "
             "locheads.models.convert makes one of an original), or a hub id."
         )
     if config.adapter is not None:
         adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
-    checkpoint = _read(source, lambda: AutoConfig.from_pretrained(source, **_options(config)))
+    checkpoint = _read(source, config, AutoConfig.from_pretrained)
     adapter_of(config, checkpoint.model_type, source)
     return source, checkpoint
 
 
 def _processor(source: str, config: ModelConfig) -> Any:
-    processor = _read(source, lambda: AutoProcessor.from_pretrained(source, **_options(config)))
+    processor = _read(source, config, AutoProcessor.from_pretrained)
     # Without a processor's file transformers gives the bare tokenizer, or the bare image processor.
     for part in ("tokenizer", "image_processor"):
         if getattr(processor, part, None) is None:
@@ -237,22 +233,13 @@ def _shape(source: str, checkpoint: Any) -> tuple[int, int]:
 def _image_processor(source: str, config: ModelConfig) -> str | None:
     """None where none can be loaded: that is an error only for who needs it, see `load_lvlm`."""
     try:
-        processor = _read(source, lambda: AutoImageProcessor.from_pretrained(source, **_options(config)))
+        processor = _read(source, config, AutoImageProcessor.from_pretrained)
     except ModelError:
         return None
     return f"{type(processor).__name__} ({getattr(processor, 'backend', None) or 'own'})"
 
 
-def _looks_like_a_folder(source: str) -> bool:
-    """A hub id is OWNER/NAME at most."""
-    return source.startswith((".", "/", "~")) or source.count("/") > 1
-
-
-def _options(config: ModelConfig) -> dict[str, Any]:
-    return {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-
-
-def _read(source: str, action: Any) -> Any:
+def _read(source: str, config: ModelConfig, loader: Callable[..., Any], /, **options: Any) -> Any:
     """Runs a from_pretrained; its many kinds of failure become one sentence."""
     level, bar = transformers_log.get_verbosity(), transformers_log.is_progress_bar_enabled()
     try:
@@ -261,7 +248,7 @@ def _read(source: str, action: Any) -> Any:
         transformers_log.set_verbosity_error()
         if Path(source).is_dir():  # nothing to download, and copying weights in memory needs no bar
             transformers_log.disable_progress_bar()
-        return action()
+        return loader(source, revision=config.revision, trust_remote_code=config.trust_remote_code, **options)
     except ImportError as error:
         raise ModelError(
             f"{source} needs a package that is not installed ({reason(error)}): "

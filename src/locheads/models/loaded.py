@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from locheads.errors import ConfigError, ModelError, boundary
+from locheads.errors import ConfigError
 from locheads.geometry import Preprocess
-from locheads.models import capture
 from locheads.models.adapters import default_preprocess
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import PARTS, POCKET, Lvlm, adapter_of, load_lvlm, model_config
+from locheads.models.load import POCKET, Lvlm, adapted, load_lvlm, model_config
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,5 @@ def _taken(model: PreTrainedModel, processor: Any, preprocess: str | None, adapt
     name = model.name_or_path or type(model).__name__
     how = Preprocess(preprocess) if preprocess else default_preprocess(model.config)
     config = ModelConfig(name=name, id=name, preprocess=how, adapter=adapter)
-    with boundary(f"The parts of {name} cannot be used together", ModelError, PARTS):
-        family = adapter_of(config, model.config.model_type, name)
-        prepared = family(processor, model.config, config.preprocess, config.tiles)
-        capture.install(model, EngineConfig().attention.value)
+    prepared = adapted(config, EngineConfig(), model, processor, name)
     return LoadedModel(model, prepared, torch.device(model.device), config)

@@ -4,7 +4,7 @@ import ctypes
 import importlib.util
 import logging
 import sys
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -12,10 +12,11 @@ from transformers import BitsAndBytesConfig
 from locheads.errors import ConfigError
 from locheads.models.config import DType, ModelConfig
 from locheads.models.engine import EngineConfig, Quantization, RestAttention
+from locheads.settings import require
 
 log = logging.getLogger(__name__)
 
-_BITS = {Quantization["8bit"]: "load_in_8bit", Quantization["4bit"]: "load_in_4bit"}
+FLASH = ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn"
 
 
 def pick_device(name: str) -> torch.device:
@@ -26,32 +27,35 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"engine.device={name} is no device: use auto, cpu, cuda or cuda:N.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"engine.device={name} is not supported: use auto, cpu, cuda or cuda:N.")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"engine.device={name} was asked for, but torch sees no CUDA device: use cpu or auto.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise ConfigError(f"engine.device={name} is beyond the {count} CUDA devices that torch sees: count from 0.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    beyond = f"is beyond the {count} CUDA devices that torch sees: count from 0."
+    cpu, cuda = device.type == "cpu", device.type == "cuda"
+    require(
+        (cpu or cuda, f"engine.device={name} is not supported: use auto, cpu, cuda or cuda:N."),
+        (cpu or count > 0, f"engine.device={name} was asked for, but torch sees no CUDA device: use cpu or auto."),
+        (cpu or (device.index or 0) < count, f"engine.device={name} {beyond}"),
+    )
     return device
 
 
 def check_placement(config: ModelConfig, engine: EngineConfig) -> torch.device:
     """The device, once everything about it is known to work together. Raises ConfigError as `placement`."""
     device = pick_device(engine.device)
-    if device.type == "cpu" and config.dtype == DType.float16:
-        raise ConfigError("model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16.")
-    match engine.attention:
-        case RestAttention.sdpa:
-            pass
-        case RestAttention.flash:
-            _check_flash(config, device)
-        case _:
-            assert_never(engine.attention)
+    cuda = device.type == "cuda"
+    float16 = "model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16."
+    require((cuda or config.dtype != DType.float16, float16))
+    if engine.attention == RestAttention.flash:
+        name = f"engine.attention={RestAttention.flash.name}"
+        _need("flash_attn", name, FLASH)
+        needs = f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa."
+        require((cuda and config.dtype != DType.float32, needs))
     if engine.device_map is not None:
         _need("accelerate", f"engine.device_map={engine.device_map}")
     if engine.quantization != Quantization.none:
-        _check_quantization(engine, device)
+        name = f"engine.quantization={engine.quantization.value}"
+        require((cuda, f"{name} needs a CUDA device, not {device}: use engine.quantization=none."))
+        _need("bitsandbytes", name)
+        _need("accelerate", name)
     return device
 
 
@@ -66,11 +70,19 @@ def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, 
     options: dict[str, Any] = {"dtype": dtype}
     if engine.device_map is not None:
         options["device_map"] = engine.device_map
+    if config.dtype != DType.float32:
+        log.warning(
+            "model.dtype=%s: attention rows differ from float32 by its rounding, and a little between batches of "
+            "different shape (engine.token_budget).", config.dtype.value,
+        )  # fmt: skip
     if engine.quantization != Quantization.none:
-        bits = {_BITS[engine.quantization]: True}
-        options["quantization_config"] = BitsAndBytesConfig(**bits, bnb_4bit_compute_dtype=dtype)
-        options.setdefault("device_map", {"": device})
-    _warn(config, engine)
+        bits = engine.quantization.value
+        log.warning(
+            "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
+            bits,
+        )
+        packed = BitsAndBytesConfig(**{f"load_in_{bits}": True}, bnb_4bit_compute_dtype=dtype)
+        options = {"device_map": {"": device}, **options, "quantization_config": packed}
     return device, options
 
 
@@ -90,38 +102,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """From glibc's malloc.h; 32 MiB is its largest threshold. Left alone, it gets there in steps, or never."""
 
 
-def _check_flash(config: ModelConfig, device: torch.device) -> None:
-    name = f"engine.attention={RestAttention.flash.name}"
-    _need(
-        "flash_attn",
-        name,
-        ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn",
-    )
-    if device.type != "cuda" or config.dtype == DType.float32:
-        raise ConfigError(f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa.")
-
-
-def _check_quantization(engine: EngineConfig, device: torch.device) -> None:
-    name = f"engine.quantization={engine.quantization.value}"
-    if device.type != "cuda":
-        raise ConfigError(f"{name} needs a CUDA device, not {device}: use engine.quantization=none.")
-    _need("bitsandbytes", name)
-    _need("accelerate", name)
-
-
 def _need(package: str, setting: str, how: str = ": run make install EXTRAS=gpu") -> None:
     if importlib.util.find_spec(package) is None:
         raise ConfigError(f"{setting} needs the package {package}{how}.")
-
-
-def _warn(config: ModelConfig, engine: EngineConfig) -> None:
-    if config.dtype != DType.float32:
-        log.warning(
-            "model.dtype=%s: attention rows differ from float32 by its rounding, and a little between batches of "
-            "different shape (engine.token_budget).", config.dtype.value,
-        )  # fmt: skip
-    if engine.quantization != Quantization.none:
-        log.warning(
-            "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
-            engine.quantization.value,
-        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 from locheads.errors import ConfigError, DataError, boundary, chosen
 from locheads.models.config import PromptConfig, Query
@@ -23,17 +23,12 @@ class PromptText:
     """Where it ends, without the full stop that was added."""
 
 
-def render_prompt(prompt: PromptConfig, expression: str) -> str:
+def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
     """The template with the expression in place; `<image>` stays for the adapter to fill.
 
     Raises:
         DataError: the expression is empty or blank, or holds the image's placeholder.
     """
-    return prompt_text(prompt, expression).text
-
-
-def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
-    """As `render_prompt`, with the place of the expression."""
     text = " ".join(expression.split())
     if not text:
         raise DataError("The expression is empty: there is nothing to ground.")
@@ -119,13 +114,7 @@ def tokenise(tokenizer: Any, question: PromptText, query: Query, special: bool) 
             f"The expression {question.text[question.start : question.end]!r} cannot be located in the prompt's "
             "tokens: use prompt.query=last."
         )
-    match query:
-        case Query.expression_last:
-            return ids, (end - 1, end)
-        case Query.expression_mean:
-            return ids, (first, end)
-        case _:
-            assert_never(query)
+    return ids, (end - 1 if query == Query.expression_last else first, end)
 
 
 def _by_offsets(offsets: Sequence[tuple[int, int]], question: PromptText) -> tuple[int, int]:

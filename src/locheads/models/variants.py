@@ -71,17 +71,6 @@ class LlavaVariantModel(LlavaModel):
         self.post_init()
 
 
-class LlavaVariantForConditionalGeneration(LlavaForConditionalGeneration):
-    """LlavaForConditionalGeneration on top of `LlavaVariantModel`."""
-
-    config: LlavaVariantConfig
-
-    def __init__(self, config: LlavaVariantConfig) -> None:
-        super().__init__(config)
-        self.model = LlavaVariantModel(config)
-        self.post_init()
-
-
 @strict
 class MiniGeminiConfig(LlavaConfig):
     """A LlavaConfig with a second vision tower."""
@@ -165,15 +154,25 @@ class MiniGeminiModel(LlavaModel):
         return (weights @ self.vlm_uni_val_projector(inside))[:, :, 0]
 
 
-class MiniGeminiForConditionalGeneration(LlavaForConditionalGeneration):
-    """LlavaForConditionalGeneration on top of `MiniGeminiModel`."""
+class _OnTopOf(LlavaForConditionalGeneration):
+    """LlavaForConditionalGeneration on top of a model of ours."""
 
-    config: MiniGeminiConfig
+    inner: ClassVar[type[LlavaModel]]
 
-    def __init__(self, config: MiniGeminiConfig) -> None:
+    def __init__(self, config: LlavaConfig) -> None:
         super().__init__(config)
-        self.model = MiniGeminiModel(config)
+        self.model = self.inner(config)
         self.post_init()
+
+
+class LlavaVariantForConditionalGeneration(_OnTopOf):
+    config: LlavaVariantConfig
+    inner = LlavaVariantModel
+
+
+class MiniGeminiForConditionalGeneration(_OnTopOf):
+    config: MiniGeminiConfig
+    inner = MiniGeminiModel
 
 
 VARIANTS: dict[Any, Any] = {

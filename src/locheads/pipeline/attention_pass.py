@@ -12,7 +12,7 @@ from locheads.discovery.config import CriterionConfig
 from locheads.discovery.scores import score
 from locheads.grounding.fuse import binarise
 from locheads.map_numbers import attention_sum
-from locheads.models.adapters import Adapter, PreparedInput
+from locheads.models.adapters import FamilyAdapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, load_lvlm
@@ -160,7 +160,7 @@ class _Pass:
         return sorted((self.lacking.heads or frozenset()) | own)
 
     def _opened(
-        self, groups: list[ImageGroup], adapter: Adapter, failures: list[Failure]
+        self, groups: list[ImageGroup], adapter: FamilyAdapter, failures: list[Failure]
     ) -> Iterator[tuple[ImageGroup, PreparedInput]]:
         """The images that can be asked about; why others cannot is added to `failures`."""
         workers = self.config.engine.workers

@@ -13,9 +13,9 @@ from PIL.Image import Image
 
 from locheads.data.image_files import open_image
 from locheads.errors import DataError
-from locheads.models.adapters import Adapter, PreparedInput
+from locheads.models.adapters import FamilyAdapter, PreparedInput
 from locheads.models.config import PromptConfig
-from locheads.models.prompts import render_prompt
+from locheads.models.prompts import prompt_text
 from locheads.types import Failure, ImageGroup
 
 Item = TypeVar("Item")
@@ -92,7 +92,7 @@ def first_readable(groups: list[ImageGroup], prompt: PromptConfig) -> tuple[int,
     return len(groups), failures
 
 
-def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> PreparedImage:
+def prepare_image(group: ImageGroup, adapter: FamilyAdapter, prompt: PromptConfig) -> PreparedImage:
     askable, failures = _askable(group, prompt)
     if not askable.samples:
         return PreparedImage(askable, None, failures)
@@ -107,7 +107,7 @@ def prepare_image(group: ImageGroup, adapter: Adapter, prompt: PromptConfig) -> 
 
 
 def _without_culprits(
-    group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig, failures: list[Failure]
+    group: ImageGroup, image: Image, adapter: FamilyAdapter, prompt: PromptConfig, failures: list[Failure]
 ) -> PreparedImage:
     """One expression that cannot be asked must not take the image's others with it."""
     fine = []
@@ -122,7 +122,7 @@ def _without_culprits(
     return PreparedImage(askable, _ask(askable, image, adapter, prompt) if fine else None, failures)
 
 
-def _ask(group: ImageGroup, image: Image, adapter: Adapter, prompt: PromptConfig) -> PreparedInput:
+def _ask(group: ImageGroup, image: Image, adapter: FamilyAdapter, prompt: PromptConfig) -> PreparedInput:
     return adapter.prepare(image, [sample.expression for sample in group.samples], prompt)
 
 
@@ -131,7 +131,7 @@ def _askable(group: ImageGroup, prompt: PromptConfig) -> tuple[ImageGroup, list[
     askable, failures = [], []
     for sample in group.samples:
         try:
-            render_prompt(prompt, sample.expression)
+            prompt_text(prompt, sample.expression)
             askable.append(sample)
         except DataError as error:
             failures.append(Failure(sample.sample_id, group.image_id, str(error)))

@@ -11,7 +11,7 @@ from locheads.errors import ConfigError, DataError
 from locheads.geometry import Preprocess
 from locheads.models.adapters.one_view import LlavaAdapter
 from locheads.models.config import PromptConfig, Query
-from locheads.models.prompts import PromptText, chat_prompt_text, fill, prompt_text, render_prompt, tokenise
+from locheads.models.prompts import PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PLAIN = "<image>\n{expression}"
 
@@ -30,27 +30,27 @@ PLAIN = "<image>\n{expression}"
     ],
 )
 def test_the_expression_takes_its_place_and_ends_in_one_full_stop(expression: str, text: str) -> None:
-    assert render_prompt(PromptConfig(template=PLAIN), expression) == text
+    assert prompt_text(PromptConfig(template=PLAIN), expression).text == text
 
 
 def test_without_full_stop_the_expression_stays_as_it_is() -> None:
-    assert render_prompt(PromptConfig(template=PLAIN, full_stop=False), "red cup") == "<image>\nred cup"
+    assert prompt_text(PromptConfig(template=PLAIN, full_stop=False), "red cup").text == "<image>\nred cup"
 
 
 def test_braces_of_the_template_survive_and_the_expression_may_stand_twice() -> None:
     prompt = PromptConfig(template='{"a": 1} <image> {expression} Box of {expression}')
-    assert render_prompt(prompt, "cup") == '{"a": 1} <image> cup. Box of cup.'
+    assert prompt_text(prompt, "cup").text == '{"a": 1} <image> cup. Box of cup.'
 
 
 @pytest.mark.parametrize("expression", ["", " ", "\n\t ", "\u3000"])
 def test_a_blank_expression_cannot_be_asked(expression: str) -> None:
     with pytest.raises(DataError, match="expression is empty"):
-        render_prompt(PromptConfig(template=PLAIN), expression)
+        prompt_text(PromptConfig(template=PLAIN), expression)
 
 
 def test_an_expression_cannot_bring_its_own_image() -> None:
     with pytest.raises(DataError, match="holds <image>"):
-        render_prompt(PromptConfig(), "the <image> cup")
+        prompt_text(PromptConfig(), "the <image> cup")
 
 
 def test_all_prompts_share_the_prefix_up_to_the_last_image_token(processor, tiny_config) -> None:
@@ -79,7 +79,7 @@ def test_all_prompts_share_the_prefix_up_to_the_last_image_token(processor, tiny
 )
 def test_the_expression_is_located_without_the_added_stop(template: str, expression: str, located: str) -> None:
     asked = prompt_text(PromptConfig(template=template), expression)
-    assert asked.text == render_prompt(PromptConfig(template=template), expression)
+    assert asked.text == prompt_text(PromptConfig(template=template), expression).text
     assert asked.text[asked.start : asked.end] == located
 
 

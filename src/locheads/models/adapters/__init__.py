@@ -7,75 +7,46 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from locheads.errors import ModelError
 from locheads.geometry import Preprocess
 from locheads.models import variants  # noqa: F401  makes AutoConfig and AutoModel know the families of our own
-from locheads.models.adapters.family import Adapter, PreparedInput, Sharing
-from locheads.models.adapters.one_view import (
-    DeepseekVlAdapter,
-    DeepseekVlHybridAdapter,
-    Gemma3Adapter,
-    LlavaAdapter,
-    PaliGemmaAdapter,
-    PixtralAdapter,
-    QwenVlAdapter,
-    llava_adapter,
-)
-from locheads.models.adapters.tiled import IdeficsAdapter, InternVlAdapter, LlavaNextAdapter, LlavaOnevisionAdapter
+from locheads.models.adapters import one_view, tiled
+from locheads.models.adapters.family import FamilyAdapter, PreparedInput, Sharing
 
 FAMILIES: dict[str, Any] = {
-    "llava": llava_adapter,
-    "locheads_llava": LlavaAdapter,
-    "locheads_mini_gemini": LlavaAdapter,
-    "vipllava": LlavaAdapter,
-    "llava_next": LlavaNextAdapter,
-    "llava_onevision": LlavaOnevisionAdapter,
-    "deepseek_vl": DeepseekVlAdapter,
-    "deepseek_vl_hybrid": DeepseekVlHybridAdapter,
-    "internvl": InternVlAdapter,
-    "qwen2_vl": QwenVlAdapter,
-    "qwen2_5_vl": QwenVlAdapter,
-    "qwen3_vl": QwenVlAdapter,
-    "gemma3": Gemma3Adapter,
-    "paligemma": PaliGemmaAdapter,
-    "idefics3": IdeficsAdapter,
-    "smolvlm": IdeficsAdapter,
-    "mistral3": PixtralAdapter,
+    "llava": one_view.llava_adapter,
+    "locheads_llava": one_view.LlavaAdapter,
+    "locheads_mini_gemini": one_view.LlavaAdapter,
+    "vipllava": one_view.LlavaAdapter,
+    "llava_next": tiled.LlavaNextAdapter,
+    "llava_onevision": tiled.LlavaOnevisionAdapter,
+    "deepseek_vl": one_view.DeepseekVlAdapter,
+    "deepseek_vl_hybrid": one_view.DeepseekVlAdapter,
+    "internvl": tiled.InternVlAdapter,
+    "qwen2_vl": one_view.QwenVlAdapter,
+    "qwen2_5_vl": one_view.QwenVlAdapter,
+    "qwen3_vl": one_view.QwenVlAdapter,
+    "gemma3": one_view.Gemma3Adapter,
+    "paligemma": one_view.PaliGemmaAdapter,
+    "idefics3": tiled.IdeficsAdapter,
+    "smolvlm": tiled.IdeficsAdapter,
+    "mistral3": one_view.PixtralAdapter,
 }
 """transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
 
 CROSS_ATTENTION = "its decoder looks at the image through cross-attention, apart from its own sequence"
-Q_FORMER = "a Q-Former turns the image into a few learned queries, none of which belongs to a place in it"
-RESAMPLER = "a resampler turns the image into a few learned queries, none of which belongs to a place in it"
+FEW_QUERIES = "turns the image into a few learned queries, none of which belongs to a place in it"
 ENCODER_DECODER = "the image goes to its encoder, and its decoder has no image tokens in its own sequence"
 REFUSED: dict[str, str] = {
-    "mllama": CROSS_ATTENTION,
-    "idefics": CROSS_ATTENTION,
-    "blip": CROSS_ATTENTION,
-    "blip-2": Q_FORMER,
-    "instructblip": Q_FORMER,
-    "instructblipvideo": Q_FORMER,
-    "idefics2": RESAMPLER,
-    "kosmos-2": RESAMPLER,
-    "kosmos-2.5": RESAMPLER,
-    "florence2": ENCODER_DECODER,
-    "pix2struct": ENCODER_DECODER,
-    "udop": ENCODER_DECODER,
-    "vision-encoder-decoder": ENCODER_DECODER,
+    **dict.fromkeys(("mllama", "idefics", "blip"), CROSS_ATTENTION),
+    **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo"), f"a Q-Former {FEW_QUERIES}"),
+    **dict.fromkeys(("idefics2", "kosmos-2", "kosmos-2.5"), f"a resampler {FEW_QUERIES}"),
+    **dict.fromkeys(("florence2", "pix2struct", "udop", "vision-encoder-decoder"), ENCODER_DECODER),
 }
 """Families that can have no adapter, with the reason."""
-
 
 ON_THE_HUB: dict[str, str] = {
     "multi_modality": "deepseek-community/deepseek-vl-1.3b-chat or -7b-chat",
     "internvl_chat": "OpenGVLab/InternVL3-8B-hf or another repository whose name ends in -hf",
 }
 """`model_type` of checkpoints in their authors' own format -> where the hub has their form for transformers."""
-
-
-def own_format(model_type: str, source: str) -> ModelError:
-    """The message about a checkpoint whose form for transformers lies on the hub."""
-    return ModelError(
-        f"{source} is a {model_type!r} model in its authors' own format, which transformers does not know: use its "
-        f"transformers form, model.id={ON_THE_HUB[model_type]}."
-    )
 
 
 def adapter_class(model_type: str, source: str) -> Any:
@@ -91,7 +62,10 @@ def adapter_class(model_type: str, source: str) -> Any:
             "attention map from the text to the patches. Choose a model of another family."
         )
     if model_type in ON_THE_HUB:
-        raise own_format(model_type, source)
+        raise ModelError(
+            f"{source} is a {model_type!r} model in its authors' own format, which transformers does not know: use its "
+            f"transformers form, model.id={ON_THE_HUB[model_type]}."
+        )
     if model_type not in CONFIG_MAPPING_NAMES:
         raise ModelError(
             f"{source} is a {model_type!r} model, which transformers does not know: use a checkpoint in transformers' "
@@ -112,14 +86,4 @@ def default_preprocess(checkpoint: Any) -> Preprocess:
     return Preprocess.pad if padded else Preprocess.native
 
 
-__all__ = [
-    "FAMILIES",
-    "ON_THE_HUB",
-    "REFUSED",
-    "Adapter",
-    "PreparedInput",
-    "Sharing",
-    "adapter_class",
-    "default_preprocess",
-    "own_format",
-]
+__all__ = ["FAMILIES", "FamilyAdapter", "PreparedInput", "Sharing", "adapter_class", "default_preprocess"]

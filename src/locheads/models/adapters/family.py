@@ -6,9 +6,9 @@ makes the tensors, and `replace_image_token` the text that stands for the image 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, assert_never
+from typing import Any, ClassVar, assert_never
 
 import torch
 from jaxtyping import Int
@@ -62,25 +62,15 @@ class PreparedInput:
     counts up by one in all three rows."""
     token_types: Int[Tensor, "prefix"] | None = None
     """`token_type_ids` / `mm_token_type_ids` of the prefix where the model's forward wants them (suffixes: 0)."""
-    token_types_name: str = field(default="token_type_ids")
-
-
-class Adapter(Protocol):
-    """One per family, in a small file: prompt, image tokens, patch grid and its geometry.
-
-    Built as `adapter_class(model_type, source)(processor, config, preprocess, tiles)`; `tiles` may be left out.
-    """
-
-    sharing: Sharing
-
-    def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
-        """Raises DataError for an image or an expression that cannot be asked, ConfigError for a prompt that the
-        model cannot be asked in."""
-        ...
+    token_types_name: str = "token_type_ids"
 
 
 class FamilyAdapter:
-    """Base of every family's adapter. A family overrides `cells`, and of the rest what differs."""
+    """Base of every family's adapter: prompt, image tokens, patch grid and its geometry.
+
+    Built as `adapter_class(model_type, source)(processor, config, preprocess, tiles)`; `tiles` may be left out. A
+    family overrides `cells`, and of the rest what differs.
+    """
 
     sharing: Sharing = Sharing.packed
     has_tiles: ClassVar[bool] = False
@@ -105,7 +95,7 @@ class FamilyAdapter:
             self.sharing = Sharing.plain
 
     def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
-        """See `Adapter.prepare`.
+        """One image and its prompts as the model takes them.
 
         Raises:
             DataError: an image or an expression that cannot be asked.

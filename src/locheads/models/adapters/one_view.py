@@ -1,7 +1,7 @@
 """Families that give the model one view of the image, whose tokens are the patch grid: square, or of any aspect."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, assert_never
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -16,8 +16,6 @@ from locheads.models.prompts import PromptText
 
 class LlavaAdapter(FamilyAdapter):
     """LLaVA-1.5, ViP-LLaVA and every checkpoint converted to their format: a square image, one token per patch.
-
-    Prepares inputs with the checkpoint's own tokenizer and image processor.
 
     The converted checkpoints' processor centre-crops; the original LLaVA-1.5 pads to a square with the mean
     colour. All forms are offered, so the processor's own crop setting is overridden but for `native`.
@@ -50,17 +48,10 @@ class LlavaAdapter(FamilyAdapter):
     def _process(self, view: Image.Image) -> Any:
         images, square = self.processor.image_processor, {"height": self._side, "width": self._side}
         options: dict[str, Any] = {"size": square, "do_center_crop": False}
-        match self._how:
-            case Preprocess.center_crop:
-                options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
-            case Preprocess.pad:
-                view = padded(view, images.image_mean)[0]
-            case Preprocess.squash:
-                pass
-            case Preprocess.native:
-                raise ValueError("_stock says what native is")
-            case _:
-                assert_never(self._how)
+        if self._how == Preprocess.center_crop:
+            options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
+        elif self._how == Preprocess.pad:
+            view = padded(view, images.image_mean)[0]
         # do_pad off: a LlavaImageProcessor that pads by itself would do so before a crop or squash, too.
         return images(view, return_tensors="pt", do_pad=False, **options)
 
@@ -94,22 +85,17 @@ class SquareAdapter(FamilyAdapter):
 
 
 class DeepseekVlAdapter(FamilyAdapter):
-    """DeepSeek-VL: the long side is resized, then bars are added. The 7B model sees the image at two sizes."""
+    """DeepSeek-VL: the long side is resized, then bars are added.
+
+    The 7B model (hybrid) sees the image at two sizes; the small one is made from the large one, bars and all.
+    """
 
     square = False
-    size_name: ClassVar[str] = "size"
-    """The image processor's setting that decides the roundings."""
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         images, side = self.processor.image_processor, square_root(n_tokens)
-        pixels = getattr(images, self.size_name)["height"]
+        pixels = getattr(images, "high_res_size", images.size)["height"]
         return torch.arange(n_tokens), padded_square(*view.size, pixels, side, images.min_size)
-
-
-class DeepseekVlHybridAdapter(DeepseekVlAdapter):
-    """The small image is made from the large one after the bars are added."""
-
-    size_name = "high_res_size"
 
 
 class Gemma3Adapter(SquareAdapter):
@@ -159,9 +145,8 @@ def square_root(n: int) -> int:
 class PixtralAdapter(FamilyAdapter):
     """Pixtral-12B (a Llava) and Mistral-Small-3.1 (Mistral3), row by row.
 
-    The image, scaled down where it is large, is stretched to whole patches; each row of tokens ends in a break.
-
-    The breaks are tokens of their own id, so the image tokens alone are the grid.
+    The image, scaled down where it is large, is stretched to whole patches. Each row of tokens ends in a break of its
+    own id, so the image tokens alone are the grid.
     """
 
     square = False

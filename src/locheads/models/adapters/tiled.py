@@ -8,9 +8,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from PIL import Image
-from torch import Tensor
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
 
@@ -20,7 +18,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optim
 from locheads.errors import DataError, ModelError
 from locheads.geometry import Geometry, placed, stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter
-from locheads.models.adapters.one_view import square_root
+from locheads.models.adapters.one_view import side_of, square_root
 
 
 class TiledAdapter(FamilyAdapter):
@@ -40,8 +38,10 @@ class TiledAdapter(FamilyAdapter):
         each = n_tokens // (rows * cols + 1)
         side = square_root(each)
         if self.tiles and rows * cols > 0:
+            # Image tokens come tile after tile; the grid's reading order is that of all tiles laid out.
+            tokens = torch.arange(rows * cols * each).reshape(rows, cols, side, side).transpose(1, 2).flatten()
             # On average over the tiles, where each ends in a strip that the tower does not look at (see `overhang`).
-            return side_by_side(rows, cols, side), stretched(*view.size, rows * side, cols * side)
+            return tokens, stretched(*view.size, rows * side, cols * side)
         across = overhang(self.config.vision_config)
         return torch.arange(n_tokens - each, n_tokens), stretched(*view.size, side, side, across)
 
@@ -143,14 +143,8 @@ def overhang(vision: Any) -> float:
 
     1 but where its size is no multiple of the patch: 384 pixels hold 27 patches of 14, and 6 pixels more.
     """
-    size, patch = (n if isinstance(n, int) else n[0] for n in (vision.image_size, vision.patch_size))
+    size, patch = side_of(vision.image_size), side_of(vision.patch_size)
     return size / patch / (size // patch)
-
-
-def side_by_side(rows: int, cols: int, side: int) -> Int[Tensor, "cell"]:
-    """Image tokens, tile after tile, in the reading order of all tiles laid out: the n-th cell's token."""
-    tokens = torch.arange(rows * cols * side * side).reshape(rows, cols, side, side)
-    return tokens.permute(0, 2, 1, 3).flatten()
 
 
 def _unpadded(height: int, width: int, rows: int, cols: int) -> tuple[int, int]:

@@ -7,9 +7,6 @@ from typing import Any
 
 from locheads.errors import LocHeadsError, print_error
 
-FOLDERS = ("vision_tower", "vision_tower_aux", "base", "conversation")
-"""Options that a format may ask for."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Converts, says what came out. -> the exit code."""
@@ -21,12 +18,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     transformers_log.set_verbosity_error()
     if options.list:
-        for one in FORMATS:
+        for one in FORMATS.values():
             print(f"{one.name:<12} {one.describes}")
         return 0
     if options.destination is None:
         return print_error("SRC and DST are needed: python -m locheads.models.convert SRC DST", 1)
-    folders = {name: getattr(options, name) for name in FOLDERS}
+    chosen = vars(options)
+    folders = {name: chosen[name] for name in ("vision_tower", "vision_tower_aux", "base", "conversation")}
     try:
         manifest = convert(options.source, options.destination, options.format, **folders)
     except LocHeadsError as error:

@@ -1,19 +1,17 @@
 """Weight files in a folder: an original's are opened one at a time, the result's are written in shards."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers.modeling_utils import load_state_dict
 
 from locheads.errors import ModelError, boundary
 from locheads.store.atomic import replacing, write_json
-from locheads.text import reason
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 PATTERNS = ("*.safetensors", "pytorch_model*.bin", "open_clip_pytorch_model.bin")
@@ -22,17 +20,17 @@ PATTERNS = ("*.safetensors", "pytorch_model*.bin", "open_clip_pytorch_model.bin"
 
 def read_settings(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ModelError where there is none."""
-    try:
+    hint = f"is {path.parent} a checkpoint's folder? If so, download the file again."
+    with boundary(f"{path} cannot be read", ModelError, hint):
         content = json.loads(path.read_text())
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read ({error.strerror or error}): is {path.parent} a checkpoint's folder?"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged: it holds no JSON ({error}). Download it again.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is damaged: it holds a {type(content).__name__}, not settings. Download it again.")
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not settings")
     return content
+
+
+def settings_if_any(path: Path) -> dict[str, Any]:
+    """As `read_settings`, empty where there is no such file."""
+    return read_settings(path) if path.exists() else {}
 
 
 class Checkpoint:
@@ -60,51 +58,28 @@ class Checkpoint:
             ModelError: a damaged file, or one that lacks a key which the index promises.
         """
         for path in self.files:
-            with opened(path) as tensors:
-                promised = {key for key, name in self._indexed.items() if name == path.name}
-                if absent := sorted(promised - set(tensors)):
-                    raise ModelError(
-                        f"{path} lacks {len(absent)} tensors that the index promises, such as {absent[0]}: it is "
-                        "incomplete or belongs to another checkpoint; download it again."
-                    )
-                yield from ((key, tensor.to("meta")) for key, tensor in tensors.items())
+            tensors = tensors_of(path)
+            promised = {key for key, name in self._indexed.items() if name == path.name}
+            if absent := sorted(promised - set(tensors)):
+                raise ModelError(
+                    f"{path} lacks {len(absent)} tensors that the index promises, such as {absent[0]}: it is "
+                    "incomplete or belongs to another checkpoint; download it again."
+                )
+            yield from ((key, tensor.to("meta")) for key, tensor in tensors.items())
 
     def find(self, key: str) -> Tensor | None:
         """A copy of one tensor, from whichever file holds it; None where none does."""
         files = [self.folder / self._indexed[key]] if key in self._indexed else self.files
-        for path in files:
-            with opened(path) as tensors:
-                if key in tensors:
-                    return tensors[key].clone()
-        return None
+        found = (tensors[key].clone() for tensors in map(tensors_of, files) if key in tensors)
+        return next(found, None)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Mapping[str, Tensor]]:
-    """The tensors of one weight file, mapped into memory. Raises ModelError for a damaged one."""
-    if path.suffix != ".safetensors":
-        with boundary(f"{path} is damaged or incomplete", ModelError, "download it again."):
-            content = _unpickled(path)
-        yield content
-        return
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield {key: file.get_tensor(key) for key in sorted(file.keys())}  # views of the mapped file
-    # Not a boundary: what the caller does meanwhile is its own.
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged or incomplete ({reason(error)}): download it again.") from error
-
-
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    """Only tensors and plain containers are let in: no code of the file runs."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap can only be used" not in str(error):
-            raise
-        content = torch.load(path, map_location="cpu", weights_only=True)  # PyTorch before 1.6 wrote no archive
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise RuntimeError("it holds something else than named tensors")
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors of one weight file, mapped into memory; no code in it runs. Raises ModelError for a damaged one."""
+    with boundary(f"{path} is damaged or incomplete", ModelError, "download it again."):
+        content = load_state_dict(path)
+        if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+            raise ValueError("it holds something else than named tensors")
     return content
 
 
@@ -112,63 +87,46 @@ def _weight_map(index: Path) -> dict[str, str]:
     found = read_settings(index).get("weight_map")
     if not isinstance(found, dict) or not found:
         raise ModelError(f"{index} is damaged: it has no weight_map. Download it again.")
-    outside = [name for name in found.values() if Path(name).name != name]
-    if outside:
-        raise ModelError(f"{index} names a file outside of its folder, {outside[0]}: it cannot be trusted.")
+    for name in found.values():
+        if Path(name).name != name:
+            raise ModelError(f"{index} names a file outside of its folder, {name}: it cannot be trusted.")
     return found
 
 
 def _found(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise ModelError(f"There is no folder {folder}: give the folder of the checkpoint.")
     for pattern in PATTERNS:
         if names := sorted(path.name for path in folder.glob(pattern)):
             return names
     raise ModelError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin): download them.")
 
 
-class Shards:
-    """Writes tensors to numbered files of a folder, never more than `limit` bytes waiting in memory."""
+def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]], limit: int) -> int:
+    """Writes tensors to numbered files with an index, at most `limit` bytes waiting in memory. -> their bytes."""
+    places: dict[str, int] = {}
+    total = 0
+    for i, batch in enumerate(_batches(tensors, limit), start=1):
+        with replacing(folder / f"part-{i}") as temporary:
+            save_file(batch, temporary, metadata={"format": "pt"})
+        places |= dict.fromkeys(batch, i)
+        total += sum(tensor.nbytes for tensor in batch.values())
+    count = max(places.values())
+    final = {i: f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)}
+    for i, name in final.items():
+        (folder / f"part-{i}").rename(folder / name)
+    weight_map = {name: final[i] for name, i in sorted(places.items())}
+    write_json(folder / INDEXES[0], {"metadata": {"total_size": total}, "weight_map": weight_map})
+    return total
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self.limit = folder, limit
-        self._waiting: dict[str, Tensor] = {}
-        self._bytes = 0
-        self._written: list[list[str]] = []
-        self.total = 0
-        """Bytes of all tensors so far."""
 
-    def add(self, name: str, tensor: Tensor) -> None:
-        """Keeps the tensor until its file is full."""
-        if self._waiting and self._bytes + tensor.nbytes > self.limit:
-            self.flush()
-        # Tensors of one file must not share memory, as the parts of a split or tied weights do.
+def _batches(tensors: Iterable[tuple[str, Tensor]], limit: int) -> Iterator[dict[str, Tensor]]:
+    batch: dict[str, Tensor] = {}
+    waiting = 0
+    for name, tensor in tensors:
+        if batch and waiting + tensor.nbytes > limit:
+            yield batch
+            batch, waiting = {}, 0
+        # Tensors of one file must not share memory, as the parts of a split or tied weights do, nor be strided views.
         shared = tensor.untyped_storage().nbytes() != tensor.nbytes
-        self._waiting[name] = tensor.clone() if shared else tensor
-        self._bytes += tensor.nbytes
-        self.total += tensor.nbytes
-
-    def flush(self) -> None:
-        """Writes what waits. Before a source file is closed: the tensors may lie in it."""
-        if not self._waiting:
-            return
-        # Views into a larger tensor would be refused.
-        whole = {name: tensor.contiguous() for name, tensor in self._waiting.items()}
-        with replacing(self._path(len(self._written))) as temporary:
-            save_file(whole, temporary, metadata={"format": "pt"})
-        self._written.append(list(whole))
-        self._waiting, self._bytes = {}, 0
-
-    def finish(self) -> None:
-        """Gives the files their final names and writes the index."""
-        self.flush()
-        places: dict[str, str] = {}
-        for i, names in enumerate(self._written):
-            final = f"model-{i + 1:05}-of-{len(self._written):05}.safetensors"
-            self._path(i).rename(self.folder / final)
-            places |= dict.fromkeys(names, final)
-        index = {"metadata": {"total_size": self.total}, "weight_map": dict(sorted(places.items()))}
-        write_json(self.folder / INDEXES[0], index)
-
-    def _path(self, i: int) -> Path:
-        return self.folder / f"part-{i + 1:05}.safetensors"
+        batch[name] = tensor.clone(memory_format=torch.contiguous_format) if shared else tensor.contiguous()
+        waiting += tensor.nbytes
+    yield batch

@@ -2,28 +2,27 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForImageTextToText
 
 from locheads.errors import ModelError, StoreError, boundary
-from locheads.models.adapters import ON_THE_HUB, own_format
-from locheads.models.convert.checkpoint import Shards, opened, read_settings
+from locheads.models.adapters import ON_THE_HUB, adapter_class
+from locheads.models.convert.checkpoint import read_settings, tensors_of, write_shards
 from locheads.models.convert.from_llava import LLAVA
 from locheads.models.convert.from_mini_gemini import MINI_GEMINI
-from locheads.models.convert.rules import Format, Part, Plan, Recipe, Request, Rule, account, made
+from locheads.models.convert.rules import Format, Part, Plan, Request, Rule, account
 from locheads.store.atomic import write_json
 from locheads.store.digest import file_digest
 from locheads.store.provenance import git_state
-from locheads.terminal import PlainConsole
+from locheads.terminal import track
 
-FORMATS: tuple[Format, ...] = (MINI_GEMINI, LLAVA)
+FORMATS = {form.name: form for form in (MINI_GEMINI, LLAVA)}
 """In the order in which a config.json is tried against them."""
 MANIFEST = "conversion.json"
 READ = (".safetensors", ".bin", ".json", ".model", ".txt")
@@ -59,78 +58,68 @@ def convert(
     hint = "download it again; if its model works elsewhere, this format has a form that is not known here."
     with boundary(f"The settings of {source} make no {kind.name} model", ModelError, hint):
         recipe = kind.recipe(Request(source, settings, **folders))
-        model = skeleton(recipe.config)
-    plan = account(recipe.parts, expected_weights(model))
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(recipe.config)
+    expected = dict(model.state_dict())
+    if model.config.tie_word_embeddings:
+        expected.pop("lm_head.weight", None)
+    plan = account(recipe.parts, expected)
     with _partial(destination) as folder:
         recipe.config.architectures = [type(model).__name__]
         recipe.config.save_pretrained(folder)
         recipe.processor.save_pretrained(folder)
-        with _progress("convert", "tensors", sum(map(len, plan))) as done:
-            total = stream(recipe.parts, plan, folder, shard_bytes, done)
-        manifest = _manifest(kind.name, recipe, plan, folder, total)
+        total = stream(recipe.parts, plan, folder, shard_bytes)
+        manifest = {
+            "format": kind.name,
+            "argv": sys.argv,
+            "code": git_state(),
+            "notes": list(recipe.notes),
+            "sources": {part.name: _source(part, steps) for part, steps in zip(recipe.parts, plan, strict=True)},
+            "map": {
+                part.name: {key: list(step.targets) for key, step in steps.items() if step.targets}
+                for part, steps in zip(recipe.parts, plan, strict=True)
+            },
+            "result": {"files": _hashes(folder), "bytes_of_weights": total},
+        }
         write_json(folder / MANIFEST, manifest)
     return manifest
 
 
 def choose(source: Path, settings: Mapping[str, Any], name: str | None) -> Format:
     """The format of this name, or the first that the configuration fits. Raises ModelError where there is none."""
-    names = ", ".join(one.name for one in FORMATS)
-    if name is not None:
-        for one in FORMATS:
-            if one.name == name:
-                return one
+    names = ", ".join(FORMATS)
+    if name is not None and name not in FORMATS:
         raise ModelError(f"--format {name} is unknown: there are {names}.")
-    for one in FORMATS:
-        if one.fits(settings):
-            return one
+    found = [form for form in FORMATS.values() if form.fits(settings)] if name is None else [FORMATS[name]]
+    if found:
+        return found[0]
     kind = settings.get("model_type", "no model_type")
     if kind in ON_THE_HUB:
-        raise own_format(kind, str(source))
+        adapter_class(kind, str(source))  # raises the sentence on where its other form is
     raise ModelError(
         f"{source / 'config.json'} ({kind}) is of none of the formats {names}: what transformers loads needs no "
         "conversion; else choose with --format."
     )
 
 
-def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
-    """The model that a checkpoint of this configuration loads as, on the meta device: names and shapes, no weights."""
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(config)
-
-
-def expected_weights(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Name -> outline of each weight that a checkpoint of this model holds."""
-    weights = dict(model.state_dict())
-    if model.config.tie_word_embeddings:
-        weights.pop("lm_head.weight", None)
-    return weights
-
-
-def stream(
-    parts: Sequence[Part], plan: Plan, folder: Path, limit: int = SHARD_BYTES, done: Callable[[], None] = lambda: None
-) -> int:
-    """Makes every tensor that the plan names, with one source file open at a time. -> their bytes.
+def stream(parts: Sequence[Part], plan: Plan, folder: Path, limit: int = SHARD_BYTES) -> int:
+    """Makes every tensor that the plan names, one source file after the other. -> their bytes.
 
     Args:
         parts, plan: what `account` has found complete.
         folder: where the files go.
         limit: bytes of one result file.
-        done: called after each tensor of the sources.
     """
-    shards = Shards(folder, limit)
+    count = sum(len(step.targets) for steps in plan for step in steps.values())
+    return write_shards(folder, track(_results(parts, plan), "convert", "tensors", count), limit)
+
+
+def _results(parts: Sequence[Part], plan: Plan) -> Iterator[tuple[str, Tensor]]:
     for part, steps in zip(parts, plan, strict=True):
         for path in part.weights.files:
-            with opened(path) as tensors:
-                for key in tensors:
-                    step = steps[key]
-                    if step.targets:
-                        tensor = _with_base(part, key, tensors[key])
-                        for target, result in zip(step.targets, made(step, tensor), strict=True):
-                            shards.add(target, result)
-                    done()
-                shards.flush()
-    shards.finish()
-    return shards.total
+            for key, tensor in tensors_of(path).items():
+                if steps[key].targets:
+                    yield from zip(steps[key].targets, steps[key].change(_with_base(part, key, tensor)), strict=True)
 
 
 def _with_base(part: Part, key: str, tensor: Tensor) -> Tensor:
@@ -170,58 +159,24 @@ def _partial(destination: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _progress(task: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
-    columns = (
-        TextColumn(f"{task:<9}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, disable=not sys.stderr.isatty(), console=PlainConsole(stderr=True)) as progress:
-        bar = progress.add_task(task, total=total)
-        yield lambda: progress.advance(bar)
-
-
-def _manifest(form: str, recipe: Recipe, plan: Plan, result: Path, total: int) -> dict[str, Any]:
-    bases = [part.base.folder for part in recipe.parts if part.base is not None]
-    hashes = _hashes([*(part.weights.folder for part in recipe.parts), *bases, result])
-    planned = list(zip(recipe.parts, plan, strict=True))
-    return {
-        "format": form,
-        "argv": sys.argv,
-        "code": git_state(),
-        "notes": list(recipe.notes),
-        "sources": {part.name: _source(part, steps, hashes) for part, steps in planned},
-        "map": {
-            part.name: {key: list(step.targets) for key, step in steps.items() if step.targets}
-            for part, steps in planned
-        },
-        "result": {"files": hashes[result], "bytes_of_weights": total},
-    }
-
-
-def _hashes(folders: Sequence[Path]) -> dict[Path, dict[str, str]]:
-    """Per folder: name of a file -> sha256."""
-    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in READ]
-    found: dict[Path, dict[str, str]] = {folder: {} for folder in folders}
-    with _progress("hash", "files", len(files)) as done:
-        for path in files:
-            found[path.parent][path.name] = file_digest(path)
-            done()
-    return found
-
-
-def _source(part: Part, steps: Mapping[str, Rule], hashes: Mapping[Path, Mapping[str, str]]) -> dict[str, Any]:
+def _source(part: Part, steps: Mapping[str, Rule]) -> dict[str, Any]:
     unused: dict[str, list[str]] = {}
     for key, step in steps.items():
         if not step.targets:
             unused.setdefault(step.unused, []).append(key)
     base = part.base
-    added = {} if base is None else {"added_to": {"folder": str(base.folder), "files": hashes[base.folder]}}
+    added = {} if base is None else {"added_to": {"folder": str(base.folder), "files": _hashes(base.folder)}}
     return {
         "folder": str(part.weights.folder),
-        "files": hashes[part.weights.folder],
+        "files": _hashes(part.weights.folder),
         "tensors": len(steps),
         "mapped": sum(bool(step.targets) for step in steps.values()),
         "unused": unused,
         **added,
     }
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Name of a file -> sha256."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in READ]
+    return {path.name: file_digest(path) for path in track(files, "hash", "files")}

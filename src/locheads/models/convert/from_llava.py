@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import LlavaConfig, LlavaProcessor, PreTrainedConfig
+from transformers import LlavaConfig, LlavaProcessor, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.errors import ModelError
 from locheads.models.convert import vision_towers as towers
-from locheads.models.convert.checkpoint import Checkpoint, read_settings
-from locheads.models.convert.original_tokenizers import IMAGE, OriginalTokenizer, chat_template, read_tokenizer
+from locheads.models.convert.checkpoint import Checkpoint, read_settings, settings_if_any
+from locheads.models.convert.original_tokenizers import IMAGE, chat_template, read_tokenizer
 from locheads.models.convert.rules import Format, Part, Recipe, Request, Rule, to, with_rows
 from locheads.models.variants import LlavaVariantConfig
 
@@ -28,11 +28,11 @@ def _fits(settings: Mapping[str, Any]) -> bool:
 
 def _recipe(request: Request) -> Recipe:
     words = read_tokenizer(request.source, fast=False, added=_added(request.settings))
-    rows = max(int(request.need("vocab_size")), words.size)
+    rows = towers.vocabulary_rows(request, words)
     weights = Checkpoint(request.source)
     # The tower's own folder counts, as in the original code, but where the checkpoint says that it was tuned along.
     tuned = bool(request.settings.get("unfreeze_mm_vision_tower", False))
-    tower = towers.find_tower(request, weights, tuned, lambda folder: _description(request, folder))
+    tower = towers.find_tower(request, weights, tuned, lambda folder, _: _description(request, folder))
     config = _config(request, words, rows, tower.config)
     rules = (*towers.llama(with_rows(rows)), *_projector(config), *tower.inside)
     whole = Part("checkpoint", weights, rules, _base(request, weights))
@@ -46,14 +46,14 @@ def _added(settings: Mapping[str, Any]) -> list[str]:
     return patch + (["<im_start>", "<im_end>"] if settings.get("mm_use_im_start_end", False) else [])
 
 
-def _config(request: Request, words: OriginalTokenizer, rows: int, vision: PreTrainedConfig) -> PreTrainedConfig:
+def _config(request: Request, words: PreTrainedTokenizerFast, rows: int, vision: PreTrainedConfig) -> PreTrainedConfig:
     settings = request.settings
     kind = settings.get("mm_projector_type", "linear")
     wrapped = bool(settings.get("mm_use_im_start_end", False))
     common = {
         "vision_config": vision,
         "text_config": towers.llama_settings(settings, rows),
-        "image_token_index": words.image_token_id,
+        "image_token_index": words.convert_tokens_to_ids(IMAGE),
         "vision_feature_layer": settings.get("mm_vision_select_layer", -2),
         "vision_feature_select_strategy": _strategy(request),
         "tie_word_embeddings": False,
@@ -71,20 +71,21 @@ def _strategy(request: Request) -> str:
 
 
 def _projector(config: PreTrainedConfig) -> tuple[Rule, ...]:
-    made = "model.multi_modal_projector."
     if not isinstance(config, LlavaVariantConfig):
         return towers.TWO_LAYERS
-    if config.projector == "linear":
-        return (to(r"model\.mm_projector\.(weight|bias)", made + r"0.\1"),)
-    return (to(r"model\.mm_projector\.(\d+\..+)", made + r"\1"),)
+    made = "model.multi_modal_projector."
+    return (
+        to(r"model\.mm_projector\.(weight|bias)", made + r"0.\1"),
+        to(r"model\.mm_projector\.(\d+\..+)", made + r"\1"),
+    )
 
 
-def _description(request: Request, folder: Path) -> towers.Description:
+def _description(request: Request, folder: Path | None) -> towers.Description | None:
     """InternVL-Chat's code decides the size of images by the tower's name; InternViT-6B-224px sees 336 pixels."""
-    settings = read_settings(folder / "config.json")
+    settings = {} if folder is None else read_settings(folder / "config.json")
     if settings.get("model_type") == "intern_vit_6b":
         return towers.intern_vit(settings, 448 if "448" in str(request.need("mm_vision_tower")) else 336)
-    return towers.clip_config(folder), towers.CLIP
+    return towers.describe_clip(request, folder)
 
 
 def _base(request: Request, weights: Checkpoint) -> Checkpoint | None:
@@ -104,12 +105,12 @@ def _base(request: Request, weights: Checkpoint) -> Checkpoint | None:
 
 
 def _processor(
-    request: Request, words: OriginalTokenizer, tower: towers.Tower, config: PreTrainedConfig
+    request: Request, words: PreTrainedTokenizerFast, tower: towers.Tower, config: PreTrainedConfig
 ) -> LlavaProcessor:
     patch = tower.config.patch_size
     wrapping = getattr(config, "image_wrapping", "{}")
     return LlavaProcessor(
-        _images(tower, request.settings.get("image_aspect_ratio") == "pad"), words.tokenizer,
+        _images(tower, request.settings.get("image_aspect_ratio") == "pad"), words,
         patch_size=patch if isinstance(patch, int) else patch[0], num_additional_image_tokens=1,
         vision_feature_select_strategy=_strategy(request),
         chat_template=chat_template(request.conversation or _conversation(request.settings), wrapping.format(IMAGE)),
@@ -125,8 +126,8 @@ def _images(tower: towers.Tower, pad: bool) -> LlavaImageProcessorPil:
     side = tower.config.image_size
     if not isinstance(side, int):
         return towers.image_processor(side[0], pad, IMAGENET_MEAN, IMAGENET_STD)
-    path = None if tower.folder is None else tower.folder / "preprocessor_config.json"
-    settings = read_settings(path) if path is not None and path.exists() else {}
+    path = (tower.folder or Path()) / "preprocessor_config.json"
+    settings = settings_if_any(path) if tower.folder else {}
     crop = settings.get("crop_size", side)
     if (crop["height"] if isinstance(crop, dict) else crop) != side:
         raise ModelError(f"{path} crops to {crop}, and config.json beside it says image_size={side}.")

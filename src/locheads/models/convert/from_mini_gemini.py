@@ -1,20 +1,19 @@
 """Mini-Gemini's own format (its later name is MGM): a Gemma or LLaMA decoder, a CLIP, and OpenCLIP's ConvNeXt."""
 
 import re
+from pathlib import Path
 from typing import Any
 
-from transformers import ConvNextConfig, LlavaProcessor
+from transformers import ConvNextConfig, LlavaProcessor, PreTrainedTokenizerFast
 
 from locheads.errors import ModelError
 from locheads.models.convert import vision_towers as towers
 from locheads.models.convert.checkpoint import Checkpoint
-from locheads.models.convert.original_tokenizers import IMAGE, OriginalTokenizer, chat_template, read_tokenizer
-from locheads.models.convert.rules import Format, Part, Recipe, Request, Rule, drop, prefixed, to, with_rows
+from locheads.models.convert.original_tokenizers import IMAGE, chat_template, read_tokenizer
+from locheads.models.convert.rules import Format, Part, Recipe, Request, Rule, prefixed, to, with_rows
 from locheads.models.variants import MiniGeminiConfig
 
 AUX = "model.vision_tower_aux."
-AUX_INSIDE = AUX + "vision_"
-"""Where a checkpoint keeps a second tower of its own."""
 IN_OPEN_CLIP = "visual.trunk."
 FIXED = {
     "mm_projector_type": "mlp2x_gelu", "image_grid": 1, "image_global": False, "mm_use_im_start_end": False,
@@ -26,26 +25,43 @@ CONNECTOR = (
     to(r"model\.(vlm_uni_(?:query|aux|val)_projector\..+)", r"model.\1"),
 )
 
+_STAGE, _MADE = r"stages\.(\d+)\.", AUX + r"stages.\1."
+_BLOCK, _LAYER = _STAGE + r"blocks\.(\d+)\.", _MADE + r"layers.\2."
+CONVNEXT = (
+    to(r"stem\.0\.(.+)", AUX + r"embeddings.patch_embeddings.\1"),
+    to(r"stem\.1\.(.+)", AUX + r"embeddings.layernorm.\1"),
+    to(_STAGE + r"downsample\.(.+)", _MADE + r"downsampling_layer.\2"),
+    to(_BLOCK + r"conv_dw\.(.+)", _LAYER + r"dwconv.\3"),
+    to(_BLOCK + r"norm\.(.+)", _LAYER + r"layernorm.\3"),
+    to(_BLOCK + r"mlp\.fc([12])\.(.+)", _LAYER + r"pwconv\3.\4"),
+    to(_BLOCK + r"gamma", _LAYER + "layer_scale_parameter"),
+)
+"""Key map of a ConvNeXt in timm's names."""
+REST_OF_CLIP = Rule(
+    rf"(?!{re.escape(IN_OPEN_CLIP)}(stem|stages)\.).+", unused="other parts of the CLIP that the ConvNeXt is from"
+)
+
 
 def _recipe(request: Request) -> Recipe:
     for key, value in FIXED.items():
         if (found := request.settings.get(key, value)) != value:
             raise ModelError(f"{request.source / 'config.json'}: {key}={found} is not supported, only {value} is.")
     words = read_tokenizer(request.source, fast=True)
-    rows = max(int(request.need("vocab_size")), words.size)
+    rows = towers.vocabulary_rows(request, words)
     weights = Checkpoint(request.source)
     # The checkpoint's own CLIP counts, as in the original code, which loads it over the folder's.
-    clip, trunk = towers.find_tower(request, weights, tuned=True), _trunk(request, weights)
+    clip = towers.find_tower(request, weights, True, lambda folder, _: towers.describe_clip(request, folder))
+    trunk = _trunk(request, weights)
     config = MiniGeminiConfig(
         vision_config=clip.config,
         vision_config_aux=trunk.config,
         text_config=_text_settings(request, rows),
-        image_token_index=words.image_token_id,
+        image_token_index=words.convert_tokens_to_ids(IMAGE),
         image_size_aux=request.need("image_size_aux"),
         vision_feature_layer=request.settings.get("mm_vision_select_layer", -2),
         tie_word_embeddings=_is_gemma(request),
     )
-    tied = (drop(r"lm_head\.weight", "Gemma's is its embedding"),) if _is_gemma(request) else ()
+    tied = (Rule(r"lm_head\.weight", unused="Gemma's is its embedding"),) if _is_gemma(request) else ()
     rules = (*tied, *towers.llama(with_rows(rows)), *CONNECTOR, *clip.inside, *trunk.inside)
     parts = (Part("checkpoint", weights, rules), clip.part, trunk.part)
     notes = (clip.note, trunk.note)
@@ -67,36 +83,14 @@ def _text_settings(request: Request, rows: int) -> dict[str, Any]:
 
 def _trunk(request: Request, weights: Checkpoint) -> towers.Tower:
     """The ConvNeXt's own folder counts, as in the original code, unless it was tuned along."""
-    name = str(request.need("mm_vision_tower_aux"))
-    folder = towers.folder_of(request.source, name, request.vision_tower_aux, "open_clip_pytorch_model.bin")
-    contained = any(key.startswith(AUX_INSIDE) for key, _ in weights.outlines())
-    if folder is None and not contained:
-        raise ModelError(towers.absent(request.source, name, "--vision-tower-aux"))
+
+    def describe(folder: Path | None, own: bool) -> towers.Description:
+        if folder is None or own:
+            return _convnext_config(weights, towers.AUX_INSIDE), CONVNEXT
+        return _convnext_config(Checkpoint(folder), IN_OPEN_CLIP), (*prefixed(IN_OPEN_CLIP, CONVNEXT), REST_OF_CLIP)
+
     tuned = bool(request.settings.get("optimize_vision_tower_aux", False))
-    if folder is None or (contained and tuned):
-        config, note = _convnext_config(weights, AUX_INSIDE), f"The second tower is the checkpoint's own ({name})."
-        return towers.Tower(config, folder, None, _convnext(AUX_INSIDE), note)
-    unused = drop(r"model\.vision_tower_aux\..+", "the original code reads the tower from its own folder")
-    rest = drop(rf"(?!{re.escape(IN_OPEN_CLIP)}(stem|stages)\.).+", "other parts of the CLIP that the ConvNeXt is from")
-    part = Part("second vision tower", Checkpoint(folder), (*_convnext(IN_OPEN_CLIP), rest))
-    config = _convnext_config(part.weights, IN_OPEN_CLIP)
-    return towers.Tower(config, folder, part, (unused,), f"{name} was read from {folder}.")
-
-
-def _convnext(prefix: str) -> tuple[Rule, ...]:
-    """Key map of a ConvNeXt in timm's names."""
-    stage, made = r"stages\.(\d+)\.", AUX + r"stages.\1."
-    block, layer = stage + r"blocks\.(\d+)\.", made + r"layers.\2."
-    rules = (
-        to(r"stem\.0\.(.+)", AUX + r"embeddings.patch_embeddings.\1"),
-        to(r"stem\.1\.(.+)", AUX + r"embeddings.layernorm.\1"),
-        to(stage + r"downsample\.(.+)", made + r"downsampling_layer.\2"),
-        to(block + r"conv_dw\.(.+)", layer + r"dwconv.\3"),
-        to(block + r"norm\.(.+)", layer + r"layernorm.\3"),
-        to(block + r"mlp\.fc([12])\.(.+)", layer + r"pwconv\3.\4"),
-        to(block + r"gamma", layer + "layer_scale_parameter"),
-    )
-    return prefixed(prefix, rules)
+    return towers.find_tower(request, weights, tuned, describe, "vision_tower_aux")
 
 
 def _convnext_config(weights: Checkpoint, prefix: str) -> ConvNextConfig:
@@ -115,12 +109,12 @@ def _convnext_config(weights: Checkpoint, prefix: str) -> ConvNextConfig:
     )
 
 
-def _processor(request: Request, words: OriginalTokenizer, config: MiniGeminiConfig) -> LlavaProcessor:
+def _processor(request: Request, words: PreTrainedTokenizerFast, config: MiniGeminiConfig) -> LlavaProcessor:
     side, grid = config.image_size_aux, config.vision_config.image_size // config.vision_config.patch_size
     pad = request.settings.get("image_aspect_ratio") == "pad"
     conversation = request.conversation or ("mini_gemini" if _is_gemma(request) else "vicuna_v1")
     return LlavaProcessor(
-        towers.image_processor(side, pad), words.tokenizer, patch_size=side // grid, num_additional_image_tokens=1,
+        towers.image_processor(side, pad), words, patch_size=side // grid, num_additional_image_tokens=1,
         vision_feature_select_strategy="default", chat_template=chat_template(conversation, IMAGE),
     )  # fmt: skip
 

@@ -7,7 +7,6 @@ because the space that sentencepiece puts before a text is put before each part 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import generate_merges, import_protobuf
 
 from locheads.errors import ModelError, boundary
-from locheads.models.convert.checkpoint import read_settings
+from locheads.models.convert.checkpoint import settings_if_any
 
 IMAGE = "<image>"
 """Stands for the image in a text."""
@@ -26,17 +25,7 @@ BPE = 2
 """sentencepiece's name of the algorithm."""
 
 
-@dataclass(frozen=True)
-class OriginalTokenizer:
-    """A tokenizer with the image's token in it."""
-
-    tokenizer: PreTrainedTokenizerFast
-    image_token_id: int
-    size: int
-    """Token ids in use: all are below it."""
-
-
-def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> OriginalTokenizer:
+def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """The tokenizer of a checkpoint, with the image's token after all others.
 
     Args:
@@ -47,20 +36,20 @@ def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> Origi
     Raises:
         ModelError: no tokenizer, a damaged one, or one of an algorithm that cannot be converted.
     """
-    settings = read_settings(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    files = (folder / "special_tokens_map.json", folder / "tokenizer_config.json")
+    settings = {key: value for file in files for key, value in settings_if_any(file).items() if value is not None}
     backend = _backend(folder, settings, fast)
     _add_recorded(backend, folder, settings)
     backend.add_special_tokens([_special(token) for token in (*added, IMAGE)])
     roles = {role: token for role in ("bos_token", "eos_token", "unk_token", "pad_token")
-             if (token := _content(_setting(folder, settings, role)))}  # fmt: skip
+             if (token := _content(settings.get(role)))}  # fmt: skip
     absent = [token for token in roles.values() if backend.token_to_id(token) is None]
     if absent:
         raise ModelError(f"The tokenizer of {folder} does not know its own token {absent[0]}: download it again.")
-    words = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend, extra_special_tokens={"image_token": IMAGE}, clean_up_tokenization_spaces=False,
         **roles,
     )  # fmt: skip
-    return OriginalTokenizer(words, int(words.convert_tokens_to_ids(IMAGE)), max(words.get_vocab().values()) + 1)
 
 
 def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer:
@@ -116,20 +105,17 @@ def _normaliser(spec: Any) -> normalizers.Normalizer:
 
 def _parsed(path: Path) -> Any:
     model = import_protobuf().ModelProto()
-    try:
+    with boundary(f"{path} is no sentencepiece model", ModelError, "download it again."):
         model.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's class depends on its build
-        raise ModelError(f"{path} is damaged: it is no sentencepiece model. Download it again.") from error
-    if not model.pieces:
-        raise ModelError(f"{path} is damaged: it holds no pieces. Download it again.")
+        if not model.pieces:
+            raise ValueError("it holds no pieces")
     return model
 
 
 def _add_recorded(backend: Tokenizer, folder: Path, settings: Mapping[str, Any]) -> None:
     """Tokens that were added to the vocabulary later, in the order of their ids, which must come out again."""
     recorded = {int(i): _content(token) for i, token in settings.get("added_tokens_decoder", {}).items()}
-    if (folder / "added_tokens.json").exists():
-        recorded |= {int(i): token for token, i in read_settings(folder / "added_tokens.json").items()}
+    recorded |= {int(i): token for token, i in settings_if_any(folder / "added_tokens.json").items()}
     for i, token in sorted(recorded.items()):
         if token is None:
             continue
@@ -139,13 +125,6 @@ def _add_recorded(backend: Tokenizer, folder: Path, settings: Mapping[str, Any])
                 f"The tokenizer of {folder} gives its added token {token} the id {backend.token_to_id(token)}, and its "
                 f"files say {i}: they do not belong together."
             )
-
-
-def _setting(folder: Path, settings: Mapping[str, Any], role: str) -> Any:
-    if settings.get(role) is not None:
-        return settings[role]
-    path = folder / "special_tokens_map.json"
-    return read_settings(path).get(role) if path.exists() else None
 
 
 def _content(token: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from locheads.errors import ModelError
+from locheads.errors import ModelError, boundary
 from locheads.models.convert.checkpoint import Checkpoint
 
 Change = Callable[[Tensor], tuple[Tensor, ...]]
 """A tensor -> one for each target. Runs on the meta device as well, where only shapes are known."""
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def unchanged(tensor: Tensor) -> tuple[Tensor, ...]:
+    return (tensor,)
 
 
 @dataclass(frozen=True)
@@ -26,35 +30,24 @@ class Rule:
     source: str
     targets: tuple[str, ...] = ()
     """Names of the results, with the expression's groups as in `re.Match.expand`; none: deliberately unused."""
-    change: Change | None = None
+    change: Change = unchanged
     unused: str = ""
     """Why nothing is made of it."""
 
 
-def to(source: str, *targets: str, change: Change | None = None) -> Rule:
+def to(source: str, *targets: str, change: Change = unchanged) -> Rule:
     """A rule that makes the targets."""
     return Rule(source, targets, change)
 
 
-def drop(source: str, why: str) -> Rule:
-    """A rule that deliberately makes nothing."""
-    return Rule(source, unused=why)
-
-
 def prefixed(prefix: str, rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """The rules for keys that begin with `prefix` (plain text)."""
-    return tuple(Rule(re.escape(prefix) + rule.source, rule.targets, rule.change, rule.unused) for rule in rules)
+    return tuple(replace(rule, source=re.escape(prefix) + rule.source) for rule in rules)
 
 
 def split_rows(count: int) -> Change:
-    """Cuts a matrix into `count` equal blocks of rows."""
-
-    def change(tensor: Tensor) -> tuple[Tensor, ...]:
-        if tensor.shape[0] % count:
-            raise ValueError(f"{tensor.shape[0]} rows in {count} equal blocks")
-        return tensor.chunk(count)
-
-    return change
+    """Cuts a matrix into `count` blocks of rows."""
+    return lambda tensor: tensor.chunk(count)
 
 
 def with_rows(rows: int) -> Change:
@@ -122,11 +115,6 @@ Plan = list[dict[str, Rule]]
 """Per part: source key -> what becomes of it, with the names of its targets written out."""
 
 
-def made(rule: Rule, tensor: Tensor) -> tuple[Tensor, ...]:
-    """What a rule makes of a tensor: one result for each target."""
-    return (tensor,) if rule.change is None else rule.change(tensor)
-
-
 def account(parts: Sequence[Part], expected: Mapping[str, Tensor]) -> Plan:
     """Every key of every part, and every weight of the result, in its place. Reads names and shapes only.
 
@@ -143,7 +131,11 @@ def account(parts: Sequence[Part], expected: Mapping[str, Tensor]) -> Plan:
         for key, outline in part.weights.outlines():
             steps[key] = _step(part, key)
             _check(part, key, outline, steps[key], expected, makers)
-        _all_known(part, steps)
+        if unknown := [key for key, step in steps.items() if not step.targets and not step.unused]:
+            raise ModelError(
+                f"{part.weights.folder} holds {len(unknown)} tensors that this format does not have, such as "
+                f"{_some(unknown)}: choose another with --format (--list shows them)."
+            )
         plan.append(steps)
     if absent := sorted(set(expected) - set(makers)):
         folders = " and ".join(str(part.weights.folder) for part in parts)
@@ -161,15 +153,6 @@ def _step(part: Part, key: str) -> Rule:
     return Rule(key)
 
 
-def _all_known(part: Part, steps: Mapping[str, Rule]) -> None:
-    unknown = [key for key, step in steps.items() if not step.targets and not step.unused]
-    if unknown:
-        raise ModelError(
-            f"{part.weights.folder} holds {len(unknown)} tensors that this format does not have, such as "
-            f"{_some(unknown)}: choose another with --format (--list shows them)."
-        )
-
-
 def _check(
     part: Part, key: str, outline: Tensor, step: Rule, expected: Mapping[str, Tensor], makers: dict[str, str]
 ) -> None:
@@ -180,10 +163,9 @@ def _check(
             f"{key} of {folder} holds numbers of type {str(outline.dtype).removeprefix('torch.')}, not float32, "
             "bfloat16 or float16: quantized checkpoints cannot be converted, take the original one."
         )
-    try:
-        results = made(step, outline)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{key} of {folder} has the shape {shape}, which does not fit its model.") from error
+    misfit = f"{key} of {folder} has the shape {shape}, which does not fit its model"
+    with boundary(misfit, ModelError, "the files do not belong together."):
+        results = step.change(outline)
     for target, result in zip(step.targets, results, strict=False):
         if target not in expected:
             raise ModelError(
@@ -200,5 +182,5 @@ def _check(
         makers[target] = key
 
 
-def _some(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(sorted(names)[:limit])
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)[:3])

@@ -7,15 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, InternVLVisionConfig, PreTrainedConfig
+from transformers import CLIPVisionConfig, InternVLVisionConfig, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.errors import ModelError
 from locheads.models.convert.checkpoint import Checkpoint, read_settings
-from locheads.models.convert.rules import Change, Part, Request, Rule, drop, prefixed, split_rows, to
+from locheads.models.convert.rules import Change, Part, Request, Rule, prefixed, split_rows, to
 
-INSIDE = "model.vision_tower.vision_tower."
-"""Where a checkpoint keeps a vision tower of its own."""
+AUX_INSIDE = "model.vision_tower_aux.vision_"
+KINDS = {
+    "vision_tower": ("vision tower", "model.vision_tower.vision_tower.", "config.json"),
+    "vision_tower_aux": ("second vision tower", AUX_INSIDE, "open_clip_pytorch_model.bin"),
+}
+"""A tower's name in settings, options and keys -> (what it is called, how the keys of one begin that the checkpoint
+contains, a file of its own folder)."""
 TOWER = "model.vision_tower."
 """Where a LLaVA of transformers keeps its vision tower."""
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -37,9 +42,9 @@ LLAMA_KEYS = (
 """Settings of the text decoder that an original config.json mixes with its own."""
 
 CLIP: tuple[Rule, ...] = (
-    drop(r"vision_model\.embeddings\.position_ids", "counts 0, 1, 2, ..."),
+    Rule(r"vision_model\.embeddings\.position_ids", unused="counts 0, 1, 2, ..."),
     to(r"vision_model\.(.+)", TOWER + r"\1"),
-    drop(r"(text_model|text_projection|visual_projection)\..+|logit_scale", "CLIP's text half"),
+    Rule(r"(text_model|text_projection|visual_projection)\..+|logit_scale", unused="CLIP's text half"),
 )
 """Key map of a CLIPModel or CLIPVisionModel as transformers 4 saved it."""
 
@@ -67,49 +72,48 @@ class Tower:
 
 
 def find_tower(
-    request: Request, weights: Checkpoint, tuned: bool, describe: Callable[[Path], Description] | None = None
+    request: Request,
+    weights: Checkpoint,
+    tuned: bool,
+    describe: Callable[[Path | None, bool], Description | None],
+    kind: str = "vision_tower",
 ) -> Tower:
     """The vision tower that a checkpoint names, contains, or both.
 
     Args:
         request, weights: the checkpoint.
         tuned: the checkpoint's own weights count where it contains some; else the tower's own folder does.
-        describe: what the tower in a folder is; None: a CLIP.
+        describe: (the tower's folder, whether the checkpoint's own weights count) -> what it is, None if unknown.
+        kind: of `KINDS`.
 
     Raises:
         ModelError: a tower that is neither contained nor asked for.
     """
-    name = str(request.need("mm_vision_tower"))
-    folder = folder_of(request.source, name, request.vision_tower)
-    contained = any(key.startswith(INSIDE) for key, _ in weights.outlines())
-    known = KNOWN_CLIPS.get(Path(name).name)
-    if folder is None and (not contained or known is None):
-        raise ModelError(absent(request.source, name, "--vision-tower"))
-    if folder is None:
-        config, rules = CLIPVisionConfig(**(known or {})), CLIP
-    else:
-        config, rules = describe(folder) if describe else (clip_config(folder), CLIP)
-    if folder is None or (contained and tuned):
-        note = f"The vision tower is the checkpoint's own ({name})."
-        return Tower(config, folder, None, prefixed(INSIDE, rules), note)
-    unused = drop(r"model\.vision_tower\..+", "the original code reads the tower from its own folder")
-    note = f"The vision tower {name} was read from {folder}."
-    return Tower(config, folder, Part("vision tower", Checkpoint(folder), rules), (unused,), note)
+    name, (called, inside, file) = str(request.need(f"mm_{kind}")), KINDS[kind]
+    places = (request.source / name, Path(name))
+    folder = getattr(request, kind) or next((place for place in places if (place / file).exists()), None)
+    contained = any(key.startswith(inside) for key, _ in weights.outlines())
+    own = contained and (folder is None or tuned)
+    found = describe(folder, own) if contained or folder else None
+    if found is None:
+        raise ModelError(
+            f"{request.source} names its {called} {name} and does not contain it, or not its settings: download that "
+            f"repository and give its folder with --{kind.replace('_', '-')} DIR."
+        )
+    config, rules = found
+    if folder is None or own:
+        return Tower(config, folder, None, prefixed(inside, rules), f"The {called} is the checkpoint's own ({name}).")
+    unused = Rule(rf"model\.{kind}\..+", unused="the original code reads the tower from its own folder")
+    part = Part(called, Checkpoint(folder), rules)
+    return Tower(config, folder, part, (unused,), f"The {called} {name} was read from {folder}.")
 
 
-def folder_of(source: Path, name: str, requested: Path | None, file: str = "config.json") -> Path | None:
-    """The folder of a tower: the one that was asked for, or where its name points to."""
-    if requested is not None:
-        return requested
-    return next((folder for folder in (source / name, Path(name)) if (folder / file).exists()), None)
-
-
-def absent(source: Path, name: str, option: str) -> str:
-    """The message where a tower's folder is needed."""
-    return (
-        f"{source} names its vision tower {name} and does not contain it, or not its settings: download that "
-        f"repository and give its folder with {option} DIR."
-    )
+def describe_clip(request: Request, folder: Path | None) -> Description | None:
+    """A CLIP, from its folder or, where it is one of OpenAI's, from its name."""
+    if folder is not None:
+        return clip_config(folder), CLIP
+    known = KNOWN_CLIPS.get(Path(str(request.need("mm_vision_tower"))).name)
+    return None if known is None else (CLIPVisionConfig(**known), CLIP)
 
 
 def clip_config(folder: Path) -> CLIPVisionConfig:
@@ -132,6 +136,11 @@ def image_processor(
     )  # fmt: skip
 
 
+def vocabulary_rows(request: Request, words: PreTrainedTokenizerFast) -> int:
+    """Of the text decoder's two matrices: as many as it has, or as the tokenizer's ids need."""
+    return max(int(request.need("vocab_size")), *(i + 1 for i in words.get_vocab().values()))
+
+
 def llama_settings(settings: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """The text decoder's configuration, with `rows` in its vocabulary."""
     own = {key: settings[key] for key in LLAMA_KEYS if settings.get(key) is not None}
@@ -142,7 +151,7 @@ def llama(rows: Change) -> tuple[Rule, ...]:
     """Key map of a LlamaForCausalLM; `rows` changes the vocabulary's two matrices."""
     made = "model.language_model."
     return (
-        drop(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", "follows from the configuration"),
+        Rule(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq", unused="follows from the configuration"),
         to(r"model\.embed_tokens\.weight", made + "embed_tokens.weight", change=rows),
         to(r"model\.((?:layers\.\d+|norm)\..+)", made + r"\1"),
         to(r"lm_head\.weight", "lm_head.weight", change=rows),

@@ -8,7 +8,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from locheads.models.config import PromptConfig
 from locheads.models.convert.original_tokenizers import CONVERSATIONS, chat_template
-from locheads.models.prompts import render_prompt
+from locheads.models.prompts import prompt_text
 
 HUMAN = "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the human's questions."  # noqa: E501
 USER = "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and polite answers to the user's questions."  # noqa: E501
@@ -43,7 +43,7 @@ def test_chat_templates_are_the_originals(name: str) -> None:
 def test_prompts_of_the_same_name_are_the_same_text(name: str) -> None:
     settings = yaml.safe_load((CONF / "prompt" / f"{name}.yaml").read_text())
     assert settings.pop("name") == name
-    assert render_prompt(PromptConfig(name=name, **settings), "the cup") == EXPECTED[name]
+    assert prompt_text(PromptConfig(name=name, **settings), "the cup").text == EXPECTED[name]
 
 
 ROWS = {

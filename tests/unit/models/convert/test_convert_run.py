@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,11 @@ import pytest
 import torch
 import written
 from compared import EXPRESSIONS, Converted, check_equal, scene
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from locheads.models.adapters import ON_THE_HUB
 from locheads.models.config import DType, ModelConfig
-from locheads.models.convert import checkpoint, conversion, vision_towers
+from locheads.models.convert import checkpoint, vision_towers
 from locheads.models.convert.__main__ import main
 from locheads.models.convert.conversion import convert
 from locheads.models.load import identify
@@ -268,7 +266,7 @@ def test_a_configuration_of_another_size(source: Path, capsys: pytest.CaptureFix
 
 def test_damaged_settings(source: Path, capsys: pytest.CaptureFixture) -> None:
     (source / "config.json").write_text("{")
-    assert "config.json is damaged: it holds no JSON" in failing(source, capsys)
+    assert "config.json cannot be read (Expecting property name" in failing(source, capsys)
     (source / "config.json").write_text('{"architectures": ["MptForCausalLM"], "model_type": "mpt"}')
     assert "(mpt) is of none of the formats mini_gemini, llava" in failing(source, capsys)
     assert "--format gguf is unknown: there are mini_gemini, llava" in failing(source, capsys, "--format", "gguf")
@@ -318,33 +316,13 @@ def test_the_command_line_lists_formats_and_wants_two_folders(capsys: pytest.Cap
     assert "SRC and DST" in capsys.readouterr().err
 
 
-def test_one_source_file_is_open_at_a_time_and_little_waits(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_open: list[str] = []
-    real_opened, real_add = conversion.opened, checkpoint.Shards.add
-    waiting: list[int] = []
-
-    @contextmanager
-    def counting(path: Path) -> Any:
-        assert not is_open
-        is_open.append(path.name)
-        with real_opened(path) as tensors:
-            yield tensors
-        is_open.clear()
-
-    def adding(self: checkpoint.Shards, name: str, tensor: torch.Tensor) -> None:
-        real_add(self, name, tensor)
-        waiting.append(self._bytes)
-
-    monkeypatch.setattr(conversion, "opened", counting)
-    monkeypatch.setattr(checkpoint.Shards, "add", adding)
+def test_no_more_than_a_result_files_limit_waits(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written_at_once: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(checkpoint, "save_file", lambda batch, *_, **__: written_at_once.append(batch))
     convert(source, tmp_path / "result", shard_bytes=20_000)
-    largest = max(tensor.nbytes for tensor in written.llava().weights.values())
-    assert len(waiting) > 80 and max(waiting) <= max(20_000, largest + 200)
-    for path in (tmp_path / "result").glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            assert len(list(file.keys())) == 1 or path.stat().st_size < 30_000
+    assert sum(map(len, written_at_once)) > 80
+    for batch in written_at_once:
+        assert len(batch) == 1 or sum(tensor.nbytes for tensor in batch.values()) <= 20_000
 
 
 MEASURE = """
@@ -381,5 +359,5 @@ print(peak() - before, megabytes * files)
 def test_peak_memory_is_that_of_one_file_and_not_of_all(tmp_path: Path) -> None:
     code = MEASURE.replace("\\\\", "\\")
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    grown, whole = map(int, run.stdout.split())
+    grown, whole = map(int, run.stdout.split()[-2:])
     assert grown < 0.6 * whole
