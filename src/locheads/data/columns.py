@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from locheads.data.annotation_files import short
-from locheads.errors import ConfigError, DataError
+from locheads.errors import ConfigError, DataError, boundary
 
 COLUMN_CONTENTS = {
     "objects": "the list of objects, where a row is an image; other paths that start with it mean one object",
@@ -46,7 +46,9 @@ def find(row: Any, path: str, where: str) -> Any:
     """
     for name in path.split("."):
         if isinstance(row, str):
-            row = _from_json(row, path, where)
+            failed = f"{where} holds text on the way {path!r} that is not JSON"
+            with boundary(failed, DataError, "correct dataset.columns."):
+                row = json.loads(row)
         if row is None:
             return None
         many = isinstance(row, list)
@@ -59,10 +61,3 @@ def _step(value: Any, name: str, path: str, where: str) -> Any:
         kind = f"only {', '.join(map(short, value))}" if isinstance(value, Mapping) else type(value).__name__
         raise DataError(f"{where} has no {name!r} on the way {path!r}, {kind}: correct dataset.columns for this copy.")
     return value[name]
-
-
-def _from_json(text: str, path: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} holds text on the way {path!r} that is not JSON: correct dataset.columns.") from error
