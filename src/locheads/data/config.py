@@ -173,7 +173,7 @@ class DatasetConfig:
     refs: str = "refs(unc).p"
     """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
     instances: str = "instances.json"
-    """COCO json of your own annotations (only reader=coco)."""
+    """COCO json of the annotations (reader=coco or refer)."""
     images: str = ""
     """Folder with the COCO images."""
     links: list[str] = field(default_factory=list)
@@ -215,11 +215,5 @@ class DatasetConfig:
     """stage=check opens every image; takes minutes."""
 
     def __post_init__(self) -> None:
-        known = self.reader in list(Reader) or is_dotted(self.reader)
-        readers = ", ".join(Reader)
-        require(
-            (
-                known,
-                f"dataset.reader={self.reader} is unknown: use one of {readers}, or package.module:Class of your own.",
-            )
-        )
+        known, others = self.reader in list(Reader) or is_dotted(self.reader), "or package.module:Class of your own"
+        require((known, f"dataset.reader={self.reader} is unknown: use one of {', '.join(Reader)}, {others}."))

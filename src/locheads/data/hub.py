@@ -21,7 +21,7 @@ from locheads.data.annotation_files import is_number, short
 from locheads.data.columns import check_columns, find
 from locheads.data.config import DatasetConfig
 from locheads.data.coordinate_frames import to_xyxy
-from locheads.data.image_files import image_size
+from locheads.data.image_files import image_header
 from locheads.data.image_groups import Row, boxes_only, group_samples
 from locheads.data.masks import box_mask, overlapping, to_rle
 from locheads.data.own_reader import DataSetReader
@@ -133,7 +133,7 @@ class HubDataSet(DataSetReader):
         if not column:
             path = find_image(self._images, name)
             is_size = all(type(side) is int and 0 < side < 65_536 for side in (width, height))
-            return path, (width, height) if is_size else image_size(path, where)
+            return path, (width, height) if is_size else image_header(path, where).size
         content = image.get("bytes") if isinstance(image, dict) else None
         if not content:
             raise DataError(f"{where} holds no image at {column!r}: correct dataset.columns.")

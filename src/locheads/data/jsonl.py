@@ -16,7 +16,7 @@ from locheads.data.annotation_files import NO_FILES, field, file_sha256, name_of
 from locheads.data.config import DatasetConfig
 from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.headers import LEADS_OUT
-from locheads.data.image_files import image_size, read_mask
+from locheads.data.image_files import image_header, read_mask
 from locheads.data.image_groups import Row, boxes_only, group_samples
 from locheads.data.masks import box_mask, encode, tight_box, to_rle
 from locheads.data.own_reader import DataSetReader
@@ -110,7 +110,7 @@ class JsonlDataSet(DataSetReader):
         # Another spelling would be another image to the leakage guard.
         name = inner_name(field(record, "image", str, where), where, self._images)
         path = find_image(self._images, name)
-        size = sizes[path] = sizes.get(path) or image_size(path, where)
+        size = sizes[path] = sizes.get(path) or image_header(path, where).size
         text = field(record, "expression", str, where)
         sample_id, _, _ = _outline(where, record, split)
         if sample_id in self._survey[1]:

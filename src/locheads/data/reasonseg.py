@@ -16,7 +16,7 @@ import numpy as np
 
 from locheads.data.annotation_files import are_numbers, field, mapping, read_json, sha256_of
 from locheads.data.config import QueryLength
-from locheads.data.image_files import image_size
+from locheads.data.image_files import image_header
 from locheads.data.image_groups import Row, group_samples
 from locheads.data.masks import encode, tight_box
 from locheads.data.own_reader import DataSetReader
@@ -70,7 +70,7 @@ class ReasonSegDataSet(DataSetReader):
         if not _asked_for(self._config.query, long):
             return []
         image = next((p for s in _SUFFIXES if (p := path.with_suffix(s)).exists()), path.with_suffix(".jpg"))
-        size = image_size(image)
+        size = image_header(image).size
         mask = encode(_paint(field(content, "shapes", list, where), size, where), where)
         if wrong := [text for text in texts if not isinstance(text, str)]:
             raise DataError(f"{where} has a query of type {type(wrong[0]).__name__}: correct the file.")
