@@ -142,7 +142,9 @@ class HubDataSet(DataSetReader):
         version = hashlib.sha256(content).hexdigest()[:16]
         path = self._cache / "data" / slug(self._config.hub) / version / slug(name)
         # Bytes as they are: an image that is encoded anew is another image.
-        cached = path.read_bytes() if path.exists() else None
+        cached = None
+        with suppress(OSError):
+            cached = path.read_bytes()
         if cached != content:
             if cached is not None:
                 log.warning("%s is damaged (it is not what the copy holds) and is made again.", path)

@@ -40,9 +40,7 @@ def prediction_lines(path: Path, form: PredictionsConfig) -> Iterator[tuple[str,
 
 def _jsonl(stream: BinaryIO, path: Path, form: PredictionsConfig, encoding: str) -> Iterator[tuple[str, dict]]:
     # UTF-8 as bytes, so that a line in another encoding is named.
-    lines: Iterable[str] | Iterable[bytes] = (
-        stream if encoding == "utf-8-sig" else io.TextIOWrapper(stream, encoding=encoding)
-    )
+    lines: Iterable[Any] = stream if encoding == "utf-8-sig" else io.TextIOWrapper(stream, encoding=encoding)
     for number, line in enumerate(lines, 1):
         if line.strip():
             where = f"{path}, line {number}"
