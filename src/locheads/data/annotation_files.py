@@ -56,13 +56,9 @@ def whole_ids(records: object, *keys: str) -> None:
     mappings = (each for each in records if isinstance(each, dict)) if isinstance(records, list) else ()
     for record, key in itertools.product(mappings, keys):
         value: Any = record.get(key)
-        whole = value.is_integer() if isinstance(value, float) else isinstance(value, str) and _is_id(value)
-        if whole:
+        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value)
+        if digits or (isinstance(value, float) and value.is_integer()):
             record[key] = int(value)
-
-
-def _is_id(text: str) -> bool:
-    return re.fullmatch("[0-9]{1,18}", text) is not None
 
 
 def check_text(value: str, key: str, where: str) -> None:
@@ -194,14 +190,13 @@ def _line(text: str, where: str) -> tuple[str, dict]:
     return where, mapping(parse_json(text, where), where)
 
 
-def require(path: Path, layout: str, more: str = "") -> Path:
-    """The path, if it is there; else a DataError that shows the expected `layout`."""
+def require(path: Path, layout: str, more: str = "") -> None:
+    """Raises DataError, which shows the expected `layout`, where the path is not there."""
     if not path.exists():
         raise DataError(
             f"{path} is not there, but {layout}: set paths.data to the folder of all data sets or dataset.folder to "
             f"this one.{more}"
         )
-    return path
 
 
 def sha256_of(paths: Iterable[Path]) -> str:

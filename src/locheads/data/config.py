@@ -188,7 +188,7 @@ class DatasetConfig:
     """Hub id (only reader=hub)."""
     revision: Text | None = None  # commit of the hub data set, as for a model
     columns: dict[str, str] = field(default_factory=dict)
-    """Where a hub copy's row holds what: src/locheads/data/columns.py."""
+    """Where a hub copy's row holds what: src/locheads/data/hub.py."""
     split_names: dict[str, str] = field(default_factory=dict)
     """Official name of a split: what the hub copy calls it."""
     box_format: BoxFormat = BoxFormat.xywh

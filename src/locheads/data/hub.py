@@ -2,6 +2,9 @@
 
 What a copy calls its columns, its splits and its boxes is in its conf/dataset/*.yaml, with its known defects.
 No code of a repository is run: `datasets` reads the tables only.
+
+A column is declared as a path of names joined by dots. It goes into mappings, into every item of a list, and into text
+that is JSON.
 """
 
 import hashlib
@@ -9,7 +12,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -18,7 +21,6 @@ from typing import Any
 from PIL import Image
 
 from locheads.data.annotation_files import is_number, short
-from locheads.data.columns import check_columns, find
 from locheads.data.config import DatasetConfig
 from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.image_files import image_header
@@ -34,6 +36,22 @@ from locheads.store.digest import files_digest, json_digest
 from locheads.types import Box, ImageGroup, Sample
 
 log = logging.getLogger(__name__)
+
+COLUMN_CONTENTS = {
+    "objects": "the list of objects, where a row is an image; other paths that start with it mean one object",
+    "image": "the image itself, where the table holds it",
+    "file_name": "its file name",
+    "width": "its width (else from its header)",
+    "height": "its height",
+    "expressions": "one expression, or the list of an object's",
+    "expression_ids": "their ids, in the same order",
+    "ref_id": "the object's id",
+    "box": "four numbers, in dataset.box_format",
+    "mask": "polygons, one flat polygon, or run-length code",
+    "category": "the object's category",
+    "crowd": "1 where the mask is of a crowd",
+}
+_NEEDED = ("file_name", "expressions", "box")
 
 
 class HubDataSet(DataSetReader):
@@ -229,3 +247,39 @@ def _digest(groups: list[ImageGroup]) -> str:
         line = [g.image_id, g.width, g.height, s.sample_id, s.ref_id, s.expression, s.box, s.mask]
         content.update(json.dumps(line).encode())
     return content.hexdigest()
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raises ConfigError for a key that means nothing, and for a needed one that is absent."""
+    for key in columns:
+        if key not in COLUMN_CONTENTS:
+            raise ConfigError(f"dataset.columns.{key} means nothing: there are {', '.join(COLUMN_CONTENTS)}.")
+    for key in _NEEDED:
+        if not columns.get(key):
+            raise ConfigError(
+                f"dataset.columns.{key} is not declared: name the column that holds {COLUMN_CONTENTS[key]}."
+            )
+
+
+def find(row: Any, path: str, where: str) -> Any:
+    """What `path` leads to; None where a mapping on the way has no value there.
+
+    Raises DataError where the way ends: no such column, or a value of another kind.
+    """
+    for name in path.split("."):
+        if isinstance(row, str):
+            failed = f"{where} holds text on the way {path!r} that is not JSON"
+            with boundary(failed, DataError, "correct dataset.columns."):
+                row = json.loads(row)
+        if row is None:
+            return None
+        many = isinstance(row, list)
+        row = [_step(item, name, path, where) for item in row] if many else _step(row, name, path, where)
+    return row
+
+
+def _step(value: Any, name: str, path: str, where: str) -> Any:
+    if not isinstance(value, Mapping) or name not in value:
+        kind = f"only {', '.join(map(short, value))}" if isinstance(value, Mapping) else type(value).__name__
+        raise DataError(f"{where} has no {name!r} on the way {path!r}, {kind}: correct dataset.columns for this copy.")
+    return value[name]

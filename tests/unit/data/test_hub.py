@@ -15,9 +15,8 @@ from own_files import HEIGHT, WIDTH, decoded, ragged_mask, rle, samples_of
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.columns import check_columns
 from locheads.data.config import DatasetConfig
-from locheads.data.hub import HubDataSet
+from locheads.data.hub import HubDataSet, check_columns
 from locheads.data.image_files import open_image
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
