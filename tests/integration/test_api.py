@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from locheads import Grounder, ground
+from locheads.data.config import DatasetConfig
 from locheads.data.image_files import open_image
-from locheads.data.refer import read_refer
+from locheads.data.refer import ReferDataSet
 from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, ModelError, StoreError
 from locheads.geometry import Preprocess
@@ -28,7 +29,8 @@ HEADS = ROOT / "src/locheads/heads"
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     root = ensure_dataset(tmp_path_factory.mktemp("cache"))
-    groups = read_refer(root / "pocket", "refs(unc).p", root / "images/train2014", "val")
+    config = DatasetConfig(folder=str(root / "pocket"), images=str(root / "images/train2014"))
+    groups = ReferDataSet(config, root / "tables").read("val")
     return open_image(next(group for group in groups if group.width != group.height))
 
 

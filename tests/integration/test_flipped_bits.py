@@ -28,8 +28,9 @@ import pytest
 from PIL import Image
 from running import Finished, TinyFiles, call
 
+from locheads.data.config import DatasetConfig
 from locheads.data.guard import guarded_keys
-from locheads.data.hub import HubCopy, HubDataSet
+from locheads.data.hub import HubDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.discovery.headset import read_headset
 from locheads.errors import LocHeadsError, StoreError
@@ -49,7 +50,6 @@ from locheads.types import Attention, ImageGroup
 from locheads.workers.shard_progress import ShardState, read_progress
 
 FLIPS = int(os.environ.get("LOCHEADS_FLIPS", "150"))
-REFS = "refs(unc).p"
 
 Value = dict[str, str]
 """What a reader gives, piece by piece: of a damaged file it may give fewer pieces, never others."""
@@ -192,7 +192,7 @@ def kinds(
     run("sweep", "-m", *same, "heads.k=1,2", f"hydra.sweep.dir={sweeps / 'sweep_1'}")
     run("sweep", "-m", *same, "heads.k=1,3", f"hydra.sweep.dir={sweeps / 'sweep_2'}")
     groups = [
-        group for split in ("val", "train") for group in ReferDataSet(files.folder, REFS, files.images).read(split)
+        group for split in ("val", "train") for group in ReferDataSet(config_of(files), root / "tables").read(split)
     ]
     digest.files_digest(sorted(files.model.iterdir()), root / "cache")
     pocket = dataset.ensure_dataset(root / "pocket")
@@ -209,6 +209,10 @@ def kinds(
     return found
 
 
+def config_of(files: TinyFiles) -> DatasetConfig:
+    return DatasetConfig(folder=str(files.folder), images=str(files.images))
+
+
 def stores(opened: dict[Path, dict[str, Any]], groups: list[ImageGroup]) -> Iterator[Kind]:
     for folder, key in opened.items():
         if list(folder.glob("*.safetensors")):
@@ -222,7 +226,7 @@ def caches(files: TinyFiles, root: Path) -> Iterator[Kind]:
     cache = root / "cache"
 
     def samples(path: Path) -> Value:
-        groups = ReferDataSet(files.folder, REFS, files.images, cache).read(path.stem)
+        groups = ReferDataSet(config_of(files), cache).read(path.stem)
         return {"groups": plain(groups)}
 
     def guarded(path: Path) -> Value:
@@ -253,10 +257,10 @@ def hub(root: Path) -> Iterator[Kind]:
     (root / "copy").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), root / "copy" / "val.parquet")
     columns = {"file_name": "name", "image": "image", "expressions": "text", "box": "bbox"}
-    copy = HubCopy("our/copy", root / "copy", columns, root, root / "cache")
+    config = DatasetConfig(hub="our/copy", folder=str(root / "copy"), columns=columns, images=str(root))
 
     def read(path: Path) -> Value:
-        groups = HubDataSet(copy).read("val")
+        groups = HubDataSet(config, root / "cache").read("val")
         return {group.image_id: plain([group, group.path.read_bytes()]) for group in groups}
 
     read(root)

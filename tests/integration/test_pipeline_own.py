@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from locheads.data.config import DatasetConfig
 from locheads.data.refer import ReferDataSet
 from locheads.pocket.dataset import ensure_dataset
 from locheads.report.run_record import read_run
@@ -25,7 +26,8 @@ def table(cache):
     folder, images = cache / "table", root / "images/train2014"
     folder.mkdir()
     for split in ("val", "train"):
-        groups = ReferDataSet(root / "pocket", "refs(unc).p", images, cache).read(split)
+        config = DatasetConfig(folder=str(root / "pocket"), images=str(images))
+        groups = ReferDataSet(config, cache).read(split)
         content = {
             g.path.name: {
                 "size": [g.width, g.height],

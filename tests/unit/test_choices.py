@@ -13,7 +13,7 @@ from jaxtyping import TypeCheckError
 from locheads.audit.choice_grid import _several
 from locheads.audit.config import AuditConfig
 from locheads.config import Config
-from locheads.data.box_text import frame_in, parse_box, placed_point
+from locheads.data.box_text import frame_in, placed_point, read_answer
 from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
 from locheads.data.coordinate_frames import in_pixels, whole_image
 from locheads.data.prediction_files import frame_of
@@ -94,7 +94,7 @@ TAKES_NAMES: dict[str, tuple[type[StrEnum], Callable[[Any], Any]]] = {
     "frame_in": (Frame, lambda name: frame_in(GEOMETRY, name)),
     "in_pixels": (BoxFormat, lambda name: in_pixels([1, 2, 3, 4], name, whole_image(120, 90))),
     "placed_point": (PointFormat, lambda name: placed_point([0.1, 0.2], name, whole_image(120, 90))),
-    "parse_box": (AnswerFormat, lambda name: parse_box("[1, 2, 30, 40]", name, Frame.image, GEOMETRY, None)),
+    "read_answer": (AnswerFormat, lambda name: read_answer("[1, 2, 30, 40]", name, whole_image(120, 90), 120, 90)),
 }
 
 

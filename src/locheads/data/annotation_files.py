@@ -3,39 +3,47 @@
 import gc
 import hashlib
 import io
+import itertools
 import json
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from locheads.data.tally import Tally
-from locheads.errors import DataError
+from locheads.errors import DataError, boundary
+from locheads.store.digest import file_digest
 
 T = TypeVar("T")
 
+NO_FILES = "The data set has no annotation file: correct dataset.folder or dataset.refs."
 _LARGEST = 1e9
 """No coordinate comes near; also keeps C code from overflowing."""
 _LARGEST_ID = 2**63
 _ADVICE = "take the file anew from its publisher, or correct the record"
 _NAMES = {int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
+# UTF-32 first: its mark begins with that of UTF-16.
+_MARKS = {BOM_UTF32_LE: "utf-32", BOM_UTF32_BE: "utf-32", BOM_UTF16_LE: "utf-16", BOM_UTF16_BE: "utf-16"}
+
+
+def mapping(record: object, where: str) -> dict:
+    """The record, if it is a mapping. `where` names it in the DataError."""
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is not a mapping but {type(record).__name__}: {_ADVICE}.")
+    return record
 
 
 def field(record: object, key: str, kind: type[T], where: str) -> T:
     """`record[key]`, checked to be of exactly this kind. `where` names the record in the DataError."""
-    if not isinstance(record, dict):
-        raise DataError(f"{where} is not a mapping but {type(record).__name__}: {_ADVICE}.")
-    if key not in record:
+    if key not in mapping(record, where):
         raise DataError(f"{where} has no {key!r}: {_ADVICE}.")
-    value = record[key]
+    value = record[key]  # type: ignore[index]
     # `True` is an int in Python, but no data set means it as one.
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(
-            f"{where} has {key!r} of type {type(value).__name__} where {_NAMES[kind]} is needed, {short(value)}: "
-            f"{_ADVICE}."
-        )
+        found = f"of type {type(value).__name__} where {_NAMES[kind]} is needed, {short(value)}"
+        raise DataError(f"{where} has {key!r} {found}: {_ADVICE}.")
     if isinstance(value, int) and abs(value) > _LARGEST_ID:
         raise DataError(f"{where} has a {key!r} of more than 64 bits: {_ADVICE}.")
     if isinstance(value, str):
@@ -45,16 +53,12 @@ def field(record: object, key: str, kind: type[T], where: str) -> T:
 
 def whole_ids(records: object, *keys: str) -> None:
     """Turns ids that other programs wrote as 7.0 (pandas) or "7" into 7, in place; others stay for `field` to name."""
-    for record in records if isinstance(records, list) else ():
-        for key in keys if isinstance(record, dict) else ():
-            value = record.get(key)
-            if type(value) is str:
-                value = int(value) if re.fullmatch("[0-9]{1,18}", value) else value
-            elif type(value) is float and value.is_integer():
-                value = int(value)
-            else:
-                continue
-            record[key] = value
+    mappings = (each for each in records if isinstance(each, dict)) if isinstance(records, list) else ()
+    for record, key in itertools.product(mappings, keys):
+        value: Any = record.get(key)
+        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value)
+        if digits or (isinstance(value, float) and value.is_integer()):
+            record[key] = int(value)
 
 
 def check_text(value: str, key: str, where: str) -> None:
@@ -79,6 +83,11 @@ def is_number(value: object, limit: float = _LARGEST) -> bool:
     return type(value) in (int, float) and abs(value) <= limit  # type: ignore[arg-type]
 
 
+def are_numbers(values: object, count: int, limit: float = _LARGEST) -> bool:
+    """Whether it is a list of `count` numbers, each as `is_number` says."""
+    return isinstance(values, list) and len(values) == count and all(is_number(value, limit) for value in values)
+
+
 def side(record: dict, key: str, where: str) -> int:
     """The width or height of an image in pixels. Raises DataError where no JPEG could have it."""
     value = field(record, key, int, where)
@@ -93,12 +102,12 @@ def xywh_box(record: dict, where: str) -> tuple[float, float, float, float]:
     Raises DataError where it is not four finite numbers with a positive width and height.
     """
     values = field(record, "bbox", list, where)
-    if len(values) != 4 or not all(is_number(value) for value in values) or min(values[2:]) <= 0:
+    if not are_numbers(values, 4) or min(values[2:]) <= 0:
         raise DataError(
             f"{where} has the bbox {short(values)}, which is not [x, y, width, height] in pixels with finite "
             f"numbers and a width and height above 0: {_ADVICE}."
         )
-    x, y, width, height = (float(value) for value in values)
+    x, y, width, height = map(float, values)
     return x, y, x + width, y + height
 
 
@@ -114,21 +123,30 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def readable(path: Path, name: str = "") -> Iterator[None]:
+    """Around the reading of a file: raises DataError, naming it, where it is absent or may not be read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{name or path} cannot be read: {error.strerror or error}.") from error
+
+
+def encoding_of(content: bytes) -> str:
+    """By the byte order mark: UTF-16 or UTF-32, else UTF-8. Each of these decoders takes the mark away."""
+    return next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8-sig")
+
+
 def read_text(path: Path, fallback: str | None = None) -> str:
     """The text of a file: UTF-8, with or without a byte order mark, or UTF-16 or UTF-32 with one (Excel, PowerShell).
 
     Ends of lines stay as they are. Raises DataError, naming the file and the first wrong byte, for any other encoding;
     `fallback` is that of a file that is none of these.
     """
-    try:
+    with readable(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    # UTF-32 first: its mark begins with that of UTF-16. Each of these decoders takes the mark away.
-    marks = (("utf-32", (BOM_UTF32_LE, BOM_UTF32_BE)), ("utf-16", (BOM_UTF16_LE, BOM_UTF16_BE)))
-    encoding = next((name for name, starts in marks if content.startswith(starts)), "utf-8-sig")
     try:
-        text = content.decode(encoding)
+        text = content.decode(encoding_of(content))
     except UnicodeDecodeError as error:
         if fallback is not None:
             return content.decode(fallback, "replace")
@@ -141,23 +159,20 @@ def read_text(path: Path, fallback: str | None = None) -> str:
 
 def _place(content: bytes, error: UnicodeDecodeError) -> str:
     """Where the text ends to be text."""
-    name = "UTF-8" if error.encoding == "utf-8" else error.encoding.upper()
     line = content[: error.start].count(b"\n") + 1
-    return f", line {line} is not {name} text (byte 0x{content[error.start]:02x}, number {error.start} of the file)"
+    byte = f"byte 0x{content[error.start]:02x}, number {error.start} of the file"
+    return f", line {line} is not {error.encoding.upper()} text ({byte})"
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines as editors count them: str.splitlines would also split at U+2028, which JSON texts may hold."""
-    return list(io.StringIO(text, newline=None))
+def parse_json(text: str | bytes, where: str, advice: str = "correct the line") -> object:
+    """The content of a text in JSON. `where` names it in the DataError for what is not complete JSON."""
+    with boundary(f"{where} is not complete JSON", DataError, f"{advice}."):
+        return json.loads(text)
 
 
 def read_json(path: Path, fallback: str | None = None) -> object:
     """The content of a JSON file. Raises DataError as `read_text`, and where it is not complete JSON."""
-    try:
-        return json.loads(read_text(path, fallback))
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is not complete JSON ({reason}): copy or download it again.") from error
+    return parse_json(read_text(path, fallback), str(path), "copy or download it again")
 
 
 def read_lines(path: Path, tally: Tally) -> list[tuple[str, dict]]:
@@ -165,30 +180,23 @@ def read_lines(path: Path, tally: Tally) -> list[tuple[str, dict]]:
 
     Raises DataError as `read_text`, and (or counts it) for a line that is no JSON object.
     """
-    lines = lines_of(read_text(path))
-    numbered = [(f"{path}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
-    pairs = [(where, tally.attempt(_object, line, where)) for where, line in numbered]
-    return [(where, record) for where, record in pairs if record is not None]
+    # The lines as editors count them: str.splitlines would also split at U+2028, which JSON texts may hold.
+    lines = enumerate(io.StringIO(read_text(path), newline=None), 1)
+    named = ((line, f"{path}, line {number}") for number, line in lines if line.strip())
+    return list(tally.each(_line, named))
 
 
-def _object(line: str, where: str) -> dict:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not complete JSON ({str(error).splitlines()[0]}): correct the line.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{where} is not a mapping but {type(record).__name__}: correct the line.")
-    return record
+def _line(text: str, where: str) -> tuple[str, dict]:
+    return where, mapping(parse_json(text, where), where)
 
 
-def require(path: Path, layout: str, more: str = "") -> Path:
-    """The path, if it is a file; else a DataError that shows the expected `layout`."""
-    if not path.is_file():
+def require(path: Path, layout: str, more: str = "") -> None:
+    """Raises DataError, which shows the expected `layout`, where the path is not there."""
+    if not path.exists():
         raise DataError(
             f"{path} is not there, but {layout}: set paths.data to the folder of all data sets or dataset.folder to "
             f"this one.{more}"
         )
-    return path
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -196,43 +204,30 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
     Raises DataError where one is absent, and where there is none: the digest of nothing stands for no data.
     """
-    digests = [_file_sha256(path) for path in paths]
-    _refuse_none(digests)
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+    digests = [file_sha256(path) for path in paths]
+    if not digests:
+        raise DataError(NO_FILES)
+    return hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
 
-def sha256_of_named(files: Iterable[tuple[str, Path | None]]) -> str:
-    """As `sha256_of`, over names and contents: changes also when a file is renamed. None: a file that is absent."""
-    lines = [[name, _file_sha256(path).hex() if path else None] for name, path in files]
-    _refuse_none(lines)
-    return hashlib.sha256(json.dumps(lines).encode()).hexdigest()
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file. Raises DataError where it is absent."""
+    with readable(path):
+        return file_digest(path)
 
 
-def _file_sha256(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _refuse_none(files: list) -> None:
-    if not files:
-        raise DataError("The data set has no annotation file: correct dataset.folder or dataset.refs.")
-
-
-def index_by_id(records: list, needed: Iterable[int], what: str, path: Path) -> dict[int, dict]:
-    """The records whose `id` is needed, by id.
+def index_by_id(records: list, needed: Iterable[int] | None, what: str, path: Path) -> dict[int, dict]:
+    """The records whose `id` is needed (all for None), by id.
 
     Raises DataError on a record without an id, and where a needed id is used twice.
     """
-    ids = set(needed)
+    ids = None if needed is None else set(needed)
     index: dict[int, dict] = {}
     for number, record in enumerate(records):
         key = field(record, "id", int, f"{what} number {number} of {path}")
         if key in index:
             raise DataError(f"{path} holds {what} {key} twice: remove one, because they may contradict each other.")
-        if key in ids:
+        if ids is None or key in ids:
             index[key] = record
     return index
 

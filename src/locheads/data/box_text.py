@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import assert_never
+from typing import Any, assert_never
 
 from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat
 from locheads.data.coordinate_frames import BoxFault, CoordinateFrame, fault_of, in_pixels, padded_square, whole_image
@@ -78,19 +78,6 @@ class WrittenBox:
     """Whether it holds other boxes, too."""
 
 
-def parse_box(text: str, form: AnswerFormat, frame: Frame, geometry: Geometry, cell_pixels: int | None) -> Box | None:
-    """The first box of an answer, xyxy in pixels of the original image, clipped to it; None where it holds none.
-
-    Args:
-        text: the answer.
-        form: how the model writes boxes.
-        frame: what its coordinates refer to.
-        geometry: of the image in the model's input.
-        cell_pixels: side of a cell in pixels of the input, for coordinates in those.
-    """
-    return read_answer(text, form, frame_in(geometry, frame, cell_pixels), geometry.width, geometry.height).box
-
-
 def frame_in(geometry: Geometry, frame: Frame, cell_pixels: int | None = None) -> CoordinateFrame:
     """What coordinates refer to, where the model's input is known."""
     match frame := chosen(Frame, frame):
@@ -99,18 +86,12 @@ def frame_in(geometry: Geometry, frame: Frame, cell_pixels: int | None = None) -
         case Frame.padded_square:
             return padded_square(geometry.width, geometry.height)
         case Frame.input:
-            return _input_frame(geometry, cell_pixels)
+            (across, down), (left, top), grid = geometry.scale, geometry.offset, (geometry.cols, geometry.rows)
+            side = cell_pixels or 1  # relative coordinates of the input are the same whatever a cell measures
+            extent, size = (grid[0] / across, grid[1] / down), (grid[0] * side, grid[1] * side)
+            return CoordinateFrame((-left / across, -top / down), extent, size)
         case _:
             assert_never(frame)
-
-
-def _input_frame(geometry: Geometry, cell_pixels: int | None) -> CoordinateFrame:
-    # Relative coordinates of the input are the same whatever a cell measures.
-    side, (across, down) = cell_pixels or 1, geometry.scale
-    origin = -geometry.offset[0] / across, -geometry.offset[1] / down
-    return CoordinateFrame(
-        origin, (geometry.cols / across, geometry.rows / down), (geometry.cols * side, geometry.rows * side)
-    )
 
 
 def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: int, height: int) -> WrittenBox:
@@ -125,9 +106,8 @@ def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: in
     numbers, several = found[0], len(set(found)) > 1
     box = in_pixels(numbers, form.box_format, frame)
     if (fault := fault_of(box, form.box_format, frame)) is None:
-        x0, y0, x1, y1 = (
-            min(max(value, 0.0), float(limit)) for value, limit in zip(box, (width, height) * 2, strict=True)
-        )
+        limits = map(float, (width, height) * 2)
+        x0, y0, x1, y1 = (min(max(value, 0.0), limit) for value, limit in zip(box, limits, strict=True))
         if x1 > x0 and y1 > y0:
             return WrittenBox((x0, y0, x1, y1), None, numbers, several)
         fault = BoxFault.no_area
@@ -175,12 +155,6 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
             answer = ""  # a template may have opened them
         thinking, start = bool(tag["opens"]), tag.end()
     return (answer, True) if thinking else (answer + "\n" + text[start:], False)
-
-
-def four_numbers(text: str, form: AnswerFormat) -> list[float] | None:
-    """The first four numbers that are written like a box."""
-    first = next(_boxes(final_answer(text) or "", form), None)
-    return None if first is None else list(first)
 
 
 def _boxes(text: str, form: AnswerFormat) -> Iterator[tuple[float, ...]]:
@@ -231,17 +205,15 @@ def _named(text: str, form: BoxFormat) -> Iterator[tuple[int, tuple[float, ...]]
         named = {match[1].lower().replace("_", ""): float(match[2]) for match in matches[i : i + 4]}
         by_side = {_SIDES.get(name, name): value for name, value in named.items()}
         # x1 is the left one beside x2, the right one beside x0.
-        low = [by_side.get(f"{axis}0", by_side.get(f"{axis}1")) for axis in "xy"]
-        high = [by_side.get(f"{axis}2", by_side.get(f"{axis}1") if f"{axis}0" in by_side else None) for axis in "xy"]
+        low: list[Any] = [by_side.get(f"{axis}0", by_side.get(f"{axis}1")) for axis in "xy"]
+        second = {axis: by_side.get(f"{axis}1") if f"{axis}0" in by_side else None for axis in "xy"}
+        high: list[Any] = [by_side.get(f"{axis}2", second[axis]) for axis in "xy"]
         if "w" in by_side and "h" in by_side and None not in low:
-            high = [start + by_side[side] for start, side in zip(low, "wh", strict=True)]  # type: ignore[operator]
+            high = [start + by_side[side] for start, side in zip(low, "wh", strict=True)]
         if None not in (*low, *high):
-            yield matches[i].start(), _ordered((*low, *high), form)  # type: ignore[arg-type]
-
-
-def _ordered(box: tuple[float, float, float, float], form: BoxFormat) -> tuple[float, ...]:
-    x0, y0, x1, y1 = box
-    return {"xyxy": box, "yxyx": (y0, x0, y1, x1), "xywh": (x0, y0, x1 - x0, y1 - y0)}[form.value[:4]]
+            (x0, y0), (x1, y1) = low, high
+            orders = {"xyxy": (x0, y0, x1, y1), "yxyx": (y0, x0, y1, x1), "xywh": (x0, y0, x1 - x0, y1 - y0)}
+            yield matches[i].start(), orders[form[:4]]
 
 
 def _bare(text: str) -> Iterator[tuple[float, ...]]:

@@ -2,19 +2,20 @@
 
 import csv
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
-from locheads.data.coordinate_frames import box_iou
+import numpy as np
+
 from locheads.data.headers import inside, read_headers
 from locheads.data.image_files import open_image
 from locheads.data.masks import tight_box
 from locheads.data.tally import Tally
 from locheads.errors import DataError
-from locheads.types import Box, ImageGroup, Sample
+from locheads.types import ImageGroup
 
 Counts = tuple[int, int, int]
 """(refs, images, expressions)."""
@@ -24,11 +25,8 @@ def official_counts(name: str) -> dict[str, Counts]:
     """Split -> counts of "refcoco/unc", "refcoco+/unc" or "refcocog/umd"; empty for a name without official counts."""
     text = (resources.files("locheads.data") / "split_counts.csv").read_text()
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return {
-        row["split"]: (int(row["refs"]), int(row["images"]), int(row["expressions"]))
-        for row in rows
-        if f"{row['dataset']}/{row['split_by']}" == name
-    }
+    named = ((row, f"{row['dataset']}/{row['split_by']}") for row in rows)
+    return {r["split"]: (int(r["refs"]), int(r["images"]), int(r["expressions"])) for r, own in named if own == name}
 
 
 _FEW = 0.01
@@ -59,7 +57,7 @@ def check_samples(
     `folders`: where images may lie once links are followed. Opens the header of every image, or all of it where
     `open_images` is set.
     """
-    objects = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
+    objects = _Objects(groups)
     answers = {
         "counts": _counts(groups, official),
         "records": _records(tally),
@@ -74,8 +72,28 @@ def check_samples(
 
 
 _Answer = tuple[CheckState, str]
-_Objects = list[tuple[ImageGroup, Sample]]
-"""One sample of every ref: its expressions share box and mask."""
+
+
+class _Objects:
+    """One sample of every ref: its expressions share box and mask. Columns of a row per object."""
+
+    def __init__(self, groups: list[ImageGroup]) -> None:
+        pairs = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
+        self.names = np.array([f"ref {sample.ref_id} of image {group.image_id}" for group, sample in pairs])
+        self.boxes = np.array([sample.box for _, sample in pairs]).reshape(-1, 4)
+        self.of_masks = np.array([tight_box(sample.mask) for _, sample in pairs]).reshape(-1, 4)
+        self.sizes = np.array([(group.width, group.height) for group, _ in pairs]).reshape(-1, 2)
+
+    def inside(self, boxes: np.ndarray) -> np.ndarray:
+        """[object]: whether the box lies in the image."""
+        return np.asarray(inside(boxes.T, *self.sizes.T))
+
+    def iou(self, boxes: np.ndarray) -> np.ndarray:
+        """[object]: with the mask's box; 0 where they do not touch."""
+        low, high = np.maximum(boxes, self.of_masks)[:, :2], np.minimum(boxes, self.of_masks)[:, 2:]
+        overlap = np.clip(high - low, 0, None).prod(axis=1)
+        areas = [(each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, self.of_masks)]
+        return np.where(overlap > 0, overlap / np.maximum(sum(areas) - overlap, 1e-12), 0.0)
 
 
 def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
@@ -96,49 +114,46 @@ def _records(tally: Tally) -> _Answer:
 
 
 def _boxes(objects: _Objects) -> _Answer:
-    outside = [_name(group, s) for group, s in objects if not _inside(s.box, group)]
-    return _share(outside, len(objects), "boxes leave their image", "all of them")
+    outside = objects.names[~objects.inside(objects.boxes)]
+    if not outside.size:
+        return CheckState.ok, "all of them"
+    state = CheckState.warn if outside.size <= _FEW * objects.names.size else CheckState.fail
+    return state, f"{outside.size:,} boxes leave their image (first: {outside[0]})"
 
 
 def _box_format(objects: _Objects) -> _Answer:
     """Whether another reading of the same four numbers fits the masks, or the images, better."""
-    if not objects:
+    if not objects.names.size:
         return CheckState.ok, "no box"
-    as_declared = [box_iou(s.box, tight_box(s.mask)) for _, s in objects]
-    mean = sum(as_declared) / len(objects)
-    inside = sum(_inside(s.box, group) for group, s in objects) / len(objects)
-    for name, other in _OTHER_READINGS.items():
-        boxes = [other(s.box) for _, s in objects]
-        fit = sum(box_iou(box, tight_box(s.mask)) for box, (_, s) in zip(boxes, objects, strict=True)) / len(objects)
-        fits = [_spans(box) and _inside(box, group) for box, (group, _) in zip(boxes, objects, strict=True)]
+    first, last = objects.boxes[:, :2], objects.boxes[:, 2:]
+    other_readings = {
+        "declared as xywh, but they look like xyxy": np.hstack([first, last - first]),
+        "declared as xyxy, but they look like xywh": np.hstack([first, first + last]),
+    }
+    mean, inside_now = objects.iou(objects.boxes).mean(), objects.inside(objects.boxes).mean()
+    for name, boxes in other_readings.items():
+        fit, spans = objects.iou(boxes).mean(), (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if fit > mean + 0.1:
             return CheckState.fail, f"{name}: mean IoU with the masks' boxes {fit:.2f} instead of {mean:.2f}"
-        if inside < 1 - _FEW and sum(fits) / len(fits) > max(inside, 1 - _FEW):
-            return CheckState.fail, f"{name}: {inside:.0%} of the boxes are inside their image now, all would be then"
+        if inside_now < 1 - _FEW and (spans & objects.inside(boxes)).mean() > max(inside_now, 1 - _FEW):
+            return (
+                CheckState.fail,
+                f"{name}: {inside_now:.0%} of the boxes are inside their image now, all would be then",
+            )
     return CheckState.ok, f"mean IoU with the masks' boxes {mean:.2f}"
 
 
-_OTHER_READINGS: dict[str, Callable[[Box], Box]] = {
-    "declared as xywh, but they look like xyxy": lambda b: (b[0], b[1], b[2] - b[0], b[3] - b[1]),
-    "declared as xyxy, but they look like xywh": lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]),
-}
-
-
 def _masks(objects: _Objects, tally: Tally) -> _Answer:
-    far = [_name(group, s) for group, s in objects if box_iou(s.box, tight_box(s.mask)) < 0.5]
-    remarks = [
-        f"{tally.seen[kind]:,} {text}"
-        for kind, text in (
-            ("no mask", "without mask: the box stands for it"),
-            ("crowd", "of crowds: the box is of many objects"),
-            ("overlap", "of overlapping polygons: their union is taken"),
-        )
-        if tally.seen[kind]
-    ]
-    if far:
-        remarks.append(f"{len(far):,} far from their box (first: {far[0]})")
-    bad = far or tally.seen["no mask"] or tally.seen["crowd"]
-    return CheckState.warn if bad else CheckState.ok, "; ".join(remarks) or "none empty, none far from its box"
+    far = objects.names[objects.iou(objects.boxes) < 0.5]
+    remarks = {
+        "without mask: the box stands for it": tally.seen["no mask"],
+        "of crowds: the box is of many objects": tally.seen["crowd"],
+        "of overlapping polygons: their union is taken": tally.seen["overlap"],
+        f"far from their box (first: {far[0] if far.size else None})": far.size,
+    }
+    text = "; ".join(f"{count:,} {text}" for text, count in remarks.items() if count)
+    bad = far.size or tally.seen["no mask"] or tally.seen["crowd"]
+    return CheckState.warn if bad else CheckState.ok, text or "none empty, none far from its box"
 
 
 def _ids(groups: list[ImageGroup]) -> _Answer:
@@ -152,17 +167,18 @@ def _ids(groups: list[ImageGroup]) -> _Answer:
 
 def _text(groups: list[ImageGroup]) -> _Answer:
     samples = [sample for group in groups for sample in group.samples]
-    blank = [s.sample_id for s in samples if not s.expression.strip()]
-    # Cc, Cf, Co, Cs: control, invisible and private characters, and halves of characters.
-    odd = [s.sample_id for s in samples if not s.expression.isascii() or not s.expression.isprintable()]
-    texts = {s.sample_id: s.expression for s in samples}
-    odd = [key for key in odd if any(unicodedata.category(c) in ("Cc", "Cf", "Co", "Cs") for c in texts[key])]
-    remarks = [
-        f"{len(ids):,} {what} (first: {ids[0]})"
-        for ids, what in ((blank, "blank"), (odd, "with control characters"))
-        if ids
-    ]
+    found = {
+        "blank": [s.sample_id for s in samples if not s.expression.strip()],
+        "with control characters": [s.sample_id for s in samples if _has_control_characters(s.expression)],
+    }
+    remarks = [f"{len(ids):,} {what} (first: {ids[0]})" for what, ids in found.items() if ids]
     return CheckState.warn if remarks else CheckState.ok, "; ".join(remarks) or "no blank one, no control characters"
+
+
+def _has_control_characters(text: str) -> bool:
+    # Cc, Cf, Co, Cs: control, invisible and private characters, and halves of characters.
+    plain = text.isascii() and text.isprintable()
+    return not plain and any(unicodedata.category(letter) in ("Cc", "Cf", "Co", "Cs") for letter in text)
 
 
 def _images(groups: list[ImageGroup], open_images: bool, folders: list[Path]) -> _Answer:
@@ -183,22 +199,3 @@ def _unreadable(groups: list[ImageGroup]) -> Iterator[str]:
             open_image(group)
         except DataError as error:
             yield str(error)
-
-
-def _share(names: list[str], total: int, what: str, else_text: str) -> _Answer:
-    if not names:
-        return CheckState.ok, else_text
-    state = CheckState.warn if len(names) <= _FEW * total else CheckState.fail
-    return state, f"{len(names):,} {what} (first: {names[0]})"
-
-
-def _name(group: ImageGroup, sample: Sample) -> str:
-    return f"ref {sample.ref_id} of image {group.image_id}"
-
-
-def _inside(box: Box, group: ImageGroup) -> bool:
-    return inside(box, group.width, group.height)
-
-
-def _spans(box: Box) -> bool:
-    return box[2] > box[0] and box[3] > box[1]

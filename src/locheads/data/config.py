@@ -173,7 +173,7 @@ class DatasetConfig:
     refs: str = "refs(unc).p"
     """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
     instances: str = "instances.json"
-    """COCO json of your own annotations (only reader=coco)."""
+    """COCO json of the annotations (reader=coco or refer)."""
     images: str = ""
     """Folder with the COCO images."""
     links: list[str] = field(default_factory=list)
@@ -188,7 +188,7 @@ class DatasetConfig:
     """Hub id (only reader=hub)."""
     revision: Text | None = None  # commit of the hub data set, as for a model
     columns: dict[str, str] = field(default_factory=dict)
-    """Where a hub copy's row holds what: src/locheads/data/columns.py."""
+    """Where a hub copy's row holds what: src/locheads/data/hub.py."""
     split_names: dict[str, str] = field(default_factory=dict)
     """Official name of a split: what the hub copy calls it."""
     box_format: BoxFormat = BoxFormat.xywh
@@ -215,11 +215,5 @@ class DatasetConfig:
     """stage=check opens every image; takes minutes."""
 
     def __post_init__(self) -> None:
-        known = self.reader in list(Reader) or is_dotted(self.reader)
-        readers = ", ".join(Reader)
-        require(
-            (
-                known,
-                f"dataset.reader={self.reader} is unknown: use one of {readers}, or package.module:Class of your own.",
-            )
-        )
+        known, others = self.reader in list(Reader) or is_dotted(self.reader), "or package.module:Class of your own"
+        require((known, f"dataset.reader={self.reader} is unknown: use one of {', '.join(Reader)}, {others}."))

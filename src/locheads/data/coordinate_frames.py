@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from locheads.data.annotation_files import is_number, short
+from locheads.data.annotation_files import are_numbers, short
 from locheads.data.config import BoxFormat
 from locheads.errors import DataError, chosen
 from locheads.types import Box
 
 _UNITS = {"relative": 1, "100": 100, "999": 999, "1000": 1000, "1024": 1024}
 """What the right and bottom border of the frame is called. The others count pixels."""
-
-
 _ORDERS = {"xyxy": (0, 1, 2, 3), "yxyx": (1, 0, 3, 2), "xywh": (0, 1, 2, 3)}
 """Where the numbers of a format stand for left, top, and right and bottom, or width and height."""
 
@@ -46,9 +44,9 @@ class BoxFault(StrEnum):
     no_area = "span no area of the image"
 
 
-def whole_image(width: int, height: int) -> CoordinateFrame:
-    """The image itself."""
-    return CoordinateFrame((0.0, 0.0), (width, height), (width, height))
+def whole_image(width: int, height: int, own: tuple[float, float] | None = None) -> CoordinateFrame:
+    """The image itself. `own`: (width, height) to which it was resized, where it was."""
+    return CoordinateFrame((0.0, 0.0), (width, height), own or (width, height))
 
 
 def padded_square(width: int, height: int, side: int | None = None) -> CoordinateFrame:
@@ -58,11 +56,6 @@ def padded_square(width: int, height: int, side: int | None = None) -> Coordinat
     bars = (longest - width) // 2, (longest - height) // 2
     own = side or longest
     return CoordinateFrame((-bars[0], -bars[1]), (longest, longest), (own, own))
-
-
-def resized(width: int, height: int, own: tuple[float, float]) -> CoordinateFrame:
-    """The whole image, resized to `own` (width, height)."""
-    return CoordinateFrame((0.0, 0.0), (width, height), own)
 
 
 def smart_size(width: int, height: int, multiple: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -115,21 +108,12 @@ def to_xyxy(values: object, form: BoxFormat, width: int, height: int, where: str
 
     `where` names the record in the DataError for anything but four finite numbers that span an area.
     """
-    numbers = list(values) if isinstance(values, list | tuple) else []
-    if len(numbers) == 4 and all(is_number(value) for value in numbers):
-        box = in_pixels(numbers, form, whole_image(width, height))
+    numbers = list(values) if isinstance(values, tuple) else values
+    if are_numbers(numbers, 4):
+        box = in_pixels(numbers, form, whole_image(width, height))  # type: ignore[arg-type]
         if box[2] > box[0] and box[3] > box[1]:
             return box
     raise DataError(
         f"{where} has the box {short(values)}, which is not {form} with finite numbers and an area above 0: "
         "correct the record, or dataset.box_format where all boxes are written in another way."
     )
-
-
-def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union of two xyxy boxes; 0 where they do not touch."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from locheads.data.image_files import Header, image_header, size_problem
 from locheads.data.pathnames import leads_out, real_places
 from locheads.errors import DataError
-from locheads.types import Box, ImageGroup
+from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
 
@@ -88,14 +89,15 @@ def check_headers(groups: Iterable[ImageGroup], folders: Sequence[Path]) -> list
             len(headers.absent), headers.images, headers.absent[0],
         )  # fmt: skip
     note = headers.note()
-    if note is not None:
-        log.warning("%s", note)
-    return [] if note is None else [note]
+    if note is None:
+        return []
+    log.warning("%s", note)
+    return [note]
 
 
-def inside(box: Box, width: int, height: int) -> bool:
-    """Whether the box leaves the image by rounding at most."""
-    return box[0] >= -SLACK and box[1] >= -SLACK and box[2] <= width + SLACK and box[3] <= height + SLACK
+def inside(box: Any, width: Any, height: Any) -> Any:
+    """Whether the xyxy box leaves the image by rounding at most. Columns of boxes and sizes give a column."""
+    return (box[0] >= -SLACK) & (box[1] >= -SLACK) & (box[2] <= width + SLACK) & (box[3] <= height + SLACK)
 
 
 def _upright_boxes(group: ImageGroup, header: Header) -> str | None:

@@ -2,6 +2,9 @@
 
 What a copy calls its columns, its splits and its boxes is in its conf/dataset/*.yaml, with its known defects.
 No code of a repository is run: `datasets` reads the tables only.
+
+A column is declared as a path of names joined by dots. It goes into mappings, into every item of a list, and into text
+that is JSON.
 """
 
 import hashlib
@@ -11,22 +14,22 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from locheads.data.annotation_files import is_number, short
-from locheads.data.columns import check_columns, find
-from locheads.data.config import BoxFormat
+from locheads.data.config import DatasetConfig
 from locheads.data.coordinate_frames import to_xyxy
-from locheads.data.image_files import image_size
+from locheads.data.image_files import image_header
 from locheads.data.image_groups import Row, boxes_only, group_samples
 from locheads.data.masks import box_mask, overlapping, to_rle
-from locheads.data.pathnames import find_image, inner_name, plain_name, slug
+from locheads.data.own_reader import DataSetReader
+from locheads.data.pathnames import find_image, image_id_of, inner_name, plain_name, slug
 from locheads.data.tally import Tally
-from locheads.errors import DataError, StoreError
+from locheads.errors import ConfigError, DataError, StoreError, boundary
 from locheads.store.atomic import write_bytes
 from locheads.store.derived import read_derived_json, write_derived_json
 from locheads.store.digest import files_digest, json_digest
@@ -34,37 +37,37 @@ from locheads.types import Box, ImageGroup, Sample
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class HubCopy:
-    """One copy of a data set."""
-
-    hub: str
-    """Its hub id; names it where `folder` is used, too."""
-    folder: Path | None
-    """A local copy of its parquet files: nothing is downloaded then."""
-    columns: Mapping[str, str]
-    images: Path
-    """Images, where the table holds none."""
-    cache: Path
-    """Images of the table are written here once; `datasets` keeps its files here."""
-    revision: str | None = None
-    form: BoxFormat = BoxFormat.xywh
-    split_names: Mapping[str, str] = field(default_factory=dict)
-    """Official name of a split -> the copy's; others keep theirs."""
-    notes: tuple[str, ...] = ()
-    of_coco: bool = True
-    """Whether its images are COCO's: see `image_id_of`."""
+COLUMN_CONTENTS = {
+    "objects": "the list of objects, where a row is an image; other paths that start with it mean one object",
+    "image": "the image itself, where the table holds it",
+    "file_name": "its file name",
+    "width": "its width (else from its header)",
+    "height": "its height",
+    "expressions": "one expression, or the list of an object's",
+    "expression_ids": "their ids, in the same order",
+    "ref_id": "the object's id",
+    "box": "four numbers, in dataset.box_format",
+    "mask": "polygons, one flat polygon, or run-length code",
+    "category": "the object's category",
+    "crowd": "1 where the mask is of a crowd",
+}
+_NEEDED = ("file_name", "expressions", "box")
 
 
-class HubDataSet:
-    """A copy on the hub or on disk."""
+class HubDataSet(DataSetReader):
+    """A copy on the hub, or in `dataset.folder`: nothing is downloaded then. Images of the table are written once."""
 
-    def __init__(self, copy: HubCopy) -> None:
-        check_columns(copy.columns)
-        self._copy, self._copy_notes = copy, [f"{copy.hub}: {note}" for note in copy.notes]
+    def __init__(self, config: DatasetConfig, cache: Path) -> None:
+        super().__init__(config, cache)
+        if not config.hub:
+            raise ConfigError("dataset.hub is empty: give the hub id that the copy comes from.")
+        check_columns(config.columns)
+        self._local = bool(config.folder) and self._folder.is_dir()
+        if config.folder and not self._local:
+            log.warning("%s is not there: %s is taken from the hub, or from its cache.", self._folder, config.hub)
+        self._copy_notes = [f"{config.hub}: {note}" for note in config.notes]
         self._contents: dict[str, str] = {}
-        self.notes = list(self._copy_notes)
+        self.notes = self._copy_notes
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The samples of one split, grouped by image in the order of the rows; logs the copy's known defects.
@@ -72,99 +75,100 @@ class HubDataSet:
         Raises DataError where the copy cannot be had or a row cannot be used; a `tally` that counts leaves
         such rows out.
         """
-        tally = tally or Tally()
+        tally, source = tally or Tally(), f"{self._config.hub} {split}"
         for note in () if tally.counting else self._copy_notes:
             log.warning("%s", note)
-        rows: list[Row] = []
-        for number, record in enumerate(self._table(split)):
-            where = f"row {number} of {self._copy.hub} {split}"
-            rows += tally.attempt(self._rows, record, where, f"{split}-{number}", tally) or ()
+        numbered = enumerate(self._table(split))
+        records = ((record, f"row {number} of {source}", f"{split}-{number}") for number, record in numbered)
+        rows = list(chain.from_iterable(tally.each(self._rows, records, tally)))
         if missing := boxes_only(tally):
             self.notes = [*self._copy_notes, *missing]
-        groups = group_samples(rows, f"{self._copy.hub} {split}", tally, self._copy.of_coco)
+        groups = group_samples(rows, source, tally)
         self._contents[split] = _digest(groups)
         return groups
 
     def splits(self) -> list[str]:
         """The declared splits."""
-        return list(self._copy.split_names)
+        return list(self._config.split_names)
 
     @property
     def digest(self) -> str:
         """SHA-256 over the samples of the splits that were read: a hub id tells nothing about its content."""
-        return hashlib.sha256(json.dumps(sorted(self._contents.items())).encode()).hexdigest()
+        return json_digest(sorted(self._contents.items()))
 
     def _table(self, split: str) -> Iterable[dict]:
         import datasets  # late: it takes a second
 
-        copy, name = self._copy, self._copy.split_names.get(split, split)
-        files = _files(copy.folder, name, copy.hub) if copy.folder else []
-        options: dict[str, Any] = {"path": copy.hub, "split": name, "revision": copy.revision}
-        if files:
+        hub, name = self._config.hub, self._config.split_names.get(split, split)
+        options: dict[str, Any] = {"path": hub, "split": name, "revision": self._config.revision}
+        failed = f"The split {name!r} of {hub} cannot be had from the hub"
+        advice = "check the network and the name, or put its parquet files into a folder and set dataset.folder to it"
+        if self._local:
+            files = _files(self._folder, name, hub)
             options = {"path": "parquet", "data_files": list(map(str, files)), "split": "train"}
-        try:
-            table = _load(copy.cache, options)
+            failed, advice = f"The parquet files of {hub} in {self._folder} cannot be read", "download them again"
         # Offline, a wrong name, a damaged file: each library below raises its own.
-        except Exception as error:
-            raise DataError(_unavailable(copy, name, bool(files), error)) from error
-        return _without_decoding(table, datasets.Image(decode=False))
+        with boundary(failed, DataError, f"{advice}."):
+            table = _load(self._cache, options)
+        images = [name for name, feature in table.features.items() if isinstance(feature, datasets.Image)]
+        for name in images:
+            table = table.cast_column(name, datasets.Image(decode=False))
+        return table
 
     def _rows(self, record: dict, where: str, fallback_id: str, tally: Tally) -> list[Row]:
         """The samples of one row, which is an object or an image of several."""
-        objects_path = self._copy.columns.get("objects")
-        if not objects_path:
-            return self._of_object(record, record, "", where, fallback_id, tally)
-        objects = find(record, objects_path, where)
+        path = self._config.columns.get("objects")
+        if not path:
+            return self._of_object(record, where, fallback_id, record, "", tally)
+        objects = find(record, path, where)
         if not isinstance(objects, list):
-            raise DataError(f"{where} has no list of objects at {objects_path!r}: correct dataset.columns.")
-        rows: list[Row] = []
-        for number, each in enumerate(objects):
-            place = f"{objects_path}.", f"object {number} of {where}", f"{fallback_id}-{number}"
-            rows += tally.attempt(self._of_object, each, record, *place, tally) or ()
-        return rows
+            raise DataError(f"{where} has no list of objects at {path!r}: correct dataset.columns.")
+        named = ((each, f"object {n} of {where}", f"{fallback_id}-{n}") for n, each in enumerate(objects))
+        return list(chain.from_iterable(tally.each(self._of_object, named, record, f"{path}.", tally)))
 
-    def _of_object(self, item: Any, record: dict, prefix: str, where: str, fallback_id: str, tally: Tally) -> list[Row]:
+    def _of_object(self, item: Any, where: str, fallback_id: str, record: dict, prefix: str, tally: Tally) -> list[Row]:
         def value(key: str) -> Any:
-            path = self._copy.columns.get(key)
+            path = self._config.columns.get(key)
             if not path:
                 return None
             own = bool(prefix) and path.startswith(prefix)
             return find(item if own else record, path.removeprefix(prefix) if own else path, where)
 
-        name = inner_name(plain_name(_text(value("file_name"), "file name", where)), where, self._copy.images)
+        name = inner_name(plain_name(_text(value("file_name"), "file name", where)), where, self._images)
         path, size = self._image(name, value("image"), value("width"), value("height"), where)
-        box = to_xyxy(value("box"), self._copy.form, *size, where)
+        box = to_xyxy(value("box"), self._config.box_format, *size, where)
         mask = self._mask(value("mask"), box, size, where, tally)
         tally.seen["crowd"] += value("crowd") == 1
         ref_id = str(fallback_id if (own_id := value("ref_id")) is None else own_id)
         category = str(value("category") or "")
         return [
-            (name, path, size, Sample(sample_id, ref_id, text, box, mask, category))
+            (image_id_of(name, of_coco=True), path, size, Sample(sample_id, ref_id, text, box, mask, category))
             for sample_id, text in _expressions(value("expressions"), value("expression_ids"), ref_id, where)
         ]
 
     def _image(self, name: str, image: Any, width: Any, height: Any, where: str) -> tuple[Path, tuple[int, int]]:
-        if not self._copy.columns.get("image"):
-            path = find_image(self._copy.images, name)
-            is_size = type(width) is int and type(height) is int and 0 < width < 65_536 and 0 < height < 65_536
-            return path, (width, height) if is_size else image_size(path, where)
+        column = self._config.columns.get("image")
+        if not column:
+            path = find_image(self._images, name)
+            is_size = all(type(side) is int and 0 < side < 65_536 for side in (width, height))
+            return path, (width, height) if is_size else image_header(path, where).size
         content = image.get("bytes") if isinstance(image, dict) else None
         if not content:
-            raise DataError(f"{where} holds no image at {self._copy.columns['image']!r}: correct dataset.columns.")
+            raise DataError(f"{where} holds no image at {column!r}: correct dataset.columns.")
         # A folder per content: another revision may hold another image of this name, while a run still reads this
         # one. The file keeps its name, which may tell its COCO id.
         version = hashlib.sha256(content).hexdigest()[:16]
-        path = self._copy.cache / "data" / slug(self._copy.hub) / version / slug(name)
+        path = self._cache / "data" / slug(self._config.hub) / version / slug(name)
         # Bytes as they are: an image that is encoded anew is another image.
-        if (cached := _bytes(path)) != content:
+        cached = None
+        with suppress(OSError):
+            cached = path.read_bytes()
+        if cached != content:
             if cached is not None:
                 log.warning("%s is damaged (it is not what the copy holds) and is made again.", path)
             write_bytes(path, content)
-        try:
-            with Image.open(io.BytesIO(content)) as opened:
-                return path, opened.size
-        except Exception as error:
-            raise DataError(f"{where} holds an image that cannot be read: download the copy again.") from error
+        with boundary(f"{where} holds an image that cannot be read", DataError, "download the copy again."):
+            return path, Image.open(io.BytesIO(content)).size
 
     def _mask(self, mask: Any, box: Box, size: tuple[int, int], where: str, tally: Tally) -> dict:
         if isinstance(mask, str):
@@ -177,13 +181,6 @@ class HubDataSet:
         code = to_rle(mask, *size, where)
         tally.seen["overlap"] += tally.counting and overlapping(mask, *size)
         return code
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
 
 
 def _expressions(texts: Any, ids: Any, ref_id: str, where: str) -> list[tuple[str, str]]:
@@ -212,16 +209,6 @@ def _files(folder: Path, name: str, hub: str) -> list[Path]:
             "take them from the hub."
         )
     return files
-
-
-def _unavailable(copy: HubCopy, name: str, local: bool, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {short((str(error).splitlines() or [''])[0])}"
-    if local:
-        return f"The parquet files of {copy.hub} in {copy.folder} cannot be read ({reason}): download them again."
-    return (
-        f"The split {name!r} of {copy.hub} cannot be had from the hub ({reason}): check the network and the name, "
-        "or put its parquet files into a folder and set dataset.folder to it."
-    )
 
 
 def _load(cache: Path, options: dict[str, Any]) -> Any:
@@ -254,17 +241,45 @@ def _is_damaged(known: dict[str, Any] | None, cache: Path) -> bool:
     return True
 
 
-def _without_decoding(table: Any, undecoded: Any) -> Any:
-    for name, feature in table.features.items():
-        if type(feature).__name__ == "Image":
-            table = table.cast_column(name, undecoded)
-    return table
-
-
 def _digest(groups: list[ImageGroup]) -> str:
     content = hashlib.sha256()
-    for group in groups:
-        for s in group.samples:
-            line = [group.image_id, group.width, group.height, s.sample_id, s.ref_id, s.expression, s.box, s.mask]
-            content.update(json.dumps(line).encode())
+    for g, s in ((group, sample) for group in groups for sample in group.samples):
+        line = [g.image_id, g.width, g.height, s.sample_id, s.ref_id, s.expression, s.box, s.mask]
+        content.update(json.dumps(line).encode())
     return content.hexdigest()
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raises ConfigError for a key that means nothing, and for a needed one that is absent."""
+    for key in columns:
+        if key not in COLUMN_CONTENTS:
+            raise ConfigError(f"dataset.columns.{key} means nothing: there are {', '.join(COLUMN_CONTENTS)}.")
+    for key in _NEEDED:
+        if not columns.get(key):
+            raise ConfigError(
+                f"dataset.columns.{key} is not declared: name the column that holds {COLUMN_CONTENTS[key]}."
+            )
+
+
+def find(row: Any, path: str, where: str) -> Any:
+    """What `path` leads to; None where a mapping on the way has no value there.
+
+    Raises DataError where the way ends: no such column, or a value of another kind.
+    """
+    for name in path.split("."):
+        if isinstance(row, str):
+            failed = f"{where} holds text on the way {path!r} that is not JSON"
+            with boundary(failed, DataError, "correct dataset.columns."):
+                row = json.loads(row)
+        if row is None:
+            return None
+        many = isinstance(row, list)
+        row = [_step(item, name, path, where) for item in row] if many else _step(row, name, path, where)
+    return row
+
+
+def _step(value: Any, name: str, path: str, where: str) -> Any:
+    if not isinstance(value, Mapping) or name not in value:
+        kind = f"only {', '.join(map(short, value))}" if isinstance(value, Mapping) else type(value).__name__
+        raise DataError(f"{where} has no {name!r} on the way {path!r}, {kind}: correct dataset.columns for this copy.")
+    return value[name]

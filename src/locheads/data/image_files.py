@@ -10,6 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from locheads.errors import DataError
+from locheads.text import reason
 from locheads.types import ImageGroup
 
 _TURNING = {5, 6, 7, 8}
@@ -50,8 +51,8 @@ def read_image(path: Path, group: ImageGroup | None = None, *, upright: bool = F
     of = "" if group is None else f"image {group.image_id}"
     with opened(path, of) as image:
         # Before the pixels are decoded: a header that lies about the size costs nothing then.
-        if group is not None:
-            _check_size(Header(image.size, _orientation(image)), group)
+        if group is not None and (problem := size_problem(group, Header(image.size, _orientation(image)))):
+            raise DataError(problem)
         # Orientation first: what is converted may have lost its EXIF.
         return to_rgb(ImageOps.exif_transpose(image) if upright else image, _named(path, of))
 
@@ -69,12 +70,14 @@ def opened(path: Path, of: str = "") -> Iterator[Image.Image]:
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"The image {name} is not there: {_advice(path)}.") from error
-    # Pillow's decoders raise nearly anything on a damaged file (OSError, SyntaxError, ValueError,
-    # struct.error, ...).
+        backslashes = "its name is written with backslashes, as on Windows, so write / instead"
+        advice = backslashes if "\\" in path.name else "check paths.data and dataset.images"
+        raise DataError(f"The image {name} is not there: {advice}.") from error
+    # Pillow's decoders raise nearly anything on a damaged file (OSError, SyntaxError, ValueError, ...).
     except Exception as error:
-        reason = _cut(_reason(path, error))
-        raise DataError(f"The image {name} cannot be read ({reason}): copy or download it again.") from error
+        raise DataError(
+            f"The image {name} cannot be read ({_reason(path, error)}): copy or download it again."
+        ) from error
 
 
 def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
@@ -83,23 +86,19 @@ def to_rgb(image: Image.Image, name: str = "") -> Image.Image:
     Raises DataError for pixels of 32 bits, of which nobody knows what is black and what is white.
     """
     if image.mode in ("I", "F"):
-        named = f"image {name}" if name else "image"
-        raise DataError(f"The {named} has pixels of 32 bits (mode {image.mode}): save it with 8 or 16 bits.")
+        raise DataError(
+            f"The {f'image {name}'.strip()} has pixels of 32 bits (mode {image.mode}): save it with 8 or 16 bits."
+        )
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("RGB")
 
 
-def image_size(path: Path, where: str = "") -> tuple[int, int]:
-    """(width, height) in pixels from the image's header, as stored. `where` names the record that asks for it.
+def image_header(path: Path, where: str = "") -> Header:
+    """The size and orientation from the image's header. `where` names the record that asks for it.
 
     Raises DataError as `read_image`.
     """
-    return image_header(path, where).size
-
-
-def image_header(path: Path, where: str = "") -> Header:
-    """As `image_size`, with the EXIF orientation."""
     with opened(path, where) as image:
         return Header(image.size, _orientation(image))
 
@@ -143,10 +142,7 @@ def _values(image: Image.Image) -> np.ndarray:
 
 
 def _shaped_by_alpha(image: Image.Image) -> bool:
-    if not image.has_transparency_data:
-        return False
-    low, high = image.convert("RGBA").getchannel("A").getextrema()
-    return low != high
+    return image.has_transparency_data and len(set(image.convert("RGBA").getchannel("A").getextrema())) > 1
 
 
 def check_image_folder(images: Path) -> None:
@@ -175,23 +171,9 @@ def size_problem(group: ImageGroup, header: Header) -> str | None:
     return f"{has}{differs}: put the original image there."
 
 
-def _check_size(header: Header, group: ImageGroup) -> None:
-    if (problem := size_problem(group, header)) is not None:
-        raise DataError(problem)
-
-
 def _named(path: Path, of: str) -> str:
-    return _cut(str(path)) + (f" of {of}" if of else "")
-
-
-def _advice(path: Path) -> str:
-    if "\\" in path.name:
-        return "its name is written with backslashes, as on Windows, so write / instead"
-    return "check paths.data and dataset.images"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) < 300 else text[:300] + "..."
+    name = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}..."
+    return f"{name} of {of}" if of else name
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -201,8 +183,7 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is no image in a known format"
     if isinstance(error, Image.DecompressionBombError):
         return "it claims more pixels than is safe to decode"
-    text = str(error).splitlines()
-    return text[0] if text else type(error).__name__
+    return reason(error)
 
 
 def _orientation(image: Image.Image) -> int:

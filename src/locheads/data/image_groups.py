@@ -1,14 +1,16 @@
 """Samples in groups per image: made from the rows of a file, drawn for the trials, limited, kept apart."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from locheads.data.pathnames import image_id_of, image_key
+from locheads.data.pathnames import image_key
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.types import ImageGroup, Sample
@@ -18,43 +20,39 @@ log = logging.getLogger(__name__)
 _BOXES_ONLY = "{} samples have no mask: their box stands for it, so mask figures mean nothing for them."
 
 Row = tuple[str, Path, tuple[int, int], Sample]
-"""(image name, its path, its (width, height), the sample)."""
+"""(image id, the image's path, its (width, height), the sample)."""
 
 
-def group_samples(rows: list[Row], source: Path | str, tally: Tally, of_coco: bool = False) -> list[ImageGroup]:
-    """The rows grouped by image file, images in the order of their first row.
+def group_samples(rows: Iterable[Row], source: Path | str, tally: Tally) -> list[ImageGroup]:
+    """The rows grouped by image, images in the order of their first row.
 
-    An image's id is that of `image_id_of`, which `of_coco` tells whether all images are COCO's. Raises DataError
-    (or counts it) for a sample id that is used twice and for an id of two images, and DataError where no row is left.
+    Raises DataError (or counts it) for a sample id that is used twice and for an id of two images, and DataError where
+    no row is left.
     """
-    images: dict[str, tuple[Path, tuple[int, int], list[Sample]]] = {}
+    images: dict[str, tuple[tuple[Path, tuple[int, int]], list[Sample]]] = {}
     ids: set[str] = set()
-    for name, path, size, sample in rows:
-        image_id = image_id_of(name, of_coco)
-        first = images.get(image_id, (path,))[0]
+    for image_id, path, size, sample in rows:
+        first, samples = images.setdefault(image_id, ((path, size), []))
         # The leakage guard, the intervals and the gallery know an image by this id only.
-        if first != path:
-            tally.reject(DataError(f"{source} has two images of the id {image_id}, {first} and {path}: rename one."))
-            continue
-        if sample.sample_id in ids:
+        if first != (path, size):
+            both = f"{first[0]} and {path}"
+            tally.reject(DataError(f"{source} has two images of the id {image_id}, {both}: rename one."))
+        elif sample.sample_id in ids:
             tally.reject(DataError(f"{source} holds the sample id {sample.sample_id!r} twice: renumber them."))
-            continue
-        ids.add(sample.sample_id)
-        images.setdefault(image_id, (path, size, []))[2].append(sample)
+        else:
+            ids.add(sample.sample_id)
+            samples.append(sample)
     if not images and not tally.rejected:
         raise DataError(f"{source} holds no sample: choose another split or file.")
-    return [ImageGroup(image_id, path, *size, tuple(samples)) for image_id, (path, size, samples) in images.items()]
+    return [ImageGroup(key, path, *size, tuple(samples)) for key, ((path, size), samples) in images.items() if samples]
 
 
 def boxes_only(tally: Tally) -> list[str]:
     """The note on samples whose box stands for their mask; logged in a run. Empty where there are none."""
-    missing = tally.seen["no mask"]
-    if missing and not tally.counting:
-        log.warning(_BOXES_ONLY.format(missing))
-    return [_BOXES_ONLY.format(missing)] if missing else []
-
-
-logger = logging.getLogger(__name__)
+    notes = [_BOXES_ONLY.format(missing)] if (missing := tally.seen["no mask"]) else []
+    for note in () if tally.counting else notes:
+        log.warning("%s", note)
+    return notes
 
 
 def draw_trials(sample_ids: list[str], n_samples: int, trials: int, seed: int) -> list[Int[np.ndarray, "sample"]]:
@@ -73,12 +71,10 @@ def draw_trials(sample_ids: list[str], n_samples: int, trials: int, seed: int) -
     if available == 0:
         raise DataError("There are no samples to draw from: check the discovery split and its limits.")
     if available < n_samples:
-        logger.warning("Only %d of the n_samples=%d are there: every trial uses all.", available, n_samples)
-        return [np.arange(available) for _ in range(trials)]
-    return [
-        np.sort(np.random.default_rng([seed, trial]).choice(available, n_samples, replace=False))
-        for trial in range(trials)
-    ]
+        log.warning("Only %d of the n_samples=%d are there: every trial uses all.", available, n_samples)
+    size = min(n_samples, available)
+    generators = (np.random.default_rng([seed, trial]) for trial in range(trials))
+    return [np.sort(generator.choice(available, size, replace=False)) for generator in generators]
 
 
 def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageGroup]:
@@ -101,32 +97,15 @@ def limit(groups: list[ImageGroup], n_expressions: int | None, offset: int = 0) 
 
     Raises ConfigError for a number below 1, a negative offset, and an offset that leaves nothing.
     """
-    if offset:
-        groups = _without_first(groups, offset)
-    if n_expressions is None:
-        return groups
-    if n_expressions < 1:
+    pairs = [(number, sample) for number, group in enumerate(groups) for sample in group.samples]
+    if offset and not 0 <= offset < len(pairs):
+        last = len(pairs) - 1
+        raise ConfigError(f"The offset of {offset} leaves nothing of {len(pairs)} expressions: use 0 to {last}.")
+    if n_expressions is not None and n_expressions < 1:
         raise ConfigError(f"The limit of {n_expressions} expressions leaves nothing: use 1 or more, or null for all.")
-    kept: list[ImageGroup] = []
-    for group in groups:
-        if n_expressions <= 0:
-            break
-        kept.append(replace(group, samples=group.samples[:n_expressions]))
-        n_expressions -= len(group.samples)
-    return kept
-
-
-def _without_first(groups: list[ImageGroup], offset: int) -> list[ImageGroup]:
-    total = sum(len(group.samples) for group in groups)
-    if not 0 <= offset < total:
-        raise ConfigError(f"The offset of {offset} leaves nothing of {total} expressions: use 0 to {total - 1}.")
-    kept: list[ImageGroup] = []
-    for group in groups:
-        skipped = min(offset, len(group.samples))
-        offset -= skipped
-        if skipped < len(group.samples):
-            kept.append(replace(group, samples=group.samples[skipped:]))
-    return kept
+    kept = pairs[offset:] if n_expressions is None else pairs[offset : offset + n_expressions]
+    by_group = groupby(kept, itemgetter(0))
+    return [replace(groups[number], samples=tuple(sample for _, sample in part)) for number, part in by_group]
 
 
 def exclude_images(groups: list[ImageGroup], keys: Collection[str]) -> tuple[list[ImageGroup], int]:

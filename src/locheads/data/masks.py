@@ -16,26 +16,18 @@ from locheads.types import Box
 _ADVICE = "correct it, or leave it out"
 
 
-def to_rle(segmentation: object, width: int, height: int, where: str) -> dict[str, object]:
-    """COCO `segmentation` -> `{"size": [height, width], "counts": str}`.
-
-    Takes polygons (`[[x, y, x, y, ...], ...]` in pixels; their union is the mask), an uncompressed code
-    (counts are a list) or a compressed one (counts are text). `where` names the annotation in the DataError
-    that is raised for anything else, and for a mask without a pixel.
-    """
-    code = any_rle(segmentation, width, height, where)
-    if coco.area(code) == 0:
-        raise DataError(f"{where} has a segmentation that covers no pixel: {_ADVICE}.")
-    return code
-
-
 def is_absent(segmentation: object) -> bool:
     """Whether an annotation has no mask, as the boxes of CVAT and Roboflow: nothing, or polygons without a point."""
     return not segmentation or (isinstance(segmentation, list) and not any(segmentation))
 
 
-def any_rle(segmentation: object, width: int, height: int, where: str) -> dict[str, object]:
-    """As `to_rle`, but a mask may be empty."""
+def to_rle(segmentation: object, width: int, height: int, where: str, empty: bool = False) -> dict[str, object]:
+    """COCO `segmentation` -> `{"size": [height, width], "counts": str}`.
+
+    Takes polygons (`[[x, y, x, y, ...], ...]` in pixels; their union is the mask), an uncompressed code
+    (counts are a list) or a compressed one (counts are text). `where` names the annotation in the DataError
+    that is raised for anything else, and, unless it may be `empty`, for a mask without a pixel.
+    """
     if isinstance(segmentation, list):
         parts = _polygons(segmentation, width, height, where)
         code = coco.merge(coco.frPyObjects(parts, height, width))
@@ -46,9 +38,10 @@ def any_rle(segmentation: object, width: int, height: int, where: str) -> dict[s
             f"{where} has a segmentation of type {type(segmentation).__name__}, but polygons (a list) or "
             f"run-length code (a mapping) are needed: {_ADVICE}."
         )
+    if not empty and coco.area(code) == 0:
+        raise DataError(f"{where} has a segmentation that covers no pixel: {_ADVICE}.")
     counts = code["counts"]
-    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-    return {"size": [height, width], "counts": text}
+    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def encode(mask: np.ndarray, where: str) -> dict[str, object]:
@@ -142,8 +135,7 @@ def _code(segmentation: dict, width: int, height: int, where: str) -> dict:
 
 
 def _check_runs(runs: list | None, pixels: int, where: str) -> None:
-    plain = runs is not None and all(type(run) is int and 0 <= run <= pixels for run in runs)
-    if runs is None or not plain or sum(runs) != pixels:
+    if runs is None or not all(type(run) is int and 0 <= run <= pixels for run in runs) or sum(runs) != pixels:
         raise DataError(
             f"{where} has damaged run-length code, whose runs do not add up to the image's {pixels} pixels: {_ADVICE}."
         )

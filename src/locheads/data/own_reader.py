@@ -1,4 +1,4 @@
-"""A user's own reader of a data set, named by its dotted path: its base class, and what is checked of its samples."""
+"""The base class of all readers, a user's own among them, and what is checked of the samples of the latter."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -24,6 +24,11 @@ class DataSetReader(ABC):
     notes: Sequence[str] = ()
     """What a reader of the figures must know of this copy; complete once its splits are read."""
 
+    def __init__(self, config: DatasetConfig, cache: Path) -> None:
+        """Reads nothing yet. Raises ConfigError where the reader's settings do not fit it."""
+        self._config, self._cache = config, cache
+        self._folder, self._images = Path(config.folder), Path(config.images or config.folder)
+
     @abstractmethod
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The images of the split with their expressions. A tally that counts keeps unusable records out."""
@@ -38,8 +43,8 @@ class DataSetReader(ABC):
         """sha256 over all that the samples are read from: it decides which stored attention maps are read again."""
 
 
-class OwnDataSet:
-    """What `inputs.DataSet` asks for, from a user's reader: what contradicts itself would give a wrong figure."""
+class OwnDataSet(DataSetReader):
+    """A user's reader behind the checks of its samples: what contradicts itself would give a wrong figure."""
 
     def __init__(self, config: DatasetConfig, cache: Path) -> None:
         """Raises ConfigError where the dotted path names no reader, or it cannot be made."""
@@ -57,8 +62,8 @@ class OwnDataSet:
         with boundary(f"{self._setting} cannot read {split}", DataError, "correct the reader or its files."):
             groups = list(self._own.read(split, tally))
         self.notes = list(self._own.notes)
-        for sentence in _contradictions(groups):
-            raise DataError(f"{self._setting}, split {split}: {sentence}")
+        if sentence := _contradiction(groups):
+            raise DataError(f"{self._setting}, split {split}: {sentence}.")
         return groups
 
     def splits(self) -> list[str]:
@@ -70,33 +75,30 @@ class OwnDataSet:
         return json_digest([self._own.digest, self._code])
 
 
-def _contradictions(groups: list[ImageGroup]) -> list[str]:
-    """The first thing that is wrong with the samples, as a sentence."""
-    if not groups:
-        return ["there are no images."]
+def _contradiction(groups: list[ImageGroup]) -> str | None:
+    """The first thing that is wrong with the samples."""
     seen: set[str] = set()
     for group in groups:
         if not isinstance(group, ImageGroup) or not isinstance(group.path, Path) or not group.samples:
-            return [f"{group!r} is no ImageGroup with a Path and at least one sample."]
+            return f"{group!r} is no ImageGroup with a Path and at least one sample"
         for sample in group.samples:
             if wrong := _wrong(sample, group, seen):
-                return [f"the sample {sample.sample_id} of image {group.image_id} {wrong}."]
+                return f"the sample {sample.sample_id} of image {group.image_id} {wrong}"
             seen.add(sample.sample_id)
-    return []
+    return None if groups else "there are no images"
 
 
 def _wrong(sample: Sample, group: ImageGroup, seen: set[str]) -> str | None:
     x0, y0, x1, y1 = sample.box
+    width, height = group.width, group.height
+    text, size = sample.expression, list(sample.mask["size"])  # type: ignore[call-overload]
     rules = {
         "has the id of another sample": sample.sample_id in seen,
-        "has no expression": not (isinstance(sample.expression, str) and sample.expression.strip()),
+        "has no expression": not (isinstance(text, str) and text.strip()),
         f"has the box {sample.box}, which must be (x0, y0, x1, y1)": not (x0 < x1 and y0 < y1),
-        f"has the box {sample.box}, which leaves its image of {group.width} x {group.height} pixels": not inside(
-            sample.box, group.width, group.height
+        f"has the box {sample.box}, which leaves its image of {width} x {height} pixels": not inside(
+            sample.box, width, height
         ),
-        f"has a mask of another size than its image of {group.height} x {group.width} rows and columns": list(
-            sample.mask["size"]  # type: ignore[call-overload]
-        )
-        != [group.height, group.width],
+        f"has a mask of another size than its image of {height} x {width} rows and columns": size != [height, width],
     }
     return next((sentence for sentence, broken in rules.items() if broken), None)

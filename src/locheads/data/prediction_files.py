@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from pycocotools import mask as coco
 
-from locheads.data.annotation_files import is_number, short
+from locheads.data.annotation_files import are_numbers, short
 from locheads.data.box_text import WrittenBox, placed_point, read_answer, read_point
 from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
 from locheads.data.coordinate_frames import (
@@ -23,11 +23,10 @@ from locheads.data.coordinate_frames import (
     fault_of,
     in_pixels,
     padded_square,
-    resized,
     smart_size,
     whole_image,
 )
-from locheads.data.masks import any_rle, box_code, tight_box
+from locheads.data.masks import box_code, tight_box, to_rle
 from locheads.data.prediction_lines import prediction_lines
 from locheads.errors import ConfigError, DataError
 from locheads.types import Box
@@ -98,11 +97,11 @@ def frame_of(form: PredictionsConfig, width: int, height: int) -> CoordinateFram
             return whole_image(width, height)
         case Frame.padded_square:
             return padded_square(width, height, form.side)
+        case Frame.input if form.side or not form.multiple:
+            return whole_image(width, height, (form.side, form.side) if form.side else None)
         case Frame.input:
-            own = (form.side, form.side) if form.side else (width, height)
-            if not form.side and form.multiple:
-                own = smart_size(width, height, form.multiple, form.min_pixels, form.max_pixels)
-            return resized(width, height, own)
+            own = smart_size(width, height, form.multiple, form.min_pixels, form.max_pixels)
+            return whole_image(width, height, own)
     assert_never(form.frame)
 
 
@@ -117,7 +116,9 @@ def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[i
         return _point(record[form.box], form.point_format, sample_id, frame_of(form, *size), where)
     written = _box(record[form.box], form, size, where) if has_box else None
     box = written.box if written else None
-    code = _mask(record[form.mask], size, where) if has_mask else None
+    segmentation = record.get(form.mask)
+    code = to_rle(segmentation, *size, where, empty=True) if segmentation not in (None, []) else None
+    code = code if code and coco.area(code) else None
     if not has_mask and box is not None:
         code = box_code(box, *size)
     if not has_box and code is not None:
@@ -132,12 +133,9 @@ def _point(values: object, form: PointFormat, sample_id: str, frame: CoordinateF
         point, several = read_point(values, form, frame)
         fault = None if point else BoxFault.no_numbers
         return Answer(sample_id, None, None, WrittenBox(fault=fault, several=several), point)
-    if not isinstance(values, list) or len(values) != 2 or not all(is_number(value) for value in values):
-        raise DataError(
-            f"{where} has the point {short(values)}, which is not two finite numbers: correct the line, or write null "
-            "where nothing was answered."
-        )
-    point = placed_point(values, form, frame)
+    if not are_numbers(values, 2):
+        raise _no_numbers(where, "point", values, "two")
+    point = placed_point(values, form, frame)  # type: ignore[arg-type]
     return Answer(sample_id, None, None, WrittenBox(fault=None if point else BoxFault.outside), point)
 
 
@@ -154,14 +152,18 @@ def _box(values: object, form: PredictionsConfig, size: tuple[int, int], where: 
     if isinstance(values, str):
         return read_answer(values, AnswerFormat(form.box_format.value), frame, *size)
     numbers = _flat(values)
-    if numbers is None:
-        raise DataError(
-            f"{where} has the box {short(values)}, which is not four finite numbers: correct the line, or write null "
-            "where nothing was answered."
-        )
+    if not are_numbers(numbers, 4):
+        raise _no_numbers(where, "box", values, "four")
     box = in_pixels(numbers, form.box_format, frame)
     kept = box if box[2] > box[0] and box[3] > box[1] else None
     return WrittenBox(kept, fault_of(box, form.box_format, frame), tuple(map(float, numbers)))
+
+
+def _no_numbers(where: str, what: str, values: object, count: str) -> DataError:
+    return DataError(
+        f"{where} has the {what} {short(values)}, which is not {count} finite numbers: correct the line, or write null "
+        "where nothing was answered."
+    )
 
 
 def _is_nothing(values: object) -> bool:
@@ -170,19 +172,11 @@ def _is_nothing(values: object) -> bool:
     return values is None or (isinstance(values, float) and math.isnan(values))
 
 
-def _flat(values: object) -> list[float] | None:
-    """[1, 2, 3, 4] from itself, [[1, 2, 3, 4]] or [[1, 2], [3, 4]]; None for anything but four finite numbers."""
+def _flat(values: Any) -> Any:
+    """[1, 2, 3, 4] from [[1, 2, 3, 4]] or [[1, 2], [3, 4]]; anything else as it is."""
     if isinstance(values, list) and [len(v) if isinstance(v, list) else 0 for v in values] in ([4], [2, 2]):
-        values = [number for part in values for number in part]
-    whole = isinstance(values, list) and len(values) == 4 and all(is_number(value) for value in values)
-    return values if whole else None  # type: ignore[return-value]
-
-
-def _mask(segmentation: object, size: tuple[int, int], where: str) -> dict[str, object] | None:
-    if segmentation is None or segmentation == []:
-        return None
-    code = any_rle(segmentation, *size, where)
-    return code if coco.area(code) else None
+        return [number for part in values for number in part]
+    return values
 
 
 def _id(record: dict, key: str, where: str, known: Iterable[str]) -> str:

@@ -1,16 +1,15 @@
 """The lines of a file of predictions, JSONL or CSV, as one mapping each, read one after the other."""
 
-import codecs
 import csv
 import io
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from locheads.data.annotation_files import is_number, short
+from locheads.data.annotation_files import encoding_of, is_number, mapping, parse_json, readable, short
 from locheads.data.box_text import read_answer
 from locheads.data.config import AnswerFormat, PredictionsConfig
 from locheads.data.coordinate_frames import whole_image
@@ -28,29 +27,24 @@ def prediction_lines(path: Path, form: PredictionsConfig) -> Iterator[tuple[str,
     if path.suffix.lower() not in readers:
         raise DataError(f"predictions={path} is neither *.jsonl nor *.csv: convert it to one of them.")
     try:
-        with path.open("rb") as stream:
+        with readable(path, f"predictions={path}"), path.open("rb") as stream:
             head = stream.read(4096)
             stream.seek(0)
-            wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            if b"\0" in head and not wide:
+            encoding = encoding_of(head)
+            if b"\0" in head and encoding == "utf-8-sig":
                 raise DataError(f"{path} is no text in UTF-8 (it holds NUL bytes): save it as UTF-8.")
-            yield from readers[path.suffix.lower()](stream, path, form, "utf-16" if wide else "utf-8-sig")
-    except OSError as error:
-        raise DataError(f"predictions={path} cannot be read: {error.strerror or error}.") from error
+            yield from readers[path.suffix.lower()](stream, path, form, encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is neither UTF-8 nor UTF-16 ({error.reason}): save it as UTF-8.") from error
 
 
 def _jsonl(stream: BinaryIO, path: Path, form: PredictionsConfig, encoding: str) -> Iterator[tuple[str, dict]]:
-    wide = io.TextIOWrapper(stream, encoding=encoding) if encoding == "utf-16" else None
-    for number, line in enumerate(stream if wide is None else (text.encode() for text in wide), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        record = _json(line, where)
-        if not isinstance(record, dict):
-            raise DataError(f"{where} is not a mapping but {type(record).__name__}: correct the line.")
-        yield where, record
+    # UTF-8 as bytes, so that a line in another encoding is named.
+    lines: Iterable[Any] = stream if encoding == "utf-8-sig" else io.TextIOWrapper(stream, encoding=encoding)
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            yield where, mapping(parse_json(line, where), where)
 
 
 def _csv(stream: BinaryIO, path: Path, form: PredictionsConfig, encoding: str) -> Iterator[tuple[str, dict]]:
@@ -112,7 +106,7 @@ class _Table:
             record[form.box] = self._written(row[form.box], where)
         if form.mask in row:
             mask = row[form.mask]
-            record[form.mask] = None if mask.lower() in _NOTHING else _json(mask, f"{where}, column {form.mask}")
+            record[form.mask] = None if mask.lower() in _NOTHING else parse_json(mask, f"{where}, column {form.mask}")
         return record
 
     def _numbers(self, row: dict[str, str], where: str) -> list[float] | None:
@@ -155,10 +149,3 @@ class _Table:
 def _cells(line: str, separator: str) -> list[str]:
     rows = list(csv.reader([line], delimiter=separator, skipinitialspace=True))
     return [name.strip() for name in rows[0]] if rows else []
-
-
-def _json(text: str | bytes, where: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not complete JSON ({str(error).splitlines()[0]}): correct the line.") from error

@@ -7,17 +7,20 @@ their outline on whole pixels, larger ones first, an ignored one taking away wha
 """
 
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import assert_never
 
 import cv2
 import numpy as np
 
-from locheads.data.annotation_files import field, is_number, read_json, sha256_of
+from locheads.data.annotation_files import are_numbers, field, mapping, read_json, sha256_of
 from locheads.data.config import QueryLength
-from locheads.data.image_files import image_size
+from locheads.data.image_files import image_header
 from locheads.data.image_groups import Row, group_samples
 from locheads.data.masks import encode, tight_box
+from locheads.data.own_reader import DataSetReader
+from locheads.data.pathnames import image_id_of
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup, Sample
@@ -26,12 +29,10 @@ SPLITS = ("train", "val", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-class ReasonSegDataSet:
+class ReasonSegDataSet(DataSetReader):
     """A folder with train, val and test."""
 
-    def __init__(self, folder: Path, query: QueryLength = QueryLength.all) -> None:
-        self._folder, self._query = folder, query
-        self.notes = ["Regions that ReasonSeg ignores count as background here; LISA leaves them out of its figures."]
+    notes = ("Regions that ReasonSeg ignores count as background here; LISA leaves them out of its figures.",)
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The queries of one split, ordered by file name. Opens the header of every image for its size.
@@ -39,10 +40,8 @@ class ReasonSegDataSet:
         Raises DataError, naming the file, for one that cannot be used; a `tally` that counts leaves it out.
         """
         tally = tally or Tally()
-        rows: list[Row] = []
-        for path in self._files(split):
-            rows += tally.attempt(self._rows, path, split) or ()
-        return group_samples(rows, self._folder / split, tally)
+        rows = tally.each(self._rows, ((path,) for path in self._files(split)), split)
+        return group_samples(chain.from_iterable(rows), self._folder / split, tally)
 
     def splits(self) -> list[str]:
         """Those that there are folders for."""
@@ -63,30 +62,21 @@ class ReasonSegDataSet:
         return paths
 
     def _rows(self, path: Path, split: str) -> list[Row]:
-        content = read_json(path, fallback="cp1252")  # as the publishers do: some files are not UTF-8
-        texts, where = field(content, "text", list, str(path)), str(path)
-        long = _is_sentence(content, where)
-        if not _asked_for(self._query, long):
+        where = str(path)
+        content = mapping(read_json(path, fallback="cp1252"), where)  # as the publishers do: some files are not UTF-8
+        texts, long = field(content, "text", list, where), content.get("is_sentence")
+        if not isinstance(long, bool):
+            raise DataError(f"{where} has no 'is_sentence' that is true or false: take the file from its publisher.")
+        if not _asked_for(self._config.query, long):
             return []
         image = next((p for s in _SUFFIXES if (p := path.with_suffix(s)).exists()), path.with_suffix(".jpg"))
-        size = image_size(image)
+        size = image_header(image).size
         mask = encode(_paint(field(content, "shapes", list, where), size, where), where)
-        box, rows = tight_box(mask), []
-        for number, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise DataError(f"{where} has a query of type {type(text).__name__}: correct the file.")
-            name = f"{split}-{path.stem}"
-            sample = Sample(f"{name}-{number}", name, text, box, mask, "long" if long else "short")
-            rows.append((image.name, image, size, sample))
-        return rows
-
-
-def _is_sentence(content: object, where: str) -> bool:
-    """`is_sentence`, true or false."""
-    value = content.get("is_sentence") if isinstance(content, dict) else None
-    if not isinstance(value, bool):
-        raise DataError(f"{where} has no 'is_sentence' that is true or false: take the file from its publisher.")
-    return value
+        if wrong := [text for text in texts if not isinstance(text, str)]:
+            raise DataError(f"{where} has a query of type {type(wrong[0]).__name__}: correct the file.")
+        name, about = f"{split}-{path.stem}", (tight_box(mask), mask, "long" if long else "short")
+        samples = (Sample(f"{name}-{number}", name, text, *about) for number, text in enumerate(texts))
+        return [(image_id_of(image.name), image, size, sample) for sample in samples]
 
 
 def _paint(shapes: list, size: tuple[int, int], where: str) -> np.ndarray:
@@ -96,18 +86,16 @@ def _paint(shapes: list, size: tuple[int, int], where: str) -> np.ndarray:
         label = field(shape, "label", str, f"a shape of {where}").lower()
         if label != "flag":  # the publishers' mark for withdrawn annotations
             points = _points(field(shape, "points", list, f"a shape of {where}"), size, where)
-            painted.append((int(_fill(points, size, np.zeros(size[::-1], np.uint8), 1).sum()), label, points))
+            painted.append((_fill(points, np.zeros(size[::-1], np.uint8), 1).sum(), label, points))
     mask = np.zeros(size[::-1], np.uint8)
     # Stable, and the publishers reverse an ascending order: equal areas keep that reversal.
     for _, label, points in sorted(painted, key=lambda each: each[0])[::-1]:
-        _fill(points, size, mask, 0 if "ignore" in label else 1)
+        _fill(points, mask, 0 if "ignore" in label else 1)
     return mask
 
 
 def _points(points: list, size: tuple[int, int], where: str) -> np.ndarray:
-    reach = 2 * max(size)
-    pairs = all(isinstance(p, list) and len(p) == 2 and all(is_number(v, reach) for v in p) for p in points)
-    if not points or not pairs:
+    if not points or not all(are_numbers(point, 2, 2 * max(size)) for point in points):
         raise DataError(
             f"{where} has a polygon that is not a list of [x, y] in pixels near its image: take the file from its "
             "publisher."
@@ -115,7 +103,7 @@ def _points(points: list, size: tuple[int, int], where: str) -> np.ndarray:
     return np.array(points, dtype=np.int32)
 
 
-def _fill(points: np.ndarray, size: tuple[int, int], mask: np.ndarray, value: int) -> np.ndarray:
+def _fill(points: np.ndarray, mask: np.ndarray, value: int) -> np.ndarray:
     cv2.polylines(mask, [points], True, value, 1)
     cv2.fillPoly(mask, [points], value)
     return mask

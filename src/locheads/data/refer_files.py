@@ -8,28 +8,21 @@ import codecs
 import io
 import pickle
 from collections import OrderedDict
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from locheads.data.annotation_files import no_garbage_collection, short
+from locheads.data.annotation_files import no_garbage_collection, readable, short
 from locheads.data.pathnames import find_image
 from locheads.errors import DataError
 from locheads.store.atomic import write_bytes
 from locheads.store.derived import BLANK, KEY, read_derived, with_checksum
 from locheads.types import ImageGroup, Sample
 
-# Plain containers that a pickle can only write as a global. Their names under Python 2 and 3.
-_ADMITTED: dict[tuple[str, str], type] = {
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("__builtin__", "frozenset"): frozenset,
-    ("collections", "OrderedDict"): OrderedDict,
-}
-
+# Plain containers that a pickle can only write as a global. Python 2 and 3 name their module differently.
+_SETS: dict[tuple[str, str], type] = {(m, k.__name__): k for m in ("builtins", "__builtin__") for k in (set, frozenset)}
+_ADMITTED = _SETS | {("collections", "OrderedDict"): OrderedDict}
 
 _LATIN1 = "locheads.latin1"
 """Bytes that are no UTF-8 become the letters of their numbers, as Latin-1: anything can be read."""
@@ -68,10 +61,8 @@ def load_plain_pickle(path: Path) -> object:
     Raises DataError where the file cannot be read, is not a complete pickle, or names any other global
     (nothing of it has been run then).
     """
-    try:
+    with readable(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
         return _PlainUnpickler(content, path).load()
     except DataError:
@@ -83,59 +74,34 @@ def load_plain_pickle(path: Path) -> object:
         ) from error
 
 
-VERSION = 3
+VERSION = 4
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
-_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("image_id", "file_name")),
-        *((name, pa.int32()) for name in ("width", "height", "same_category")),
-        *((name, pa.string()) for name in ("sample_id", "ref_id", "expression", "category", "counts")),
-        *((name, pa.float64()) for name in ("x0", "y0", "x1", "y1")),
-    ]
-)
 
 
 def write_samples(path: Path, groups: list[ImageGroup], images: Path) -> None:
-    """One row per sample. Raises StoreError where it cannot be written."""
-    rows = [_row(group, sample, images) for group in groups for sample in group.samples]
-    table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata({KEY: BLANK}))
+    """One row per image, with its path below the folder `images`. Raises StoreError where it cannot be written."""
+    rows = [
+        vars(group) | {"path": _below(group.path, images), "samples": [*map(vars, group.samples)]} for group in groups
+    ]
     content = pa.BufferOutputStream()
-    pq.write_table(table, content)
+    pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({KEY: BLANK}), content)
     write_bytes(path, with_checksum(content.getvalue().to_pybytes()))
+
+
+def _below(path: Path, images: Path) -> str:
+    return str(path.relative_to(images) if path.is_relative_to(images) else path)
 
 
 @no_garbage_collection()
 def read_samples(path: Path, images: Path) -> list[ImageGroup] | None:
     """The groups in the order they were written; None where there is no table, or a damaged one (logged)."""
-    return read_derived(path, lambda content: _groups(content, images))
+    return read_derived(path, lambda content: [_group(row, images) for row in _rows(content)])
 
 
-def _groups(content: bytes, images: Path) -> list[ImageGroup]:
-    rows = pq.read_table(pa.BufferReader(content), schema=_SCHEMA).to_pylist()
-    return [_group(list(of_image), images) for _, of_image in groupby(rows, lambda row: row["image_id"])]
+def _rows(content: bytes) -> list[dict]:
+    return pq.read_table(pa.BufferReader(content)).to_pylist()
 
 
-def _row(group: ImageGroup, sample: Sample, images: Path) -> dict:
-    name = group.path.relative_to(images) if group.path.is_relative_to(images) else group.path
-    row = {"image_id": group.image_id, "file_name": str(name), "width": group.width, "height": group.height}
-    row |= {"sample_id": sample.sample_id, "ref_id": sample.ref_id, "expression": sample.expression}
-    row |= {"category": sample.category, "same_category": sample.same_category, "counts": sample.mask["counts"]}
-    return row | dict(zip(("x0", "y0", "x1", "y1"), sample.box, strict=True))
-
-
-def _group(rows: list[dict], images: Path) -> ImageGroup:
-    first = rows[0]
-    width, height = first["width"], first["height"]
-    samples = tuple(
-        Sample(
-            row["sample_id"],
-            row["ref_id"],
-            row["expression"],
-            (row["x0"], row["y0"], row["x1"], row["y1"]),
-            {"size": [height, width], "counts": row["counts"]},
-            row["category"],
-            row["same_category"],
-        )
-        for row in rows
-    )
-    return ImageGroup(first["image_id"], find_image(images, first["file_name"]), width, height, samples)
+def _group(row: dict, images: Path) -> ImageGroup:
+    samples = (Sample(**sample | {"box": tuple(sample["box"])}) for sample in row["samples"])
+    return ImageGroup(**row | {"path": find_image(images, row["path"]), "samples": tuple(samples)})

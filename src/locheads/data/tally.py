@@ -1,7 +1,7 @@
 """What a reader does with a record that it cannot use: stop with its sentence, or count it and go on."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,18 +24,19 @@ class Tally:
     seen: Counter[str] = field(default_factory=Counter)
     """Usable, but worth a count: "crowd", "overlap", "no mask"."""
 
-    def attempt(self, call: Callable[..., T], *arguments: Any) -> T | None:
-        """`call(*arguments)`; None for a counted DataError. Raises it where nothing is counted."""
-        try:
-            return call(*arguments)
-        except DataError as error:
-            self.reject(error)
-            return None
+    def each(self, call: Callable[..., T], items: Iterable[tuple], *more: Any) -> Iterator[T]:
+        """`call(*item, *more)` of every item; none for a counted DataError. Raises it where nothing is counted."""
+        for item in items:
+            try:
+                result = call(*item, *more)
+            except DataError as error:
+                self.reject(error)
+            else:
+                yield result
 
     def reject(self, error: DataError) -> None:
         """Counts the error, or raises it."""
         if not self.counting:
             raise error
         self.rejected += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(str(error))
+        self.examples = [*self.examples, str(error)][:_EXAMPLES]

@@ -11,9 +11,10 @@ from locheads.config import Config, Stage
 from locheads.data.checks import CheckResult, CheckState, check_samples, official_counts
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
+from locheads.data.own_reader import DataSetReader
 from locheads.data.tally import Tally
 from locheads.errors import DataError
-from locheads.pipeline.inputs import DataSet, excluded_images, image_folders, open_dataset
+from locheads.pipeline.inputs import excluded_images, image_folders, open_dataset
 from locheads.pipeline.run_life import Status
 from locheads.records.command_files import CheckFile
 from locheads.terminal import console
@@ -39,7 +40,7 @@ def check_dataset(config: Config, folder: Path, status: Status) -> None:
             )
 
 
-def collect(config: Config, data: DataSet) -> list[CheckResult]:
+def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
     """The verdicts in the order of the table."""
     dataset, official = config.dataset, official_counts(config.dataset.official)
     verdicts: list[CheckResult] = []
@@ -79,7 +80,7 @@ def _summary(verdicts: list[CheckResult]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in CheckState)
 
 
-def _splits(config: Config, data: DataSet) -> list[str]:
+def _splits(config: Config, data: DataSetReader) -> list[str]:
     dataset = config.dataset
     # The other splits of a hub copy may be gigabytes away.
     splits = [] if dataset.reader == Reader.hub else data.splits()

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -12,17 +11,16 @@ from locheads.config import Config, PathsConfig
 from locheads.data.config import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
-from locheads.data.hub import HubCopy, HubDataSet
+from locheads.data.hub import HubDataSet
 from locheads.data.image_files import check_image_folder
 from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
-from locheads.data.own_reader import OwnDataSet
+from locheads.data.own_reader import DataSetReader, OwnDataSet
 from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
-from locheads.data.tally import Tally
-from locheads.errors import ConfigError, DataError
+from locheads.errors import DataError
 from locheads.pocket.dataset import ensure_dataset
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
@@ -31,18 +29,14 @@ from locheads.types import HeadScores, ImageGroup
 log = logging.getLogger(__name__)
 
 
-class DataSet(Protocol):
-    """What every reader offers. `read` and `splits` open no image's pixels and raise DataError."""
-
-    notes: list[str]
-    """What a reader of the figures must know of this copy; complete once its splits are read."""
-
-    def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]: ...
-
-    def splits(self) -> list[str]: ...
-
-    @property
-    def digest(self) -> str: ...
+READERS: dict[str, type[DataSetReader]] = {
+    Reader.coco: CocoDataSet,
+    Reader.hub: HubDataSet,
+    Reader.jsonl: JsonlDataSet,
+    Reader.pocket: ReferDataSet,
+    Reader.reasonseg: ReasonSegDataSet,
+    Reader.refer: ReferDataSet,
+}
 
 
 @dataclass(frozen=True)
@@ -121,7 +115,7 @@ class Draw:
     guard: dict[str, int] = field(default_factory=dict)
 
 
-def _draw(config: Config, data: DataSet, evaluated: list[ImageGroup]) -> Draw:
+def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> Draw:
     dataset = config.dataset
     candidates, n_excluded, guard = _guarded(config, evaluated, data.read(dataset.discovery_split))
     ids = [sample.sample_id for group in candidates for sample in group.samples]
@@ -180,29 +174,16 @@ def excluded_images(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
     return {dataset.split: evaluated} | others
 
 
-def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSet:
+def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
     """The data set behind its reader. Reads nothing yet, but makes the pocket data where it is asked for.
 
     Raises:
         ConfigError: the reader's settings do not fit it.
     """
-    folder, images = Path(dataset.folder), Path(dataset.images or dataset.folder)
-    match dataset.reader:
-        case Reader.pocket | Reader.refer:
-            folder, images = locate(dataset, paths)
-            return ReferDataSet(folder, dataset.refs, images, Path(paths.cache))
-        case Reader.hub:
-            return HubDataSet(_copy(dataset, images, Path(paths.cache)))
-        case Reader.reasonseg:
-            return ReasonSegDataSet(folder, dataset.query)
-        case Reader.coco:
-            return CocoDataSet(folder, dataset.instances, dataset.refs, images, dataset.coco_names)
-        case Reader.jsonl:
-            if "{split}" not in dataset.refs:
-                raise ConfigError(f"dataset.refs={dataset.refs} has no {{split}}: write {{split}}.jsonl, or alike.")
-            masks = dataset.mask_threshold, dataset.coco_names, tuple(map(Path, dataset.links))
-            return JsonlDataSet(folder, dataset.refs, images, dataset.box_format, *masks)
-    return OwnDataSet(dataset, Path(paths.cache))
+    if dataset.reader == Reader.pocket:
+        folder, images = map(str, locate(dataset, paths))
+        dataset = replace(dataset, folder=folder, images=images)
+    return READERS.get(dataset.reader, OwnDataSet)(dataset, Path(paths.cache))
 
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
@@ -230,24 +211,4 @@ def samples_file(inputs: Inputs, config: Config) -> SamplesFile:
         n_excluded_images=inputs.n_excluded_images,
         guard=inputs.guard,
         notes=inputs.notes,
-    )
-
-
-def _copy(dataset: DatasetConfig, images: Path, cache: Path) -> HubCopy:
-    if not dataset.hub:
-        raise ConfigError("dataset.hub is empty: give the hub id that the copy comes from.")
-    folder = Path(dataset.folder) if dataset.folder else None
-    if folder is not None and not folder.is_dir():
-        log.warning("%s is not there: %s is taken from the hub, or from its cache.", folder, dataset.hub)
-        folder = None
-    return HubCopy(
-        hub=dataset.hub,
-        folder=folder,
-        columns=dataset.columns,
-        images=images,
-        cache=cache,
-        revision=dataset.revision,
-        form=dataset.box_format,
-        split_names=dataset.split_names,
-        notes=tuple(dataset.notes),
     )

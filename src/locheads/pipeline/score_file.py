@@ -12,13 +12,14 @@ from locheads.config import Config, Stage
 from locheads.data.annotation_files import sha256_of
 from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
+from locheads.data.own_reader import DataSetReader
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.errors import DataError
 from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS
 from locheads.evaluation.truth import score_answers
 from locheads.pipeline.answer_files import OWN, box_format_record, writing
-from locheads.pipeline.inputs import DataSet, chosen, image_folders, open_dataset
+from locheads.pipeline.inputs import chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
 from locheads.pipeline.run_files import metrics_record, write_parquet
 from locheads.pipeline.run_life import Status, recorded_provenance
@@ -56,7 +57,7 @@ def _file(config: Config) -> Path:
     return path
 
 
-def _identity(config: Config, path: Path, data: DataSet) -> dict[str, Any]:
+def _identity(config: Config, path: Path, data: DataSetReader) -> dict[str, Any]:
     """What provenance.json says of the data and the file; the digest is equal where the figures must be."""
     form = {key: getattr(value, "value", value) for key, value in vars(config.predictions_format).items()}
     predictions = {"file": str(path), "sha256": sha256_of([path]), "format": form}
@@ -73,7 +74,7 @@ def _identity(config: Config, path: Path, data: DataSet) -> dict[str, Any]:
     }
 
 
-def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], data: DataSet) -> None:
+def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], data: DataSetReader) -> None:
     evaluated = chosen(split, config)
     ids = tuple(sample.sample_id for group in evaluated for sample in group.samples)
     SamplesFile(split=config.dataset.split, evaluated=ids, notes=tuple(data.notes)).write(folder)

@@ -1,11 +1,14 @@
 """Small images and masks for the tests of the readers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
+from locheads.data.config import BoxFormat, DatasetConfig
+from locheads.data.jsonl import JsonlDataSet
 from locheads.types import ImageGroup, Sample
 
 WIDTH, HEIGHT = 40, 30
@@ -17,6 +20,12 @@ def make_image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def jsonl(folder: Path, **settings: Any) -> JsonlDataSet:
+    """A folder of JSON lines, with its images in `images`."""
+    usual = {"refs": "{split}.jsonl", "images": str(folder / "images"), "box_format": BoxFormat.xyxy}
+    return JsonlDataSet(DatasetConfig(folder=str(folder), **usual | settings), folder / "cache")  # type: ignore[arg-type]
 
 
 def ragged_mask(seed: int) -> np.ndarray:

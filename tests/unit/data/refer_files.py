@@ -10,10 +10,21 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from locheads.data.refer import read_refer
+from locheads.data.config import DatasetConfig
+from locheads.data.refer import ReferDataSet
+from locheads.data.tally import Tally
 from locheads.types import ImageGroup
 
 REFS = "refs(unc).p"
+
+
+def refer(folder: Path, images: Path, cache: Path = Path("cache")) -> ReferDataSet:
+    return ReferDataSet(DatasetConfig(folder=str(folder), refs=REFS, images=str(images)), cache)
+
+
+def read_refer(folder: Path, images: Path, split: str, tally: Tally | None = None) -> list[ImageGroup]:
+    """From the files themselves, not from a table of them."""
+    return refer(folder, images)._read_files(split, tally or Tally())
 
 
 def block_mask(height: int, width: int, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -135,4 +146,4 @@ class TinyRefer:
 
     def read(self, split: str = "val") -> list[ImageGroup]:
         self.write()
-        return read_refer(self.folder, REFS, self.images, split)
+        return read_refer(self.folder, self.images, split)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from locheads.data.box_text import four_numbers, parse_box, read_answer
+from locheads.data.box_text import frame_in, read_answer
 from locheads.data.config import AnswerFormat, BoxFormat, Frame
-from locheads.data.coordinate_frames import BoxFault, padded_square, resized, whole_image
+from locheads.data.coordinate_frames import BoxFault, padded_square, whole_image
 from locheads.geometry import Geometry, Preprocess, square_geometry, stretched
 
 WIDE = square_geometry(200, 100, 336, 24, Preprocess.pad)
@@ -16,7 +16,7 @@ BOX = (20.0, 10.0, 100.0, 60.0)
 
 
 def parse(text: str, form: str, frame: Frame = Frame.image, geometry: Geometry = WIDE, cell: int | None = None):
-    return parse_box(text, AnswerFormat(form), frame, geometry, cell)
+    return read_answer(text, AnswerFormat(form), frame_in(geometry, frame, cell), geometry.width, geometry.height).box
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_drift_is_clipped_and_nonsense_is_no_box(form: str, text: str, kept: boo
 FRAMES = {
     Frame.image: whole_image(640, 480),
     Frame.padded_square: padded_square(640, 480),
-    Frame.input: resized(640, 480, (644, 476)),
+    Frame.input: whole_image(640, 480, (644, 476)),
 }
 WAYS = ("[{}, {}, {}, {}]", "({},{}),({},{})", "[[{}, {}], [{}, {}]]", "<think>[0, 0, 1, 1]</think>{} {} {} {}")
 
@@ -248,5 +248,5 @@ def test_every_box_format_can_be_written_in_words() -> None:
 @given(st.text())
 def test_any_text_is_parsed_or_has_no_box(text: str) -> None:
     for form in AnswerFormat:
-        numbers = four_numbers(text, form)
+        numbers = read_answer(text, form, IMAGE, 640, 480).numbers
         assert numbers is None or len(numbers) == 4

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from own_files import make_image
 from PIL import ExifTags, Image
-from refer_files import REFS, TinyRefer
+from refer_files import TinyRefer, read_refer
 
 from locheads.data.checks import CheckResult, CheckState, check_samples, official_counts
 from locheads.data.masks import box_mask, tight_box
-from locheads.data.refer import read_refer
 from locheads.data.tally import Tally
 from locheads.types import Box, ImageGroup, Sample
 
@@ -107,7 +106,7 @@ def test_crowds_overlaps_and_unusable_records(tiny: TinyRefer) -> None:
     tiny.write()
     tiny.write_images()
     tally = Tally(counting=True)
-    verdicts = _verdicts(read_refer(tiny.folder, REFS, tiny.images, "val", tally), tally)
+    verdicts = _verdicts(read_refer(tiny.folder, tiny.images, "val", tally), tally)
     assert "1 of crowds: the box is of many objects" in verdicts["masks"].text
     assert "1 of overlapping polygons: their union is taken" in verdicts["masks"].text
     assert verdicts["masks"].state is CheckState.warn

@@ -5,7 +5,8 @@ import random
 from pathlib import Path
 
 import pytest
-from refer_files import REFS, TinyRefer
+from refer_files import TinyRefer
+from refer_files import refer as open_refer
 
 from locheads.data import refer
 from locheads.data.refer import ReferDataSet
@@ -17,7 +18,7 @@ from locheads.errors import DataError
 @pytest.fixture
 def data(tiny: TinyRefer, tmp_path: Path) -> ReferDataSet:
     tiny.write()
-    return ReferDataSet(tiny.folder, REFS, tiny.images, tmp_path / "cache")
+    return open_refer(tiny.folder, tiny.images, tmp_path / "cache")
 
 
 def _tables(tmp_path: Path) -> list[Path]:
@@ -37,7 +38,7 @@ def test_later_runs_unpickle_nothing(
     direct = data.read("val")
     monkeypatch.setattr(refer, "load_plain_pickle", lambda path: pytest.fail(f"{path} was unpickled"))
     monkeypatch.setattr(refer, "read_json", lambda path: pytest.fail(f"{path} was parsed"))
-    again = ReferDataSet(tiny.folder, REFS, tiny.images, tmp_path / "cache")
+    again = open_refer(tiny.folder, tiny.images, tmp_path / "cache")
     assert again.read("val") == direct
 
 
@@ -45,7 +46,7 @@ def test_changed_files_are_read_anew(tiny: TinyRefer, data: ReferDataSet, tmp_pa
     data.read("val")
     tiny.refs[0]["sentences"][0]["sent"] = "left one"
     tiny.write()
-    groups = ReferDataSet(tiny.folder, REFS, tiny.images, tmp_path / "cache").read("val")
+    groups = open_refer(tiny.folder, tiny.images, tmp_path / "cache").read("val")
     assert "left one" in [sample.expression for group in groups for sample in group.samples]
     assert len(_tables(tmp_path)) == 2
 
@@ -86,7 +87,7 @@ def test_no_flipped_bit_changes_a_sample(data: ReferDataSet, tmp_path: Path, mon
 
 def test_images_may_move(tiny: TinyRefer, data: ReferDataSet, tmp_path: Path) -> None:
     data.read("val")
-    moved = ReferDataSet(tiny.folder, REFS, tmp_path / "elsewhere", tmp_path / "cache").read("val")
+    moved = open_refer(tiny.folder, tmp_path / "elsewhere", tmp_path / "cache").read("val")
     assert {group.path.parent for group in moved} == {tmp_path / "elsewhere"}
     assert len(_tables(tmp_path)) == 1
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import make_image, samples_of
-from refer_files import REFS, TinyRefer
+from own_files import jsonl, make_image, samples_of
+from refer_files import REFS, TinyRefer, read_refer
 
 from locheads.data.config import BoxFormat
-from locheads.data.jsonl import JsonlDataSet
-from locheads.data.refer import read_refer
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 
@@ -55,9 +53,9 @@ def test_damaged_refer_records(tiny: TinyRefer, case: str) -> None:
     REFER[case](tiny)
     tiny.write()
     with pytest.raises(DataError, match=r"(refs\(unc\)\.p|instances\.json).*\.$") as caught:
-        read_refer(tiny.folder, REFS, tiny.images, "val")
+        read_refer(tiny.folder, tiny.images, "val")
     tally = Tally(counting=True)
-    left = samples_of(read_refer(tiny.folder, REFS, tiny.images, "val", tally))
+    left = samples_of(read_refer(tiny.folder, tiny.images, "val", tally))
     assert tally.rejected == 1
     assert tally.examples == [str(caught.value)]
     assert {"40", "32"} <= {sample.sample_id for sample in left}
@@ -83,7 +81,7 @@ def test_damaged_refer_files(tiny: TinyRefer, case: str) -> None:
     WHOLE_FILES[case](tiny)
     for tally in (None, Tally(counting=True)):
         with pytest.raises(DataError, match=r"(refs\(unc\)\.p|instances\.json).*\.$"):
-            read_refer(tiny.folder, REFS, tiny.images, "val", tally)
+            read_refer(tiny.folder, tiny.images, "val", tally)
 
 
 GOOD = '{"image": "a.jpg", "expression": "it", "box": [1, 2, 3, 4]}'
@@ -128,7 +126,7 @@ def test_damaged_lines(tmp_path: Path, case: str) -> None:
     make_image(tmp_path / "small.png", (3, 3))
     content = "\n".join([GOOD, LINES[case], GOOD.replace("it", "that")])
     (tmp_path / "val.jsonl").write_text(content)
-    data = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path, BoxFormat.xywh)
+    data = jsonl(tmp_path, images=str(tmp_path), box_format=BoxFormat.xywh)
     with pytest.raises(DataError, match=r"\.$") as caught:
         data.read("val")
     assert "val.jsonl, line 2" in str(caught.value)
@@ -142,7 +140,7 @@ def test_an_id_that_is_used_twice(tmp_path: Path) -> None:
     make_image(tmp_path / "a.jpg")
     line = json.loads(GOOD) | {"id": 3}
     (tmp_path / "val.jsonl").write_text("\n".join([json.dumps(line)] * 2))
-    data = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path, BoxFormat.xywh)
+    data = jsonl(tmp_path, images=str(tmp_path), box_format=BoxFormat.xywh)
     with pytest.raises(DataError, match=r"val\.jsonl holds the sample id '3' twice"):
         data.read("val")
     tally = Tally(counting=True)

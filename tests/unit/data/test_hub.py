@@ -15,8 +15,8 @@ from own_files import HEIGHT, WIDTH, decoded, ragged_mask, rle, samples_of
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.columns import check_columns
-from locheads.data.hub import HubCopy, HubDataSet
+from locheads.data.config import DatasetConfig
+from locheads.data.hub import HubDataSet, check_columns
 from locheads.data.image_files import open_image
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
@@ -115,15 +115,12 @@ def _open(name: str, root: Path, rows: list[dict] | None = None, file: str = "")
         (root / "copy" / "data").mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows), root / "copy" / "data" / file)
     return HubDataSet(
-        HubCopy(
-            hub=declared["hub"],
-            folder=root / "copy" if rows is not None else None,
-            columns=declared["columns"],
-            images=root / "images",
-            cache=root / "cache",
-            split_names=declared["split_names"],
-            notes=tuple(declared["notes"]),
-        )
+        DatasetConfig(
+            folder=str(root / "copy") if rows is not None else "",
+            images=str(root / "images"),
+            **{key: declared[key] for key in ("hub", "columns", "split_names", "notes")},
+        ),
+        root / "cache",
     )
 
 

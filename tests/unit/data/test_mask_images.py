@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_files import HEIGHT, WIDTH, decoded, make_image, samples_of
+from own_files import HEIGHT, WIDTH, decoded, jsonl, make_image, samples_of
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.config import BoxFormat
 from locheads.data.image_files import read_mask
 from locheads.data.jsonl import JsonlDataSet
 from locheads.errors import DataError
@@ -125,7 +124,7 @@ def test_a_damaged_mask_is_one_sentence(tmp_path: Path) -> None:
 def _with_mask(root: Path, mask: str, **more: object) -> JsonlDataSet:
     make_image(root / "own" / "images" / "a.jpg")
     (root / "own" / "val.jsonl").write_text(f'{{"image": "a.jpg", "expression": "it", "mask": "{mask}"}}')
-    return JsonlDataSet(root / "own", "{split}.jsonl", root / "own" / "images", BoxFormat.xyxy, **more)  # type: ignore
+    return jsonl(root / "own", **more)
 
 
 @pytest.mark.parametrize("name", ["../m.png", "x/../../m.png", "{root}/m.png", "../images/../../m.png"])
@@ -144,7 +143,7 @@ def test_no_link_of_a_mask_leads_out_but_to_named_folders(tmp_path: Path) -> Non
         (tmp_path / "own" / link).symlink_to(tmp_path / "elsewhere" / target)
         with pytest.raises(DataError, match=rf"the mask .*{mask} is a link to .*elsewhere/m\.png, outside of the data"):
             data.read("val")
-        (sample,) = samples_of(_with_mask(tmp_path, mask, links=(tmp_path / "elsewhere",)).read("val"))
+        (sample,) = samples_of(_with_mask(tmp_path, mask, links=[str(tmp_path / "elsewhere")]).read("val"))
         np.testing.assert_array_equal(decoded(sample), MASK)
 
 
@@ -153,6 +152,6 @@ def test_links_within_the_folder_and_the_folder_itself_are_followed(tmp_path: Pa
     Image.fromarray(GREY).save(tmp_path / "own" / "store.png")
     (tmp_path / "own" / "m.png").symlink_to("store.png")
     (tmp_path / "link").symlink_to(tmp_path / "own")
-    linked = JsonlDataSet(tmp_path / "link", "{split}.jsonl", tmp_path / "link" / "images", BoxFormat.xyxy)
+    linked = jsonl(tmp_path / "link")
     for each in (data, linked):
         np.testing.assert_array_equal(decoded(samples_of(each.read("val"))[0]), MASK)

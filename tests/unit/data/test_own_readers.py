@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from own_files import HEIGHT, WIDTH, decoded, make_image, ragged_mask, rle, samples_of
+from own_files import HEIGHT, WIDTH, decoded, jsonl, make_image, ragged_mask, rle, samples_of
 from PIL import Image
 from refer_files import block_mask
 
-from locheads.data.config import BoxFormat, QueryLength
+from locheads.data.config import BoxFormat, DatasetConfig, QueryLength
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.reasonseg import ReasonSegDataSet
@@ -27,7 +27,7 @@ def _jsonl(root: Path, lines: list[dict[str, Any]], form: BoxFormat = BoxFormat.
     make_image(root / "images" / "a.jpg")
     make_image(root / "images" / "COCO_train2014_000000000009.jpg")
     (root / "val.jsonl").write_text("\n\n".join(map(json.dumps, lines)))
-    return JsonlDataSet(root, "{split}.jsonl", root / "images", form)
+    return jsonl(root, box_format=form)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_jsonl_masks_in_every_form(tmp_path: Path) -> None:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         assert sample.box == (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     np.testing.assert_array_equal(decoded(polygon), block_mask(HEIGHT, WIDTH, (5, 6, 15, 16)))
-    assert data.notes == []
+    assert not data.notes
 
 
 def test_jsonl_groups_by_image_and_keeps_ids(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def _layout(root: Path, refs: str, **splits: list[dict[str, Any]]) -> JsonlDataS
         path = root / refs.replace("{split}", split)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(map(json.dumps, lines)))
-    return JsonlDataSet(root, refs, root / "images", BoxFormat.xyxy)
+    return jsonl(root, refs=refs)
 
 
 ONE = {"image": "a.jpg", "expression": "one", "box": BOX}
@@ -168,7 +168,7 @@ def test_two_names_of_one_coco_image_are_one_image(tmp_path: Path) -> None:
     names = ["COCO_train2014_000000000009.jpg", "000000000009.jpg"]
     make_image(tmp_path / "images" / names[1])
     _layout(tmp_path, "{split}.jsonl", val=[ONE | {"image": name} for name in names])
-    (group,) = JsonlDataSet(tmp_path, "{split}.jsonl", tmp_path / "images", BoxFormat.xyxy, of_coco=True).read("val")
+    (group,) = jsonl(tmp_path, coco_names=True).read("val")
     assert (group.image_id, len(group.samples)) == ("9", 2)
 
 
@@ -224,7 +224,7 @@ def test_spellings_of_one_path_are_one_image(tmp_path: Path) -> None:
     (tmp_path / "images" / "x").mkdir(parents=True)
     lines = [ONE | {"image": f"{folder}a.jpg"} for folder in folders]
     _layout(tmp_path, "{split}.jsonl", val=lines)
-    data = JsonlDataSet(tmp_path, "{split}.jsonl", link, BoxFormat.xyxy)
+    data = jsonl(tmp_path, images=str(link))
     (group,) = data.read("val")
     assert (group.image_id, len(group.samples)) == ("a.jpg", 4)
 
@@ -259,7 +259,7 @@ def _coco(root: Path, expressions: list[Any], name: str = "expressions.json") ->
     (root / "instances.json").write_text(json.dumps(content))
     lines = json.dumps(expressions) if name.endswith(".json") else "\n".join(map(json.dumps, expressions))
     (root / name).write_text(lines)
-    return CocoDataSet(root, "instances.json", name, root / "images")
+    return CocoDataSet(DatasetConfig(folder=str(root), refs=name, images=str(root / "images")), root / "cache")
 
 
 EXPRESSIONS = [
@@ -310,7 +310,11 @@ def test_wrong_expressions_are_named_or_counted(tmp_path: Path, record: object, 
 
 def test_coco_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expressions\.json is not there, but a COCO data set of your own is a folder"):
-        CocoDataSet(tmp_path, "instances.json", "expressions.json", tmp_path).read("val")
+        CocoDataSet(DatasetConfig(folder=str(tmp_path), refs="expressions.json"), tmp_path).read("val")
+
+
+def _open_reasonseg(root: Path, query: QueryLength = QueryLength.all) -> ReasonSegDataSet:
+    return ReasonSegDataSet(DatasetConfig(folder=str(root), query=query), root / "cache")
 
 
 def _reasonseg(root: Path, shapes: list[tuple[str, list]], long: bool = True, name: str = "x") -> None:
@@ -332,7 +336,7 @@ def test_reasonseg_is_painted_as_its_publishers_do(tmp_path: Path) -> None:
     for points, value in ((target, 1), (ignored, 0), (inner, 1)):
         cv2.polylines(expected, np.array([points], dtype=np.int32), True, value, 1)
         cv2.fillPoly(expected, np.array([points], dtype=np.int32), value)
-    first, second = samples_of(ReasonSegDataSet(tmp_path).read("val"))
+    first, second = samples_of(_open_reasonseg(tmp_path).read("val"))
     np.testing.assert_array_equal(decoded(first), expected.astype(bool))
     assert not decoded(first)[10, 15] and decoded(first)[12, 22]
     assert first.box == (4, 4, 31, 26)
@@ -343,13 +347,13 @@ def test_reasonseg_short_and_long(tmp_path: Path) -> None:
     square = [("target", [[4, 4], [20, 4], [20, 20], [4, 20]])]
     _reasonseg(tmp_path, square, long=True, name="a")
     _reasonseg(tmp_path, square, long=False, name="b")
-    images = {q: [g.path.stem for g in ReasonSegDataSet(tmp_path, q).read("val")] for q in QueryLength}
+    images = {q: [g.path.stem for g in _open_reasonseg(tmp_path, q).read("val")] for q in QueryLength}
     assert images == {QueryLength.all: ["a", "b"], QueryLength.short: ["b"], QueryLength.long: ["a"]}
 
 
 def test_reasonseg_that_is_not_there_shows_the_layout(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test holds no \*\.json, but ReasonSeg is a folder with train, val and test"):
-        ReasonSegDataSet(tmp_path).read("test")
+        _open_reasonseg(tmp_path).read("test")
 
 
 @pytest.mark.parametrize(
@@ -371,9 +375,9 @@ def test_wrong_reasonseg_files_are_named_or_counted(tmp_path: Path, change: dict
     path = tmp_path / "val" / "x.json"
     path.write_text(json.dumps(json.loads(path.read_bytes().decode("cp1252")) | change))
     with pytest.raises(DataError, match=text):
-        ReasonSegDataSet(tmp_path).read("val")
+        _open_reasonseg(tmp_path).read("val")
     tally = Tally(counting=True)
-    assert len(samples_of(ReasonSegDataSet(tmp_path).read("val", tally))) == 2
+    assert len(samples_of(_open_reasonseg(tmp_path).read("val", tally))) == 2
     assert tally.rejected == 1
 
 
@@ -423,7 +427,7 @@ def test_coco_without_a_mask_lets_the_box_stand_and_says_so(
 def test_coco_masks_that_are_there_are_taken(tmp_path: Path) -> None:
     data = _changed_coco(tmp_path, segmentation=[[], [5, 6, 15, 6, 15, 16, 5, 16]])
     assert len(samples_of(data.read("val"))) == 1
-    assert data.notes == []
+    assert not data.notes
     with pytest.raises(DataError, match="an empty polygon"):
         _changed_coco(tmp_path, segmentation=[[1, 1, 5, 5]]).read("val")
 

@@ -5,9 +5,9 @@ import pickle
 from pathlib import Path
 
 import pytest
+from refer_files import read_refer, refer
 
 from locheads.data.checks import CheckState, check_samples, official_counts
-from locheads.data.refer import ReferDataSet, read_refer
 from locheads.data.tally import Tally
 
 SOURCE = Path(__file__).parents[4] / "shared" / "data" / "refcoco_unc_val.json"
@@ -44,7 +44,7 @@ def refcoco_val(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_counts_are_the_published_ones(refcoco_val: Path) -> None:
-    groups = read_refer(refcoco_val, "refs(unc).p", refcoco_val, "val")
+    groups = read_refer(refcoco_val, refcoco_val, "val")
     samples = [sample for group in groups for sample in group.samples]
     assert len(groups) == 1500
     assert len({sample.ref_id for sample in samples}) == 3811
@@ -54,8 +54,8 @@ def test_counts_are_the_published_ones(refcoco_val: Path) -> None:
 
 
 def test_the_table_holds_the_same(refcoco_val: Path, tmp_path: Path) -> None:
-    direct = read_refer(refcoco_val, "refs(unc).p", refcoco_val, "val")
-    data = ReferDataSet(refcoco_val, "refs(unc).p", refcoco_val, tmp_path)
+    direct = read_refer(refcoco_val, refcoco_val, "val")
+    data = refer(refcoco_val, refcoco_val, tmp_path)
     assert data.read("val") == direct
     assert len(list(tmp_path.rglob("val.parquet"))) == 1
     assert data.read("val") == direct
@@ -63,7 +63,7 @@ def test_the_table_holds_the_same(refcoco_val: Path, tmp_path: Path) -> None:
 
 def test_the_checks_know_it(refcoco_val: Path) -> None:
     tally = Tally(counting=True)
-    groups = read_refer(refcoco_val, "refs(unc).p", refcoco_val, "val", tally)
+    groups = read_refer(refcoco_val, refcoco_val, "val", tally)
     official = official_counts("refcoco/unc")["val"]
     verdicts = {
         v.question: v for v in check_samples("val", groups, tally, official, open_images=False, folders=[refcoco_val])

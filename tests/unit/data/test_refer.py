@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from pycocotools import mask as coco
-from refer_files import REFS, TinyRefer, block_mask
+from refer_files import REFS, TinyRefer, block_mask, read_refer, refer
 
-from locheads.data.refer import annotation_digest, read_refer, split_names
 from locheads.errors import DataError
 
 
@@ -67,7 +66,7 @@ def test_lines_in_a_polygon_are_left_out(tiny: TinyRefer) -> None:
 
 def test_splits(tiny: TinyRefer) -> None:
     tiny.write()
-    assert split_names(tiny.folder, REFS) == ["train", "val"]
+    assert refer(tiny.folder, tiny.images).splits() == ["train", "val"]
     assert [g.image_id for g in tiny.read("train")] == ["3"]
 
 
@@ -78,15 +77,15 @@ def test_other_splits_are_not_looked_at(tiny: TinyRefer) -> None:
 
 def test_digest_changes_with_either_file(tiny: TinyRefer) -> None:
     tiny.write()
-    digests = [annotation_digest(tiny.folder, REFS)]
-    assert annotation_digest(tiny.folder, REFS) == digests[0]
+    digests = [refer(tiny.folder, tiny.images).digest]
+    assert refer(tiny.folder, tiny.images).digest == digests[0]
     assert len(digests[0]) == 64
     tiny.refs[0]["sentences"][0]["sent"] = "left one"
     tiny.write()
-    digests.append(annotation_digest(tiny.folder, REFS))
+    digests.append(refer(tiny.folder, tiny.images).digest)
     tiny.instances["images"][0]["width"] = 61
     tiny.write()
-    digests.append(annotation_digest(tiny.folder, REFS))
+    digests.append(refer(tiny.folder, tiny.images).digest)
     assert len(set(digests)) == 3
 
 
@@ -176,7 +175,7 @@ WRONG: dict[str, tuple[Callable[[TinyRefer], None], str]] = {
     ),
     "nobody said anything": (
         lambda tiny: tiny.refs.__setitem__(slice(0, 3), [{**tiny.refs[1], "sentences": []}]),
-        r"refs of split 'val' in .*refs\(unc\)\.p hold no sentence",
+        r"split 'val' of .*refs\(unc\)\.p holds no sample",
     ),
     "no bbox": (_drop("annotations", 1, "bbox"), ANNOTATION_2 + "no 'bbox'"),
     "bbox of NaN": (
@@ -287,7 +286,7 @@ def test_broken_json(tiny: TinyRefer, content: str) -> None:
     tiny.write()
     (tiny.folder / "instances.json").write_text(content)
     with pytest.raises(DataError, match=r"instances\.json is not complete JSON \(.*\): copy or download it again\.$"):
-        read_refer(tiny.folder, REFS, tiny.images, "val")
+        read_refer(tiny.folder, tiny.images, "val")
 
 
 @pytest.mark.parametrize(
@@ -302,7 +301,7 @@ def test_json_that_is_not_text(tiny: TinyRefer, content: bytes, text: str) -> No
     tiny.write()
     (tiny.folder / "instances.json").write_bytes(content)
     with pytest.raises(DataError, match=rf"instances\.json,? {text}.*: save it as UTF-8\.$"):
-        read_refer(tiny.folder, REFS, tiny.images, "val")
+        read_refer(tiny.folder, tiny.images, "val")
 
 
 @pytest.mark.parametrize("content", [{"refs": []}, "refs", 3, None])
@@ -310,14 +309,14 @@ def test_refs_of_another_kind(tiny: TinyRefer, content: object) -> None:
     tiny.write()
     (tiny.folder / REFS).write_bytes(pickle.dumps(content))
     with pytest.raises(DataError, match=r"refs\(unc\)\.p holds no list of refs"):
-        read_refer(tiny.folder, REFS, tiny.images, "val")
+        read_refer(tiny.folder, tiny.images, "val")
 
 
 def test_instances_of_another_kind(tiny: TinyRefer) -> None:
     tiny.write()
     (tiny.folder / "instances.json").write_text(json.dumps([1]))
     with pytest.raises(DataError, match=r"instances\.json is not a mapping but list"):
-        read_refer(tiny.folder, REFS, tiny.images, "val")
+        read_refer(tiny.folder, tiny.images, "val")
 
 
 def test_unknown_split_lists_the_known(tiny: TinyRefer) -> None:
@@ -332,15 +331,16 @@ LAYOUT = r" is not there, but a REFER data set is a folder .*instances\.json: se
 def test_missing_file(tiny: TinyRefer, missing: str) -> None:
     tiny.write()
     (tiny.folder / missing).unlink()
-    for call in (split_names, annotation_digest, lambda f, r: read_refer(f, r, tiny.images, "val")):
+    data = refer(tiny.folder, tiny.images)
+    for call in (data.splits, lambda: data.digest, lambda: data.read("val")):
         with pytest.raises(DataError, match=LAYOUT) as caught:
-            call(tiny.folder, REFS)
+            call()
         assert str(caught.value).startswith(str(tiny.folder / missing))
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="refcoco" + LAYOUT):
-        read_refer(tmp_path / "refcoco", REFS, tmp_path, "val")
+        read_refer(tmp_path / "refcoco", tmp_path, "val")
 
 
 def test_objects_of_the_same_category_are_counted_in_the_image(tiny: TinyRefer) -> None:
