@@ -6,7 +6,10 @@ from locheads.config import Config, Stage
 from locheads.errors import ConfigError
 from locheads.pipeline.run_life import Status
 from locheads.report.html import write_report
-from locheads.report.studies import LAYOUTS, build, find_runs, terminal_table, write_study
+from locheads.report.studies.build import build
+from locheads.report.studies.layouts import LAYOUTS
+from locheads.report.studies.runs import find_runs
+from locheads.report.studies.write import terminal_table, write_study
 from locheads.terminal import console, track
 
 

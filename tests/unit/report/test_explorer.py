@@ -17,9 +17,10 @@ from locheads.grounding.config import Border, Component, GroundingConfig, Paddin
 from locheads.grounding.ground_maps import ground_maps
 from locheads.pipeline.write_explorer import decode, encode
 from locheads.records.explorer_file import ExplorerFile, ExplorerSample
-from locheads.report import read_run, write_report
 from locheads.report.__main__ import main
 from locheads.report.explorer.page import FOLDER, LIMIT, contents, fit, self_contained
+from locheads.report.html import write_report
+from locheads.report.run_record import read_run
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from locheads.errors import StoreError
-from locheads.report.studies import LAYOUTS, Study, build, find_runs, terminal_table, write_study
-from locheads.report.studies.build import MISSING
+from locheads.report.studies.build import MISSING, Study, build
 from locheads.report.studies.layout import overlap
+from locheads.report.studies.layouts import LAYOUTS
+from locheads.report.studies.runs import find_runs
+from locheads.report.studies.write import terminal_table, write_study
 from locheads.store.atomic import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from locheads.records.explorer_file import ExplorerFile, ExplorerSample
@@ -47,6 +47,13 @@ class ShownSample:
     """Its first heads; the rest of its maps stays in the run folder."""
 
 
+def page_template(name: str) -> Template:
+    """A template of this folder or the one above."""
+    loader = FileSystemLoader([FOLDER, FOLDER.parent])
+    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=loader, undefined=StrictUndefined, **options).get_template(name)
+
+
 def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     """Writes `explorer.html` into the run folder; None where the run kept nothing to explore.
 
@@ -67,16 +74,9 @@ def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> 
     numbers = sorted({s.sample.image for s in shown if s.sample.image is not None})
     blocks = [(f"image-{number}", _base64(record.image(number))) for number in numbers]
     blocks += [(f"maps-{i}", _base64(record.codes(s.sample, s.n_heads))) for i, s in enumerate(shown)]
-    environment = Environment(
-        loader=FileSystemLoader([FOLDER, FOLDER.parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = "\n".join([environment.get_template("page.css.j2").render(), (FOLDER / "explorer.css").read_text()])
+    style = "\n".join([page_template("page.css.j2").render(), (FOLDER / "explorer.css").read_text()])
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return environment.get_template("explorer.html.j2").render(
+    return page_template("explorer.html.j2").render(
         title=_title(run),
         policy=_policy(style, script),
         style=Markup(style),
