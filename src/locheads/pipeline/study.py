@@ -30,7 +30,7 @@ def join_runs(config: Config, folder: Path, status: Status) -> None:
         files = write_study(study, own)
         paged = [run for run in runs if run.error is None and run.setting("stage") == Stage.report]
         for run in track(paged, "pages", "runs") if paged else []:
-            write_report(run.record.folder)
+            write_report(run.folder)
     console.print(terminal_table(study))
     for file in files:
         console.print(f"Written: {file}", soft_wrap=True, highlight=False)

@@ -33,8 +33,7 @@ def metric_cell(metric: Metric, estimate: Estimate | None) -> str:
 def results_table(record: RunRecord, width: int = WIDE) -> Table:
     """Methods x metrics in percent, at most 100 columns wide; some fewer, in 80, where `width` is narrower.
 
-    Raises:
-        StoreError: the run has no readable metrics.json.
+    Raises StoreError without a readable metrics.json.
     """
     metrics = record.need(MetricsRecord)
     table = new_table("Results in percent", results_caption(metrics))
@@ -64,8 +63,7 @@ def results_caption(metrics: MetricsRecord) -> str:
 def slices_table(record: RunRecord, width: int = WIDE) -> Table:
     """The run's own method on parts of the expressions, in percent; no wider than 100 columns, or than `width`.
 
-    Raises:
-        StoreError: the run has no readable metrics.json.
+    Raises StoreError without a readable metrics.json.
     """
     metrics, shown = record.need(MetricsRecord), columns(Place.SLICES, width)
     table = new_table("By slices, in percent", slices_legend(metrics) or None)
@@ -118,11 +116,7 @@ def heads_caption(heads: HeadsFile) -> str:
 
 
 def heads_table(record: RunRecord) -> Table:
-    """The localization heads, the most frequent first.
-
-    Raises:
-        StoreError: the run has no readable heads.json.
-    """
+    """The localization heads, the most frequent first. Raises StoreError without a readable heads.json."""
     heads = record.need(HeadsFile)
     table = new_table("Localization heads", heads_caption(heads))
     table.add_column("head", no_wrap=True)

@@ -216,7 +216,7 @@ def test_every_layout_reads_its_paper_csv_whole(study: str, make_run: MakeRun, t
         return
     found = build(layout, find_runs([str(tmp_path / "runs")]), EXPERIMENTS / study)
     raw = pd.read_csv(EXPERIMENTS / study / "paper.csv", dtype=str)
-    assert {*layout.paper.rows, *layout.paper.figures} == set(raw.columns)
+    assert layout.paper_columns() == set(raw.columns)
     expected = sorted(value for column in layout.paper.figures for value in raw[column])
     assert sorted(found.cells["paper"].dropna()) == expected
 
@@ -265,4 +265,4 @@ def test_comparisons_and_joined_reports_are_no_runs(make_run: MakeRun, tmp_path:
     with pytest.raises(StoreError, match="there is no run in"):
         find_runs([str(tmp_path / "runs")])
     make_run("c", {})
-    assert [run.digest for run in find_runs([str(tmp_path / "runs"), str(tmp_path / "runs" / "c")])] == ["c"]
+    assert [run.provenance.digest for run in find_runs([str(tmp_path / "runs"), str(tmp_path / "runs" / "c")])] == ["c"]

@@ -21,7 +21,7 @@ from locheads.text import csv_text, latex_text, markdown_text, printable
 
 def write_study(study: Study, folder: Path) -> list[Path]:
     """Writes the study's files into its folder and returns them. Raises StoreError where that is not possible."""
-    figures = {_figure_name(run): to_svg(study.layout.draw(run.record)) for run in _drawn(study)}  # type: ignore[misc]
+    figures = {_figure_name(run): to_svg(study.layout.draw(run)) for run in _drawn(study)}  # type: ignore[misc]
     files = {
         "result.md": markdown(study, list(figures)),
         "result.tex": latex(study),
@@ -72,7 +72,7 @@ def _figure_name(run: StudyRun) -> str:
 
 
 def _confidence(runs: list[StudyRun]) -> str:
-    levels = sorted({run.record.metrics.confidence for run in runs if run.record.metrics})
+    levels = sorted({run.metrics.confidence for run in runs if run.metrics})
     return " and ".join(f"{100 * level:.0f} %" for level in levels) or "95 %"
 
 
