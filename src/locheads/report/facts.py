@@ -13,8 +13,8 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     """Name and value of what identifies the run, for people."""
     s, status, provenance = record.setting, record.status, record.provenance
     changes = ", with uncommitted changes" if provenance.dirty else ""
-    rows = _file_facts(record) if record.external else _asked_facts(record) if record.is_direct else _head_facts(record)
-    rows += [
+    rows = [
+        *_own_facts(record),
         ("Seed", s("seed")),
         ("State", status and (f"{status.state}: {status.error}" if status.error else status.state)),
         ("Code", f"commit {provenance.commit[:12]}{changes}" if provenance.commit else None),
@@ -25,26 +25,26 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
 
 
-def _file_facts(record: RunRecord) -> list[tuple[str, Any]]:
-    s, missing = record.setting, record.metrics.n_missing if record.metrics else None
+def _own_facts(record: RunRecord) -> list[tuple[str, Any]]:
+    """What only runs of its kind have: of a file of predictions, of boxes in words, or of heads."""
+    s, heads = record.setting, record.heads
+    model = [("Model", _with_id(s("model.name"), s("model.id"))), ("Preprocessing", s("model.preprocess"))]
+    data, split, prompt = ("Data set", s("dataset.name")), ("Split", s("dataset.split")), ("Prompt", s("prompt.name"))
+    if record.external:
+        written = ("Boxes are written as", _convention(record, "predictions_format"))
+        missing = record.metrics.n_missing if record.metrics else None
+        return [("Predictions", record.external), written, data, split, ("Samples that the file lacks", missing)]
+    if record.is_direct:
+        return [*model, prompt, ("Boxes are written as", _convention(record, "direct")), data, split]
+    found_on = s("heads.set", s("dataset.discovery_split") or "?")
     return [
-        ("Predictions", record.external),
-        ("Boxes are written as", _convention(record, "predictions_format")),
-        ("Data set", s("dataset.name")),
-        ("Split", s("dataset.split")),
-        ("Samples that the file lacks", missing),
-    ]
-
-
-def _asked_facts(record: RunRecord) -> list[tuple[str, Any]]:
-    s = record.setting
-    return [
-        ("Model", _with_id(s("model.name"), s("model.id"))),
-        ("Preprocessing", s("model.preprocess")),
-        ("Prompt", s("prompt.name")),
-        ("Boxes are written as", _convention(record, "direct")),
-        ("Data set", s("dataset.name")),
-        ("Split", s("dataset.split")),
+        *model,
+        data,
+        ("Splits", f"heads from {found_on}, evaluated on {s('dataset.split') or '?'}"),
+        prompt,
+        ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
+        ("Selection", f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}"),
+        ("Discovery", _discovery(record)),
     ]
 
 
@@ -54,21 +54,6 @@ def _convention(record: RunRecord, group: str) -> str | None:
     form = form or record.setting(f"{group}.point_format")
     whole = form is None or frame in (None, "image", "picture")
     return form if whole else f"{form}, of the {str(frame).replace('_', ' ')}"
-
-
-def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
-    s, heads = record.setting, record.heads
-    found_on = s("heads.set", s("dataset.discovery_split") or "?")
-    return [
-        ("Model", _with_id(s("model.name"), s("model.id"))),
-        ("Preprocessing", s("model.preprocess")),
-        ("Data set", s("dataset.name")),
-        ("Splits", f"heads from {found_on}, evaluated on {s('dataset.split') or '?'}"),
-        ("Prompt", s("prompt.name")),
-        ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
-        ("Selection", f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}"),
-        ("Discovery", _discovery(record)),
-    ]
 
 
 def _discovery(record: RunRecord) -> str:

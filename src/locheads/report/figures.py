@@ -110,7 +110,8 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     axes.set_aspect("equal", adjustable="box")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 8, 10]))
-    _hatch_skipped(axes, theme, heads)
+    if (skipped := min(heads.skip_layers, layers)) > 0:
+        _frame(axes, (-0.5, -0.5), per_layer, skipped, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
     _mark_cells(axes, theme, heads)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
     bar.set_label("selection frequency (%)", color=theme.ink, fontsize=FONT - 1)
@@ -118,12 +119,6 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     bar.outline.set_visible(False)
     label_axes(axes, theme, "head", "layer", "Selection frequency of every head")
     return figure
-
-
-def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
-    rows, width = min(heads.skip_layers, len(heads.frequency_mean)), heads.frequency_mean.shape[1]
-    if rows > 0:
-        _frame(axes, (-0.5, -0.5), width, rows, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
 
 
 def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float, **look: Any) -> None:

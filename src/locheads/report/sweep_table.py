@@ -99,14 +99,11 @@ def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
 def _general(runs: Sequence[SweepRow]) -> Table:
     table = _captioned(f"Sweep of {len(runs)} runs, in percent", runs, listed=True)
     keys = swept_keys(runs)
-    for key in keys:
-        table.add_column(key, overflow="fold")
-    add_numbers(table, *(METRIC[metric].label for metric in PRIMARY))
+    _add_columns(table, keys, overflow="fold")
     table.add_column("heads", overflow="fold")
     for run in runs:
         last = " ".join(run.metrics.heads) if run.metrics else run.reason or "done"
-        cells = [*(run.overrides.get(key, "") for key in keys), *run.cells(), last]
-        table.add_row(*cells, style="red" if run.error else None)
+        table.add_row(*_row(run, keys), last, style="red" if run.error else None)
     return table
 
 
@@ -128,10 +125,18 @@ def _as_int(value: str) -> int:
 
 def _table5(runs: Sequence[SweepRow]) -> Table:
     table = _captioned("Criterion and selection (Table 5), in percent", runs, listed=False)
-    for heading in ("strategy", "criterion"):
-        table.add_column(heading, no_wrap=True)
-    add_numbers(table, *(METRIC[metric].label for metric in PRIMARY))
+    _add_columns(table, ["strategy", "criterion"], no_wrap=True)
     # sorted() is stable: within a strategy the criteria keep the order of the command line.
     for run in sorted(runs, key=lambda run: run.overrides.get("selection", "")):
-        table.add_row(run.overrides.get("selection", ""), run.overrides.get("criterion", ""), *run.cells())
+        table.add_row(*_row(run, ["selection", "criterion"]))
     return table
+
+
+def _add_columns(table: Table, headings: Sequence[str], **look: Any) -> None:
+    for heading in headings:
+        table.add_column(heading, **look)
+    add_numbers(table, *(METRIC[metric].label for metric in PRIMARY))
+
+
+def _row(run: SweepRow, keys: Sequence[str]) -> list[str]:
+    return [*(run.overrides.get(key, "") for key in keys), *run.cells()]

@@ -21,7 +21,8 @@ from locheads.text import csv_text, latex_text, markdown_text, printable
 
 def write_study(study: Study, folder: Path) -> list[Path]:
     """Writes the study's files into its folder and returns them. Raises StoreError where that is not possible."""
-    figures = {_figure_name(run): to_svg(study.layout.draw(run)) for run in _drawn(study)}  # type: ignore[misc]
+    draw = study.layout.draw
+    figures = {_figure_name(run): to_svg(draw(run)) for run in study.runs} if draw else {}
     files = {
         "result.md": markdown(study, list(figures)),
         "result.tex": latex(study),
@@ -60,10 +61,6 @@ def terminal_table(study: Study) -> Table:
     for line in study.table.itertuples(index=False):
         table.add_row(*(str(cell).replace(" [", "\n[", 1) for cell in line))
     return table
-
-
-def _drawn(study: Study) -> list[StudyRun]:
-    return study.runs if study.layout.draw is not None else []
 
 
 def _figure_name(run: StudyRun) -> str:
