@@ -135,8 +135,3 @@ def provenance_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
         several = isinstance(value, list | tuple)
         rows.append((name, join(map(str, value)) if several else UNKNOWN if value is None else str(value)))
     return rows
-
-
-def digest_line(record: RunRecord) -> str:
-    """What two equal runs share."""
-    return record.provenance.digest or (record.heads.digest if record.heads else "")

@@ -16,7 +16,7 @@ from locheads.records.receipt_file import STEPS, renew_pages
 from locheads.report import audit_report
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
 from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page
-from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
+from locheads.report.facts import baseline_notes, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
     audit_effects,
@@ -37,10 +37,7 @@ def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
     Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and
-    renews the checksums of the pages.
-
-    Raises:
-        StoreError: the folder is no run folder, or the page cannot be written.
+    renews the checksums of the pages. Raises StoreError where the folder is no run folder, or cannot be written to.
     """
     record = read_run(folder)
     explorer = None
@@ -89,14 +86,14 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         scatter=_chart(record, figure6_scatter),
         panels=[(item, _webp(sample_panel(record, item)), _webp(steps_panel(record, item))) for item in record.gallery],
         provenance=provenance_rows(record.provenance.content()),
-        digest=digest_line(record),
+        digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )
 
 
 def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:
     """Those that any method has: a run of another kind, or of an earlier version, lacks some."""
-    found = {name for of_method in record.metrics.methods.values() for name in of_method} if record.metrics else set()
-    return {key: metric for key, metric in metrics.items() if key in found}
+    methods = record.metrics.methods if record.metrics else {}
+    return {key: metric for key, metric in metrics.items() if any(key in found for found in methods.values())}
 
 
 def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> dict[str, str] | None:

@@ -88,8 +88,7 @@ class RunRecord:
 def read_run(folder: Path) -> RunRecord:
     """Reads every record of a run folder, and logs which files are not what the run wrote.
 
-    Raises:
-        StoreError: `folder` is not a folder, or holds no record of a run at all.
+    Raises StoreError where `folder` is not a folder, or holds no record of a run at all.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -43,8 +43,7 @@ class StudyRun(RunRecord):
 def find_runs(folders: Iterable[str]) -> list[StudyRun]:
     """The runs below the folders, oldest first, each once.
 
-    Raises:
-        StoreError: a folder is not there, none of them holds a run, or a run's files are not what it wrote.
+    Raises StoreError where a folder is not there, none holds a run, or a run's files are not what it wrote.
     """
     found: dict[Path, StudyRun] = {}
     unchecked = set()
