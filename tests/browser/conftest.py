@@ -10,7 +10,7 @@ import pytest
 from pages import open_page
 
 from explorer_files import build_explorer
-from locheads.report import write_report
+from locheads.report.html import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

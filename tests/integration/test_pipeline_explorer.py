@@ -19,7 +19,7 @@ from locheads.models.engine import EngineConfig
 from locheads.pipeline import stages
 from locheads.pipeline.write_explorer import decode
 from locheads.records.explorer_file import ExplorerFile
-from locheads.report import write_report
+from locheads.report.html import write_report
 from locheads.types import HeadIndex
 
 Run = Callable[[Config], Path]

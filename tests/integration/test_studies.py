@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from running import ROOT, Finished, Result, TinyFiles
 
-from locheads.report.studies import LAYOUTS
+from locheads.report.studies.layouts import LAYOUTS
 from locheads.store.atomic import read_json, write_json
 
 SPEC = importlib.util.spec_from_file_location("pocket_size", ROOT / "experiments" / "pocket_size.py")

@@ -16,7 +16,7 @@ from locheads.evaluation.metric_table import METRIC, Place, shown
 from locheads.grounding.config import BoxRule, GroundingConfig, Resolution
 from locheads.grounding.ground_maps import step_settings
 from locheads.models.adapters import FAMILIES
-from locheads.report.studies import LAYOUTS
+from locheads.report.studies.layouts import LAYOUTS
 from locheads.segmenters.config import SegmenterKind
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,10 @@ from locheads.config import Config, Stage
 from locheads.errors import ConfigError
 from locheads.pipeline.run_life import Status
 from locheads.report.html import write_report
-from locheads.report.studies import LAYOUTS, build, find_runs, terminal_table, write_study
+from locheads.report.studies.build import build
+from locheads.report.studies.layouts import LAYOUTS
+from locheads.report.studies.runs import find_runs
+from locheads.report.studies.write import terminal_table, write_study
 from locheads.terminal import console, track
 
 
@@ -27,7 +30,7 @@ def join_runs(config: Config, folder: Path, status: Status) -> None:
         files = write_study(study, own)
         paged = [run for run in runs if run.error is None and run.setting("stage") == Stage.report]
         for run in track(paged, "pages", "runs") if paged else []:
-            write_report(run.record.folder)
+            write_report(run.folder)
     console.print(terminal_table(study))
     for file in files:
         console.print(f"Written: {file}", soft_wrap=True, highlight=False)

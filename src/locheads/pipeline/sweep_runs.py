@@ -8,10 +8,10 @@ import yaml
 from locheads.errors import StoreError
 from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.run_files import write_parquet
+from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import DoneBeforeFile, refuse_changed
 from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
-from locheads.store.atomic import read_json
 from locheads.terminal import console
 
 READ = ("status.json", "metrics.json", DONE_BEFORE, "provenance.json")
@@ -60,8 +60,8 @@ def _pairs(folder: Path) -> dict[str, str]:
 def _finished(folder: Path, pairs: dict[str, str]) -> SweepRow:
     status, before = StatusFile.read_if_there(folder), DoneBeforeFile.read_if_there(folder)
     provenance = ProvenanceFile.read_if_there(folder)
-    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
     finished = status is not None and status.state == "done"
     error = None if finished else (status and status.error) or "did not finish: see its run.log"
+    metrics = None if error else MetricsRecord.read_if_there(folder)
     origin, digest = before.folder if before else None, provenance.digest if provenance else None
     return SweepRow(pairs, folder, metrics, error, origin, digest)

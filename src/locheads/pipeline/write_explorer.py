@@ -16,7 +16,7 @@ from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
-from locheads.pipeline.write_gallery import answered_box, evenly_spaced, small_image
+from locheads.pipeline.write_gallery import answer, evenly_spaced, small_image
 from locheads.records.explorer_file import MAPS, VERSION, ExplorerFile, ExplorerSample, image_name
 from locheads.records.record_base import plain
 from locheads.store.atomic import replacing, write_bytes
@@ -125,24 +125,17 @@ def _sample(
     image: int | None,
 ) -> ExplorerSample:
     geometry, own = encoded.geometry, plan.heads(row["sample_id"])
-    answer, same = answered_box(row), None
+    told, same = answer(group, row), None
     if own and all(head in encoded.heads for head in own):
-        again = encoded.box(own, config.grounding, plan.sinks)
-        same = again == answer
+        same = encoded.box(own, config.grounding, plan.sinks) == told["box"]
     return ExplorerSample(
-        sample_id=row["sample_id"],
-        image_id=group.image_id,
-        expression=row["expression"],
+        **told,
         width=geometry.width,
         height=geometry.height,
         rows=geometry.rows,
         cols=geometry.cols,
         scale=geometry.scale,
         offset=geometry.offset,
-        true_box=(row["true_x0"], row["true_y0"], row["true_x1"], row["true_y1"]),
-        box=answer,
-        iou=row["box_iou"],
-        error=row["error"] if isinstance(row["error"], str) else None,
         own=tuple(map(str, own)),
         heads=tuple(map(str, encoded.heads)),
         scales=tuple(encoded.scales),

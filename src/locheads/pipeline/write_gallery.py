@@ -21,7 +21,7 @@ from locheads.grounding.ground_maps import GroundedStack, ground_stack
 from locheads.records.gallery_file import MAPS, STEPS, GalleryFile, GalleryItem, StepArrays
 from locheads.store.atomic import write_arrays, write_bytes
 from locheads.store.attention_store import AttentionStore
-from locheads.types import Box, HeadIndex, ImageGroup
+from locheads.types import HeadIndex, ImageGroup
 
 
 def write_gallery(
@@ -95,26 +95,28 @@ def _item(
     cells = (geometry.rows, geometry.cols) if geometry else (1, 1)
     corners = np.array([0, 0, cells[1], cells[0]])
     return GalleryItem(
-        sample_id=row["sample_id"],
-        image_id=group.image_id,
-        expression=row["expression"],
+        **answer(group, row),
         image=name,
-        box=answered_box(row),
-        true_box=(row["true_x0"], row["true_y0"], row["true_x1"], row["true_y1"]),
-        iou=row["box_iou"],
         heads=tuple(map(str, heads)),
         width=group.width,
         height=group.height,
-        error=row["error"] if isinstance(row["error"], str) else None,
         grid=cells,
         cell_box=geometry.to_pixels(corners).tolist() if geometry else (0, 0, group.width, group.height),
     )
 
 
-def answered_box(row: Mapping[Any, Any]) -> Box | None:
-    """xyxy of a row of predictions; None where it has none."""
-    box = float(row["x0"]), float(row["y0"]), float(row["x1"]), float(row["y1"])
-    return None if any(map(math.isnan, box)) else box
+def answer(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """What the gallery and the explorer both tell of a row of predictions; `box` is None where it has none."""
+    box, true_box = (tuple(float(row[f"{of}{end}"]) for end in ("x0", "y0", "x1", "y1")) for of in ("", "true_"))
+    return {
+        "sample_id": row["sample_id"],
+        "image_id": group.image_id,
+        "expression": row["expression"],
+        "box": None if any(map(math.isnan, box)) else box,
+        "true_box": true_box,
+        "iou": row["box_iou"],
+        "error": row["error"] if isinstance(row["error"], str) else None,
+    }
 
 
 def small_image(group: ImageGroup, side: int, kind: str, **options: int) -> bytes | None:

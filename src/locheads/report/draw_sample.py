@@ -4,7 +4,7 @@ Everything is placed in pixels of the original image. The panels are PNG or WebP
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from io import BytesIO
 
@@ -185,31 +185,24 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
     def tile(grey: bool = True) -> Tile:
         return Tile(image, (item.width, item.height), (STEP, STEP), grey=grey)
 
-    names, frame = item.heads[:MAX_STEP_HEADS], steps.frame
-    smoothed = zip(names, steps.smoothed, strict=False)
+    def heats(arrays: Iterable[np.ndarray], ending: str = "") -> list[tuple[str, Tile]]:
+        pairs = zip(item.heads[:MAX_STEP_HEADS], arrays, strict=False)
+        return [(f"{name}{ending}", tile().heat(values, item.cell_box)) for name, values in pairs]
+
+    frame = steps.frame
+    above, hulls = tile().cells((steps.labels > 0).astype(int), frame), tile().cells(steps.labels, frame)
+    hulls.hulls(steps.labels, steps.chosen, frame)
+    boxes, mask = tile(grey=False).boxes(item), tile(grey=False).mask(steps.mask)
     rows = [
-        [
-            ("Image", tile(grey=False)),
-            *((name, tile().heat(m, item.cell_box)) for name, m in zip(names, maps[1:], strict=False)),
-        ],
-        [
-            ("Sum of the smoothed", tile().heat(maps[0], item.cell_box)),
-            *((f"{name}, smoothed", tile().heat(m, item.cell_box)) for name, m in smoothed),
-        ],
-        [
-            ("Above the threshold", tile().cells((steps.labels > 0).astype(int), frame)),
-            ("Components, hulls", tile().cells(steps.labels, frame).hulls(steps.labels, steps.chosen, frame)),
-            ("Box (true: blue)", tile(grey=False).boxes(item)),
-            ("Mask", tile(grey=False).mask(steps.mask)),
-        ],
+        [("Image", tile(grey=False)), *heats(maps[1:])],
+        [("Sum of the smoothed", tile().heat(maps[0], item.cell_box)), *heats(steps.smoothed, ", smoothed")],
+        [("Above the threshold", above), ("Components, hulls", hulls), ("Box (true: blue)", boxes), ("Mask", mask)],
     ]
     width, height = rows[0][0][1].image.size
     across, down = max(width, STEP_WIDTH) + STEP_GAP, height + STEP_TITLE + STEP_GAP
-    tiles = [
-        (STEP_GAP + j * across, STEP_GAP + i * down, title, tile)
-        for i, row in enumerate(rows)
-        for j, (title, tile) in enumerate(row)
-    ]
+    tiles = []
+    for i, row in enumerate(rows):
+        tiles += [(STEP_GAP + j * across, STEP_GAP + i * down, *titled) for j, titled in enumerate(row)]
     return _montage(tiles, (STEP_GAP + across * max(map(len, rows)), STEP_GAP + down * len(rows)), STEP_TITLE, 12)
 
 

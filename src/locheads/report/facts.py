@@ -11,39 +11,40 @@ UNKNOWN = "not recorded"
 
 def facts(record: RunRecord) -> list[tuple[str, str]]:
     """Name and value of what identifies the run, for people."""
-    s = record.setting
-    rows = _file_facts(record) if record.external else _asked_facts(record) if record.is_direct else _head_facts(record)
-    rows += [
+    s, status, provenance = record.setting, record.status, record.provenance
+    changes = ", with uncommitted changes" if provenance.dirty else ""
+    rows = [
+        *_own_facts(record),
         ("Seed", s("seed")),
-        ("State", _state(record)),
-        ("Code", _commit(record.provenance)),
-        *_other_versions(record.provenance),
-        ("Started", record.provenance.started),
-        ("Duration", _duration(record.provenance.seconds)),
+        ("State", status and (f"{status.state}: {status.error}" if status.error else status.state)),
+        ("Code", f"commit {provenance.commit[:12]}{changes}" if provenance.commit else None),
+        *_other_versions(provenance),
+        ("Started", provenance.started),
+        ("Duration", _duration(provenance.seconds)),
     ]
     return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
 
 
-def _file_facts(record: RunRecord) -> list[tuple[str, Any]]:
-    s, missing = record.setting, record.metrics.n_missing if record.metrics else None
+def _own_facts(record: RunRecord) -> list[tuple[str, Any]]:
+    """What only runs of its kind have: of a file of predictions, of boxes in words, or of heads."""
+    s, heads = record.setting, record.heads
+    model = [("Model", _with_id(s("model.name"), s("model.id"))), ("Preprocessing", s("model.preprocess"))]
+    data, split, prompt = ("Data set", s("dataset.name")), ("Split", s("dataset.split")), ("Prompt", s("prompt.name"))
+    if record.external:
+        written = ("Boxes are written as", _convention(record, "predictions_format"))
+        missing = record.metrics.n_missing if record.metrics else None
+        return [("Predictions", record.external), written, data, split, ("Samples that the file lacks", missing)]
+    if record.is_direct:
+        return [*model, prompt, ("Boxes are written as", _convention(record, "direct")), data, split]
+    found_on = s("heads.set", s("dataset.discovery_split") or "?")
     return [
-        ("Predictions", record.external),
-        ("Boxes are written as", _convention(record, "predictions_format")),
-        ("Data set", s("dataset.name")),
-        ("Split", s("dataset.split")),
-        ("Samples that the file lacks", missing),
-    ]
-
-
-def _asked_facts(record: RunRecord) -> list[tuple[str, Any]]:
-    s = record.setting
-    return [
-        ("Model", _with_id(s("model.name"), s("model.id"))),
-        ("Preprocessing", s("model.preprocess")),
-        ("Prompt", s("prompt.name")),
-        ("Boxes are written as", _convention(record, "direct")),
-        ("Data set", s("dataset.name")),
-        ("Split", s("dataset.split")),
+        *model,
+        data,
+        ("Splits", f"heads from {found_on}, evaluated on {s('dataset.split') or '?'}"),
+        prompt,
+        ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
+        ("Selection", f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}"),
+        ("Discovery", _discovery(record)),
     ]
 
 
@@ -51,36 +52,8 @@ def _convention(record: RunRecord, group: str) -> str | None:
     """The declared format and frame."""
     form, frame = record.setting(f"{group}.box_format"), record.setting(f"{group}.frame")
     form = form or record.setting(f"{group}.point_format")
-    return (
-        form
-        if form is None or frame in (None, "image", "picture")
-        else f"{form}, of the {str(frame).replace('_', ' ')}"
-    )
-
-
-def _head_facts(record: RunRecord) -> list[tuple[str, Any]]:
-    s, heads = record.setting, record.heads
-    return [
-        ("Model", _with_id(s("model.name"), s("model.id"))),
-        ("Preprocessing", s("model.preprocess")),
-        ("Data set", s("dataset.name")),
-        (
-            "Splits",
-            f"heads from {_found_on(record)}, evaluated on {s('dataset.split') or '?'}",
-        ),
-        ("Prompt", s("prompt.name")),
-        ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
-        (
-            "Selection",
-            f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}",
-        ),
-        ("Discovery", _discovery(record)),
-    ]
-
-
-def _found_on(record: RunRecord) -> str:
-    head_set = record.setting("heads.set")
-    return str((record.setting("dataset.discovery_split") or "?") if head_set is None else head_set)
+    whole = form is None or frame in (None, "image", "picture")
+    return form if whole else f"{form}, of the {str(frame).replace('_', ' ')}"
 
 
 def _discovery(record: RunRecord) -> str:
@@ -94,17 +67,6 @@ def _with_id(name: Any, identity: Any) -> str | None:
     if name is None or identity in (None, name):
         return name if identity is None else str(identity)
     return f"{name} ({identity})"
-
-
-def _state(record: RunRecord) -> str | None:
-    status = record.status
-    return None if status is None else f"{status.state}: {status.error}" if status.error else status.state
-
-
-def _commit(provenance: ProvenanceFile) -> str | None:
-    if not provenance.commit:
-        return None
-    return f"commit {provenance.commit[:12]}" + (", with uncommitted changes" if provenance.dirty else "")
 
 
 def _other_versions(provenance: ProvenanceFile) -> list[tuple[str, Any]]:
@@ -157,20 +119,19 @@ def _chosen(record: RunRecord, k: Any) -> str:
     return f"The {k} heads that discovery chose on other images, the same for every sample."
 
 
-def provenance_rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested record as (dotted name, value) rows. Lists of plain values stay on one row."""
-    if isinstance(value, dict):
-        rows = [provenance_rows(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
-        return [row for part in rows for row in part]
-    if not prefix:
-        return []
-    if prefix == "argv" and isinstance(value, list | tuple):
-        return [(prefix, shlex.join(map(str, value)))]
-    if isinstance(value, list | tuple):
-        return [(prefix, ", ".join(map(str, value)))]
-    return [(prefix, UNKNOWN if value is None else str(value))]
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested record by dotted names. Lists stay whole."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    parts = [flat(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items()]
+    return {name: found for part in parts for name, found in part.items()}
 
 
-def digest_line(record: RunRecord) -> str:
-    """What two equal runs share."""
-    return record.provenance.digest or (record.heads.digest if record.heads else "")
+def provenance_rows(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """A nested record as (dotted name, text) rows."""
+    rows = []
+    for name, value in flat(record).items():
+        join = shlex.join if name == "argv" else ", ".join
+        several = isinstance(value, list | tuple)
+        rows.append((name, join(map(str, value)) if several else UNKNOWN if value is None else str(value)))
+    return rows

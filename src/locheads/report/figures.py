@@ -3,7 +3,7 @@
 All raise StoreError where the record that they show is missing or cannot be read.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,23 +11,15 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import rankdata
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label, percent
+from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord, spearman_text
-from locheads.report.audit_report import AuditRow
+from locheads.report.audit_report import by_option, difference, estimate
 from locheads.report.run_record import RunRecord
-from locheads.report.theme import (
-    FONT,
-    LIGHT,
-    MAX_LABELS,
-    Theme,
-    grid_lines,
-    label_axes,
-    margin_labels,
-    new_chart,
-    new_charts,
-)
+from locheads.report.theme import FONT, LIGHT, MAX_LABELS, Theme, label_axes, margin_labels, new_charts
 
 MIN_FREQUENCY = 0.01
 """The paper's Fig. 6 leaves out heads that fewer than 1 % of the samples chose."""
@@ -39,24 +31,22 @@ MAX_NAME = 58
 
 def attention_sum_curve(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """The admitted layers' mean attention sums, ascending, with tau, its elbow and the localization heads."""
-    heads = record.need_heads()
+    heads = record.need(HeadsFile)
     first = min(heads.skip_layers, len(heads.mean_attention_sum) - 1)
     values = np.nan_to_num(heads.mean_attention_sum[first:]).ravel()
-    order = np.argsort(values, kind="stable")
-    rank_of = np.empty(len(values), dtype=int)
-    rank_of[order] = np.arange(1, len(values) + 1)
-    figure, axes = new_chart(theme)
-    axes.plot(np.arange(1, len(values) + 1), values[order], color=theme.data, linewidth=2)
+    ascending = np.sort(values)
+    rank_of = rankdata(values, method="ordinal")
+    figure, (axes,) = new_charts(theme)
+    axes.plot(np.arange(1, len(values) + 1), ascending, color=theme.data, linewidth=2)
     axes.set_xlim(0, len(values) + 1)
     axes.set_ylim(0, max(float(values.max()) * 1.08, 1e-6))
     if heads.tau is not None:
-        _mark_tau(axes, theme, values[order], heads.tau)
+        _mark_tau(axes, theme, ascending, heads.tau)
     per_layer = heads.mean_attention_sum.shape[1]
     chosen = [(h, (h.layer - first) * per_layer + h.head) for h in heads.heads if h.layer >= first]
     points = [(float(rank_of[i]), float(values[i])) for _, i in chosen]
     axes.plot([x for x, _ in points], [y for _, y in points], "o", color=theme.accent, markersize=6, zorder=4)
-    grid_lines(axes, theme, "y")
-    label_axes(axes, theme, "heads, sorted", "mean attention on the image", "Attention sum of every head")
+    label_axes(axes, theme, "heads, sorted", "mean attention on the image", "Attention sum of every head", grid="y")
     margin_labels(axes, theme, points, [str(h) for h, _ in chosen])
     return figure
 
@@ -78,16 +68,18 @@ def _mark_tau(axes: Axes, theme: Theme, ascending: np.ndarray, tau: float) -> No
 
 def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """IoU of each head's map against its selection frequency, for heads that >= 1 % of the samples chose."""
-    check = record.need_metrics().figure6
-    figure, axes = new_chart(theme)
+    metrics = record.need(MetricsRecord)
+    check = metrics.figure6
+    figure, (axes,) = new_charts(theme)
     points = [] if check is None else [p for p in check.points if p.frequency >= MIN_FREQUENCY]
-    label_axes(axes, theme, "selection frequency (%)", "mean IoU of the head's map (%)", spearman_text(check))
+    grid: Literal["both"] | None = "both" if points else None
+    words = "selection frequency (%)", "mean IoU of the head's map (%)", spearman_text(check)
+    label_axes(axes, theme, *words, grid=grid)
     if not points:
         axes.text(0.5, 0.5, "No head was chosen by 1 % of the samples.", ha="center", color=theme.ink, fontsize=FONT)
         return figure
-    chosen = [str(h) for h in record.heads.heads] if record.heads else list(record.need_metrics().heads)
+    chosen = [str(h) for h in record.heads.heads] if record.heads else list(metrics.heads)
     marked = sorted((p for p in points if str(p.index) in chosen), key=lambda p: chosen.index(str(p.index)))
-    grid_lines(axes, theme)
     axes.scatter([100 * p.frequency for p in points], [100 * p.iou for p in points], s=26, color=theme.data, alpha=0.75)
     ends = [(100 * p.frequency, 100 * p.iou) for p in marked]
     axes.scatter([x for x, _ in ends], [y for _, y in ends], s=52, color=theme.accent, zorder=3)
@@ -99,10 +91,10 @@ def figure6_scatter(record: RunRecord, theme: Theme = LIGHT) -> Figure:
 
 def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """Layers x heads, coloured by selection frequency; the localization heads outlined, numbered and listed."""
-    heads = record.need_heads()
+    heads = record.need(HeadsFile)
     frequency = 100 * np.nan_to_num(heads.frequency_mean)
     layers, per_layer = frequency.shape
-    figure, axes = new_chart(theme, (5.0, 4.3))
+    figure, (axes,) = new_charts(theme, (5.0, 4.3))
     mesh = axes.pcolormesh(
         np.arange(per_layer + 1) - 0.5,
         np.arange(layers + 1) - 0.5,
@@ -118,7 +110,8 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     axes.set_aspect("equal", adjustable="box")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 8, 10]))
-    _hatch_skipped(axes, theme, heads)
+    if (skipped := min(heads.skip_layers, layers)) > 0:
+        _frame(axes, (-0.5, -0.5), per_layer, skipped, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
     _mark_cells(axes, theme, heads)
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
     bar.set_label("selection frequency (%)", color=theme.ink, fontsize=FONT - 1)
@@ -126,12 +119,6 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     bar.outline.set_visible(False)
     label_axes(axes, theme, "head", "layer", "Selection frequency of every head")
     return figure
-
-
-def _hatch_skipped(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
-    rows, width = min(heads.skip_layers, len(heads.frequency_mean)), heads.frequency_mean.shape[1]
-    if rows > 0:
-        _frame(axes, (-0.5, -0.5), width, rows, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
 
 
 def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float, **look: Any) -> None:
@@ -171,8 +158,8 @@ def _ranked_names(heads: HeadsFile, per_line: int = 4) -> str:
 
 def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """One row per method: REC Acc@0.5 (circle) and RES cIoU (square) in percent, with their intervals."""
-    metrics = record.need_metrics()
-    figure, axes = new_chart(theme, (5.0, 3.3))
+    metrics = record.need(MetricsRecord)
+    figure, (axes,) = new_charts(theme, (5.0, 3.3))
     rows = metrics.rows()
     for metric, marker, shift in zip(PRIMARY, "os", (-0.16, 0.16), strict=True):
         for row, method in enumerate(rows):
@@ -185,14 +172,13 @@ def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
             _marker(axes, theme, [100 * estimate.value], [y], marker, colour, markersize=7)
     axes.set_yticks(range(len(rows)), [method_label(m) for m in rows], color=theme.ink, fontsize=FONT - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, _upper(metrics))
-    grid_lines(axes, theme, "x")
-    label_axes(axes, theme, f"percent, with {100 * metrics.confidence:.0f} % interval", "", "")
+    highest = max((e.high for m in metrics.methods.values() for k, e in m.items() if k in PRIMARY), default=1.0)
+    axes.set_xlim(0, min(100.0, 112 * highest) or 1.0)
+    label_axes(axes, theme, f"percent, with {100 * metrics.confidence:.0f} % interval", "", "", grid="x")
     for metric, marker in zip(PRIMARY, "os", strict=True):
         _marker(axes, theme, [], [], marker, theme.muted, label=METRIC[metric].label)
-    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=FONT - 0.5)
-    for text in legend.get_texts():
-        text.set_color(theme.ink)
+    look: dict[str, Any] = {"frameon": False, "fontsize": FONT - 0.5, "labelcolor": theme.ink}
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, **look)
     return figure
 
 
@@ -202,45 +188,38 @@ def _marker(axes: Axes, theme: Theme, x: list[float], y: list[float], marker: st
     axes.plot(x, y, marker, color=fill, markeredgecolor=colour, markeredgewidth=1.8, **look)
 
 
-def _upper(metrics: MetricsRecord) -> float:
-    highest = max((e.high for m in metrics.methods.values() for k, e in m.items() if k in PRIMARY), default=1.0)
-    return min(100.0, 112 * highest) or 1.0
-
-
 def audit_effects(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """What each option alone does to REC Acc@0.5 and RES cIoU, in percent points, with paired intervals.
 
     Strong colour: the interval leaves out zero.
     """
-    audit = record.need_audit()
-    rows = [row for row in audit.by_option() if row.differences]
+    audit = record.need(AuditFile)
+    rows = [row for row in by_option(audit) if all(difference(audit, row, metric) for metric in PRIMARY)]
     size = (8.4, 1.2 + 0.24 * max(len(rows), 1))
     figure, panels = new_charts(theme, size, len(PRIMARY), spines=("bottom",), smaller=2.5)
     for axes, metric in zip(panels, PRIMARY, strict=True):
         axes.axvline(0, color=theme.muted, linewidth=1)
         _bands(axes, rows, theme)
         for y, row in enumerate(rows):
-            found = row.differences[metric]
+            if (found := difference(audit, row, metric)) is None:
+                continue
             clear = found.low > 0 or found.high < 0
             colour = theme.accent if clear else theme.muted
             axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, linewidth=2)
             axes.plot([100 * found.value], [y], "o", color=colour, markersize=5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        grid_lines(axes, theme, "x")
-        value = percent(audit.base.metrics[metric].value) if metric in audit.base.metrics else "?"
-        label_axes(axes, theme, "percent points", "", f"{METRIC[metric].label}, from {value}")
-    names = [_short(f"{row.option} = {row.value}") for row in rows]
+        base = estimate(audit, audit.base.metrics.get(metric))
+        title = f"{METRIC[metric].label}, from {percent(base.value) if base else '?'}"
+        label_axes(axes, theme, "percent points", "", title, grid="x")
+    names = [f"{row.option} = {row.value}" for row in rows]
+    names = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names]
     panels[0].set_yticks(range(len(rows)), names, color=theme.ink, fontsize=FONT - 2.5, parse_math=False)
     return figure
 
 
-def _bands(axes: Axes, rows: list[AuditRow], theme: Theme) -> None:
+def _bands(axes: Axes, rows: list[AuditedChoice], theme: Theme) -> None:
     """Every other option on a band, so that the values of one belong together."""
     options = list(dict.fromkeys(row.option for row in rows))
     for y, row in enumerate(rows):
         if options.index(row.option) % 2:
             axes.axhspan(y - 0.5, y + 0.5, color=theme.faint, linewidth=0, zorder=0)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"

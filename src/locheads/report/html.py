@@ -3,21 +3,20 @@
 import base64
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, method_label, shown
 from locheads.evaluation.slices import SLICES
-from locheads.records.gallery_file import GalleryItem
-from locheads.records.metrics_file import few_legend
 from locheads.records.receipt_file import STEPS, renew_pages
+from locheads.report import audit_report
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
-from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, write_explorer_page
-from locheads.report.facts import baseline_notes, digest_line, facts, provenance_rows
+from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page
+from locheads.report.facts import baseline_notes, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
     audit_effects,
@@ -26,7 +25,7 @@ from locheads.report.figures import (
     method_intervals,
 )
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.tables import heads_caption, heads_rows, results_caption
+from locheads.report.tables import heads_caption, heads_rows, results_caption, slices_legend
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
@@ -34,22 +33,11 @@ from locheads.store.atomic import write_bytes, write_text
 PAGE = "report.html"
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One chart in both colour schemes, as data URIs."""
-
-    light: str
-    dark: str
-
-
 def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
     Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and
-    renews the checksums of the pages.
-
-    Raises:
-        StoreError: the folder is no run folder, or the page cannot be written.
+    renews the checksums of the pages. Raises StoreError where the folder is no run folder, or cannot be written to.
     """
     record = read_run(folder)
     explorer = None
@@ -71,14 +59,7 @@ def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
 
 def render(record: RunRecord, with_explorer: bool = False) -> str:
     """The page as text; `with_explorer`: linked to the explorer beside it."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return page_template("page.html.j2").render(
         record=record,
         explorer=EXPLORER_PAGE if with_explorer else None,
         facts=facts(record),
@@ -89,53 +70,43 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         of_slices=shown(Place.SLICES),
         metric_table=METRIC,
         audited=[METRIC[key] for key in PRIMARY],
+        audit_report=audit_report,
         notes_of=lambda metrics: " ".join(metric.note for metric in metrics.values() if metric.note),
         slice_kinds=SLICES,
-        slices_legend=_slices_legend(record),
+        slices_legend=slices_legend,
         method_label=method_label,
-        results_caption=results_caption(record.metrics) if record.metrics else "",
+        results_caption=results_caption,
         baseline_notes=baseline_notes(record),
         intervals=_chart(record, method_intervals),
         effects=_chart(record, audit_effects),
-        heads_rows=heads_rows(record) if record.heads else [],
-        heads_caption=heads_caption(record) if record.heads else "",
+        heads_rows=heads_rows,
+        heads_caption=heads_caption,
         frequency=_chart(record, frequency_grid),
         curve=_chart(record, attention_sum_curve),
         scatter=_chart(record, figure6_scatter),
-        panels=[(item, _panel(record, item), _steps(record, item)) for item in record.gallery],
+        panels=[(item, _webp(sample_panel(record, item)), _webp(steps_panel(record, item))) for item in record.gallery],
         provenance=provenance_rows(record.provenance.content()),
-        digest=digest_line(record),
+        digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )
-
-
-def _slices_legend(record: RunRecord) -> str:
-    parts = record.metrics.slices if record.metrics else ()
-    return few_legend(*(estimate for part in parts for estimate in part.metrics.values())).strip()
 
 
 def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:
     """Those that any method has: a run of another kind, or of an earlier version, lacks some."""
-    found = {name for of_method in record.metrics.methods.values() for name in of_method} if record.metrics else set()
-    return {key: metric for key, metric in metrics.items() if key in found}
+    methods = record.metrics.methods if record.metrics else {}
+    return {key: metric for key, metric in metrics.items() if any(key in found for found in methods.values())}
 
 
-def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> Chart | None:
-    """None where the records that the chart shows are missing."""
+def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> dict[str, str] | None:
+    """The chart in both colour schemes as data URIs; None where the records that it shows are missing."""
     try:
-        light, dark = (to_svg(draw(record, theme)) for theme in (LIGHT, DARK))
+        figures = {"light": draw(record, LIGHT), "dark": draw(record, DARK)}
     except StoreError:
         return None
-    return Chart(_data_uri("image/svg+xml", light.encode()), _data_uri("image/svg+xml", dark.encode()))
+    return {scheme: _data_uri("image/svg+xml", to_svg(figure).encode()) for scheme, figure in figures.items()}
 
 
-def _panel(record: RunRecord, item: GalleryItem) -> str:
-    """The sample's panel as a data URI; one file suits both colour schemes."""
-    return _data_uri("image/webp", to_bytes(sample_panel(record, item), "webp"))
-
-
-def _steps(record: RunRecord, item: GalleryItem) -> str | None:
-    """The steps of the sample's answer as a data URI; None where they were not kept."""
-    panel = steps_panel(record, item)
+def _webp(panel: Image.Image | None) -> str | None:
+    """As a data URI; one file suits both colour schemes."""
     return None if panel is None else _data_uri("image/webp", to_bytes(panel, "webp"))
 
 

@@ -12,20 +12,23 @@ import yaml
 from jaxtyping import Float
 
 from locheads.errors import StoreError
+from locheads.evaluation.metric_table import METRIC
 from locheads.records.audit_file import AuditFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import changed_files
-from locheads.records.record_base import own_file
-from locheads.report.audit_report import AuditRecord, parse_audit
+from locheads.records.record_base import Record, own_file
 from locheads.text import reason
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
+MADE_BY = {"heads.json": "discover", "metrics.json": "evaluate", "audit.json": "audit"}
+"""File -> the stage that writes it."""
 _EVALUATION = ("metrics.json", "gallery.json", "gallery.npz")
 
 
@@ -41,7 +44,7 @@ class RunRecord:
     status: StatusFile | None = None
     heads: HeadsFile | None = None
     metrics: MetricsRecord | None = None
-    audit: AuditRecord | None = None
+    audit: AuditFile | None = None
     gallery: tuple[GalleryItem, ...] = ()
     maps: dict[str, Float[np.ndarray, "map row col"]] = field(default_factory=dict)
     """Per sample_id: the fused map, then one map per head in the order of the item's `heads`."""
@@ -50,12 +53,12 @@ class RunRecord:
     problems: tuple[str, ...] = ()
     """One sentence per record that is missing, broken, incomplete or not what the run wrote."""
 
-    def setting(self, key: str) -> Any:
-        """A value of config.yaml by its dotted name, None where it is absent."""
+    def setting(self, key: str, default: Any = None) -> Any:
+        """A value of config.yaml by its dotted name; `default` where it is absent or null."""
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        return value
+        return default if value is None else value
 
     @property
     def external(self) -> str | None:
@@ -72,34 +75,20 @@ class RunRecord:
         """False where the run scored boxes that no head gave."""
         return not (self.external or self.is_direct)
 
-    def need_heads(self) -> HeadsFile:
-        """heads.json, or StoreError."""
-        if self.heads is None:
-            raise StoreError(self._needs("heads.json", "discover"))
-        return self.heads
-
-    def need_metrics(self) -> MetricsRecord:
-        """metrics.json, or StoreError."""
-        if self.metrics is None:
-            raise StoreError(self._needs("metrics.json", "evaluate"))
-        return self.metrics
-
-    def need_audit(self) -> AuditRecord:
-        """audit.json, or StoreError."""
-        if self.audit is None:
-            raise StoreError(self._needs("audit.json", "audit"))
-        return self.audit
-
-    def _needs(self, name: str, stage: str) -> str:
-        why = next((p for p in self.problems if p.startswith(name)), f"{name} is missing.")
-        return f"{self.folder}: {why[:-1]}: finish the run with stage={stage} or later, in the same folder."
+    def need(self, kind: type[R]) -> R:
+        """The record of this kind (a key of MADE_BY). Raises StoreError, which says what to do, without it."""
+        for found in (self.heads, self.metrics, self.audit):
+            if isinstance(found, kind):
+                return found
+        why = next((p for p in self.problems if p.startswith(kind.FILE)), f"{kind.FILE} is missing.")
+        stage = MADE_BY[kind.FILE]
+        raise StoreError(f"{self.folder}: {why[:-1]}: finish the run with stage={stage} or later, in the same folder.")
 
 
 def read_run(folder: Path) -> RunRecord:
     """Reads every record of a run folder, and logs which files are not what the run wrote.
 
-    Raises:
-        StoreError: `folder` is not a folder, or holds no record of a run at all.
+    Raises StoreError where `folder` is not a folder, or holds no record of a run at all.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -122,7 +111,7 @@ def read_run(folder: Path) -> RunRecord:
         # A run that was given its heads discovered none.
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
         metrics=reader.read(MetricsRecord.FILE, MetricsRecord.decode, None),
-        audit=reader.read(AuditFile.FILE, lambda content: parse_audit(AuditFile.decode(content)), None),
+        audit=reader.read(AuditFile.FILE, _audit, None),
         gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
         maps=reader.read("gallery.npz", read_maps, {}),
         steps=reader.read("steps.npz", read_steps, {}),
@@ -158,20 +147,15 @@ class _Reader:
         """Files whose absence is no problem."""
 
     def read(self, name: str, decode: Callable[[bytes], T], default: T) -> T:
-        path = self.folder / name
-        if not path.is_file():
-            if name not in self.optional:
-                self.problems.append(f"{name} is missing.")
+        if not (self.folder / name).is_file():
+            self.problems += [] if name in self.optional else [f"{name} is missing."]
             return default
         self.found = True
         try:
             return decode(own_file(self.folder, name).read_bytes())
-        except KeyError as error:
-            self.problems.append(f"{name} is incomplete (no {error}).")
-        except RecursionError:
-            self.problems.append(f"{name} cannot be read (it is nested too deeply).")
         except Exception as error:  # the readers of JSON, YAML and zip archives have a dozen between them
-            self.problems.append(f"{name} cannot be read ({reason(error)}).")
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else reason(error)
+            self.problems.append(f"{name} cannot be read ({why}).")
         return default
 
     def gallery(self, content: bytes) -> tuple[GalleryItem, ...]:
@@ -186,3 +170,10 @@ def _settings(content: bytes) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError("it holds no settings")
     return settings
+
+
+def _audit(content: bytes) -> AuditFile:
+    audit = AuditFile.decode(content)
+    if audit.metric not in METRIC:
+        raise ValueError(f"metric is {audit.metric!r}, which is none")
+    return audit

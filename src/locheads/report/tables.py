@@ -5,12 +5,19 @@ from rich.table import Table
 
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
 from locheads.evaluation.slices import SLICES
+from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
 from locheads.report.run_record import RunRecord
 from locheads.terminal import new_table
 
 WIDE = 100
 """Columns of a terminal."""
+
+
+def add_numbers(table: Table, *headings: str) -> None:
+    """Adds columns of figures."""
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
 
 
 def columns(place: Place, width: int = WIDE) -> list[Metric]:
@@ -26,15 +33,13 @@ def metric_cell(metric: Metric, estimate: Estimate | None) -> str:
 def results_table(record: RunRecord, width: int = WIDE) -> Table:
     """Methods x metrics in percent, at most 100 columns wide; some fewer, in 80, where `width` is narrower.
 
-    Raises:
-        StoreError: the run has no readable metrics.json.
+    Raises StoreError without a readable metrics.json.
     """
-    metrics = record.need_metrics()
+    metrics = record.need(MetricsRecord)
     table = new_table("Results in percent", results_caption(metrics))
     shown = columns(Place.TERMINAL, width)
     table.add_column("", no_wrap=True)
-    for metric in shown:
-        table.add_column(metric.heading, justify="right", no_wrap=True)
+    add_numbers(table, *(metric.heading for metric in shown))
     for method in metrics.rows():
         cells = [metric_cell(metric, metrics.get(method, metric.key)) for metric in shown]
         table.add_row(method_label(method), *cells, style="bold" if method == "localization_heads" else None)
@@ -58,17 +63,12 @@ def results_caption(metrics: MetricsRecord) -> str:
 def slices_table(record: RunRecord, width: int = WIDE) -> Table:
     """The run's own method on parts of the expressions, in percent; no wider than 100 columns, or than `width`.
 
-    Raises:
-        StoreError: the run has no readable metrics.json.
+    Raises StoreError without a readable metrics.json.
     """
-    metrics = record.need_metrics()
-    legend = few_legend(*(estimate for part in metrics.slices for estimate in part.metrics.values()))
-    table = new_table("By slices, in percent", legend.strip() or None)
+    metrics, shown = record.need(MetricsRecord), columns(Place.SLICES, width)
+    table = new_table("By slices, in percent", slices_legend(metrics) or None)
     table.add_column("", no_wrap=True)
-    table.add_column("expres-\nsions", justify="right", no_wrap=True)
-    shown = columns(Place.SLICES, width)
-    for metric in shown:
-        table.add_column(metric.heading, justify="right", no_wrap=True)
+    add_numbers(table, "expres-\nsions", *(metric.heading for metric in shown))
     before = None
     for part in metrics.slices:
         if part.by != before:
@@ -77,6 +77,10 @@ def slices_table(record: RunRecord, width: int = WIDE) -> Table:
         table.add_row(f"  {part.name}", str(part.n_expressions), *cells)
         before = part.by
     return table
+
+
+def slices_legend(metrics: MetricsRecord) -> str:
+    return few_legend(*(estimate for part in metrics.slices for estimate in part.metrics.values())).strip()
 
 
 def _swapped_text(metrics: MetricsRecord) -> str:
@@ -90,27 +94,19 @@ def _swapped_text(metrics: MetricsRecord) -> str:
     )
 
 
-def heads_rows(record: RunRecord) -> list[tuple[str, str, str, str]]:
+def heads_rows(heads: HeadsFile) -> list[tuple[str, str, str, str]]:
     """Per localization head: name, selection frequency +- std (%), mean attention sum, head IoU (%)."""
-    heads = record.need_heads()
     rows = []
     for index in heads.heads:
         at = (index.layer, index.head)
         iou = np.nan if heads.head_iou is None else heads.head_iou[at]
-        rows.append(
-            (
-                str(index),
-                f"{percent(heads.frequency_mean[at])} ± {percent(heads.frequency_std[at])}",
-                f"{heads.mean_attention_sum[at]:.3f}",
-                percent(iou) if np.isfinite(iou) else ABSENT,
-            )
-        )
+        frequency = f"{percent(heads.frequency_mean[at])} ± {percent(heads.frequency_std[at])}"
+        rows.append((str(index), frequency, f"{heads.mean_attention_sum[at]:.3f}", percent(iou)))
     return rows
 
 
-def heads_caption(record: RunRecord) -> str:
+def heads_caption(heads: HeadsFile) -> str:
     """How the heads were found; shared by the terminal and the page."""
-    heads = record.need_heads()
     tau = "no threshold on the mean sums" if heads.tau is None else f"threshold τ = {heads.tau:.3f}"
     return (
         f"{heads.n_samples} samples x {heads.trials} trials, {heads.n_failed} failed, {tau}, "
@@ -120,15 +116,11 @@ def heads_caption(record: RunRecord) -> str:
 
 
 def heads_table(record: RunRecord) -> Table:
-    """The localization heads, the most frequent first.
-
-    Raises:
-        StoreError: the run has no readable heads.json.
-    """
-    table = new_table("Localization heads", heads_caption(record))
+    """The localization heads, the most frequent first. Raises StoreError without a readable heads.json."""
+    heads = record.need(HeadsFile)
+    table = new_table("Localization heads", heads_caption(heads))
     table.add_column("head", no_wrap=True)
-    for heading in ("frequency (%)", "attention sum", "head IoU (%)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in heads_rows(record):
+    add_numbers(table, "frequency (%)", "attention sum", "head IoU (%)")
+    for row in heads_rows(heads):
         table.add_row(*row)
     return table

@@ -73,16 +73,17 @@ def heat_map() -> ListedColormap:
     return ListedColormap(colours, name="heat")
 
 
-def new_chart(theme: Theme, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    """A figure with one styled pair of axes. `size` in inches."""
-    figure, (axes,) = new_charts(theme, size, 1)
-    return figure, axes
-
-
 def new_charts(
-    theme: Theme, size: tuple[float, float], n: int, spines: Sequence[str] = ("left", "bottom"), smaller: float = 1.5
+    theme: Theme,
+    size: tuple[float, float] = SIZE,
+    n: int = 1,
+    spines: Sequence[str] = ("left", "bottom"),
+    smaller: float = 1.5,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `n` styled pairs of axes side by side, which share y; ticks are `smaller` points below FONT."""
+    """A figure of `size` inches with `n` styled pairs of axes side by side, which share y.
+
+    Ticks are `smaller` points below FONT.
+    """
     figure = Figure(figsize=size, layout="constrained", facecolor=theme.surface)
     FigureCanvasAgg(figure)
     found = list(figure.subplots(1, n, sharey=True, squeeze=False)[0])
@@ -95,13 +96,13 @@ def new_charts(
     return figure, found
 
 
-def grid_lines(axes: Axes, theme: Theme, axis: Literal["both", "x", "y"] = "both") -> None:
-    """Faint ones, behind the data."""
-    axes.grid(axis=axis, color=theme.faint)
-    axes.set_axisbelow(True)
-
-
-def label_axes(axes: Axes, theme: Theme, x: str, y: str, title: str) -> None:
+def label_axes(
+    axes: Axes, theme: Theme, x: str, y: str, title: str, grid: Literal["both", "x", "y"] | None = None
+) -> None:
+    """`grid`: the axes that get faint lines, behind the data."""
+    if grid is not None:
+        axes.grid(axis=grid, color=theme.faint)
+        axes.set_axisbelow(True)
     axes.set_xlabel(x, color=theme.ink, fontsize=FONT)
     axes.set_ylabel(y, color=theme.ink, fontsize=FONT)
     axes.set_title(title, color=theme.ink, fontsize=FONT + 0.5, loc="left", fontweight="bold", parse_math=False)
@@ -112,18 +113,12 @@ def spread(positions: Float[np.ndarray, "n"], gap: float, low: float, high: floa
 
     Where they do not all fit, they lie evenly.
     """
-    positions = np.asarray(positions, dtype=np.float64)
-    order = np.argsort(positions, kind="stable")
-    n = len(positions)
-    gap = min(gap, (high - low) / max(n - 1, 1))
-    placed = np.clip(positions[order], low, high)
-    for i in range(1, n):
-        placed[i] = max(placed[i], placed[i - 1] + gap)
-    # Pushing up may have passed the top: push back down from there.
-    for i in range(n - 1, -1, -1):
-        placed[i] = min(placed[i], high - (n - 1 - i) * gap)
+    n, order = len(positions), np.argsort(positions, kind="stable")
+    steps = np.arange(n) * min(gap, (high - low) / max(n - 1, 1))
+    placed = np.maximum.accumulate(np.clip(positions[order], low, high) - steps) + steps
     result = np.empty(n)
-    result[order] = placed
+    # Pushing up may have passed the top: push back down from there.
+    result[order] = np.minimum(placed, high - steps[::-1])
     return result
 
 

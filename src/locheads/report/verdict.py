@@ -33,9 +33,11 @@ def compare(ours: Estimate, other: Estimate) -> str:
 def verdict(record: RunRecord) -> Verdict:
     """The sentences of the page's first box."""
     metrics = record.metrics
+    # Known defects of the copy, boxes that stand for masks, images that are turned when shown.
+    data = [f"Data: {note}" for note in record.provenance.dataset.notes]
     if metrics is not None and not record.about_heads:
         what = Path(record.external).name if record.external else "The model's own boxes"
-        points = [_misses_sentence(metrics), *metrics.notes, *_data_notes(record)]
+        points = [_misses_sentence(metrics), *metrics.notes, *data]
         return Verdict("none", f"{what}, scored; no baseline stands beside it.", tuple(points))
     if metrics is None or "localization_heads" not in metrics.methods:
         return Verdict("none", "This run has no evaluation to judge.", ())
@@ -43,13 +45,7 @@ def verdict(record: RunRecord) -> Verdict:
     tone, headline = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
-    return Verdict(tone, headline, (*points, *_data_notes(record), _scope_sentence(record, metrics)))
-
-
-def _data_notes(record: RunRecord) -> list[str]:
-    """What a reader of the figures must know of the data: known defects of the copy, boxes that stand for masks,
-    images that are turned when shown."""
-    return [f"Data: {note}" for note in record.provenance.dataset.notes]
+    return Verdict(tone, headline, (*points, *data, _scope_sentence(record, metrics)))
 
 
 def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:

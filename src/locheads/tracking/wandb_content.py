@@ -35,8 +35,8 @@ def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None
         "log the provenance",
         lambda: run.config.update({"provenance": record.provenance.content()}, allow_val_change=True),
     )
-    if record.metrics is not None:
-        yield "log the numbers", lambda: run.summary.update(record.need_metrics().summary())
+    if (metrics := record.metrics) is not None:
+        yield "log the numbers", lambda: run.summary.update(metrics.summary())
     if record.heads is not None:
         yield "log the figures", lambda: run.log(_figures(record))
     if record.gallery:

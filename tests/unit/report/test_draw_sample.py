@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from locheads.geometry import Preprocess, square_geometry
-from locheads.report import read_run, sample_panel
-from locheads.report.draw_sample import GAP, MASK_COLOUR, PANEL, TITLE, Tile, steps_panel, unit
+from locheads.report.draw_sample import GAP, MASK_COLOUR, PANEL, TITLE, Tile, sample_panel, steps_panel, unit
+from locheads.report.run_record import read_run
 from locheads.report.theme import PREDICTED_BOX, TRUE_BOX
 
 RED = (200, 60, 40)

@@ -17,9 +17,10 @@ from locheads.grounding.config import Border, Component, GroundingConfig, Paddin
 from locheads.grounding.ground_maps import ground_maps
 from locheads.pipeline.write_explorer import decode, encode
 from locheads.records.explorer_file import ExplorerFile, ExplorerSample
-from locheads.report import read_run, write_report
 from locheads.report.__main__ import main
 from locheads.report.explorer.page import FOLDER, LIMIT, contents, fit, self_contained
+from locheads.report.html import write_report
+from locheads.report.run_record import read_run
 
 
 @pytest.fixture
@@ -178,10 +179,10 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path, build):
         assert len(page) <= limit
         said = " ".join(contents(record, shown))
         assert f"{len(shown)} of the 400 expressions" in said
-        assert f"Maps of {shown[0].n_heads} of the model's 48 heads per sample" in said
+        assert f"Maps of {len(shown[0].heads)} of the model's 48 heads per sample" in said
         megabytes = int(re.search(r"python -m locheads\.report run --megabytes (\d+)", said)[1])
-        assert {s.n_heads for s in fit(record, int(1e6 * megabytes))} == {48}
-        assert [s["heads"] for s in data_of(page)["samples"]] == [list(s.sample.heads[: s.n_heads]) for s in shown]
+        assert {len(s.heads) for s in fit(record, int(1e6 * megabytes))} == {48}
+        assert [s["heads"] for s in data_of(page)["samples"]] == [list(s.heads) for s in shown]
     assert len(fit(record, 300_000)) == 40 > len(fit(record, 150_000))
     assert fit(record, 80_000) == []
 
@@ -205,7 +206,7 @@ def test_a_real_models_records_fit_into_one_file():
     shown = fit(Record(), LIMIT)
     assert len(shown) == 200
     # 200 x 40 KB x 4/3 = 10.7 MB of images leave 19 MB: 119 maps of 768 + 24 bytes each.
-    assert shown[0].n_heads == pytest.approx(119, abs=3)
+    assert len(shown[0].heads) == pytest.approx(119, abs=3)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from locheads.audit.config import METRICS as AUDITED
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, Unit
 from locheads.pipeline.compare_runs import COMPARED
 from locheads.records.metrics_file import MetricsRecord
-from locheads.report import read_run, results_table
 from locheads.report.html import render
+from locheads.report.run_record import read_run
 from locheads.report.studies.layouts import LAYOUTS
-from locheads.report.tables import slices_table
+from locheads.report.tables import results_table, slices_table
 from locheads.store.atomic import read_json, write_json
 from locheads.terminal import PlainConsole
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from locheads.errors import StoreError
-from locheads.report.audit_report import audit_tables
+from locheads.records.audit_file import AuditFile
+from locheads.report.audit_report import audit_tables, by_option
 from locheads.report.figures import audit_effects
 from locheads.report.html import write_report
 from locheads.report.run_record import read_run
@@ -56,7 +57,7 @@ def shown(folder: Path) -> str:
 def test_the_option_that_matters_most_is_on_top(audited: Path) -> None:
     record = read_run(audited)
     assert record.problems == ()
-    assert [row.option for row in record.need_audit().by_option()] == [
+    assert [row.option for row in by_option(record.need(AuditFile))] == [
         "grounding.sigma", "grounding.border", "criterion.elbow",
     ]  # fmt: skip
     text = shown(audited)

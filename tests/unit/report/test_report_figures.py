@@ -8,13 +8,8 @@ from matplotlib.collections import QuadMesh
 
 from locheads.errors import StoreError
 from locheads.records.metrics_file import RHO
-from locheads.report import (
-    attention_sum_curve,
-    figure6_scatter,
-    frequency_grid,
-    method_intervals,
-    read_run,
-)
+from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid, method_intervals
+from locheads.report.run_record import read_run
 from locheads.report.theme import DARK, spread, to_svg
 
 

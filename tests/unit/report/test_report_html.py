@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from locheads.errors import StoreError
-from locheads.report import write_report
 from locheads.report.__main__ import main
+from locheads.report.html import write_report
 
 
 class Page(HTMLParser):

@@ -10,7 +10,8 @@ import pytest
 import locheads.report
 from locheads.errors import StoreError
 from locheads.records.gallery_file import load_image
-from locheads.report import read_run, results_table
+from locheads.report.run_record import read_run
+from locheads.report.tables import results_table
 from locheads.types import HeadIndex
 
 FILES = (

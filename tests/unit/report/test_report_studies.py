@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from locheads.errors import StoreError
-from locheads.report.studies import LAYOUTS, Study, build, find_runs, terminal_table, write_study
-from locheads.report.studies.build import MISSING
+from locheads.report.studies.build import MISSING, Study, build
 from locheads.report.studies.layout import overlap
+from locheads.report.studies.layouts import LAYOUTS
+from locheads.report.studies.runs import find_runs
+from locheads.report.studies.write import terminal_table, write_study
 from locheads.store.atomic import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -214,7 +216,7 @@ def test_every_layout_reads_its_paper_csv_whole(study: str, make_run: MakeRun, t
         return
     found = build(layout, find_runs([str(tmp_path / "runs")]), EXPERIMENTS / study)
     raw = pd.read_csv(EXPERIMENTS / study / "paper.csv", dtype=str)
-    assert {*layout.paper.rows, *layout.paper.figures} == set(raw.columns)
+    assert layout.paper_columns() == set(raw.columns)
     expected = sorted(value for column in layout.paper.figures for value in raw[column])
     assert sorted(found.cells["paper"].dropna()) == expected
 
@@ -263,4 +265,4 @@ def test_comparisons_and_joined_reports_are_no_runs(make_run: MakeRun, tmp_path:
     with pytest.raises(StoreError, match="there is no run in"):
         find_runs([str(tmp_path / "runs")])
     make_run("c", {})
-    assert [run.digest for run in find_runs([str(tmp_path / "runs"), str(tmp_path / "runs" / "c")])] == ["c"]
+    assert [run.provenance.digest for run in find_runs([str(tmp_path / "runs"), str(tmp_path / "runs" / "c")])] == ["c"]

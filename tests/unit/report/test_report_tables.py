@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from locheads.evaluation.metric_table import ABSENT
-from locheads.report import SweepRow, heads_table, read_run, results_table, sweep_frame, sweep_table
-from locheads.report.tables import slices_table
+from locheads.pipeline.sweep_runs import read_sweep
+from locheads.records.metrics_file import MetricsRecord
+from locheads.report.run_record import read_run
+from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
+from locheads.report.tables import heads_table, results_table, slices_table
 from locheads.terminal import PlainConsole
 
 
@@ -24,7 +27,12 @@ def line_of(text, start):
 
 
 def run(metrics, error=None, **overrides):
-    return SweepRow({k.replace("__", "."): v for k, v in overrides.items()}, Path("/runs/x"), metrics, error)
+    return SweepRow(
+        {k.replace("__", "."): v for k, v in overrides.items()},
+        Path("/runs/x"),
+        metrics and MetricsRecord.parse(metrics),
+        error,
+    )
 
 
 @pytest.fixture
@@ -139,9 +147,12 @@ def test_common_overrides_do_not_hide_the_paper_layouts(metrics):
     assert "seed=7" in text
 
 
-def test_broken_metrics_are_a_failed_run():
-    text = printed(sweep_table([run({"methods": {}, "n_images": 1}, prompt="a"), run(None, prompt="b")]))
-    assert "metrics.json is broken: split is missing" in text
+def test_broken_metrics_are_a_failed_run(run_folder):
+    (run_folder / "overrides.yaml").write_text("[prompt=a]")
+    (run_folder / "metrics.json").write_text("{}")
+    (row,) = read_sweep(run_folder.parent)
+    assert row.metrics is None
+    assert "metrics.json cannot be read (split is missing)" in row.reason
 
 
 def test_a_stage_without_figures_is_done_and_not_failed(metrics):

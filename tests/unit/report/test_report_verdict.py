@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from locheads.records.metrics_file import RHO, Estimate
-from locheads.report import read_run
+from locheads.report.run_record import read_run
 from locheads.report.verdict import compare, verdict
 
 

@@ -67,7 +67,7 @@ def gather(runs: list[SweepRow], paper: SweepRow) -> dict[str, Any]:
     from locheads.pocket.pocket_model import load_model
     from locheads.pocket.training.probe import answer_accuracy
 
-    metrics, heads = MetricsRecord.parse(paper.metrics), HeadsFile.read(paper.folder)
+    metrics, heads = MetricsRecord.read(paper.folder), HeadsFile.read(paper.folder)
     provenance = ProvenanceFile.read(paper.folder)
     answers = answer_accuracy(load_model(Path(provenance.model["source"])))
     return {
@@ -129,11 +129,10 @@ def _row(metrics: MetricsRecord, method: str) -> dict[str, str]:
 
 
 def _table5_row(run: SweepRow) -> dict[str, Any]:
-    metrics, reason = run.parsed()
     shown = {key: run.overrides.get(key, "") for key in PAPER}
-    if metrics is None:
-        return shown | {"heads": "", "found": {"error": reason} | dict.fromkeys(COLUMNS[1:], "")}
-    return shown | {"heads": " ".join(metrics.heads), "found": _row(metrics, OUR_METHOD)}
+    if run.metrics is None:
+        return shown | {"heads": "", "found": {"error": run.reason} | dict.fromkeys(COLUMNS[1:], "")}
+    return shown | {"heads": " ".join(run.metrics.heads), "found": _row(run.metrics, OUR_METHOD)}
 
 
 def _shown(share: dict[str, float]) -> str:

@@ -6,12 +6,11 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from locheads.records.explorer_file import ExplorerFile, ExplorerSample
@@ -38,20 +37,17 @@ MIN_HEADS = 8
 """Samples are left out before fewer heads than this are left of each."""
 
 
-@dataclass(frozen=True)
-class ShownSample:
-    """One sample on the page."""
-
-    sample: ExplorerSample
-    n_heads: int
-    """Its first heads; the rest of its maps stays in the run folder."""
+def page_template(name: str) -> Template:
+    """A template of this folder or the one above."""
+    loader = FileSystemLoader([FOLDER, FOLDER.parent])
+    options: dict[str, Any] = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    return Environment(loader=loader, undefined=StrictUndefined, **options).get_template(name)
 
 
 def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     """Writes `explorer.html` into the run folder; None where the run kept nothing to explore.
 
-    Raises:
-        StoreError: its records are broken, or the page cannot be written.
+    Raises StoreError where its records are broken, or the page cannot be written.
     """
     record = ExplorerFile.read_if_there(run.folder)
     if record is None:
@@ -64,19 +60,12 @@ def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
 def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> str:
     """The page with as many samples and heads as `limit` bytes hold."""
     shown = fit(record, limit)
-    numbers = sorted({s.sample.image for s in shown if s.sample.image is not None})
+    numbers = sorted({s.image for s in shown if s.image is not None})
     blocks = [(f"image-{number}", _base64(record.image(number))) for number in numbers]
-    blocks += [(f"maps-{i}", _base64(record.codes(s.sample, s.n_heads))) for i, s in enumerate(shown)]
-    environment = Environment(
-        loader=FileSystemLoader([FOLDER, FOLDER.parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = "\n".join([environment.get_template("page.css.j2").render(), (FOLDER / "explorer.css").read_text()])
+    blocks += [(f"maps-{i}", _base64(record.codes(s))) for i, s in enumerate(shown)]
+    style = "\n".join([page_template("page.css.j2").render(), (FOLDER / "explorer.css").read_text()])
     script = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return environment.get_template("explorer.html.j2").render(
+    return page_template("explorer.html.j2").render(
         title=_title(run),
         policy=_policy(style, script),
         style=Markup(style),
@@ -88,9 +77,9 @@ def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> 
     )
 
 
-def contents(record: ExplorerFile, shown: list[ShownSample]) -> list[str]:
+def contents(record: ExplorerFile, shown: list[ExplorerSample]) -> list[str]:
     """What the page holds and what it leaves out, in sentences."""
-    counts = [s.n_heads for s in shown if s.n_heads]
+    counts = sorted(len(s.heads) for s in shown if s.heads)
     every, n_kept = record.layers * record.heads_per_layer, len(record.samples)
     lines = [
         f"{len(shown)} of the {record.n_split} expressions of the evaluated split, evenly spaced over it and not "
@@ -98,18 +87,18 @@ def contents(record: ExplorerFile, shown: list[ShownSample]) -> list[str]:
     ]
     if len(shown) < n_kept:
         lines.append(f"{n_kept - len(shown)} more samples are in the run folder, but too large for one file.")
-    if counts and min(counts) < every:
-        heads = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    if counts and counts[0] < every:
+        heads = " to ".join(str(count) for count in dict.fromkeys([counts[0], counts[-1]]))
         lines.append(
             f"Maps of {heads} of the model's {every} heads per sample: those that ground it, the best by REC and "
             "by IoU, and the most often selected. The others' maps are left out (struck out in the grid)."
         )
     elif counts:
         lines.append(f"The maps of all {every} heads.")
-    if len(shown) < n_kept or any(s.n_heads < len(s.sample.heads) for s in shown):
+    if len(shown) < n_kept or sum(counts) < sum(len(s.heads) for s in record.samples):
         needed = math.ceil((_without_maps(record, record.samples) + _of_maps(record.samples)) / 1e6)
         lines.append(f"All that the run kept: python -m locheads.report {record.folder.name} --megabytes {needed}")
-    judged = [s.sample.same_box for s in shown if s.sample.same_box is not None]
+    judged = [s.same_box for s in shown if s.same_box is not None]
     lines.append(
         "Maps have 8 bits here, linear in the root of the weight, and scaled to the map's largest value. With the "
         f"run's heads and settings they give the run's own box in {sum(judged)} of {len(judged)} samples."
@@ -121,7 +110,7 @@ def contents(record: ExplorerFile, shown: list[ShownSample]) -> list[str]:
     return lines
 
 
-def _data(run: RunRecord, record: ExplorerFile, shown: list[ShownSample]) -> dict[str, Any]:
+def _data(run: RunRecord, record: ExplorerFile, shown: list[ExplorerSample]) -> dict[str, Any]:
     start = _start(record)
     component = "all_cells" if "all_cells" in (record.grounding.get("box"), record.grounding.get("component")) else ""
     return {
@@ -134,18 +123,13 @@ def _data(run: RunRecord, record: ExplorerFile, shown: list[ShownSample]) -> dic
         "metrics": _metrics(run, record),
         "ramp": {"light": _stops(LIGHT.ramp), "dark": _stops(DARK.ramp)},
         "heat": np.rint(255 * heat_map()(np.arange(256))[:, :3]).astype(int).tolist(),
-        "samples": [_sample(s.sample, s.n_heads) for s in shown],
+        "samples": [s.model_dump(exclude={"at", "same_box"}) for s in shown],
     }
 
 
 def _start(record: ExplorerFile) -> dict[str, Any]:
     """The run's own smoothing, where the sliders begin, and how it turns cells into pixels."""
     return {key: record.grounding.get(key, value) for key, value in FIXED.items()}
-
-
-def _sample(sample: ExplorerSample, n_heads: int) -> dict[str, Any]:
-    values = sample.model_dump(exclude={"at", "same_box"})
-    return values | {"heads": sample.heads[:n_heads], "scales": sample.scales[:n_heads]}
 
 
 def _metrics(run: RunRecord, record: ExplorerFile) -> list[dict[str, Any]]:
@@ -202,9 +186,9 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def fit(record: ExplorerFile, limit: int = LIMIT) -> list[ShownSample]:
-    """As many samples as possible with MIN_HEADS heads, evenly spaced; then as many heads as possible, the same number
-    for all samples where their grids are equal."""
+def fit(record: ExplorerFile, limit: int = LIMIT) -> list[ExplorerSample]:
+    """The samples with their first heads that `limit` bytes hold, evenly spaced: as many samples as possible with
+    MIN_HEADS heads, then as many heads as possible, the same number for all samples where their grids are equal."""
     n = len(record.samples)
     while n > 0:
         chosen = [record.samples[i] for i in np.unique(np.linspace(0, len(record.samples) - 1, n).round().astype(int))]
@@ -213,7 +197,7 @@ def fit(record: ExplorerFile, limit: int = LIMIT) -> list[ShownSample]:
             most = max(len(s.heads) for s in chosen)
             counts = range(min(MIN_HEADS, most), most + 1)
             found = counts[bisect_right(counts, left, key=lambda n_heads: _of_maps(chosen, n_heads)) - 1]
-            return [ShownSample(s, min(found, len(s.heads))) for s in chosen]
+            return [s.model_copy(update={"heads": s.heads[:found], "scales": s.scales[:found]}) for s in chosen]
         n = min(n - 1, int(n * 0.95))
     return []
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,9 +19,17 @@ PAPER_CSV = "paper.csv"
 FAILED = "failed"
 SOURCE = "figure"
 """Heading of the column that separates the paper's figures from ours."""
+LINES = {
+    "paper": ("paper",),
+    "ours": ("ours", "low", "high"),
+    "difference": ("difference", "difference_low", "difference_high"),
+}
+"""The lines of a row -> the columns of the cells that they show: a figure, and its interval."""
 
 Key = tuple[Labels, Labels, str]
 """Row, column, quantity."""
+Ours = tuple[Estimate | float | str, StudyRun]
+"""One of our figures, and the run that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -48,89 +58,65 @@ def build(layout: Layout, runs: Sequence[StudyRun], folder: Path) -> Study:
     Raises:
         StoreError: paper.csv is not there, or not what the layout expects; or no run has what it shows.
     """
-    raw = read_paper(layout, folder)
-    printed = _printed(layout, raw)
-    ours, used, replaced = _measured(layout, runs)
-    failed = _failed(layout, runs, ours)
+    printed = _printed(layout, folder)
+    done = [run for run in runs if run.error is None]
+    ours = _measured(layout, done)
+    # Rows and columns of which there are only runs that failed.
+    failed = {(layout.row_of(run), layout.column_of(run)) for run in runs if run.error is not None}
+    failed -= {(row, column) for row, column, _ in ours}
     if not ours and not failed:
         raise StoreError(f"None of the {len(runs)} runs holds what {layout.study} shows: run its README's commands.")
+    counted = {id(run) for _, run in ours.values()}
+    used = [run for run in done if id(run) in counted]
     cells = _cells(layout, printed, ours, failed)
     table = text_table(layout, cells)
-    sentences = [*layout.notes(raw), *notes.of_runs(layout, runs, used, replaced)]
+    sentences = [*layout.notes, *notes.of_runs(layout, runs, used, len(done) - len(used))]
     sentences += [legend.strip()] if (legend := few_legend(table.to_numpy())) else []
     return Study(layout, cells, table, sentences, notes.origins(used), used)
 
 
-def read_paper(layout: Layout, folder: Path) -> pd.DataFrame:
-    """paper.csv as text; empty where the paper has no figures for the study."""
+def _printed(layout: Layout, folder: Path) -> dict[Key, str]:
+    """The figures of paper.csv, as the paper prints them; none where it has none for the study."""
     if layout.paper is None:
-        return pd.DataFrame()
+        return {}
     path = folder / PAPER_CSV
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({error}): paths.studies must be the folder experiments/.") from error
-    lacking = {*layout.paper.rows, *layout.paper.figures} - set(frame.columns)
-    if lacking:
+    if lacking := layout.paper_columns() - set(frame.columns):
         raise StoreError(f"{path} lacks the columns {', '.join(sorted(lacking))}: restore the file.")
-    return frame
-
-
-def _printed(layout: Layout, raw: pd.DataFrame) -> dict[Key, str]:
-    """The paper's figures, as it prints them."""
-    if layout.paper is None:
-        return {}
-    column_of_axis = {axis: column for column, axis in layout.paper.rows.items()}
     found: dict[Key, str] = {}
-    for line in raw.to_dict("records"):
-        values = {axis: line[column] for axis, column in column_of_axis.items()} | dict(layout.paper.constants)
-        row = tuple(values[axis.name] for axis in layout.rows)
+    for line in frame.to_dict("records"):
+        row = tuple((line | dict(layout.paper.constants))[axis.name] for axis in layout.rows)
         for column, (labels, quantity) in layout.paper.figures.items():
             if line[column]:
                 found[row, labels, quantity] = line[column]
     return found
 
 
-def _measured(
-    layout: Layout, runs: Sequence[StudyRun]
-) -> tuple[dict[Key, tuple[Estimate | float | str, StudyRun]], list[StudyRun], int]:
-    """-> (our figures with the run of each, the runs that gave any, how many runs newer ones replaced)."""
-    found: dict[Key, tuple[Estimate | float | str, StudyRun]] = {}
+def _measured(layout: Layout, runs: Sequence[StudyRun]) -> dict[Key, Ours]:
+    found: dict[Key, Ours] = {}
     for run in runs:
-        for part in layout.parts(run) if run.error is None else []:
-            for quantity in layout.quantities:
-                value = quantity.of(part)
-                if value is not None:
-                    found[layout.row_of(part), layout.column_of(part), quantity.key] = (value, run)
-    counted = {id(run) for _, run in found.values()}
-    used = [run for run in runs if id(run) in counted]
-    done = [run for run in runs if run.error is None]
-    return found, used, len(done) - len(used)
-
-
-def _failed(layout: Layout, runs: Iterable[StudyRun], ours: Iterable[Key]) -> set[tuple[Labels, Labels]]:
-    """Rows and columns of which there are only runs that failed."""
-    places = {(layout.row_of(run), layout.column_of(run)) for run in runs if run.error is not None}
-    return places - {(row, column) for row, column, _ in ours}
+        for part, quantity in product(layout.parts(run), layout.quantities):
+            if (value := quantity.of(part)) is not None:
+                found[layout.row_of(part), layout.column_of(part), quantity.key] = (value, run)
+    return found
 
 
 def _cells(
-    layout: Layout,
-    printed: dict[Key, str],
-    ours: dict[Key, tuple[Estimate | float | str, StudyRun]],
-    failed: set[tuple[Labels, Labels]],
+    layout: Layout, printed: dict[Key, str], ours: dict[Key, Ours], failed: set[tuple[Labels, Labels]]
 ) -> pd.DataFrame:
-    keys = [*printed, *ours]
-    rows = _ordered([row for row, _, _ in printed], [*(row for row, _, _ in ours), *(row for row, _ in failed)])
-    columns = _ordered([column for _, column, _ in printed], [*(c for _, c, _ in keys), *(c for _, c in failed)])
+    places = [*((row, column) for row, column, _ in ours), *failed]
+    rows = _ordered([row for row, _, _ in printed], [row for row, _ in places])
+    columns = _ordered([column for _, column, _ in printed], [column for _, column in places])
+    names = [axis.name for axis in (*layout.rows, *layout.columns)]
     cells = []
-    for row in rows:
-        for column in columns:
-            for quantity in layout.quantities:
-                key = (row, column, quantity.key)
-                labels = dict(zip([a.name for a in (*layout.rows, *layout.columns)], (*row, *column), strict=True))
-                cell = _cell(quantity, printed.get(key), ours.get(key), (row, column) in failed)
-                cells.append(labels | {"quantity": quantity.key} | cell)
+    for row, column, quantity in product(rows, columns, layout.quantities):
+        key = (row, column, quantity.key)
+        labels = dict(zip(names, (*row, *column), strict=True))
+        cell = _cell(quantity, printed.get(key), ours.get(key), (row, column) in failed)
+        cells.append(labels | {"quantity": quantity.key} | cell)
     return pd.DataFrame(cells)
 
 
@@ -147,26 +133,20 @@ def _natural(text: str) -> tuple[int, float, str]:
         return 1, 0.0, text
 
 
-def _cell(
-    quantity: Quantity, paper: str | None, ours: tuple[Estimate | float | str, StudyRun] | None, failed: bool
-) -> dict[str, object]:
+def _cell(quantity: Quantity, paper: str | None, ours: Ours | None, failed: bool) -> dict[str, Any]:
     """Figures in the paper's unit. The difference's interval is ours, moved: the paper gives none."""
-    value, low, high = (None,) * 3 if ours is None else _scaled(quantity, ours[0])
-    theirs = _number(paper)
-    comparable = theirs is not None and not isinstance(value, str)
-    differences = [round(v - theirs, 4) if v is not None and comparable else None for v in (value, low, high)]  # type: ignore[operator]
-    counts = ours[1].record.metrics if ours else None
+    figures = (None,) * 3 if ours is None else _scaled(quantity, ours[0])
+    is_word, theirs, _ = _natural(paper or "")
+    moved = [None if is_word or v is None or isinstance(v, str) else round(v - theirs, 4) for v in figures]
+    counts = ours[1].metrics if ours else None
     return {
         "paper": paper,
-        "ours": value,
-        "low": low,
-        "high": high,
-        **dict(zip(("difference", "difference_low", "difference_high"), differences, strict=True)),
+        **dict(zip((*LINES["ours"], *LINES["difference"]), (*figures, *moved), strict=True)),
         "status": "measured" if ours else FAILED if failed else "missing",
         "expressions": counts.n_expressions if counts else None,
         "images": counts.n_images if counts else None,
         "failed": counts.n_failed if counts else None,
-        "digest": ours[1].digest if ours else None,
+        "digest": (ours[1].provenance.digest or "") if ours else None,
     }
 
 
@@ -177,56 +157,36 @@ def _scaled(quantity: Quantity, value: Estimate | float | str) -> tuple[float | 
     return value if isinstance(value, str) else round(value * quantity.scale, 4), None, None
 
 
-def _number(text: str | None) -> float | None:
-    known, number, _ = _natural(text or "")
-    return None if known else number
-
-
 def text_table(layout: Layout, cells: pd.DataFrame) -> pd.DataFrame:
     """Up to three lines a row: the paper's figures, ours, their difference."""
     names = [axis.name for axis in layout.rows]
-    decimals = {quantity.key: quantity.decimals for quantity in layout.quantities}
+    quantities = {quantity.key: quantity for quantity in layout.quantities}
     lines = []
     for _, row in cells.groupby(names, sort=False):
         records = row.to_dict("records")
-        labels = tuple(str(records[0][name]) for name in names)
-        headings = [_heading(layout, cell) for cell in records]
-        for source, text in (("paper", _paper_text), ("ours", _our_text), ("difference", _difference_text)):
-            shown = [text(cell, decimals[cell["quantity"]]) for cell in records]
-            if any(shown) or (source == "ours" and layout.to_do(labels)):
-                figures = dict(zip(headings, [cell or MISSING for cell in shown], strict=True))
-                lines.append(dict(zip(names, labels, strict=True)) | {SOURCE: source} | figures)
+        labels = {name: str(records[0][name]) for name in names}
+        headings = [_heading(layout, cell, quantities[cell["quantity"]]) for cell in records]
+        for source in LINES:
+            shown = [_text(cell, source, quantities[cell["quantity"]].decimals) for cell in records]
+            if any(shown) or (source == "ours" and layout.to_do(tuple(labels.values()))):
+                figures = dict(zip(headings, [text or MISSING for text in shown], strict=True))
+                lines.append(labels | {SOURCE: source} | figures)
     table = pd.DataFrame(lines)
     return table.drop(columns=SOURCE) if layout.paper is None else table
 
 
-def _heading(layout: Layout, cell: dict) -> str:
-    quantity = next(q for q in layout.quantities if q.key == cell["quantity"])
+def _heading(layout: Layout, cell: dict[Any, Any], quantity: Quantity) -> str:
     words = [str(cell[axis.name]) for axis in layout.columns]
-    if not words or len(layout.quantities) > 1:
-        words.append(quantity.heading)
-    return " ".join(words)
+    return " ".join([*words, quantity.heading] if not words or len(layout.quantities) > 1 else words)
 
 
-def _paper_text(cell: dict, _: int) -> str:
-    return "" if pd.isna(cell["paper"]) else str(cell["paper"])
-
-
-def _our_text(cell: dict, decimals: int) -> str:
-    if cell["status"] == FAILED:
+def _text(cell: dict[Any, Any], source: str, decimals: int) -> str:
+    """What a line shows of a cell; "" for nothing."""
+    if source == "ours" and cell["status"] == FAILED:
         return FAILED
-    if pd.isna(cell["ours"]):
-        return ""
-    if isinstance(cell["ours"], str):
-        return cell["ours"]
-    return _with_interval(cell, "", decimals)
-
-
-def _difference_text(cell: dict, decimals: int) -> str:
-    return "" if pd.isna(cell["difference"]) else _with_interval(cell, "+", decimals)
-
-
-def _with_interval(cell: dict, sign: str, decimals: int) -> str:
-    names = ("difference", "difference_low", "difference_high") if sign else ("ours", "low", "high")
-    value, low, high = (None if pd.isna(cell[name]) else f"{cell[name]:{sign}.{decimals}f}" for name in names)
+    value, *ends = (cell[name] for name in LINES[source])
+    if pd.isna(value) or isinstance(value, str):
+        return value if isinstance(value, str) else ""
+    sign = "+" if source == "difference" else ""
+    value, low, high = (None if pd.isna(v) else f"{v:{sign}.{decimals}f}" for v in (value, *ends))
     return f"{value}{few_mark(cell['images'])} [{low}, {high}]" if low is not None else str(value)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, shown
@@ -57,10 +57,8 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Paper:
-    """How paper.csv is read: a row per row of the paper, a column per figure."""
+    """How paper.csv is read: a row per row of the paper, a column per figure and per axis that tells its rows apart."""
 
-    rows: Mapping[str, str]
-    """Column of the file -> axis."""
     figures: Mapping[str, tuple[Labels, str]]
     """Column of the file -> (labels of the column axes, quantity)."""
     constants: Mapping[str, str] = field(default_factory=dict)
@@ -83,8 +81,8 @@ class Layout:
     """The rows of one run, where it has several."""
     to_do: Callable[[Labels], bool] = lambda _: True
     """Whether a row of the paper is one that we measure, so that its absence is marked."""
-    notes: Callable[[pd.DataFrame], list[str]] = lambda _: []
-    """What to know of the paper's figures, from paper.csv as it is."""
+    notes: tuple[str, ...] = ()
+    """What to know of the paper's figures."""
     draw: Callable[[RunRecord], Figure] | None = None
     """A figure per run."""
 
@@ -93,6 +91,12 @@ class Layout:
 
     def column_of(self, run: StudyRun) -> Labels:
         return tuple(axis.of(run) for axis in self.columns)
+
+    def paper_columns(self) -> set[str]:
+        """Of paper.csv."""
+        if self.paper is None:
+            return set()
+        return {*(axis.name for axis in self.rows), *self.paper.figures} - set(self.paper.constants)
 
 
 # Axes.
@@ -115,7 +119,7 @@ def _model(run: StudyRun) -> str:
 
 def _found_on(run: StudyRun) -> str:
     """Where the heads of a run come from: its own discovery, or a set that it was given (heads.set)."""
-    head_set = run.record.provenance.heads
+    head_set = run.provenance.heads
     if head_set is None:
         return f"{run.setting('dataset.name')} {run.setting('dataset.discovery_split')}"
     return " ".join(head_set.found_on) if head_set.found_on else head_set.set
@@ -128,17 +132,33 @@ N_SAMPLES = Axis("samples", lambda run: str(run.part.get("n")))
 
 # What a record has to say, or None where the run lacks the record.
 
-
-def _of_metrics(measure: Callable[[MetricsRecord], Measured]) -> Callable[[StudyRun], Measured]:
-    return lambda run: measure(run.record.metrics) if run.record.metrics else None
-
-
-def _of_heads(measure: Callable[[HeadsFile], Measured]) -> Callable[[StudyRun], Measured]:
-    return lambda run: measure(run.record.heads) if run.record.heads else None
+T = TypeVar("T")
+Measure = Callable[[StudyRun], Measured]
 
 
-def _of_check(measure: Callable[[Figure6], Measured]) -> Callable[[StudyRun], Measured]:
-    return _of_metrics(lambda metrics: measure(metrics.figure6) if metrics.figure6 else None)
+def _of(part: Callable[[StudyRun], T | None], measure: Callable[[T], Measured]) -> Measure:
+    def of(run: StudyRun) -> Measured:
+        found = part(run)
+        return None if found is None else measure(found)
+
+    return of
+
+
+def _of_metrics(measure: Callable[[MetricsRecord], Measured]) -> Measure:
+    return _of(lambda run: run.metrics, measure)
+
+
+def _of_heads(measure: Callable[[HeadsFile], Measured]) -> Measure:
+    return _of(lambda run: run.heads, measure)
+
+
+def _of_check(measure: Callable[[Figure6], Measured]) -> Measure:
+    return _of(lambda run: run.metrics.figure6 if run.metrics else None, measure)
+
+
+def _of_pass(measure: Callable[[TimedPass], Measured]) -> Measure:
+    """Of the kind of pass with most expressions."""
+    return _of(lambda run: run.timing.passes[0] if run.timing and run.timing.passes else None, measure)
 
 
 # Accuracy.
@@ -167,9 +187,9 @@ UNPARSABLE = Quantity("unparsable", "answers without a box, %", _of_metrics(_unp
 
 
 def _names(run: StudyRun) -> Measured:
-    if run.record.heads is not None:
-        return " ".join(str(head) for head in run.record.heads.heads)
-    return " ".join(run.record.metrics.heads) or None if run.record.metrics else None
+    if run.heads is not None:
+        return " ".join(str(head) for head in run.heads.heads)
+    return " ".join(run.metrics.heads) or None if run.metrics else None
 
 
 def _depth(heads: HeadsFile) -> Measured:
@@ -190,26 +210,15 @@ SPEARMAN = Quantity("spearman", "Spearman", _of_check(lambda c: c.spearman if c.
 P_VALUE = Quantity("p", "p", _of_check(_p_value))
 N_HEADS = Quantity("n_heads", "heads with frequency >= 1 %", _of_check(lambda c: c.n_heads), decimals=0)
 
-# Time and memory, of the kind of pass with most expressions.
+# Time and memory.
 
-
-def _pass(run: StudyRun) -> TimedPass | None:
-    return run.timing.passes[0] if run.timing and run.timing.passes else None
-
-
-def _milliseconds(run: StudyRun) -> Measured:
-    timed = _pass(run)
-    return 1000 * timed.seconds / timed.expressions if timed and timed.expressions else None
-
-
-def _gib(run: StudyRun) -> Measured:
-    timed = _pass(run)
-    return None if timed is None else timed.peak_bytes / 2**30
-
-
-TIME = Quantity("ms_per_expression", "ms per expression", _milliseconds)
-MEMORY = Quantity("peak_gib", "peak memory, GiB", _gib, decimals=2)
-DEVICE = Quantity("device", "device", lambda run: timed.device if (timed := _pass(run)) else None)
+TIME = Quantity(
+    "ms_per_expression",
+    "ms per expression",
+    _of_pass(lambda timed: 1000 * timed.seconds / timed.expressions if timed.expressions else None),
+)
+MEMORY = Quantity("peak_gib", "peak memory, GiB", _of_pass(lambda timed: timed.peak_bytes / 2**30), decimals=2)
+DEVICE = Quantity("device", "device", _of_pass(lambda timed: timed.device))
 
 # Stability over discovery samples; a part per size.
 

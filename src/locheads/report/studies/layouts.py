@@ -1,51 +1,18 @@
 """Every study's table, as data. A new one is an entry here, a file in conf/experiment/ and a folder in experiments/."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from locheads.report.figures import attention_sum_curve, figure6_scatter
-from locheads.report.studies.layout import (
-    ALL_METRICS,
-    BETWEEN_TRIALS,
-    DATA,
-    DEPTH,
-    DEVICE,
-    DIRECT_REC,
-    ELIGIBLE,
-    FOUND_ON,
-    HEADS,
-    HEADS_REC,
-    MEMORY,
-    MODEL,
-    N_HEADS,
-    N_SAMPLES,
-    P_VALUE,
-    REC,
-    RES,
-    SAME_SET,
-    SPEARMAN,
-    SPLIT,
-    TAU,
-    TIME,
-    UNPARSABLE,
-    WITH_ALL,
-    Axis,
-    Layout,
-    Paper,
-    Quantity,
-    setting,
-    sizes,
-)
+from locheads.report.studies import layout as of
+from locheads.report.studies.layout import Axis, Layout, Paper, Quantity, setting, sizes
 from locheads.report.studies.runs import StudyRun
 
 OUR_METHOD = "localization heads"
 KIND = Axis("kind", lambda _: OUR_METHOD)
-METHOD = replace(MODEL, name="method")
-EVALUATED = Axis("data", lambda run: f"{DATA.of(run)} {SPLIT.of(run)}")
-DISCOVERY = replace(FOUND_ON, name="discovery")
+METHOD = replace(of.MODEL, name="method")
+EVALUATED = Axis("data", lambda run: f"{of.DATA.of(run)} {of.SPLIT.of(run)}")
+DISCOVERY = replace(of.FOUND_ON, name="discovery")
 ON_VAL = {"data": "refcoco val"}
 ABLATED = {"model": "LLaVA-1.5-13B", **ON_VAL}
 """See _WITHOUT_MODEL; a test compares the figures."""
@@ -53,18 +20,18 @@ ABLATED = {"model": "LLaVA-1.5-13B", **ON_VAL}
 _SPLITS = {"refcoco": ("val", "testA", "testB"), "refcoco+": ("val", "testA", "testB"), "refcocog": ("val", "test")}
 
 
-def _of_all_splits(study: str, title: str, quantity: Quantity, notes: Sequence[str] = ()) -> Layout:
+def _of_all_splits(study: str, title: str, quantity: Quantity, notes: tuple[str, ...] = ()) -> Layout:
     """Tables 1 and 2."""
     figures = {f"{data}_{split}": ((data, split), quantity.key) for data, splits in _SPLITS.items() for split in splits}
     return Layout(
         study,
         title,
         rows=(KIND, METHOD),
-        columns=(DATA, SPLIT),
+        columns=(of.DATA, of.SPLIT),
         quantities=(quantity,),
-        paper=Paper({"kind": "kind", "method": "method"}, figures),
+        paper=Paper(figures),
         to_do=lambda row: row[0] == OUR_METHOD,
-        notes=lambda _: list(notes),
+        notes=notes,
     )
 
 
@@ -72,14 +39,8 @@ def _of_discovery(
     study: str, title: str, quantities: tuple[Quantity, ...], figures: dict[str, Quantity], *axes: Axis, **more: Any
 ) -> Layout:
     """A figure about discovery on RefCOCO. `figures`: column of paper.csv -> quantity; `axes`: its rows besides."""
-    known = {axis.name: axis.name for axis in (MODEL, *axes)}
-    of_paper = Paper(known, {name: ((), q.key) for name, q in figures.items()}, {"discovery": "refcoco train"})
-    return Layout(study, title, (MODEL, DISCOVERY, *axes), quantities, paper=of_paper, **more)
-
-
-def _average_of_k4(paper: pd.DataFrame) -> list[str]:
-    mean = pd.to_numeric(paper["k4"]).mean()
-    return [f"The paper prints 65.4 as the average for k = 4; the mean of its own column is {mean:.2f}."]
+    of_paper = Paper({name: ((), q.key) for name, q in figures.items()}, {"discovery": "refcoco train"})
+    return Layout(study, title, (of.MODEL, DISCOVERY, *axes), quantities, paper=of_paper, **more)
 
 
 def _criterion(run: StudyRun) -> str:
@@ -107,28 +68,27 @@ _WITHOUT_MODEL = (
     "The paper prints this table without a model: the row of its defaults is what Tables 1 and 2 print for "
     "LLaVA-1.5-13B on RefCOCO val."
 )
-_BOTH = {quantity.key: ((), quantity.key) for quantity in (REC, RES)}
+_BOTH = {quantity.key: ((), quantity.key) for quantity in (of.REC, of.RES)}
 _LAYOUTS = (
-    _of_all_splits("table1_rec", "Table 1: referring expression comprehension, Acc@0.5 in percent", REC),
+    _of_all_splits("table1_rec", "Table 1: referring expression comprehension, Acc@0.5 in percent", of.REC),
     _of_all_splits(
         "table2_res",
         "Table 2: referring expression segmentation, cIoU in percent",
-        RES,
-        ["For DeepSeek-VL-7B on RefCOCO+ testA the paper prints 66.1 here and 67.1 in its Table 7."],
+        of.RES,
+        ("For DeepSeek-VL-7B on RefCOCO+ testA the paper prints 66.1 here and 67.1 in its Table 7.",),
     ),
     Layout(
         "table3_reasonseg",
         "Table 3: ReasonSeg, cIoU in percent",
         rows=(METHOD,),
-        columns=(DATA, SPLIT, setting("dataset.query", "queries")),
-        quantities=(RES,),
+        columns=(of.DATA, of.SPLIT, setting("dataset.query", "queries")),
+        quantities=(of.RES,),
         paper=Paper(
-            {"method": "method"},
             {
-                "val_ciou": (("reasonseg", "val", "all"), RES.key),
-                "test_short_ciou": (("reasonseg", "test", "short"), RES.key),
-                "test_long_ciou": (("reasonseg", "test", "long"), RES.key),
-                "test_overall_ciou": (("reasonseg", "test", "all"), RES.key),
+                "val_ciou": (("reasonseg", "val", "all"), of.RES.key),
+                "test_short_ciou": (("reasonseg", "test", "short"), of.RES.key),
+                "test_long_ciou": (("reasonseg", "test", "long"), of.RES.key),
+                "test_overall_ciou": (("reasonseg", "test", "all"), of.RES.key),
             },
         ),
         varies=("dataset.query",),
@@ -137,126 +97,125 @@ _LAYOUTS = (
     Layout(
         "table4_head_count",
         "Table 4: number of heads k, RES cIoU in percent",
-        rows=(MODEL, EVALUATED),
+        rows=(of.MODEL, EVALUATED),
         columns=(Axis("k", lambda run: f"k={run.setting('heads.k')}"),),
-        quantities=(RES,),
-        paper=Paper({"model": "model"}, {f"k{k}": ((f"k={k}",), RES.key) for k in range(1, 6)}, ON_VAL),
+        quantities=(of.RES,),
+        paper=Paper({f"k{k}": ((f"k={k}",), of.RES.key) for k in range(1, 6)}, ON_VAL),
         varies=("heads.k",),
-        notes=_average_of_k4,
+        notes=("The paper prints 65.4 as the average for k = 4; the mean of its own column is 66.63.",),
     ),
     Layout(
         "table5_criteria",
         "Table 5: selection and criterion, in percent",
-        rows=(MODEL, EVALUATED, setting("selection.kind", "strategy"), Axis("criterion", _criterion)),
-        quantities=(REC, RES),
-        paper=Paper({"strategy": "strategy", "criterion": "criterion"}, _BOTH, ABLATED),
+        rows=(of.MODEL, EVALUATED, setting("selection.kind", "strategy"), Axis("criterion", _criterion)),
+        quantities=(of.REC, of.RES),
+        paper=Paper(_BOTH, ABLATED),
         varies=("criterion.", "selection."),
-        notes=lambda _: [
+        notes=(
             _WITHOUT_MODEL,
             "The paper puts spatial entropy between 0 and 1; as it defines it, - sum P log P is not bounded by 1.",
-        ],
+        ),
     ),
     Layout(
         "table6_direct_output",
         "Table 6: asked for coordinates, and by localization heads, REC Acc@0.5 in percent",
-        rows=(MODEL, EVALUATED),
-        quantities=(DIRECT_REC, HEADS_REC, UNPARSABLE),
+        rows=(of.MODEL, EVALUATED),
+        quantities=(of.DIRECT_REC, of.HEADS_REC, of.UNPARSABLE),
         paper=Paper(
-            {"model": "model"},
             {
-                "direct_coordinates_rec_refcocog": ((), DIRECT_REC.key),
-                "localization_heads_rec_refcocog": ((), HEADS_REC.key),
+                "direct_coordinates_rec_refcocog": ((), of.DIRECT_REC.key),
+                "localization_heads_rec_refcocog": ((), of.HEADS_REC.key),
             },
             {"data": "refcocog val"},
         ),
         varies=("direct.", "prompt."),
-        notes=lambda _: ["How the paper asks, and how it reads the answers, is not known to us."],
+        notes=("How the paper asks, and how it reads the answers, is not known to us.",),
     ),
     Layout(
         "table8_smoothing",
         "Table 8: Gaussian smoothing, in percent",
-        rows=(MODEL, EVALUATED, _part("parameter"), _part("value")),
-        quantities=(REC, RES),
-        paper=Paper({"parameter": "parameter", "value": "value"}, _BOTH, ABLATED),
+        rows=(of.MODEL, EVALUATED, _part("parameter"), _part("value")),
+        quantities=(of.REC, of.RES),
+        paper=Paper(_BOTH, ABLATED),
         varies=("grounding.kernel", "grounding.sigma"),
         parts=_smoothing_rows,
-        notes=lambda _: [_WITHOUT_MODEL],
+        notes=(_WITHOUT_MODEL,),
     ),
     _of_discovery(
         "fig3_attention_sum",
         "Fig. 3: attention sum of every head, and its threshold",
-        (TAU, ELIGIBLE, HEADS),
-        {"tau": TAU},
+        (of.TAU, of.ELIGIBLE, of.HEADS),
+        {"tau": of.TAU},
         draw=attention_sum_curve,
     ),
     _of_discovery(
         "fig6_frequency_iou",
         "Fig. 6: selection frequency against the IoU of single heads",
-        (SPEARMAN, P_VALUE, N_HEADS),
-        {"spearman": SPEARMAN, "p": P_VALUE},
+        (of.SPEARMAN, of.P_VALUE, of.N_HEADS),
+        {"spearman": of.SPEARMAN, "p": of.P_VALUE},
         to_do=lambda row: row[0] != "every model",
         draw=figure6_scatter,
     ),
     _of_discovery(
         "fig13_threshold",
         "Fig. 13: other thresholds on the attention sum",
-        (HEADS, ELIGIBLE, REC),
-        {"heads": HEADS},
+        (of.HEADS, of.ELIGIBLE, of.REC),
+        {"heads": of.HEADS},
         Axis("threshold", _tau_of),
         varies=("criterion.tau",),
-        notes=lambda _: ["The paper says that other thresholds find the same three heads."],
+        notes=("The paper says that other thresholds find the same three heads.",),
     ),
     _of_discovery(
         "fig14_candidates",
         "Fig. 14: candidates N per sample",
-        (HEADS, REC),
-        {"heads": HEADS},
+        (of.HEADS, of.REC),
+        {"heads": of.HEADS},
         setting("criterion.candidates", "N"),
         varies=("criterion.candidates",),
-        notes=lambda _: ["The paper says that N from 1 to 14 finds the same three heads."],
+        notes=("The paper says that N from 1 to 14 finds the same three heads.",),
     ),
     Layout(
         "compare_models",
         "Models side by side",
-        rows=(MODEL, EVALUATED),
-        quantities=(*ALL_METRICS, HEADS, DEPTH, TIME, MEMORY, DEVICE),
+        rows=(of.MODEL, EVALUATED),
+        quantities=(*of.ALL_METRICS, of.HEADS, of.DEPTH, of.TIME, of.MEMORY, of.DEVICE),
         varies=("prompt.", "model."),
-        notes=lambda _: [
+        notes=(
             "Time and memory are of the attention pass that made the maps, the reading of images included; memory is "
             "the GPU's, or on a CPU the whole process's.",
-        ],
+        ),
     ),
     Layout(
         "prompts",
         "Prompts and query tokens, in percent",
-        rows=(MODEL, EVALUATED, setting("prompt.name", "prompt"), setting("prompt.query", "query")),
-        quantities=(*ALL_METRICS, HEADS),
+        rows=(of.MODEL, EVALUATED, setting("prompt.name", "prompt"), setting("prompt.query", "query")),
+        quantities=(*of.ALL_METRICS, of.HEADS),
         varies=("prompt.",),
     ),
     Layout(
         "preprocess",
         "How an image reaches the model, in percent",
-        rows=(MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
-        quantities=(*ALL_METRICS, HEADS),
+        rows=(of.MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
+        quantities=(*of.ALL_METRICS, of.HEADS),
         varies=("model.preprocess",),
     ),
     Layout(
         "sample_count",
         "How many discovery samples are needed",
-        rows=(MODEL, DISCOVERY, N_SAMPLES),
-        quantities=(BETWEEN_TRIALS, WITH_ALL, SAME_SET),
+        rows=(of.MODEL, DISCOVERY, of.N_SAMPLES),
+        quantities=(of.BETWEEN_TRIALS, of.WITH_ALL, of.SAME_SET),
         parts=sizes,
-        notes=lambda _: [
+        notes=(
             "A larger number holds the smaller ones of its trial. Trials are drawn independently, but from one split: "
             "where a trial takes much of it, trials agree because they share samples.",
-        ],
+        ),
     ),
     Layout(
         "transfer",
         "Heads found on one data set, used on another: REC Acc@0.5 in percent",
-        rows=(MODEL, FOUND_ON),
-        columns=(DATA, SPLIT),
-        quantities=(REC,),
+        rows=(of.MODEL, of.FOUND_ON),
+        columns=(of.DATA, of.SPLIT),
+        quantities=(of.REC,),
         varies=("heads.set", "discovery."),
     ),
 )

@@ -1,10 +1,10 @@
 """What a reader of a study's table must know of its runs, and where they come from."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
+from locheads.report.facts import flat
 from locheads.report.studies.layout import Layout
 from locheads.report.studies.runs import StudyRun
 
@@ -18,20 +18,17 @@ WHICH_SAMPLES = ("dataset.limit", "dataset.offset", "dataset.shuffle", "dataset.
 
 
 def of_runs(layout: Layout, runs: Sequence[StudyRun], used: Sequence[StudyRun], replaced: int) -> list[str]:
-    """Sentences, the gravest first."""
-    sentences = [_pocket(used), _failures(layout, runs), _differing(layout, used), _replaced(replaced)]
+    """Sentences, the gravest first. `replaced`: how many runs gave no cell."""
+    left_out = f"{replaced} older or unrelated runs are left out: of several for the same cell the newest counts."
+    sentences = [_pocket(used), _failures(layout, runs), _differing(layout, used), left_out if replaced else ""]
     return [sentence for sentence in sentences if sentence]
 
 
-def is_pocket(run: StudyRun) -> bool:
-    """Whether its model or its data are the embedded ones."""
-    return POCKET in (run.setting("model.id"), run.setting("dataset.reader"))
-
-
 def _pocket(used: Sequence[StudyRun]) -> str:
-    if not any(map(is_pocket, used)):
+    small = [POCKET in (run.setting("model.id"), run.setting("dataset.reader")) for run in used]
+    if not any(small):
         return ""
-    which = "All of our figures are" if all(map(is_pocket, used)) else "Rows or columns named pocket are"
+    which = "All of our figures are" if all(small) else "Rows or columns named pocket are"
     return (
         f"{which} at pocket size: synthetic scenes, a model of 1.7 million parameters. They show that the study "
         "runs and what it prints; they say nothing about the paper's models."
@@ -42,29 +39,18 @@ def _failures(layout: Layout, runs: Sequence[StudyRun]) -> str:
     failed = [run for run in runs if run.error is not None]
     if not failed:
         return ""
-    reasons = "; ".join(dict.fromkeys(f"{_place(layout, run)}: {(run.error or '').rstrip('.')}" for run in failed))
-    return f"{len(failed)} of {len(runs)} runs failed. {reasons}."
-
-
-def _place(layout: Layout, run: StudyRun) -> str:
-    return " ".join((*layout.row_of(run), *layout.column_of(run)))
-
-
-def _replaced(count: int) -> str:
-    return (
-        f"{count} older or unrelated runs are left out: of several for the same cell the newest counts."
-        if count
-        else ""
-    )
+    places = [" ".join((*layout.row_of(run), *layout.column_of(run))) for run in failed]
+    reasons = [f"{place}: {(run.error or '').rstrip('.')}" for place, run in zip(places, failed, strict=True)]
+    return f"{len(failed)} of {len(runs)} runs failed. {'; '.join(dict.fromkeys(reasons))}."
 
 
 def _differing(layout: Layout, used: Sequence[StudyRun]) -> str:
     """Settings in which the runs differ although the study does not vary them."""
-    flat = [_flat(run.record.config) for run in used]
-    names = sorted({name for settings in flat for name in settings if not _is_meant(name, layout)})
+    own = [flat(run.config) for run in used]
+    names = sorted({name for settings in own for name in settings if not _is_meant(name, layout)})
     found = []
     for name in names:
-        values = list(dict.fromkeys(str(settings.get(name)) for settings in flat))
+        values = list(dict.fromkeys(str(settings.get(name)) for settings in own))
         if len(values) > 1:
             found.append(f"{name} ({', '.join(' '.join(value.split())[:60] for value in values)})")
     return f"Our runs differ also in {'; '.join(found)}." if found else ""
@@ -76,13 +62,6 @@ def _is_meant(name: str, layout: Layout) -> bool:
     return name.startswith(NAMING) and name not in WHICH_SAMPLES
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    parts = [_flat(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items()]
-    return {name: found for part in parts for name, found in part.items()}
-
-
 def origins(used: Sequence[StudyRun]) -> pd.DataFrame:
     """A line per model, data, code, day and machine, with the number of runs."""
     lines = [_origin(run) for run in used]
@@ -91,7 +70,7 @@ def origins(used: Sequence[StudyRun]) -> pd.DataFrame:
 
 
 def _origin(run: StudyRun) -> dict[str, str]:
-    provenance = run.record.provenance
+    provenance = run.provenance
     model, hardware = provenance.model, provenance.hardware
     commit = (provenance.commit or "not recorded")[:12]
     gpus = hardware.get("gpus")
@@ -104,6 +83,6 @@ def _origin(run: StudyRun) -> dict[str, str]:
         "data": str(run.setting("dataset.name", "?")),
         "annotations": (provenance.dataset.annotations_sha256 or "?")[:12],
         "commit": commit + (" and changes" if provenance.dirty else ""),
-        "date": run.started[:10],
+        "date": (provenance.started or "")[:10],
         "machine": machine,
     }

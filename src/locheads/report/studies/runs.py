@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,9 @@ READ = ("config.yaml", "overrides.yaml", "provenance.json", "status.json", "head
 
 
 @dataclass(frozen=True)
-class StudyRun:
-    """One run, with the records that only studies read."""
+class StudyRun(RunRecord):
+    """One run, with the records that only studies read, and without its samples' images."""
 
-    record: RunRecord
     timing: TimingFile | None = None
     stability: StabilityFile | None = None
     part: dict[str, Any] = field(default_factory=dict)
@@ -35,32 +34,16 @@ class StudyRun:
     @property
     def error(self) -> str | None:
         """Why it has no result; None where it is done."""
-        status = self.record.status
-        if status is not None and status.state == "done":
+        if self.status is not None and self.status.state == "done":
             return None
-        error = (status and status.error) or "it did not finish: see its run.log"
+        error = (self.status and self.status.error) or "it did not finish: see its run.log"
         return " ".join(error.split())
-
-    @property
-    def started(self) -> str:
-        """ISO time, "" where it is not known."""
-        return self.record.provenance.started or ""
-
-    @property
-    def digest(self) -> str:
-        return self.record.provenance.digest or ""
-
-    def setting(self, key: str, default: Any = None) -> Any:
-        """A value of its config.yaml by its dotted name."""
-        value = self.record.setting(key)
-        return default if value is None else value
 
 
 def find_runs(folders: Iterable[str]) -> list[StudyRun]:
     """The runs below the folders, oldest first, each once.
 
-    Raises:
-        StoreError: a folder is not there, none of them holds a run, or a run's files are not what it wrote.
+    Raises StoreError where a folder is not there, none holds a run, or a run's files are not what it wrote.
     """
     found: dict[Path, StudyRun] = {}
     unchecked = set()
@@ -79,7 +62,7 @@ def find_runs(folders: Iterable[str]) -> list[StudyRun]:
     if unchecked:
         log.warning("%d of %d runs have no receipt.json, so their files cannot be checked; the first is %s.",
                     len(unchecked), len(found), min(unchecked))  # fmt: skip
-    return sorted(found.values(), key=lambda run: (run.started, run.record.folder.name))
+    return sorted(found.values(), key=lambda run: (run.provenance.started or "", run.folder.name))
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
@@ -92,8 +75,8 @@ def _run_folders(root: Path) -> Iterator[Path]:
 
 
 def _read(folder: Path) -> StudyRun:
-    # The images' records are the page's.
-    record = replace(read_run(folder), gallery=(), maps={})
+    record = read_run(folder)
     if broken := [problem for problem in record.problems if problem.startswith(f"{ProvenanceFile.FILE} cannot")]:
         raise StoreError(f"{folder}: {broken[0][:-1]}: it says whose heads these are, so run it again.")
-    return StudyRun(record, TimingFile.read_if_there(folder), StabilityFile.read_if_there(folder))
+    own = {"timing": TimingFile.read_if_there(folder), "stability": StabilityFile.read_if_there(folder)}
+    return StudyRun(**vars(record) | own | {"gallery": (), "maps": {}, "steps": {}})

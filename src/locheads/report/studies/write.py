@@ -21,7 +21,8 @@ from locheads.text import csv_text, latex_text, markdown_text, printable
 
 def write_study(study: Study, folder: Path) -> list[Path]:
     """Writes the study's files into its folder and returns them. Raises StoreError where that is not possible."""
-    figures = {_figure_name(run): to_svg(study.layout.draw(run.record)) for run in _drawn(study)}  # type: ignore[misc]
+    draw = study.layout.draw
+    figures = {_figure_name(run): to_svg(draw(run)) for run in study.runs} if draw else {}
     files = {
         "result.md": markdown(study, list(figures)),
         "result.tex": latex(study),
@@ -62,17 +63,13 @@ def terminal_table(study: Study) -> Table:
     return table
 
 
-def _drawn(study: Study) -> list[StudyRun]:
-    return study.runs if study.layout.draw is not None else []
-
-
 def _figure_name(run: StudyRun) -> str:
     name = f"{run.setting('model.name')}_{run.setting('dataset.name')}"
     return f"result_{re.sub(r'[^A-Za-z0-9.+-]+', '_', name)}.svg"
 
 
 def _confidence(runs: list[StudyRun]) -> str:
-    levels = sorted({run.record.metrics.confidence for run in runs if run.record.metrics})
+    levels = sorted({run.metrics.confidence for run in runs if run.metrics})
     return " and ".join(f"{100 * level:.0f} %" for level in levels) or "95 %"
 
 
