@@ -53,11 +53,16 @@ def find_done(study: Path, key: dict[str, str]) -> Path | None:
     receipts = [*study.glob(f"*/{RECEIPT}"), *study.glob(f"*/*/{RECEIPT}")]
     other = None
     for path in sorted(receipts, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        earlier_key, n_failed = _key_and_failures(path.parent)
-        if earlier_key == key and n_failed == 0 and _intact(path.parent):
+        try:
+            receipt = read_receipt(path.parent)
+        except StoreError as error:
+            log.warning("%s", error)
+            continue
+        assert receipt is not None
+        if receipt.key == key and receipt.n_failed == 0 and _intact(path.parent, receipt):
             return path.parent
-        if earlier_key != key and earlier_key.get("settings") == key["settings"]:
-            other = other or (path.parent, _difference(earlier_key, key))
+        if receipt.key != key and receipt.key.get("settings") == key["settings"]:
+            other = other or (path.parent, _difference(receipt.key, key))
     if other is not None:
         log.info("%s has the same %s: running again.", *other)
     return None
@@ -97,22 +102,10 @@ def _results(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _key_and_failures(folder: Path) -> tuple[dict[str, str], int | None]:
-    """-> (key, n_failed) of a run's receipt; nothing of a damaged one, which is logged."""
-    try:
-        receipt = read_receipt(folder)
-    except StoreError as error:
-        log.warning("%s", error)
-        receipt = None
-    return (receipt.key, receipt.n_failed) if receipt else ({}, None)
-
-
-def _intact(folder: Path) -> bool:
+def _intact(folder: Path, receipt: ReceiptFile) -> bool:
     """Whether every file of the receipt is there as the run wrote it; what is not is logged."""
-    receipt = read_receipt(folder)
-    files = receipt.files if receipt else {}
-    changed = [name for name in files if not (folder / name).exists()]
-    changed += changed_files(folder, files)
+    changed = [name for name in receipt.files if not (folder / name).exists()]
+    changed += changed_files(folder, receipt.files)
     if changed:
         log.warning("%s is run again: its %s is not what the run wrote (and %d more files).",
                     folder, changed[0], len(changed) - 1)  # fmt: skip

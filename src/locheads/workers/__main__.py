@@ -11,7 +11,7 @@ from locheads.config import Config, check
 from locheads.errors import LocHeadsError, print_error
 from locheads.models.load import text_shape
 from locheads.pipeline.attend_stage import expected_cost, passes
-from locheads.pipeline.compose import composed
+from locheads.pipeline.cli import CONF, composed
 from locheads.pipeline.error_messages import explain
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.prepare import prepare
@@ -20,8 +20,6 @@ from locheads.terminal import PlainConsole
 from locheads.workers.shard_table import ShardRow, shard_rows
 from locheads.workers.slurm import check_queue, job_lines, submit
 from locheads.workers.submission import CPU, GPU, SubmissionPlan, chain, estimated_rate, plan_lines, to_queue
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +44,7 @@ def _status(folder: Path, console: PlainConsole) -> int:
 
 def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
     hydras = [each for each in options.overrides if each.lstrip("+~").startswith("hydra")]
-    launchers = {name: composed(options.conf, [f"hydra/launcher={name}", *hydras]).launcher for name in (GPU, CPU)}
+    launchers = {name: composed(options.conf, [f"hydra/launcher={name}", *hydras])[1] for name in (GPU, CPU)}
     own = [each for each in options.overrides if each not in hydras]
     chosen = {
         f"{model}-{dataset}": [f"model={model}", f"dataset={dataset}", *own]
@@ -86,7 +84,7 @@ def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
 
 
 def _config(options: argparse.Namespace, overrides: list[str]) -> Config:
-    config = composed(options.conf, [*overrides, "stage=attend", f"shard.count={options.shards}"]).config
+    config = composed(options.conf, [*overrides, "stage=attend", f"shard.count={options.shards}"])[0]
     check(config)
     return config
 

@@ -70,7 +70,7 @@ def chain(
 def to_queue(rows: Sequence[ShardRow]) -> list[int]:
     """The shards of which something is missing, and that nobody works on: SLURM knows which jobs are alive."""
 
-    def job(row: ShardRow) -> str | None:
+    def job(row: ShardRow) -> Any:
         return row.progress.content["worker"]["job"] if row.progress.state == ShardState.running else ""
 
     alive = {*map(job, rows)} - {"", None}

@@ -13,11 +13,11 @@ from locheads.config import Config
 from locheads.errors import ConfigError
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import cli
-from locheads.pipeline.compose import composed
+from locheads.pipeline.cli import CONF, composed
 from locheads.store.atomic import write_json
 from locheads.store.derived import write_derived_json
 from locheads.workers import slurm, submission
-from locheads.workers.__main__ import CONF, main
+from locheads.workers.__main__ import main
 from locheads.workers.config import ShardConfig
 from locheads.workers.shard_progress import ShardProgress, ShardState
 from locheads.workers.shard_table import ShardRow
@@ -137,7 +137,7 @@ def test_earlier_workers_tell_the_rate_before_the_benchmark(tmp_path: Path) -> N
 
 
 def test_the_sites_keys_and_the_command_lines_reach_the_launcher() -> None:
-    launcher = composed(CONF, ["hydra/launcher=slurm", "hydra.launcher.partition=spot"]).launcher
+    launcher = composed(CONF, ["hydra/launcher=slurm", "hydra.launcher.partition=spot"])[1]
     assert launcher["partition"] == "spot"
     assert launcher["max_num_timeout"] > 0
     assert "submitit_folder" not in launcher
@@ -207,7 +207,7 @@ def test_the_jobs_of_a_submission_and_why_any_failed(
 def test_a_value_that_is_missing_is_not_the_default() -> None:
     with pytest.raises(MissingMandatoryValue, match=r"heads\.k"):
         composed(CONF, ["heads.k=???"])
-    assert composed(CONF, ["heads.k=2"]).config.heads.k == 2
+    assert composed(CONF, ["heads.k=2"])[0].heads.k == 2
 
 
 def test_the_old_name_of_the_command_names_the_new_one(tmp_path: Path) -> None:
