@@ -180,8 +180,5 @@ def _cell_of_centres(pixels: int, scale: float, offset: float, cells: int) -> tu
 
 def _overlap(pixels: int, scale: float, offset: float, cells: int) -> Float[np.ndarray, "cell pixel"]:
     """Length of each pixel that lies in each cell, in pixels: the 1-D factor of an exact area integral."""
-    edges = (np.arange(cells + 1) - offset) / scale
-    starts = np.arange(pixels)
-    low = np.maximum(edges[:-1, None], starts[None, :])
-    high = np.minimum(edges[1:, None], starts[None, :] + 1)
-    return np.clip(high - low, 0, None)
+    edges, starts = (np.arange(cells + 1) - offset) / scale, np.arange(pixels)
+    return np.diff(np.clip(edges[:, None], starts, starts + 1), axis=0)

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from running import Finished, Result, TinyFiles, call
+from running import Finished, Result, TinyFiles, call, execute
 
 from locheads.config import Config
 from locheads.pipeline import attention_pass as attention
-from locheads.pipeline.execute import execute
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,15 @@ from locheads.evaluation.config import EvaluationConfig
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import cli
+from locheads.pipeline.run_life import run_life
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def execute(config: Config, folder: Path) -> None:
+    """A run from its first to its last moment."""
+    with run_life(folder) as status:
+        cli.dispatch(config, folder, status)
 
 
 @dataclass(frozen=True)

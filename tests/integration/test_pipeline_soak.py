@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running import Result, TinyFiles, small_disk_at
+from running import Result, TinyFiles, execute, small_disk_at
 
 from locheads.config import Config, PathsConfig, Stage
 from locheads.data.config import DatasetConfig
@@ -24,7 +24,6 @@ from locheads.models.load import identify
 from locheads.pipeline import attend_stage
 from locheads.pipeline.attend_stage import attend_shards, passes
 from locheads.pipeline.attention_pass import Loader
-from locheads.pipeline.execute import execute
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.prepare import prepare

@@ -21,7 +21,7 @@ from locheads.evaluation.methods import ground_with
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.config import Border, Component, Padding, Rounding
 from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
-from locheads.pipeline.compose import composed
+from locheads.pipeline.cli import composed
 from locheads.types import Attention, Box, Grounding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ Kept = list[tuple[int, int, float]]
 
 @functools.cache
 def bundle(name: str) -> Config:
-    return composed(ROOT / "conf", [f"experiment={name}"]).config
+    return composed(ROOT / "conf", [f"experiment={name}"])[0]
 
 
 def ours(maps: np.ndarray, size: tuple[int, int], config: Config) -> tuple[Kept, list[tuple[int, int]], Grounding]:

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from locheads.config import Config
+from locheads.config import Config, Stage, check
 from locheads.errors import ConfigError, print_error
 from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.error_messages import explain, explain_command, log_bug, log_user_error
-from locheads.pipeline.execute import dispatch
 from locheads.pipeline.help_text import help_text
-from locheads.pipeline.run_life import run_life
+from locheads.pipeline.run_life import Command, Started, Status, run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
 from locheads.store.atomic import write_text
@@ -44,6 +44,8 @@ GO_ON = "What was finished is stored: start the same command again and it goes o
 OmegaConf.register_new_resolver("slug", lambda text: re.sub(r"[^\w.,=+-]+", "-", text)[:200], replace=True)
 
 
+ConfigStore.instance().store(name="schema", node=Config)
+
 CONF = Path(__file__).parents[1] / "conf"
 """The configuration that comes with the package; in a checkout a link to conf/."""
 
@@ -60,7 +62,6 @@ def run(conf: Path) -> None:
     Exits with 1 after a mistake, 70 after a bug, 130 after Ctrl-C, 143 after kill.
     """
     sys.argv[1:] = map(renamed, sys.argv[1:])
-    ConfigStore.instance().store(name="schema", node=Config)
     # Hydra would otherwise print its own, longer message and exit before we can shorten it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # On a full disk every line for run.log would print a traceback.
@@ -71,7 +72,8 @@ def run(conf: Path) -> None:
     flags = {argument for argument in sys.argv[1:] if argument.startswith("-")}
     try:
         if flags and flags <= {"-h", "--help"}:
-            return print(help_text(conf, [argument for argument in sys.argv[1:] if argument not in flags]))
+            overrides = [argument for argument in sys.argv[1:] if argument not in flags]
+            return print(help_text(conf, *_composed(conf, overrides)))
         task()
     except Exception as error:
         # What a run raises ends in _task: this one is about the command line.
@@ -127,6 +129,41 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
     _show(folder)
 
 
+def dispatch(
+    config: Config, folder: Path, status: Status, earlier: Path | None = None, started: Started = lambda _: None
+) -> None:
+    """Runs what `config.stage` names and writes its files into the folder of a run whose life has begun.
+
+    `earlier`: a study's folder, of which a run that has done the same is taken over; None: run whatever is there.
+
+    Raises:
+        LocHeadsError: whatever a user can correct, as one sentence; what was finished stays in the folder.
+    """
+    check(config)
+    if (command := _command_of(config)) is not None:
+        return command(config, folder, status)
+    from locheads.pipeline.stages import run_stages
+
+    run_stages(config, folder, status, earlier, started)
+
+
+def _command_of(config: Config) -> Command | None:
+    """The command; None where the configuration asks for stages. Imported late: most answer without torch."""
+    if config.stage == Stage.check:
+        from locheads.pipeline.check_data import check_dataset as command
+    elif config.stage == Stage.compare:
+        from locheads.pipeline.compare_runs import compare_two as command
+    elif config.stage == Stage.fetch:
+        from locheads.pipeline.fetch import fetch_inputs as command
+    elif config.stage == Stage.report and config.runs:
+        from locheads.pipeline.study import join_runs as command
+    elif config.predictions is not None:
+        from locheads.pipeline.score_file import score_file as command
+    else:
+        return None
+    return command
+
+
 def _show(folder: Path) -> None:
     """Prints the tables of what the run folder holds, and where it lies."""
     from locheads.report.audit_report import audit_tables
@@ -170,6 +207,27 @@ def plain(composed: DictConfig) -> dict[str, Any]:
 def validated(settings: dict[str, Any], schema: Any = Config) -> Any:
     """The configuration, merged once more, because Hydra lets +key=value add what the schema does not hold."""
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), settings))
+
+
+def composed(conf: Path, overrides: list[str]) -> tuple[Config, dict[str, Any]]:
+    """(The configuration, the settings of hydra/launcher) as `run.py` would compose them, for commands that start runs.
+
+    Raises what Hydra and OmegaConf raise for a wrong override, see `explain`.
+    """
+    settings, own = _composed(conf, overrides)
+    launcher: Any = OmegaConf.to_container(settings.launcher, resolve=False)
+    unset = ("_target_", "submitit_folder", "name")
+    return validated(plain(own)), {key: value for key, value in launcher.items() if key not in unset}
+
+
+def _composed(conf: Path, overrides: list[str]) -> tuple[DictConfig, DictConfig]:
+    """(Hydra's own settings, ours)."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf.absolute())):
+        whole = compose("config", overrides, return_hydra_config=True)
+    own = whole.copy()
+    with open_dict(own):
+        del own["hydra"]
+    return whole.hydra, own  # which stays where it is: its texts refer to each other by their place
 
 
 def _fail(sentence: str, code: int) -> NoReturn:

@@ -21,10 +21,9 @@ from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
-from locheads.pipeline.answer_files import OWN, box_format_record, scored, writing
 from locheads.pipeline.attention_pass import Loader, images_differ
 from locheads.pipeline.open_store import NO_PART
-from locheads.pipeline.run_files import metrics_record, write_parquet
+from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, scored, write_parquet, writing
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import Stopwatch, write_timing
 from locheads.store.answer_store import AnswerStore, StoredAnswer

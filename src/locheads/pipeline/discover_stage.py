@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from locheads.discovery.frequencies import discover, stability
+from locheads.discovery.frequencies import discover, stability, top_heads
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.errors import DiscoveryError
 from locheads.evaluation.best_heads import head_iou
-from locheads.pipeline.run_files import heads_file
 from locheads.pipeline.setup import Failures, Setup, failed_in
-from locheads.records.heads_file import StabilityFile
+from locheads.records.heads_file import FoundOn, HeadsFile, StabilityFile
 from locheads.terminal import track
 from locheads.types import Discovery
 
@@ -51,8 +50,22 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
 def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None:
     """-> heads.json, and stability.json where discovery.sizes asks for it."""
     n_failed = len(failed_in(setup.inputs.discovery, failures))
-    made_from = {"weights": setup.identity.weights, "annotations": setup.inputs.annotations}
-    record = heads_file(found.discovery, found.head_iou, setup.inputs, setup.config, n_failed, made_from, setup.digest)
-    record.write(setup.folder)
+    config, inputs = setup.config, setup.inputs
+    HeadsFile.of(
+        found.discovery,
+        top_heads(found.discovery, config.heads.k),
+        inputs.trials,
+        config.model,
+        config.prompt,
+        config.criterion,
+        selection=config.selection.kind.value,
+        n_failed=n_failed,
+        n_excluded_images=inputs.n_excluded_images,
+        head_iou=found.head_iou,
+        dataset=FoundOn(name=config.dataset.name, split=config.dataset.discovery_split),
+        seed=config.seed,
+        made_from={"weights": setup.identity.weights, "annotations": inputs.annotations},
+        digest=setup.digest,
+    ).write(setup.folder)
     if found.stability:
-        StabilityFile.parse({"k": setup.config.heads.k, "sizes": found.stability}).write(setup.folder)
+        StabilityFile.parse({"k": config.heads.k, "sizes": found.stability}).write(setup.folder)

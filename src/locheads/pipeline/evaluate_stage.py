@@ -5,10 +5,9 @@ import pandas as pd
 from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.truth import Truth
-from locheads.pipeline.answer_files import OTHERS, OWN, scored
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.ground_stage import MapScores
-from locheads.pipeline.run_files import metrics_record, write_parquet
+from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, scored, write_parquet
 from locheads.pipeline.setup import Setup
 from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery

@@ -9,7 +9,7 @@ from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
 from locheads.evaluation.segmented import segment_rows
-from locheads.pipeline.answer_files import OTHERS, OWN, map_scores_of, writing
+from locheads.pipeline.run_files import OTHERS, OWN, map_scores_of, writing
 from locheads.pipeline.setup import Failures, Setup
 from locheads.segmenters.load_segmenter import load_segmenter
 from locheads.terminal import track

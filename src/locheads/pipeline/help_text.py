@@ -6,18 +6,12 @@ Hydra's own help takes a second longer, because it copies its whole configuratio
 from pathlib import Path
 from string import Template
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 
-def help_text(conf: Path, overrides: list[str]) -> str:
-    """The help, with the settings as the overrides make them. Raises what Hydra does for a wrong override."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf.absolute())):
-        composed = compose("config", overrides, return_hydra_config=True)
-    template = Template(composed.hydra.help.template)
-    with open_dict(composed):
-        del composed["hydra"]
-    return template.substitute(APP_CONFIG_GROUPS=_groups(conf), CONFIG=OmegaConf.to_yaml(composed))
+def help_text(conf: Path, hydra: DictConfig, own: DictConfig) -> str:
+    """The help, with Hydra's settings and our own as the command line makes them."""
+    return Template(hydra.help.template).substitute(APP_CONFIG_GROUPS=_groups(conf), CONFIG=OmegaConf.to_yaml(own))
 
 
 def _groups(conf: Path) -> str:

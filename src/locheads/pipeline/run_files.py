@@ -1,47 +1,86 @@
-"""What the stages write into the run folder."""
+"""What the stages write into the run folder.
 
+Files of predictions are written and scored some images at a time: their masks never lie in memory all at once.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
 
 from locheads.config import Config
-from locheads.discovery.frequencies import top_heads
+from locheads.evaluation.box_format_check import BoxFormatMonitor
+from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
+from locheads.evaluation.rows import SCHEMA, Row
 from locheads.evaluation.summarise import summarise, summarise_slices
-from locheads.pipeline.inputs import Inputs
-from locheads.records.heads_file import FoundOn, HeadsFile
+from locheads.evaluation.truth import Truth
 from locheads.records.metrics_file import MetricsRecord
 from locheads.store.atomic import replacing
-from locheads.types import Discovery
+
+log = logging.getLogger(__name__)
+
+OWN, OTHERS = "predictions.parquet", "baselines.parquet"
+
+ROWS = 2_000
+"""Of a row group, at least; the last may have fewer."""
 
 
-def heads_file(
-    discovery: Discovery,
-    iou: np.ndarray,
-    inputs: Inputs,
-    config: Config,
-    n_failed: int,
-    made_from: dict[str, str],
-    digest: str,
-) -> HeadsFile:
-    """The head set with everything it was chosen from."""
-    return HeadsFile.of(
-        discovery,
-        top_heads(discovery, config.heads.k),
-        inputs.trials,
-        config.model,
-        config.prompt,
-        config.criterion,
-        selection=config.selection.kind.value,
-        n_failed=n_failed,
-        n_excluded_images=inputs.n_excluded_images,
-        head_iou=iou,
-        dataset=FoundOn(name=config.dataset.name, split=config.dataset.discovery_split),
-        seed=config.seed,
-        made_from=made_from,
-        digest=digest,
+@contextmanager
+def writing(path: Path, with_mask_score: bool = False) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """Gives what takes the rows of one image after the other; a row group holds whole images.
+
+    Raises StoreError where the file cannot be written, as `replacing` does.
+    """
+    schema = SCHEMA.append(pa.field("mask_score", pa.float64())) if with_mask_score else SCHEMA
+    waiting: list[Row] = []
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+
+        def flush() -> None:
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        def write(rows: Iterable[Row]) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= ROWS:
+                flush()
+
+        yield write
+        flush()
+
+
+def scored(path: Path, truth: Truth, map_scores: Float[np.ndarray, "row metric"] | None = None) -> pd.DataFrame:
+    """Rows of `Truth.score` for a file of predictions, in its order. `map_scores`: MAP_METRICS of its rows."""
+    parts, start = [], 0
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number).to_pandas()
+            if map_scores is not None:
+                rows[list(MAP_METRICS)] = map_scores[start : start + len(rows)]
+            parts.append(truth.score(rows))
+            start += len(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+def box_format_record(monitor: BoxFormatMonitor) -> dict[str, Any]:
+    """What metrics.json says of how the boxes are written: `boxes` and `notes`; warns of what is in the notes."""
+    check = monitor.check()
+    for note in (notes := monitor.notes(check)):
+        log.warning("%s", note)
+    return {"boxes": check, "notes": notes}
+
+
+def map_scores_of(rows: Iterable[Row]) -> Float[np.ndarray, "row metric"]:
+    """NaN where a row has none."""
+    return np.array([[row[metric] for metric in MAP_METRICS] for row in rows], dtype=float).reshape(
+        -1, len(MAP_METRICS)
     )
 
 

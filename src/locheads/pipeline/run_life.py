@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from locheads.config import Config
 from locheads.errors import StoreError
 from locheads.pipeline.error_messages import explain
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
@@ -70,6 +71,10 @@ class Status:
 
     def _write(self) -> None:
         StatusFile.parse(self._content).write(self._folder)
+
+
+Command = Callable[[Config, Path, Status], None]
+"""Does all of a configuration that prepares no attention maps, and writes its files into the run folder."""
 
 
 @contextmanager

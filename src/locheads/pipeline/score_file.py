@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from locheads.errors import DataError
 from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS
 from locheads.evaluation.truth import score_answers
-from locheads.pipeline.answer_files import OWN, box_format_record, writing
 from locheads.pipeline.inputs import chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
-from locheads.pipeline.run_files import metrics_record, write_parquet
+from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, write_parquet, writing
 from locheads.pipeline.run_life import Status, recorded_provenance
 from locheads.records.provenance_file import SamplesFile
 from locheads.report.html import write_report
@@ -82,7 +81,9 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     what = f"the split {config.dataset.split} of {config.dataset.name}"
     form = config.predictions_format
     monitor = BoxFormatMonitor(form.box_format, form.frame, "predictions_format.box_format")
-    answers = _MonitoredAnswers(read_predictions(path, form, sizes, what), evaluated, monitor, form, _lines(path))
+    tracked = track(read_predictions(path, form, sizes, what), "evaluate", "predictions", _lines(path))
+    read: list[str] = []
+    answers = _monitored(tracked, evaluated, monitor, form, read)
     method = PREDICTIONS if form.point_format is None else POINTS
     absent = f"{path.name} has no prediction for it"
     parts = []
@@ -93,7 +94,7 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     scores = pd.concat(parts, ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
     n_missing = int((scores["error"] == absent).sum())
-    n_other = answers.count - (len(scores) - n_missing)
+    n_other = len(read) - (len(scores) - n_missing)
     if n_missing or n_other:
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
     more = {"n_missing": n_missing, "n_not_evaluated": n_other} | box_format_record(monitor)
@@ -105,27 +106,20 @@ def _lines(path: Path) -> int:
         return sum(bool(line.strip()) for line in stream) - (path.suffix == ".csv")
 
 
-class _MonitoredAnswers:
-    """The answers, counted and looked at on their way."""
-
-    def __init__(
-        self,
-        answers: Iterator[Answer],
-        evaluated: list[ImageGroup],
-        monitor: BoxFormatMonitor,
-        form: PredictionsConfig,
-        lines: int,
-    ) -> None:
-        self._answers, self._watch, self._form, self._lines = answers, monitor, form, lines
-        self._samples = {sample.sample_id: (group, sample) for group in evaluated for sample in group.samples}
-        self.count = 0
-
-    def __iter__(self) -> Iterator[Answer]:
-        for answer in track(self._answers, "evaluate", "predictions", self._lines):
-            self.count += 1
-            # A box that is a mask's was not written.
-            unwritten = answer.written is None and answer.box is not None
-            if answer.sample_id in self._samples and not unwritten and answer.point is None:
-                group, sample = self._samples[answer.sample_id]
-                self._watch.add(answer.written, group, sample, frame_of(self._form, group.width, group.height))
-            yield answer
+def _monitored(
+    answers: Iterable[Answer],
+    evaluated: list[ImageGroup],
+    monitor: BoxFormatMonitor,
+    form: PredictionsConfig,
+    read: list[str],
+) -> Iterator[Answer]:
+    """The answers, looked at on their way; `read` gets the id of each."""
+    samples = {sample.sample_id: (group, sample) for group in evaluated for sample in group.samples}
+    for answer in answers:
+        read.append(answer.sample_id)
+        # A box that is a mask's was not written.
+        unwritten = answer.written is None and answer.box is not None
+        if answer.sample_id in samples and not unwritten and answer.point is None:
+            group, sample = samples[answer.sample_id]
+            monitor.add(answer.written, group, sample, frame_of(form, group.width, group.height))
+        yield answer

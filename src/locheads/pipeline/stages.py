@@ -23,7 +23,7 @@ from locheads.store.digest import json_digest
 
 
 def run_stages(config: Config, folder: Path, status: Status, earlier: Path | None, started: Started) -> None:
-    """Runs all stages up to `config.stage`, or takes over a run that has done the same; see `execute.dispatch`."""
+    """Runs all stages up to `config.stage`, or takes over a run that has done the same; see `cli.dispatch`."""
     with recorded_provenance(folder) as record:
         setup = prepare(config, folder, record)
         key = receipt_key(config, setup.digest, setup.inputs)

@@ -5,12 +5,13 @@ import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from locheads.config import Config, check
 from locheads.errors import LocHeadsError, print_error
 from locheads.models.load import text_shape
 from locheads.pipeline.attend_stage import expected_cost, passes
-from locheads.pipeline.compose import composed
+from locheads.pipeline.cli import CONF, composed
 from locheads.pipeline.error_messages import explain
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.prepare import prepare
@@ -19,10 +20,6 @@ from locheads.terminal import PlainConsole
 from locheads.workers.shard_table import ShardRow, shard_rows
 from locheads.workers.slurm import check_queue, job_lines, submit
 from locheads.workers.submission import CPU, GPU, SubmissionPlan, chain, estimated_rate, plan_lines, to_queue
-
-CONF = Path(__file__).parents[1] / "conf"
-LAUNCHERS = {GPU: "slurm", CPU: "slurm_cpu"}
-"""Kind of job -> file of conf/hydra/launcher."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,9 +44,7 @@ def _status(folder: Path, console: PlainConsole) -> int:
 
 def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
     hydras = [each for each in options.overrides if each.lstrip("+~").startswith("hydra")]
-    launchers = {
-        kind: composed(options.conf, [f"hydra/launcher={name}", *hydras]).launcher for kind, name in LAUNCHERS.items()
-    }
+    launchers = {name: composed(options.conf, [f"hydra/launcher={name}", *hydras])[1] for name in (GPU, CPU)}
     own = [each for each in options.overrides if each not in hydras]
     chosen = {
         f"{model}-{dataset}": [f"model={model}", f"dataset={dataset}", *own]
@@ -89,7 +84,7 @@ def _submit(options: argparse.Namespace, console: PlainConsole) -> int:
 
 
 def _config(options: argparse.Namespace, overrides: list[str]) -> Config:
-    config = composed(options.conf, [*overrides, "stage=attend", f"shard.count={options.shards}"]).config
+    config = composed(options.conf, [*overrides, "stage=attend", f"shard.count={options.shards}"])[0]
     check(config)
     return config
 
@@ -97,15 +92,14 @@ def _config(options: argparse.Namespace, overrides: list[str]) -> Config:
 def _plan(
     options: argparse.Namespace, label: str, config: Config, overrides: list[str], folder: Path, ranks: int
 ) -> SubmissionPlan:
+    known: dict[str, Any]
     try:
         rows = _look(config)
-        rate = estimated_rate(rows, options.benchmark, text_shape(config.model))
+        known = {"rows": rows, "rate": estimated_rate(rows, options.benchmark, text_shape(config.model))}
+        shards = to_queue(rows)
     except LocHeadsError as error:
-        jobs = chain(config, label, overrides, folder, options.conf, range(options.shards), ranks)
-        return SubmissionPlan(label, jobs, unknown=f"not known: {error}")
-    return SubmissionPlan(
-        label, chain(config, label, overrides, folder, options.conf, to_queue(rows), ranks), rows, rate
-    )
+        known, shards = {"unknown": f"not known: {error}"}, [*range(options.shards)]
+    return SubmissionPlan(label, chain(config, label, overrides, folder, options.conf, shards, ranks), **known)
 
 
 def _look(config: Config) -> list[ShardRow]:

@@ -7,7 +7,7 @@ shard may overwrite each other's, and one that is lost or damaged costs no resul
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,45 +59,37 @@ def read_progress(path: Path) -> ShardProgress:
     )
 
 
-class ProgressFile:
-    """Written by the worker of a shard."""
-
-    def __init__(self, path: Path, **facts: Any) -> None:
-        """Raises StoreError where it cannot be written."""
-        self._path = path
-        self._content = {"state": ShardState.running, "worker": this_worker(), "begun": _now(), "error": None} | facts
-        self._write()
-
-    def update(self, **facts: Any) -> None:
-        """Adds facts, and writes them at most once in `WRITE_EVERY_S`."""
-        self._content |= facts
-        if time.monotonic() - self._written >= WRITE_EVERY_S:
-            with suppress(StoreError):  # the pass itself fails if the disk stays full
-                self._write()
-
-    def end(self, state: ShardState, error: str | None = None) -> None:
-        """The last word. Raises StoreError."""
-        self._content |= {"state": state, "error": error}
-        self._write()
-
-    def _write(self) -> None:
-        self._content["heard"] = _now()
-        write_derived_json(self._path, self._content)
-        self._written = time.monotonic()
-
-
 @contextmanager
-def reported(path: Path, **facts: Any) -> Iterator[ProgressFile]:
-    """The file of a shard while it is worked on; at the end it says how that went. Raises StoreError."""
-    file = ProgressFile(path, **facts)
+def reported(path: Path, **facts: Any) -> Iterator[Callable[..., None]]:
+    """The file of a shard while it is worked on; at the end it says how that went.
+
+    Gives what adds facts, which are written at most once in `WRITE_EVERY_S`. Raises StoreError where the first or the
+    last word cannot be written.
+    """
+    content = {"state": ShardState.running, "worker": this_worker(), "begun": _now(), "error": None} | facts
+    written = 0.0
+
+    def write(**more: Any) -> None:
+        nonlocal written
+        content.update(more, heard=_now())
+        write_derived_json(path, content)
+        written = time.monotonic()
+
+    def update(**more: Any) -> None:
+        content.update(more)
+        if time.monotonic() - written >= WRITE_EVERY_S:
+            with suppress(StoreError):  # the pass itself fails if the disk stays full
+                write()
+
+    write()
     try:
-        yield file
+        yield update
     except BaseException as error:
         with suppress(StoreError):
             state = ShardState.failed if isinstance(error, Exception) else ShardState.stopped
-            file.end(state, str(error) or type(error).__name__)
+            write(state=state, error=str(error) or type(error).__name__)
         raise
-    file.end(ShardState.done)
+    write(state=ShardState.done)
 
 
 def summary(states: list[ShardState]) -> str:

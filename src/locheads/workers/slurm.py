@@ -62,8 +62,8 @@ class Job:
     """One submission: a single task, or an array of them."""
 
     name: str
-    kind: str
-    """Which launcher's settings it gets."""
+    launcher: str
+    """Whose settings it gets."""
     tasks: Sequence[Task]
     after: str | None = None
     """Name of the job that has to end well before."""
@@ -85,14 +85,14 @@ def check_queue() -> None:
 
 
 def submit(jobs: Sequence[Job], launchers: dict[str, dict[str, Any]], logs: Path) -> dict[str, str]:
-    """Queues the jobs, each behind the one that it waits for, with its kind's launcher. -> name -> job id.
+    """Queues the jobs, each behind the one that it waits for, with its launcher's settings. -> name -> job id.
 
     Raises:
         ConfigError: sbatch refuses a job; those before it are queued.
     """
     ids: dict[str, str] = {}
     for job in jobs:
-        launcher = launchers[job.kind]
+        launcher = launchers[job.launcher]
         executor = submitit.AutoExecutor(logs, cluster="slurm", slurm_max_num_timeout=launcher["max_num_timeout"])
         executor.update_parameters(**_parameters(job, launcher, ids))
         try:
@@ -119,7 +119,7 @@ def in_queue(ids: Iterable[str], *options: str) -> list[tuple[str, str]]:
 
 
 def job_lines(folder: Path) -> Iterator[tuple[bool, str]]:
-    """(whether it failed, a line) per job of a submission, as the queue has it, and per failed task with its reason.
+    """(whether it failed, a line) per job of a submission, as the queue has it, and per failed run with its reason.
 
     Raises:
         StoreError: the folder is no submission's.
@@ -135,19 +135,11 @@ def job_lines(folder: Path) -> Iterator[tuple[bool, str]]:
     for job in jobs:
         states = Counter(state for job_id, state in queue if job_id == job["id"])
         yield False, f"{job['id']}  {job['name']}: {', '.join(f'{n} {state}' for state, n in states.items()) or 'gone'}"
-        run = Path(job["folder"])
-        for path in sorted(run.glob("*/status.json")) if job["array"] else [run / "status.json"]:
-            with suppress(OSError, ValueError, LookupError, TypeError):
-                status = read_json(path)
-                # Later stages share the run's folder, and it tells of the newest only.
-                own = job["array"] or f"- stage={job['name'].rpartition('/')[2]}" in _overrides(path.parent)
-                if own and status["state"] == "failed":
-                    name = f"{job['name']} {path.parent.name}" if job["array"] else job["name"]
-                    yield True, f"{name}: {status['error']} (log: {path.parent / 'run.log'})"
-
-
-def _overrides(run: Path) -> list[str]:
-    return (run / "overrides.yaml").read_text(errors="replace").splitlines()
+    for path in sorted(folder.rglob("status.json")):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            status = read_json(path)
+            if status["state"] == "failed":
+                yield True, f"{path.parent.relative_to(folder)}: {status['error']} (log: {path.parent / 'run.log'})"
 
 
 def _parameters(job: Job, launcher: dict[str, Any], ids: dict[str, str]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from locheads.store.needed_maps import NeededMaps
 from locheads.store.store_files import Stored
 from locheads.types import ImageGroup
 from locheads.workers.config import ShardConfig
-from locheads.workers.shard_progress import ProgressFile, ShardProgress, ShardState, read_progress, reported, summary
+from locheads.workers.shard_progress import ShardProgress, ShardState, read_progress, reported, summary
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +154,9 @@ def fill_shards(
     if missing or before.state != ShardState.done:
         log.info("%s, shard %d of %d: begun.", work.name, index, config.count)
         facts = {"images": len(parts[index]), "images_missing": len(missing), "images_done": 0, "tokens_done": 0.0}
-        with reported(files[index], **facts, seconds=0.0, failed=0, log=log_file) as file:
-            store.appended = _meter(file, {group.image_id: cost.of(group) for group in missing})
-            file.update(failed=fill(parts[index]) if parts[index] else 0)
+        with reported(files[index], **facts, seconds=0.0, failed=0, log=log_file) as update:
+            store.appended = _meter(update, {group.image_id: cost.of(group) for group in missing})
+            update(failed=fill(parts[index]) if parts[index] else 0)
     store.refresh()
     found = [read_progress(path) for path in files]
     log.info("%s: %s.", work.name, summary([progress.state for progress in found]))
@@ -168,7 +168,7 @@ def fill_shards(
     )
 
 
-def _meter(file: ProgressFile, costs: dict[str, float]) -> Callable[[Sequence[Stored]], None]:
+def _meter(update: Callable[..., None], costs: dict[str, float]) -> Callable[[Sequence[Stored]], None]:
     """Called with what was stored; records it in the shard's file."""
     start, images, tokens = time.monotonic(), set[str](), 0.0
 
@@ -176,6 +176,6 @@ def _meter(file: ProgressFile, costs: dict[str, float]) -> Callable[[Sequence[St
         nonlocal tokens
         tokens += sum(costs.get(one.image_id, 0.0) for one in stored)
         images.update(costs.keys() & {one.image_id for one in stored})
-        file.update(images_done=len(images), tokens_done=tokens, seconds=round(time.monotonic() - start, 3))
+        update(images_done=len(images), tokens_done=tokens, seconds=round(time.monotonic() - start, 3))
 
     return note

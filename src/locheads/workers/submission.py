@@ -14,7 +14,8 @@ from locheads.workers.shard_progress import ShardState, summary
 from locheads.workers.shard_table import ShardRow
 from locheads.workers.slurm import Job, Task, in_queue
 
-GPU, CPU = "gpu", "cpu"
+GPU, CPU = "slurm", "slurm_cpu"
+"""Files of conf/hydra/launcher."""
 WHOLE_PASS = "discovery: packed, all layers and heads"
 """The benchmark's step that does what the attend stage does by default."""
 
@@ -61,24 +62,21 @@ def chain(
     jobs: list[Job] = []
     for name in (*arrays, "discover", "evaluate", "report"):
         tasks = array if name in arrays else [Task(conf, (*overrides, f"stage={name}"), run)]
-        kind = GPU if name in arrays else CPU
-        jobs.append(Job(f"{label}/{name}", kind, tasks, jobs[-1].name if jobs else None))
+        launcher = GPU if name in arrays else CPU
+        jobs.append(Job(f"{label}/{name}", launcher, tasks, jobs[-1].name if jobs else None))
     return jobs
 
 
 def to_queue(rows: Sequence[ShardRow]) -> list[int]:
     """The shards of which something is missing, and that nobody works on: SLURM knows which jobs are alive."""
-    running = {row.progress.content["worker"]["job"] for row in rows if row.progress.state == ShardState.running} - {
-        None
-    }
-    can_ask = bool(running) and shutil.which("squeue") is not None
-    alive = {task for task, _ in in_queue(running)} if can_ask else running
 
-    def is_worked_on(row: ShardRow) -> bool:
-        job = row.progress.content["worker"]["job"] if row.progress.state == ShardState.running else ""
-        return job is None or job in alive
+    def job(row: ShardRow) -> Any:
+        return row.progress.content["worker"]["job"] if row.progress.state == ShardState.running else ""
 
-    return sorted({row.shard for row in rows if row.tokens_left and not is_worked_on(row)})
+    alive = {*map(job, rows)} - {"", None}
+    if alive and shutil.which("squeue") is not None:
+        alive = {task for task, _ in in_queue(alive)}
+    return sorted({row.shard for row in rows if row.tokens_left and job(row) not in {*alive, None}})
 
 
 def estimated_rate(rows: Sequence[ShardRow], benchmark: Path, shape: dict[str, int]) -> tuple[float, str] | None:

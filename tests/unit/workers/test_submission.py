@@ -13,11 +13,11 @@ from locheads.config import Config
 from locheads.errors import ConfigError
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import cli
-from locheads.pipeline.compose import composed
+from locheads.pipeline.cli import CONF, composed
 from locheads.store.atomic import write_json
 from locheads.store.derived import write_derived_json
 from locheads.workers import slurm, submission
-from locheads.workers.__main__ import CONF, main
+from locheads.workers.__main__ import main
 from locheads.workers.config import ShardConfig
 from locheads.workers.shard_progress import ShardProgress, ShardState
 from locheads.workers.shard_table import ShardRow
@@ -60,7 +60,7 @@ def row(shard: int, state: ShardState, left: float = 1.0, **content: object) -> 
 
 def test_every_job_waits_for_the_one_before(tmp_path: Path) -> None:
     jobs = chain(config(), "m-d", ["model=m"], tmp_path, CONF, [0, 2, 3])
-    assert [(job.name, job.kind, len(job.tasks), job.after) for job in jobs] == [
+    assert [(job.name, job.launcher, len(job.tasks), job.after) for job in jobs] == [
         ("m-d/attend", GPU, 3, None),
         ("m-d/discover", CPU, 1, "m-d/attend"),
         ("m-d/evaluate", CPU, 1, "m-d/discover"),
@@ -89,9 +89,9 @@ def test_a_shard_belongs_to_one_process_of_the_array(tmp_path: Path, monkeypatch
 
 
 def test_a_full_store_needs_no_gpu_and_a_compact_one_two_passes(tmp_path: Path) -> None:
-    assert [job.kind for job in chain(config(), "m-d", [], tmp_path, CONF, [])] == [CPU] * 3
+    assert [job.launcher for job in chain(config(), "m-d", [], tmp_path, CONF, [])] == [CPU] * 3
     compact = chain(config("top 20"), "m-d", [], tmp_path, CONF, range(4))
-    assert [job.name for job in compact if job.kind == GPU] == ["m-d/attend1", "m-d/attend2"]
+    assert [job.name for job in compact if job.launcher == GPU] == ["m-d/attend1", "m-d/attend2"]
     assert compact[1].after == "m-d/attend1"
 
 
@@ -137,7 +137,7 @@ def test_earlier_workers_tell_the_rate_before_the_benchmark(tmp_path: Path) -> N
 
 
 def test_the_sites_keys_and_the_command_lines_reach_the_launcher() -> None:
-    launcher = composed(CONF, ["hydra/launcher=slurm", "hydra.launcher.partition=spot"]).launcher
+    launcher = composed(CONF, ["hydra/launcher=slurm", "hydra.launcher.partition=spot"])[1]
     assert launcher["partition"] == "spot"
     assert launcher["max_num_timeout"] > 0
     assert "submitit_folder" not in launcher
@@ -184,31 +184,30 @@ def test_the_jobs_of_a_submission_and_why_any_failed(
     queue = [("0_0", "COMPLETED"), ("0_1", "FAILED"), ("1", "PENDING (DependencyNeverSatisfied)")]
     monkeypatch.setattr(slurm, "in_queue", lambda *_: queue)
 
-    def ended(run: Path, stage: str, error: str | None) -> None:
+    def ended(run: Path, error: str | None) -> None:
         run.mkdir(parents=True, exist_ok=True)
         write_json(run / "status.json", {"state": "failed" if error else "done", "error": error})
-        (run / "overrides.yaml").write_text(f"- stage={stage}\n")
 
     run = tmp_path / "m-d"
-    ended(run / "attend" / "0.0", "attend", None)
-    ended(run, "discover", None)
+    ended(run / "attend" / "0.0", None)
+    ended(run, None)
     assert main(["status", str(tmp_path)]) == 0
-    ended(run / "attend" / "1.0", "attend", "The disk is full.")
-    ended(run, "evaluate", "No heads.")
+    ended(run / "attend" / "1.0", "The disk is full.")
+    ended(run, "No heads.")
     assert main(["status", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "0  m-d/attend: 1 COMPLETED, 1 FAILED\n" in out
     assert "1  m-d/discover: 1 PENDING (DependencyNeverSatisfied)\n" in out
     assert "3  m-d/report: gone\n" in out
-    assert f"m-d/attend 1.0: The disk is full. (log: {run}/attend/1.0/run.log)\n" in out
-    # The stages that share a folder: what it tells is the newest one's.
-    assert out.count("No heads.") == 1 and f"m-d/evaluate: No heads. (log: {run}/run.log)\n" in out
+    assert f"m-d/attend/1.0: The disk is full. (log: {run}/attend/1.0/run.log)\n" in out
+    # The stages after attend share a folder: what it tells is the newest one's.
+    assert out.count("No heads.") == 1 and f"m-d: No heads. (log: {run}/run.log)\n" in out
 
 
 def test_a_value_that_is_missing_is_not_the_default() -> None:
     with pytest.raises(MissingMandatoryValue, match=r"heads\.k"):
         composed(CONF, ["heads.k=???"])
-    assert composed(CONF, ["heads.k=2"]).config.heads.k == 2
+    assert composed(CONF, ["heads.k=2"])[0].heads.k == 2
 
 
 def test_the_old_name_of_the_command_names_the_new_one(tmp_path: Path) -> None:
