@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import assert_never
 
+import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from locheads.errors import chosen
 
@@ -89,11 +90,24 @@ class Geometry:
         col, col_seen = _cell_of_centres(self.width, self.scale[0], self.offset[0], self.cols)
         return cells[np.ix_(row, col)] & row_seen[:, None] & col_seen[None, :]
 
+    def edges(self) -> tuple[Int[np.ndarray, "row_edge"], Int[np.ndarray, "col_edge"]]:
+        """(rows, cols): the first pixel whose centre lies in each cell, and past the last of the last."""
+        axes = ((self.height, self.rows), (self.width, self.cols))
+        found = []
+        for (pixels, cells), scale, offset in zip(axes, self.scale[::-1], self.offset[::-1], strict=True):
+            cell = np.floor((np.arange(pixels) + 0.5) * scale + offset)
+            found.append(np.searchsorted(cell, np.arange(cells + 1)))
+        return found[0], found[1]
+
     def coverage(self, mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "row col"]:
         """How many pixels of the mask lie in each cell (fractions where a cell border cuts a pixel)."""
-        rows = _overlap(self.height, self.scale[1], self.offset[1], self.rows)
-        cols = _overlap(self.width, self.scale[0], self.offset[0], self.cols)
-        return rows @ mask.astype(np.float64) @ cols.T
+        # Sums from the corner, [height + 1, width + 1]; linear within a pixel.
+        sums = cv2.integral(np.ascontiguousarray(mask, dtype=np.uint8))
+        rows = (np.arange(self.rows + 1) - self.offset[1]) / self.scale[1]
+        cols = (np.arange(self.cols + 1) - self.offset[0]) / self.scale[0]
+        found = np.diff(np.diff(_between(_between(sums, rows).T, cols).T, axis=0), axis=1)
+        # Differences of large sums: what is no more than their rounding is nothing.
+        return np.where(found < 1e-6, 0.0, found)
 
     def cell_pixels(self) -> Float[np.ndarray, "row col"]:
         """How many pixels of the image each cell holds: 0 where a cell lies on a padding bar."""
@@ -178,7 +192,9 @@ def _cell_of_centres(pixels: int, scale: float, offset: float, cells: int) -> tu
     return np.clip(index, 0, cells - 1), (index >= 0) & (index < cells)
 
 
-def _overlap(pixels: int, scale: float, offset: float, cells: int) -> Float[np.ndarray, "cell pixel"]:
-    """Length of each pixel that lies in each cell, in pixels: the 1-D factor of an exact area integral."""
-    edges, starts = (np.arange(cells + 1) - offset) / scale, np.arange(pixels)
-    return np.diff(np.clip(edges[:, None], starts, starts + 1), axis=0)
+def _between(lines: Real[np.ndarray, "line n"], at: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m n"]:
+    """The lines at the places `at`, linear between two of them; beyond the ends the first or the last."""
+    at = np.clip(at, 0, len(lines) - 1)
+    low = np.minimum(at.astype(int), len(lines) - 2)
+    part = (at - low)[:, None]
+    return lines[low] * (1 - part) + lines[low + 1] * part

@@ -3,6 +3,7 @@ and y1 exclusive, unless a name says otherwise. Layers and heads count from 0.""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -125,10 +126,14 @@ class CompactAttention:
 
     def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
         """The maps of some heads for one sample. Raises ValueError where one of them is not there."""
-        absent = [str(head) for head in heads if head not in self.heads]
+        absent = [str(head) for head in heads if head not in self._places]
         if absent:
             raise ValueError(f"the attention store lacks the maps of {', '.join(absent)}")
-        return self.maps[row][[self.heads.index(head) for head in heads]]
+        return self.maps[row, [self._places[head] for head in heads]]
+
+    @cached_property
+    def _places(self) -> dict[HeadIndex, int]:
+        return {head: i for i, head in enumerate(self.heads)}
 
     def mean_map(self, row: int) -> Float[np.ndarray, "row col"]:
         """The mean over all heads of the model for one sample. Raises ValueError where it is not there."""

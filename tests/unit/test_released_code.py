@@ -17,9 +17,9 @@ from locheads.discovery.config import Threshold
 from locheads.discovery.frequencies import discover, greedy_heads
 from locheads.discovery.rank import elbow_index, elbow_threshold, rank_values
 from locheads.discovery.scores import score
-from locheads.evaluation.methods import ground_with
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.config import Border, Component, Padding, Rounding
+from locheads.grounding.ground_maps import ground_maps
 from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
 from locheads.pipeline.cli import composed
 from locheads.types import Attention, Box, Grounding
@@ -52,7 +52,7 @@ def ours(maps: np.ndarray, size: tuple[int, int], config: Config) -> tuple[Kept,
     order = [divmod(int(i), values.shape[1]) for i in np.argsort(values, axis=None, kind="stable")]
     kept = [(layer, head, float(values[layer, head])) for layer, head in order if np.isfinite(values[layer, head])]
     own = greedy_heads(scores, found, config.heads.k, config.criterion)["s"]
-    return kept, [(h.layer, h.head) for h in own], ground_with(attention, 0, own, config.grounding)
+    return kept, [(h.layer, h.head) for h in own], ground_maps(attention.chosen(0, own), geometry, config.grounding)
 
 
 # ---- the same, written from the description of the released code alone ----

@@ -13,7 +13,7 @@ from locheads.audit.config import AUDITED, COLUMNS, TRUTH
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import score
-from locheads.evaluation.metrics import box_iou, inside
+from locheads.evaluation.metrics import box_iou, inside, peaks
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import GroundingConfig, Sinks
@@ -158,11 +158,11 @@ def _rows(
         lambda: _take(same, _heads_of(choice, plan, scored, same.samples), plan, _factor(g)),
     )
     stack = ground_stack(maps, same.geometries, g, sinks, cache)
-    peaks = cache.get("peaks", (), (stack.fused,), lambda: _peaks(same, stack.fused))
+    points = cache.get("peaks", (), (stack.fused,), lambda: peaks(stack.fused, Frames.of(same.geometries)))
     boxed = cache.get("boxed", (), (stack.boxes,), lambda: box_iou(stack.boxes, same.boxes))
     overlaps = cache.get(f"overlaps {step_settings(g)['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
     masked = cache.get("masked", (), (stack.mask_cells, overlaps), lambda: _masked(stack, overlaps))
-    return np.concatenate([boxed[:, None], masked, peaks], axis=1)
+    return np.concatenate([boxed[:, None], masked, points], axis=1)
 
 
 def _heads_of(
@@ -201,16 +201,6 @@ def _take(
     return maps, cells if known is not None else None
 
 
-def _peaks(same: _SamplesOfGrid, fused: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 2"]:
-    """Where each map points, as `evaluation.metrics.peak`; NaN for one that points nowhere."""
-    flat = fused.reshape(len(fused), -1)
-    row, col = np.divmod(flat.argmax(axis=1), fused.shape[2])
-    frames = Frames.of(same.geometries)
-    x = (col + 0.5 - frames.offset[:, 0]) / frames.scale[:, 0]
-    y = (row + 0.5 - frames.offset[:, 1]) / frames.scale[:, 1]
-    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, np.column_stack([x, y]), np.nan)
-
-
 def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.ndarray, "n 2"]:
     """Intersection and union of the masks."""
     result = np.empty((len(stack.fused), 2))
@@ -239,8 +229,7 @@ class Overlap:
         """`geometries`: of each sample's lattice, all with the same rows and columns."""
         inside, pixels = [], []
         for sample, geometry in zip(samples, geometries, strict=True):
-            rows = _edges(geometry.height, geometry.scale[1], geometry.offset[1], geometry.rows)
-            cols = _edges(geometry.width, geometry.scale[0], geometry.offset[0], geometry.cols)
+            rows, cols = geometry.edges()
             inside.append(_counts(coco.decode(sample.mask), rows, cols))
             pixels.append(np.outer(np.diff(rows), np.diff(cols)))
         areas = np.array([int(coco.area(sample.mask)) for sample in samples])
@@ -256,12 +245,6 @@ class Overlap:
             for counts in (self.inside, self.pixels)
         )
         return intersection, area + self.areas - intersection
-
-
-def _edges(pixels: int, scale: float, offset: float, cells: int) -> Int[np.ndarray, "edge"]:
-    """The first pixel of each cell, and past the last of the last."""
-    cell_of = np.floor((np.arange(pixels) + 0.5) * scale + offset)
-    return np.searchsorted(cell_of, np.arange(cells + 1))
 
 
 def _counts(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> Int[np.ndarray, "row col"]:

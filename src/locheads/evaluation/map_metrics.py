@@ -4,11 +4,12 @@ A map's cells that lie on padding bars count as off the object: what a head spen
 object. A failed map takes part with `OF_NOTHING`, so it is counted in every mean.
 """
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from locheads.geometry import Geometry
-from locheads.types import Box
 
 EPSILON = float(np.finfo(np.float64).eps)
 """2^-52, as in the MIT saliency benchmark's code."""
@@ -19,68 +20,74 @@ OF_NOTHING = {"map_energy": 0.0, "map_kld": -float(np.log(EPSILON)), "map_sim": 
 
 MAP_METRICS = tuple(OF_NOTHING)
 
+PerMap = Any
+"""[*n], which numpy gives as a number of its own for a single map."""
+
 
 def map_scores(
-    map_: Float[np.ndarray, "row col"], geometry: Geometry, box: Box, coverage: Float[np.ndarray, "row col"]
-) -> dict[str, float]:
+    maps: Float[np.ndarray, "*n row col"],
+    geometry: Geometry,
+    boxes: Real[np.ndarray, "*n 4"],
+    coverage: Float[np.ndarray, "*n row col"],
+) -> dict[str, PerMap]:
     """All of MAP_METRICS. `coverage` is the object's mask on the grid: `geometry.coverage`, in pixels per cell."""
     return {
-        "map_energy": energy_in_box(map_, geometry, box),
-        "map_kld": kl_divergence(map_, coverage),
-        "map_sim": similarity(map_, coverage),
-        "map_nss": nss(map_, coverage),
+        "map_energy": energy_in_box(maps, geometry, boxes),
+        "map_kld": kl_divergence(maps, coverage),
+        "map_sim": similarity(maps, coverage),
+        "map_nss": nss(maps, coverage),
     }
 
 
-def energy_in_box(map_: Float[np.ndarray, "row col"], geometry: Geometry, box: Box) -> float:
-    """Share (0 to 1) of the map's sum that lies in an xyxy box in pixels; a cell's energy is even over its area.
+def energy_in_box(maps: Float[np.ndarray, "*n row col"], geometry: Geometry, boxes: Real[np.ndarray, "*n 4"]) -> PerMap:
+    """Share (0 to 1) of a map's sum that lies in an xyxy box in pixels; a cell's energy is even over its area.
 
     The energy-based pointing game (Wang et al., "Score-CAM", CVPR Workshops 2020): sum in the box / sum. 0 for a map
     that sums to 0.
     """
-    x0, y0, x1, y1 = geometry.to_cells(np.array(box))
-    share = np.outer(_overlap(y0, y1, map_.shape[0]), _overlap(x0, x1, map_.shape[1]))
-    return float((_distribution(map_) * share).sum())
+    ends = geometry.to_cells(boxes)
+    rows = _overlap(ends[..., 1], ends[..., 3], maps.shape[-2])
+    cols = _overlap(ends[..., 0], ends[..., 2], maps.shape[-1])
+    return np.einsum("...rc,...r,...c", _distribution(maps), rows, cols)
 
 
-def kl_divergence(map_: Float[np.ndarray, "row col"], truth: Float[np.ndarray, "row col"]) -> float:
+def kl_divergence(maps: Float[np.ndarray, "*n row col"], truth: Float[np.ndarray, "*n row col"]) -> PerMap:
     """KLD in nats: sum Q log(eps + Q / (eps + P)), P the map and Q the truth, each divided by its sum; 0 is perfect.
 
     Bylinskii et al., "What do different evaluation metrics tell us about saliency models?", TPAMI 2019.
     Where the truth has no cell (a crop cut it off) there is nothing to find: OF_NOTHING's.
     """
-    p, q = _distribution(map_), _distribution(truth)
-    if not q.any():
-        return OF_NOTHING["map_kld"]
-    return float((q * np.log(EPSILON + q / (EPSILON + p))).sum())
+    p, q = _distribution(maps), _distribution(truth)
+    found = (q * np.log(EPSILON + q / (EPSILON + p))).sum(axis=(-2, -1))
+    return np.where(q.any(axis=(-2, -1)), found, OF_NOTHING["map_kld"])
 
 
-def similarity(map_: Float[np.ndarray, "row col"], truth: Float[np.ndarray, "row col"]) -> float:
+def similarity(maps: Float[np.ndarray, "*n row col"], truth: Float[np.ndarray, "*n row col"]) -> PerMap:
     """SIM: sum min(P, Q), the intersection of the two distributions, 0 to 1 (Bylinskii et al.)."""
-    return float(np.minimum(_distribution(map_), _distribution(truth)).sum())
+    return np.minimum(_distribution(maps), _distribution(truth)).sum(axis=(-2, -1))
 
 
-def nss(map_: Float[np.ndarray, "row col"], truth: Float[np.ndarray, "row col"]) -> float:
+def nss(maps: Float[np.ndarray, "*n row col"], truth: Float[np.ndarray, "*n row col"]) -> PerMap:
     """NSS: the mean over the object's pixels of (P - mean P) / std P; 0 is chance (Bylinskii et al.).
 
     Their fixations are the object's pixels here; every pixel has the value of its cell. 0 for a constant map, and
     where the truth has no cell.
     """
-    values = np.asarray(map_, dtype=np.float64)
+    values = np.asarray(maps, dtype=np.float64)
+    on_object = (_distribution(truth) * (values - values.mean(axis=(-2, -1), keepdims=True))).sum(axis=(-2, -1))
     # The spread of equal numbers may be rounding, not 0.
-    if not np.ptp(values) > 0:
-        return 0.0
-    return float((_distribution(truth) * (values - values.mean()) / values.std()).sum())
+    varies = np.ptp(values, axis=(-2, -1)) > 0
+    return np.divide(on_object, values.std(axis=(-2, -1)), out=np.zeros(on_object.shape), where=varies)
 
 
-def _distribution(map_: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
+def _distribution(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*n row col"]:
     """Divided by its sum; zeros where that is not positive."""
-    values = np.asarray(map_, dtype=np.float64)
-    total = values.sum()
-    return values / total if total > 0 else np.zeros_like(values)
+    values = np.asarray(maps, dtype=np.float64)
+    total = values.sum(axis=(-2, -1), keepdims=True)
+    return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
 
 
-def _overlap(low: float, high: float, cells: int) -> Float[np.ndarray, "cell"]:
+def _overlap(low: np.ndarray, high: np.ndarray, cells: int) -> Float[np.ndarray, "*n cell"]:
     """Share of each cell [j, j + 1) that lies in [low, high)."""
     edges = np.arange(cells)
-    return np.clip(np.minimum(edges + 1, high) - np.maximum(edges, low), 0, None)
+    return np.clip(np.minimum(edges + 1, high[..., None]) - np.maximum(edges, low[..., None]), 0, None)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.data.masks import touched
 from locheads.evaluation.metric_table import (
     BEST_IOU_HEADS,
     BEST_REC_HEADS,
@@ -17,10 +16,9 @@ from locheads.evaluation.metric_table import (
     MEAN_OF_ALL_HEADS,
     RANDOM_HEADS,
 )
-from locheads.grounding.config import GroundingConfig
-from locheads.grounding.ground_maps import ground_maps
+from locheads.grounding.ground_maps import NOT_FINITE
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, Box, CompactAttention, Grounding, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, CompactAttention, HeadIndex, ImageGroup
 
 
 @dataclass(frozen=True)
@@ -66,22 +64,32 @@ def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[Hea
     ]
 
 
-def ground_with(
+def heads_maps(
     attention: Attention | CompactAttention,
-    row: int,
-    heads: Sequence[HeadIndex] | None,
-    config: GroundingConfig,
+    asked: Sequence[tuple[int, Sequence[HeadIndex] | None]],
     sinks: SinkCells | None = None,
-) -> Grounding:
-    """Grounds one sample with some heads, or with the mean over all heads of the model.
+) -> tuple[Float[np.ndarray, "n head row col"], Bool[np.ndarray, "n head row col"] | None, list[str | None]]:
+    """-> (maps to ground, their sinks where any are known, why each cannot be grounded) of (row, heads).
 
-    Raises:
-        ValueError: no head at all, a map that is not stored, or one that is not finite.
+    None stands for the mean over all heads of the model. Zeros stand for the heads that one has fewer than others,
+    and for what cannot be grounded: no head at all, a map that is not stored, or one that is not finite.
     """
-    geometry = attention.geometry
-    maps = attention.mean_map(row)[None] if heads is None else take(attention, row, heads)
-    cells = None if sinks is None else sinks.get((geometry.rows, geometry.cols), heads)
-    return ground_maps(maps, geometry, config, cells)
+    grid = (attention.geometry.rows, attention.geometry.cols)
+    shape = (len(asked), max((len(heads or ()) for _, heads in asked), default=0) or 1, *grid)
+    maps, cells = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
+    errors: list[str | None] = [None] * len(asked)
+    for i, (row, heads) in enumerate(asked):
+        try:
+            taken = attention.mean_map(row)[None] if heads is None else take(attention, row, heads)
+        except ValueError as error:
+            errors[i] = str(error)
+            continue
+        maps[i, : len(taken)] = taken
+        if sinks is not None and (found := sinks.get(grid, heads)) is not None:
+            cells[i, : len(taken)] = found
+    for broken in np.flatnonzero(~np.isfinite(maps).all(axis=(1, 2, 3))):
+        maps[broken], errors[broken] = 0, NOT_FINITE
+    return maps, None if sinks is None else cells, errors
 
 
 def take(
@@ -93,15 +101,6 @@ def take(
     return attention.chosen(row, heads)
 
 
-def centre_mask(group: ImageGroup) -> tuple[Box, np.ndarray]:
-    """Box and mask of the image's middle, half as wide and half as high: what a blind guess scores."""
-    box = (group.width * 0.25, group.height * 0.25, group.width * 0.75, group.height * 0.75)
-    return box, box_mask(group, box)
-
-
-def box_mask(group: ImageGroup, box: Box) -> Bool[np.ndarray, "height width"]:
-    """The pixels that an xyxy box touches."""
-    mask = np.zeros((group.height, group.width), dtype=bool)
-    x0, y0, x1, y1 = touched(box, group.width, group.height)
-    mask[y0:y1, x0:x1] = True
-    return mask
+def centre_box(group: ImageGroup) -> Box:
+    """The image's middle, half as wide and half as high: what a blind guess answers."""
+    return group.width * 0.25, group.height * 0.25, group.width * 0.75, group.height * 0.75

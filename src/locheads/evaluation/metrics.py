@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from pycocotools import mask as coco
 
 from locheads.errors import DataError
-from locheads.geometry import Geometry
+from locheads.grounding.boxes import Frames
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, "n"]:
@@ -49,16 +49,15 @@ def mask_intersection_union(
     return intersection, int(coco.area(prediction)) + true_area - intersection
 
 
-def peak(map_: Float[np.ndarray, "row col"], geometry: Geometry) -> tuple[float, float] | None:
-    """Where a map points: the centre (x, y) of its strongest cell, in pixels of the original image.
+def peaks(maps: Float[np.ndarray, "n row col"], frames: Frames) -> Float[np.ndarray, "n 2"]:
+    """Where maps point: the centre (x, y) of the strongest cell, in pixels of the original image.
 
-    The first in raster order where several tie. None for a constant or NaN map, which points nowhere.
+    The first in raster order where several tie. NaN for a constant or NaN map, which points nowhere.
     """
-    if not np.ptp(map_) > 0:
-        return None
-    row, col = np.unravel_index(np.argmax(map_), map_.shape)
-    x, y = geometry.to_pixels(np.array([col, row, col, row]) + 0.5)[:2]
-    return float(x), float(y)
+    flat = maps.reshape(len(maps), -1)
+    row, col = np.divmod(flat.argmax(axis=1), maps.shape[2])
+    at = (np.stack([col, row], axis=1) + 0.5 - frames.offset[:, :2]) / frames.scale[:, :2]
+    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, at, np.nan)
 
 
 def inside(points: ArrayLike, boxes: ArrayLike) -> Bool[np.ndarray, "n"]:

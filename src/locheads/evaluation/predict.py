@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 from pycocotools import mask as coco
 
+from locheads.data.masks import box_code
 from locheads.evaluation.map_metrics import map_scores
-from locheads.evaluation.methods import HeadPlan, box_mask, centre_mask, ground_with, methods_of
+from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of
 from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
-from locheads.evaluation.metrics import peak
+from locheads.evaluation.metrics import peaks
 from locheads.evaluation.rows import Row, mask_counts, prediction_row
-from locheads.grounding.config import GroundingConfig
+from locheads.grounding.boxes import Frames
+from locheads.grounding.config import GroundingConfig, Resolution
+from locheads.grounding.ground_maps import ground_stack
 from locheads.types import Attention, Box, CompactAttention, ImageGroup, Sample
 
 
@@ -27,8 +31,12 @@ def predict(
     """
     without = {sample.sample_id: sample for sample in group.samples}
     for attention in attentions:
-        for row, sample_id in enumerate(attention.sample_ids):
-            yield from _rows(group, without.pop(sample_id), attention, row, plan, config)
+        samples = [without.pop(sample_id) for sample_id in attention.sample_ids]
+        # On the grid all samples are one stack; on the lattice of an image that would be too large.
+        step = len(samples) if config.resolution == Resolution.grid else 1
+        for first in range(0, len(samples), step):
+            rows = range(first, min(first + step, len(samples)))
+            yield from _rows(group, [samples[row] for row in rows], attention, rows, plan, config)
     for sample_id, sample in without.items():
         reason = failures.get(sample_id, "the attention store lost it while the run was going on")
         methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
@@ -37,30 +45,48 @@ def predict(
 
 def direct_row(group: ImageGroup, sample: Sample, box: Box | None, error: str | None = None) -> Row:
     """What the LVLM itself answered: its box, which also stands for the mask."""
-    counts = None if box is None else mask_counts(box_mask(group, box))
+    counts = None if box is None else _box_counts(group, box)
     return prediction_row(group, sample, DIRECT_OUTPUT, box=box, counts=counts, error=error)
+
+
+def _box_counts(group: ImageGroup, box: Box) -> str:
+    code = box_code(box, group.width, group.height)
+    return mask_counts(np.zeros((group.height, group.width), dtype=bool)) if code is None else str(code["counts"])
 
 
 def _rows(
     group: ImageGroup,
-    sample: Sample,
+    samples: list[Sample],
     attention: Attention | CompactAttention,
-    row: int,
+    rows: range,
     plan: HeadPlan,
     config: GroundingConfig,
 ) -> Iterator[Row]:
-    coverage = attention.geometry.coverage(coco.decode(sample.mask).astype(bool))
-    for method, draw, heads in methods_of(plan, sample.sample_id):
-        try:
-            answer = ground_with(attention, row, heads, config, plan.sinks)
-        except ValueError as error:
-            yield prediction_row(group, sample, method, draw=draw, heads=heads or (), error=str(error))
-            continue
-        counts, point = mask_counts(answer.mask), peak(answer.heatmap, answer.geometry)
-        scores = map_scores(answer.heatmap, answer.geometry, sample.box, coverage)
-        found = prediction_row(
-            group, sample, method, draw=draw, heads=heads or (), box=answer.box, counts=counts, point=point
-        )
-        yield found | scores
-    box, mask = centre_mask(group)
-    yield prediction_row(group, sample, CENTRE_BOX, box=box, counts=mask_counts(mask))
+    """All methods of all samples are one stack; what cannot be grounded takes part as a map of zeros."""
+    methods = [methods_of(plan, sample.sample_id) for sample in samples]
+    asked = [(row, heads) for row, own in zip(rows, methods, strict=True) for _, _, heads in own]
+    geometry = attention.geometry
+    maps, sinks, errors = heads_maps(attention, asked, plan.sinks)
+    stack = ground_stack(maps, (geometry,) * len(asked), config, sinks)
+    coverage = np.array([geometry.coverage(coco.decode(sample.mask).astype(bool)) for sample in samples])
+    truth = np.repeat(np.arange(len(samples)), [len(own) for own in methods])
+    boxes = np.array([sample.box for sample in samples], dtype=np.float64)
+    scores = map_scores(stack.fused, geometry, boxes[truth], coverage[truth])
+    points = peaks(stack.fused, Frames.of([geometry]))
+    answers = zip(
+        errors, map(stack.box, range(len(asked))), points.tolist(), stack.mask_codes(),
+        zip(*(values.tolist() for values in scores.values()), strict=True), strict=True,
+    )  # fmt: skip
+    centre = centre_box(group)
+    centre_counts = _box_counts(group, centre)
+    for sample, own in zip(samples, methods, strict=True):
+        for (method, draw, heads), (error, box, point, counts, values) in zip(own, answers):  # noqa: B905
+            if error is not None:
+                yield prediction_row(group, sample, method, draw=draw, heads=heads or (), error=error)
+                continue
+            at = None if np.isnan(point[0]) else (point[0], point[1])
+            found = prediction_row(
+                group, sample, method, draw=draw, heads=heads or (), box=box, counts=counts, point=at
+            )
+            yield found | dict(zip(scores, values, strict=True))
+        yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts)

@@ -18,9 +18,12 @@ from locheads.grounding.components import Components, choose
 from locheads.grounding.config import BoxRule, GroundingConfig, MaskRule, Resolution
 from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
 from locheads.grounding.lattice import framed, lattice, upsample
+from locheads.grounding.run_lengths import mask_codes
 from locheads.types import Box, Grounding
 
 T = TypeVar("T")
+
+NOT_FINITE = "an attention map holds NaN or infinity"
 
 
 class StepCache:
@@ -138,12 +141,22 @@ class GroundedStack:
                 return place.lattices[row].upsample(cells[row])
         raise IndexError(f"the stack has no sample {i}")
 
+    def mask_codes(self) -> list[str]:
+        """The pseudo-mask of every sample in COCO's run-length code, without its size."""
+        codes = [""] * len(self.fused)
+        for place, cells in zip(self.places, self.mask_cells, strict=True):
+            for lattice_ in dict.fromkeys(place.lattices):
+                rows = [row for row, own in enumerate(place.lattices) if own == lattice_]
+                for row, code in zip(rows, mask_codes(cells[rows], lattice_), strict=True):
+                    codes[place.at[row]] = code
+        return codes
+
     def _step(self, name: str, inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
         return self.cache.get(name, step_settings(self.config)[name], inputs, make)
 
     def _fields(self) -> list[np.ndarray]:
         if self.maps is not None and not np.isfinite(self.maps).all():
-            raise ValueError("an attention map holds NaN or infinity")
+            raise ValueError(NOT_FINITE)
         frames = [framed(self.geometries[place.at[0]], self.config) for place in self.places]
         pairs = zip(self.places, frames, strict=True)
         return [upsample(self.fused[place.at], frame, self.config) for place, frame in pairs]

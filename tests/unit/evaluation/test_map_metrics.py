@@ -21,6 +21,7 @@ from locheads.geometry import Geometry, Preprocess, square_geometry
 # Squashed, a cell is 10 x 5 pixels; padded 10 x 10, and the first and last row are bars.
 PADDED = square_geometry(40, 20, 4, 4, Preprocess.pad)
 SQUASHED = square_geometry(40, 20, 4, 4, Preprocess.squash)
+WHOLE, FIRST_CELL = np.array([0, 0, 40, 20]), np.array([0, 0, 10, 5])
 seeds = st.integers(0, 10_000)
 
 
@@ -43,10 +44,10 @@ def test_energy_is_the_sum_of_the_pixels_in_the_box(seed: int) -> None:
     (x0, x1), (y0, y1) = (sorted(rng.choice(n, 2, replace=False).tolist()) for n in (41, 21))
     for geometry in (PADDED, SQUASHED):
         by_pixel = fine_map(map_, geometry)[y0:y1, x0:x1].sum() / map_.sum()
-        assert energy_in_box(map_, geometry, (x0, y0, x1, y1)) == pytest.approx(by_pixel, abs=1e-9)
+        assert energy_in_box(map_, geometry, np.array([x0, y0, x1, y1])) == pytest.approx(by_pixel, abs=1e-9)
     # What lies on the bars is outside of every box; squashed there are none.
-    assert energy_in_box(map_, PADDED, (0, 0, 40, 20)) == pytest.approx(map_[1:3].sum() / map_.sum(), abs=1e-9)
-    assert energy_in_box(map_, SQUASHED, (0, 0, 40, 20)) == pytest.approx(1, abs=1e-9)
+    assert energy_in_box(map_, PADDED, WHOLE) == pytest.approx(map_[1:3].sum() / map_.sum(), abs=1e-9)
+    assert energy_in_box(map_, SQUASHED, WHOLE) == pytest.approx(1, abs=1e-9)
 
 
 def _loops(map_: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
@@ -96,14 +97,14 @@ def test_a_constant_map_is_chance() -> None:
     assert nss(constant, truth) == 0
     assert kl_divergence(constant, truth) == pytest.approx(math.log(16))
     assert similarity(constant, truth) == pytest.approx(1 / 16)
-    assert energy_in_box(constant, SQUASHED, (0, 0, 10, 5)) == pytest.approx(1 / 16)
+    assert energy_in_box(constant, SQUASHED, FIRST_CELL) == pytest.approx(1 / 16)
 
 
 def test_no_map_and_no_truth_score_as_nothing() -> None:
     """A failure must not look good: the best KLD is 0."""
     zeros, some = np.zeros((4, 4)), np.eye(4)
-    assert map_scores(some, SQUASHED, (60, 0, 70, 20), zeros) == pytest.approx(OF_NOTHING)
-    nothing = map_scores(zeros, SQUASHED, (0, 0, 10, 5), some)
+    assert map_scores(some, SQUASHED, np.array([60, 0, 70, 20]), zeros) == pytest.approx(OF_NOTHING)
+    nothing = map_scores(zeros, SQUASHED, FIRST_CELL, some)
     assert tuple(nothing) == MAP_METRICS
     assert nothing["map_energy"] == nothing["map_sim"] == nothing["map_nss"] == 0
     assert 34 < nothing["map_kld"] <= OF_NOTHING["map_kld"] == pytest.approx(36.04, abs=0.01)

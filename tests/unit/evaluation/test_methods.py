@@ -7,7 +7,8 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.data.masks import box_code
-from locheads.evaluation.methods import HeadPlan, box_mask, centre_mask, ground_with, methods_of, random_heads, take
+from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of, random_heads, take
+from locheads.evaluation.predict import direct_row
 from locheads.grounding.config import GroundingConfig
 from locheads.types import Attention, Box, HeadIndex, ImageGroup
 
@@ -58,17 +59,13 @@ def test_greedy_selection_gives_each_sample_its_own_heads_and_an_unknown_one_non
     assert plan.heads("other") == ()
 
 
-def test_the_planted_head_grounds_exactly_and_half_of_it_half(attention: Attention) -> None:
-    assert ground_with(attention, 0, [HeadIndex(1, 0)], PLAIN).box == (10, 10, 30, 30)
-    assert ground_with(attention, 1, [HeadIndex(1, 0)], PLAIN).box == (50, 0, 70, 20)
-    assert ground_with(attention, 0, [HeadIndex(0, 0)], PLAIN).box == (10, 10, 20, 30)
-
-
-def test_all_heads_are_averaged_over_layers_and_heads(attention: Attention) -> None:
-    found = ground_with(attention, 0, None, PLAIN)
-    np.testing.assert_allclose(found.heatmap, attention.maps[0].mean(axis=(0, 1)), rtol=0, atol=1e-7)
-    # Left half .2 + .3, right half .2, two bar cells .25, all over 4 and above the mean: the object is the largest.
-    assert found.box == (10, 10, 30, 30)
+def test_maps_to_ground_are_those_of_the_heads_with_zeros_for_a_set_that_has_fewer(attention: Attention) -> None:
+    maps, sinks, errors = heads_maps(attention, [(1, (B, A)), (0, (C,)), (0, None)])
+    np.testing.assert_array_equal(maps[0], [attention.maps[1, 1, 0], attention.maps[1, 0, 1]])
+    np.testing.assert_array_equal(maps[1], [attention.maps[0, C.layer, C.head], np.zeros((8, 8))])
+    np.testing.assert_allclose(maps[2, 0], attention.maps[0].mean(axis=(0, 1)), rtol=0, atol=1e-7)
+    assert maps[2, 1].sum() == 0
+    assert sinks is None and errors == [None] * 3
 
 
 def test_take_keeps_the_order_of_the_heads(attention: Attention) -> None:
@@ -76,21 +73,16 @@ def test_take_keeps_the_order_of_the_heads(attention: Attention) -> None:
     np.testing.assert_array_equal(maps, [attention.maps[0, 1, 0], attention.maps[0, 0, 1]])
 
 
-def test_grounding_without_heads_or_with_a_broken_map_is_refused(attention: Attention) -> None:
-    with pytest.raises(ValueError, match="no head is eligible"):
-        ground_with(attention, 0, (), PLAIN)
+def test_what_cannot_be_grounded_is_zeros_and_a_reason(attention: Attention) -> None:
     broken = attention.maps.copy()
     broken[0, 1, 0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        ground_with(replace(attention, maps=broken), 0, [B], PLAIN)
+    maps, _, errors = heads_maps(replace(attention, maps=broken), [(0, (B,)), (0, ()), (1, (B,))])
+    assert errors == ["an attention map holds NaN or infinity", "no head is eligible for this sample", None]
+    assert maps[:2].sum() == 0 < maps[2].sum()
 
 
 def test_the_centre_box_is_the_middle_half_of_both_sides(group: ImageGroup) -> None:
-    box, mask = centre_mask(group)
-    assert box == (20, 10, 60, 30)
-    expected = np.zeros((40, 80), dtype=bool)
-    expected[10:30, 20:60] = True
-    np.testing.assert_array_equal(mask, expected)
+    assert centre_box(group) == (20, 10, 60, 30)
 
 
 @pytest.mark.parametrize(
@@ -99,4 +91,6 @@ def test_the_centre_box_is_the_middle_half_of_both_sides(group: ImageGroup) -> N
 def test_a_box_is_the_same_pixels_as_truth_and_as_prediction(group: ImageGroup, box: Box) -> None:
     truth = box_code(box, group.width, group.height)
     expected = np.zeros((40, 80), dtype=bool) if truth is None else coco.decode(truth).astype(bool)
-    np.testing.assert_array_equal(box_mask(group, box), expected)
+    counts = direct_row(group, group.samples[0], box)["mask_counts"]
+    found = coco.decode({"size": [group.height, group.width], "counts": counts})
+    np.testing.assert_array_equal(found.astype(bool), expected)

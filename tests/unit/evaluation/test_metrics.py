@@ -14,9 +14,10 @@ from locheads.evaluation.metrics import (
     box_iou,
     inside,
     mask_intersection_union,
-    peak,
+    peaks,
 )
 from locheads.geometry import Geometry, Preprocess, square_geometry
+from locheads.grounding.boxes import Frames
 
 IntBox = tuple[int, int, int, int]
 
@@ -152,5 +153,4 @@ def _peak(row: int, col: int, *more: tuple[int, int]) -> np.ndarray:
     ],
 )
 def test_pointing(geometry: Geometry, map_: np.ndarray, box: tuple[float, float, float, float], hit: bool) -> None:
-    point = peak(map_, geometry) or (math.nan, math.nan)
-    assert inside([point, point[::-1]], [box, box]).tolist()[0] is hit
+    assert inside(peaks(map_[None], Frames.of([geometry])), [box]).tolist() == [hit]

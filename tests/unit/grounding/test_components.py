@@ -61,7 +61,7 @@ def test_hulls_that_are_not_computed_do_not_change_the_winner() -> None:
     components = Components.of(grids)
     chosen = choose(components, grids.astype(float), Component.largest_hull)
     for grid, found in zip(range(len(grids)), chosen, strict=True):
-        labels = [i + 1 for i in range(len(components.where)) if components.owner[i] == grid]
+        labels = [i + 1 for i in range(len(components.areas)) if components.owner[i] == grid]
         areas = [hull_area(components.labels[grid] == label) for label in labels]
         np.testing.assert_array_equal(found, components.labels[grid] == labels[int(np.argmax(areas))])
 
