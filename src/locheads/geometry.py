@@ -101,8 +101,8 @@ class Geometry:
 
     def coverage(self, mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "row col"]:
         """How many pixels of the mask lie in each cell (fractions where a cell border cuts a pixel)."""
-        # Sums from the corner, [height + 1, width + 1]; linear within a pixel.
-        sums = cv2.integral(np.ascontiguousarray(mask, dtype=np.uint8))
+        # Sums from the corner, [height + 1, width + 1]; linear within a pixel. Run-length code is decoded by columns.
+        sums = cv2.integral(np.ascontiguousarray(mask.T).view(np.uint8)).T
         rows = (np.arange(self.rows + 1) - self.offset[1]) / self.scale[1]
         cols = (np.arange(self.cols + 1) - self.offset[0]) / self.scale[0]
         found = np.diff(np.diff(_between(_between(sums, rows).T, cols).T, axis=0), axis=1)

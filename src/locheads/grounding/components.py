@@ -110,4 +110,7 @@ def hull(cells: Bool[np.ndarray, "row col"]) -> Float[np.ndarray, "point 2"]:
 
 def hull_area(cells: Bool[np.ndarray, "row col"]) -> float:
     """Area of the convex hull of the cells, as unit squares (not as points), in cells."""
-    return float(cv2.contourArea(hull(cells)))
+    corners = cv2.findNonZero(cells.astype(np.uint8))
+    _, _, width, height = cv2.boundingRect(corners)
+    # Squares instead of their corners widen the hull by a square: its area, and a strip along either side.
+    return float(cv2.contourArea(cv2.convexHull(corners))) + width + height - 1

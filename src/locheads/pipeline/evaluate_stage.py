@@ -16,7 +16,8 @@ from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, writ
 def evaluate_stage(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, map_scores: MapScores) -> None:
     """Scores against the truth -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
-    own, others = (scored(folder / name, Truth(groups), map_scores[name]) for name in (OWN, OTHERS))
+    truth = Truth(groups)
+    own, others = (scored(folder / name, truth, map_scores[name]) for name in (OWN, OTHERS))
     scores = pd.concat([own, others], ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
     metrics_record(
