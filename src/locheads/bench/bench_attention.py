@@ -101,7 +101,7 @@ class Bench:
 
     @torch.inference_mode()
     def hooked(self) -> list[np.ndarray]:
-        """As a good engineer writes it today: sdpa, hooks that work out the query's row, and an exit behind the last."""
+        """As a good engineer writes it today: sdpa, hooks that work out the query's row, an exit behind the last."""
         self.model.set_attn_implementation("sdpa")
         layers, found = self.model.model.language_model.layers, []
         for suffix in self.few.suffixes:

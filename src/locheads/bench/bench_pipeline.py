@@ -146,29 +146,13 @@ def _measured(
         f"hydra.run.dir={output}", f"hydra.sweep.dir={output}", f"discovery.n_samples={counts['n_samples']}",
         f"engine.token_budget={TOKEN_BUDGET}", *run.overrides,
     ]  # fmt: skip
-    report = place / "meters.json"
     place.mkdir(exist_ok=True)
-    command = [sys.executable, str(PROGRAM), str(report), str(checkpoint) if run.model else "-", *settings]
-    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True)
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if ended.returncode:
-        raise ConfigError(f"The run {run.name!r} of {source} failed: {(ended.stderr or ended.stdout)[-800:].strip()}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    meters = json.loads(report.read_text())
-    samples = json.loads(next(output.rglob("samples.json")).read_text())
-    discovery = len({sample for trial in samples["trials"] for sample in trial["samples"]})
-    free = meters["free"]
-    total = {"wall": wall - free["wall"], "cpu": cpu - free["cpu"], "main": meters["main"]}
-    stages = {
-        "start and end": {
-            clock: total[clock] - sum(stage[clock] for stage in meters["stages"].values()) for clock in total
-        }
-    }
-    stages |= meters["stages"] | {"total": total}
-    evaluated = counts["expressions"]
+    shutil.rmtree(output, ignore_errors=True)
+    clocks, meters = _timed(run, source, place / "meters.json", str(checkpoint) if run.model else "-", settings)
+    trials = json.loads(next(output.rglob("samples.json")).read_text())["trials"]
+    discovery, evaluated = len({sample for trial in trials for sample in trial["samples"]}), counts["expressions"]
     asked = {"attend": evaluated + discovery, "discover": discovery}
+    stages = _with_rest(meters["stages"], clocks)
     return {
         "name": run.name,
         "overrides": list(run.overrides),
@@ -176,11 +160,34 @@ def _measured(
         "evaluated": evaluated,
         "discovery": discovery,
         "stages": {name: stage | {"expressions": asked.get(name, evaluated)} for name, stage in stages.items()},
-        "free_model": free,
+        "free_model": meters["free"],
         "largest_child_mib": meters["largest_child_mib"],
         "store_mib": _mib(store),
         "run_mib": _mib(output),
     }
+
+
+def _timed(
+    run: Run, source: Path, report: Path, checkpoint: str, settings: list[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """-> (clocks of the whole process without the free model, its meters). Raises ConfigError where it fails."""
+    command = [sys.executable, str(PROGRAM), str(report), checkpoint, *settings]
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = subprocess.run(command, env=environment, cwd=report.parent, capture_output=True, text=True)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if ended.returncode:
+        raise ConfigError(f"The run {run.name!r} of {source} failed: {(ended.stderr or ended.stdout)[-800:].strip()}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    meters = json.loads(report.read_text())
+    free = meters["free"]
+    return {"wall": wall - free["wall"], "cpu": cpu - free["cpu"], "main": meters["main"]}, meters
+
+
+def _with_rest(stages: dict[str, dict[str, float]], total: dict[str, float]) -> dict[str, dict[str, float]]:
+    """The stages, before them what lies around them, and their total."""
+    rest = {clock: seconds - sum(stage[clock] for stage in stages.values()) for clock, seconds in total.items()}
+    return {"start and end": rest, **stages, "total": total}
 
 
 def _mib(folder: Path) -> float:
@@ -197,4 +204,5 @@ def _exponents(runs: list[dict[str, Any]]) -> dict[str, float]:
     for run in runs:
         for name, stage in run["stages"].items():
             points.setdefault(_key(run, name), []).append((run["evaluated"], max(stage["cpu"], 1e-3)))
-    return {key: float(np.polyfit(*np.log(np.array(found).T), 1)[0]) for key, found in points.items()}
+    logs = {key: np.log(np.array(found)) for key, found in points.items()}
+    return {key: float(np.polyfit(log[:, 0], log[:, 1], 1)[0]) for key, log in logs.items()}

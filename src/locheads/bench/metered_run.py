@@ -104,8 +104,8 @@ def free_the_model(checkpoint: Path, meters: Meters) -> None:
         for layer in model.language_model.layers:
             attention(layer.self_attn, token, token, token, None, scaling=1.0)
 
-    capture.query_rows = rows
-    LlavaModel.forward = forward  # type: ignore[method-assign, assignment]
+    capture.query_rows = rows  # type: ignore[assignment]
+    LlavaModel.forward = forward
 
 
 def main(report: str, checkpoint: str, *overrides: str) -> None:

@@ -91,7 +91,7 @@ class _Tables:
         number, sentences = len(self.refs) + 1, []
         for _ in range(_drawn(self.rng, SENTENCES)):
             self.sentences += 1
-            text = " ".join(["the", "thing", "near", "it"][: self.rng.integers(1, 5)] + [f"p{place}"])
+            text = f"{'the thing near it'[: self.rng.integers(3, 18)]} p{place}"
             sentences.append({"sent_id": self.sentences, "sent": text, "raw": text, "tokens": text.split()})
         x0, y0, x1, y1 = self.boxes[place].tolist()
         self.instances["annotations"].append(
@@ -158,8 +158,8 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
 
 def _tokenizer(words: dict[str, int]) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])  # type: ignore[assignment]
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>",
         extra_special_tokens={"image_token": "<image>"},
