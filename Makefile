@@ -68,8 +68,9 @@ check-extras: install  # whether every extra can be installed together with the 
 	$(BIN)/python -m pip install --quiet --dry-run $(LOCKED) '.[$(ALL_EXTRAS)]'
 	@echo "The extras $(ALL_EXTRAS) resolve together with requirements.lock and requirements-extras.lock."
 
-bench: install  # the attention pass beside how it is done today, entropy, grounding, scoring; about 6 minutes; ARGS="--shape tiny"
+bench: install  # the attention pass beside how it is done today, all around the model, parts of it; about 12 minutes; ARGS="--shape tiny"
 	$(BIN)/python -m locheads.bench attention --shape small --json outputs/bench/attention.json $(ARGS)
+	$(BIN)/python -m locheads.bench pipeline --shape llava_1_5_7b --only "maps|another|^compact" --json outputs/bench/pipeline.json
 	$(BIN)/python -m locheads.bench entropy --json outputs/bench/entropy.json
 	$(BIN)/python -m locheads.bench grounding --json outputs/bench/grounding.json
 	$(BIN)/python -m locheads.bench evaluate --json outputs/bench/evaluate.json

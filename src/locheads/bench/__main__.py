@@ -1,4 +1,5 @@
-"""`python -m locheads.bench attention --shape small --json FILE`, or `entropy`, `grounding`, `evaluate`, `coverage`."""
+"""`python -m locheads.bench attention --shape small --json FILE`, or `pipeline`, `entropy`, `grounding`, `evaluate`,
+`coverage`."""
 
 import argparse
 import sys
@@ -12,6 +13,7 @@ from locheads.bench import bench_attention as attention
 from locheads.bench import bench_coverage as coverage
 from locheads.bench import bench_entropy as entropy
 from locheads.bench import bench_grounding as grounding
+from locheads.bench import bench_pipeline as pipeline
 from locheads.bench import bench_scoring as evaluate
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError, print_error
@@ -19,7 +21,9 @@ from locheads.models.placement import pick_device
 from locheads.store.atomic import write_json
 from locheads.terminal import PlainConsole
 
+BENCHMARKS = ("attention", "pipeline", "entropy", "grounding", "evaluate", "coverage")
 COLUMNS = {
+    "cpu": ("CPU", "{:.4g}"),
     "times_faster": ("times faster", "{:.1f}"),
     "per_second": ("per second", "{:,.0f}"),
     "peak_extra_mib": ("peak extra MiB", "{:.0f}"),
@@ -35,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         record = _measure(options)
-        (coverage.show if options.benchmark == "coverage" else show)(record)
+        {"coverage": coverage.show, "pipeline": pipeline.show}.get(options.benchmark, show)(record)
         if options.json:
             write_json(options.json, record)
             print(f"Written to {options.json}.")
@@ -64,6 +68,8 @@ def show(record: dict[str, Any]) -> None:
             f"Floor {floor['ms_per_expression']:.4g} ms per expression at {floor['matmul_flop_per_second'] / 1e9:.4g} "
             f"GFLOP/s of matrix products; the best packed step takes {floor['best_over_floor']:.2f} times as long."
         )
+    if ratio := record.get("engine_over_bare"):
+        console.print(f"The engine takes {ratio:.3f} times as long as the same tokens without capture.")
     for name, value in record.get("extrapolated", {}).get("seconds", {}).items():
         console.print(f"Extrapolated, not run: RefCOCO val in {value:.0f} s by {name}")
     busy = f"load average {where['load_average_at_start']} at the start"
@@ -85,6 +91,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(1)
         return grounding.benchmark(options.rounds or grounding.ROUNDS)
     shape = SHAPES[options.shape]
+    if options.benchmark == "pipeline":
+        return pipeline.benchmark(shape, options.expressions, options.baseline, options.only, options.scratch)
     device = pick_device(options.device or shape.device)
     if shape.dtype == "bfloat16" and device.type == "cpu":
         raise ConfigError(f"--shape {shape.name} is for a GPU: on a CPU its first round alone takes an hour.")
@@ -98,10 +106,20 @@ def _at_least_one(text: str) -> int:
     return value
 
 
+def _sizes(text: str) -> list[int]:
+    return [_at_least_one(part) for part in text.split(",")]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m locheads.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=("attention", "entropy", "grounding", "evaluate", "coverage"))
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of the attention benchmark")
+    parser.add_argument("benchmark", choices=BENCHMARKS)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="small", help="model of attention and pipeline")
+    parser.add_argument(
+        "--expressions", type=_sizes, default=[250], help="pipeline: of the evaluated split, such as 250,1000,4000"
+    )
+    parser.add_argument("--baseline", type=Path, help="pipeline: folder of another checkout to measure in turn")
+    parser.add_argument("--only", default="", help="pipeline: pattern in the names of the runs to measure")
+    parser.add_argument("--scratch", type=Path, help="pipeline: folder for its stores (default: the system's)")
     parser.add_argument(
         "--predictions", type=_at_least_one, default=evaluate.PREDICTIONS, help="of the evaluate benchmark"
     )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from locheads.bench.metered_run import resident_mib
 from locheads.store.provenance import hardware
 
 MIB = 1 << 20
@@ -42,9 +43,9 @@ def peak_extra_mib(action: Callable[[], object], device: torch.device) -> float 
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        before_kib = _status("VmRSS")
+        before = resident_mib("VmRSS")
         action()
-        return (_status("VmHWM") - before_kib) / 1024
+        return resident_mib("VmHWM") - before
     except (OSError, AttributeError, KeyError):
         return None
 
@@ -89,9 +90,3 @@ def machine(device: torch.device) -> dict[str, Any]:
 def _drain(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _status(name: str) -> int:
-    """A size from /proc/self/status in KiB."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines[name].split()[0])
