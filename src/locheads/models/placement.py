@@ -4,7 +4,7 @@ import ctypes
 import importlib.util
 import logging
 import sys
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -16,6 +16,7 @@ from locheads.settings import require
 
 log = logging.getLogger(__name__)
 
+_BITS = {Quantization["8bit"]: "load_in_8bit", Quantization["4bit"]: "load_in_4bit"}
 FLASH = ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn"
 
 
@@ -44,11 +45,16 @@ def check_placement(config: ModelConfig, engine: EngineConfig) -> torch.device:
     cuda = device.type == "cuda"
     float16 = "model.dtype=float16 is neither exact nor quick on a CPU: use float32 or bfloat16."
     require((cuda or config.dtype != DType.float16, float16))
-    if engine.attention == RestAttention.flash:
-        name = f"engine.attention={RestAttention.flash.name}"
-        _need("flash_attn", name, FLASH)
-        needs = f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa."
-        require((cuda and config.dtype != DType.float32, needs))
+    match engine.attention:
+        case RestAttention.sdpa:
+            pass
+        case RestAttention.flash:
+            name = f"engine.attention={RestAttention.flash.name}"
+            _need("flash_attn", name, FLASH)
+            needs = f"{name} needs a GPU and model.dtype=bfloat16 or float16: use engine.attention=sdpa."
+            require((cuda and config.dtype != DType.float32, needs))
+        case _:
+            assert_never(engine.attention)
     if engine.device_map is not None:
         _need("accelerate", f"engine.device_map={engine.device_map}")
     if engine.quantization != Quantization.none:
@@ -76,12 +82,11 @@ def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, 
             "different shape (engine.token_budget).", config.dtype.value,
         )  # fmt: skip
     if engine.quantization != Quantization.none:
-        bits = engine.quantization.value
         log.warning(
             "engine.quantization=%s: the weights are approximations, so attention rows are not those of the model.",
-            bits,
+            engine.quantization.value,
         )
-        packed = BitsAndBytesConfig(**{f"load_in_{bits}": True}, bnb_4bit_compute_dtype=dtype)
+        packed = BitsAndBytesConfig(**{_BITS[engine.quantization]: True}, bnb_4bit_compute_dtype=dtype)
         options = {"device_map": {"": device}, **options, "quantization_config": packed}
     return device, options
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from locheads.errors import ConfigError, DataError, boundary, chosen
 from locheads.models.config import PromptConfig, Query
@@ -114,7 +114,13 @@ def tokenise(tokenizer: Any, question: PromptText, query: Query, special: bool) 
             f"The expression {question.text[question.start : question.end]!r} cannot be located in the prompt's "
             "tokens: use prompt.query=last."
         )
-    return ids, (end - 1 if query == Query.expression_last else first, end)
+    match query:
+        case Query.expression_last:
+            return ids, (end - 1, end)
+        case Query.expression_mean:
+            return ids, (first, end)
+        case _:
+            assert_never(query)
 
 
 def _by_offsets(offsets: Sequence[tuple[int, int]], question: PromptText) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import cv2
 import numpy as np
@@ -63,9 +63,13 @@ class Sam(ABC):
         return Segmentation(mask.cpu().numpy(), float(scores[best]))
 
     def _boxes(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 4"] | None:
-        if self._config.prompt == PromptKind.points:
-            return None
-        return np.array([prompt.box for prompt in prompts], dtype=np.float64)
+        match self._config.prompt:
+            case PromptKind.points:
+                return None
+            case PromptKind.box | PromptKind.box_point | PromptKind.mask:
+                return np.array([prompt.box for prompt in prompts], dtype=np.float64)
+            case _:
+                assert_never(self._config.prompt)
 
     def _points(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 1 2"] | None:
         if self._config.prompt not in (PromptKind.points, PromptKind.box_point):

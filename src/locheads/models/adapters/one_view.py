@@ -1,7 +1,7 @@
 """Families that give the model one view of the image, whose tokens are the patch grid: square, or of any aspect."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Int
@@ -48,10 +48,17 @@ class LlavaAdapter(FamilyAdapter):
     def _process(self, view: Image.Image) -> Any:
         images, square = self.processor.image_processor, {"height": self._side, "width": self._side}
         options: dict[str, Any] = {"size": square, "do_center_crop": False}
-        if self._how == Preprocess.center_crop:
-            options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
-        elif self._how == Preprocess.pad:
-            view = padded(view, images.image_mean)[0]
+        match self._how:
+            case Preprocess.center_crop:
+                options = {"size": {"shortest_edge": self._side}, "crop_size": square, "do_center_crop": True}
+            case Preprocess.pad:
+                view = padded(view, images.image_mean)[0]
+            case Preprocess.squash:
+                pass
+            case Preprocess.native:
+                raise ValueError("_stock says what native is")
+            case _:
+                assert_never(self._how)
         # do_pad off: a LlavaImageProcessor that pads by itself would do so before a crop or squash, too.
         return images(view, return_tensors="pt", do_pad=False, **options)
 
