@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import assert_never
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
@@ -101,6 +100,8 @@ class Geometry:
 
     def coverage(self, mask: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "row col"]:
         """How many pixels of the mask lie in each cell (fractions where a cell border cuts a pixel)."""
+        import cv2  # only here: the settings' classes load this file, and --help must answer at once
+
         # Sums from the corner, [height + 1, width + 1]; linear within a pixel. Run-length code is decoded by columns.
         sums = cv2.integral(np.ascontiguousarray(mask.T).view(np.uint8)).T
         rows = (np.arange(self.rows + 1) - self.offset[1]) / self.scale[1]
