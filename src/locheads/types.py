@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -56,35 +55,6 @@ class ImageGroup:
 
 
 @dataclass(frozen=True)
-class Attention:
-    """The attention pass's result for some expressions of one image."""
-
-    image_id: str
-    sample_ids: tuple[str, ...]
-    maps: Float[np.ndarray, "sample layer head row col"]
-    """Post-softmax weights from the query token to the image tokens, not renormalised."""
-    sums: Float[np.ndarray, "sample layer head"]
-    """attention_sum (S_img) of each map, in [0, 1], summed before the maps were packed into 16 bits."""
-    geometry: Geometry
-    image: str | None = None
-    """sha256 of the image's file; None where it is not known."""
-    # What `CompactAttention` holds apart from the maps follows from the maps of all heads.
-    heads: ClassVar[None] = None
-    scores: ClassVar[None] = None
-    scored_by: ClassVar[None] = None
-    mean: ClassVar[None] = None
-    cells: ClassVar[None] = None
-
-    def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
-        """The maps of some heads for one sample."""
-        return self.maps[row][[h.layer for h in heads], [h.head for h in heads]]
-
-    def mean_map(self, row: int) -> Float[np.ndarray, "row col"]:
-        """The mean over all heads of the model for one sample."""
-        return self.maps[row].mean(axis=(0, 1))
-
-
-@dataclass(frozen=True)
 class HeadScores:
     """The numbers of every sample and head that discovery ranks by; one row per sample."""
 
@@ -105,14 +75,21 @@ class HeadScores:
 
 
 @dataclass(frozen=True)
-class CompactAttention:
-    """As `Attention`, but with the maps of some heads only; what was not asked for is None."""
+class Attention:
+    """What the attention pass found for some expressions of one image; what was not asked for is None."""
 
     image_id: str
     sample_ids: tuple[str, ...]
-    heads: tuple[HeadIndex, ...]
-    maps: Float[np.ndarray, "sample chosen row col"]
+    maps: Float[np.ndarray, "sample *head row col"]
+    """Post-softmax weights from the query token to the image tokens, not renormalised: [sample, layer, head, row, col]
+    of all heads of the model, or [sample, chosen, row, col] of `heads`."""
+    sums: Float[np.ndarray, "sample layer head"] | None
+    """attention_sum (S_img) of each map of the model, in [0, 1], summed before the maps were packed into 16 bits."""
     geometry: Geometry
+    image: str | None = None
+    """sha256 of the image's file; None where it is not known."""
+    heads: tuple[HeadIndex, ...] | None = None
+    """Whose maps are there; None: those of all heads of the model, from which all the rest follows."""
     scores: HeadScores | None = None
     """Of every head of the model."""
     scored_by: tuple[str, ...] | None = None
@@ -120,12 +97,12 @@ class CompactAttention:
     mean: Float[np.ndarray, "sample row col"] | None = None
     """The mean over all heads of the model."""
     cells: Bool[np.ndarray, "sample layer head row col"] | None = None
-    """Of every head: the cells above the map's mean."""
-    image: str | None = None
-    """sha256 of the image's file; None where it is not known."""
+    """Of every head of the model: the cells above the map's mean."""
 
     def chosen(self, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
         """The maps of some heads for one sample. Raises ValueError where one of them is not there."""
+        if self.heads is None:
+            return self.maps[row][[h.layer for h in heads], [h.head for h in heads]]
         absent = [str(head) for head in heads if head not in self._places]
         if absent:
             raise ValueError(f"the attention store lacks the maps of {', '.join(absent)}")
@@ -133,13 +110,15 @@ class CompactAttention:
 
     @cached_property
     def _places(self) -> dict[HeadIndex, int]:
-        return {head: i for i, head in enumerate(self.heads)}
+        return {head: i for i, head in enumerate(self.heads or ())}
 
     def mean_map(self, row: int) -> Float[np.ndarray, "row col"]:
         """The mean over all heads of the model for one sample. Raises ValueError where it is not there."""
-        if self.mean is None:
+        if self.mean is not None:
+            return self.mean[row]
+        if self.heads is not None:
             raise ValueError("the attention store lacks the mean over all heads")
-        return self.mean[row]
+        return self.maps[row].mean(axis=(0, 1))
 
 
 @dataclass(frozen=True)

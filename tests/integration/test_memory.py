@@ -38,7 +38,8 @@ model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder: t
 attention.load_lvlm = lambda *_: SimpleNamespace(adapter=Adapter(), device=torch.device("cpu"), model=model)
 rng = np.random.default_rng(0)
 attention.attend_groups = lambda lvlm, batch, budget, heads: [
-    [rng.random((LAYERS, HEADS, GRID, GRID), dtype=np.float32) for _ in group.samples] for group, _ in batch]
+    [torch.from_numpy(rng.random((LAYERS, HEADS, GRID, GRID), dtype=np.float32)) for _ in group.samples]
+    for group, _ in batch]
 
 samples = [Sample(str(i), "r", "a cup", (0, 0, 1, 1), {}, "cup") for i in range(n)]
 groups = [ImageGroup(str(i), folder / "a.png", 32, 32, tuple(samples[i : i + PER_IMAGE]))

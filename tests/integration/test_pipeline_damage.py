@@ -194,7 +194,7 @@ def test_a_full_disk_under_the_store_keeps_the_shards_before(
 ) -> None:
     config = files.config(tmp_path / "out")
     config.engine.shard_images = 4
-    real, calls = attention.AttentionStore.write, []
+    real, calls = attention.AttentionStore.append, []
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -208,7 +208,7 @@ def test_a_full_disk_under_the_store_keeps_the_shards_before(
         real(self, attentions)
 
     with monkeypatch.context() as patch:
-        patch.setattr(attention.AttentionStore, "write", full_at_the_second)
+        patch.setattr(attention.AttentionStore, "append", full_at_the_second)
         with pytest.raises(StoreError, match="No space left on device"):
             run(config)
     assert len(list((tmp_path / "out" / "cache").rglob("*.safetensors"))) == 1

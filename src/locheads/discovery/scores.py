@@ -7,11 +7,15 @@ from jaxtyping import Float
 
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.criteria import numbers_of
-from locheads.types import Attention, CompactAttention, HeadScores
+from locheads.types import Attention, HeadScores
 
 
 def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
-    """Every number of every head that the criterion needs, for the expressions of one image."""
+    """Every number of every head that the criterion needs, for the expressions of one image: those that came with the
+    maps of all heads, or worked out from them."""
+    if attention.scores is not None and attention.scored_by == criterion.numbers_key():
+        return attention.scores
+    assert attention.sums is not None
     numbers = {"sums": attention.sums}  # from before the maps were packed into 16 bits
     for number in numbers_of(criterion.score):
         if number.name not in numbers:
@@ -19,9 +23,9 @@ def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
     return HeadScores(attention.sample_ids, numbers)
 
 
-def score_all(attentions: Iterable[Attention | CompactAttention], criterion: CriterionConfig) -> HeadScores:
+def score_all(attentions: Iterable[Attention], criterion: CriterionConfig) -> HeadScores:
     """Scores of many images, one after the other: only numbers of the heads stay in memory, no map."""
-    found = (score(a, criterion) if isinstance(a, Attention) else a.scores for a in attentions)
+    found = (score(a, criterion) if a.heads is None else a.scores for a in attentions)
     return stack_scores([part for part in found if part is not None])
 
 

@@ -18,7 +18,7 @@ from locheads.grounding.config import GroundingConfig
 from locheads.grounding.fuse import binarise, fuse
 from locheads.grounding.ground_maps import GroundedStack
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, Discovery, HeadIndex, ImageGroup
 
 MIN_FREQUENCY = 0.01
 """Fig. 6 leaves out heads that fewer than 1 % of the samples choose."""
@@ -29,7 +29,7 @@ CANDIDATES = 64
 """Heads that may join the set, those whose own boxes are best: their maps of SEARCHED expressions stay in memory (29 MB
 on 24 x 24 cells)."""
 
-Read = Callable[[list[ImageGroup]], Iterable[Attention | CompactAttention]]
+Read = Callable[[list[ImageGroup]], Iterable[Attention]]
 """The stored attention of some groups, as often as it is asked."""
 
 
@@ -79,7 +79,7 @@ def _samples(
     """
     boxes = {sample.sample_id: sample.box for group in groups for sample in group.samples}
     for attention in read(groups):
-        if isinstance(attention, CompactAttention):
+        if attention.heads is not None:
             raise LookupError("the search needs the maps of all heads")
         geometry = attention.geometry
         cells = None if sinks is None else sinks.of_heads.get((geometry.rows, geometry.cols))
@@ -102,9 +102,7 @@ def _hits(
     return box_iou(boxes, np.tile(box, (len(boxes), 1))) >= 0.5
 
 
-def head_iou(
-    attentions: Iterable[Attention | CompactAttention], groups: Iterable[ImageGroup]
-) -> Float[np.ndarray, "layer head"]:
+def head_iou(attentions: Iterable[Attention], groups: Iterable[ImageGroup]) -> Float[np.ndarray, "layer head"]:
     """Mean over the samples of the IoU of each head's map (> mean, no smoothing) with the object's mask.
 
     Computed on the grid as an exact area integral: every cell counts the object's pixels that it holds. What a
@@ -113,7 +111,7 @@ def head_iou(
     truth = {sample.sample_id: sample.mask for group in groups for sample in group.samples}
     total, count = None, 0
     for attention in attentions:
-        cells = binarise(attention.maps) if isinstance(attention, Attention) else attention.cells
+        cells = binarise(attention.maps) if attention.heads is None else attention.cells
         if cells is None:
             continue
         pixels = attention.geometry.cell_pixels()

@@ -18,7 +18,7 @@ from locheads.evaluation.metric_table import (
 )
 from locheads.grounding.ground_maps import NOT_FINITE
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, Box, CompactAttention, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, HeadIndex, ImageGroup
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,14 @@ def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[Hea
     ]
 
 
+def heads_of(plan: HeadPlan, group: ImageGroup) -> set[HeadIndex]:
+    """All whose own maps any method reads for the image's samples."""
+    methods = (heads for sample in group.samples for _, _, heads in methods_of(plan, sample.sample_id))
+    return {head for heads in methods for head in heads or ()}
+
+
 def heads_maps(
-    attention: Attention | CompactAttention,
+    attention: Attention,
     asked: Sequence[tuple[int, Sequence[HeadIndex] | None]],
     sinks: SinkCells | None = None,
 ) -> tuple[Float[np.ndarray, "n head row col"], Bool[np.ndarray, "n head row col"] | None, list[str | None]]:
@@ -92,9 +98,7 @@ def heads_maps(
     return maps, None if sinks is None else cells, errors
 
 
-def take(
-    attention: Attention | CompactAttention, row: int, heads: Sequence[HeadIndex]
-) -> Float[np.ndarray, "chosen row col"]:
+def take(attention: Attention, row: int, heads: Sequence[HeadIndex]) -> Float[np.ndarray, "chosen row col"]:
     """The maps of some heads for one sample. Raises ValueError without any: there is nothing to sum."""
     if not heads:
         raise ValueError("no head is eligible for this sample")

@@ -14,12 +14,12 @@ from locheads.evaluation.rows import Row, mask_counts, prediction_row
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
-from locheads.types import Attention, Box, CompactAttention, ImageGroup, Sample
+from locheads.types import Attention, Box, ImageGroup, Sample
 
 
 def predict(
     group: ImageGroup,
-    attentions: Iterable[Attention | CompactAttention],
+    attentions: Iterable[Attention],
     plan: HeadPlan,
     config: GroundingConfig,
     failures: Mapping[str, str],
@@ -57,7 +57,7 @@ def _box_counts(group: ImageGroup, box: Box) -> str:
 def _rows(
     group: ImageGroup,
     samples: list[Sample],
-    attention: Attention | CompactAttention,
+    attention: Attention,
     rows: range,
     plan: HeadPlan,
     config: GroundingConfig,

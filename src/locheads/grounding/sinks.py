@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from locheads.types import Attention, CompactAttention, HeadIndex
+from locheads.types import Attention, HeadIndex
 
 Grid = tuple[int, int]
 
@@ -27,7 +27,7 @@ class SinkCells:
         return self.of_heads[grid][[h.layer for h in heads], [h.head for h in heads]]
 
 
-def find_sinks(attentions: Iterable[Attention | CompactAttention], factor: float) -> SinkCells:
+def find_sinks(attentions: Iterable[Attention], factor: float) -> SinkCells:
     """Cells whose mean weight over the samples exceeds `factor` times the mean of that mean map.
 
     One pass that keeps sums only. Give it discovery samples: nothing of the evaluated split may take part.
@@ -35,7 +35,7 @@ def find_sinks(attentions: Iterable[Attention | CompactAttention], factor: float
     """
     totals: dict[Grid, np.ndarray] = {}
     for attention in attentions:
-        if isinstance(attention, CompactAttention):
+        if attention.heads is not None:
             raise ValueError("the mean map needs the maps of all heads")
         grid = (attention.maps.shape[-2], attention.maps.shape[-1])
         # Not divided by the number of samples: the comparison does not depend on it.

@@ -36,7 +36,8 @@ NO_MEMORY = (
     "model.dtype=bfloat16, engine.quantization or engine.device_map=auto."
 )
 
-Maps = Float[np.ndarray, "*head row col"]
+Maps = Float[torch.Tensor, "*head row col"]
+"""Of one expression, in float32, on the model's device."""
 
 
 def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) -> Attention:
@@ -66,9 +67,10 @@ def attend_image(
     maps = [one for one in found if one is not None]
     if len(maps) < len(found):
         raise ModelError(NO_MEMORY)
-    if not all(np.isfinite(one).all() for one in maps):
+    stack = torch.stack(maps).cpu().numpy()
+    if not np.isfinite(stack).all():
         raise ModelError(NOT_FINITE)
-    return np.stack(maps), prepared.geometry
+    return stack, prepared.geometry
 
 
 def attend_prepared(
@@ -76,7 +78,7 @@ def attend_prepared(
 ) -> list[list[Maps | None]]:
     """Per image and expression its maps as in `attend_image`; None where even one does not fit into the memory."""
     strips = [strip for image in images for strip in strips_of(lvlm, image)]
-    flat: list[np.ndarray | None] = []
+    flat: list[torch.Tensor | None] = []
     for chunk in chunks(strips, budget):
         flat += with_halving(lambda some: _forward(lvlm, some, heads), chunk, budget)
     result, start = [], 0
@@ -122,21 +124,21 @@ def _fits_the_window(lvlm: Lvlm, image: PreparedInput) -> bool:
 @torch.inference_mode()
 def _forward(
     lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | None
-) -> list[Float[np.ndarray, "*head cell"]]:
+) -> list[Float[torch.Tensor, "*head cell"]]:
     """One forward pass -> per expression the rows of its query tokens, averaged."""
     shared = _shares(lvlm, strips[0].image)
     batch = collate(strips, shared)
     by_layer, depth = _heads_by_layer(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
-    with recording(queries, keys, by_layer, depth, batch.causal_prefix) as recorder:
+    with recording(queries, keys, by_layer, depth, batch.causal_prefix, batch.counts) as recorder:
         _run(lvlm, batch)
-    rows = [part.to(lvlm.device) for part in recorder.rows]
-    layers = len(rows)
-    found = _per_expression(torch.cat(rows, dim=1).float().cpu(), strips)
+    layers = [layer.to(lvlm.device) for layer in recorder.rows]
+    found = _per_expression(torch.cat(layers, dim=1), strips)
     if heads is None:
-        return [one.reshape(layers, -1, one.shape[-1]) for one in found]
+        return [one.reshape(len(layers), -1, one.shape[-1]) for one in found]
     order = {head: i for i, head in enumerate(sorted(set(heads)))}
-    return [one[[order[head] for head in heads]] for one in found]
+    wanted = [order[head] for head in heads]
+    return found if wanted == list(range(len(order))) else [one[wanted] for one in found]
 
 
 def _heads_by_layer(lvlm: Lvlm, heads: Sequence[HeadIndex] | None) -> tuple[dict[int, list[int]] | None, int | None]:
@@ -203,14 +205,13 @@ def _features_repeated(model: Any, copies: Sequence[int]) -> Iterator[None]:
 
 
 def _per_expression(
-    rows: Float[torch.Tensor, "batch head query key"], strips: Sequence[Strip]
-) -> list[Float[np.ndarray, "head cell"]]:
-    result = []
-    for row, strip in zip(rows, strips, strict=True):
-        start = 0
+    rows: Float[torch.Tensor, "query head key"], strips: Sequence[Strip]
+) -> list[Float[torch.Tensor, "head cell"]]:
+    result, start = [], 0
+    for strip in strips:
         for i in strip.suffixes:
             first, end = strip.image.spans[i]
-            of_span = row[:, start : start + end - first, : len(strip.image.image_tokens)]
-            result.append(of_span.mean(dim=1).numpy())
+            of_span = rows[start : start + end - first, :, : len(strip.image.image_tokens)]
+            result.append(of_span[0] if len(of_span) == 1 else of_span.mean(dim=0))
             start += end - first
     return result

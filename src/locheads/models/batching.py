@@ -58,6 +58,8 @@ class Batch:
     """Block mask, True where a token may attend; or, where nothing is shared, 1 for tokens and 0 for padding."""
     queries: Int[Tensor, "batch query"]
     """Query tokens of all suffixes in order; shorter rows repeat their last."""
+    counts: tuple[int, ...]
+    """How many query tokens each strip has."""
     keys: Int[Tensor, "batch key"]
     """Image tokens; shorter rows repeat their last."""
     token_types: dict[str, Int[Tensor, "batch token"]]
@@ -107,6 +109,7 @@ def collate(strips: Sequence[Strip], shared: bool) -> Batch:
     """The batch of some strips. `shared`: with block masks; else each strip must hold one suffix."""
     ids = [torch.cat([s.image.prefix, *(s.image.suffixes[i] for i in s.suffixes)]) for s in strips]
     length = max(len(row) for row in ids)
+    queries = [_queries(strip) for strip in strips]
     images = [strip.image for strip in strips]
     types = [image.token_types for image in images]
     runs = [list(run) for _, run in groupby(images, key=id)]
@@ -118,7 +121,8 @@ def collate(strips: Sequence[Strip], shared: bool) -> Batch:
         mask=_block_masks(strips, length)
         if shared
         else torch.stack([_pad(torch.ones_like(i), length, 0) for i in ids]),
-        queries=_aligned([_queries(strip) for strip in strips]),
+        queries=_aligned(queries),
+        counts=tuple(map(len, queries)),
         keys=_aligned([image.image_tokens for image in images]),
         token_types={} if types[0] is None else {images[0].token_types_name: _rows(types, length)},
         images=tuple(run[0] for run in runs),

@@ -37,7 +37,10 @@ class Recorder:
     """The forward pass ends with the rows of this many layers; None: it runs to its own end."""
     prefix: int | None = None
     """How many tokens at the start of every row see just those before them, whatever the mask says of the rest."""
-    rows: list[Float[Tensor, "batch head query key"]] = field(default_factory=list)
+    counts: Sequence[int] | None = None
+    """How many queries each row of the batch has of its own, those before the ones that fill it up; None: all."""
+    rows: list[Float[Tensor, "batch head query key"] | Float[Tensor, "query head key"]] = field(default_factory=list)
+    """With `counts` those of all queries of the batch in order, and none for what fills rows up."""
     layers_seen: int = 0
 
     def wants(self) -> bool:
@@ -46,7 +49,10 @@ class Recorder:
 
     def take(self, rows: Float[Tensor, "batch head query key"]) -> None:
         """Keeps the wanted heads of the layer that runs now."""
-        self.rows.append(rows if self.heads is None else rows[:, list(self.heads[self.layers_seen])])
+        wanted = rows if self.heads is None else rows[:, list(self.heads[self.layers_seen])]
+        if self.counts is not None:
+            wanted = torch.cat([row[:, :n].transpose(0, 1) for row, n in zip(wanted, self.counts, strict=True)])
+        self.rows.append(wanted)
 
 
 class _Done(Exception):
@@ -68,13 +74,15 @@ def recording(
     heads: Mapping[int, Sequence[int]] | None = None,
     depth: int | None = None,
     prefix: int | None = None,
+    counts: Sequence[int] | None = None,
 ) -> Iterator[Recorder]:
     """While open, the decoder's post-softmax weights from `queries` to `keys` (positions) are recorded.
 
     With `depth`, the forward pass that runs inside is left as soon as that many layers gave their rows, and what
-    follows it inside the `with` does not run. `prefix`: see `Recorder`; it saves work and changes no result.
+    follows it inside the `with` does not run. `prefix` and `counts`: see `Recorder`; the former saves work and changes
+    no result.
     """
-    recorder = Recorder(queries, keys, heads, depth, prefix)
+    recorder = Recorder(queries, keys, heads, depth, prefix, counts)
     token = _active.set(recorder)
     try:
         yield recorder

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,22 @@ import numpy as np
 from locheads.config import Config
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.scores import score
+from locheads.geometry import Geometry
 from locheads.grounding.fuse import binarise
-from locheads.map_numbers import attention_sum
 from locheads.models.adapters import FamilyAdapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm, load_lvlm
+from locheads.models.packing import Packed, packing
 from locheads.pipeline.image_preparation import PreparedImage, ToolCopies, first_readable, in_background, prepare_image
-from locheads.pipeline.signals import undisturbed
+from locheads.pipeline.store_writer import Storable, StoreWriter
 from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.key import difference
 from locheads.store.needed_maps import EVERYTHING, NeededMaps
-from locheads.store.store_files import Stored, rounded
+from locheads.store.store_files import PackedMaps, Part
 from locheads.terminal import track
-from locheads.types import Attention, CompactAttention, Failure, HeadIndex, HeadScores, ImageGroup
+from locheads.types import Attention, Failure, HeadIndex, HeadScores, ImageGroup
 
 log = logging.getLogger(__name__)
 
@@ -126,34 +128,31 @@ class _Pass:
     need: NeededMaps
     picks: Picks | None
     loader: Loader
-    pending: list[Stored] = field(default_factory=list)
 
     def run(self, groups: list[ImageGroup]) -> list[Failure]:
         """-> the samples that failed."""
         layers = None if self.lacking.whole_model() else 1 + max(head.layer for head in self._all_heads(groups))
         lvlm = self.loader.get(layers)
         watch = Stopwatch(lvlm.device)
-        budget = Budget.of(self.config.engine.token_budget, lvlm.device)
         failures: list[Failure] = []
-        opened = self._opened(groups, lvlm.adapter, failures)
-        try:
-            for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
-                heads = None if self.lacking.whole_model() else self._all_heads([group for group, _ in batch])
-                found = attend_groups(lvlm, batch, budget, heads)
-                for (group, prepared), maps in zip(batch, found, strict=True):
-                    failures += self._keep(group, prepared, maps, heads)
-        except (KeyboardInterrupt, SystemExit):
-            with undisturbed():
-                self._write()
-            raise
-        self._write()
+        with StoreWriter(self.store, self.config.engine) as writer:
+            for attended in self._attended(groups, lvlm, failures):
+                writer.put(partial(self._stored, attended))
+        failures += writer.failures
         n_asked = sum(len(group.samples) for group in groups) - len(failures)
         watch.stop(self.store.folder, n_asked, of="attention", layers=layers, maps=_maps_kept(self.lacking))
         return failures
 
-    def _write(self) -> None:
-        self.store.write(self.pending)
-        self.pending = []
+    def _attended(self, groups: list[ImageGroup], lvlm: Lvlm, failures: list[Failure]) -> Iterator["_Attended"]:
+        """The images that were asked about; why others cannot is added to `failures`."""
+        budget = Budget.of(self.config.engine.token_budget, lvlm.device)
+        opened = self._opened(groups, lvlm.adapter, failures)
+        for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
+            heads = None if self.lacking.whole_model() else self._all_heads([group for group, _ in batch])
+            found = attend_groups(lvlm, batch, budget, heads)
+            for (group, prepared), maps in zip(batch, found, strict=True):
+                packed = [None if one is None else packing(one) for one in maps]
+                yield _Attended(group, prepared.geometry, packed, None if heads is None else tuple(heads))
 
     def _all_heads(self, groups: Iterable[ImageGroup]) -> list[HeadIndex]:
         own = {h for group in groups for s in group.samples for h in self.need.own.get(s.sample_id, ())}
@@ -162,7 +161,6 @@ class _Pass:
     def _opened(
         self, groups: list[ImageGroup], adapter: FamilyAdapter, failures: list[Failure]
     ) -> Iterator[tuple[ImageGroup, PreparedInput]]:
-        """The images that can be asked about; why others cannot is added to `failures`."""
         workers = self.config.engine.workers
         adapters = ToolCopies(adapter, workers)
 
@@ -175,79 +173,88 @@ class _Pass:
             if opened.prepared is not None:
                 yield opened.group, opened.prepared
 
-    def _keep(
-        self,
-        group: ImageGroup,
-        prepared: PreparedInput,
-        maps: list[np.ndarray | None],
-        heads: Sequence[HeadIndex] | None,
-    ) -> list[Failure]:
-        """Stores one image's maps, soon. -> its samples that have none, or some that mean nothing."""
-        failed = {i: reason for i, one in enumerate(maps) if (reason := _unusable(one)) is not None}
-        finite = [i for i in range(len(maps)) if i not in failed]
-        if finite:
-            ids = tuple(group.samples[i].sample_id for i in finite)
-            arrays = np.stack([one for i, one in enumerate(maps) if one is not None and i not in failed])
-            self.pending.append(self._record(group, ids, arrays, prepared, heads))
-        if len(self.pending) >= self.config.engine.shard_images:
-            self._write()
-        return [Failure(group.samples[i].sample_id, group.image_id, reason) for i, reason in failed.items()]
-
-    def _record(
-        self,
-        group: ImageGroup,
-        ids: tuple[str, ...],
-        maps: np.ndarray,
-        prepared: PreparedInput,
-        heads: Sequence[HeadIndex] | None,
-    ) -> Stored:
-        image = self.store.image(group)
-        if heads is not None:
-            return CompactAttention(
-                group.image_id, ids, tuple(heads), maps, prepared.geometry, image=image
-            )  # fmt: skip
-        whole = Attention(group.image_id, ids, maps, attention_sum(maps), prepared.geometry, image)
-        if self.need.heads is None:
-            return whole
+    def _stored(self, attended: "_Attended") -> Storable:
+        """What is kept of one image, and its samples that have no maps, or some that mean nothing."""
+        group, found = attended.group, [None if one is None else one() for one in attended.packed]
+        failed = {i: reason for i, one in enumerate(found) if (reason := _unusable(one)) is not None}
+        failures = [Failure(group.samples[i].sample_id, group.image_id, reason) for i, reason in failed.items()]
+        finite = [(group.samples[i], one) for i, one in enumerate(found) if one is not None and i not in failed]
+        if not finite:
+            return Storable(None, failures)
+        packed = PackedMaps(
+            np.stack([maps.scaled for _, (maps, _) in finite]), np.stack([maps.peaks for _, (maps, _) in finite])
+        )
+        attention = Attention(
+            group.image_id,
+            tuple(sample.sample_id for sample, _ in finite),
+            packed.unpacked(),
+            np.stack([sums for _, (_, sums) in finite]) if attended.heads is None else None,
+            attended.geometry,
+            self.store.image(group),
+            attended.heads,
+        )
+        if attended.heads is not None:
+            return Storable(Part.of(attention, packed), failures)
         need = replace(self.lacking, own=self.need.own)
-        return compact(whole, need, self.config.criterion, self.picks)
+        return Storable(Part.of(*kept(attention, packed, need, self.config.criterion, self.picks)), failures)
 
 
-def _unusable(maps: np.ndarray | None) -> str | None:
+@dataclass(frozen=True)
+class _Attended:
+    """One image that the model has seen."""
+
+    group: ImageGroup
+    geometry: Geometry
+    packed: list[Callable[[], Packed] | None]
+    """Of each of its samples; None where even one does not fit into the memory."""
+    heads: tuple[HeadIndex, ...] | None
+    """Whose maps they are; None: those of the whole model."""
+
+
+def _unusable(found: Packed | None) -> str | None:
     """Why a sample's maps cannot be stored. One that is not finite would spoil every mean that it goes into."""
-    if maps is None:
+    if found is None:
         return NO_MEMORY
-    return None if np.isfinite(maps).all() else NOT_FINITE
+    return None if np.isfinite(found[0].peaks).all() else NOT_FINITE
 
 
 def _maps_kept(need: NeededMaps) -> str:
     return "all" if need.heads is None else "some"
 
 
-def compact(
-    attention: Attention, need: NeededMaps, criterion: CriterionConfig, picks: Picks | None = None
-) -> CompactAttention:
-    """What `need` names, and the maps of the heads that `picks` finds in the scores.
+def kept(
+    whole: Attention, packed: PackedMaps, need: NeededMaps, criterion: CriterionConfig, picks: Picks | None = None
+) -> tuple[Attention, PackedMaps]:
+    """What is stored of one image: what `need` names, and the maps of the heads that `picks` finds in the scores.
 
-    The numbers come from the maps as the store would give them back, so that they are the same to the bit whether
-    all maps are kept or not.
+    With the maps of all heads come their numbers and their mean, which everybody reads. All of it is worked out from
+    the maps as the store gives them back, so that it is the same to the bit whether all maps are kept or not.
+
+    Args:
+        whole: the maps of all heads as they come back of `packed`, and their sums.
+        packed: the maps.
+        need: what is needed of the image's samples.
+        criterion: whose numbers.
+        picks: see `fill`.
     """
-    maps = rounded(attention.maps)
-    kept = Attention(attention.image_id, attention.sample_ids, maps, attention.sums, attention.geometry)
-    scores = score(kept, criterion) if need.scored_by or picks else None
-    heads = {head for sample_id in attention.sample_ids for head in need.of_sample(sample_id)}
-    if picks and scores:
-        heads |= set(picks(scores))
-    order = sorted(heads)
-    return CompactAttention(
-        attention.image_id,
-        attention.sample_ids,
-        tuple(order),
-        attention.maps[:, [head.layer for head in order], [head.head for head in order]],
-        attention.geometry,
-        scores if need.scored_by else None,
-        need.scored_by,
-        maps.mean(axis=(1, 2)) if need.mean else None,
-        binarise(maps) if need.cells else None,
-        attention.image,
+    all_maps = need.heads is None
+    scored_by = criterion.numbers_key() if all_maps else need.scored_by
+    scores = score(whole, criterion) if scored_by or picks else None
+    found = replace(
+        whole,
+        scores=scores if scored_by else None,
+        scored_by=scored_by,
+        mean=whole.maps.mean(axis=(1, 2)) if all_maps or need.mean else None,
     )
+    if all_maps:
+        return found, packed
+    order = _wanted_heads(whole, need, picks(scores) if picks and scores else ())
+    where = slice(None), [head.layer for head in order], [head.head for head in order]
+    some = PackedMaps(packed.scaled[where], packed.peaks[where])
+    cells = binarise(whole.maps) if need.cells else None
+    return replace(found, heads=order, maps=some.unpacked(), sums=None, cells=cells), some
+
+
+def _wanted_heads(whole: Attention, need: NeededMaps, picked: Iterable[HeadIndex]) -> tuple[HeadIndex, ...]:
+    named = {head for sample_id in whole.sample_ids for head in need.of_sample(sample_id)}
+    return tuple(sorted(named.union(picked)))

@@ -143,7 +143,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Disco
     parts: dict[tuple[str, ...], list[HeadScores]] = {key: [] for key in entropies}
     for attention in run.store.read(track(run.inputs.discovery, "scores", "images")):
         for key, criterion in entropies.items():
-            parts[key].append(score(attention, criterion))  # type: ignore[arg-type]
+            parts[key].append(score(attention, criterion))
     scores = {key: stack_scores(found) for key, found in parts.items()}
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
@@ -181,7 +181,7 @@ def _prepare(store: AttentionStore, plan: AuditPlan) -> None:
 
 def _work(chunk: list[ImageGroup]) -> np.ndarray:
     ((store, plan),) = _works
-    return measure(chunk, store.read(chunk), plan)  # type: ignore[arg-type]
+    return measure(chunk, store.read(chunk), plan)
 
 
 def _heads_text(plan: AuditPlan, choice: Choice) -> str:

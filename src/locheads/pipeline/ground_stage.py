@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 from jaxtyping import Float
 
-from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
 from locheads.evaluation.segmented import segment_rows
@@ -26,7 +26,7 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures) -> MapScores:
     files = {name: writing(folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
     with files[OWN] as own, files[OTHERS] as others:
         for group in track(setup.inputs.evaluated, "ground", "images"):
-            rows = list(predict(group, setup.store.read([group]), plan, config.grounding, failures))
+            rows = list(predict(group, setup.store.read([group], heads=heads_of(plan, group)), plan, config.grounding, failures))
             if segmenter is not None:
                 rows = segment_rows(rows, group, segmenter, config.segmenter.box)
             for name, write, is_own in ((OWN, own, True), (OTHERS, others, False)):

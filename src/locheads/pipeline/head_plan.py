@@ -16,7 +16,7 @@ from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.setup import Failures, Setup
 from locheads.terminal import track
-from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup
+from locheads.types import Attention, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def with_own_heads(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
 def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
     config = setup.config
 
-    def read(groups: list[ImageGroup]) -> Iterator[Attention | CompactAttention]:
+    def read(groups: list[ImageGroup]) -> Iterator[Attention]:
         return setup.store.read(track(groups, "best set", "images"))
 
     best = search_heads(read, setup.inputs.discovery, config.heads.k, config.grounding, sinks)

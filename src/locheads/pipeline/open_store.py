@@ -33,14 +33,12 @@ def open_store(
     config: Config,
     identity: ModelIdentity,
     annotations: str,
-    verify: bool = True,
     images: Mapping[Path, str | None] | None = None,
 ) -> AttentionStore:
     """The store of exactly this model, precision, preprocessing, prompt and annotation files, made with what is here.
 
     The images are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
-    agree to rounding on all of them, and timing.json names those that made the maps. `verify`, `images`: see
-    `AttentionStore`.
+    agree to rounding on all of them, and timing.json names those that made the maps. `images`: see `AttentionStore`.
     """
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
     # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
@@ -54,7 +52,7 @@ def open_store(
     if config.engine.quantization != Quantization.none:
         question["quantization"] = config.engine.quantization.value
     take = config.engine.other_versions == OtherVersions.take
-    return AttentionStore(Path(config.paths.cache), question, verify, makers(config, identity), take, images)
+    return AttentionStore(Path(config.paths.cache), question, makers(config, identity), take, images)
 
 
 def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:

@@ -40,12 +40,10 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     head_set = given_heads(config, identity)
     inputs = load_inputs(config)
     _check_shown(config, inputs)
-    alone = config.shard.count == 1
-    # One of many workers reads neither all images nor the whole store: the store asks for those of its own shards,
-    # and whoever reads the maps later verifies them.
-    if alone:
+    # One of many workers does not read all images: the store asks for those of its own shards.
+    if config.shard.count == 1:
         inputs = with_images(inputs, Path(config.paths.cache))
-    store = open_store(config, identity, inputs.annotations, alone, inputs.images)
+    store = open_store(config, identity, inputs.annotations, inputs.images)
     made = answer_keys(config, store) if config.stage == Stage.direct else store
     digest = run_digest(config, identity, inputs, head_set, made.key.made_with)
     record |= {

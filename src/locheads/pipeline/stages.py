@@ -20,6 +20,8 @@ from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
 from locheads.report.html import write_report
 from locheads.store.digest import json_digest
+from locheads.store.store_files import DamagedShard
+from locheads.terminal import track
 
 
 def run_stages(config: Config, folder: Path, status: Status, earlier: Path | None, started: Started) -> None:
@@ -32,7 +34,7 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
         done = find_done(earlier, key) if earlier is not None and vouched else None
         if done is None:
             started(json_digest(key))
-            failures = _run(setup, status)
+            failures = _run_past_damage(setup, status)
     if done is not None:
         take_over(done, folder)
         status.replaced()
@@ -44,6 +46,18 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
             write_report(folder)
     status.check_complete()
     write_receipt(folder, key, len(failures))
+
+
+def _run_past_damage(setup: Setup, status: Status) -> Failures:
+    """As `_run`; where a part of the store proves damaged, all that is damaged is computed again, and the stages start
+    anew. Raises DamagedShard where what was just computed cannot be read back either."""
+    try:
+        return _run(setup, status)
+    except DamagedShard as error:
+        setup.store.set_aside(error.shard, error.why)
+        groups = [*setup.inputs.discovery, *setup.inputs.evaluated]
+        setup.store.set_damaged_aside(track(groups, "checking the store", "images"))
+    return _run(setup, status)
 
 
 def _run(setup: Setup, status: Status) -> Failures:

@@ -22,7 +22,7 @@ from locheads.records.record_base import plain
 from locheads.store.atomic import replacing, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
-from locheads.types import Attention, Box, CompactAttention, Discovery, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, Discovery, HeadIndex, ImageGroup
 
 SIDE = 480
 """Pixels of an image's long side: it is shown about this wide."""
@@ -145,13 +145,11 @@ def _sample(
     )
 
 
-def _encoded_maps(
-    group: ImageGroup, attention: Attention | CompactAttention | None, order: list[HeadIndex], budget: int
-) -> _EncodedMaps:
+def _encoded_maps(group: ImageGroup, attention: Attention | None, order: list[HeadIndex], budget: int) -> _EncodedMaps:
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
     if attention is None:
         return _EncodedMaps(stretched(group.width, group.height, 1, 1))
-    stored = order if isinstance(attention, Attention) else [head for head in order if head in attention.heads]
+    stored = order if attention.heads is None else [head for head in order if head in attention.heads]
     rows, cols = attention.maps.shape[-2:]
     heads = stored[: max(budget // (rows * cols), 1)]
     maps = attention.chosen(0, heads)

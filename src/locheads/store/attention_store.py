@@ -1,14 +1,15 @@
 """The attention store: what the attention pass found, so that the LVLM is never asked the same thing twice.
 
 A folder per digest of everything that determines the maps (see `key`). In it, shards of some images each (see
-`shards`). A shard whose bytes do not match is set aside and computed again. Nothing is rewritten, so several runs may
-fill the same store. What a sample needs may lie in several shards: maps of some heads in one, of others in the next.
+`store_files`). A shard whose bytes do not match is set aside when they are read, and computed again. Nothing is
+rewritten, so several runs may fill the same store. What a sample needs may lie in several shards: maps of some heads
+in one, of others in the next.
 """
 
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,23 @@ from locheads.store.atomic import check_writable, write_json
 from locheads.store.digest import file_digest
 from locheads.store.key import Key, MadeWith, difference, lacks_some, of_other_versions
 from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
-from locheads.store.store_files import LISTING, Entry, Stored, listing_of, load, read_listing, shard_of, write_shard
-from locheads.types import CompactAttention, ImageGroup
+from locheads.store.store_files import (
+    BROKEN,
+    LISTING,
+    DamagedShard,
+    Entry,
+    Part,
+    listing_of,
+    load,
+    read_listing,
+    shard_of,
+    write_shard,
+)
+from locheads.types import Attention, HeadIndex, ImageGroup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 """Raise it when the layout changes, so that old stores are not read as new ones. What the maps are made with is in the
 key besides."""
 KEY = "key.json"
@@ -42,7 +54,6 @@ class AttentionStore:
         self,
         cache: Path,
         question: Mapping[str, Any],
-        verify: bool = True,
         made_with: MadeWith | None = None,
         take: bool = False,
         images: Mapping[Path, str | None] | None = None,
@@ -52,8 +63,6 @@ class AttentionStore:
         Args:
             cache: folder of all stores.
             question: everything that determines the maps but `made_with`, as plain values.
-            verify: reads every file to compare its checksum. One of many workers need not: whoever reads the maps
-                later does, and computes again what is damaged.
             made_with: the versions and the code that would make the maps now.
             take: where nothing is stored of `made_with`, but of other versions, that store is opened, the newest one
                 where there are several. It must not be written.
@@ -70,12 +79,12 @@ class AttentionStore:
             self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
         self._images: dict[Path, str | None] = dict(images or {})
-        self.appended: Callable[[Sequence[Stored]], None] | None = None
+        self.appended: Callable[[Sequence[Part]], None] | None = None
         """Called with what was just stored."""
         if not (self.folder / KEY).exists():
             self._begin()
         self._indexed: set[Path] = set()
-        self.refresh(verify)
+        self.refresh()
 
     @property
     def digest(self) -> str:
@@ -102,7 +111,7 @@ class AttentionStore:
         """-> (how many of the groups' samples it has whole, folder, key) of each of `other_versions`."""
         for folder, key in self.other_versions():
             question = {name: value for name, value in key.question.items() if name != "format"}
-            store = AttentionStore(self._root.parent, question, False, key.made_with, images=self._images)
+            store = AttentionStore(self._root.parent, question, key.made_with, images=self._images)
             yield count(groups) - count(store.missing(groups, need)), folder, key
 
     def check_writable(self) -> None:
@@ -126,11 +135,11 @@ class AttentionStore:
                 f"({difference(key.made_with, self.current_key.made_with)}): engine.other_versions=take reads that."
             ) from error
 
-    def refresh(self, verify: bool = False) -> None:
+    def refresh(self) -> None:
         """Takes in what other workers have stored meanwhile."""
         for listing in sorted(self.folder.glob(f"*{LISTING}")):
             if (shard := shard_of(listing)) not in self._indexed:
-                self._index(shard, verify)
+                self._index(shard)
 
     def missing(self, groups: Iterable[ImageGroup], need: NeededMaps = EVERYTHING) -> list[ImageGroup]:
         """The images and expressions of which not all that is needed is stored, each group with only those."""
@@ -154,14 +163,17 @@ class AttentionStore:
             if any(self._entries.get(s.sample_id) and not self._valid(group, s.sample_id) for s in group.samples)
         ]
 
-    def write(self, attentions: Sequence[Stored]) -> None:
+    def write(self, attentions: Sequence[Attention]) -> None:
+        """As `append`, of attention whose maps are not packed yet."""
+        self.append([Part.of(attention) for attention in attentions])
+
+    def append(self, parts: Sequence[Part]) -> None:
         """Appends one shard. Raises StoreError; then nothing of this shard remains, and all earlier ones do."""
-        if attentions:
+        if parts:
             path = self.folder / f"{uuid.uuid4().hex}.safetensors"
-            write_shard(path, attentions)
-            self._index(path, verify=False)
+            self._add(path, write_shard(path, parts))
             if self.appended is not None:
-                self.appended(attentions)
+                self.appended(parts)
 
     def tidy(self, older_s: float = LITTER_S) -> None:
         """Deletes what killed runs left: half-written files, and arrays that never got their listing.
@@ -175,19 +187,55 @@ class AttentionStore:
                 if time.time() - path.stat().st_mtime > older_s:
                     path.unlink()
 
-    def read(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...] | None = None) -> Iterator[Stored]:
+    def read(
+        self,
+        groups: Iterable[ImageGroup],
+        scored_by: tuple[str, ...] | None = None,
+        heads: Collection[HeadIndex] | None = None,
+    ) -> Iterator[Attention]:
         """The stored attention of the groups' samples, at most one image at a time; absent samples are left out.
 
-        A sample with the maps of all heads comes with its image's others, as `Attention`; any other comes by itself,
-        as `CompactAttention` with everything that is stored of it; of several scores those `scored_by` this,
-        else none.
+        A sample with the maps of all heads comes with its image's others; any other comes by itself, with everything
+        that is stored of it; of several scores those `scored_by` this, else none. With `heads` no other maps are read.
+
+        Raises:
+            DamagedShard: what is read is not what was written. Its shard is set aside: what it held is missing now.
         """
+        wanted = None if heads is None else sorted(heads)
         for group in groups:
             whole, parts = self._whole_and_parts(group)
             for entry, sample_ids in whole:
-                yield load(entry, [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in sample_ids])
+                rows = [i for i, sample_id in enumerate(entry.sample_ids) if sample_id in sample_ids]
+                yield _scored_by(self._load(entry, rows, wanted), scored_by)
             for sample_id, entries in parts:
-                yield _merged([load(entry, [entry.sample_ids.index(sample_id)]) for entry in entries], scored_by)
+                found = [self._load(entry, [entry.sample_ids.index(sample_id)], wanted) for entry in entries]
+                yield _merged(found, scored_by)
+
+    def set_aside(self, shard: Path, why: str) -> None:
+        """From now on it is not there: its files get other names, and what it held is missing."""
+        entries = {sample_id: [one for one in own if one.shard != shard] for sample_id, own in self._entries.items()}
+        if entries != self._entries or shard not in self._indexed:
+            log.warning("Shard %s is damaged (%s): it is set aside and computed again.", shard, why)
+        self._entries = entries
+        self._indexed.add(shard)
+        for file in (listing_of(shard), shard):
+            with suppress(OSError):  # another run may have set it aside already, or the store is read-only
+                file.rename(file.with_name(file.name + ".damaged"))
+
+    def set_damaged_aside(self, groups: Iterable[ImageGroup]) -> None:
+        """Reads everything that is stored of the groups' samples, and sets aside what is damaged."""
+        for group in groups:
+            entries = {id(entry): entry for s in group.samples for entry in self._valid(group, s.sample_id)}
+            for entry in entries.values():
+                with suppress(DamagedShard):
+                    self._load(entry, range(len(entry.sample_ids)), None)
+
+    def _load(self, entry: Entry, rows: Sequence[int], heads: Sequence[HeadIndex] | None) -> Attention:
+        try:
+            return load(entry, rows, heads)
+        except DamagedShard as error:
+            self.set_aside(error.shard, error.why)
+            raise
 
     def image(self, group: ImageGroup) -> str | None:
         """sha256 of the group's image, read once where it is not known already; None where it is not there.
@@ -224,16 +272,14 @@ class AttentionStore:
     def _lacks(self, group: ImageGroup, sample_id: str, need: NeededMaps) -> NeededMaps | None:
         return lacking(need, sample_id, self._valid(group, sample_id))
 
-    def _index(self, shard: Path, verify: bool) -> None:
-        self._indexed.add(shard)
+    def _index(self, shard: Path) -> None:
         try:
-            entries = read_listing(shard, verify)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            log.warning("Shard %s is damaged (%s): it is set aside and computed again.", shard, error)
-            for file in (listing_of(shard), shard):
-                with suppress(OSError):  # another run may have set it aside already, or the store is read-only
-                    file.rename(file.with_name(file.name + ".damaged"))
-            return
+            self._add(shard, read_listing(shard))
+        except BROKEN as error:
+            self.set_aside(shard, str(error))
+
+    def _add(self, shard: Path, entries: Iterable[Entry]) -> None:
+        self._indexed.add(shard)
         for entry in entries:
             for sample_id in entry.sample_ids:
                 self._entries.setdefault(sample_id, []).append(entry)
@@ -244,11 +290,14 @@ def count(groups: Iterable[ImageGroup]) -> int:
     return sum(len(group.samples) for group in groups)
 
 
-def _merged(parts: Sequence[Stored], scored_by: tuple[str, ...] | None) -> CompactAttention:
+def _scored_by(attention: Attention, scored_by: tuple[str, ...] | None) -> Attention:
+    return attention if attention.scored_by == scored_by else replace(attention, scores=None, scored_by=None)
+
+
+def _merged(parts: Sequence[Attention], scored_by: tuple[str, ...] | None) -> Attention:
     """Everything that several entries hold of one sample."""
     maps = {head: part.maps[:, i] for part in parts for i, head in enumerate(part.heads or ())}
     last = parts[-1]
-    assert isinstance(last, CompactAttention)
     empty = np.zeros((1, 0, *last.maps.shape[-2:]), np.float32)
     return replace(
         last,

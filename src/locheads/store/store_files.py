@@ -1,30 +1,100 @@
 """One shard of the attention store: a safetensors file with the arrays of some images, and a listing of them.
 
-The listing, JSON, is written after the arrays and holds their checksum and its own: a shard without a listing does
-not exist, and one whose bytes do not match is damaged.
+The listing, JSON, is written after the arrays: a shard without one does not exist. It holds a checksum of itself and of
+each array but the maps, which have one each, so that a reader of a few heads reads and checks no other bytes. Whether
+the arrays are whole is found when they are read.
 """
 
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from jaxtyping import Float, Shaped
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from locheads.errors import StoreError
 from locheads.geometry import Geometry
 from locheads.store.atomic import replacing, write_json
-from locheads.store.digest import file_digest, json_digest
-from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores
+from locheads.store.digest import json_digest
+from locheads.types import Attention, HeadIndex, HeadScores
 
 LISTING = ".shard.json"
 
 FIRST_NUMBERS = ("sums", "entropy", "bottom_row")
-"""The scores that a listing without their names has, and whose arrays have these names."""
+"""The scores whose arrays have their names."""
 
-Stored = Attention | CompactAttention
+DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "U32": np.uint32}
+"""The names that safetensors has for what is in a shard."""
+
+BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a damaged shard raises."""
+
+
+class DamagedShard(StoreError):
+    """A shard whose bytes are not those that were written; whoever reads the store sets it aside."""
+
+    def __init__(self, shard: Path, why: str) -> None:
+        super().__init__(shard, why)
+        self.shard, self.why = shard, why
+
+    def __str__(self) -> str:
+        return f"Shard {self.shard} is damaged ({self.why}): start again, and what it held is computed again."
+
+
+@dataclass(frozen=True)
+class PackedMaps:
+    """Maps in 16 bits over the peak of each, because the weights of faint heads would be subnormal otherwise."""
+
+    scaled: Float[np.ndarray, "*n row col"]
+    """In float16, the largest weight of a map being 1."""
+    peaks: Float[np.ndarray, "*n 1 1"]
+
+    @classmethod
+    def of(cls, maps: Float[np.ndarray, "*n row col"]) -> "PackedMaps":
+        """The maps, rounded to 11 bits."""
+        peaks = maps.max(axis=(-2, -1), keepdims=True) if maps.size else np.zeros((*maps.shape[:-2], 1, 1), np.float32)
+        scaled = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)
+        return cls(scaled.astype(np.float16), peaks.astype(np.float32))
+
+    def unpacked(self) -> Float[np.ndarray, "*n row col"]:
+        """In float32: what comes back of the maps once they were stored."""
+        return self.scaled.astype(np.float32) * self.peaks
+
+
+def rounded(maps: np.ndarray) -> np.ndarray:
+    """What comes back of the maps [..., row, col] once they were stored in 16 bits."""
+    return PackedMaps.of(maps).unpacked()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a shard holds of one image, ready to be written."""
+
+    arrays: Mapping[str, np.ndarray]
+    record: Mapping[str, Any]
+    """Of the listing."""
+
+    @classmethod
+    def of(cls, attention: Attention, packed: PackedMaps | None = None) -> "Part":
+        """`packed`: its maps, where they are packed already."""
+        packed = packed or PackedMaps.of(attention.maps)
+        arrays = _arrays(attention, packed)
+        return cls(arrays, _describe(attention, arrays))
+
+    @property
+    def image_id(self) -> str:
+        image_id: str = self.record["image_id"]
+        return image_id
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
 
 
 @dataclass(frozen=True)
@@ -47,32 +117,40 @@ class Entry:
     mean: bool
     cells: tuple[int, int] | None
     """(rows, columns) of a map where the cells above the mean are there."""
+    checksums: Mapping[str, int]
+    """crc32 of each array but the maps."""
+    head_checksum: int
+    """crc32 of the shard's first bytes, which say where its arrays lie."""
+
+    @cached_property
+    def places(self) -> dict[HeadIndex, int]:
+        """Head -> its place among the stored maps, where not everybody's are there."""
+        return {head: i for i, head in enumerate(self.heads or ())}
 
 
-def write_shard(path: Path, attentions: Sequence[Stored]) -> None:
-    """Writes the arrays to `path` and then their listing. Raises StoreError; then neither remains."""
-    arrays: dict[str, np.ndarray] = {}
-    for position, attention in enumerate(attentions):
-        arrays |= {f"{position}.{name}": array for name, array in _arrays(attention).items()}
+def write_shard(path: Path, parts: Sequence[Part]) -> list[Entry]:
+    """Writes the arrays to `path` and then their listing. -> its entries. Raises StoreError; then neither remains."""
+    arrays = {f"{position}.{name}": array for position, part in enumerate(parts) for name, array in part.arrays.items()}
     with replacing(path) as temporary:
         _save(arrays, temporary)
-        checksum = file_digest(temporary)
-    content = {"sha256": checksum, "pictures": [_describe(attention) for attention in attentions]}
+        head = zlib.crc32(_head(temporary))
+        content = {"bytes": temporary.stat().st_size, "head": head, "pictures": [dict(part.record) for part in parts]}
     try:
         write_json(listing_of(path), content | {"listing_sha256": json_digest(content)})
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+    return [_entry(path, position, part.record, head) for position, part in enumerate(parts)]
 
 
-def read_listing(shard: Path, verify: bool = True) -> list[Entry]:
-    """The shard's images. Raises OSError, ValueError, LookupError or TypeError where it is damaged."""
+def read_listing(shard: Path) -> list[Entry]:
+    """The shard's images. Raises one of BROKEN where the listing is damaged, or the arrays have another size."""
     content = json.loads(listing_of(shard).read_text())
     if content.pop("listing_sha256") != json_digest(content):
         raise ValueError("the checksum of its listing does not match")
-    if verify and file_digest(shard) != content["sha256"]:
-        raise ValueError("its checksum does not match")
-    return [_entry(shard, position, image) for position, image in enumerate(content["pictures"])]
+    if shard.stat().st_size != content["bytes"]:
+        raise ValueError(f"it has {shard.stat().st_size} bytes, and its listing says {content['bytes']}")
+    return [_entry(shard, position, image, content["head"]) for position, image in enumerate(content["pictures"])]
 
 
 def listing_of(shard: Path) -> Path:
@@ -85,63 +163,151 @@ def shard_of(listing: Path) -> Path:
     return listing.with_name(listing.name.removesuffix(LISTING) + ".safetensors")
 
 
-def load(entry: Entry, rows: Sequence[int]) -> Stored:
-    """The entry's arrays for some of its samples."""
+def load(entry: Entry, rows: Sequence[int], heads: Sequence[HeadIndex] | None = None) -> Attention:
+    """The entry's arrays for some of its samples.
+
+    Args:
+        entry: of an image.
+        rows: of its samples.
+        heads: whose maps are read, of those that are there; None: all.
+
+    Raises:
+        DamagedShard: what is read is not what was written.
+    """
+    try:
+        with entry.shard.open("rb") as file:
+            return _load(_Arrays(entry, file), entry, list(rows), heads)
+    except BROKEN as error:
+        raise DamagedShard(entry.shard, str(error)) from error
+
+
+def _load(arrays: "_Arrays", entry: Entry, rows: list[int], heads: Sequence[HeadIndex] | None) -> Attention:
     ids = tuple(entry.sample_ids[i] for i in rows)
-    with safe_open(entry.shard, framework="numpy") as file:
-        # One sample of many is read alone; several at once are quicker whole.
-        pick = slice(rows[0], rows[0] + 1) if len(rows) == 1 else list(rows)
-
-        def get(name: str) -> np.ndarray:
-            full = f"{entry.position}.{name}"
-            return file.get_slice(full)[pick] if isinstance(pick, slice) else file.get_tensor(full)[pick]
-
-        maps = get("maps").astype(np.float32) * get("peaks")
-        if entry.heads is None:
-            return Attention(entry.image_id, ids, maps, get("sums"), entry.geometry, entry.image)
-        cells = None
-        if entry.cells is not None:
-            bits = np.unpackbits(get("cells"), axis=-1, count=entry.cells[0] * entry.cells[1])
-            cells = bits.reshape(*bits.shape[:-1], *entry.cells).astype(bool)
-        return CompactAttention(
-            entry.image_id,
-            ids,
-            entry.heads,
-            maps,
-            entry.geometry,
-            HeadScores(ids, {name: get(_array_of(name)) for name in entry.numbers}) if entry.numbers else None,
-            entry.scored_by,
-            get("mean") if entry.mean else None,
-            cells,
-            entry.image,
-        )
+    if heads is not None:
+        chosen = tuple(heads) if entry.heads is None else tuple(head for head in heads if head in entry.places)
+        maps = arrays.maps_of(rows, chosen)
+    else:
+        chosen, maps = entry.heads, arrays.maps(rows)  # type: ignore[assignment]
+    cells = None
+    if entry.cells is not None:
+        bits = np.unpackbits(arrays.whole("cells")[rows], axis=-1, count=entry.cells[0] * entry.cells[1])
+        cells = bits.reshape(*bits.shape[:-1], *entry.cells).astype(bool)
+    return Attention(
+        entry.image_id,
+        ids,
+        maps,
+        arrays.whole("sums")[rows] if entry.heads is None else None,
+        entry.geometry,
+        entry.image,
+        chosen,
+        _scores(arrays, entry, rows),
+        entry.scored_by,
+        arrays.whole("mean")[rows] if entry.mean else None,
+        cells,
+    )
 
 
-def rounded(maps: np.ndarray) -> np.ndarray:
-    """What comes back of the maps [..., row, col] once they were stored in 16 bits."""
-    peaks, scaled = _scale(maps)
-    return scaled.astype(np.float32) * peaks
+def _scores(arrays: "_Arrays", entry: Entry, rows: list[int]) -> HeadScores | None:
+    numbers = {name: arrays.whole(_array_of(name))[rows] for name in entry.numbers}
+    return HeadScores(tuple(entry.sample_ids[i] for i in rows), numbers) if numbers else None
 
 
-def _scale(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """-> (peak of each map, maps over their peaks in 16 bits): weights of faint heads would be subnormal otherwise."""
-    peaks = maps.max(axis=(-2, -1), keepdims=True) if maps.size else np.zeros((*maps.shape[:-2], 1, 1), np.float32)
-    scaled = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)
-    return peaks.astype(np.float32), scaled.astype(np.float16)
+@dataclass(frozen=True)
+class _Arrays:
+    """The arrays of one image in an open shard; whatever is read is compared with its checksum."""
+
+    entry: Entry
+    file: BinaryIO
+
+    def whole(self, name: str) -> Shaped[np.ndarray, "..."]:
+        """An array that is not the maps."""
+        dtype, shape, start = self._layout(name)
+        content = self._bytes(name, start, int(np.prod(shape)) * dtype.itemsize)
+        if zlib.crc32(content) != self.entry.checksums[name]:
+            raise ValueError(f"the checksum of {name} of image {self.entry.image_id} does not match")
+        return np.frombuffer(content, dtype).reshape(shape)
+
+    def maps(self, rows: list[int]) -> Float[np.ndarray, "sample *head row col"]:
+        """Every map that is there."""
+        _, (_, *stored, _, _), _ = self._layout("maps")
+        return self._unpacked(np.ix_(rows, *map(range, stored)))
+
+    def maps_of(self, rows: list[int], heads: Sequence[HeadIndex]) -> Float[np.ndarray, "sample head row col"]:
+        """Those of some heads, all of which are there."""
+        everybodys = self.entry.heads is None
+        places = [(head.layer, head.head) if everybodys else (self.entry.places[head],) for head in heads]
+        columns = np.array(places, dtype=np.int64).reshape(len(heads), 2 if everybodys else 1).T
+        return self._unpacked((np.array(rows)[:, None], *columns[:, None]))
+
+    def _unpacked(self, at: tuple[np.ndarray, ...]) -> Float[np.ndarray, "sample *head row col"]:
+        """The maps at these indices, which are broadcast."""
+        dtype, (*stored, n_rows, n_cols), start = self._layout("maps")
+        size, numbers = n_rows * n_cols * dtype.itemsize, np.ravel_multi_index(at, stored)
+        content = memoryview(b"".join(self._read_maps(numbers.ravel(), start, size)))
+        found = [zlib.crc32(content[i : i + size]) for i in range(0, len(content), size)]
+        if found != self.whole("map_checksums")[at].ravel().tolist():
+            raise ValueError(f"the checksum of a map of image {self.entry.image_id} does not match")
+        scaled = np.frombuffer(content, dtype).reshape(*numbers.shape, n_rows, n_cols)
+        return PackedMaps(scaled, self.whole("peaks")[at][..., None, None]).unpacked()
+
+    def _read_maps(self, numbers: np.ndarray, start: int, size: int) -> Iterator[bytes]:
+        """Those that follow each other at once."""
+        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+            yield self._bytes("maps", start + int(run[0]) * size if len(run) else start, len(run) * size)
+
+    def _layout(self, name: str) -> tuple[np.dtype, list[int], int]:
+        return _layout(self.entry.shard, self.entry.head_checksum)[f"{self.entry.position}.{name}"]
+
+    def _bytes(self, name: str, start: int, size: int) -> bytes:
+        self.file.seek(start)
+        content = self.file.read(size)
+        if len(content) != size:
+            raise ValueError(f"{name} of image {self.entry.image_id} ends early")
+        return content
 
 
-def _arrays(attention: Stored) -> dict[str, np.ndarray]:
-    peaks, scaled = _scale(attention.maps)
-    arrays = {"maps": scaled, "peaks": peaks}
-    if isinstance(attention, Attention):
+@lru_cache(maxsize=64)
+def _layout(shard: Path, checksum: int) -> dict[str, tuple[np.dtype, list[int], int]]:
+    """Name -> (type, shape, where it begins in the file)."""
+    head = _head(shard)
+    if zlib.crc32(head) != checksum:
+        raise ValueError("the checksum of its head does not match")
+    return {
+        name: (np.dtype(DTYPES[array["dtype"]]), array["shape"], len(head) + array["data_offsets"][0])
+        for name, array in json.loads(head[8:]).items()
+    }
+
+
+def _head(shard: Path) -> bytes:
+    """How a safetensors file begins: 8 bytes say how long the JSON behind them is, which says where the arrays lie."""
+    with shard.open("rb") as file:
+        length = file.read(8)
+        return length + file.read(min(int.from_bytes(length, "little"), shard.stat().st_size))
+
+
+def _arrays(attention: Attention, packed: PackedMaps) -> dict[str, np.ndarray]:
+    arrays = {"maps": packed.scaled, "peaks": packed.peaks[..., 0, 0]}
+    if attention.sums is not None:
         arrays["sums"] = attention.sums.astype(np.float32)
     if attention.scores is not None:
-        arrays |= {_array_of(name): values for name, values in attention.scores.numbers.items()}
+        numbers = {name: values for name, values in attention.scores.numbers.items() if name not in arrays}
+        arrays |= {_array_of(name): values for name, values in numbers.items()}
     if attention.mean is not None:
         arrays["mean"] = attention.mean
     if attention.cells is not None:
         arrays["cells"] = np.packbits(attention.cells.reshape(*attention.cells.shape[:3], -1), axis=-1)
-    return arrays
+    # safetensors writes memory as it lies: a permuted array would come back with its axes mixed up.
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return arrays | {"map_checksums": _map_checksums(arrays["maps"])}
+
+
+def _map_checksums(maps: np.ndarray) -> np.ndarray:
+    flat = maps.reshape(-1, maps.shape[-2] * maps.shape[-1])
+    return np.array([_checksum(one) for one in flat], np.uint32).reshape(maps.shape[:-2])
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(array.data)
 
 
 def _array_of(number: str) -> str:
@@ -150,15 +316,13 @@ def _array_of(number: str) -> str:
 
 
 def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
-    # save_file writes memory as it lies: a permuted array comes back with its axes mixed up.
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     try:
-        save_file(contiguous, path)
+        save_file(arrays, path)
     except SafetensorError as error:  # its word for a full disk, which is no OSError
         raise OSError(str(error)) from error
 
 
-def _describe(attention: Stored) -> dict[str, Any]:
+def _describe(attention: Attention, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     scores, cells = attention.scores, attention.cells
     return {
         "image_id": attention.image_id,
@@ -170,10 +334,11 @@ def _describe(attention: Stored) -> dict[str, Any]:
         "numbers": [] if scores is None else list(scores.numbers),
         "mean": attention.mean is not None,
         "cells": None if cells is None else list(cells.shape[-2:]),
+        "checksums": {name: _checksum(array) for name, array in arrays.items() if name != "maps"},
     }
 
 
-def _entry(shard: Path, position: int, record: dict[str, Any]) -> Entry:
+def _entry(shard: Path, position: int, record: Mapping[str, Any], head_checksum: int) -> Entry:
     heads, scored_by, cells = (record[name] for name in ("heads", "scored_by", "cells"))
     return Entry(
         shard,
@@ -184,7 +349,9 @@ def _entry(shard: Path, position: int, record: dict[str, Any]) -> Entry:
         Geometry.from_dict(record["geometry"]),
         None if heads is None else tuple(HeadIndex(*head) for head in heads),
         None if scored_by is None else tuple(scored_by),
-        () if scored_by is None else tuple(record.get("numbers", FIRST_NUMBERS)),
+        tuple(record["numbers"]),
         record["mean"],
         None if cells is None else tuple(cells),
+        record["checksums"],
+        head_checksum,
     )

@@ -23,7 +23,7 @@ from locheads.models.config import ModelConfig, PromptConfig
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.digest import json_digest
 from locheads.store.needed_maps import NeededMaps
-from locheads.store.store_files import Stored
+from locheads.store.store_files import Part
 from locheads.types import ImageGroup
 from locheads.workers.config import ShardConfig
 from locheads.workers.shard_progress import ShardProgress, ShardState, read_progress, reported, summary
@@ -168,11 +168,11 @@ def fill_shards(
     )
 
 
-def _meter(update: Callable[..., None], costs: dict[str, float]) -> Callable[[Sequence[Stored]], None]:
+def _meter(update: Callable[..., None], costs: dict[str, float]) -> Callable[[Sequence[Part]], None]:
     """Called with what was stored; records it in the shard's file."""
     start, images, tokens = time.monotonic(), set[str](), 0.0
 
-    def note(stored: Sequence[Stored]) -> None:
+    def note(stored: Sequence[Part]) -> None:
         nonlocal tokens
         tokens += sum(costs.get(one.image_id, 0.0) for one in stored)
         images.update(costs.keys() & {one.image_id for one in stored})

@@ -1,5 +1,6 @@
 """The greedy search by REC: against all sets, on planted maps, and where there is nothing to search."""
 
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from locheads.evaluation.metrics import box_iou
 from locheads.geometry import stretched
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_maps
-from locheads.types import Attention, CompactAttention, HeadIndex, ImageGroup, Sample
+from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
 PLAIN = GroundingConfig(sigma=0.0)
 SIDE = 6
@@ -40,7 +41,7 @@ SCENES = [_scene(number) for number in range(24)]
 STORED = {group.image_id: attention for group, attention in SCENES}
 
 
-def _read(groups: list[ImageGroup]) -> list[Attention | CompactAttention]:
+def _read(groups: list[ImageGroup]) -> list[Attention]:
     return [STORED[group.image_id] for group in groups]
 
 
@@ -72,7 +73,7 @@ def test_it_finds_the_pair_that_belongs_together() -> None:
 def test_without_all_maps_there_is_nothing_to_search() -> None:
     groups = [group for group, _ in SCENES]
     one = SCENES[0][1]
-    few = CompactAttention("p0", ("s0",), tuple(ALL[:2]), one.maps[:, 0, :2], one.geometry)
+    few = replace(one, maps=one.maps[:, 0, :2], sums=None, heads=tuple(ALL[:2]))
     assert search_heads(lambda _: [few], groups, 2, PLAIN) == ()
     assert search_heads(lambda _: [one, few], groups, 2, PLAIN) == ()
     assert search_heads(lambda _: [], groups, 2, PLAIN) == ()

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from locheads.store.attention_store import AttentionStore
-from locheads.store.digest import json_digest
 from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
 from locheads.store.store_files import LISTING, rounded
-from locheads.types import Attention, CompactAttention, HeadIndex, HeadScores, ImageGroup
+from locheads.types import Attention, HeadIndex, HeadScores, ImageGroup
 
 KEY = {"model": "m"}
 A, B, C = HeadIndex(0, 1), HeadIndex(1, 2), HeadIndex(1, 0)
@@ -26,18 +25,17 @@ def part(whole: Attention, *heads: HeadIndex, scored_by: tuple[str, ...] | None 
     maps = whole.maps[:, [h.layer for h in heads], [h.head for h in heads]]
     entropy = whole.sums.astype(np.float64) + len(str(scored_by))
     scores = HeadScores(whole.sample_ids, {"sums": whole.sums, "entropy": entropy, "mean": whole.sums + 1})
-    return CompactAttention(
-        whole.image_id, whole.sample_ids, heads, maps, whole.geometry,
+    return Attention(
+        whole.image_id, whole.sample_ids, maps, None, whole.geometry, whole.image, heads,
         scores if scored_by else None, scored_by,
         whole.maps.mean(axis=(1, 2)) if rest else None,
         whole.maps > whole.maps.mean(axis=(-2, -1), keepdims=True) if rest else None,
-        whole.image,
     )  # fmt: skip
 
 
-def read_one(store: AttentionStore, group: ImageGroup, scored_by: tuple[str, ...] | None = None) -> CompactAttention:
+def read_one(store: AttentionStore, group: ImageGroup, scored_by: tuple[str, ...] | None = None) -> Attention:
     found = list(store.read([group], scored_by))
-    assert all(isinstance(one, CompactAttention) for one in found)
+    assert all(one.heads is not None for one in found)
     return found[0]
 
 
@@ -56,22 +54,6 @@ def test_what_is_written_of_some_heads_is_read(tmp_path: Path, attention: Make, 
         np.testing.assert_array_equal(one.scores["entropy"][0], whole.sums[i].astype(np.float64) + len(str(BY)))
         assert one.scores.sample_ids == one.sample_ids
     assert np.abs(found[0].chosen(0, [A]) - found[1].chosen(0, [A])).max() > 0
-
-
-def test_a_listing_from_before_it_named_the_numbers_is_read(tmp_path: Path, attention: Make, group: Group) -> None:
-    whole = attention("a", 1)
-    store = AttentionStore(tmp_path, KEY)
-    numbers = {"sums": whole.sums, "entropy": whole.sums + 1, "bottom_row": whole.sums + 2}
-    store.write([replace(part(whole, A, scored_by=BY), scores=HeadScores(whole.sample_ids, numbers))])
-    (listing,) = store.folder.glob(f"*{LISTING}")
-    content = json.loads(listing.read_text())
-    assert content["pictures"][0].pop("numbers") == list(numbers)
-    del content["listing_sha256"]
-    listing.write_text(json.dumps(content | {"listing_sha256": json_digest(content)}))
-    found = read_one(AttentionStore(tmp_path, KEY), group("a", 1), BY).scores.numbers
-    assert list(found) == list(numbers)
-    for name, values in numbers.items():
-        np.testing.assert_array_equal(found[name], values)
 
 
 def test_a_head_that_is_not_stored_is_named(tmp_path: Path, attention: Make, group: Group) -> None:
@@ -139,7 +121,7 @@ def test_all_maps_serve_every_need_and_win_over_parts(tmp_path: Path, attention:
     assert store.missing([group("a", 1)], NeededMaps(frozenset([B]), scored_by=BY, mean=True, cells=True)) == []
     assert store.missing([group("a", 1)]) == []
     (found,) = store.read([group("a", 1)])
-    assert isinstance(found, Attention)
+    assert found.heads is None
     np.testing.assert_array_equal(found.chosen(0, [B, A]), rounded(attention("a", 1).maps[0, [1, 0], [2, 1]]))
 
 

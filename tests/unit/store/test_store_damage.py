@@ -1,11 +1,13 @@
 """Damaged shards are set aside and computed again; a write that fails leaves nothing behind."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from safetensors import SafetensorError
 from locheads.errors import StoreError
 from locheads.store import store_files as store_module
 from locheads.store.attention_store import AttentionStore
-from locheads.types import Attention, ImageGroup
+from locheads.store.store_files import DamagedShard, rounded
+from locheads.types import Attention, HeadIndex, HeadScores, ImageGroup
 
 KEY = {"model": "m"}
 Make = Callable[..., Attention]
@@ -63,6 +66,10 @@ def test_a_damaged_shard_is_set_aside_and_the_others_stay(
     DAMAGES[damage](shards[0])
     groups = [group("a"), group("b")]
     store = AttentionStore(tmp_path, KEY)
+    if damage == "flipped byte":  # seen by who reads it
+        assert caplog.records == [] and store.missing(groups) == []
+        with pytest.raises(DamagedShard, match=rf"Shard {shards[0]} is damaged \(the checksum of .* does not match\)"):
+            list(store.read(groups))
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert str(shards[0]) in warning
     assert "set aside" in warning
@@ -74,6 +81,55 @@ def test_a_damaged_shard_is_set_aside_and_the_others_stay(
     assert caplog.records == []
     assert again.missing(groups) == []
     np.testing.assert_array_equal(next(again.read([group("a")])).sums, attention("a").sums)
+
+
+@pytest.mark.parametrize("what", ["maps", "peaks", "sums", "map_checksums", "mean", "numbers.spread", "head"])
+def test_a_flipped_bit_of_any_array_is_seen_by_who_reads_it(
+    tmp_path: Path, attention: Make, group: Group, what: str
+) -> None:
+    whole = attention("a")
+    scores = HeadScores(whole.sample_ids, {"sums": whole.sums, "spread": whole.sums * 2})
+    store = AttentionStore(tmp_path, KEY)
+    store.write([replace(whole, mean=whole.mean_map(0)[None].repeat(2, 0), scores=scores, scored_by=("x",))])
+    (shard,) = store.folder.glob("*.safetensors")
+    content = bytearray(shard.read_bytes())
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    start = 12 if what == "head" else len(content) - max(a["data_offsets"][1] for a in head.values())
+    content[start + (0 if what == "head" else head[f"0.{what}"]["data_offsets"][0])] ^= 4
+    shard.write_bytes(content)
+    with pytest.raises(DamagedShard):
+        list(AttentionStore(tmp_path, KEY).read([group("a")], ("x",)))
+    assert list(tmp_path.rglob("*.damaged"))
+
+
+def test_a_reader_of_some_heads_sees_their_damage_and_no_other(tmp_path: Path, attention: Make, group: Group) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    store.write([attention("a")])
+    (shard,) = store.folder.glob("*.safetensors")
+    content = bytearray(shard.read_bytes())
+    head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    start = len(content) - max(array["data_offsets"][1] for array in head.values()) + head["0.maps"]["data_offsets"][0]
+    content[start + (1 * 3 + 2) * 40] ^= 4  # L1H2 of the first sample, of 20 cells in 16 bits
+    shard.write_bytes(content)
+    others = [HeadIndex(layer, i) for layer in range(2) for i in range(3) if (layer, i) != (1, 2)]
+    (found,) = AttentionStore(tmp_path, KEY).read([group("a")], heads=others)
+    assert found.heads == tuple(others)
+    np.testing.assert_array_equal(found.chosen(0, others), rounded(attention("a").chosen(0, others)))
+    with pytest.raises(DamagedShard):
+        list(AttentionStore(tmp_path, KEY).read([group("a")], heads=[HeadIndex(1, 2)]))
+
+
+def test_all_that_is_damaged_is_set_aside_at_once(
+    tmp_path: Path, shards: list[Path], attention: Make, group: Group
+) -> None:
+    store = AttentionStore(tmp_path, KEY)
+    store.write([attention("c")])
+    for shard in shards:
+        flip_a_byte(shard)
+    groups = [group("a"), group("b"), group("c")]
+    store.set_damaged_aside(groups)
+    assert [left.image_id for left in store.missing(groups)] == ["a", "b"]
+    assert [found.image_id for found in store.read(groups)] == ["c"]
 
 
 def test_intact_shards_give_no_warning(tmp_path: Path, shards: list[Path], group: Group, caplog) -> None:
