@@ -46,7 +46,7 @@ from locheads.store import digest
 from locheads.store.answer_store import AnswerStore
 from locheads.store.attention_store import AttentionStore
 from locheads.tracking.wandb_names import _group
-from locheads.types import Attention, ImageGroup
+from locheads.types import ImageGroup
 from locheads.workers.shard_progress import ShardState, read_progress
 
 FLIPS = int(os.environ.get("LOCHEADS_FLIPS", "150"))
@@ -79,7 +79,7 @@ def store_reader(key: dict[str, Any], groups: list[ImageGroup]) -> Callable[[Pat
         found: Value = {}
         for stored in store.read(groups):
             for i, sample_id in enumerate(stored.sample_ids):
-                arrays = [stored.maps[i], stored.sums[i] if isinstance(stored, Attention) else stored.scores]
+                arrays = [stored.maps[i], stored.scores if stored.sums is None else stored.sums[i]]
                 found[sample_id] = plain([arrays, stored.geometry, stored.image, stored.image_id])
         return found
 
@@ -167,7 +167,7 @@ def kinds(
 
     def watching(self: AttentionStore, *arguments: Any, **options: Any) -> None:
         real(self, *arguments, **options)
-        opened[self.folder] = signature(real).bind(self, *arguments, **options).arguments | {"verify": True}
+        opened[self.folder] = signature(real).bind(self, *arguments, **options).arguments
 
     def run(name: str, *overrides: str, cache: str = "cache") -> Path:
         arguments = files.arguments(root / name, root / cache)

@@ -228,7 +228,8 @@ def test_a_map_that_is_not_finite_fails_its_sample_and_no_other(
         found = real(lvlm, batch, budget, heads)
         for (group, _), of_image in zip(batch, found, strict=True):
             if group.image_id in ("100", "200"):  # one of discovery, one of the evaluated split
-                of_image[0].reshape(-1)[0] = np.nan
+                of_image[0] = of_image[0].clone()
+                of_image[0].view(-1)[0] = np.nan
         return found
 
     monkeypatch.setattr(attention, "attend_groups", overflows)

@@ -56,7 +56,7 @@ class StoreWriter:
     def put(self, work: Callable[[], Storable]) -> None:
         """Returns at once, unless too much waits already. Raises what an earlier one raised."""
         self._waiting.append(self._files.submit(self._take, self._work.submit(work)))
-        while len(self._waiting) > self._ahead:
+        while self._waiting and (len(self._waiting) > self._ahead or self._waiting[0].done()):
             self._waiting.popleft().result()
 
     def _take(self, found: Future[Storable]) -> None:
