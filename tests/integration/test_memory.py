@@ -10,12 +10,12 @@ FILLS_A_STORE = """
 import resource, sys
 from pathlib import Path
 from types import SimpleNamespace
-import numpy as np
 import torch
 from PIL import Image
 from locheads.config import Config, PathsConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.adapters import PreparedInput, Sharing
+from locheads.models.attend import QueryRows
 from locheads.geometry import Preprocess, square_geometry
 from locheads.pipeline import attention_pass as attention
 from locheads.types import ImageGroup, Sample
@@ -36,9 +36,8 @@ class Adapter:
 text = SimpleNamespace(sliding_window=None)
 model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder: text))
 attention.load_lvlm = lambda *_: SimpleNamespace(adapter=Adapter(), device=torch.device("cpu"), model=model)
-rng = np.random.default_rng(0)
 attention.attend_groups = lambda lvlm, batch, budget, heads: [
-    [torch.from_numpy(rng.random((LAYERS, HEADS, GRID, GRID), dtype=np.float32)) for _ in group.samples]
+    [QueryRows([torch.rand(1, HEADS, GRID**2) for _ in range(LAYERS)], (GRID, GRID), None) for _ in group.samples]
     for group, _ in batch]
 
 samples = [Sample(str(i), "r", "a cup", (0, 0, 1, 1), {}, "cup") for i in range(n)]

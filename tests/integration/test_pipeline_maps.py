@@ -228,8 +228,9 @@ def test_a_map_that_is_not_finite_fails_its_sample_and_no_other(
         found = real(lvlm, batch, budget, heads)
         for (group, _), of_image in zip(batch, found, strict=True):
             if group.image_id in ("100", "200"):  # one of discovery, one of the evaluated split
-                of_image[0] = of_image[0].clone()
-                of_image[0].view(-1)[0] = np.nan
+                layers = [layer.clone() for layer in of_image[0].layers]
+                layers[0].view(-1)[0] = np.nan
+                of_image[0] = replace(of_image[0], layers=layers)
         return found
 
     monkeypatch.setattr(attention, "attend_groups", overflows)

@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, assert_never
 
 import numpy as np
@@ -36,8 +38,29 @@ NO_MEMORY = (
     "model.dtype=bfloat16, engine.quantization or engine.device_map=auto."
 )
 
-Maps = Float[torch.Tensor, "*head row col"]
-"""Of one expression, in float32, on the model's device."""
+
+@dataclass(frozen=True)
+class QueryRows:
+    """What the layers of the decoder gave of one expression, still on the model's device."""
+
+    layers: Sequence[Float[torch.Tensor, "query head cell"]]
+    """Of every recorded layer the attention of the expression's query tokens."""
+    grid: tuple[int, int]
+    """(rows, columns) of the patch grid."""
+    heads: Sequence[int] | None
+    """The order of the heads that were asked for among those recorded; None: every head of every layer."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of the model."""
+        return self.layers[-1].device
+
+    def maps(self) -> Float[torch.Tensor, "*head row col"]:
+        """The maps in float32, over all query tokens: [layer, head, row, col] of all heads, or [chosen, row, col]."""
+        rows = [layer[0] if len(layer) == 1 else layer.mean(dim=0) for layer in self.layers]
+        joined = torch.cat([row.to(self.device) for row in rows])
+        joined = joined.reshape(len(rows), -1, *self.grid) if self.heads is None else joined.reshape(-1, *self.grid)
+        return joined if self.heads is None or self.heads == list(range(len(joined))) else joined[self.heads]
 
 
 def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) -> Attention:
@@ -67,7 +90,7 @@ def attend_image(
     maps = [one for one in found if one is not None]
     if len(maps) < len(found):
         raise ModelError(NO_MEMORY)
-    stack = torch.stack(maps).cpu().numpy()
+    stack = torch.stack([one.maps() for one in maps]).cpu().numpy()
     if not np.isfinite(stack).all():
         raise ModelError(NOT_FINITE)
     return stack, prepared.geometry
@@ -75,19 +98,14 @@ def attend_image(
 
 def attend_prepared(
     lvlm: Lvlm, images: Sequence[PreparedInput], budget: Budget, heads: Sequence[HeadIndex] | None = None
-) -> list[list[Maps | None]]:
-    """Per image and expression its maps as in `attend_image`; None where even one does not fit into the memory."""
+) -> list[list[QueryRows | None]]:
+    """Per image and expression what its maps are made of; None where even one does not fit into the memory."""
     strips = [strip for image in images for strip in strips_of(lvlm, image)]
-    flat: list[torch.Tensor | None] = []
+    flat: list[QueryRows | None] = []
     for chunk in chunks(strips, budget):
         flat += with_halving(lambda some: _forward(lvlm, some, heads), chunk, budget)
-    result, start = [], 0
-    for image in images:
-        grid = (image.geometry.rows, image.geometry.cols)
-        end = start + len(image.suffixes)
-        result.append([None if rows is None else rows.reshape(*rows.shape[:-1], *grid) for rows in flat[start:end]])
-        start = end
-    return result
+    found = iter(flat)
+    return [list(islice(found, len(image.suffixes))) for image in images]
 
 
 def attend_groups(
@@ -95,7 +113,7 @@ def attend_groups(
     batch: Sequence[tuple[ImageGroup, PreparedInput]],
     budget: Budget,
     heads: Sequence[HeadIndex] | None = None,
-) -> list[list[Maps | None]]:
+) -> list[list[QueryRows | None]]:
     """`attend_prepared` of images of a data set."""
     return attend_prepared(lvlm, [prepared for _, prepared in batch], budget, heads)
 
@@ -122,23 +140,16 @@ def _fits_the_window(lvlm: Lvlm, image: PreparedInput) -> bool:
 
 
 @torch.inference_mode()
-def _forward(
-    lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | None
-) -> list[Float[torch.Tensor, "*head cell"]]:
-    """One forward pass -> per expression the rows of its query tokens, averaged."""
+def _forward(lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | None) -> list[QueryRows]:
+    """One forward pass -> per expression the rows of its query tokens."""
     shared = _shares(lvlm, strips[0].image)
     batch = collate(strips, shared)
     by_layer, depth = _heads_by_layer(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
     with recording(queries, keys, by_layer, depth, batch.causal_prefix, batch.counts) as recorder:
         _run(lvlm, batch)
-    layers = [layer.to(lvlm.device) for layer in recorder.rows]
-    found = _per_expression(torch.cat(layers, dim=1), strips)
-    if heads is None:
-        return [one.reshape(len(layers), -1, one.shape[-1]) for one in found]
-    order = {head: i for i, head in enumerate(sorted(set(heads)))}
-    wanted = [order[head] for head in heads]
-    return found if wanted == list(range(len(order))) else [one[wanted] for one in found]
+    order = None if heads is None else list(map(sorted(set(heads)).index, heads))
+    return list(_per_expression(recorder.rows, strips, order))
 
 
 def _heads_by_layer(lvlm: Lvlm, heads: Sequence[HeadIndex] | None) -> tuple[dict[int, list[int]] | None, int | None]:
@@ -205,13 +216,14 @@ def _features_repeated(model: Any, copies: Sequence[int]) -> Iterator[None]:
 
 
 def _per_expression(
-    rows: Float[torch.Tensor, "query head key"], strips: Sequence[Strip]
-) -> list[Float[torch.Tensor, "head cell"]]:
-    result, start = [], 0
+    layers: Sequence[Float[torch.Tensor, "query head key"]], strips: Sequence[Strip], order: list[int] | None
+) -> Iterator[QueryRows]:
+    start = 0
     for strip in strips:
+        image, n_cells = strip.image, len(strip.image.image_tokens)
         for i in strip.suffixes:
-            first, end = strip.image.spans[i]
-            of_span = rows[start : start + end - first, :, : len(strip.image.image_tokens)]
-            result.append(of_span[0] if len(of_span) == 1 else of_span.mean(dim=0))
-            start += end - first
-    return result
+            first, last = image.spans[i]
+            end = start + last - first
+            own = [layer[start:end, :, :n_cells] for layer in layers]
+            yield QueryRows(own, (image.geometry.rows, image.geometry.cols), order)
+            start = end

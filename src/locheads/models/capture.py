@@ -51,7 +51,8 @@ class Recorder:
         """Keeps the wanted heads of the layer that runs now."""
         wanted = rows if self.heads is None else rows[:, list(self.heads[self.layers_seen])]
         if self.counts is not None:
-            wanted = torch.cat([row[:, :n].transpose(0, 1) for row, n in zip(wanted, self.counts, strict=True)])
+            own = [row[:, :n].transpose(0, 1) for row, n in zip(wanted, self.counts, strict=True)]
+            wanted = own[0] if len(own) == 1 else torch.cat(own)
         self.rows.append(wanted)
 
 

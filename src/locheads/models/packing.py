@@ -8,23 +8,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from locheads.map_numbers import attention_sum
+from locheads.models.attend import QueryRows
 from locheads.store.store_files import PackedMaps
 
 Packed = tuple[PackedMaps, Float[np.ndarray, "*head"]]
 """Maps in 16 bits, and the attention sum of each from before."""
 
 
-def packing(maps: Float[Tensor, "*head row col"]) -> Callable[[], Packed]:
+def packing(rows: QueryRows) -> Callable[[], Packed]:
     """Begins to pack the maps of one expression, and returns at once; what it gives waits for them, on any thread.
 
     On a CUDA device the work is queued behind the forward pass and copied into pinned memory. Elsewhere nothing is
     done before it is waited for: the thread that waits packs.
     """
-    if maps.device.type != "cuda":
-        return lambda: _packed_here(maps)
-    tensors = [_on_its_way(tensor) for tensor in pack_tensors(maps)]
+    if rows.device.type != "cuda":
+        return lambda: _packed_here(rows.maps())
+    tensors = [_on_its_way(tensor) for tensor in pack_tensors(rows.maps())]
     copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(maps.device))
+    copied.record(torch.cuda.current_stream(rows.device))
 
     def wait() -> Packed:
         copied.synchronize()
@@ -36,14 +37,13 @@ def packing(maps: Float[Tensor, "*head row col"]) -> Callable[[], Packed]:
 
 def pack_tensors(maps: Float[Tensor, "*head row col"]) -> tuple[Tensor, Tensor, Tensor]:
     """-> (scaled, peaks) as `PackedMaps.of` to the bit, and the sums."""
-    maps = maps.float()
     peaks = maps.amax(dim=(-2, -1), keepdim=True)
     scaled = torch.where(peaks > 0, maps / peaks, 0).half()
     return scaled, peaks, maps.sum(dim=(-2, -1))
 
 
 def _packed_here(maps: Tensor) -> Packed:
-    array = maps.float().cpu().numpy()
+    array = maps.cpu().numpy()
     return PackedMaps.of(array), attention_sum(array)
 
 

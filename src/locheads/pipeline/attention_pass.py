@@ -150,8 +150,8 @@ class _Pass:
         for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
             heads = None if self.lacking.whole_model() else self._all_heads([group for group, _ in batch])
             found = attend_groups(lvlm, batch, budget, heads)
-            for (group, prepared), maps in zip(batch, found, strict=True):
-                packed = [None if one is None else packing(one) for one in maps]
+            for (group, prepared), rows in zip(batch, found, strict=True):
+                packed = [None if one is None else packing(one) for one in rows]
                 yield _Attended(group, prepared.geometry, packed, None if heads is None else tuple(heads))
 
     def _all_heads(self, groups: Iterable[ImageGroup]) -> list[HeadIndex]:

@@ -26,7 +26,8 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures) -> MapScores:
     files = {name: writing(folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
     with files[OWN] as own, files[OTHERS] as others:
         for group in track(setup.inputs.evaluated, "ground", "images"):
-            rows = list(predict(group, setup.store.read([group], heads=heads_of(plan, group)), plan, config.grounding, failures))
+            stored = setup.store.read([group], heads=heads_of(plan, group))
+            rows = list(predict(group, stored, plan, config.grounding, failures))
             if segmenter is not None:
                 rows = segment_rows(rows, group, segmenter, config.segmenter.box)
             for name, write, is_own in ((OWN, own, True), (OTHERS, others, False)):

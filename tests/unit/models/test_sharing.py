@@ -54,7 +54,7 @@ def prepared(name: str, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Prep
 
 
 def maps(one: Lvlm, images: list[PreparedInput], budget: Budget = ONE_STRIP, heads: Any = None) -> list[np.ndarray]:
-    return [np.stack(found) for found in attend_prepared(one, images, budget, heads)]
+    return [np.stack([one.maps() for one in found]) for found in attend_prepared(one, images, budget, heads)]
 
 
 @torch.inference_mode()
