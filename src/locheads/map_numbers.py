@@ -13,6 +13,7 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Float, Int
 
+from locheads.connected import Connected, connected
 from locheads.errors import DiscoveryError, chosen
 
 
@@ -57,9 +58,6 @@ class Precision(StrEnum):
 RELU_EPS = 0.001
 """The released code's absolute threshold on the rectified map. It makes C0 and C1 depend on the grid's size."""
 
-# Cells touch by side or corner within a map and never across maps of the stack.
-_EIGHT_CONNECTED = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))]).astype(int)
-
 
 def attention_sum(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*n"]:
     """S_img, the attention that a head spends on the image: the sum of its map. In [0, 1]."""
@@ -97,27 +95,21 @@ def spatial_entropy(
     Raises:
         ConfigError: an option that is not among its choices.
     """
-    from scipy import ndimage  # only here: the settings' classes load this file, and --help must answer at once
-
     single, stack = chosen(Precision, precision) == Precision.float32, np.asarray(maps)
     if single:
         stack = stack.astype(np.float32, copy=False)
     level, least = _level(stack, chosen(Floor, floor), single)
-    labels, count = ndimage.label(stack > level if least is None else stack - level > least, structure=_EIGHT_CONNECTED)
-    sizes, totals = _sizes(stack, level, labels, count, chosen(Weighting, weighting), single)
-    # Every component lies in one map: the map of any of its cells.
-    owner = np.zeros(count + 1, dtype=np.int64)
-    owner[labels.ravel()] = np.repeat(np.arange(len(stack)), stack.shape[1] * stack.shape[2])
-    owner = owner[1:]
-    share = sizes / totals[owner]
+    components = connected(stack > level if least is None else stack - level > least)
+    sizes, totals = _sizes(stack, level, components, chosen(Weighting, weighting), single)
+    share = sizes / totals[components.owner]
     entropy = np.zeros(len(stack), dtype=share.dtype)
-    np.subtract.at(entropy, owner, share * np.log(share))  # one after the other, in reading order
+    np.subtract.at(entropy, components.owner, share * np.log(share))  # one after the other, in reading order
     if not single:
         entropy = np.maximum(entropy, 0.0)
     of_empty = np.full(len(stack), np.inf)
     if chosen(EmptyMaps, empty_maps) == EmptyMaps.zero:
         of_empty[(stack > level).any(axis=(1, 2))] = 0.0
-    return np.where(np.bincount(owner, minlength=len(stack)) == 0, of_empty, entropy)
+    return np.where(np.bincount(components.owner, minlength=len(stack)) == 0, of_empty, entropy)
 
 
 def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> tuple[np.ndarray, float | None]:
@@ -133,14 +125,14 @@ def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> 
 
 
 def _sizes(
-    maps: np.ndarray, level: np.ndarray, labels: Int[np.ndarray, "n row col"], count: int, by: Weighting, single: bool
+    maps: np.ndarray, level: np.ndarray, components: Connected, by: Weighting, single: bool
 ) -> tuple[Float[np.ndarray, "component"], Float[np.ndarray, "n"]]:
     """-> (the weight of each component, of which whole)."""
     if by == Weighting.area:
-        areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        return areas.astype(np.float64), (labels > 0).sum(axis=(1, 2)).astype(np.float64)
+        areas = components.areas.astype(np.float64)
+        return areas, np.bincount(components.owner, weights=areas, minlength=len(maps)).astype(np.float64)
     excess = np.maximum(maps - level, 0)
-    return _masses(excess, labels, count, single), _totals(excess, single)
+    return _masses(excess, components.labels, len(components.areas), single), _totals(excess, single)
 
 
 def _totals(maps: Float[np.ndarray, "n row col"], single: bool) -> Float[np.ndarray, "n"]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
+from locheads.connected import canvas
 from locheads.grounding.config import Component
 
 
@@ -31,19 +32,14 @@ class Components:
     @staticmethod
     def of(cells: Bool[np.ndarray, "n row col"]) -> "Components":
         """Cells touch by side or corner."""
-        n, rows, cols = cells.shape
-        # One tall image; the empty row below each map keeps maps apart.
-        tall = np.zeros((n, rows + 1, cols), dtype=np.uint8)
-        tall[:, :-1] = cells
+        rows = cells.shape[1] + 1
         # Of OpenCV's algorithms the one that numbers components in reading order.
-        _, labels, found, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
-            tall.reshape(-1, cols), 8, cv2.CV_32S, cv2.CCL_WU
-        )
-        owner, top = np.divmod(found[1:, cv2.CC_STAT_TOP].astype(np.int64), rows + 1)
+        _, labels, found, _ = cv2.connectedComponentsWithStatsWithAlgorithm(canvas(cells), 8, cv2.CV_32S, cv2.CCL_WU)
+        owner, top = np.divmod(found[1:, cv2.CC_STAT_TOP].astype(np.int64), rows)
         boxes = found[1:, : cv2.CC_STAT_AREA].astype(np.int64)
         boxes[:, cv2.CC_STAT_TOP] = top
         areas = found[1:, cv2.CC_STAT_AREA].astype(np.float64)
-        return Components(labels.reshape(tall.shape)[:, :-1], boxes, owner, areas)
+        return Components(labels.reshape(-1, rows, cells.shape[2])[:, :-1], boxes, owner, areas)
 
     @cached_property
     def hulls(self) -> Float[np.ndarray, "component"]:
