@@ -25,8 +25,7 @@ def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
 
 def score_all(attentions: Iterable[Attention], criterion: CriterionConfig) -> HeadScores:
     """Scores of many images, one after the other: only numbers of the heads stay in memory, no map."""
-    found = (score(a, criterion) if a.heads is None else a.scores for a in attentions)
-    return stack_scores([part for part in found if part is not None])
+    return stack_scores([score(a, criterion) for a in attentions if a.heads is None or a.scores is not None])
 
 
 def stack_scores(parts: Sequence[HeadScores]) -> HeadScores:

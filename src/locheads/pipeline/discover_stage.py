@@ -36,7 +36,7 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
         reason = failures[failed[0]]
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     config, store = setup.config, setup.store
-    stored = store.read(track(groups, "discover", "images"), config.criterion.numbers_key())
+    stored = store.read_numbers(track(groups, "discover", "images"), config.criterion.numbers_key())
     scores = score_all(stored, config.criterion)
     trials = setup.inputs.positions(scores)
     return DiscoverResult(

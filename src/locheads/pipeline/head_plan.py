@@ -52,7 +52,7 @@ def with_own_heads(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
         return plan
     if all(sample.sample_id in failures for group in evaluated for sample in group.samples):
         return replace(plan, greedy={})
-    scores = score_all(setup.store.read(evaluated, config.criterion.numbers_key()), config.criterion)
+    scores = score_all(setup.store.read_numbers(evaluated, config.criterion.numbers_key()), config.criterion)
     return replace(plan, greedy=greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion))
 
 

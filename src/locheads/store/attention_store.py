@@ -211,6 +211,13 @@ class AttentionStore:
                 found = [self._load(entry, [entry.sample_ids.index(sample_id)], wanted) for entry in entries]
                 yield _merged(found, scored_by)
 
+    def read_numbers(self, groups: Iterable[ImageGroup], scored_by: tuple[str, ...]) -> Iterator[Attention]:
+        """As `read`, but the maps of images only of which some scores are not stored."""
+        for group in groups:
+            without_maps = list(self.read([group], scored_by, heads=()))
+            stored = all(attention.scores is not None for attention in without_maps)
+            yield from without_maps if stored else self.read([group], scored_by)
+
     def set_aside(self, shard: Path, why: str) -> None:
         """From now on it is not there: its files get other names, and what it held is missing."""
         entries = {sample_id: [one for one in own if one.shard != shard] for sample_id, own in self._entries.items()}

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from locheads.store import store_files
 from locheads.store.attention_store import AttentionStore
 from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
 from locheads.store.store_files import LISTING, rounded
@@ -92,6 +94,32 @@ def test_of_several_scores_those_asked_for_are_read(tmp_path: Path, attention: M
         entropy = read_one(store, group("a", 1), by).scores["entropy"]
         np.testing.assert_array_equal(entropy, attention("a", 1).sums.astype(np.float64) + len(str(by)))
     assert read_one(store, group("a", 1), ("mean", "mass")).scores is None
+
+
+@pytest.mark.parametrize("all_maps", [True, False])
+def test_of_numbers_that_are_stored_no_map_is_read(
+    tmp_path: Path, attention: Make, group: Group, monkeypatch: pytest.MonkeyPatch, all_maps: bool
+) -> None:
+    whole = attention("a", 2)
+    scored = part(whole, A, scored_by=BY)
+    store = AttentionStore(tmp_path, KEY)
+    store.write([replace(whole, scores=scored.scores, scored_by=BY) if all_maps else scored, attention("b", 1)])
+    read, real = [], store_files._Arrays._read_maps
+
+    def counting(self: Any, numbers: np.ndarray, *rest: Any) -> Any:
+        read.extend([self.entry.image_id] * len(numbers))
+        return real(self, numbers, *rest)
+
+    monkeypatch.setattr(store_files._Arrays, "_read_maps", counting)
+    found = list(store.read_numbers([group("a", 2), group("b", 1)], BY))
+    assert [name for one in found for name in one.sample_ids] == ["a/0", "a/1", "b/0"]
+    entropies = np.concatenate([one.scores["entropy"] for one in found if one.image_id == "a"])
+    np.testing.assert_array_equal(entropies, scored.scores["entropy"])
+    # Of the image without numbers, and of both by numbers of another kind, the maps are there to work them out.
+    assert read == ["b"] * 6 and found[-1].scores is None
+    np.testing.assert_array_equal(found[-1].maps, rounded(attention("b", 1).maps))
+    others = list(store.read_numbers([group("a", 2)], ("mean", "mass")))
+    assert all(one.scores is None for one in others) and read.count("a") == (12 if all_maps else 2)
 
 
 def test_missing_and_lack_say_which_part_of_the_need_is_open(tmp_path: Path, attention: Make, group: Group) -> None:
