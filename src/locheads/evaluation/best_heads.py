@@ -29,8 +29,8 @@ CANDIDATES = 64
 """Heads that may join the set, those whose own boxes are best: their maps of SEARCHED expressions stay in memory (29 MB
 on 24 x 24 cells)."""
 
-Read = Callable[[list[ImageGroup]], Iterable[Attention]]
-"""The stored attention of some groups, as often as it is asked."""
+Read = Callable[[list[ImageGroup], Sequence[HeadIndex] | None], Iterable[Attention]]
+"""The stored attention of some groups, as often as it is asked: of some heads, or of all."""
 
 
 def searched_groups(groups: Sequence[ImageGroup]) -> list[ImageGroup]:
@@ -52,42 +52,64 @@ def search_heads(
     chosen_groups = searched_groups(groups)
     single_hits, heads_per_layer = [], 0
     try:
-        for maps, geometry, box in _samples(read, chosen_groups, config, sinks):
-            heads_per_layer = maps.shape[1]
-            single_hits.append(_hits(_flat(maps), geometry, box, config))
+        for attention, row, box in _samples(read(chosen_groups, None), chosen_groups):
+            heads_per_layer = attention.maps.shape[2]
+            maps = _fused(_flat(attention.maps[row]), _sinks(attention, sinks, None), config)
+            single_hits.append(_hits(maps, attention.geometry, box, config))
     except LookupError:
         return ()
     if not single_hits:
         return ()
     order = np.argsort(-np.sum(single_hits, axis=0), kind="stable")[:CANDIDATES]
-    prepared = [(_flat(m)[order], g, b) for m, g, b in _samples(read, chosen_groups, config, sinks)]
+    candidates = [HeadIndex(*divmod(int(i), heads_per_layer)) for i in order]
+    prepared = [
+        (
+            _fused(attention.chosen(row, candidates), _sinks(attention, sinks, candidates), config),
+            attention.geometry,
+            box,
+        )
+        for attention, row, box in _samples(read(chosen_groups, candidates), chosen_groups, candidates)
+    ]
     chosen = [0]
     while len(chosen) < min(k, len(order)):
         hits = [_hits(m + m[chosen].sum(axis=0), g, b, config) for m, g, b in prepared]
         found = np.sum(hits, axis=0)
         found[chosen] = -1
         chosen.append(int(found.argmax()))
-    return tuple(HeadIndex(*divmod(int(order[i]), heads_per_layer)) for i in chosen)
+    return tuple(candidates[i] for i in chosen)
 
 
 def _samples(
-    read: Read, groups: list[ImageGroup], config: GroundingConfig, sinks: SinkCells | None
-) -> Iterator[tuple[Float[np.ndarray, "layer head row col"], Geometry, Box]]:
-    """(each head's map as grounding would sum it, its geometry, the true box), one sample at a time.
+    attentions: Iterable[Attention], groups: list[ImageGroup], heads: Sequence[HeadIndex] | None = None
+) -> Iterator[tuple[Attention, int, Box]]:
+    """(stored attention, which of its samples, the true box) one after the other.
 
-    A head whose map is not finite has one of zeros: it points nowhere. Raises LookupError where a sample lacks maps.
+    Raises LookupError where `heads` are not asked for, and a sample lacks some maps.
     """
     boxes = {sample.sample_id: sample.box for group in groups for sample in group.samples}
-    for attention in read(groups):
-        if attention.heads is not None:
+    for attention in attentions:
+        if heads is None and attention.heads is not None:
             raise LookupError("the search needs the maps of all heads")
-        geometry = attention.geometry
-        cells = None if sinks is None else sinks.of_heads.get((geometry.rows, geometry.cols))
-        for sample_id, maps in zip(attention.sample_ids, attention.maps, strict=True):
-            flat = _flat(maps)
-            flat = np.where(np.isfinite(flat).all(axis=(1, 2), keepdims=True), flat, flat.dtype.type(0))
-            own = None if cells is None else cells.reshape(flat.shape)[:, None]
-            yield fuse(flat[:, None], config, own).reshape(maps.shape), geometry, boxes[sample_id]
+        for row, sample_id in enumerate(attention.sample_ids):
+            yield attention, row, boxes[sample_id]
+
+
+def _sinks(
+    attention: Attention, sinks: SinkCells | None, heads: Sequence[HeadIndex] | None
+) -> Bool[np.ndarray, "n row col"] | None:
+    """Of some heads, or of all."""
+    grid = attention.geometry.rows, attention.geometry.cols
+    if sinks is None or grid not in sinks.of_heads:
+        return None
+    return _flat(sinks.of_heads[grid]) if heads is None else sinks.get(grid, heads)
+
+
+def _fused(
+    maps: Float[np.ndarray, "n row col"], cells: Bool[np.ndarray, "n row col"] | None, config: GroundingConfig
+) -> Float[np.ndarray, "n row col"]:
+    """Each head's map as grounding would sum it. One that is not finite becomes one of zeros: it points nowhere."""
+    finite = np.where(np.isfinite(maps).all(axis=(1, 2), keepdims=True), maps, maps.dtype.type(0))
+    return fuse(finite[:, None], config, None if cells is None else cells[:, None])
 
 
 def _flat(maps: Float[np.ndarray, "layer head row col"]) -> Float[np.ndarray, "n row col"]:

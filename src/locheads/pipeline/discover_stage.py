@@ -1,6 +1,7 @@
 """stage=discover: from the stored attention of the discovery samples to the localization heads."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from locheads.errors import DiscoveryError
 from locheads.evaluation.best_heads import head_iou
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.records.heads_file import FoundOn, HeadsFile, StabilityFile
+from locheads.store.digest import json_digest
+from locheads.store.key import code_digest
 from locheads.terminal import track
 from locheads.types import Discovery
 
@@ -43,8 +46,16 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
         discovery=discover(scores, trials, config.criterion),
         stability=stability(scores, trials, config.criterion, config.discovery.sizes, config.heads.k, config.seed),
         head_entropy=mean_entropy(scores),
-        head_iou=head_iou(store.read(track(groups, "head IoU", "images")), groups),
+        head_iou=_head_iou(setup),
     )
+
+
+def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"]:
+    store, groups = setup.store, setup.inputs.discovery
+    truth = [sample.mask for group in groups for sample in group.samples]
+    depends_on = json_digest(truth), code_digest(head_iou.__module__)
+    read = partial(store.read, track(groups, "head IoU", "images"))
+    return store.kept("head_iou", groups, depends_on, lambda: {"iou": head_iou(read(), groups)})["iou"]
 
 
 def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None:

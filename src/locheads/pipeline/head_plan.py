@@ -1,8 +1,8 @@
 """Which heads ground which sample: those of discovery or those that the configuration gives, and every baseline's."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import SinkCells, find_sinks
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.setup import Failures, Setup
+from locheads.store.key import code_digest
 from locheads.terminal import track
 from locheads.types import Attention, HeadIndex, ImageGroup
 
@@ -57,12 +58,23 @@ def with_own_heads(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
 
 
 def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
-    config = setup.config
+    config, groups, k = setup.config, setup.inputs.discovery, setup.config.heads.k
+    depends_on = [
+        [sample.box for group in groups for sample in group.samples],
+        asdict(config.grounding),
+        code_digest(search_heads.__module__),
+    ]
 
-    def read(groups: list[ImageGroup]) -> Iterator[Attention]:
-        return setup.store.read(track(groups, "best set", "images"))
+    def read(groups: list[ImageGroup], heads: Sequence[HeadIndex] | None) -> Iterator[Attention]:
+        return setup.store.read(track(groups, "best set", "images"), heads=heads)
 
-    best = search_heads(read, setup.inputs.discovery, config.heads.k, config.grounding, sinks)
+    def search() -> dict[str, np.ndarray]:
+        best = search_heads(read, groups, k, config.grounding, sinks)
+        return {"heads": np.array([[head.layer, head.head] for head in best], np.int64).reshape(-1, 2)}
+
+    # One head more is one step more of the same search.
+    found = setup.store.kept("best_rec", groups, depends_on, search, lambda kept: len(kept["heads"]) >= k)
+    best = tuple(HeadIndex(layer, head) for layer, head in found["heads"][:k].tolist())
     if not best:
         log.info("The best set by REC is left out: the store lacks the maps of all heads of discovery's samples.")
     return best

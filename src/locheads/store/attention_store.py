@@ -20,6 +20,7 @@ import numpy as np
 from locheads.errors import StoreError
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.digest import file_digest
+from locheads.store.kept import Arrays, kept
 from locheads.store.key import Key, MadeWith, difference, lacks_some, of_other_versions
 from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
 from locheads.store.store_files import (
@@ -217,6 +218,25 @@ class AttentionStore:
             without_maps = list(self.read([group], scored_by, heads=()))
             stored = all(attention.scores is not None for attention in without_maps)
             yield from without_maps if stored else self.read([group], scored_by)
+
+    def kept(
+        self,
+        name: str,
+        groups: Sequence[ImageGroup],
+        depends_on: Any,
+        make: Callable[[], Arrays],
+        enough: Callable[[Arrays], bool] = lambda _: True,
+    ) -> Arrays:
+        """What `make` works out of what is stored of the groups and of what it `depends_on` besides, or what an earlier
+        run did; see `kept`. In a store of other versions nothing is kept."""
+        if self.is_of_other_versions:
+            return make()
+        places = [
+            [sample.sample_id, [[entry.shard.name, entry.position] for entry in self._valid(group, sample.sample_id)]]
+            for group in groups
+            for sample in group.samples
+        ]
+        return kept(self.folder, name, [places, depends_on], make, enough)
 
     def set_aside(self, shard: Path, why: str) -> None:
         """From now on it is not there: its files get other names, and what it held is missing."""

@@ -1,5 +1,6 @@
 """The greedy search by REC: against all sets, on planted maps, and where there is nothing to search."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -41,8 +42,12 @@ SCENES = [_scene(number) for number in range(24)]
 STORED = {group.image_id: attention for group, attention in SCENES}
 
 
-def _read(groups: list[ImageGroup]) -> list[Attention]:
-    return [STORED[group.image_id] for group in groups]
+def _read(groups: list[ImageGroup], heads: Sequence[HeadIndex] | None = None) -> list[Attention]:
+    found = [STORED[group.image_id] for group in groups]
+    if heads is None:
+        return found
+    layers, columns = [head.layer for head in heads], [head.head for head in heads]
+    return [replace(one, maps=one.maps[:, layers, columns], sums=None, heads=tuple(heads)) for one in found]
 
 
 def _accuracy(heads: tuple[HeadIndex, ...]) -> float:
@@ -74,9 +79,9 @@ def test_without_all_maps_there_is_nothing_to_search() -> None:
     groups = [group for group, _ in SCENES]
     one = SCENES[0][1]
     few = replace(one, maps=one.maps[:, 0, :2], sums=None, heads=tuple(ALL[:2]))
-    assert search_heads(lambda _: [few], groups, 2, PLAIN) == ()
-    assert search_heads(lambda _: [one, few], groups, 2, PLAIN) == ()
-    assert search_heads(lambda _: [], groups, 2, PLAIN) == ()
+    assert search_heads(lambda *_: [few], groups, 2, PLAIN) == ()
+    assert search_heads(lambda *_: [one, few], groups, 2, PLAIN) == ()
+    assert search_heads(lambda *_: [], groups, 2, PLAIN) == ()
 
 
 def test_so_many_expressions_evenly_spaced(monkeypatch: pytest.MonkeyPatch) -> None:
