@@ -59,7 +59,8 @@ class EngineConfig:
     """Tokens of one forward pass over several images, padding included. null: 16,384 on CUDA; one image at a time
     on a CPU, where more is no faster. Halved by itself when memory runs out."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
-    """Threads that decode and preprocess images while the model runs; 0 does it in between."""
+    """Threads that decode and preprocess images while the model runs, and as many that pack what it found and work out
+    the numbers of the heads; 0 does both in between."""
     maps: Text = ALL_MAPS
     """Which attention maps the store keeps. "all": of every head, for every ablation without the model; 1.2 MB per
     expression of LLaVA-1.5-7B. "top N" (such as "top 20"): of the N most frequent heads of discovery and those that
@@ -67,7 +68,7 @@ class EngineConfig:
     or a folder with one: of its heads; the layers beyond them neither run nor load. A map that is missing later is
     computed then."""
     shard_images: Count = 32
-    """Images per file of the attention store: what a killed run loses at most."""
+    """Images per file of the attention store, fewer where it would exceed 256 MiB: what a killed run loses at most."""
     other_versions: OtherVersions = OtherVersions.recompute
 
     def __post_init__(self) -> None:
