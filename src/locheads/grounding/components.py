@@ -45,20 +45,28 @@ class Components:
     def hulls(self) -> Float[np.ndarray, "component"]:
         """Area of each hull in cells, where that is needed to tell which of its map is the largest.
 
-        A hull lies between the component and its box, so most maps are decided without one: a component whose box
-        is smaller than another component of its map gets 0, and one that is left alone its own area.
+        A hull lies between the component and its box, so most maps are decided without one, and most others by that of
+        the component with the largest box: one whose box is smaller than what another has for sure gets 0, and one
+        that is left alone its own area.
         """
         boxes = self.boxes[:, 2] * self.boxes[:, 3]
-        largest = np.zeros(len(self.labels))
-        np.maximum.at(largest, self.owner, self.areas)
-        rivals = boxes >= largest[self.owner]
-        contested = np.bincount(self.owner, weights=rivals, minlength=len(self.labels))[self.owner] > 1
-        found = np.where(rivals, self.areas, 0.0)
-        # A component that fills its box is its own hull.
-        for i in np.flatnonzero(rivals & contested & (boxes > self.areas)):
-            x, y, width, height = self.boxes[i]
-            found[i] = hull_area(self.labels[self.owner[i], y : y + height, x : x + width] == i + 1)
-        return found
+        found, sure = self.areas.copy(), np.zeros(len(self.labels))
+        np.maximum.at(sure, self.owner, self.areas)
+        first = self._with_the_largest_box(boxes)
+        for chosen in (first, np.delete(np.arange(len(boxes)), first)):
+            rivals = boxes >= sure[self.owner]
+            contested = np.bincount(self.owner, weights=rivals, minlength=len(sure))[self.owner] > 1
+            # A component that fills its box is its own hull.
+            for i in chosen[(rivals & contested & (boxes > found))[chosen]]:
+                x, y, width, height = self.boxes[i]
+                found[i] = hull_area(self.labels[self.owner[i], y : y + height, x : x + width] == i + 1)
+            np.maximum.at(sure, self.owner, found)
+        return np.where(boxes >= sure[self.owner], found, 0.0)
+
+    def _with_the_largest_box(self, boxes: Int[np.ndarray, "component"]) -> Int[np.ndarray, "n"]:
+        """Of each map that has a component."""
+        order = np.lexsort((-boxes, self.owner))
+        return order[np.unique(self.owner[order], return_index=True)[1]]
 
     def masses(self, field: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "component"]:
         """Sum of the map over each component."""
