@@ -68,9 +68,12 @@ def test_help_and_mistakes_load_no_heavy_package() -> None:
 
 
 STAYS_IN_THE_PASS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from locheads.pipeline import attention_pass, cli
+
+# Where the tests run in the background of a shell, it has told them to ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def stays(*_):
     Path(begun).touch()

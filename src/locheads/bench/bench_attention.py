@@ -138,7 +138,7 @@ class Bench:
         adapter: Any = SimpleNamespace(sharing=sharing)
         lvlm = Lvlm(self.model, adapter, self.device)
         budget = Budget(1, 1) if sharing == Sharing.plain or len(images) == 1 else Budget(10**9)
-        maps = [one.maps().cpu().numpy() for one in attend_prepared(lvlm, images, budget, heads)[0] if one is not None]
+        maps = [one.maps() for one in attend_prepared(lvlm, images, budget, heads)[0] if one is not None]
         if heads is None:
             return [one[[h.layer for h in needed], [h.head for h in needed]] for one in maps for needed in [self.heads]]
         return maps

@@ -8,7 +8,7 @@ from dataclasses import astuple
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from pycocotools import mask as coco
 from scipy.stats import spearmanr
 
@@ -112,7 +112,7 @@ def _fused(
     return fuse(finite[:, None], config, None if cells is None else cells[:, None])
 
 
-def _flat(maps: Float[np.ndarray, "layer head row col"]) -> Float[np.ndarray, "n row col"]:
+def _flat(maps: Shaped[np.ndarray, "layer head row col"]) -> Shaped[np.ndarray, "n row col"]:
     return maps.reshape(-1, *maps.shape[-2:])
 
 

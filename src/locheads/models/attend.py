@@ -55,12 +55,19 @@ class QueryRows:
         """Of the model."""
         return self.layers[-1].device
 
-    def maps(self) -> Float[torch.Tensor, "*head row col"]:
-        """The maps in float32, over all query tokens: [layer, head, row, col] of all heads, or [chosen, row, col]."""
-        rows = [layer[0] if len(layer) == 1 else layer.mean(dim=0) for layer in self.layers]
-        joined = torch.cat([row.to(self.device) for row in rows])
-        joined = joined.reshape(len(rows), -1, *self.grid) if self.heads is None else joined.reshape(-1, *self.grid)
-        return joined if self.heads is None or self.heads == list(range(len(joined))) else joined[self.heads]
+    def maps(self) -> Float[np.ndarray, "*head row col"]:
+        """The maps in float32, over all query tokens: [layer, head, row, col] of all heads, or [chosen, row, col].
+
+        By NumPy: a thread that calls torch beside the model has torch's threads of its own, and both wait for cores.
+        """
+        layers = [layer.cpu().numpy() for layer in self.layers]
+        rows = np.concatenate([layer[0] if len(layer) == 1 else layer.mean(axis=0) for layer in layers])
+        return rows.reshape(*self.shape) if self.heads is None else rows.reshape(*self.shape)[self.heads]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[layer, head, row, col], or [recorded, row, col] where some heads were asked for."""
+        return (len(self.layers), -1, *self.grid) if self.heads is None else (-1, *self.grid)
 
 
 def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) -> Attention:
@@ -90,7 +97,7 @@ def attend_image(
     maps = [one for one in found if one is not None]
     if len(maps) < len(found):
         raise ModelError(NO_MEMORY)
-    stack = torch.stack([one.maps() for one in maps]).cpu().numpy()
+    stack = np.stack([one.maps() for one in maps])
     if not np.isfinite(stack).all():
         raise ModelError(NOT_FINITE)
     return stack, prepared.geometry

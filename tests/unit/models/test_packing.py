@@ -40,11 +40,11 @@ def test_asked_heads_come_in_the_order_in_which_they_were_asked() -> None:
     every = rows().maps().reshape(15, *GRID)
     np.testing.assert_array_equal(rows(order=list(range(15))).maps(), every)
     np.testing.assert_array_equal(rows(order=[7, 2, 2]).maps(), every[[7, 2, 2]])
-    assert not torch.equal(rows(order=[7, 2]).maps(), rows(order=[2, 7]).maps())
+    assert np.abs(rows(order=[7, 2]).maps() - rows(order=[2, 7]).maps()).max() > 0
 
 
 def test_each_map_is_packed_over_its_own_peak() -> None:
-    maps = rows().maps().numpy()
+    maps = rows().maps()
     packed = PackedMaps.of(maps)
     assert packed.scaled.dtype == np.float16 and packed.peaks.shape == (3, 5, 1, 1)
     for place in np.ndindex(3, 5):
@@ -57,18 +57,18 @@ def test_each_map_is_packed_over_its_own_peak() -> None:
 @pytest.mark.parametrize("queries", [1, 2])
 def test_the_devices_arithmetic_gives_the_same_bits(queries: int) -> None:
     found = rows(queries=queries)
-    (here, sums), there = packing(found)(), pack_tensors(found.maps())
+    (here, sums), there = packing(found)(), pack_tensors(found)
     np.testing.assert_array_equal(here.scaled, there[0])
     np.testing.assert_array_equal(here.peaks, there[1])
     np.testing.assert_allclose(sums, there[2], rtol=1e-6)
-    np.testing.assert_allclose(sums, found.maps().numpy().sum(axis=(-2, -1), dtype=np.float64), rtol=1e-6)
-    assert np.abs(here.scaled - rows(queries=queries + 1).maps().numpy()).max() > 0.1
+    np.testing.assert_allclose(sums, found.maps().sum(axis=(-2, -1), dtype=np.float64), rtol=1e-6)
+    assert np.abs(here.scaled - rows(queries=queries + 1).maps()).max() > 0.1
 
 
 def test_a_map_that_is_not_finite_has_a_peak_that_is_not() -> None:
     found = rows()
     found.layers[1][0, 3, 7] = torch.nan
-    (packed, _), (_, peaks, _) = packing(found)(), pack_tensors(found.maps())
+    (packed, _), (_, peaks, _) = packing(found)(), pack_tensors(found)
     assert np.argwhere(~np.isfinite(packed.peaks[..., 0, 0])).tolist() == [[1, 3]]
     assert np.argwhere(~np.isfinite(peaks[..., 0, 0].numpy())).tolist() == [[1, 3]]
 
