@@ -3,10 +3,11 @@
 import numpy as np
 from rich.table import Table
 
+from locheads.discovery.config import Draw
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
 from locheads.evaluation.slices import SLICES
-from locheads.records.heads_file import HeadsFile
-from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
+from locheads.records.heads_file import FoundHead, HeadsFile
+from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, few_mark
 from locheads.report.run_record import RunRecord
 from locheads.terminal import new_table
 
@@ -95,24 +96,48 @@ def _swapped_text(metrics: MetricsRecord) -> str:
 
 
 def heads_rows(heads: HeadsFile) -> list[tuple[str, str, str, str]]:
-    """Per localization head: name, selection frequency +- std (%), mean attention sum, head IoU (%)."""
+    """Per localization head: name, selection frequency with its interval +- std (%), mean attention sum, head IoU
+    (%)."""
     rows = []
-    for index in heads.heads:
-        at = (index.layer, index.head)
+    for found in heads.found:
+        index, at = found.index, (found.layer, found.head)
         iou = np.nan if heads.head_iou is None else heads.head_iou[at]
-        frequency = f"{percent(heads.frequency_mean[at])} ± {percent(heads.frequency_std[at])}"
-        rows.append((str(index), frequency, f"{heads.mean_attention_sum[at]:.3f}", percent(iou)))
+        rows.append((str(index), _frequency(heads, found), f"{heads.mean_attention_sum[at]:.3f}", percent(iou)))
     return rows
+
+
+def _frequency(heads: HeadsFile, found: FoundHead) -> str:
+    """62.0 [58.1, 65.7] ± 2.1; without brackets where the file has no interval."""
+    at, low, high = (found.layer, found.head), found.frequency_low, found.frequency_high
+    value, spread = float(heads.frequency_mean[at]), percent(heads.frequency_std[at])
+    if low is None or high is None or heads.n_images is None:
+        return f"{percent(value)} ± {spread}"
+    return f"{Estimate(value, low, high, few_mark(heads.n_images))} ± {spread}"
 
 
 def heads_caption(heads: HeadsFile) -> str:
     """How the heads were found; shared by the terminal and the page."""
     tau = "no threshold on the mean sums" if heads.tau is None else f"threshold τ = {heads.tau:.3f}"
     return (
-        f"{heads.n_samples} samples x {heads.trials} trials, {heads.n_failed} failed, {tau}, "
+        f"{heads.n_samples} samples x {heads.trials} trials{_drawn_text(heads)}, {heads.n_failed} failed, {tau}, "
         f"{int(heads.eligible.sum())} of {heads.eligible.size} heads eligible. "
-        "± is the standard deviation over trials."
+        f"± is the standard deviation over trials.{_interval_text(heads)}"
     )
+
+
+def _drawn_text(heads: HeadsFile) -> str:
+    if heads.n_images is None or heads.n_expressions is None:
+        return ""
+    whole = ", drawn by whole images" if heads.draw == Draw.image else ""
+    return f" ({heads.n_expressions} different ones of {heads.n_images} images{whole})"
+
+
+def _interval_text(heads: HeadsFile) -> str:
+    if heads.n_images is None:
+        return ""
+    if heads.n_images == 1:
+        return " One image tells nothing of others: there is no interval."
+    return f" Brackets: 95 % interval over images.{few_legend(few_mark(heads.n_images))}"
 
 
 def heads_table(record: RunRecord) -> Table:
