@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import tiny
 from running import Result, TinyFiles
 
 from locheads.config import Config, Stage
 from locheads.discovery.config import DiscoveryConfig, Draw
-from locheads.pipeline.inputs import Inputs, load_inputs
+from locheads.pipeline.draw_costs import discovery_candidates, draw_costs
+from locheads.pipeline.inputs import Inputs, load_inputs, open_dataset
 from locheads.records.heads_file import HeadsFile
 from locheads.report.tables import heads_caption, heads_rows
 from locheads.types import HeadScores
+from locheads.workers.split_work import TokenCost
 
 
 def _config(files: TinyFiles, outputs: Path, draw: Draw, n_samples: int = 12, cache: Path | None = None) -> Config:
@@ -72,14 +75,37 @@ def test_samples_are_of_the_images_that_the_groups_say(files: TinyFiles, tmp_pat
     np.testing.assert_array_equal(inputs.images_of(backwards), expected[::-1])
 
 
+def test_the_cost_of_either_draw_is_told_before_the_run(files: TinyFiles, tmp_path: Path) -> None:
+    config = _config(files, tmp_path, Draw.image)
+    data = open_dataset(config.dataset, config.paths)
+    told = draw_costs(config, discovery_candidates(config, data), TokenCost(shared=True, template=40)).split("; ")
+    for text, draw in zip(told, (Draw.image, Draw.expression), strict=True):  # the one that is set comes first
+        groups = load_inputs(_config(files, tmp_path, draw)).discovery
+        lengths = [len(sample.expression) for group in groups for sample in group.samples]
+        # An image's 576 tokens and ten of the prompt, once; per expression a token for 4 characters, and two.
+        tokens = 586 * len(groups) + sum(length / 4 + 2 for length in lengths)
+        share = f"({len(lengths) / len(groups):.2f} per image), about {tokens:,.0f} tokens"
+        assert text == f"discovery.draw={draw.value}: {len(lengths)} expressions of {len(groups)} images {share}"
+
+
+def test_no_cost_is_told_of_images_that_discovery_must_not_see(files: TinyFiles, tmp_path: Path) -> None:
+    copy = files.copy(tmp_path / "copy")
+    config = _config(copy, tmp_path, Draw.image)
+    data = open_dataset(config.dataset, config.paths)
+    before = {group.image_id for group in discovery_candidates(config, data)}
+    (copy.folder.parent / "other").mkdir()
+    tiny.write_refs(copy.folder.parent / "other", [{"image_id": 100, "split": "test"}])
+    assert before - {group.image_id for group in discovery_candidates(config, data)} == {"100"}
+
+
 def test_a_result_of_another_draw_is_not_taken_over_even_where_the_samples_are_the_same(
     files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result]
 ) -> None:
-    tiny = [*files.arguments(tmp_path, store), "stage=discover", "study=draws", "heads.k=1"]
-    tiny[tiny.index("discovery.n_samples=20")] = "discovery.n_samples=999"
-    first = command("-m", *tiny)
+    arguments = [*files.arguments(tmp_path, store), "stage=discover", "study=draws", "heads.k=1"]
+    arguments[arguments.index("discovery.n_samples=20")] = "discovery.n_samples=999"
+    first = command("-m", *arguments)
     assert first.code == 0, first.out
-    assert command("-m", *tiny, "discovery.draw=expression,image").code == 0
+    assert command("-m", *arguments, "discovery.draw=expression,image").code == 0
     taken = [path.parent.name for path in (tmp_path / "draws").glob("sweep_*/*/done_before.json")]
     assert len(taken) == 1 and "expression" in taken[0]
     digests = {json.loads(path.read_text())["digest"] for path in (tmp_path / "draws").rglob("provenance.json")}
