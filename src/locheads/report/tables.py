@@ -13,6 +13,11 @@ from locheads.terminal import new_table
 
 WIDE = 100
 """Columns of a terminal."""
+Z = 1.96
+"""Half a 95 % interval in standard deviations."""
+UNSTEADY = 3.0
+"""Variance of the mean frequency by the trials over that by the images; more comes about by chance in less than 2 % of
+cases with five trials, even of a single head."""
 
 
 def add_numbers(table: Table, *headings: str) -> None:
@@ -137,7 +142,17 @@ def _interval_text(heads: HeadsFile) -> str:
         return ""
     if heads.n_images == 1:
         return " One image tells nothing of others: there is no interval."
-    return f" Brackets: 95 % interval over images.{few_legend(few_mark(heads.n_images))}"
+    return f" Brackets: 95 % interval over images.{few_legend(few_mark(heads.n_images))}{_unsteady_text(heads)}"
+
+
+def _unsteady_text(heads: HeadsFile) -> str:
+    """The intervals take each trial's threshold as it is; where thresholds jump, the trials differ by more."""
+    ends = [(h.frequency_low, h.frequency_high) for h in heads.found]
+    over_images = np.array([(high - low) / (2 * Z) for low, high in ends if low is not None and high is not None]) ** 2
+    over_trials = np.array([heads.frequency_std[h.layer, h.head] ** 2 for h in heads.found]) / max(heads.trials - 1, 1)
+    if len(over_images) < len(over_trials) or over_trials.sum() <= UNSTEADY * over_images.sum():
+        return ""
+    return " The trials differ by more than that, because their thresholds do: take the intervals as too narrow."
 
 
 def heads_table(record: RunRecord) -> Table:

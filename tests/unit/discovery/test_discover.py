@@ -174,3 +174,28 @@ def test_one_image_tells_nothing_of_others(scores) -> None:
 def test_without_images_there_is_no_interval(scores) -> None:
     found = discover(table(scores, "L0H0", "L0H1"), [np.arange(2)], BY_ENTROPY)
     assert (found.frequency_ends, found.n_images) == (None, None)
+
+
+def _discovery_of_images(rng: np.random.Generator, scores) -> tuple:
+    """Two trials of 30 new images with four expressions each, whose attention is mostly the image's: -> (with
+    intervals over images, with intervals that take the expressions for independent). Thresholds are the trials' own."""
+    shape = (60, 1, 4, 4)
+    of_image, of_each = rng.normal(size=(2, *shape)), rng.normal(size=(2, 60, 4, 4, 4))
+    sums, entropy = (0.5 + 0.1 * image + 0.05 * each for image, each in zip(of_image, of_each, strict=True))
+    sums, entropy = sums.reshape(240, 4, 4) + np.repeat([0, 0.3], 8).reshape(4, 4), entropy.reshape(240, 4, 4)
+    criterion, trials = CriterionConfig(skip_layers=0, candidates=2), [np.arange(120), np.arange(120, 240)]
+    images = np.repeat(np.arange(60), 4)
+    return tuple(discover(scores(sums, entropy), trials, criterion, of) for of in (images, np.arange(240)))
+
+
+def test_95_percent_intervals_hold_the_truth_where_the_sums_have_an_elbow(scores) -> None:
+    rng = np.random.default_rng(0)
+    found = [_discovery_of_images(rng, scores) for _ in range(300)]
+    truth = np.mean([own.frequency_mean for own, _ in found], axis=0)
+    often = (truth > 0.1) & (truth < 0.9)
+    assert often.sum() > 3
+    covered = np.mean([[(e[0] <= truth) & (truth <= e[1]) for e in (a.frequency_ends, b.frequency_ends)]
+                       for a, b in found], axis=0)  # fmt: skip
+    assert covered[0][often].min() > 0.9
+    assert covered[1][often].max() < 0.85
+    assert len({own.tau for own, _ in found}) > 100
