@@ -4,6 +4,8 @@ Without Hydra and run folders. Every mistake is a LocHeadsError of one sentence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,14 @@ from locheads import map_numbers
 from locheads.data.arrays import AnyImage, as_image
 from locheads.data.config import DatasetConfig
 from locheads.data.image_files import open_image
-from locheads.data.image_groups import draw_trials
 from locheads.data.masks import box_code, encode, tight_box
 from locheads.data.prediction_files import Answer
-from locheads.discovery.config import CriterionConfig
+from locheads.discovery.config import CriterionConfig, Draw
 from locheads.discovery.found_heads import FoundHeads
 from locheads.discovery.frequencies import discover, top_heads
 from locheads.discovery.scores import score, stack_scores
-from locheads.errors import DataError
+from locheads.discovery.trials import draw_trials
+from locheads.errors import DataError, chosen
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.metric_table import PREDICTIONS
 from locheads.evaluation.summarise import summarise
@@ -90,6 +92,7 @@ def discover_heads(
     *,
     n_samples: int | None = None,
     trials: int = 5,
+    draw: str = Draw.expression,
     criterion: CriterionConfig | None = None,
     prompt: PromptConfig | None = None,
     seed: int = 0,
@@ -103,21 +106,29 @@ def discover_heads(
         n_samples: samples of each trial. None: half of all, at most the paper's 1,000; trials of all samples would
             agree whatever they hold.
         trials: how many draws.
+        draw: "expression", or "image": whole images until they hold n_samples (see `DiscoveryConfig`). All samples are
+            attended whatever is drawn; those of an image group share the image's part of the pass.
         criterion: how a sample chooses heads (default: the paper's).
         prompt: what the model is asked (default: referseg).
         seed: of the draws.
 
     Raises:
         DataError: no samples, or one that cannot be asked.
+        ConfigError: another draw, or counts below 1.
         DiscoveryError: fewer than k heads were ever chosen.
     """
+    by = chosen(Draw, draw)
     criterion, prompt = criterion or CriterionConfig(), prompt or PromptConfig()
-    parts = [score(attention, criterion) for attention in _attended(model, samples, prompt)]
-    scores = stack_scores(parts)
+    parts, names = [], list[str]()
+    for attention in _attended(model, samples, prompt):
+        parts.append(score(attention, criterion))
+        names += [attention.image_id] * len(attention.sample_ids)
+    scores, images = stack_scores(parts), np.unique(names, return_inverse=True)[1]
     n_samples = n_samples or max(min(1000, len(scores.sample_ids) // 2), 1)
-    draws = draw_trials(list(scores.sample_ids), n_samples, trials, seed)
-    found = discover(scores, draws, criterion)
-    return FoundHeads(tuple(top_heads(found, k)), found, scores, tuple(draws), model.config, prompt, criterion, seed)
+    draws = draw_trials(images, n_samples, trials, seed, by)
+    found = discover(scores, draws, criterion, images)
+    heads = tuple(top_heads(found, k))
+    return FoundHeads(heads, found, scores, tuple(draws), images, model.config, prompt, criterion, seed, by)
 
 
 def read_samples(
@@ -184,10 +195,12 @@ def _attended(
     for i, one in enumerate(samples):
         if isinstance(one, ImageGroup):
             texts, ids = [sample.expression for sample in one.samples], [sample.sample_id for sample in one.samples]
-            yield attend(model, open_image(one), texts, prompt=prompt, sample_ids=ids)
+            yield replace(attend(model, open_image(one), texts, prompt=prompt, sample_ids=ids), image_id=one.image_id)
         else:
-            image, expression = one
-            yield attend(model, image, [expression], prompt=prompt, sample_ids=[str(i)])
+            image, expression = as_image(one[0]), one[1]
+            # The same picture in several pairs is one image, however it was given.
+            name = sha256(image.tobytes()).hexdigest()
+            yield replace(attend(model, image, [expression], prompt=prompt, sample_ids=[str(i)]), image_id=name)
 
 
 def _answer(key: str, group: ImageGroup, box: Sequence[float] | None, mask: np.ndarray | None) -> Answer:

@@ -137,6 +137,11 @@ class Discovery:
     tau_per_trial: tuple[float | None, ...]
     eligible: Bool[np.ndarray, "layer head"]
     """Heads that the criterion admits (all of the admitted layers where it has no threshold)."""
+    frequency_ends: Float[np.ndarray, "2 layer head"] | None = None
+    """Low and high of frequency_mean: its 95 % interval over images, the thresholds taken as they are. None where it
+    was not said which image each sample is of; [0, 1] for a single image, which tells nothing of others."""
+    n_images: int | None = None
+    """Images that the trials' samples are of."""
 
     def ranking(self) -> list[HeadIndex]:
         """Heads that were chosen at least once, the most frequent first; ties by (layer, head)."""

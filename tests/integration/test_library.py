@@ -166,6 +166,7 @@ SCENE = Image.new("RGB", (60, 40))
         (lambda m: load_model(m.model), ConfigError, "processor is missing"),
         (lambda m: load_model("pocket", m.adapter.processor), ConfigError, "belong to a transformers model"),
         (lambda m: discover_heads(m, []), DataError, "no samples"),
+        (lambda m: discover_heads(m, [], draw="picture"), ConfigError, "There is no Draw 'picture': use one of expr"),
         (lambda m: load_model(m.model.train(), m.adapter.processor), ConfigError, "training mode"),
     ],
 )  # fmt: skip
@@ -193,3 +194,21 @@ def test_pairs_are_samples_as_groups_are(val):
     for name in ("sums", "entropy"):
         np.testing.assert_allclose(one.scores[name], other.scores[name], atol=1e-5)
     assert isinstance(one.heads[0], HeadIndex)
+    # The same picture in several pairs is one image.
+    assert one.images.tolist() == other.images.tolist() == [0] * len(pairs)
+
+
+def test_whole_images_are_drawn_where_that_is_asked(val, tmp_path):
+    model, groups = load_model(ModelConfig()), [group for group in val if len(group.samples) > 1][:8]
+    half = len(groups[0].samples) + len(groups[1].samples)
+    found = discover_heads(model, groups, k=1, n_samples=half, trials=3, draw="image")
+    sizes = np.bincount(found.images)
+    for trial in found.trials:
+        of_each = np.bincount(found.images[trial], minlength=8)
+        assert ((of_each > 0) & (of_each < sizes)).sum() <= 1
+    low, high = (ends[found.heads[0].layer, found.heads[0].head] for ends in found.discovery.frequency_ends)
+    kept = HeadsFile.read(locheads.save_heads(found, tmp_path).parent)
+    assert (kept.draw, kept.n_images) == ("image", len(np.unique(found.images[np.concatenate(found.trials)])))
+    assert kept.n_expressions == len(np.unique(np.concatenate(found.trials)))
+    assert (kept.found[0].frequency_low, kept.found[0].frequency_high) == (low, high) and low < high
+    assert discover_heads(model, groups, k=1, n_samples=half, trials=3).draw == "expression"

@@ -31,11 +31,12 @@ def _verdicts(tmp_path: Path) -> dict[tuple[str, str], str]:
 def test_good_data_end_with_0(files: TinyFiles, tmp_path: Path, checked: Callable[..., Result]) -> None:
     result = checked(files, "dataset.check_images=true")
     assert result.code == 0, result.err
-    assert "18 ok, 0 warn, 0 FAIL" in result.out
+    assert "19 ok, 0 warn, 0 FAIL" in result.out
     assert "12 refs, 6 images, 30 expressions" in result.out
     verdicts = _verdicts(tmp_path)
     assert {split for split, _ in verdicts} == {"train", "val", "all"}
     assert set(verdicts.values()) == {"ok"}
+    assert "discovery.draw=image: " in result.out
     (folder,) = (tmp_path / "out" / "default").iterdir()
     assert not (folder / "heads.json").exists()
     status = json.loads((folder / "status.json").read_text())
@@ -55,7 +56,7 @@ def test_bad_data_end_with_1_and_the_table(files: TinyFiles, tmp_path: Path, che
     next(copy.images.glob("*205.jpg")).unlink()
     result = checked(copy)
     assert result.code == 1
-    assert result.err == "error: 3 of the 18 checks of pocket failed: see the table above.\n"
+    assert result.err == "error: 3 of the 19 checks of pocket failed: see the table above.\n"
     verdicts = _verdicts(tmp_path)
     assert {key for key, state in verdicts.items() if state == "FAIL"} == {
         ("train", "records"), ("val", "boxes inside"), ("val", "images"),

@@ -1,4 +1,4 @@
-"""Samples in groups per image: made from the rows of a file, drawn for the trials, limited, kept apart."""
+"""Samples in groups per image: made from the rows of a file, numbered, limited, kept apart."""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -55,26 +55,9 @@ def boxes_only(tally: Tally) -> list[str]:
     return notes
 
 
-def draw_trials(sample_ids: list[str], n_samples: int, trials: int, seed: int) -> list[Int[np.ndarray, "sample"]]:
-    """Per trial, the positions in `sample_ids` of samples drawn at random without replacement, ascending.
-
-    Each trial has a generator of its own, seeded by [seed, trial]: asking for more trials does not change the
-    earlier ones. Where there are fewer than `n_samples`, every trial uses all of them: `len(draws[0])` tells,
-    and a warning is logged. Raises DataError where there are none, ConfigError for counts below 1.
-    """
-    if n_samples < 1 or trials < 1 or seed < 0:
-        raise ConfigError(
-            f"n_samples={n_samples}, trials={trials}, seed={seed} cannot be drawn: the counts must be at "
-            "least 1 and the seed at least 0."
-        )
-    available = len(sample_ids)
-    if available == 0:
-        raise DataError("There are no samples to draw from: check the discovery split and its limits.")
-    if available < n_samples:
-        log.warning("Only %d of the n_samples=%d are there: every trial uses all.", available, n_samples)
-    size = min(n_samples, available)
-    generators = (np.random.default_rng([seed, trial]) for trial in range(trials))
-    return [np.sort(generator.choice(available, size, replace=False)) for generator in generators]
+def image_numbers(groups: list[ImageGroup]) -> Int[np.ndarray, "sample"]:
+    """Of each sample, in the groups' order, the position of its image."""
+    return np.repeat(np.arange(len(groups)), np.array([len(group.samples) for group in groups], dtype=int))
 
 
 def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageGroup]:

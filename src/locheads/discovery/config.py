@@ -98,11 +98,25 @@ class HeadsConfig:
     chosen with ground truth, and the random heads are drawn from all layers but criterion.skip_layers."""
 
 
+class Draw(StrEnum):
+    """What is drawn at random for a trial."""
+
+    expression = "expression"
+    """n_samples expressions (the paper): of a large split nearly each from another image, which the LVLM reads for it
+    alone."""
+    image = "image"
+    """Whole images, until they hold n_samples expressions; the last one gives a random part of its own. An image is
+    read once for all its expressions, so the pass is several times cheaper, and a trial says less, because the
+    expressions of an image are alike: the intervals of the frequencies know that."""
+
+
 @settings("discovery")
 class DiscoveryConfig:
     """The samples that discovery sees."""
 
+    draw: Draw = Draw.expression
     n_samples: Count = 1000
+    """Expressions of each trial, whatever is drawn."""
     trials: Annotated[int, Field(ge=1, le=10_000)] = 5
     sizes: Annotated[list[Count], Field(description="must be a number of samples, 1 or more")] = field(
         default_factory=list

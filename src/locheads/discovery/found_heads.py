@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from locheads.discovery.config import CriterionConfig, SelectionKind
+from locheads.discovery.config import CriterionConfig, Draw, SelectionKind
 from locheads.discovery.frequencies import stability
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.records.heads_file import FoundOn, HeadsFile
@@ -40,10 +40,14 @@ class FoundHeads:
     """Of every sample and head."""
     trials: tuple[np.ndarray, ...]
     """Per trial the positions of its samples in `scores`."""
+    images: np.ndarray
+    """The number of each sample's image."""
     model: ModelConfig
     prompt: PromptConfig
     criterion: CriterionConfig
     seed: int = 0
+    draw: Draw = Draw.expression
+    """What the trials drew."""
 
     def judge(self, sizes: Sequence[int] = ()) -> Judgement:
         """How far to trust the heads. `sizes`: numbers of samples per trial from which the heads are found again."""
@@ -53,7 +57,7 @@ class FoundHeads:
         ranking, frequency = self.discovery.ranking(), self.discovery.frequency_mean
         following = frequency[ranking[k].layer, ranking[k].head] if len(ranking) > k else 0.0
         last = frequency[self.heads[-1].layer, self.heads[-1].head]
-        fewer = stability(self.scores, self.trials, self.criterion, sizes, k, self.seed)
+        fewer = stability(self.scores, self.trials, self.criterion, sizes, k, self.seed, self.images, self.draw)
         return Judgement(tops, sum(among) / (k * len(tops)), float(last - following), fewer)
 
 
@@ -72,6 +76,7 @@ def save_heads(found: FoundHeads, path: str | Path, data: tuple[str, str] | None
         found.prompt,
         found.criterion,
         source=f"found with the library on {len(found.trials[0])} samples in each of {len(found.trials)} trials",
+        draw=found.draw.value,
         selection=SelectionKind.fixed.value,
         n_failed=0,
         dataset=FoundOn(name=data[0], split=data[1]) if data else None,

@@ -4,20 +4,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from locheads.discovery.config import CriterionConfig
+from locheads.discovery.config import CriterionConfig, Draw
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
+from locheads.discovery.trials import random_order
 from locheads.errors import DiscoveryError
+from locheads.evaluation.intervals import wilson_ends
 from locheads.types import Discovery, HeadIndex, HeadScores
 
 
-def discover(scores: HeadScores, trials: Sequence[np.ndarray], criterion: CriterionConfig) -> Discovery:
+def discover(
+    scores: HeadScores,
+    trials: Sequence[np.ndarray],
+    criterion: CriterionConfig,
+    images: Int[np.ndarray, "sample"] | None = None,
+) -> Discovery:
     """Selection frequencies over trials.
 
     Args:
         scores: of all samples that any trial draws.
         trials: per trial the positions of its samples in `scores`.
         criterion: how one sample chooses its candidates.
+        images: the number of each scored sample's image, for the frequencies' intervals. None: without intervals.
 
     Raises:
         DiscoveryError: a trial without samples, or no head that the criterion admits.
@@ -25,9 +34,8 @@ def discover(scores: HeadScores, trials: Sequence[np.ndarray], criterion: Criter
     if not trials or any(len(trial) == 0 for trial in trials):
         raise DiscoveryError("Discovery has no samples: every sample of the discovery split failed or was excluded.")
     means = [scores["sums"][trial].mean(axis=0, dtype=np.float64) for trial in trials]
-    frequencies = np.stack(
-        [_frequency(scores.rows(trial), mean, criterion) for trial, mean in zip(trials, means, strict=True)]
-    )
+    votes = [_votes(scores.rows(trial), mean, criterion) for trial, mean in zip(trials, means, strict=True)]
+    frequencies = np.stack([chosen.mean(axis=0) for chosen in votes])
     mean_sums = np.mean(means, axis=0)
     eligible = eligible_heads(mean_sums, criterion)
     if not eligible.any():
@@ -43,6 +51,8 @@ def discover(scores: HeadScores, trials: Sequence[np.ndarray], criterion: Criter
         tau=tau_of(mean_sums, criterion),
         tau_per_trial=tuple(tau_of(mean, criterion) for mean in means),
         eligible=eligible,
+        frequency_ends=None if images is None else _ends(votes, trials, images),
+        n_images=None if images is None else len(np.unique(images[np.concatenate(trials)])),
     )
 
 
@@ -71,9 +81,30 @@ def greedy_heads(
     }
 
 
-def _frequency(scores: HeadScores, mean_sums: np.ndarray, criterion: CriterionConfig) -> np.ndarray:
+def _votes(scores: HeadScores, mean_sums: np.ndarray, criterion: CriterionConfig) -> np.ndarray:
     eligible = eligible_heads(mean_sums, criterion)
-    return best_heads(rank_values(scores, eligible, criterion), criterion.candidates).mean(axis=0)
+    return best_heads(rank_values(scores, eligible, criterion), criterion.candidates)
+
+
+def _ends(
+    votes: Sequence[np.ndarray],
+    trials: Sequence[np.ndarray],
+    images: Int[np.ndarray, "sample"],
+) -> Float[np.ndarray, "2 layer head"]:
+    """Wilson's interval over images (see `evaluation.intervals`) of the mean frequency over the trials.
+
+    An image counts with all votes of all its samples in all trials, so neither expressions of one image nor a sample
+    that several trials drew pass for independent. A trial that lost samples weighs as much as the others.
+    """
+    chosen, image = np.concatenate(votes), images[np.concatenate(trials)]
+    weights = np.concatenate([np.full(len(trial), len(trials[0]) / len(trial)) for trial in trials])
+    drawn = np.bincount(image, weights)
+
+    def of_layer(layer: int) -> Float[np.ndarray, "2 head"]:
+        tops = np.stack([np.bincount(image, weights * head) for head in chosen[:, layer].T])
+        return wilson_ends(tops, np.broadcast_to(drawn, tops.shape))
+
+    return np.stack([of_layer(layer) for layer in range(chosen.shape[1])], axis=1)
 
 
 def stability(
@@ -83,16 +114,20 @@ def stability(
     sizes: Sequence[int],
     k: int,
     seed: int,
+    images: Int[np.ndarray, "sample"],
+    draw: Draw,
 ) -> list[dict[str, Any]]:
     """Do fewer samples lead to the same heads? From the scores of one discovery: the LVLM does not run again.
 
     Of each trial the first n samples in an order that is drawn once, so a larger size holds the smaller ones, while
-    the trials stay independent of each other.
+    the trials stay independent of each other. By image it goes image by image: n samples are then of as few images as
+    a discovery of n samples has.
 
     Returns:
         Per size that the trials reach, ascending: {"n", "tops": each trial's k heads}.
     """
-    orders = [np.random.default_rng([seed, 2, i]).permutation(trial) for i, trial in enumerate(trials)]
+    generators = (np.random.default_rng([seed, 2, i]) for i in range(len(trials)))
+    orders = [trial[random_order(images[trial], rng, draw)] for trial, rng in zip(trials, generators, strict=True)]
     reach = min((len(order) for order in orders), default=0)
     result = []
     for size in sorted({size for size in sizes if size <= reach}):

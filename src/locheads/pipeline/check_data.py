@@ -11,13 +11,18 @@ from locheads.config import Config, Stage
 from locheads.data.checks import CheckResult, CheckState, check_samples, official_counts
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
+from locheads.data.image_groups import exclude_images
 from locheads.data.own_reader import DataSetReader
 from locheads.data.tally import Tally
 from locheads.errors import DataError
+from locheads.models.adapters import Sharing
+from locheads.pipeline.draw_costs import draw_costs
 from locheads.pipeline.inputs import excluded_images, image_folders, open_dataset
 from locheads.pipeline.run_life import Status
 from locheads.records.command_files import CheckFile
 from locheads.terminal import console
+from locheads.types import ImageGroup
+from locheads.workers.split_work import token_cost
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +51,7 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
     verdicts: list[CheckResult] = []
     ids: Counter[str] = Counter()
     keys: dict[str, set[str]] = {}
+    drawn_from: list[ImageGroup] = []
     folders = image_folders(dataset, config.paths)
     for split in _splits(config, data):
         tally = Tally(counting=True)
@@ -53,12 +59,16 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
         verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
         ids.update(sample.sample_id for group in groups for sample in group.samples)
         keys[split] = group_keys(groups)
+        drawn_from = groups if split == dataset.discovery_split else drawn_from
     if dataset.reader != Reader.hub:  # of a hub copy one split is read
         verdicts += [_absent(split) for split in official if split not in keys]
     if len(keys) > 1:
         verdicts.append(_ids_of_all(ids))
     if dataset.split in keys and dataset.discovery_split in keys:
-        verdicts.append(_leakage(config, keys[dataset.split], keys[dataset.discovery_split]))
+        guard = excluded_images(config, keys[dataset.split])
+        verdicts.append(_leakage(config, keys[dataset.discovery_split], guard))
+        if left := exclude_images(drawn_from, set().union(*guard.values()))[0]:
+            verdicts.append(_draws(config, left))
     return verdicts + [CheckResult("all", "known defects", CheckState.warn, note) for note in data.notes]
 
 
@@ -97,9 +107,14 @@ def _ids_of_all(ids: Counter[str]) -> CheckResult:
     return CheckResult("all", "ids", CheckState.fail if twice else CheckState.ok, text)
 
 
-def _leakage(config: Config, evaluated: set[str], discovery: set[str]) -> CheckResult:
+def _draws(config: Config, left: list[ImageGroup]) -> CheckResult:
+    """For a model that reads an image once for all its expressions, as most do: which one it is is not looked at."""
+    cost = token_cost(Sharing.packed, config.model, config.prompt)
+    return CheckResult("all", "discovery's cost", CheckState.ok, draw_costs(config, left, cost))
+
+
+def _leakage(config: Config, discovery: set[str], guard: dict[str, set[str]]) -> CheckResult:
     dataset = config.dataset
-    guard = excluded_images(config, evaluated)
     left = len(discovery.difference(*guard.values()))
     shared = "; ".join(f"{len(discovery & keys):,} of {name}" for name, keys in guard.items() if discovery & keys)
     text = f"{left:,} of {len(discovery):,} images of {dataset.discovery_split} are left for discovery"

@@ -38,13 +38,13 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
     if len(failed) == sum(len(group.samples) for group in groups):
         reason = failures[failed[0]]
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
-    config, store = setup.config, setup.store
+    config, how, store = setup.config, setup.config.discovery, setup.store
     stored = store.read_numbers(track(groups, "discover", "images"), config.criterion.numbers_key())
     scores = score_all(stored, config.criterion)
-    trials = setup.inputs.positions(scores)
+    trials, images = setup.inputs.positions(scores), setup.inputs.images_of(scores)
     return DiscoverResult(
-        discovery=discover(scores, trials, config.criterion),
-        stability=stability(scores, trials, config.criterion, config.discovery.sizes, config.heads.k, config.seed),
+        discovery=discover(scores, trials, config.criterion, images),
+        stability=stability(scores, trials, config.criterion, how.sizes, config.heads.k, config.seed, images, how.draw),
         head_entropy=mean_entropy(scores),
         head_iou=_head_iou(setup),
     )
@@ -69,6 +69,7 @@ def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None
         config.model,
         config.prompt,
         config.criterion,
+        draw=config.discovery.draw.value,
         selection=config.selection.kind.value,
         n_failed=n_failed,
         n_excluded_images=inputs.n_excluded_images,

@@ -13,13 +13,15 @@ from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import HubDataSet
 from locheads.data.image_files import check_image_folder
-from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
+from locheads.data.image_groups import exclude_images, image_numbers, limit, shuffle, subset
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.own_reader import DataSetReader, OwnDataSet
 from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
+from locheads.discovery.config import DiscoveryConfig
+from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
 from locheads.pocket.dataset import ensure_dataset
 from locheads.records.provenance_file import SamplesFile, Trial
@@ -72,6 +74,11 @@ class Inputs:
         where = {sample_id: i for i, sample_id in enumerate(scores.sample_ids)}
         return [np.array([where[i] for i in trial if i in where], dtype=int) for trial in self.trials]
 
+    def images_of(self, scores: HeadScores) -> np.ndarray:
+        """The number of each scored sample's image, [sample]: what tells which samples are not independent."""
+        where = {sample.sample_id: i for i, group in enumerate(self.discovery) for sample in group.samples}
+        return np.array([where[sample_id] for sample_id in scores.sample_ids], dtype=int)
+
 
 def load_inputs(config: Config) -> Inputs:
     """Reads the annotations and draws the trials. Opens of each image only the header.
@@ -83,7 +90,7 @@ def load_inputs(config: Config) -> Inputs:
     dataset = config.dataset
     data = open_dataset(dataset, config.paths)
     evaluated = data.read(dataset.split)
-    discovery = Draw() if config.heads.set is not None else _draw(config, data, evaluated)
+    discovery = Drawn() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in (Reader.pocket, Reader.refer):
         check_image_folder(locate(dataset, config.paths)[1])
     selected = chosen(evaluated, config)
@@ -106,7 +113,7 @@ def with_images(inputs: Inputs, cache: Path) -> Inputs:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Drawn:
     """What discovery sees; the fields are those of `Inputs`. Nothing where the heads are given."""
 
     groups: list[ImageGroup] = field(default_factory=list)
@@ -115,18 +122,25 @@ class Draw:
     guard: dict[str, int] = field(default_factory=dict)
 
 
-def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> Draw:
+def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> Drawn:
     dataset = config.dataset
     candidates, n_excluded, guard = _guarded(config, evaluated, data.read(dataset.discovery_split))
-    ids = [sample.sample_id for group in candidates for sample in group.samples]
-    if not ids:
+    if not candidates:
         raise DataError(
             f"No expression of {dataset.discovery_split} is left for discovery once the images of "
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
-    draws = draw_trials(ids, config.discovery.n_samples, config.discovery.trials, config.seed)
+    return Drawn(*draw_samples(candidates, config.discovery, config.seed), n_excluded, guard)
+
+
+def draw_samples(
+    candidates: list[ImageGroup], how: DiscoveryConfig, seed: int
+) -> tuple[list[ImageGroup], tuple[tuple[str, ...], ...]]:
+    """-> (the images and expressions that any trial draws, per trial the ids of its samples)."""
+    ids = [sample.sample_id for group in candidates for sample in group.samples]
+    draws = draw_trials(image_numbers(candidates), how.n_samples, how.trials, seed, how.draw)
     drawn = subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))})
-    return Draw(drawn, tuple(tuple(ids[i] for i in draw) for draw in draws), n_excluded, guard)
+    return drawn, tuple(tuple(ids[i] for i in draw) for draw in draws)
 
 
 def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:

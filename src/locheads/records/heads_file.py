@@ -1,7 +1,7 @@
 """heads.json: the localization heads with everything that they were chosen from, as a run writes it and as whoever
 takes over its heads reads it; and stability.json, which tells the heads that fewer samples lead to."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Hashable, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -37,6 +37,8 @@ class FoundHead(OpenPart):
     head: Count
     frequency_mean: StrictFloat | None = None
     frequency_std: StrictFloat | None = None
+    frequency_low: StrictFloat | None = None
+    frequency_high: StrictFloat | None = None
 
     @property
     def index(self) -> HeadIndex:
@@ -112,8 +114,14 @@ class HeadsFile(Record):
     tau_per_trial: tuple[StrictFloat | None, ...] = ()
     top_per_trial: tuple[tuple[HeadName, ...], ...] = ()
     """The k heads of each trial."""
+    draw: str = "expression"
+    """What was drawn at random: expressions, or whole images."""
     n_samples: Count
     """Samples per trial."""
+    n_expressions: Count | None = None
+    """Different samples of all trials."""
+    n_images: Count | None = None
+    """Images of these, of those that could be processed."""
     trials: Count
     n_failed: Count
     """Discovery samples that could not be processed."""
@@ -144,7 +152,7 @@ class HeadsFile(Record):
         cls,
         discovery: Discovery,
         heads: Sequence[HeadIndex],
-        trials: Sequence[Sized],
+        trials: Sequence[Collection[Hashable]],
         model: ModelConfig,
         prompt: PromptConfig,
         criterion: object,
@@ -154,21 +162,15 @@ class HeadsFile(Record):
         layers, heads_per_layer = discovery.frequency_mean.shape
         return cls(
             version=SCHEMA,
-            found=tuple(
-                FoundHead(
-                    layer=head.layer,
-                    head=head.head,
-                    frequency_mean=discovery.frequency_mean[head.layer, head.head],
-                    frequency_std=discovery.frequency_std[head.layer, head.head],
-                )
-                for head in heads
-            ),
+            found=tuple(_found(discovery, head) for head in heads),
             k=len(heads),
             criterion=plain(criterion),
             tau=discovery.tau,
             tau_per_trial=discovery.tau_per_trial,
             top_per_trial=tuple(tuple(map(str, top[: len(heads)])) for top in discovery.ranking_per_trial()),
             n_samples=len(trials[0]),
+            n_expressions=len(set().union(*trials)),
+            n_images=discovery.n_images,
             trials=len(trials),
             layers=layers,
             heads_per_layer=heads_per_layer,
@@ -197,6 +199,19 @@ class HeadsFile(Record):
         _check_heads(self.found, self.layers, self.heads_per_layer)
         check_grids(self, (self.layers, self.heads_per_layer))
         return self
+
+
+def _found(discovery: Discovery, head: HeadIndex) -> FoundHead:
+    at, ends = (head.layer, head.head), discovery.frequency_ends
+    low, high = (None, None) if ends is None else map(float, ends[:, *at])
+    return FoundHead(
+        layer=head.layer,
+        head=head.head,
+        frequency_mean=discovery.frequency_mean[at],
+        frequency_std=discovery.frequency_std[at],
+        frequency_low=low,
+        frequency_high=high,
+    )
 
 
 class SizeOfDiscovery(Part):

@@ -3,6 +3,7 @@
 import shlex
 from typing import Any
 
+from locheads.discovery.config import Draw
 from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.run_record import RunRecord
 
@@ -60,7 +61,8 @@ def _discovery(record: RunRecord) -> str:
     if (heads := record.provenance.heads) is not None:
         return f"none: heads {', '.join(heads.heads)} of {heads.set}, {heads.source}"
     s = record.setting
-    return f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials"
+    whole = ", drawn by whole images" if s("discovery.draw") == Draw.image else ""
+    return f"{s('discovery.n_samples') or '?'} samples x {s('discovery.trials') or '?'} trials{whole}"
 
 
 def _with_id(name: Any, identity: Any) -> str | None:

@@ -3,15 +3,21 @@
 import numpy as np
 from rich.table import Table
 
+from locheads.discovery.config import Draw
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
 from locheads.evaluation.slices import SLICES
-from locheads.records.heads_file import HeadsFile
-from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
+from locheads.records.heads_file import FoundHead, HeadsFile
+from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, few_mark
 from locheads.report.run_record import RunRecord
 from locheads.terminal import new_table
 
 WIDE = 100
 """Columns of a terminal."""
+Z = 1.96
+"""Half a 95 % interval in standard deviations."""
+UNSTEADY = 3.0
+"""Variance of the mean frequency by the trials over that by the images; more comes about by chance in less than 2 % of
+cases with five trials, even of a single head."""
 
 
 def add_numbers(table: Table, *headings: str) -> None:
@@ -95,24 +101,58 @@ def _swapped_text(metrics: MetricsRecord) -> str:
 
 
 def heads_rows(heads: HeadsFile) -> list[tuple[str, str, str, str]]:
-    """Per localization head: name, selection frequency +- std (%), mean attention sum, head IoU (%)."""
+    """Per localization head: name, selection frequency with its interval +- std (%), mean attention sum, head IoU
+    (%)."""
     rows = []
-    for index in heads.heads:
-        at = (index.layer, index.head)
+    for found in heads.found:
+        index, at = found.index, (found.layer, found.head)
         iou = np.nan if heads.head_iou is None else heads.head_iou[at]
-        frequency = f"{percent(heads.frequency_mean[at])} ± {percent(heads.frequency_std[at])}"
-        rows.append((str(index), frequency, f"{heads.mean_attention_sum[at]:.3f}", percent(iou)))
+        rows.append((str(index), _frequency(heads, found), f"{heads.mean_attention_sum[at]:.3f}", percent(iou)))
     return rows
+
+
+def _frequency(heads: HeadsFile, found: FoundHead) -> str:
+    """62.0 [58.1, 65.7] ± 2.1; without brackets where the file has no interval."""
+    at, low, high = (found.layer, found.head), found.frequency_low, found.frequency_high
+    value, spread = float(heads.frequency_mean[at]), percent(heads.frequency_std[at])
+    if low is None or high is None or heads.n_images is None:
+        return f"{percent(value)} ± {spread}"
+    return f"{Estimate(value, low, high, few_mark(heads.n_images))} ± {spread}"
 
 
 def heads_caption(heads: HeadsFile) -> str:
     """How the heads were found; shared by the terminal and the page."""
     tau = "no threshold on the mean sums" if heads.tau is None else f"threshold τ = {heads.tau:.3f}"
     return (
-        f"{heads.n_samples} samples x {heads.trials} trials, {heads.n_failed} failed, {tau}, "
+        f"{heads.n_samples} samples x {heads.trials} trials{_drawn_text(heads)}, {heads.n_failed} failed, {tau}, "
         f"{int(heads.eligible.sum())} of {heads.eligible.size} heads eligible. "
-        "± is the standard deviation over trials."
+        f"± is the standard deviation over trials.{_interval_text(heads)}"
     )
+
+
+def _drawn_text(heads: HeadsFile) -> str:
+    if heads.n_images is None or heads.n_expressions is None:
+        return ""
+    whole = ", drawn by whole images" if heads.draw == Draw.image else ""
+    return f" ({heads.n_expressions} different ones of {heads.n_images} images{whole})"
+
+
+def _interval_text(heads: HeadsFile) -> str:
+    if heads.n_images is None:
+        return ""
+    if heads.n_images == 1:
+        return " One image tells nothing of others: there is no interval."
+    return f" Brackets: 95 % interval over images.{few_legend(few_mark(heads.n_images))}{_unsteady_text(heads)}"
+
+
+def _unsteady_text(heads: HeadsFile) -> str:
+    """The intervals take each trial's threshold as it is; where thresholds jump, the trials differ by more."""
+    ends = [(h.frequency_low, h.frequency_high) for h in heads.found]
+    over_images = np.array([(high - low) / (2 * Z) for low, high in ends if low is not None and high is not None]) ** 2
+    over_trials = np.array([heads.frequency_std[h.layer, h.head] ** 2 for h in heads.found]) / max(heads.trials - 1, 1)
+    if len(over_images) < len(over_trials) or over_trials.sum() <= UNSTEADY * over_images.sum():
+        return ""
+    return " The trials differ by more than that, because their thresholds do: take the intervals as too narrow."
 
 
 def heads_table(record: RunRecord) -> Table:

@@ -30,6 +30,8 @@ class SubmissionPlan:
     """Every shard of every pass."""
     rate: tuple[float, str] | None = None
     """Tokens per second of one worker, measured, never from a data sheet; and where the figure comes from."""
+    draws: str = ""
+    """What either draw of discovery costs."""
     unknown: str | None = None
     """Why the store cannot be asked yet."""
 
@@ -119,6 +121,8 @@ def plan_lines(plan: SubmissionPlan) -> Iterator[str]:
         stored, images = sum(row.stored or 0 for row in plan.rows), sum(row.images for row in plan.rows)
         states = summary([row.state for row in plan.rows])
         yield f"{plan.label}: {stored:,} of {images:,} images are in the store; shards: {states}."
+    if plan.draws:
+        yield f"{plan.label}: {plan.draws}."
     if plan.tokens and plan.rate is not None:
         rate, source = plan.rate
         hours = f"{plan.tokens / rate / 3600:.2g} GPU hours (estimate)"

@@ -1,16 +1,13 @@
-"""Draws, subsets, limits and the leakage guard."""
+"""Subsets, limits and the leakage guard."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from locheads.data.image_groups import draw_trials, exclude_images, limit, shuffle, subset
-from locheads.errors import ConfigError, DataError
+from locheads.data.image_groups import exclude_images, limit, shuffle, subset
+from locheads.errors import ConfigError
 from locheads.types import ImageGroup, Sample
-
-IDS = [str(i) for i in range(200)]
 
 
 def _sample(sample_id: str) -> Sample:
@@ -26,53 +23,6 @@ def groups() -> list[ImageGroup]:
 
 def _ids(groups: list[ImageGroup]) -> str:
     return "|".join("".join(s.sample_id for s in group.samples) for group in groups)
-
-
-def test_draws_are_distinct_positions() -> None:
-    draws = draw_trials(IDS, 50, 4, seed=1)
-    assert len(draws) == 4
-    for draw in draws:
-        assert len(set(draw)) == 50
-        assert list(draw) == sorted(draw)
-        assert 0 <= draw[0] <= draw[-1] < 200
-
-
-def test_trials_differ_and_repeat() -> None:
-    first, again, other = draw_trials(IDS, 50, 3, 1), draw_trials(IDS, 50, 3, 1), draw_trials(IDS, 50, 3, 2)
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert len({tuple(draw) for draw in first + other}) == 6
-
-
-def test_more_trials_leave_the_earlier_ones() -> None:
-    few, many = draw_trials(IDS, 50, 2, 7), draw_trials(IDS, 50, 5, 7)
-    assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=False))
-
-
-def test_every_position_is_equally_likely() -> None:
-    counts = np.bincount(np.concatenate(draw_trials(IDS[:20], 5, 2000, 0)), minlength=20)
-    assert np.abs(counts / 2000 - 0.25).max() < 0.05  # 5 standard errors
-
-
-def test_too_few_samples_use_all_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
-    draws = draw_trials(IDS[:3], 1000, 2, 0)
-    assert [list(draw) for draw in draws] == [[0, 1, 2], [0, 1, 2]]
-    assert "Only 3 of the n_samples=1000" in caplog.text
-
-
-def test_exactly_enough_samples_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert [list(draw) for draw in draw_trials(IDS[:3], 3, 1, 0)] == [[0, 1, 2]]
-    assert caplog.text == ""
-
-
-@pytest.mark.parametrize(("n_samples", "trials", "seed"), [(0, 1, 0), (1, 0, 0), (-5, 1, 0), (1, 1, -1)])
-def test_impossible_draws(n_samples: int, trials: int, seed: int) -> None:
-    with pytest.raises(ConfigError, match=f"n_samples={n_samples}, trials={trials}, seed={seed} cannot be drawn"):
-        draw_trials(IDS, n_samples, trials, seed)
-
-
-def test_no_samples() -> None:
-    with pytest.raises(DataError, match="There are no samples to draw from"):
-        draw_trials([], 10, 1, 0)
 
 
 def test_subset(groups: list[ImageGroup]) -> None:

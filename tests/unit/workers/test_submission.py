@@ -151,6 +151,7 @@ def test_a_dry_run_says_what_it_would_do(tmp_path: Path, capsys: pytest.CaptureF
     assert "pocket-pocket/attend" in out
     assert "0 of " in out
     assert "GPU hours (estimate)" in out and "benchmark of shape small on cpu" in out
+    assert "discovery.draw=expression: 25 expressions of " in out and "discovery.draw=image: " in out
     assert "Nothing was submitted" in out
     assert not list(tmp_path.rglob("chain.json"))
 

@@ -1,6 +1,6 @@
 """What a study's table is made of: its rows and columns, what is measured, and where the paper's figures stand."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TypeVar
@@ -14,6 +14,7 @@ from locheads.records.metrics_file import Estimate, Figure6, MetricsRecord, p_te
 from locheads.records.provenance_file import TimedPass
 from locheads.report.run_record import RunRecord
 from locheads.report.studies.runs import StudyRun
+from locheads.report.tables import heads_rows
 
 PAPER_MODELS = {
     "deepseek_vl_1_3b": "DeepSeek-VL-1.3B",
@@ -233,8 +234,8 @@ def overlap(one: set[str], other: set[str]) -> float:
     return len(one & other) / max(len(one), len(other), 1)
 
 
-def _between_trials(run: StudyRun) -> Measured:
-    pairs = list(combinations([set(top) for top in run.part.get("tops") or []], 2))
+def _shared(tops: Iterable[Iterable[str]]) -> Measured:
+    pairs = list(combinations(map(set, tops), 2))
     return float(np.mean([overlap(*pair) for pair in pairs])) if pairs else None
 
 
@@ -248,7 +249,9 @@ def _with_final(measure: Callable[[list[set[str]], set[str]], Measured]) -> Call
     return of
 
 
-BETWEEN_TRIALS = Quantity("overlap_trials", "heads that two trials share, %", _between_trials, 100)
+BETWEEN_TRIALS = Quantity(
+    "overlap_trials", "heads that two trials share, %", lambda run: _shared(run.part.get("tops") or []), 100
+)
 WITH_ALL = Quantity(
     "overlap_all",
     "heads shared with all samples' choice, %",
@@ -260,3 +263,23 @@ SAME_SET = Quantity(
     "trials with exactly that choice",
     _with_final(lambda tops, final: f"{sum(top == final for top in tops)} of {len(tops)}"),
 )
+
+# What discovery drew, and how sure it is of the frequencies.
+
+
+def _width(heads: HeadsFile) -> Measured:
+    """Mean over the localization heads."""
+    ends = [(h.frequency_low, h.frequency_high) for h in heads.found]
+    widths = [high - low for low, high in ends if low is not None and high is not None]
+    return float(np.mean(widths)) if widths else None
+
+
+TRIALS_SHARE = replace(BETWEEN_TRIALS, key="trials_share", of=_of_heads(lambda h: _shared(h.top_per_trial)))
+FREQUENCIES = Quantity(
+    "frequencies",
+    "frequency of each, % [over images] ± over trials",
+    _of_heads(lambda h: ", ".join(frequency for _, frequency, *_ in heads_rows(h))),
+)
+WIDTH = Quantity("width", "width of the intervals, points", _of_heads(_width), 100)
+DRAWN = Quantity("expressions", "expressions read", _of_heads(lambda h: h.n_expressions), decimals=0)
+IMAGES = Quantity("images", "images read", _of_heads(lambda h: h.n_images), decimals=0)

@@ -211,6 +211,17 @@ _LAYOUTS = (
         ),
     ),
     Layout(
+        "discovery_draw",
+        "Discovery from random expressions, or from whole images",
+        rows=(of.MODEL, DISCOVERY, setting("discovery.n_samples", "samples"), setting("discovery.draw", "draw")),
+        quantities=(of.HEADS, of.FREQUENCIES, of.WIDTH, of.TRIALS_SHARE, of.DRAWN, of.IMAGES, of.REC),
+        varies=("discovery.",),
+        notes=(
+            "Samples are of each trial. The pass costs some 600 tokens per image and 20 per expression where the "
+            "model reads an image once for all its expressions; stage=check tells either draw's for a data set.",
+        ),
+    ),
+    Layout(
         "transfer",
         "Heads found on one data set, used on another: REC Acc@0.5 in percent",
         rows=(of.MODEL, of.FOUND_ON),

@@ -1,0 +1,36 @@
+"""What each draw of discovery costs, told before anything runs."""
+
+from dataclasses import replace
+
+from locheads.config import Config
+from locheads.data.guard import group_keys
+from locheads.data.image_groups import exclude_images
+from locheads.data.own_reader import DataSetReader
+from locheads.discovery.config import Draw
+from locheads.pipeline.inputs import draw_samples, excluded_images
+from locheads.types import ImageGroup
+from locheads.workers.split_work import TokenCost
+
+
+def draw_costs(config: Config, candidates: list[ImageGroup], cost: TokenCost) -> str:
+    """Images, expressions and expected tokens of either draw, the one that is set first.
+
+    `candidates`: the images that discovery may see (`discovery_candidates`); at least one.
+    """
+    own = config.discovery.draw
+    return "; ".join(_told(config, draw, candidates, cost) for draw in sorted(Draw, key=lambda draw: draw != own))
+
+
+def discovery_candidates(config: Config, data: DataSetReader) -> list[ImageGroup]:
+    """The discovery split without the images of guarded splits. Raises DataError as the readers do."""
+    banned = excluded_images(config, group_keys(data.read(config.dataset.split)))
+    return exclude_images(data.read(config.dataset.discovery_split), set().union(*banned.values()))[0]
+
+
+def _told(config: Config, draw: Draw, candidates: list[ImageGroup], cost: TokenCost) -> str:
+    groups, _ = draw_samples(candidates, replace(config.discovery, draw=draw), config.seed)
+    expressions = sum(len(group.samples) for group in groups)
+    return (
+        f"discovery.draw={draw.value}: {expressions:,} expressions of {len(groups):,} images "
+        f"({expressions / len(groups):.2f} per image), about {sum(map(cost.of, groups)):,.0f} tokens"
+    )

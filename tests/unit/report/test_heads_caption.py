@@ -1,0 +1,53 @@
+"""What is said of the localization heads' frequencies and of how sure they are."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from locheads.records.heads_file import HeadsFile
+from locheads.report.tables import heads_caption, heads_rows
+
+
+@pytest.fixture
+def heads(run_folder: Path) -> Callable[..., HeadsFile]:
+    """Two trials of 200 images whose frequencies have intervals of twice `half`."""
+
+    def changed(half: float = 0.04, std: float = 0.021, **more: Any) -> HeadsFile:
+        raw = json.loads((run_folder / "heads.json").read_text())
+        for head in raw["heads"]:
+            mean = head["frequency_mean"]
+            head |= {"frequency_low": mean - half, "frequency_high": mean + half}
+        raw["frequency_std"] = np.full(np.shape(raw["frequency_std"]), std).tolist()
+        return HeadsFile.parse(raw | {"n_images": 200, "n_expressions": 390} | more)
+
+    return changed
+
+
+def test_frequencies_with_interval_and_spread(heads: Callable[..., HeadsFile]) -> None:
+    assert heads_rows(heads())[0][1] == "62.0 [58.0, 66.0] ± 2.1"
+    assert heads_rows(heads(n_images=29))[0][1] == "62.0\u2020 [58.0, 66.0] ± 2.1"
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "unsaid"),
+    [
+        ({}, "trials (390 different ones of 200 images), 1 failed", "whole"),
+        ({"draw": "image"}, "of 200 images, drawn by whole images), 1", "few"),
+        ({}, "Brackets: 95 % interval over images.", "fewer than 30 images"),
+        ({"n_images": 29}, "on fewer than 30 images: take figure and interval as rough", "nothing"),
+        ({"n_images": 1}, "One image tells nothing of others: there is no interval.", "Brackets"),
+        # Two trials: 0.021^2 is about (0.08 / 3.92)^2, and 0.05^2 is six times as much.
+        ({}, "± is the standard deviation over trials.", "too narrow"),
+        ({"std": 0.05}, "because their thresholds do: take the intervals as too narrow.", "rough"),
+        ({"std": 0.05, "trials": 5}, "± is the standard deviation over trials.", "too narrow"),
+    ],
+)
+def test_the_caption_says_what_the_figures_are_of(
+    heads: Callable[..., HeadsFile], more: dict[str, Any], said: str, unsaid: str
+) -> None:
+    caption = heads_caption(heads(**more))
+    assert said in caption and unsaid not in caption
