@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,14 @@ class ExplorerHeads:
 
     def order(self, own: Sequence[HeadIndex]) -> list[HeadIndex]:
         """Every head of the model, the most wanted first: `own`, the best by REC and IoU, the frequent, the others."""
+        return list(dict.fromkeys([*own, *self._shared]))
+
+    @cached_property
+    def _shared(self) -> list[HeadIndex]:
+        """The order of all samples, but for their own heads."""
         frequent = [] if self.discovery is None else self.discovery.ranking()
         every = [HeadIndex(layer, head) for layer in range(self.layers) for head in range(self.heads_per_layer)]
-        return list(
-            dict.fromkeys([*own, *self.plan.fixed, *self.plan.best_rec, *self.plan.best_iou, *frequent, *every])
-        )
+        return list(dict.fromkeys([*self.plan.fixed, *self.plan.best_rec, *self.plan.best_iou, *frequent, *every]))
 
 
 def write_explorer(
@@ -149,7 +153,8 @@ def _encoded_maps(group: ImageGroup, attention: Attention | None, order: list[He
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
     if attention is None:
         return _EncodedMaps(stretched(group.width, group.height, 1, 1))
-    stored = order if attention.heads is None else [head for head in order if head in attention.heads]
+    kept = frozenset(order if attention.heads is None else attention.heads)
+    stored = [head for head in order if head in kept]
     rows, cols = attention.maps.shape[-2:]
     heads = stored[: max(budget // (rows * cols), 1)]
     maps = attention.chosen(0, heads)
