@@ -71,20 +71,21 @@ def heads_of(plan: HeadPlan, group: ImageGroup) -> set[HeadIndex]:
 
 
 def heads_maps(
-    attention: Attention,
-    asked: Sequence[tuple[int, Sequence[HeadIndex] | None]],
+    asked: Sequence[tuple[Attention, int, Sequence[HeadIndex] | None]],
+    grid: tuple[int, int],
     sinks: SinkCells | None = None,
 ) -> tuple[Float[np.ndarray, "n head row col"], Bool[np.ndarray, "n head row col"] | None, list[str | None]]:
-    """-> (maps to ground, their sinks where any are known, why each cannot be grounded) of (row, heads).
+    """-> (maps to ground, their sinks where any are known, why each cannot be grounded) of (attention, row, heads).
+
+    `grid`: the (rows, cols) that all maps have.
 
     None stands for the mean over all heads of the model. Zeros stand for the heads that one has fewer than others,
     and for what cannot be grounded: no head at all, a map that is not stored, or one that is not finite.
     """
-    grid = (attention.geometry.rows, attention.geometry.cols)
-    shape = (len(asked), max((len(heads or ()) for _, heads in asked), default=0) or 1, *grid)
+    shape = (len(asked), max((len(heads or ()) for _, _, heads in asked), default=0) or 1, *grid)
     maps, cells = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
     errors: list[str | None] = [None] * len(asked)
-    for i, (row, heads) in enumerate(asked):
+    for i, (attention, row, heads) in enumerate(asked):
         try:
             taken = attention.mean_map(row)[None] if heads is None else take(attention, row, heads)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """What the heads and the baselines answer about one image."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 
 import numpy as np
 from pycocotools import mask as coco
@@ -11,6 +12,7 @@ from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, method
 from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
 from locheads.evaluation.metrics import peaks
 from locheads.evaluation.rows import Row, mask_counts, prediction_row
+from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
@@ -30,13 +32,15 @@ def predict(
     gives, so that it counts as a miss of every method.
     """
     without = {sample.sample_id: sample for sample in group.samples}
-    for attention in attentions:
-        samples = [without.pop(sample_id) for sample_id in attention.sample_ids]
+    places = [(attention, row) for attention in attentions for row in range(len(attention.sample_ids))]
+    for geometry, alike in groupby(places, lambda place: place[0].geometry):
+        stored = list(alike)
+        samples = [without.pop(attention.sample_ids[row]) for attention, row in stored]
         # On the grid all samples are one stack; on the lattice of an image that would be too large.
         step = len(samples) if config.resolution == Resolution.grid else 1
-        for first in range(0, len(samples), step):
-            rows = range(first, min(first + step, len(samples)))
-            yield from _rows(group, [samples[row] for row in rows], attention, rows, plan, config)
+        for start in range(0, len(samples), step):
+            part = slice(start, start + step)
+            yield from _rows(group, samples[part], stored[part], geometry, plan, config)
     for sample_id, sample in without.items():
         reason = failures.get(sample_id, "the attention store lost it while the run was going on")
         methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
@@ -57,18 +61,20 @@ def _box_counts(group: ImageGroup, box: Box) -> str:
 def _rows(
     group: ImageGroup,
     samples: list[Sample],
-    attention: Attention,
-    rows: range,
+    places: list[tuple[Attention, int]],
+    geometry: Geometry,
     plan: HeadPlan,
     config: GroundingConfig,
 ) -> Iterator[Row]:
     """All methods of all samples are one stack; what cannot be grounded takes part as a map of zeros."""
     methods = [methods_of(plan, sample.sample_id) for sample in samples]
-    asked = [(row, heads) for row, own in zip(rows, methods, strict=True) for _, _, heads in own]
-    geometry = attention.geometry
-    maps, sinks, errors = heads_maps(attention, asked, plan.sinks)
+    asked = [(*place, heads) for place, own in zip(places, methods, strict=True) for _, _, heads in own]
+    maps, sinks, errors = heads_maps(asked, (geometry.rows, geometry.cols), plan.sinks)
     stack = ground_stack(maps, (geometry,) * len(asked), config, sinks)
-    coverage = np.array([geometry.coverage(coco.decode(sample.mask).astype(bool)) for sample in samples])
+    # Several expressions mean one object.
+    masks = {str(sample.mask["counts"]): sample.mask for sample in samples}
+    covered = {counts: geometry.coverage(coco.decode(mask).astype(bool)) for counts, mask in masks.items()}
+    coverage = np.array([covered[str(sample.mask["counts"])] for sample in samples])
     truth = np.repeat(np.arange(len(samples)), [len(own) for own in methods])
     boxes = np.array([sample.box for sample in samples], dtype=np.float64)
     scores = map_scores(stack.fused, geometry, boxes[truth], coverage[truth])

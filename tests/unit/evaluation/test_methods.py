@@ -60,7 +60,7 @@ def test_greedy_selection_gives_each_sample_its_own_heads_and_an_unknown_one_non
 
 
 def test_maps_to_ground_are_those_of_the_heads_with_zeros_for_a_set_that_has_fewer(attention: Attention) -> None:
-    maps, sinks, errors = heads_maps(attention, [(1, (B, A)), (0, (C,)), (0, None)])
+    maps, sinks, errors = heads_maps([(attention, 1, (B, A)), (attention, 0, (C,)), (attention, 0, None)], (8, 8))
     np.testing.assert_array_equal(maps[0], [attention.maps[1, 1, 0], attention.maps[1, 0, 1]])
     np.testing.assert_array_equal(maps[1], [attention.maps[0, C.layer, C.head], np.zeros((8, 8))])
     np.testing.assert_allclose(maps[2, 0], attention.maps[0].mean(axis=(0, 1)), rtol=0, atol=1e-7)
@@ -76,7 +76,8 @@ def test_take_keeps_the_order_of_the_heads(attention: Attention) -> None:
 def test_what_cannot_be_grounded_is_zeros_and_a_reason(attention: Attention) -> None:
     broken = attention.maps.copy()
     broken[0, 1, 0, 0, 0] = np.nan
-    maps, _, errors = heads_maps(replace(attention, maps=broken), [(0, (B,)), (0, ()), (1, (B,))])
+    attention = replace(attention, maps=broken)
+    maps, _, errors = heads_maps([(attention, 0, (B,)), (attention, 0, ()), (attention, 1, (B,))], (8, 8))
     assert errors == ["an attention map holds NaN or infinity", "no head is eligible for this sample", None]
     assert maps[:2].sum() == 0 < maps[2].sum()
 

@@ -49,6 +49,19 @@ def test_every_sample_has_one_row_per_method_and_draw(attention: Attention, grou
     assert {row["error"] for row in rows} == {None}
 
 
+def test_samples_that_are_stored_apart_get_the_rows_of_those_stored_together(
+    attention: Attention, group: ImageGroup
+) -> None:
+    apart = [
+        replace(attention, sample_ids=(sample_id,), maps=attention.maps[[i]], sums=None)
+        for i, sample_id in enumerate(attention.sample_ids)
+    ]
+    together = list(predict(group, [attention], PLAN, PLAIN, {}))
+    assert list(predict(group, apart, PLAN, PLAIN, {})) == together
+    swapped = [replace(one, maps=other.maps) for one, other in zip(apart, apart[::-1], strict=True)]
+    assert list(predict(group, swapped, PLAN, PLAIN, {})) != together
+
+
 def test_a_row_holds_the_answer(attention: Attention, group: ImageGroup) -> None:
     row = table(list(predict(group, [attention], PLAN, PLAIN, {})))["left", "localization_heads", 0]
     assert (row["image_id"], row["ref_id"], row["expression"]) == ("p", "ref of left", "the left")
