@@ -1,8 +1,10 @@
 """Keeps what the head explorer shows: 8-bit maps of many heads of some samples, and small images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +75,13 @@ def write_explorer(
         return
     budget = int(1e6 * config.explorer.megabytes / len(shown))
     samples: list[ExplorerSample] = []
-    numbers: dict[str, int | None] = {}
+    numbers = _numbers(folder, (group for group, _ in shown), max(config.engine.workers, 1))
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
             attention = next(iter(store.read(subset([group], {sample_id}))), None)
             encoded = _encoded_maps(group, attention, heads.order(own), budget)
-            row, number = by_sample[sample_id], _number(folder, group, numbers)
+            row, number = by_sample[sample_id], numbers[group.image_id]
             samples.append(_sample(group, row, encoded, heads.plan, config, at=file.tell(), image=number))
             file.write(encoded.codes.tobytes())
     _index(groups, heads, config, samples).write(folder)
@@ -163,15 +165,22 @@ def _encoded_maps(group: ImageGroup, attention: Attention | None, order: list[He
     return _EncodedMaps(attention.geometry, heads, *encode(maps))
 
 
-def _number(folder: Path, group: ImageGroup, numbers: dict[str, int | None]) -> int | None:
-    """Writes each image once, and numbers it; None where it cannot be opened."""
-    if group.image_id not in numbers:
-        content = small_image(group, SIDE, "WEBP", quality=75, method=4)
-        number = None if content is None else sum(known is not None for known in numbers.values())
-        if content is not None and number is not None:
-            write_bytes(folder / image_name(number), content)
-        numbers[group.image_id] = number
-    return numbers[group.image_id]
+def _numbers(folder: Path, groups: Iterable[ImageGroup], threads: int) -> dict[str, int | None]:
+    """Writes each image once -> image id -> its number, None where it cannot be opened.
+
+    In threads: nothing else of the explorer takes as long, and Pillow lets go of the interpreter.
+    """
+    images = {group.image_id: group for group in groups}
+    numbers: dict[str, int | None] = {}
+    number = count()
+    with ThreadPoolExecutor(threads, thread_name_prefix="picture") as pool:
+        contents = pool.map(lambda group: small_image(group, SIDE, "WEBP", quality=75, method=4), images.values())
+        for image_id, content in zip(track(images, "pictures", "images"), contents, strict=True):
+            numbers[image_id] = None
+            if content is not None:
+                numbers[image_id] = place = next(number)
+                write_bytes(folder / image_name(place), content)
+    return numbers
 
 
 def encode(
