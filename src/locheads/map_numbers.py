@@ -182,7 +182,8 @@ def _totals(maps: Float[np.ndarray, "n row col"], single: bool) -> Float[np.ndar
 def _masses(excess: Float[np.ndarray, "cell"], components: Connected, single: bool) -> Float[np.ndarray, "component"]:
     """Sum of each component's cells."""
     if not single:
-        return np.bincount(components.of_cells, weights=excess, minlength=len(components.areas))
+        masses = np.bincount(components.of_cells, weights=excess, minlength=len(components.areas))
+        return masses.astype(np.float64, copy=False)  # of no cells NumPy gives integers
     cells = excess[np.argsort(components.of_cells, kind="stable")]
     ends = np.cumsum(components.areas)
     # NumPy's own sum of each component's cells in reading order, as the released code has it.
