@@ -9,8 +9,8 @@ from jaxtyping import Bool, Int, UInt8
 class Connected(NamedTuple):
     """The 8-connected components of a stack of maps, in reading order within each map and map after map."""
 
-    labels: Int[np.ndarray, "n row col"]
-    """0: no component; else the component's number, counted from 1 over the whole stack."""
+    of_cells: Int[np.ndarray, "cell"]
+    """Of each True cell in reading order, its component's place in the stack."""
     owner: Int[np.ndarray, "component"]
     """The map of each component."""
     areas: Int[np.ndarray, "component"]
@@ -22,15 +22,15 @@ def connected(cells: Bool[np.ndarray, "n row col"]) -> Connected:
     import cv2  # only here: the settings' classes load this file, and --help must answer at once
 
     if not cells.size:
-        return Connected(np.zeros(cells.shape, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return Connected(*np.zeros((3, 0), np.int64))
     tall = canvas(cells)
     # Of OpenCV's algorithms the one that numbers components in reading order.
     _, numbered = cv2.connectedComponentsWithAlgorithm(tall, 8, cv2.CV_32S, cv2.CCL_WU)
     # In this order the highest number so far tells how many there are up to each map.
     so_far = np.maximum.accumulate(numbered.reshape(len(cells), -1).max(axis=1, initial=0))
     owner = np.repeat(np.arange(len(cells)), np.diff(so_far, prepend=0))
-    areas = np.bincount(numbered.ravel(), minlength=len(owner) + 1)[1:]
-    return Connected(numbered.reshape(len(cells), -1, cells.shape[2])[:, :-1], owner, areas)
+    of_cells = numbered[tall > 0] - 1
+    return Connected(of_cells, owner, np.bincount(of_cells, minlength=len(owner)))
 
 
 def canvas(cells: Bool[np.ndarray, "n row col"]) -> UInt8[np.ndarray, "tall col"]:

@@ -5,13 +5,12 @@ much falls on the bottom row. `NUMBERS` is the table of those that are worked ou
 besides stands with the criterion (`discovery/criteria.py`).
 """
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 
 from locheads.connected import Connected, connected
 from locheads.errors import DiscoveryError, chosen
@@ -95,21 +94,68 @@ def spatial_entropy(
     Raises:
         ConfigError: an option that is not among its choices.
     """
-    single, stack = chosen(Precision, precision) == Precision.float32, np.asarray(maps)
-    if single:
-        stack = stack.astype(np.float32, copy=False)
-    level, least = _level(stack, chosen(Floor, floor), single)
-    components = connected(stack > level if least is None else stack - level > least)
-    sizes, totals = _sizes(stack, level, components, chosen(Weighting, weighting), single)
-    share = sizes / totals[components.owner]
-    entropy = np.zeros(len(stack), dtype=share.dtype)
-    np.subtract.at(entropy, components.owner, share * np.log(share))  # one after the other, in reading order
-    if not single:
-        entropy = np.maximum(entropy, 0.0)
-    of_empty = np.full(len(stack), np.inf)
-    if chosen(EmptyMaps, empty_maps) == EmptyMaps.zero:
-        of_empty[(stack > level).any(axis=(1, 2))] = 0.0
-    return np.where(np.bincount(components.owner, minlength=len(stack)) == 0, of_empty, entropy)
+    options = {"floor": floor, "weighting": weighting, "empty_maps": empty_maps, "precision": precision}
+    return spatial_entropies(maps, [options])[0]
+
+
+def spatial_entropies(
+    maps: Float[np.ndarray, "n row col"], ways: Sequence[Mapping[str, str]]
+) -> list[Float[np.ndarray, "n"]]:
+    """`spatial_entropy` with each of these options, which have to be complete; of those that share a floor and a
+    precision, the components are found once."""
+    found: dict[tuple[str, str], _Parts] = {}
+    entropies = []
+    for options in ways:
+        floor, precision = chosen(Floor, options["floor"]), chosen(Precision, options["precision"])
+        if (floor, precision) not in found:
+            found[floor, precision] = _Parts.of(maps, floor, precision == Precision.float32)
+        by, of_empty = chosen(Weighting, options["weighting"]), chosen(EmptyMaps, options["empty_maps"])
+        entropies.append(found[floor, precision].entropy(by, of_empty))
+    return entropies
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A stack of maps and the components above its floors."""
+
+    excess: Float[np.ndarray, "n row col"]
+    """By how much a cell exceeds the floor of its map, negative where it does not."""
+    cells: Bool[np.ndarray, "n row col"]
+    """Those of the components."""
+    components: Connected
+    single: bool
+
+    @staticmethod
+    def of(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> "_Parts":
+        stack = np.asarray(maps)
+        if single:
+            stack = stack.astype(np.float32, copy=False)
+        level, least = _level(stack, floor, single)
+        excess = stack - level
+        cells = stack > level if least is None else excess > least
+        return _Parts(excess, cells, connected(cells), single)
+
+    def entropy(self, by: Weighting, empty_maps: EmptyMaps) -> Float[np.ndarray, "n"]:
+        owner, n = self.components.owner, len(self.cells)
+        sizes, totals = self._sizes(by)
+        share = sizes / totals[owner]
+        entropy = np.zeros(n, dtype=share.dtype)
+        np.subtract.at(entropy, owner, share * np.log(share))  # one after the other, in reading order
+        if not self.single:
+            entropy = np.maximum(entropy, 0.0)
+        of_empty = np.full(n, np.inf)
+        if empty_maps == EmptyMaps.zero:
+            of_empty[(self.excess > 0).any(axis=(1, 2))] = 0.0
+        return np.where(np.bincount(owner, minlength=n) == 0, of_empty, entropy)
+
+    def _sizes(self, by: Weighting) -> tuple[Float[np.ndarray, "component"], Float[np.ndarray, "n"]]:
+        """-> (the weight of each component, of which whole)."""
+        components = self.components
+        if by == Weighting.area:
+            areas = components.areas.astype(np.float64)
+            return areas, np.bincount(components.owner, weights=areas, minlength=len(self.cells)).astype(np.float64)
+        masses = _masses(self.excess[self.cells], components, self.single)
+        return masses, _totals(np.maximum(self.excess, 0), self.single)
 
 
 def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> tuple[np.ndarray, float | None]:
@@ -124,17 +170,6 @@ def _level(maps: Float[np.ndarray, "n row col"], floor: Floor, single: bool) -> 
     return times * mean, least
 
 
-def _sizes(
-    maps: np.ndarray, level: np.ndarray, components: Connected, by: Weighting, single: bool
-) -> tuple[Float[np.ndarray, "component"], Float[np.ndarray, "n"]]:
-    """-> (the weight of each component, of which whole)."""
-    if by == Weighting.area:
-        areas = components.areas.astype(np.float64)
-        return areas, np.bincount(components.owner, weights=areas, minlength=len(maps)).astype(np.float64)
-    excess = np.maximum(maps - level, 0)
-    return _masses(excess, components.labels, len(components.areas), single), _totals(excess, single)
-
-
 def _totals(maps: Float[np.ndarray, "n row col"], single: bool) -> Float[np.ndarray, "n"]:
     """Sum of each map. In 32 bits the order of the additions shows, and the released code leaves it to torch."""
     if not single:
@@ -144,17 +179,15 @@ def _totals(maps: Float[np.ndarray, "n row col"], single: bool) -> Float[np.ndar
     return torch.from_numpy(maps.reshape(len(maps), -1)).sum(dim=1).numpy()
 
 
-def _masses(
-    excess: Float[np.ndarray, "n row col"], labels: Int[np.ndarray, "n row col"], count: int, single: bool
-) -> Float[np.ndarray, "component"]:
+def _masses(excess: Float[np.ndarray, "cell"], components: Connected, single: bool) -> Float[np.ndarray, "component"]:
     """Sum of each component's cells."""
     if not single:
-        return np.bincount(labels.ravel(), weights=excess.ravel(), minlength=count + 1)[1:]
-    order = np.argsort(labels, axis=None, kind="stable")
-    ends = np.cumsum(np.bincount(labels.ravel(), minlength=count + 1))
-    cells = excess.ravel()[order]
+        masses = np.bincount(components.of_cells, weights=excess, minlength=len(components.areas))
+        return masses.astype(np.float64, copy=False)  # of no cells NumPy gives integers
+    cells = excess[np.argsort(components.of_cells, kind="stable")]
+    ends = np.cumsum(components.areas)
     # NumPy's own sum of each component's cells in reading order, as the released code has it.
-    return np.array([cells[a:b].sum() for a, b in itertools.pairwise(ends)], dtype=np.float32)
+    return np.array([cells[b - a : b].sum() for a, b in zip(components.areas, ends, strict=True)], dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from locheads.audit.choice_grid import Choice
 from locheads.audit.config import AUDITED, COLUMNS, TRUTH
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
-from locheads.discovery.scores import score
+from locheads.discovery.scores import score_each
 from locheads.evaluation.metrics import box_iou, inside, peaks
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.grounding.ground_maps import GroundedStack, StepCache, ground_stack, step_settings
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
+from locheads.types import Attention, Discovery, HeadIndex, ImageGroup, Sample
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,16 @@ def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
 
 def _greedy(grids: Iterable[_SamplesOfGrid], plan: AuditPlan) -> dict[str, dict[str, list[HeadIndex]]]:
     """Per `head_key` of greedy choices each sample's own heads."""
-    greedy_choices = {head_key(c): c for c in plan.choices if c.selection.kind == SelectionKind.greedy}
-    found: dict[str, dict[str, list[HeadIndex]]] = {key: {} for key in greedy_choices}
-    images = {id(a): a for same in grids for a, _ in same.attentions} if greedy_choices else {}
+    greedy = [choice for choice in plan.choices if choice.selection.kind == SelectionKind.greedy]
+    greedy_choices = {head_key(c): c for c in greedy if criterion_key(c) in plan.discoveries}
+    found: dict[str, dict[str, list[HeadIndex]]] = {head_key(choice): {} for choice in greedy}
+    criteria = {c.criterion.numbers_key(): c.criterion for c in greedy_choices.values()}
+    images = {id(a): a for same in grids for a, _ in same.attentions} if criteria else {}
     for attention in images.values():
-        known: dict[tuple[str, ...], HeadScores] = {}
+        scores = dict(zip(criteria, score_each(attention, [*criteria.values()]), strict=True))
         for key, choice in greedy_choices.items():
-            criterion = choice.criterion
-            entropy = criterion.numbers_key()
-            known[entropy] = known.get(entropy) or score(attention, criterion)
-            if criterion_key(choice) in plan.discoveries:
-                discovery = plan.discoveries[criterion_key(choice)]
-                found[key] |= greedy_heads(known[entropy], discovery, choice.k, criterion)
+            own, discovery = scores[choice.criterion.numbers_key()], plan.discoveries[criterion_key(choice)]
+            found[key] |= greedy_heads(own, discovery, choice.k, choice.criterion)
     return found
 
 

@@ -7,16 +7,30 @@ from jaxtyping import Float
 
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.criteria import numbers_of
+from locheads.map_numbers import ENTROPY, spatial_entropies
 from locheads.types import Attention, HeadScores
 
 
 def score(attention: Attention, criterion: CriterionConfig) -> HeadScores:
     """Every number of every head that the criterion needs, for the expressions of one image: those that came with the
     maps of all heads, or worked out from them."""
-    if attention.scores is not None and attention.scored_by == criterion.numbers_key():
-        return attention.scores
+    return score_each(attention, [criterion])[0]
+
+
+def score_each(attention: Attention, criteria: Sequence[CriterionConfig]) -> list[HeadScores]:
+    """`score` by each criterion; their entropies share the components of a map."""
+    stored = None if attention.scores is None else attention.scored_by
+    new = [criterion for criterion in criteria if criterion.numbers_key() != stored]
+    flat = attention.maps.reshape(-1, *attention.maps.shape[-2:])
+    ways = [{name: getattr(criterion, name) for name in ENTROPY.options} for criterion in new]
+    found = (_numbers(attention, *pair) for pair in zip(new, spatial_entropies(flat, ways), strict=True))
+    return [attention.scores if criterion.numbers_key() == stored else next(found) for criterion in criteria]  # type: ignore[misc]
+
+
+def _numbers(attention: Attention, criterion: CriterionConfig, entropies: Float[np.ndarray, "n"]) -> HeadScores:
     assert attention.sums is not None
-    numbers = {"sums": attention.sums}  # from before the maps were packed into 16 bits
+    sums = attention.sums  # from before the maps were packed into 16 bits
+    numbers = {"sums": sums, ENTROPY.name: entropies.reshape(sums.shape)}
     for number in numbers_of(criterion.score):
         if number.name not in numbers:
             numbers[number.name] = number.of(attention.maps, criterion)

@@ -3,10 +3,13 @@
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from math import ceil
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -17,9 +20,9 @@ from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
 from locheads.audit.effects import AuditPlan, criterion_key, head_key, measure
 from locheads.config import Config, check
-from locheads.discovery.config import SelectionKind
+from locheads.discovery.config import CriterionConfig, SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
-from locheads.discovery.scores import score, stack_scores
+from locheads.discovery.scores import score_each, stack_scores
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import find_sinks
@@ -41,13 +44,18 @@ GB for LLaVA-1.5-7B's maps of all heads, and as much for a lattice of 336 x 336.
 MOST_WORKERS = 8
 """Unless audit.workers says otherwise."""
 
+T = TypeVar("T")
+Each = Callable[[Callable[[list[ImageGroup]], T], list[ImageGroup], str], list[T]]
+"""What a function gives for each CHUNK of some images, in their order; the name is for the progress bar."""
+
 
 def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
     choices = choices_of(config)
-    plan, errors = _plan(run, choices)
-    sums = _measure(run, plan)
+    with _workers(run) as each:
+        plan, errors = _plan(run, choices, each)
+        sums = np.concatenate(each(partial(_measure, plan), run.inputs.evaluated, "audit"), axis=1)
     evaluation, groups = config.evaluation, run.inputs.evaluated
     frame = audit_frame(
         choices,
@@ -117,9 +125,9 @@ def _check_choice(config: Config, choice: Choice) -> None:
     check(dataclasses.replace(config, **own, heads=heads, grounding=choice.grounding))
 
 
-def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, str]]:
+def _plan(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[AuditPlan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
-    discoveries, failed = _discoveries(run, choices)
+    discoveries, failed = _discoveries(run, choices, each)
     heads, errors = {}, {}
     for number, choice in enumerate(choices):
         if criterion_key(choice) in failed:
@@ -136,15 +144,13 @@ def _plan(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, s
     return AuditPlan(tuple(choices), heads, discoveries, sinks), errors
 
 
-def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Discovery], dict[str, str]]:
+def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     criteria = {criterion_key(choice): choice.criterion for choice in choices}
-    entropies = {c.numbers_key(): c for c in criteria.values()}
-    parts: dict[tuple[str, ...], list[HeadScores]] = {key: [] for key in entropies}
-    for attention in run.store.read(track(run.inputs.discovery, "scores", "images")):
-        for key, criterion in entropies.items():
-            parts[key].append(score(attention, criterion))
-    scores = {key: stack_scores(found) for key, found in parts.items()}
+    by_numbers = {c.numbers_key(): c for c in criteria.values()}
+    parts = each(partial(_scores, [*by_numbers.values()]), run.inputs.discovery, "scores")
+    stacked = [stack_scores(found) for found in zip(*(one for part in parts for one in part), strict=True)]
+    scores = dict(zip(by_numbers, stacked or [stack_scores([])] * len(by_numbers), strict=True))
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
     for name, criterion in criteria.items():
@@ -156,32 +162,44 @@ def _discoveries(run: Setup, choices: Sequence[Choice]) -> tuple[dict[str, Disco
     return found, failed
 
 
-def _measure(run: Setup, plan: AuditPlan) -> np.ndarray:
-    """[choice, image, sum] over all images of the split."""
-    groups = run.inputs.evaluated
-    chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
-    workers = min(run.config.audit.workers or min(os.cpu_count() or 1, MOST_WORKERS), len(chunks))
-    work = f"parts of {CHUNK} images"
+@contextmanager
+def _workers(run: Setup) -> Iterator[Each]:
+    """Processes that each hold the store; one of them is this one, where there is no other."""
+    images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
+    workers = min(run.config.audit.workers or min(os.cpu_count() or 1, MOST_WORKERS), ceil(images / CHUNK))
     if workers <= 1:
-        _prepare(run.store, plan)
-        return np.concatenate([_work(chunk) for chunk in track(chunks, "audit", work)], axis=1)
+        _prepare(run.store)
+        yield partial(_each, map)
+        return
     # Not forked: torch has threads, which a fork would leave behind half-way.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (run.store, plan)) as pool:
-        results = pool.map(_work, chunks)
-        return np.concatenate([next(results) for _ in track(chunks, "audit", work)], axis=1)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (run.store,)) as pool:
+        yield partial(_each, pool.map)
 
 
-_works: list[tuple[AttentionStore, AuditPlan]] = []
+def _each(
+    run_all: Callable[..., Iterator[T]], work: Callable[[list[ImageGroup]], T], groups: list[ImageGroup], name: str
+) -> list[T]:
+    chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
+    results = run_all(work, chunks)
+    return [next(results) for _ in track(chunks, name, f"parts of {CHUNK} images")]
+
+
+_stores: list[AttentionStore] = []
 """What every chunk needs; sent to a worker once."""
 
 
-def _prepare(store: AttentionStore, plan: AuditPlan) -> None:
-    _works[:] = [(store, plan)]
+def _prepare(store: AttentionStore) -> None:
+    _stores[:] = [store]
 
 
-def _work(chunk: list[ImageGroup]) -> np.ndarray:
-    ((store, plan),) = _works
-    return measure(chunk, store.read(chunk), plan)
+def _scores(criteria: list[CriterionConfig], chunk: list[ImageGroup]) -> list[list[HeadScores]]:
+    """Per image those by each criterion."""
+    return [score_each(attention, criteria) for attention in _stores[0].read(chunk, criteria[0].numbers_key())]
+
+
+def _measure(plan: AuditPlan, chunk: list[ImageGroup]) -> np.ndarray:
+    """[choice, image, sum]; numbers that are stored for the run's own settings are not worked out again."""
+    return measure(chunk, _stores[0].read(chunk, plan.choices[0].criterion.numbers_key()), plan)
 
 
 def _heads_text(plan: AuditPlan, choice: Choice) -> str:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from locheads.errors import ConfigError
-from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting, attention_sum, spatial_entropy
+from locheads.map_numbers import (
+    EmptyMaps,
+    Floor,
+    Precision,
+    Weighting,
+    attention_sum,
+    spatial_entropies,
+    spatial_entropy,
+)
 
 CHOICES = [(floor, weighting) for floor in Floor for weighting in Weighting]
 LN2 = math.log(2)
@@ -172,3 +180,13 @@ def test_an_unknown_name_is_refused(option: str) -> None:
 def test_attention_sum_adds_the_cells_of_each_map() -> None:
     maps = np.array([[[0.1, 0.2], [0.0, 0.3]], [[0.0, 0.0], [0.25, 0.0]]])
     np.testing.assert_allclose(attention_sum(maps), [0.6, 0.25], rtol=0, atol=1e-15)
+
+
+def test_options_that_share_components_give_what_each_gives_alone() -> None:
+    maps = np.random.default_rng(3).gamma(0.3, size=(30, 6, 6)) / 40
+    ways = [{"floor": f, "weighting": w, "empty_maps": e, "precision": p} for p in Precision for e in EmptyMaps
+            for f, w in CHOICES]  # fmt: skip
+    together = spatial_entropies(maps, ways)
+    for way, found in zip(ways, together, strict=True):
+        np.testing.assert_array_equal(found, spatial_entropy(maps, **way))
+    assert len({found.tobytes() for found in together}) > len(CHOICES)
