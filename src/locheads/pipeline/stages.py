@@ -6,13 +6,12 @@ from typing import assert_never
 from locheads.config import Config, Stage
 from locheads.models.engine import ALL_MAPS
 from locheads.pipeline.attend_stage import attend_all_maps, attend_few_maps, attend_for, attend_shards, shards_status
-from locheads.pipeline.attention_pass import Loader
 from locheads.pipeline.audit_stage import audit_stage
-from locheads.pipeline.direct import direct_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
 from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
+from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
@@ -65,6 +64,8 @@ def _run(setup: Setup, status: Status) -> Failures:
     stage, failures = setup.config.stage, Failures()
     match stage:
         case Stage.direct:
+            from locheads.pipeline.direct import direct_stage  # only here: it loads torch
+
             with status.stage(stage):
                 return direct_stage(setup)
         case Stage.status:
