@@ -113,7 +113,7 @@ def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
     files: TinyFiles, finished: Finished, tmp_path: Path, run: Run, passes: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "set").mkdir()
-    real, layers = attention.load_lvlm, []
+    real, layers = load.load_lvlm, []
 
     def counting(*arguments: Any) -> Any:
         lvlm = real(*arguments)
