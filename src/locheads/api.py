@@ -26,7 +26,8 @@ from locheads.grounding.ground_maps import ground_maps
 from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import POCKET, Lvlm, decoder_shape, load_lvlm
+from locheads.models.identity import POCKET
+from locheads.models.load import Lvlm, decoder_shape, load_lvlm
 from locheads.models.loaded import LoadedModel, model_name, settings_of
 from locheads.types import Grounding, HeadIndex
 

@@ -55,6 +55,22 @@ class ExplorerConfig:
     pocket model and 139 of the 1,024 of LLaVA-1.5-7B; its images take some 5 MB besides."""
 
 
+class Pages(StrEnum):
+    """Whether a run writes report.html and explorer.html; `python -m locheads.report FOLDER` writes them later, the
+    same to the byte."""
+
+    auto = "auto"  # a single run does, a run of a sweep does not
+    always = "always"
+    never = "never"
+
+
+@settings("report")
+class ReportConfig:
+    """What is made to be looked at; changes no result."""
+
+    pages: Pages = Pages.auto
+
+
 @settings("paths")
 class PathsConfig:
     """Folders, relative to where the command runs."""
@@ -83,6 +99,7 @@ class Config:
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)

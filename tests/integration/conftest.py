@@ -11,7 +11,7 @@ import torch
 from running import Finished, Result, TinyFiles, call, execute
 
 from locheads.config import Config
-from locheads.pipeline import attention_pass as attention
+from locheads.models import load
 
 
 @pytest.fixture(scope="session")
@@ -69,4 +69,4 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(attention, "load_lvlm", refuse)
+    monkeypatch.setattr(load, "load_lvlm", refuse)

@@ -18,7 +18,7 @@ from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, ModelError, StoreError
 from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig
-from locheads.models.load import identify
+from locheads.models.identity import identify
 from locheads.pocket.dataset import ensure_dataset
 from locheads.types import HeadIndex
 

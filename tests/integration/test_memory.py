@@ -17,6 +17,7 @@ from locheads.models.engine import EngineConfig
 from locheads.models.adapters import PreparedInput, Sharing
 from locheads.models.attend import QueryRows
 from locheads.geometry import Preprocess, square_geometry
+from locheads.models import load
 from locheads.pipeline import attention_pass as attention
 from locheads.types import ImageGroup, Sample
 
@@ -35,7 +36,7 @@ class Adapter:
 
 text = SimpleNamespace(sliding_window=None)
 model = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder: text))
-attention.load_lvlm = lambda *_: SimpleNamespace(adapter=Adapter(), device=torch.device("cpu"), model=model)
+load.load_lvlm = lambda *_: SimpleNamespace(adapter=Adapter(), device=torch.device("cpu"), model=model)
 attention.attend_groups = lambda lvlm, batch, budget, heads: [
     [QueryRows([torch.rand(1, HEADS, GRID**2) for _ in range(LAYERS)], (GRID, GRID), None) for _ in group.samples]
     for group, _ in batch]

@@ -15,6 +15,7 @@ from running import Finished, Result, TinyFiles, small_disk_at
 from locheads.config import Config
 from locheads.discovery.config import CriterionConfig, SelectionConfig, SelectionKind
 from locheads.errors import DiscoveryError, StoreError
+from locheads.models import load
 from locheads.pipeline import attention_pass as attention
 
 
@@ -90,7 +91,7 @@ def test_what_failed_before_does_not_load_the_model_again(
 ) -> None:
     config = damaged.config(tmp_path / "out")
     first = run(config)
-    monkeypatch.setattr(attention, "load_lvlm", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(load, "load_lvlm", lambda *_: pytest.fail("the model was loaded"))
     second = run(config)
     for name in ("predictions.parquet", "metrics.json", "heads.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()

@@ -18,6 +18,7 @@ from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionCon
 from locheads.errors import ConfigError, StoreError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.map_numbers import Floor
+from locheads.models import load
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import attention_pass as attention
 from locheads.types import HeadIndex
@@ -112,14 +113,14 @@ def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
     files: TinyFiles, finished: Finished, tmp_path: Path, run: Run, passes: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "set").mkdir()
-    real, layers = attention.load_lvlm, []
+    real, layers = load.load_lvlm, []
 
     def counting(*arguments: Any) -> Any:
         lvlm = real(*arguments)
         layers.append(len(lvlm.model.base_model.language_model.layers))
         return lvlm
 
-    monkeypatch.setattr(attention, "load_lvlm", counting)
+    monkeypatch.setattr(load, "load_lvlm", counting)
     engine = replace(ENGINE, maps=str(tmp_path / "set"))
     for named in ([HeadIndex(0, 2)], [HeadIndex(1, 3), HeadIndex(2, 1)]):
         write_headset(tmp_path / "set" / "heads.json", named)

@@ -14,8 +14,9 @@ from running import Finished, Result, TinyFiles
 from locheads.config import Config, Stage
 from locheads.discovery.config import SelectionConfig, SelectionKind
 from locheads.errors import ConfigError, StoreError
+from locheads.models import load
 from locheads.models.engine import EngineConfig
-from locheads.models.load import identify
+from locheads.models.identity import identify
 from locheads.pipeline import attention_pass as attention
 from locheads.pipeline import signals
 from locheads.pipeline.inputs import load_inputs
@@ -132,7 +133,7 @@ def test_samples_that_fail_do_not_keep_a_shard_open(
     for index in range(3):
         run(worker(copy, tmp_path, 3, index))
     assert sum(content["failed"] for content in progress(tmp_path)) == 5
-    monkeypatch.setattr(attention, "load_lvlm", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(load, "load_lvlm", lambda *_: pytest.fail("the model was loaded"))
     for index in range(3):
         run(worker(copy, tmp_path, 3, index))
     folder = run(copy.config(tmp_path))
@@ -191,7 +192,7 @@ def test_status_tells_of_every_shard(
     assert command(*arguments, "stage=attend", "shard.index=0").code == 0
     with monkeypatch.context() as patch:
         patch.setattr(attention.AttentionStore, "write", lambda *_: 1 / 0)
-        patch.setattr(attention, "load_lvlm", lambda *_: (_ for _ in ()).throw(StoreError("The disk is gone.")))
+        patch.setattr(load, "load_lvlm", lambda *_: (_ for _ in ()).throw(StoreError("The disk is gone.")))
         assert command(*arguments, "stage=attend", "shard.index=1").code == 1
     result = command(*arguments, "stage=status")
     assert result.code == 0, result.err

@@ -20,11 +20,11 @@ from locheads.data.config import DatasetConfig
 from locheads.discovery.config import DiscoveryConfig
 from locheads.evaluation.config import EvaluationConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import identify
+from locheads.models.identity import identify
 from locheads.pipeline import attend_stage
 from locheads.pipeline.attend_stage import attend_shards, passes
-from locheads.pipeline.attention_pass import Loader
 from locheads.pipeline.inputs import load_inputs
+from locheads.pipeline.loader import Loader
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.setup import Setup

@@ -16,7 +16,8 @@ from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionCon
 from locheads.grounding.config import GroundingConfig
 from locheads.models.attend import attend
 from locheads.models.engine import EngineConfig
-from locheads.models.load import identify, load_lvlm
+from locheads.models.identity import identify
+from locheads.models.load import load_lvlm
 from locheads.pipeline import attention_pass as attention
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.open_store import open_store

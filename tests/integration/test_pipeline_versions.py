@@ -20,7 +20,7 @@ from locheads.evaluation.config import DirectConfig
 from locheads.geometry import Preprocess, square_geometry
 from locheads.models.config import PromptConfig
 from locheads.models.engine import EngineConfig, OtherVersions
-from locheads.models.load import ModelIdentity
+from locheads.models.identity import ModelIdentity
 from locheads.pipeline import direct, stages
 from locheads.pipeline import open_store as opening
 from locheads.records.command_files import CheckFile

@@ -60,6 +60,20 @@ def test_help_is_hydras_own_with_the_overrides(tmp_path: Path) -> None:
     assert launch("-h", "modl=x", cwd=tmp_path).stderr.startswith("error: There is no setting modl.")
 
 
+def test_a_rerun_on_a_full_store_loads_neither_torch_nor_transformers(files: TinyFiles, tmp_path: Path) -> None:
+    code = "import sys; from locheads.pipeline.cli import main; main(); print('LOADED', *(HEAVY & {*sys.modules}))"
+    command = [sys.executable, "-c", code.replace("HEAVY", "{'torch', 'transformers'}")]
+    arguments = files.arguments(tmp_path / "out", tmp_path / "cache")
+
+    def loaded(*changed: str) -> set[str]:
+        result = subprocess.run([*command, *arguments, *changed], capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        return set(result.stdout.rpartition("LOADED")[2].split())
+
+    assert loaded() == {"torch", "transformers"}  # negative control: this one runs the model
+    assert loaded("grounding.sigma=1.5") == set()
+
+
 def test_help_and_mistakes_load_no_heavy_package() -> None:
     code = "import sys, locheads.pipeline.cli; print([name for name in HEAVY if name in sys.modules])"
     heavy = ["torch", "transformers", "pandas", "pyarrow", "scipy.ndimage", "scipy.stats", "matplotlib", "cv2", "numpy"]

@@ -127,7 +127,7 @@ def test_weights_in_fewer_bits_are_those_that_were_asked_for(monkeypatch: pytest
     from locheads.models import placement
 
     monkeypatch.setattr(placement, "check_placement", lambda *_: torch.device("cuda"))
-    monkeypatch.setattr(placement, "BitsAndBytesConfig", lambda **options: options)
+    monkeypatch.setattr("transformers.BitsAndBytesConfig", lambda **options: options)
     for bits in ("8bit", "4bit"):
         engine = EngineConfig(quantization=Quantization[bits])
         found = placement.placement(ModelConfig(), engine)[1]["quantization_config"]

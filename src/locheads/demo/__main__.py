@@ -28,7 +28,7 @@ def serve(options: argparse.Namespace) -> None:
     from locheads.api import Grounder
     from locheads.demo.app import DemoGrounder, build, example, import_gradio
     from locheads.errors import ConfigError, boundary
-    from locheads.models.load import POCKET
+    from locheads.models.identity import POCKET
 
     import_gradio()  # before the weights: what is missing is said at once
     answers = DemoGrounder(Grounder(options.model, options.heads, device=options.device))

@@ -12,7 +12,8 @@ from locheads.geometry import Geometry
 from locheads.models.adapters import PreparedInput
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import PromptConfig
-from locheads.models.load import PARTS, Lvlm
+from locheads.models.identity import PARTS
+from locheads.models.load import Lvlm
 
 
 def prepare_to_answer(lvlm: Lvlm) -> None:

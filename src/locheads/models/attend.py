@@ -29,7 +29,8 @@ from locheads.models.batching import (
 )
 from locheads.models.capture import is_done, recording
 from locheads.models.config import PromptConfig
-from locheads.models.load import PARTS, Lvlm
+from locheads.models.identity import PARTS
+from locheads.models.load import Lvlm
 from locheads.types import Attention, HeadIndex, ImageGroup
 
 NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +18,12 @@ from locheads.models.adapters import FamilyAdapter, adapter_class, default_prepr
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
+from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
-from locheads.store.digest import files_digest
 from locheads.text import reason
 
-POCKET = "pocket"
 CONF = Path(__file__).parents[1] / "conf" / "model"
 """The files of `model=NAME`."""
-PARTS = "its files are damaged, of different models, or of another version of transformers; download or save it again."
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What is known of a checkpoint without loading its weights."""
-
-    source: str
-    """Folder or hub id, as `from_pretrained` takes it."""
-    model_type: str
-    layers: int
-    heads: int
-    """Query heads per layer of the text decoder."""
-    weights: str
-    """sha256 over the weight files of a folder, or the commit of a hub snapshot."""
-    image_processor: str | None = None
-    """Class and backend of what makes the pixels, such as "CLIPImageProcessorPil (pil)": transformers takes the
-    backend "torchvision" where that is installed, and their pixels differ. None: unknown until the model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +61,8 @@ def model_config(name: str, conf: Path = CONF) -> ModelConfig:
     return ModelConfig(name=name, id=name, preprocess=default_preprocess(checkpoint))
 
 
-def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
-    """Reads the checkpoint's configuration, and its weights only to hash them.
+def read_identity(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
+    """Reads the checkpoint's configuration, and its weights only to hash them. See `identify`, which keeps it.
 
     Args:
         config: which checkpoint.
@@ -92,7 +72,7 @@ def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:
         ModelError: nothing there, not a checkpoint, or a family without an adapter.
     """
     source, checkpoint = _checkpoint(config)
-    weights = getattr(checkpoint, "_commit_hash", None) or _folder_digest(Path(source), cache)
+    weights = getattr(checkpoint, "_commit_hash", None) or folder_digest(Path(source), cache)
     shape = _shape(source, checkpoint)
     return ModelIdentity(source, checkpoint.model_type, *shape, weights, _image_processor(source, config))
 
@@ -167,11 +147,6 @@ def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
     return own
 
 
-def adapter_identity(config: ModelConfig) -> dict[str, Any]:
-    """Of the user's own adapter {"adapter": {path: digest of its module}}, which decides what the maps are."""
-    return {} if config.adapter is None else {"adapter": dotted.source_digests(config.adapter)}
-
-
 def keep_layers(checkpoint: Any, layers: int) -> None:
     """Makes the configuration describe a model with only the first `layers` decoder layers.
 
@@ -195,13 +170,7 @@ def _settings(file: Path) -> ModelConfig:
 
 def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     """-> (folder or hub id, its configuration), of a family that has an adapter."""
-    source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
-    # A hub id is OWNER/NAME at most.
-    if (source.startswith((".", "/", "~")) or source.count("/") > 1) and not Path(source).is_dir():
-        raise ModelError(
-            f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder (python -m "
-            "locheads.models.convert makes one of an original), or a hub id."
-        )
+    source = source_of(config)
     if config.adapter is not None:
         adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
     checkpoint = _read(source, config, AutoConfig.from_pretrained)
@@ -279,10 +248,3 @@ def _where(source: str) -> str:
     if hub.HF_HUB_OFFLINE:
         return f"{cache} only, because HF_HUB_OFFLINE is set (as it is for workers: run stage=fetch first)"
     return f"{cache} and at {hub.ENDPOINT}"
-
-
-def _folder_digest(folder: Path, cache: Path | None) -> str:
-    # .py: with trust_remote_code it decides what the weights compute.
-    kinds = (".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py")
-    with boundary(f"The files of {folder} cannot be read", ModelError, "check its permissions, or copy it again."):
-        return files_digest(sorted(path for path in folder.iterdir() if path.suffix in kinds), cache)

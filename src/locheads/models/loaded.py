@@ -12,7 +12,8 @@ from locheads.geometry import Preprocess
 from locheads.models.adapters import default_preprocess
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import POCKET, Lvlm, adapted, load_lvlm, model_config
+from locheads.models.identity import POCKET
+from locheads.models.load import Lvlm, adapted, load_lvlm, model_config
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ import ctypes
 import importlib.util
 import logging
 import sys
-from typing import Any, assert_never
-
-import torch
-from transformers import BitsAndBytesConfig
+from typing import TYPE_CHECKING, Any, assert_never
 
 from locheads.errors import ConfigError
 from locheads.models.config import DType, ModelConfig
 from locheads.models.engine import EngineConfig, Quantization, RestAttention
 from locheads.settings import require
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,10 @@ _BITS = {Quantization["8bit"]: "load_in_8bit", Quantization["4bit"]: "load_in_4b
 FLASH = ", built for this torch and GPU: .venv/bin/python -m pip install --no-build-isolation flash-attn"
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> "torch.device":
     """ "auto" is CUDA where there is one. Raises ConfigError for a device that torch does not know or have."""
+    import torch  # only here: a run that loads no model answers sooner without
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -39,7 +41,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def check_placement(config: ModelConfig, engine: EngineConfig) -> torch.device:
+def check_unloaded(config: ModelConfig, engine: EngineConfig) -> None:
+    """As `check_placement`, and without torch where the settings suit every machine."""
+    flash, packed = engine.attention != RestAttention.sdpa, engine.quantization != Quantization.none
+    anywhere = engine.device in ("auto", "cpu") and engine.device_map is None and config.dtype != DType.float16
+    if not anywhere or flash or packed:
+        check_placement(config, engine)
+
+
+def check_placement(config: ModelConfig, engine: EngineConfig) -> "torch.device":
     """The device, once everything about it is known to work together. Raises ConfigError as `placement`."""
     device = pick_device(engine.device)
     cuda = device.type == "cuda"
@@ -65,12 +75,15 @@ def check_placement(config: ModelConfig, engine: EngineConfig) -> torch.device:
     return device
 
 
-def placement(config: ModelConfig, engine: EngineConfig) -> tuple[torch.device, dict[str, Any]]:
+def placement(config: ModelConfig, engine: EngineConfig) -> tuple["torch.device", dict[str, Any]]:
     """-> (the device, options of `from_pretrained`). Warns of choices that make rows inexact.
 
     Raises:
         ConfigError: a device or package that is not there, or a choice that makes no sense on the device.
     """
+    import torch
+    from transformers import BitsAndBytesConfig
+
     device = check_placement(config, engine)
     dtype = getattr(torch, config.dtype.value)
     options: dict[str, Any] = {"dtype": dtype}

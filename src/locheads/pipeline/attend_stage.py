@@ -4,24 +4,27 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.evaluation.methods import HeadPlan
-from locheads.models.adapters import Sharing
 from locheads.models.engine import ALL_MAPS, top_heads_kept
-from locheads.models.load import adapter_of
-from locheads.pipeline.attention_pass import Loader, Picks, fill
 from locheads.pipeline.discover_stage import DiscoverResult, discover_heads
 from locheads.pipeline.error_messages import log_file
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
+from locheads.pipeline.loader import Loader
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.store.attention_store import count
 from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.terminal import console
 from locheads.types import HeadIndex, HeadScores, ImageGroup
 from locheads.workers.shard_table import show_status
 from locheads.workers.split_work import Pass, TokenCost, fill_shards, token_cost
+
+if TYPE_CHECKING:
+    from locheads.pipeline.attention_pass import Picks
 
 log = logging.getLogger(__name__)
 
@@ -121,13 +124,24 @@ def passes(setup: Setup) -> list[Pass]:
 
 def expected_cost(setup: Setup) -> TokenCost:
     """Of an image, for the run's model."""
+    # Imported late: torch and transformers take seconds.
+    from locheads.models.adapters import Sharing
+    from locheads.models.load import adapter_of
+
     adapter = adapter_of(setup.config.model, setup.identity.model_type, setup.identity.source)
     return token_cost(getattr(adapter, "sharing", Sharing.packed), setup.config.model, setup.config.prompt)
 
 
 def _fill(
-    setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: NeededMaps, picks: Picks | None = None
+    setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: NeededMaps, picks: "Picks | None" = None
 ) -> Failures:
+    if not setup.store.missing(groups, need):
+        n = count(groups)
+        log.info("The attention store %s holds %d of %d expressions.", setup.store.folder, n, n)
+        return {}
+    # Imported late: torch and transformers take seconds.
+    from locheads.pipeline.attention_pass import fill
+
     failed = fill(setup.store, groups, setup.config, need, picks, loader)
     return {failure.sample_id: failure.reason for failure in failed}
 

@@ -16,9 +16,10 @@ from locheads.grounding.fuse import binarise
 from locheads.models.adapters import FamilyAdapter, PreparedInput
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
-from locheads.models.load import Lvlm, load_lvlm
+from locheads.models.load import Lvlm
 from locheads.models.packing import Packed, packing
 from locheads.pipeline.image_preparation import PreparedImage, ToolCopies, first_readable, in_background, prepare_image
+from locheads.pipeline.loader import Loader
 from locheads.pipeline.store_writer import Storable, StoreWriter
 from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
@@ -33,24 +34,6 @@ log = logging.getLogger(__name__)
 
 Picks = Callable[[HeadScores], Iterable[HeadIndex]]
 """Heads that the scores of one image's samples ask for."""
-
-
-class Loader:
-    """Loads the LVLM when it is first needed, and again only if more of its layers are."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._lvlm: Lvlm | None = None
-        self._layers: int | None = 0
-
-    def get(self, layers: int | None) -> Lvlm:
-        """The model with at least its first `layers` decoder layers; None: with all. Raises as `load_lvlm`."""
-        enough = self._layers is None or (layers is not None and layers <= self._layers)
-        if self._lvlm is None or not enough:
-            log.info("Loading %s.", self._config.model.id)
-            self._lvlm = None  # not both at once in memory
-            self._lvlm, self._layers = load_lvlm(self._config.model, self._config.engine, layers), layers
-        return self._lvlm
 
 
 def fill(

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from locheads.config import Config, Stage, check
+from locheads.config import Config, Pages, ReportConfig, Stage, check
 from locheads.errors import ConfigError, print_error
 from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.error_messages import explain, explain_command, log_bug, log_user_error
@@ -119,7 +120,7 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         write_text(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
         status.check_complete()
         check_text(overrides, settings)
-        config = validated(settings)
+        config = _for_sweep(validated(settings)) if sweeping else validated(settings)
         # Imported late: --help and a wrong setting answer before torch and transformers load.
         from locheads.tracking.wandb_run import tracked
 
@@ -127,6 +128,12 @@ def _run_one(composed: DictConfig, folder: Path, overrides: list[str], sweeping:
         with tracked(config, settings, folder) as tracker, listening(tracker.progress):
             dispatch(config, folder, status, earlier, tracker.start)
     _show(folder)
+
+
+def _for_sweep(config: Config) -> Config:
+    """A sweep shows its runs in one table: their own pages cost more than their results, and can be made later."""
+    never = ReportConfig(Pages.never)
+    return replace(config, report=never) if config.report.pages == Pages.auto else config
 
 
 def dispatch(

@@ -21,7 +21,8 @@ from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.engine import OtherVersions
 from locheads.models.load import Lvlm
-from locheads.pipeline.attention_pass import Loader, images_differ
+from locheads.pipeline.attention_pass import images_differ
+from locheads.pipeline.loader import Loader
 from locheads.pipeline.open_store import NO_PART
 from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, scored, write_parquet, writing
 from locheads.pipeline.setup import Failures, Setup

@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from locheads.config import Config, Stage
 from locheads.errors import ModelError
 from locheads.models.config import ModelConfig
-from locheads.models.load import POCKET, identify
+from locheads.models.identity import POCKET, identify
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.run_life import Status
 from locheads.records.command_files import FetchedFile

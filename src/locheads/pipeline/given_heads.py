@@ -7,7 +7,7 @@ from locheads.config import Config
 from locheads.discovery.headset import HeadSet, check_headset, differences, read_headset
 from locheads.errors import ConfigError
 from locheads.models.engine import ALL_MAPS, top_heads_kept
-from locheads.models.load import ModelIdentity
+from locheads.models.identity import ModelIdentity
 from locheads.types import HeadIndex
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from locheads.config import Config
 from locheads.models.engine import OtherVersions, Quantization
-from locheads.models.load import ModelIdentity, adapter_identity
+from locheads.models.identity import ModelIdentity, adapter_identity
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import code_digest
 from locheads.store.provenance import version

@@ -2,35 +2,38 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
 from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError
 from locheads.models.engine import Quantization
-from locheads.models.load import ModelIdentity, adapter_identity, identify
-from locheads.models.placement import check_placement
+from locheads.models.identity import ModelIdentity, adapter_identity, identify
+from locheads.models.placement import check_unloaded
 from locheads.pipeline.audit_stage import choices_of
-from locheads.pipeline.direct import answer_keys
 from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_file, with_images
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.setup import Setup
 from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
+from locheads.store.attention_store import AttentionStore
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference
 
+if TYPE_CHECKING:
+    from locheads.pipeline.direct import AnswerKeys
+
 WITHOUT_EFFECT = (
-    "audit", "engine", "explorer", "shard", "tracker", "paths", "study", "stage", "predictions", "predictions_format",
-    "runs", "fresh",
+    "audit", "engine", "explorer", "shard", "tracker", "paths", "report", "study", "stage", "predictions",
+    "predictions_format", "runs", "fresh",
 )  # fmt: skip
 """Groups of settings that cannot change a result: a run's digest leaves them out."""
 
 
 def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     """Checks everything that can be checked without loading weights, and opens the store."""
-    check_placement(config.model, config.engine)
+    check_unloaded(config.model, config.engine)
     check_segmenter(config.segmenter)
     if config.stage == Stage.audit:
         choices_of(config)
@@ -44,7 +47,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     if config.shard.count == 1:
         inputs = with_images(inputs, Path(config.paths.cache))
     store = open_store(config, identity, inputs.annotations, inputs.images)
-    made = answer_keys(config, store) if config.stage == Stage.direct else store
+    made = _made(config, store)
     digest = run_digest(config, identity, inputs, head_set, made.key.made_with)
     record |= {
         "digest": digest,
@@ -63,6 +66,15 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
         record["heads"] = given_record(head_set, config.heads.k)
     samples_file(inputs, config).write(folder)
     return Setup(config, folder, inputs, identity, store, digest, head_set)
+
+
+def _made(config: Config, store: AttentionStore) -> "AttentionStore | AnswerKeys":
+    """What knows the key of the maps or, with stage=direct, of the answers that the run reads."""
+    if config.stage != Stage.direct:
+        return store
+    from locheads.pipeline.direct import answer_keys  # only here: it loads torch
+
+    return answer_keys(config, store)
 
 
 def _made_with(key: Key, current: Key) -> dict[str, Any]:

@@ -34,8 +34,9 @@ UNCHECKED = {RECEIPT, TRACKER, "run.log"}
 """Files of a run folder that may change after its run."""
 OWN = {OVERRIDES, DONE_BEFORE}
 """What belongs to a run folder itself, not to the result in it."""
-ELSEWHERE = ("paths", "tracker", "study", "fresh")
-"""Settings that say where results go. `engine` is not among them: who sweeps over it wants to compare times."""
+ELSEWHERE = ("paths", "tracker", "study", "fresh", "report")
+"""Settings that say where results go, and whether pages are made, which can be made later. `engine` is not among them:
+who sweeps over it wants to compare times."""
 
 
 def receipt_key(config: Config, digest: str, inputs: Inputs) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from locheads.config import Config, Stage
+from locheads.config import Config, Pages, Stage
 from locheads.data.annotation_files import sha256_of
 from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
@@ -45,7 +45,8 @@ def score_file(config: Config, folder: Path, status: Status) -> None:
         record |= _identity(config, path, data)
         _score(config, folder, path, split, data)
     status.finish()
-    write_report(folder)
+    if config.report.pages != Pages.never:
+        write_report(folder)
     write_receipt(folder, {}, 0)  # of an empty key: no sweep takes it over
 
 

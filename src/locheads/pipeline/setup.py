@@ -5,7 +5,7 @@ from pathlib import Path
 
 from locheads.config import Config
 from locheads.discovery.headset import HeadSet
-from locheads.models.load import ModelIdentity
+from locheads.models.identity import ModelIdentity
 from locheads.pipeline.inputs import Inputs
 from locheads.store.attention_store import AttentionStore
 from locheads.types import ImageGroup

@@ -3,22 +3,21 @@
 from pathlib import Path
 from typing import assert_never
 
-from locheads.config import Config, Stage
+from locheads.config import Config, Pages, Stage
 from locheads.models.engine import ALL_MAPS
 from locheads.pipeline.attend_stage import attend_all_maps, attend_few_maps, attend_for, attend_shards, shards_status
-from locheads.pipeline.attention_pass import Loader
 from locheads.pipeline.audit_stage import audit_stage
-from locheads.pipeline.direct import direct_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
 from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
+from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
-from locheads.report.html import write_report
+from locheads.report.html import PAGE, write_report
 from locheads.store.digest import json_digest
 from locheads.store.store_files import DamagedShard
 from locheads.terminal import track
@@ -38,14 +37,20 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
     if done is not None:
         take_over(done, folder)
         status.replaced()
+        if _has_pages(config) and not (folder / PAGE).exists():
+            write_report(folder)
         return started(json_digest(key))
     # Before the page, which tells how the run ended and how long it took.
     status.finish()
-    if config.stage in (Stage.report, Stage.audit, Stage.direct):
+    if _has_pages(config):
         with status.stage(Stage.report.value):
             write_report(folder)
     status.check_complete()
     write_receipt(folder, key, len(failures))
+
+
+def _has_pages(config: Config) -> bool:
+    return config.stage in (Stage.report, Stage.audit, Stage.direct) and config.report.pages != Pages.never
 
 
 def _run_past_damage(setup: Setup, status: Status) -> Failures:
@@ -65,6 +70,8 @@ def _run(setup: Setup, status: Status) -> Failures:
     stage, failures = setup.config.stage, Failures()
     match stage:
         case Stage.direct:
+            from locheads.pipeline.direct import direct_stage  # only here: it loads torch
+
             with status.stage(stage):
                 return direct_stage(setup)
         case Stage.status:

@@ -10,7 +10,7 @@ from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.run_files import write_parquet
 from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
-from locheads.records.receipt_file import DoneBeforeFile, refuse_changed
+from locheads.records.receipt_file import PAGES, DoneBeforeFile, refuse_changed
 from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
 from locheads.terminal import console
 
@@ -23,6 +23,8 @@ def summarise_sweep(folder: Path) -> list[str]:
     write_parquet(folder / "sweep.parquet", sweep_frame(rows))
     console.print(sweep_table(rows))
     console.print(f"Sweep: {folder}", soft_wrap=True, highlight=False)
+    if any(not row.error and not (row.folder / PAGES[0]).exists() for row in rows):
+        console.print("Page of one of its runs: python -m locheads.report RUN_FOLDER (of all: report.pages=always)")
     return [str(row.folder) for row in rows if row.error]
 
 

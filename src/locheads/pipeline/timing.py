@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from locheads.records.provenance_file import TimingFile
 from locheads.store.derived import read_derived_json, write_derived_json
 from locheads.store.provenance import hardware
+
+if TYPE_CHECKING:
+    import torch
 
 PASS = ".pass.json"
 
@@ -21,9 +22,11 @@ PASS = ".pass.json"
 class Stopwatch:
     """Started when the model is loaded; says what one pass over some expressions cost."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: "torch.device") -> None:
         self._device, self._start = device, time.perf_counter()
         if device.type == "cuda":
+            import torch
+
             torch.cuda.reset_peak_memory_stats(device)
 
     def stop(self, folder: Path, expressions: int, **facts: Any) -> None:
@@ -60,8 +63,10 @@ def _summed(passes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(kinds.values(), key=lambda kind: -kind["expressions"])
 
 
-def _memory(device: torch.device) -> dict[str, Any]:
+def _memory(device: "torch.device") -> dict[str, Any]:
     """On a GPU what torch held at most, on a CPU the whole process since its start."""
+    import torch  # only here: who reads a full store needs none
+
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device)
         return {"device": name, "memory_of": "gpu", "peak_bytes": int(peak)}

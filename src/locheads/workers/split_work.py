@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess
-from locheads.models.adapters import Sharing
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.digest import json_digest
@@ -27,6 +27,9 @@ from locheads.store.store_files import Part
 from locheads.types import ImageGroup
 from locheads.workers.config import ShardConfig
 from locheads.workers.shard_progress import ShardProgress, ShardState, read_progress, reported, summary
+
+if TYPE_CHECKING:
+    from locheads.models.adapters import Sharing
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +61,9 @@ class TokenCost:
         return (prefix if self.shared else prefix * len(suffixes)) + sum(suffixes)
 
 
-def token_cost(sharing: Sharing, model: ModelConfig, prompt: PromptConfig) -> TokenCost:
+def token_cost(sharing: "Sharing", model: ModelConfig, prompt: PromptConfig) -> TokenCost:
     """What an image costs this model, guessed without its processor."""
-    return TokenCost(sharing == Sharing.packed, model.preprocess == Preprocess.native, len(prompt.template))
+    return TokenCost(sharing == "packed", model.preprocess == Preprocess.native, len(prompt.template))
 
 
 def deal(costs: Sequence[float], n_shards: int) -> list[int]:

@@ -19,7 +19,8 @@ from locheads.models import load
 from locheads.models.capture import NAME
 from locheads.models.config import DType, ModelConfig
 from locheads.models.engine import EngineConfig, Quantization, RestAttention
-from locheads.models.load import identify, keep_layers, load_lvlm
+from locheads.models.identity import identify
+from locheads.models.load import keep_layers, load_lvlm
 from locheads.models.placement import check_placement, pick_device, placement
 from locheads.store import digest
 

@@ -19,7 +19,7 @@ from locheads.models.config import DType, ModelConfig
 from locheads.models.convert import checkpoint, vision_towers
 from locheads.models.convert.__main__ import main
 from locheads.models.convert.conversion import convert
-from locheads.models.load import identify
+from locheads.models.identity import identify
 from locheads.store.digest import file_digest
 
 
