@@ -207,9 +207,9 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
 
 
 def to_bytes(panel: Image.Image, kind: str) -> bytes:
-    """The panel as a PNG or WebP file."""
+    """The panel as a PNG or WebP file; more effort would take twice as long, for 2 to 5 % fewer bytes."""
     target = BytesIO()
-    panel.save(target, kind, **({"quality": 78, "method": 4} if kind == "webp" else {}))
+    panel.save(target, kind, **({"quality": 78, "method": 2} if kind == "webp" else {"compress_level": 3}))
     return target.getvalue()
 
 

@@ -1,10 +1,13 @@
 """The page of a run: one file with everything in it, readable without a network; and the head explorer beside it."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -12,6 +15,7 @@ from PIL import Image
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, method_label, shown
 from locheads.evaluation.slices import SLICES
+from locheads.records.gallery_file import GalleryItem
 from locheads.records.receipt_file import STEPS, renew_pages
 from locheads.report import audit_report
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
@@ -31,6 +35,8 @@ from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
 
 PAGE = "report.html"
+DRAWERS = 2
+"""Threads."""
 
 
 def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
@@ -45,19 +51,35 @@ def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
         explorer = write_explorer_page(record, explorer_bytes)
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
-    path = record.folder / PAGE
-    for number, item in enumerate(record.gallery):
+    path, panels = record.folder / PAGE, drawn(record)
+    for number, panel in enumerate(panels):
         # The sample's id may hold anything: files are named by number.
-        if (panel := steps_panel(record, item)) is not None:
-            write_bytes(record.folder / STEPS / f"{number:02d}.png", to_bytes(panel, "png"))
+        if panel.steps_png is not None:
+            write_bytes(record.folder / STEPS / f"{number:02d}.png", panel.steps_png)
     # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
-    write_text(path, render(record, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
+    write_text(path, render(record, panels, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
     with suppress(StoreError):  # a damaged receipt, which the page names
         renew_pages(record.folder)
     return path
 
 
-def render(record: RunRecord, with_explorer: bool = False) -> str:
+class Panels(NamedTuple):
+    """A sample of the gallery, drawn; what the records do not hold is None."""
+
+    item: GalleryItem
+    sample: str | None
+    """As a data URI, like `steps`: one file suits both colour schemes."""
+    steps: str | None
+    steps_png: bytes | None
+
+
+def drawn(record: RunRecord) -> list[Panels]:
+    """The samples of the gallery, drawn in threads: encoding takes longest, and Pillow lets go of the interpreter."""
+    with ThreadPoolExecutor(DRAWERS, thread_name_prefix="panel") as pool:
+        return list(pool.map(partial(_panels, record), record.gallery))
+
+
+def render(record: RunRecord, panels: Sequence[Panels], with_explorer: bool = False) -> str:
     """The page as text; `with_explorer`: linked to the explorer beside it."""
     return page_template("page.html.j2").render(
         record=record,
@@ -84,7 +106,7 @@ def render(record: RunRecord, with_explorer: bool = False) -> str:
         frequency=_chart(record, frequency_grid),
         curve=_chart(record, attention_sum_curve),
         scatter=_chart(record, figure6_scatter),
-        panels=[(item, _webp(sample_panel(record, item)), _webp(steps_panel(record, item))) for item in record.gallery],
+        panels=panels,
         provenance=provenance_rows(record.provenance.content()),
         digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )
@@ -105,8 +127,13 @@ def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> dic
     return {scheme: _data_uri("image/svg+xml", to_svg(figure).encode()) for scheme, figure in figures.items()}
 
 
+def _panels(record: RunRecord, item: GalleryItem) -> Panels:
+    steps = steps_panel(record, item)
+    png = None if steps is None else to_bytes(steps, "png")
+    return Panels(item, _webp(sample_panel(record, item)), _webp(steps), png)
+
+
 def _webp(panel: Image.Image | None) -> str | None:
-    """As a data URI; one file suits both colour schemes."""
     return None if panel is None else _data_uri("image/webp", to_bytes(panel, "webp"))
 
 

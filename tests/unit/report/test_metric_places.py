@@ -40,7 +40,7 @@ def test_a_metric_is_shown_where_its_entry_says(metric: Metric, measured: Path) 
     record = read_run(measured)
     assert record.problems == ()
     figure = record.metrics.get("localization_heads", metric.key)
-    page, text = render(record), f" {metric.unit.text(figure.value)} "
+    page, text = render(record, []), f" {metric.unit.text(figure.value)} "
     cell = f"<b>{metric.unit.text(figure.value)}</b>"
     results, slices = page.split("By slices:")
     assert (cell in results) == bool(metric.shown & (Place.PAGE | Place.DETAILS))
