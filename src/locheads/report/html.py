@@ -1,7 +1,7 @@
 """The page of a run: one file with everything in it, readable without a network; and the head explorer beside it."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +37,14 @@ from locheads.store.atomic import write_bytes, write_text
 PAGE = "report.html"
 DRAWERS = 2
 """Threads."""
+CHARTS: Mapping[str, Callable[[RunRecord, Theme], Figure]] = {
+    "intervals": method_intervals,
+    "effects": audit_effects,
+    "frequency": frequency_grid,
+    "curve": attention_sum_curve,
+    "scatter": figure6_scatter,
+}
+"""By the name that the page's template has for it."""
 
 
 def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
@@ -51,13 +59,13 @@ def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
         explorer = write_explorer_page(record, explorer_bytes)
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
-    path, panels = record.folder / PAGE, drawn(record)
+    path, (charts, panels) = record.folder / PAGE, drawn(record)
     for number, panel in enumerate(panels):
         # The sample's id may hold anything: files are named by number.
         if panel.steps_png is not None:
             write_bytes(record.folder / STEPS / f"{number:02d}.png", panel.steps_png)
     # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
-    write_text(path, render(record, panels, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
+    write_text(path, render(record, charts, panels, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
     with suppress(StoreError):  # a damaged receipt, which the page names
         renew_pages(record.folder)
     return path
@@ -73,13 +81,20 @@ class Panels(NamedTuple):
     steps_png: bytes | None
 
 
-def drawn(record: RunRecord) -> list[Panels]:
-    """The samples of the gallery, drawn in threads: encoding takes longest, and Pillow lets go of the interpreter."""
+Charts = Mapping[str, dict[str, str] | None]
+"""Name -> see `_chart`."""
+
+
+def drawn(record: RunRecord) -> tuple[Charts, list[Panels]]:
+    """The charts, and the samples of the gallery meanwhile in threads: encoding takes longest, and Pillow lets go of
+    the interpreter."""
     with ThreadPoolExecutor(DRAWERS, thread_name_prefix="panel") as pool:
-        return list(pool.map(partial(_panels, record), record.gallery))
+        panels = pool.map(partial(_panels, record), record.gallery)
+        charts = {name: _chart(record, draw) for name, draw in CHARTS.items()}
+        return charts, list(panels)
 
 
-def render(record: RunRecord, panels: Sequence[Panels], with_explorer: bool = False) -> str:
+def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_explorer: bool = False) -> str:
     """The page as text; `with_explorer`: linked to the explorer beside it."""
     return page_template("page.html.j2").render(
         record=record,
@@ -99,14 +114,10 @@ def render(record: RunRecord, panels: Sequence[Panels], with_explorer: bool = Fa
         method_label=method_label,
         results_caption=results_caption,
         baseline_notes=baseline_notes(record),
-        intervals=_chart(record, method_intervals),
-        effects=_chart(record, audit_effects),
         heads_rows=heads_rows,
         heads_caption=heads_caption,
-        frequency=_chart(record, frequency_grid),
-        curve=_chart(record, attention_sum_curve),
-        scatter=_chart(record, figure6_scatter),
         panels=panels,
+        **charts,
         provenance=provenance_rows(record.provenance.content()),
         digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )

@@ -9,7 +9,7 @@ from locheads.audit.config import METRICS as AUDITED
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, Unit
 from locheads.pipeline.compare_runs import COMPARED
 from locheads.records.metrics_file import MetricsRecord
-from locheads.report.html import render
+from locheads.report.html import CHARTS, render
 from locheads.report.run_record import read_run
 from locheads.report.studies.layouts import LAYOUTS
 from locheads.report.tables import results_table, slices_table
@@ -40,7 +40,7 @@ def test_a_metric_is_shown_where_its_entry_says(metric: Metric, measured: Path) 
     record = read_run(measured)
     assert record.problems == ()
     figure = record.metrics.get("localization_heads", metric.key)
-    page, text = render(record, []), f" {metric.unit.text(figure.value)} "
+    page, text = render(record, dict.fromkeys(CHARTS), []), f" {metric.unit.text(figure.value)} "
     cell = f"<b>{metric.unit.text(figure.value)}</b>"
     results, slices = page.split("By slices:")
     assert (cell in results) == bool(metric.shown & (Place.PAGE | Place.DETAILS))
