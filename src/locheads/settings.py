@@ -47,6 +47,7 @@ Text = Annotated[str, Field(pattern=r"\S")]
 
 FORMER = {
     "audit.alone": "audit.single",
+    "audit.workers": "engine.processes",
     "dataset.columns.picture": "dataset.columns.image",
     "direct.frame=picture": "direct.frame=image",
     "grounding.resolution=picture": "grounding.resolution=image",

@@ -16,7 +16,7 @@ from locheads.data.config import DatasetConfig
 from locheads.discovery.config import HeadsConfig
 from locheads.pipeline.audit_stage import choices_of
 
-RANDOM = AuditConfig(mode=AuditMode.random, n=40, workers=1, target=0.1)
+RANDOM = AuditConfig(mode=AuditMode.random, n=40, target=0.1)
 Run = Callable[[Config], Path]
 
 
@@ -51,9 +51,9 @@ def test_ten_combinations_are_what_single_runs_give(files: TinyFiles, store: Pat
 def test_workers_and_the_order_of_combinations_change_nothing(
     files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("locheads.pipeline.audit_stage.CHUNK", 2)
-    one = run(files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5)))
-    two = run(files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5, workers=2)))
+    monkeypatch.setattr("locheads.pipeline.processes.CHUNK", 2)
+    config = files.config(tmp_path, store, stage=Stage.audit, audit=replace(RANDOM, n=5))
+    one, two = (run(replace(config, engine=replace(config.engine, processes=n))) for n in (1, 2))
     assert (one / "audit.csv").read_bytes() == (two / "audit.csv").read_bytes()
 
 
@@ -83,7 +83,7 @@ def test_the_command_line_prints_the_tables_and_loads_no_model(
     files: TinyFiles, finished: Finished, tmp_path: Path, command: Callable[..., Result], no_model: None
 ) -> None:
     result = command(
-        *files.arguments(tmp_path / "out", finished.cache), "stage=audit", "audit.workers=1",
+        *files.arguments(tmp_path / "out", finished.cache), "stage=audit", "engine.processes=1",
         "audit.grid={criterion: {score: [], floor: [], weighting: [], candidates: []}, selection: {kind: []}}",
         "audit.grid.grounding.sigma=[0, 1]", "audit.single={grounding: {resolution: []}, criterion: {elbow: []}}",
     )  # fmt: skip

@@ -110,8 +110,6 @@ class AuditConfig:
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
     """Which combinations come closest to this value (0 to 1) of the metric?"""
-    workers: Annotated[int | None, Field(ge=1, le=1024)] = None
-    """Processes; null: one per core, at most 8. Each holds about 1 GB for LLaVA-1.5-7B, by calculation."""
 
     def __post_init__(self) -> None:
         groups = ", ".join(GROUPS)

@@ -61,6 +61,9 @@ class EngineConfig:
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Threads that decode and preprocess images while the model runs, and as many that pack what it found and work out
     the numbers of the heads; 0 does both in between."""
+    processes: Annotated[int | None, Field(ge=1, le=1024)] = None
+    """Processes that ground the split and run the audit; null: as many as there are cores, 8 at most, and fewer where
+    that is quicker. They change no result."""
     maps: Text = ALL_MAPS
     """Which attention maps the store keeps. "all": of every head, for every ablation without the model; 1.2 MB per
     expression of LLaVA-1.5-7B. "top N" (such as "top 20"): of the N most frequent heads of discovery and those that

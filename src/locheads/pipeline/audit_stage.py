@@ -1,14 +1,9 @@
 """stage=audit: which of the choices after the attention pass matter, and how much, from the store alone."""
 
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from math import ceil
-from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +21,7 @@ from locheads.discovery.scores import score_each, stack_scores
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import find_sinks
+from locheads.pipeline.processes import CHUNK, Each, chunks, processes
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.records.audit_file import AuditFile
@@ -38,24 +34,17 @@ from locheads.terminal import track
 from locheads.text import csv_text
 from locheads.types import Discovery, HeadScores, ImageGroup
 
-CHUNK = 16
-"""Images that are measured at once: with seven expressions each, steps over some 100 samples. By calculation half a
-GB for LLaVA-1.5-7B's maps of all heads, and as much for a lattice of 336 x 336."""
-MOST_WORKERS = 8
-"""Unless audit.workers says otherwise."""
-
 T = TypeVar("T")
-Each = Callable[[Callable[[list[ImageGroup]], T], list[ImageGroup], str], list[T]]
-"""What a function gives for each CHUNK of some images, in their order; the name is for the progress bar."""
 
 
 def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
     choices = choices_of(config)
-    with _workers(run) as each:
+    n_images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
+    with processes(run.store, config.engine.processes, n_images) as each:
         plan, errors = _plan(run, choices, each)
-        sums = np.concatenate(each(partial(_measure, plan), run.inputs.evaluated, "audit"), axis=1)
+        sums = np.concatenate(_all(each, partial(_measure, plan), run.inputs.evaluated, "audit"), axis=1)
     evaluation, groups = config.evaluation, run.inputs.evaluated
     frame = audit_frame(
         choices,
@@ -148,7 +137,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dic
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     criteria = {criterion_key(choice): choice.criterion for choice in choices}
     by_numbers = {c.numbers_key(): c for c in criteria.values()}
-    parts = each(partial(_scores, [*by_numbers.values()]), run.inputs.discovery, "scores")
+    parts = _all(each, partial(_scores, [*by_numbers.values()]), run.inputs.discovery, "scores")
     stacked = [stack_scores(found) for found in zip(*(one for part in parts for one in part), strict=True)]
     scores = dict(zip(by_numbers, stacked or [stack_scores([])] * len(by_numbers), strict=True))
     found: dict[str, Discovery] = {}
@@ -162,44 +151,20 @@ def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dic
     return found, failed
 
 
-@contextmanager
-def _workers(run: Setup) -> Iterator[Each]:
-    """Processes that each hold the store; one of them is this one, where there is no other."""
-    images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
-    workers = min(run.config.audit.workers or min(os.cpu_count() or 1, MOST_WORKERS), ceil(images / CHUNK))
-    if workers <= 1:
-        _prepare(run.store)
-        yield partial(_each, map)
-        return
-    # Not forked: torch has threads, which a fork would leave behind half-way.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (run.store,)) as pool:
-        yield partial(_each, pool.map)
-
-
-def _each(
-    run_all: Callable[..., Iterator[T]], work: Callable[[list[ImageGroup]], T], groups: list[ImageGroup], name: str
+def _all(
+    each: Each, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup], name: str
 ) -> list[T]:
-    chunks = [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
-    results = run_all(work, chunks)
-    return [next(results) for _ in track(chunks, name, f"parts of {CHUNK} images")]
+    return list(track(each(work, groups), name, f"parts of {CHUNK} images", len(chunks(groups))))
 
 
-_stores: list[AttentionStore] = []
-"""What every chunk needs; sent to a worker once."""
-
-
-def _prepare(store: AttentionStore) -> None:
-    _stores[:] = [store]
-
-
-def _scores(criteria: list[CriterionConfig], chunk: list[ImageGroup]) -> list[list[HeadScores]]:
+def _scores(criteria: list[CriterionConfig], store: AttentionStore, chunk: list[ImageGroup]) -> list[list[HeadScores]]:
     """Per image those by each criterion."""
-    return [score_each(attention, criteria) for attention in _stores[0].read(chunk, criteria[0].numbers_key())]
+    return [score_each(attention, criteria) for attention in store.read(chunk, criteria[0].numbers_key())]
 
 
-def _measure(plan: AuditPlan, chunk: list[ImageGroup]) -> np.ndarray:
+def _measure(plan: AuditPlan, store: AttentionStore, chunk: list[ImageGroup]) -> np.ndarray:
     """[choice, image, sum]; numbers that are stored for the run's own settings are not worked out again."""
-    return measure(chunk, _stores[0].read(chunk, plan.choices[0].criterion.numbers_key()), plan)
+    return measure(chunk, store.read(chunk, plan.choices[0].criterion.numbers_key()), plan)
 
 
 def _heads_text(plan: AuditPlan, choice: Choice) -> str:

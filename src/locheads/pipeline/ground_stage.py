@@ -1,6 +1,8 @@
 """stage=ground: from the stored maps of the evaluated split to boxes and masks, of the heads and of every baseline."""
 
 from collections import defaultdict
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float
@@ -8,11 +10,19 @@ from jaxtyping import Float
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
+from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows
+from locheads.grounding.config import GroundingConfig
+from locheads.pipeline.processes import processes
 from locheads.pipeline.run_files import OTHERS, OWN, map_scores_of, writing
 from locheads.pipeline.setup import Failures, Setup
 from locheads.segmenters.load_segmenter import load_segmenter
+from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
+from locheads.types import ImageGroup
+
+WORTH = 500
+"""Images for which another process is worth its start."""
 
 MapScores = dict[str, Float[np.ndarray, "row metric"]]
 """File of predictions -> MAP_METRICS of its rows, which need maps that are not kept."""
@@ -24,10 +34,10 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures) -> MapScores:
     segmenter = load_segmenter(config.segmenter, config.engine)
     map_scores = defaultdict(list)
     files = {name: writing(folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
-    with files[OWN] as own, files[OTHERS] as others:
-        for group in track(setup.inputs.evaluated, "ground", "images"):
-            stored = setup.store.read([group], heads=heads_of(plan, group))
-            rows = list(predict(group, stored, plan, config.grounding, failures))
+    groups, number = setup.inputs.evaluated, config.engine.processes
+    with files[OWN] as own, files[OTHERS] as others, processes(setup.store, number, len(groups), WORTH) as each:
+        answers = each(partial(_answers, plan, config.grounding, failures), groups)
+        for group, rows in zip(track(groups, "ground", "images"), chain.from_iterable(answers), strict=True):
             if segmenter is not None:
                 rows = segment_rows(rows, group, segmenter, config.segmenter.box)
             for name, write, is_own in ((OWN, own, True), (OTHERS, others, False)):
@@ -35,3 +45,13 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures) -> MapScores:
                 write(part)
                 map_scores[name].append(map_scores_of(part))
     return {name: np.concatenate(parts) for name, parts in map_scores.items()}
+
+
+def _answers(
+    plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
+) -> list[list[Row]]:
+    """Rows of all methods, image by image."""
+    return [
+        list(predict(group, store.read([group], heads=heads_of(plan, group)), plan, config, failures))
+        for group in groups
+    ]

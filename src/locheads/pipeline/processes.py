@@ -1,0 +1,90 @@
+"""Work on the images of a split in several processes, each with the attention store; the results come in order."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from math import ceil
+from multiprocessing import get_context
+from typing import TypeVar
+
+from locheads.errors import StoreError
+from locheads.store import attention_store
+from locheads.store.attention_store import AttentionStore
+from locheads.types import ImageGroup
+
+CHUNK = 16
+"""Images that are worked on at once: with seven expressions each, steps over some 100 samples. By calculation half a
+GB for LLaVA-1.5-7B's maps of all heads, and as much for a lattice of 336 x 336."""
+MOST = 8
+"""Unless engine.processes says otherwise."""
+
+T = TypeVar("T")
+Each = Callable[[Callable[[AttentionStore, list[ImageGroup]], T], list[ImageGroup]], Iterator[T]]
+"""What a function of the store and some images gives for each CHUNK of the images, in their order."""
+
+
+@contextmanager
+def processes(store: AttentionStore, number: int | None, images: int, worth: int = CHUNK) -> Iterator[Each]:
+    """Gives what runs a function on chunks of images.
+
+    Args:
+        store: which every process gets.
+        number: of processes, as engine.processes; None: one per core, MOST at most.
+        images: how many there are. A process for no work is not started.
+        worth: where `number` is None, so many images for each: a process takes two seconds to start.
+
+    Raises:
+        StoreError: a process was killed.
+    """
+    wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
+    if min(wanted, ceil(images / CHUNK)) <= 1:
+        yield partial(_here, store)
+        return
+    # Not forked: torch has threads, which a fork would leave behind half-way.
+    pool = ProcessPoolExecutor(min(wanted, ceil(images / CHUNK)), get_context("spawn"), _prepare, (store,))
+    try:
+        yield partial(_there, pool)
+    except BrokenProcessPool as error:
+        raise StoreError(
+            "A process that worked on stored maps was killed, most likely for lack of memory: engine.processes=1 does "
+            "without others."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _here(
+    store: AttentionStore, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
+) -> Iterator[T]:
+    return (work(store, chunk) for chunk in chunks(groups))
+
+
+def _there(
+    pool: ProcessPoolExecutor, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
+) -> Iterator[T]:
+    return pool.map(partial(_run, work), chunks(groups))
+
+
+def chunks(groups: list[ImageGroup]) -> list[list[ImageGroup]]:
+    """Of CHUNK images; the last may have fewer."""
+    return [groups[start : start + CHUNK] for start in range(0, len(groups), CHUNK)]
+
+
+_stores: list[AttentionStore] = []
+"""The store of this process; sent to it once."""
+
+
+def _prepare(store: AttentionStore) -> None:
+    # Ctrl-C goes to all processes of a terminal: the first one ends the others. It also tells what is damaged.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger(attention_store.__name__).setLevel(logging.ERROR)
+    _stores[:] = [store]
+
+
+def _run(work: Callable[[AttentionStore, list[ImageGroup]], T], chunk: list[ImageGroup]) -> T:
+    return work(_stores[0], chunk)
