@@ -121,7 +121,8 @@ def test_a_damaged_shard_is_computed_again(
         shard.unlink()
     elif damage:
         content = bytearray(shard.read_bytes())
-        content[-5] ^= 255
+        start = 8 + int.from_bytes(content[:8], "little")  # in every array: not all are read again
+        content[start::97] = bytes(byte ^ 255 for byte in content[start::97])
         shard.write_bytes(content)
     else:
         shard.write_bytes(b"")

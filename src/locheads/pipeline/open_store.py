@@ -22,8 +22,8 @@ NO_PART = frozenset(
         "config", "dotted", "models.engine", "discovery.config", "grounding.config", "models.config",
         # What is said, when, in which order, and how it is kept.
         "errors", "pipeline.signals", "pipeline.timing", "records", "records.provenance_file", "records.record_base",
-        "store.atomic", "store.attention_store", "store.derived", "store.digest", "store.key", "store.needed_maps",
-        "store.provenance", "terminal", "text",
+        "store.atomic", "store.attention_store", "store.derived", "store.digest", "store.kept", "store.key",
+        "store.needed_maps", "store.provenance", "terminal", "text",
     )
 )  # fmt: skip
 """Modules that the attention pass imports and that decide nothing of the maps."""

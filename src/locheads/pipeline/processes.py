@@ -1,6 +1,5 @@
 """Work on the images of a split in several processes, each with the attention store; the results come in order."""
 
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -13,7 +12,6 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 from locheads.errors import StoreError
-from locheads.store import attention_store
 from locheads.store.attention_store import AttentionStore
 from locheads.types import ImageGroup
 
@@ -80,9 +78,9 @@ _stores: list[AttentionStore] = []
 
 
 def _prepare(store: AttentionStore) -> None:
-    # Ctrl-C goes to all processes of a terminal: the first one ends the others. It also tells what is damaged.
+    # Ctrl-C goes to all processes of a terminal: the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger(attention_store.__name__).setLevel(logging.ERROR)
+    store.sets_aside = False  # that, too, is for the first one
     _stores[:] = [store]
 
 

@@ -80,6 +80,8 @@ class AttentionStore:
             self.key = others[0][1]
         self._entries: dict[str, list[Entry]] = {}
         self._images: dict[Path, str | None] = dict(images or {})
+        self.sets_aside = True
+        """Whether `read` does so with what proves damaged, or only raises."""
         self.appended: Callable[[Sequence[Part]], None] | None = None
         """Called with what was just stored."""
         if not (self.folder / KEY).exists():
@@ -261,7 +263,8 @@ class AttentionStore:
         try:
             return load(entry, rows, heads)
         except DamagedShard as error:
-            self.set_aside(error.shard, error.why)
+            if self.sets_aside:
+                self.set_aside(error.shard, error.why)
             raise
 
     def image(self, group: ImageGroup) -> str | None:
