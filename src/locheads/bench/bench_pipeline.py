@@ -79,6 +79,8 @@ def benchmark(
         if not (baseline / "src" / "locheads").is_dir():
             raise ConfigError(f"--baseline {baseline} holds no src/locheads: name the folder of a checkout.")
     where = machine(torch.device("cpu"))
+    if scratch is not None and not scratch.is_dir():
+        raise ConfigError(f"--scratch {scratch} is no folder: make it, or name another one with room for the stores.")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         write_checkpoint(Path(folder) / "model", shape)
         runs = [found for size in sizes for found in _of_size(Path(folder), size, sources, only)]

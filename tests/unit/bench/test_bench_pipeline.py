@@ -85,3 +85,8 @@ def test_the_exponent_is_the_slope_in_the_number_of_expressions() -> None:
 def test_a_baseline_without_the_package_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pipeline", "--shape", "tiny", "--baseline", str(tmp_path)]) == 1
     assert "holds no src/locheads" in capsys.readouterr().err
+
+
+def test_a_scratch_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipeline", "--shape", "tiny", "--scratch", str(tmp_path / "absent")]) == 1
+    assert f"--scratch {tmp_path / 'absent'} is no folder" in " ".join(capsys.readouterr().err.split())
