@@ -59,14 +59,22 @@ class QueryRows:
     def maps(self) -> Float[np.ndarray, "*head row col"]:
         """The maps in float32, over all query tokens: [layer, head, row, col] of all heads, or [chosen, row, col].
 
-        By NumPy: a thread that calls torch beside the model has torch's threads of its own, and both wait for cores.
+        On a CPU by NumPy: a thread that calls torch beside the model has torch's threads of its own, and both wait for
+        cores.
         """
+        if self.device.type != "cpu":
+            return self.on_device().cpu().numpy()
         layers = [layer.cpu().numpy() for layer in self.layers]
         rows = np.concatenate([layer[0] if len(layer) == 1 else layer.mean(axis=0) for layer in layers])
-        return rows.reshape(*self.shape) if self.heads is None else rows.reshape(*self.shape)[self.heads]
+        return rows.reshape(*self._shape) if self.heads is None else rows.reshape(*self._shape)[self.heads]
+
+    def on_device(self) -> Float[torch.Tensor, "*head row col"]:
+        """As `maps`, where the model is."""
+        rows = torch.cat([layer.mean(dim=0).to(self.device) for layer in self.layers])
+        return rows.reshape(self._shape) if self.heads is None else rows.reshape(self._shape)[self.heads]
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def _shape(self) -> tuple[int, ...]:
         """[layer, head, row, col], or [recorded, row, col] where some heads were asked for."""
         return (len(self.layers), -1, *self.grid) if self.heads is None else (-1, *self.grid)
 

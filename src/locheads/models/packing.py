@@ -23,7 +23,7 @@ def packing(rows: QueryRows) -> Callable[[], Packed]:
     """
     if rows.device.type != "cuda":
         return lambda: _packed_here(rows.maps())
-    tensors = [_on_its_way(tensor) for tensor in pack_tensors(rows)]
+    tensors = [_on_its_way(tensor) for tensor in pack_tensors(rows.on_device())]
     copied = torch.cuda.Event()
     copied.record(torch.cuda.current_stream(rows.device))
 
@@ -35,10 +35,8 @@ def packing(rows: QueryRows) -> Callable[[], Packed]:
     return wait
 
 
-def pack_tensors(rows: QueryRows) -> tuple[Tensor, Tensor, Tensor]:
+def pack_tensors(maps: Float[Tensor, "*head row col"]) -> tuple[Tensor, Tensor, Tensor]:
     """-> (scaled, peaks) as `PackedMaps.of` to the bit, and the sums."""
-    joined = torch.cat([layer.mean(dim=0).to(rows.device) for layer in rows.layers]).reshape(rows.shape)
-    maps = joined if rows.heads is None else joined[rows.heads]
     peaks = maps.amax(dim=(-2, -1), keepdim=True)
     scaled = torch.where(peaks > 0, maps / peaks, 0).half()
     return scaled, peaks, maps.sum(dim=(-2, -1))

@@ -32,6 +32,7 @@ def test_the_maps_are_the_mean_over_the_query_tokens_layer_by_layer() -> None:
         for head in range(5):
             expected = np.mean([found.layers[layer][q, head].numpy() for q in range(3)], axis=0).reshape(GRID)
             np.testing.assert_allclose(maps[layer, head], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.on_device(), maps, rtol=1e-6)
     one = rows()
     np.testing.assert_array_equal(one.maps()[2, 4].reshape(-1), one.layers[2][0, 4])
 
@@ -40,6 +41,7 @@ def test_asked_heads_come_in_the_order_in_which_they_were_asked() -> None:
     every = rows().maps().reshape(15, *GRID)
     np.testing.assert_array_equal(rows(order=list(range(15))).maps(), every)
     np.testing.assert_array_equal(rows(order=[7, 2, 2]).maps(), every[[7, 2, 2]])
+    np.testing.assert_array_equal(rows(order=[7, 2, 2]).on_device(), every[[7, 2, 2]])
     assert np.abs(rows(order=[7, 2]).maps() - rows(order=[2, 7]).maps()).max() > 0
 
 
@@ -57,7 +59,7 @@ def test_each_map_is_packed_over_its_own_peak() -> None:
 @pytest.mark.parametrize("queries", [1, 2])
 def test_the_devices_arithmetic_gives_the_same_bits(queries: int) -> None:
     found = rows(queries=queries)
-    (here, sums), there = packing(found)(), pack_tensors(found)
+    (here, sums), there = packing(found)(), pack_tensors(found.on_device())
     np.testing.assert_array_equal(here.scaled, there[0])
     np.testing.assert_array_equal(here.peaks, there[1])
     np.testing.assert_allclose(sums, there[2], rtol=1e-6)
@@ -68,7 +70,7 @@ def test_the_devices_arithmetic_gives_the_same_bits(queries: int) -> None:
 def test_a_map_that_is_not_finite_has_a_peak_that_is_not() -> None:
     found = rows()
     found.layers[1][0, 3, 7] = torch.nan
-    (packed, _), (_, peaks, _) = packing(found)(), pack_tensors(found)
+    (packed, _), (_, peaks, _) = packing(found)(), pack_tensors(found.on_device())
     assert np.argwhere(~np.isfinite(packed.peaks[..., 0, 0])).tolist() == [[1, 3]]
     assert np.argwhere(~np.isfinite(peaks[..., 0, 0].numpy())).tolist() == [[1, 3]]
 
