@@ -71,7 +71,7 @@ class EngineConfig:
     or a folder with one: of its heads; the layers beyond them neither run nor load. A map that is missing later is
     computed then."""
     shard_images: Count = 32
-    """Images per file of the attention store, fewer where it would exceed 256 MiB: what a killed run loses at most."""
+    """Images per file of the attention store, fewer where it would exceed 128 MiB: what a killed run loses at most."""
     other_versions: OtherVersions = OtherVersions.recompute
 
     def __post_init__(self) -> None:
