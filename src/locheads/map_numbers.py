@@ -8,6 +8,7 @@ besides stands with the criterion (`discovery/criteria.py`).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -116,13 +117,13 @@ def spatial_entropies(
 
 @dataclass(frozen=True)
 class _Parts:
-    """A stack of maps and the components above its floors."""
+    """A stack of maps and the components above its floors; each is worked out where it is asked for."""
 
-    excess: Float[np.ndarray, "n row col"]
-    """By how much a cell exceeds the floor of its map, negative where it does not."""
-    cells: Bool[np.ndarray, "n row col"]
-    """Those of the components."""
-    components: Connected
+    maps: Float[np.ndarray, "n row col"]
+    level: Float[np.ndarray, "n 1 1"]
+    """The floor of each map."""
+    least: float | None
+    """By how much a cell must exceed it; None: by anything."""
     single: bool
 
     @staticmethod
@@ -130,10 +131,21 @@ class _Parts:
         stack = np.asarray(maps)
         if single:
             stack = stack.astype(np.float32, copy=False)
-        level, least = _level(stack, floor, single)
-        excess = stack - level
-        cells = stack > level if least is None else excess > least
-        return _Parts(excess, cells, connected(cells), single)
+        return _Parts(stack, *_level(stack, floor, single), single)
+
+    @cached_property
+    def excess(self) -> Float[np.ndarray, "n row col"]:
+        """By how much a cell exceeds the floor of its map, negative where it does not."""
+        return self.maps - self.level
+
+    @cached_property
+    def cells(self) -> Bool[np.ndarray, "n row col"]:
+        """Those of the components."""
+        return self.maps > self.level if self.least is None else self.excess > self.least
+
+    @cached_property
+    def components(self) -> Connected:
+        return connected(self.cells)
 
     def entropy(self, by: Weighting, empty_maps: EmptyMaps) -> Float[np.ndarray, "n"]:
         owner, n = self.components.owner, len(self.cells)
@@ -145,7 +157,7 @@ class _Parts:
             entropy = np.maximum(entropy, 0.0)
         of_empty = np.full(n, np.inf)
         if empty_maps == EmptyMaps.zero:
-            of_empty[(self.excess > 0).any(axis=(1, 2))] = 0.0
+            of_empty[(self.maps > self.level).any(axis=(1, 2))] = 0.0
         return np.where(np.bincount(owner, minlength=n) == 0, of_empty, entropy)
 
     def _sizes(self, by: Weighting) -> tuple[Float[np.ndarray, "component"], Float[np.ndarray, "n"]]:

@@ -164,7 +164,8 @@ def _forward(lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | N
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
     with recording(queries, keys, by_layer, depth, batch.causal_prefix, batch.counts) as recorder:
         _run(lvlm, batch)
-    order = None if heads is None else list(map(sorted(set(heads)).index, heads))
+    recorded = {head: i for i, head in enumerate(sorted(set(heads or ())))}
+    order = None if heads is None else [recorded[head] for head in heads]
     return list(_per_expression(recorder.rows, strips, order))
 
 

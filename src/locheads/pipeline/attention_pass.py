@@ -179,7 +179,7 @@ class _Pass:
         if attended.heads is not None:
             return Storable(Part.of(attention, packed), failures)
         need = replace(self.lacking, own=self.need.own)
-        return Storable(Part.of(*kept(attention, packed, need, self.config.criterion, self.picks)), failures)
+        return Storable(Part.of(*to_store(attention, packed, need, self.config.criterion, self.picks)), failures)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _maps_kept(need: NeededMaps) -> str:
     return "all" if need.heads is None else "some"
 
 
-def kept(
+def to_store(
     whole: Attention, packed: PackedMaps, need: NeededMaps, criterion: CriterionConfig, picks: Picks | None = None
 ) -> tuple[Attention, PackedMaps]:
     """What is stored of one image: what `need` names, and the maps of the heads that `picks` finds in the scores.

@@ -1,7 +1,6 @@
 """stage=discover: from the stored attention of the discovery samples to the localization heads."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,8 +53,11 @@ def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"]:
     store, groups = setup.store, setup.inputs.discovery
     truth = [sample.mask for group in groups for sample in group.samples]
     depends_on = json_digest(truth), code_digest(head_iou.__module__)
-    read = partial(store.read, track(groups, "head IoU", "images"))
-    return store.kept("head_iou", groups, depends_on, lambda: {"iou": head_iou(read(), groups)})["iou"]
+
+    def work_out() -> dict[str, np.ndarray]:
+        return {"iou": head_iou(store.read(track(groups, "head IoU", "images")), groups)}
+
+    return store.kept("head_iou", groups, depends_on, work_out)["iou"]
 
 
 def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None:

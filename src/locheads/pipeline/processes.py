@@ -40,11 +40,12 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         StoreError: a process was killed.
     """
     wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
-    if min(wanted, ceil(images / CHUNK)) <= 1:
+    busy = min(wanted, ceil(images / CHUNK))
+    if busy <= 1:
         yield partial(_here, store)
         return
     # Not forked: torch has threads, which a fork would leave behind half-way.
-    pool = ProcessPoolExecutor(min(wanted, ceil(images / CHUNK)), get_context("spawn"), _prepare, (store,))
+    pool = ProcessPoolExecutor(busy, get_context("spawn"), _prepare, (store,))
     try:
         yield partial(_there, pool)
     except BrokenProcessPool as error:

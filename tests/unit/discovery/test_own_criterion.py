@@ -18,7 +18,7 @@ from locheads.discovery.rank import rank_values
 from locheads.discovery.scores import score, score_all
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.map_numbers import Number
-from locheads.pipeline.attention_pass import kept
+from locheads.pipeline.attention_pass import to_store
 from locheads.pipeline.receipt import receipt_key
 from locheads.store.attention_store import AttentionStore
 from locheads.store.needed_maps import NeededMaps
@@ -55,7 +55,7 @@ def test_the_store_keeps_the_number_under_a_key_that_an_edited_module_changes(
     (image,) = attentions(1, planted=True)
     need = NeededMaps(frozenset(), scored_by=OWN.numbers_key())
     packed = PackedMaps.of(image.maps)
-    part, _ = kept(replace(image, maps=packed.unpacked()), packed, need, OWN)
+    part, _ = to_store(replace(image, maps=packed.unpacked()), packed, need, OWN)
     store = AttentionStore(tmp_path, {"model": "m"})
     store.write([part])
     sample = Sample(image.sample_ids[0], "r", "cup", (0.0, 0.0, 1.0, 1.0), {}, "cup")
