@@ -9,7 +9,7 @@ from torch import Tensor
 
 from locheads.map_numbers import attention_sum
 from locheads.models.attend import QueryRows
-from locheads.store.store_files import PackedMaps
+from locheads.store.packed_maps import PackedMaps
 
 Packed = tuple[PackedMaps, Float[np.ndarray, "*head"]]
 """Maps in 16 bits, and the attention sum of each from before."""

@@ -25,7 +25,8 @@ from locheads.pipeline.timing import Stopwatch
 from locheads.store.attention_store import AttentionStore, count
 from locheads.store.key import difference
 from locheads.store.needed_maps import EVERYTHING, NeededMaps
-from locheads.store.store_files import PackedMaps, Part
+from locheads.store.packed_maps import PackedMaps
+from locheads.store.store_files import Part
 from locheads.terminal import track
 from locheads.types import Attention, Failure, HeadIndex, HeadScores, ImageGroup
 

@@ -22,7 +22,7 @@ from locheads.pipeline.attention_pass import to_store
 from locheads.pipeline.receipt import receipt_key
 from locheads.store.attention_store import AttentionStore
 from locheads.store.needed_maps import NeededMaps
-from locheads.store.store_files import PackedMaps
+from locheads.store.packed_maps import PackedMaps
 from locheads.types import HeadIndex, ImageGroup, Sample
 
 OWN = CriterionConfig(score="own_criterion:narrow", tau=0.0, skip_layers=0)

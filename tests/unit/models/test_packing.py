@@ -6,7 +6,7 @@ import torch
 
 from locheads.models.attend import QueryRows
 from locheads.models.packing import pack_tensors, packing
-from locheads.store.store_files import PackedMaps
+from locheads.store.packed_maps import PackedMaps
 
 GRID = (4, 6)
 

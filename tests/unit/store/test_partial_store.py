@@ -12,7 +12,8 @@ import pytest
 from locheads.store import store_files
 from locheads.store.attention_store import AttentionStore
 from locheads.store.needed_maps import EVERYTHING, NeededMaps, lacking, union
-from locheads.store.store_files import LISTING, rounded
+from locheads.store.packed_maps import rounded
+from locheads.store.store_files import LISTING
 from locheads.types import Attention, HeadIndex, HeadScores, ImageGroup
 
 KEY = {"model": "m"}

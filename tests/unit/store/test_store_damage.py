@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from locheads.errors import StoreError
 from locheads.store import store_files as store_module
 from locheads.store.attention_store import AttentionStore
-from locheads.store.store_files import DamagedShard, rounded
+from locheads.store.packed_maps import rounded
+from locheads.store.store_files import DamagedShard
 from locheads.types import Attention, HeadIndex, HeadScores, ImageGroup
 
 KEY = {"model": "m"}
