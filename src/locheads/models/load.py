@@ -173,9 +173,18 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     source = source_of(config)
     if config.adapter is not None:
         adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
-    checkpoint = _read(source, config, AutoConfig.from_pretrained)
+    checkpoint = _what_reads(_read(source, config, AutoConfig.from_pretrained))
     adapter_of(config, checkpoint.model_type, source)
     return source, checkpoint
+
+
+def _what_reads(checkpoint: Any) -> Any:
+    """The configuration of the part that takes images and text: of Qwen-Omni the thinker, which a talker follows."""
+    thinker = getattr(checkpoint, "thinker_config", None)
+    if thinker is None:
+        return checkpoint
+    thinker._commit_hash = getattr(checkpoint, "_commit_hash", None)
+    return thinker
 
 
 def _processor(source: str, config: ModelConfig) -> Any:

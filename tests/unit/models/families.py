@@ -19,6 +19,7 @@ from family_parts import (
     build,
     chat,
     images,
+    tagged,
     text,
     token_id,
     tokenizer,
@@ -163,36 +164,101 @@ def deepseek_vl_hybrid() -> Family:
     return build(tf.DeepseekVLHybridForConditionalGeneration, config), processor
 
 
+def janus() -> Family:
+    codes = {"base_channels": 32, "latent_channels": 32, "channel_multiplier": (1,), "num_res_blocks": 1,
+             "embed_dim": 4, "num_embeddings": 8, "projection_dim": 8, "image_token_embed_dim": 8}  # fmt: skip
+    config = tf.JanusConfig(
+        vision_config=vision(tf.JanusVisionConfig, 32, 8, projection_dim=HIDDEN, num_image_tokens=16, mlp_ratio=2.0),
+        text_config=text(tf.LlamaConfig), vq_config=tf.JanusVQVAEConfig(**codes),
+        image_token_id=token_id("<image_placeholder>"),
+    )  # fmt: skip
+    image_processor = images(
+        "janus.image_processing_pil_janus", "JanusImageProcessorPil", size={"height": 32, "width": 32}, min_size=4
+    )
+    named = {"boi_token": "<|begin_of_image|>", "eoi_token": "<|end_of_image|>"}
+    processor = tf.JanusProcessor(
+        image_processor, tokenizer("<s>", image_token="<image_placeholder>", **named), num_image_tokens=16,
+        chat_template=chat("<image_placeholder>"),
+    )  # fmt: skip
+    return build(tf.JanusForConditionalGeneration, config), processor
+
+
+def got_ocr2() -> Family:
+    tower = tf.GotOcr2VisionConfig(
+        hidden_size=16, output_channels=8, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=4,
+        window_size=4, global_attn_indexes=[1], mlp_dim=32, initializer_range=0.02,
+    )  # fmt: skip
+    config = tf.GotOcr2Config(
+        vision_config=tower, text_config=text(tf.Qwen2Config), image_token_index=token_id("<imgpad>")
+    )
+    processor = tf.GotOcr2Processor(_got(64), tokenizer())
+    processor.num_image_tokens = 16
+    return build(tf.GotOcr2ForConditionalGeneration, config), processor
+
+
+def _got(side: int, **options: Any) -> Any:
+    square = {"height": side, "width": side}
+    return images("got_ocr2.image_processing_pil_got_ocr2", "GotOcr2ImageProcessorPil", size=square, **options)
+
+
+def aya_vision() -> Family:
+    config = tf.AyaVisionConfig(
+        vision_config=vision(tf.SiglipVisionConfig, 32, 4, vision_use_head=False),
+        text_config=text(tf.Cohere2Config, sliding_window=64), image_token_index=token_id("<|IMG_PATCH|>"),
+    )  # fmt: skip
+    processor = tf.AyaVisionProcessor(
+        _got(32, max_patches=6), tokenizer("<s>"), patch_size=8, img_size=32, chat_template=tagged("<image>"),
+    )  # fmt: skip
+    return build(tf.AyaVisionForConditionalGeneration, config, seed=1), processor
+
+
+def ovis2() -> Family:
+    parts = ["<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"]
+    config = tf.Ovis2Config(
+        vision_config=vision(tf.Ovis2VisionConfig, 32, 4, hidden_stride=2, vocab_size=24), hidden_size=HIDDEN,
+        text_config=text(tf.Qwen2Config), image_token_id=token_id("<IMG_ATOM>"), vocab_size=text(dict)["vocab_size"],
+        visual_indicator_token_ids=[token_id(part) for part in parts],
+    )  # fmt: skip
+    image_processor = images(
+        "ovis2.image_processing_pil_ovis2", "Ovis2ImageProcessorPil", size={"height": 32, "width": 32}, max_patches=6,
+        crop_to_patches=True,
+    )  # fmt: skip
+    processor = tf.Ovis2Processor(image_processor, tokenizer(), image_seq_length=16, chat_template=tagged("<image>\n"))
+    return build(tf.Ovis2ForConditionalGeneration, config), processor
+
+
 def internvl() -> Family:
     config = tf.InternVLConfig(
         vision_config=vision(tf.InternVLVisionConfig, 32, 4), text_config=text(tf.Qwen2Config), image_seq_length=16,
         image_token_id=token_id("<IMG_CONTEXT>"), downsample_ratio=0.5,
     )  # fmt: skip
-    image_processor = images(
-        "got_ocr2.image_processing_pil_got_ocr2", "GotOcr2ImageProcessorPil",
-        size={"height": 32, "width": 32}, max_patches=6,
-    )  # fmt: skip
     names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
     processor = without_video(
-        tf.InternVLProcessor, image_processor, tokenizer(**{name: NAMED[name] for name in names}), image_seq_length=16,
-        chat_template=QWEN_CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n"),
+        tf.InternVLProcessor, _got(32, max_patches=6), tokenizer(**{name: NAMED[name] for name in names}),
+        image_seq_length=16, chat_template=tagged("<IMG_CONTEXT>\n"),
     )  # fmt: skip
     return build(tf.InternVLForConditionalGeneration, config), processor
 
 
-def _qwen(name: str, patch: int, vision_options: dict[str, Any]) -> Family:
-    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
-    config = getattr(tf, f"{name}Config")(
-        vision_config={"patch_size": patch, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision_options},
-        text_config=text(dict, rope_parameters=rope), image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"), vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
-    )  # fmt: skip
-    image_processor = images(
+MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+
+
+def _qwen_images(patch: int) -> Any:
+    return images(
         "qwen2_vl.image_processing_pil_qwen2_vl", "Qwen2VLImageProcessorPil", patch_size=patch, merge_size=2,
         size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96},
     )  # fmt: skip
-    processor = without_video(getattr(tf, f"{name}Processor"), image_processor, tokenizer(), chat_template=QWEN_CHAT)
+
+
+def _qwen(name: str, patch: int, vision_options: dict[str, Any], text_options: dict[str, Any] | None = None) -> Family:
+    config = getattr(tf, f"{name}Config")(
+        vision_config={"patch_size": patch, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision_options},
+        text_config=text(dict, rope_parameters=MROPE, **(text_options or {})), image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"), vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+    )  # fmt: skip
+    kind = getattr(tf, f"{name.removesuffix('Moe')}Processor")
+    processor = without_video(kind, _qwen_images(patch), tokenizer(), chat_template=QWEN_CHAT)
     return build(getattr(tf, f"{name}ForConditionalGeneration"), config), processor
 
 
@@ -208,6 +274,85 @@ def qwen2_5_vl() -> Family:
 def qwen3_vl() -> Family:
     sizes = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN}
     return _qwen("Qwen3VL", 8, {**sizes, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]})
+
+
+def qwen3_vl_moe() -> Family:
+    sizes = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    return _qwen("Qwen3VLMoe", 8, {**sizes, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}, experts)
+
+
+def qwen2_5_omni_thinker() -> Family:
+    names = {"image": "<|image_pad|>", "audio": "<|AUDIO|>", "video": "<|video_pad|>"}
+    marks = ("vision_bos", "vision_eos", "audio_bos", "audio_eos")
+    tower = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN,
+             "patch_size": 8, "window_size": 32, "fullatt_block_indexes": [1]}  # fmt: skip
+    audio = {
+        "encoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "d_model": 16,
+        "output_dim": HIDDEN,
+    }
+    config = tf.Qwen2_5OmniThinkerConfig(
+        vision_config=tower, text_config=text(dict, rope_parameters=MROPE), audio_config=audio,
+        vision_start_token_id=token_id("<|vision_start|>"),
+        **{f"{name}_token_index": token_id(token) for name, token in names.items()},
+    )  # fmt: skip
+    named = {f"{name}_token": token for name, token in names.items()} | {
+        f"{name}_token": f"<|{name}|>" for name in marks
+    }
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.Qwen2_5OmniProcessor(
+            _qwen_images(8), None, tf.WhisperFeatureExtractor(), tokenizer(**named), chat_template=QWEN_CHAT
+        )
+    return build(tf.Qwen2_5OmniThinkerForConditionalGeneration, config), processor
+
+
+def _glm(name: str, **options: Any) -> Family:
+    marks = {f"{kind}_{end}_token_id": token_id(f"<|{word}_of_{kind}|>") for kind in ("image", "video")
+             for end, word in (("start", "begin"), ("end", "end"))}  # fmt: skip
+    tower = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN,
+             "patch_size": 8, "image_size": 32}  # fmt: skip
+    config = getattr(tf, f"{name}Config")(
+        vision_config=tower, **marks,
+        text_config=text(dict, rope_parameters={**MROPE, "partial_rotary_factor": 1.0}, **options),
+        image_token_id=token_id("<|image|>"), video_token_id=token_id("<|video|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "glm4v.image_processing_pil_glm4v", "Glm4vImageProcessorPil", patch_size=8, merge_size=2,
+        size={"shortest_edge": 2 * 32 * 32, "longest_edge": 2 * 96 * 96},
+    )  # fmt: skip
+    template = tagged("<|begin_of_image|><|image|><|end_of_image|>")
+    processor = without_video(tf.Glm4vProcessor, image_processor, tokenizer(), chat_template=template)
+    return build(getattr(tf, f"{name}ForConditionalGeneration"), config), processor
+
+
+def glm4v() -> Family:
+    return _glm("Glm4v")
+
+
+def glm4v_moe() -> Family:
+    return _glm("Glm4vMoe", n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
+
+
+def ernie4_5_vl_moe() -> Family:
+    ends = [("image", "IMAGE"), ("video", "VIDEO")]
+    named = {f"{kind}_{end}token": f"<|{word}_{tag}|>" for kind, word in ends
+             for end, tag in (("", "PLACEHOLDER"), ("start_", "START"), ("end_", "END"))}  # fmt: skip
+    tower = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "patch_size": 8}
+    experts = {"moe_intermediate_size": [16, 8], "moe_k": 2, "moe_num_experts": 4, "moe_num_shared_experts": 1}
+    config = tf.Ernie4_5_VLMoeConfig(
+        vision_config=tower, text_config=text(dict, rope_parameters={**MROPE, "mrope_section": [1, 1, 2]}, **experts),
+        **{f"{name}_id": token_id(token) for name, token in named.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe", "Ernie4_5_VLMoeImageProcessorPil", patch_size=8,
+        merge_size=2, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96},
+    )  # fmt: skip
+    template = tagged("<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>")
+    processor = without_video(tf.Ernie4_5_VLMoeProcessor, image_processor, tokenizer(**named), chat_template=template)
+    return build(tf.Ernie4_5_VLMoeForConditionalGeneration, config), processor
 
 
 def gemma3() -> Family:
@@ -335,7 +480,8 @@ FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
-        deepseek_vl_hybrid, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, idefics3, smolvlm,
+        deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
+        qwen2_5_omni_thinker, glm4v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3, smolvlm,
         mistral3,
     )
 }  # fmt: skip

@@ -28,7 +28,11 @@ OTHERS = [
     "<pad>", "<s>", "</s>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "[IMG]",
     "[IMG_BREAK]", "[IMG_END]", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<bos>",
     "<image_soft_token>", "<image_placeholder>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<im_start>",
-    "<im_end>",
+    "<im_end>", "<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>", "<|begin_of_video|>",
+    "<|end_of_video|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "TILE_GLOBAL", "<IMG_START>",
+    "<IMG_ATOM>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>", "<imgpad>", "<|IMAGE_START|>", "<|IMAGE_END|>",
+    "<|IMAGE_PLACEHOLDER|>", "<|VIDEO_START|>", "<|VIDEO_END|>", "<|VIDEO_PLACEHOLDER|>", "<|AUDIO|>",
+    "<|audio_bos|>", "<|audio_eos|>",
     *(f"<row_{row + 1}_col_{col + 1}>" for row in range(6) for col in range(6)),
 ]  # fmt: skip
 CORPUS = [
@@ -46,7 +50,7 @@ def _trained() -> Tokenizer:
     tokenizer.train_from_iterator(
         CORPUS * 3,
         trainers.BpeTrainer(
-            vocab_size=400, special_tokens=[*NAMED.values(), *OTHERS],
+            vocab_size=480, special_tokens=[*NAMED.values(), *OTHERS],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         ),
     )  # fmt: skip
@@ -132,6 +136,11 @@ CHAT = (
 
 def chat(image: str, start: str = "") -> str:
     return start + CHAT.replace("IMAGE", image)
+
+
+def tagged(image: str) -> str:
+    """In the manner of Qwen's template, with `image` for the image."""
+    return QWEN_CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", image)
 
 
 QWEN_CHAT = (

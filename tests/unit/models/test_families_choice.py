@@ -22,7 +22,7 @@ def test_a_model_without_image_tokens_in_its_decoder_is_refused_with_the_reason(
         adapter_class(model_type, "a/b")
 
 
-@pytest.mark.parametrize("model_type", ["aya_vision", "glm4v", "llama4", "janus"])
+@pytest.mark.parametrize("model_type", ["chameleon", "glm46v", "paddleocr_vl", "aria"])
 def test_a_model_that_could_have_an_adapter_says_which_file_to_write(model_type: str) -> None:
     with pytest.raises(ModelError, match=rf"adapters/{model_type}\.py after TEMPLATE\.md.*FAMILIES"):
         adapter_class(model_type, "a/b")

@@ -91,8 +91,22 @@ class SquareAdapter(FamilyAdapter):
         return torch.arange(n_tokens), stretched(*view.size, side, side)
 
 
+class GotOcr2Adapter(SquareAdapter):
+    """GOT-OCR 2: a cell for 4 x 4 patches. Its processor writes 256 tokens unless told otherwise, and cuts no tiles."""
+
+    wrapping = "<img>{}</img>"
+    not_for_model = ("num_patches",)
+
+    def image_options(self) -> dict[str, Any]:
+        return {"crop_to_patches": False}
+
+    def image_text(self, inputs: Any) -> str:
+        vision = self.config.vision_config
+        return self.processor.image_token * (side_of(vision.image_size) // side_of(vision.patch_size) // 4) ** 2
+
+
 class DeepseekVlAdapter(FamilyAdapter):
-    """DeepSeek-VL: the long side is resized, then bars are added.
+    """DeepSeek-VL and Janus: the long side is resized, then bars are added.
 
     The 7B model (hybrid) sees the image at two sizes; the small one is made from the large one, bars and all.
     """
@@ -171,7 +185,7 @@ class PixtralAdapter(FamilyAdapter):
 
 
 class QwenVlAdapter(FamilyAdapter):
-    """Qwen2-VL, Qwen2.5-VL, Qwen3-VL: cells of 2 x 2 patches, positions in three dimensions.
+    """Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen2.5-Omni: cells of 2 x 2 patches, positions in three dimensions.
 
     The image is stretched to whole cells, as near to its aspect ratio as they allow.
     """
@@ -185,15 +199,35 @@ class QwenVlAdapter(FamilyAdapter):
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         """Text counts up in all three rows; an image at position p has time p, and rows and columns from p on."""
         rows, cols = self._grid(inputs)
-        start = len(prefix) - rows * cols
+        start = len(prefix) - self.after_image - rows * cols
         text = torch.arange(start).expand(3, -1)
         image = torch.stack(torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(cols), indexing="ij"))
-        return {"prefix_positions": torch.cat([text, start + image.flatten(1)], dim=1)}
+        after = torch.arange(self.after_image).expand(3, -1) + start + max(rows, cols)
+        return {"prefix_positions": torch.cat([text, start + image.flatten(1), after], dim=1)}
 
     def _grid(self, inputs: Any) -> tuple[int, int]:
         merge = self.processor.image_processor.merge_size
         _, rows, cols = (int(n) for n in inputs["image_grid_thw"][0])
         return rows // merge, cols // merge
+
+
+class Glm4vAdapter(QwenVlAdapter):
+    """GLM-4.1V, GLM-4.5V, GLM-4.6V: as Qwen-VL, with tags of their own."""
+
+    wrapping = "<|begin_of_image|>{}<|end_of_image|>"
+
+
+class ErnieVlAdapter(QwenVlAdapter):
+    """ERNIE 4.5-VL: as Qwen-VL, and the image with its two tags goes to experts of its own."""
+
+    wrapping = "<|IMAGE_START|>{}<|IMAGE_END|>"
+    after_image = 1
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        of_image = [getattr(self.config, f"image_{part}token_id") for part in ("", "start_", "end_")]
+        types = torch.isin(prefix, torch.tensor(of_image)).long()
+        positions = super().extras(prefix, inputs)
+        return {**positions, "token_types": types, "token_types_name": "moe_mm_token_type_ids"}
 
 
 def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:

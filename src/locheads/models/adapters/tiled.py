@@ -1,11 +1,11 @@
 """Families that give the model a view of the whole image and tiles of it.
 
-InternVL, Idefics3 and SmolVLM: equal tiles in reading order, then the view. LLaVA-NeXT (1.6) and LLaVA-OneVision: the
-view, then tiles with a line break after each row.
+InternVL, Aya Vision, Idefics3 and SmolVLM: equal tiles in reading order, then the view. Ovis2: the view, then such
+tiles. LLaVA-NeXT (1.6) and LLaVA-OneVision: the view, then tiles with a line break after each row.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -28,6 +28,8 @@ class TiledAdapter(FamilyAdapter):
     """
 
     has_tiles = True
+    view_first: ClassVar[bool] = False
+    """Whether the view stands before the tiles."""
 
     def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
         """-> (rows, columns) of tiles, (0, 0) where the image is not cut."""
@@ -41,13 +43,14 @@ class TiledAdapter(FamilyAdapter):
             # Image tokens come tile after tile; the grid's reading order is that of all tiles laid out.
             tokens = torch.arange(rows * cols * each).reshape(rows, cols, side, side).transpose(1, 2).flatten()
             # On average over the tiles, where each ends in a strip that the tower does not look at (see `overhang`).
-            return tokens, stretched(*view.size, rows * side, cols * side)
+            return tokens + each * self.view_first, stretched(*view.size, rows * side, cols * side)
+        start = 0 if self.view_first else n_tokens - each
         across = overhang(self.config.vision_config)
-        return torch.arange(n_tokens - each, n_tokens), stretched(*view.size, side, side, across)
+        return torch.arange(start, start + each), stretched(*view.size, side, side, across)
 
 
 class InternVlAdapter(TiledAdapter):
-    """Tiles of 16 x 16 cells, as many and as wide as suits the image's aspect ratio."""
+    """InternVL and Aya Vision: as many tiles as suit the image's aspect ratio."""
 
     not_for_model = ("num_patches",)
 
@@ -61,6 +64,17 @@ class InternVlAdapter(TiledAdapter):
         tile = (images.size["height"], images.size["width"])
         cols, rows = get_optimal_tiled_canvas((view.height, view.width), tile, images.min_patches, images.max_patches)
         return rows, cols
+
+
+class Ovis2Adapter(TiledAdapter):
+    """A token is the mean of visual words by their probabilities. Tags stand before the tiles and between them."""
+
+    view_first = True
+    not_for_model = ("grids",)
+
+    def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
+        rows, cols = (int(n) for n in inputs["grids"][0])
+        return (rows, cols) if rows * cols > 1 else (0, 0)
 
 
 class IdeficsAdapter(TiledAdapter):
