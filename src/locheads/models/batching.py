@@ -28,6 +28,8 @@ T = TypeVar("T")
 TOKENS_ON_CUDA = 16_384
 """Enough to fill a large GPU with a 7B model."""
 TOKENS_OF_ONE_IMAGE = 4096
+POINTING = "image_token_pooling"
+"""Molmo 2's: it counts the patches of its own image, so nothing can be joined to that."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def halves(strips: Sequence[Strip]) -> tuple[list[Strip], list[Strip]] | None:
 
 def fit_together(one: PreparedInput, other: PreparedInput) -> bool:
     """Whether the tensors of two images can lie in one batch."""
+    if POINTING in one.tensors:
+        return False
     return one.tensors.keys() == other.tensors.keys() and all(
         tensor.shape[1:] == other.tensors[name].shape[1:] for name, tensor in one.tensors.items()
     )

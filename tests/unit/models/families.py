@@ -6,12 +6,15 @@ Weights are random, and queries and keys sharpened: near-uniform attention rows 
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import torch
 import transformers as tf
 from family_parts import (
+    HEADS,
     HIDDEN,
     NAMED,
     QWEN_CHAT,
@@ -19,6 +22,7 @@ from family_parts import (
     build,
     chat,
     images,
+    seeing,
     tagged,
     text,
     token_id,
@@ -210,6 +214,135 @@ def aya_vision() -> Family:
         _got(32, max_patches=6), tokenizer("<s>"), patch_size=8, img_size=32, chat_template=tagged("<image>"),
     )  # fmt: skip
     return build(tf.AyaVisionForConditionalGeneration, config, seed=1), processor
+
+
+def cohere2_vision() -> Family:
+    config = tf.Cohere2VisionConfig(
+        vision_config=vision(tf.SiglipVisionConfig, 32, 4, vision_use_head=False), alignment_intermediate_size=32,
+        text_config=text(tf.Cohere2Config, sliding_window=64), image_token_id=token_id("<|IMG_PATCH|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "cohere2_vision.image_processing_cohere2_vision", "Cohere2VisionImageProcessor",
+        size={"height": 32, "width": 32}, max_patches=6, patch_size=4,
+    )  # fmt: skip
+    named = {"boi_token": "<|START_OF_IMG|>", "eoi_token": "<|END_OF_IMG|>", "image_token": "<|IMG_PATCH|>"}
+    processor = tf.Cohere2VisionProcessor(
+        image_processor, tokenizer("<s>", **named, img_line_break_token="<|IMG_LINE_BREAK|>"),
+        chat_template=tagged("<|IMG_PATCH|>"),
+    )  # fmt: skip
+    return build(tf.Cohere2VisionForConditionalGeneration, config), processor
+
+
+def llama4() -> Family:
+    tower = vision(
+        tf.Llama4VisionConfig, 32, 4, vision_output_dim=16, projector_input_dim=16, projector_output_dim=16,
+        intermediate_size=64,
+    )  # fmt: skip
+    experts = {"num_local_experts": 2, "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2,
+               "no_rope_layer_interval": 2, "use_qk_norm": False}  # fmt: skip
+    config = tf.Llama4Config(
+        vision_config=tower, text_config=text(tf.Llama4TextConfig, attention_chunk_size=256, **experts),
+        image_token_index=token_id("<|patch|>"), boi_token_index=token_id("<|image_start|>"),
+        eoi_token_index=token_id("<|image_end|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "llama4.image_processing_llama4", "Llama4ImageProcessor", size={"height": 32, "width": 32}, max_patches=6
+    )
+    processor = tf.Llama4Processor(image_processor, tokenizer("<s>"), patch_size=4, chat_template=tagged("<|image|>"))
+    return seeing(build(tf.Llama4ForConditionalGeneration, config)), processor
+
+
+def perception_lm() -> Family:
+    sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": [32, 32], "patch_size": 4, "mlp_ratio": 2.0,
+             "ref_feat_shape": [8, 8], "global_pool": "", "use_post_transformer_norm": False}  # fmt: skip
+    tower = {"model_type": "timm_wrapper", "architecture": "vit_pe_core_tiny_patch16_384", "do_pooling": False,
+             "model_args": sizes}  # fmt: skip
+    config = tf.PerceptionLMConfig(
+        vision_config=tower, text_config=text(tf.LlamaConfig), projector_pooling_ratio=2, vision_use_cls_token=True,
+        image_token_id=token_id("<image>"), video_token_id=token_id("<video>"),
+    )  # fmt: skip
+    image_processor = images(
+        "perception_lm.image_processing_perception_lm", "PerceptionLMImageProcessor", tile_size=32, max_num_tiles=6
+    )
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.PerceptionLMProcessor(
+            None, image_processor, tokenizer("<s>", image_token="<image>", video_token="<video>"), patch_size=4,
+            chat_template=chat("<image>"),
+        )  # fmt: skip
+    return build(tf.PerceptionLMForConditionalGeneration, config), processor
+
+
+def molmo2() -> Family:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "hidden_size": 16,
+             "intermediate_size": 32}  # fmt: skip
+    adapter = {**heads, "text_hidden_size": HIDDEN, "vision_feature_layer": [-1, -2]}
+    marks = {"image_start_token_id": "<im_start>", "low_res_image_start_token_id": "<low_res_im_start>",
+             "image_end_token_id": "<im_end>", "image_patch_id": "<im_patch>", "frame_start_token_id": "<frame_start>",
+             "frame_end_token_id": "<frame_end>"}  # fmt: skip
+    config = tf.Molmo2Config(
+        vision_config={**heads, "image_size": [36, 36], "patch_size": 4, "num_hidden_layers": 2},
+        adapter_config=adapter, text_config=text(dict), **{name: token_id(mark) for name, mark in marks.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "molmo2.image_processing_molmo2", "Molmo2ImageProcessor", size={"height": 36, "width": 36}, patch_size=4,
+        max_crops=4, overlap_margins=[1, 1],
+    )  # fmt: skip
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.Molmo2Processor(image_processor, None, tokenizer(), chat_template="</s>" + tagged("<|image|>"))
+    model = seeing(build(tf.Molmo2ForConditionalGeneration, config))
+    for name, weight in model.named_parameters():
+        if "language_model" in name and "q_norm" in name:
+            torch.nn.init.constant_(weight, 4)  # it undoes the sharpening
+    return model, processor
+
+
+def kimi_k25() -> Family:
+    ranks = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8,
+             "moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
+             "n_group": 1, "topk_group": 1, "head_dim": 4,
+             "first_k_dense_replace": 1, "num_key_value_heads": HEADS}  # fmt: skip
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "patch_size": 8, "pos_emb_height": 8, "pos_emb_width": 8}  # fmt: skip
+    config = tf.Kimi_K25Config(
+        vision_config=tower, text_config=text(tf.DeepseekV3Config, **ranks), projection_hidden_size=16,
+        image_token_id=token_id("<|media_pad|>"), video_token_id=token_id("<video>"),
+        vision_start_token_id=token_id("<|media_begin|>"), vision_end_token_id=token_id("<|media_end|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "kimi_k25.image_processing_kimi_k25", "Kimi_K25ImageProcessor", patch_size=8, merge_size=2, max_patches=144,
+        size={"max_height": 64, "max_width": 64},
+    )  # fmt: skip
+    template = tagged("<|media_begin|>image<|media_content|><|media_pad|><|media_end|>")
+    words = tokenizer(image_token="<|media_pad|>", video_token="<video>")
+    processor = without_video(tf.Kimi_K25Processor, image_processor, words, chat_template=template)
+    return build(tf.Kimi_K25ForConditionalGeneration, config), processor
+
+
+def gemma3n() -> Family:
+    layers = ["sliding_attention", "full_attention"] * 2
+    words = text(dict)["vocab_size"]
+    sizes = {"sliding_window": 32, "layer_types": layers, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+             "vocab_size_per_layer_input": words, "hidden_size_per_layer_input": 4, "laurel_rank": 4,
+             "activation_sparsity_pattern": [0.0] * 4, "intermediate_size": 48}  # fmt: skip
+    tower = {"architecture": "convnext_atto", "hidden_size": 16, "do_pooling": False, "vocab_size": 8,
+             "vocab_offset": words, "model_args": {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}}  # fmt: skip
+    audio = {"hidden_size": 8, "conf_num_attention_heads": 2, "conf_num_hidden_layers": 1, "vocab_size": 8,
+             "vocab_offset": words + 8, "sscp_conv_channel_size": [4, 4]}  # fmt: skip
+    marks = {"image": "<image_soft_token>", "boi": "<start_of_image>", "eoi": "<end_of_image>", "audio": "<audio>",
+             "boa": "<boa>", "eoa": "<eoa>"}  # fmt: skip
+    config = tf.Gemma3nConfig(
+        text_config=text(tf.Gemma3nTextConfig, **sizes).to_dict(), vision_config=tower, audio_config=audio,
+        vision_soft_tokens_per_image=16, **{f"{name}_token_id": token_id(mark) for name, mark in marks.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "siglip.image_processing_pil_siglip", "SiglipImageProcessorPil", size={"height": 128, "width": 128}
+    )
+    words = tokenizer("<bos>", **{f"{name}_token": mark for name, mark in marks.items()})
+    processor = tf.Gemma3nProcessor(
+        tf.Gemma3nAudioFeatureExtractor(), image_processor, words, image_seq_length=16,
+        chat_template=chat("<image_soft_token>", "<bos>"),
+    )  # fmt: skip
+    return build(tf.Gemma3nForConditionalGeneration, config), processor
 
 
 def ovis2() -> Family:
@@ -486,3 +619,7 @@ FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""
+NEED_PACKAGES = {cohere2_vision: ("torchvision",), llama4: ("torchvision",), molmo2: ("torchvision",),
+                 kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",)}  # fmt: skip
+"""Builders that need packages which not every environment has."""
+FAMILY_BUILDERS |= {one.__name__: one for one, packages in NEED_PACKAGES.items() if all(map(find_spec, packages))}

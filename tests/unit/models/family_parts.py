@@ -29,10 +29,13 @@ OTHERS = [
     "[IMG_BREAK]", "[IMG_END]", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<bos>",
     "<image_soft_token>", "<image_placeholder>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<im_start>",
     "<im_end>", "<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>", "<|begin_of_video|>",
-    "<|end_of_video|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "TILE_GLOBAL", "<IMG_START>",
+    "<|end_of_video|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>",
+    "TILE_GLOBAL", "<IMG_START>",
     "<IMG_ATOM>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>", "<imgpad>", "<|IMAGE_START|>", "<|IMAGE_END|>",
     "<|IMAGE_PLACEHOLDER|>", "<|VIDEO_START|>", "<|VIDEO_END|>", "<|VIDEO_PLACEHOLDER|>", "<|AUDIO|>",
-    "<|audio_bos|>", "<|audio_eos|>",
+    "<|audio_bos|>", "<|audio_eos|>", "<|image_start|>", "<|image_end|>", "<|patch|>", "<|tile_x_separator|>",
+    "<|tile_y_separator|>", "<im_patch>", "<im_col>", "<low_res_im_start>", "<frame_start>", "<frame_end>", "<im_low>",
+    "<|media_begin|>", "<|media_content|>", "<|media_pad|>", "<|media_end|>", "<audio>", "<boa>", "<eoa>",
     *(f"<row_{row + 1}_col_{col + 1}>" for row in range(6) for col in range(6)),
 ]  # fmt: skip
 CORPUS = [
@@ -50,7 +53,7 @@ def _trained() -> Tokenizer:
     tokenizer.train_from_iterator(
         CORPUS * 3,
         trainers.BpeTrainer(
-            vocab_size=480, special_tokens=[*NAMED.values(), *OTHERS],
+            vocab_size=500, special_tokens=[*NAMED.values(), *OTHERS],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         ),
     )  # fmt: skip
@@ -101,7 +104,8 @@ def sharpen(model: PreTrainedModel) -> PreTrainedModel:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             decoder = not any(part in name for part in ("vision", "visual", "q_norm", "k_norm"))
-            if decoder and ("q_proj" in name or "k_proj" in name) and weight.dim() == 2:
+            wanted = ("q_proj", "k_proj", "q_b_proj", "kv_b_proj")  # the latter of multi-head latent attention
+            if decoder and any(part in name for part in wanted) and weight.dim() == 2:
                 weight.mul_(16)
             if decoder and ("embed_tokens" in name):
                 weight.mul_(8)
@@ -113,6 +117,19 @@ def sharpen(model: PreTrainedModel) -> PreTrainedModel:
 def build(kind: type, config: Any, seed: int = 0) -> PreTrainedModel:
     torch.manual_seed(seed)
     return sharpen(kind(config))
+
+
+def seeing(model: PreTrainedModel) -> PreTrainedModel:
+    """With a first and a last layer of the vision tower strong enough that another image gives other rows."""
+    for name, weight in model.named_parameters():
+        if ("patch_embedding" in name or "projector" in name) and weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
+def in_full_precision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Llama 4's processor works its pixels out in bfloat16."""
+    return {key: value.float() if value.dtype == torch.bfloat16 else value for key, value in tensors.items()}
 
 
 def images(module: str, name: str, **options: Any) -> Any:

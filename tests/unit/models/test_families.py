@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILY_BUILDERS
-from family_parts import CONTEXT, LAYERS, token_id
+from family_parts import CONTEXT, LAYERS, in_full_precision, token_id
 from PIL import Image
 from torch import Tensor
 
@@ -27,9 +27,11 @@ TOLERANCE = 2e-5
 families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
 WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2")
 chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in WITHOUT_CHAT])
-tiled = pytest.mark.parametrize(
-    "name", ["llava_next", "llava_onevision", "internvl", "aya_vision", "ovis2", "idefics3", "smolvlm"]
-)
+TILED = sorted(
+    {"llava_next", "llava_onevision", "internvl", "aya_vision", "cohere2_vision", "llama4", "perception_lm", "molmo2",
+     "ovis2", "idefics3", "smolvlm"} & set(FAMILY_BUILDERS)
+)  # fmt: skip
+tiled = pytest.mark.parametrize("name", TILED)
 three_dimensional = {name for name in FAMILY_BUILDERS if name.startswith(("qwen", "glm4v", "ernie"))}
 
 
@@ -50,7 +52,7 @@ def noise(size: tuple[int, int]) -> Image.Image:
 def sequence(prepared: PreparedInput, i: int = 0) -> dict[str, Tensor]:
     """What the model's forward takes for the i-th prompt alone."""
     suffix = prepared.suffixes[i]
-    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **prepared.tensors}
+    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **in_full_precision(prepared.tensors)}
     if prepared.prefix_positions is not None:
         start = int(prepared.prefix_positions.max()) + 1
         after = torch.arange(start, start + len(suffix)).expand(3, -1)
@@ -154,7 +156,7 @@ def eager_rows(name: str, inputs: dict[str, Tensor]) -> Tensor:
 
 @families
 def test_declared_sharing(name: str) -> None:
-    plain = ("aya_vision", "gemma3", "paligemma", "paligemma2")
+    plain = ("aya_vision", "cohere2_vision", "llama4", "molmo2", "gemma3", "gemma3n", "paligemma", "paligemma2")
     assert adapter(name).sharing is (Sharing.plain if name in plain else Sharing.packed)
 
 
@@ -225,7 +227,7 @@ def test_an_image_that_the_processor_refuses_is_a_data_error() -> None:
         adapter("qwen2_vl").prepare(noise((900, 3)), ["cup"], PLAIN)
 
 
-@pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) - set(tiled.args[1])))
+@pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) - set(TILED)))
 def test_tiles_of_a_family_without_them_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="does not cut images into tiles"):
         adapter(name, tiles=True)

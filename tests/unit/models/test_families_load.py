@@ -34,6 +34,9 @@ NEED_TORCHVISION = (
     "ernie4_5_vl_moe",
     "smolvlm",
     "mistral3",
+    "perception_lm",
+    "molmo2",
+    "kimi_k25",
 )
 """Their processors, or the video part of them, do not load without it."""
 PROMPT = PromptConfig(template="look <image>\n{expression}")

@@ -138,7 +138,8 @@ class FamilyAdapter:
 
     def image_options(self) -> dict[str, Any]:
         """What the family's processor passes to its image processor by default."""
-        return {}
+        options = getattr(self.processor, "images_kwargs", {})
+        return {name: value for name, value in options.items() if name != "return_tensors"}
 
     def image_text(self, inputs: Any) -> str:
         """The text that stands for the image in a prompt, special tokens and all."""

@@ -1,5 +1,6 @@
 """Families that give the model one view of the image, whose tokens are the patch grid: square, or of any aspect."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from locheads.errors import ConfigError, ModelError
-from locheads.geometry import Preprocess, padded_square, square_geometry, stretched
+from locheads.geometry import Preprocess, padded_square, placed, square_geometry, stretched
 from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, Sharing, padded
 from locheads.models.prompts import PromptText
 
@@ -78,13 +79,18 @@ class LlavaAdapter(FamilyAdapter):
         return Preprocess.center_crop
 
 
+def module_of(images: Any) -> Any:
+    """Where an image processor's class stands, and the functions that it works with."""
+    return sys.modules[type(images).__module__]
+
+
 def side_of(size: int | Sequence[int]) -> int:
     """Of a square, which some vision towers write as a pair."""
     return size if isinstance(size, int) else size[0]
 
 
 class SquareAdapter(FamilyAdapter):
-    """The processor resizes any image to one square; all image tokens are the grid."""
+    """The processor resizes any image to one square; all image tokens are the grid (Gemma 3n)."""
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         side = square_root(n_tokens)
@@ -96,9 +102,6 @@ class GotOcr2Adapter(SquareAdapter):
 
     wrapping = "<img>{}</img>"
     not_for_model = ("num_patches",)
-
-    def image_options(self) -> dict[str, Any]:
-        return {"crop_to_patches": False}
 
     def image_text(self, inputs: Any) -> str:
         vision = self.config.vision_config
@@ -124,9 +127,6 @@ class Gemma3Adapter(SquareAdapter):
 
     sharing = Sharing.plain
     not_for_model = ("num_crops",)
-
-    def image_options(self) -> dict[str, Any]:
-        return {"do_pan_and_scan": False}
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         return {"token_types": (prefix == self.config.image_token_id).long()}
@@ -209,6 +209,23 @@ class QwenVlAdapter(FamilyAdapter):
         merge = self.processor.image_processor.merge_size
         _, rows, cols = (int(n) for n in inputs["image_grid_thw"][0])
         return rows // merge, cols // merge
+
+
+class KimiAdapter(QwenVlAdapter):
+    """Kimi K2.5: the image, scaled down where it is large, gets bars at its right and bottom up to whole cells."""
+
+    wrapping = "<|media_begin|>image<|media_content|>{}<|media_end|>"
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        images, (rows, cols) = self.processor.image_processor, self._grid(inputs)
+        resize = module_of(images).navit_resize
+        limits = images.patch_size, images.merge_size, images.max_patches, images.size["max_height"]
+        (height, width), _ = resize(view.height, view.width, *limits)
+        cell = images.patch_size * images.merge_size
+        return torch.arange(n_tokens), placed(*view.size, rows, cols, (0.0, 0.0, width / cell, height / cell))
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        return {}  # it counts positions as text does
 
 
 class Glm4vAdapter(QwenVlAdapter):
