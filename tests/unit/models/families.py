@@ -452,17 +452,22 @@ def _glm(name: str, **options: Any) -> Family:
         text_config=text(dict, rope_parameters={**MROPE, "partial_rotary_factor": 1.0}, **options),
         image_token_id=token_id("<|image|>"), video_token_id=token_id("<|video|>"),
     )  # fmt: skip
+    kind = name.removesuffix("Moe")
     image_processor = images(
-        "glm4v.image_processing_pil_glm4v", "Glm4vImageProcessorPil", patch_size=8, merge_size=2,
+        f"{kind.lower()}.image_processing_pil_{kind.lower()}", f"{kind}ImageProcessorPil", patch_size=8, merge_size=2,
         size={"shortest_edge": 2 * 32 * 32, "longest_edge": 2 * 96 * 96},
     )  # fmt: skip
     template = tagged("<|begin_of_image|><|image|><|end_of_image|>")
-    processor = without_video(tf.Glm4vProcessor, image_processor, tokenizer(), chat_template=template)
+    processor = without_video(getattr(tf, f"{kind}Processor"), image_processor, tokenizer(), chat_template=template)
     return build(getattr(tf, f"{name}ForConditionalGeneration"), config), processor
 
 
 def glm4v() -> Family:
     return _glm("Glm4v")
+
+
+def glm46v() -> Family:
+    return _glm("Glm46V")
 
 
 def glm4v_moe() -> Family:
@@ -614,8 +619,8 @@ FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     for build in (
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
         deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
-        qwen2_5_omni_thinker, glm4v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3, smolvlm,
-        mistral3,
+        qwen2_5_omni_thinker, glm4v, glm46v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3,
+        smolvlm, mistral3,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""

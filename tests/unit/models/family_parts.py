@@ -6,6 +6,7 @@ tokenizer is a byte-level BPE that knows every family's special tokens.
 
 import importlib
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -133,7 +134,9 @@ def in_full_precision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tenso
 
 
 def images(module: str, name: str, **options: Any) -> Any:
-    """An image processor's PIL form: this environment has no torchvision."""
+    """An image processor in the form that checkpoints load with: PIL's where there is no torchvision."""
+    if find_spec("torchvision"):
+        module, name = module.replace("_pil_", "_"), name.removesuffix("Pil")
     return getattr(importlib.import_module(f"transformers.models.{module}"), name)(**options)
 
 

@@ -32,7 +32,7 @@ TILED = sorted(
      "ovis2", "idefics3", "smolvlm"} & set(FAMILY_BUILDERS)
 )  # fmt: skip
 tiled = pytest.mark.parametrize("name", TILED)
-three_dimensional = {name for name in FAMILY_BUILDERS if name.startswith(("qwen", "glm4v", "ernie"))}
+three_dimensional = {name for name in FAMILY_BUILDERS if name.startswith(("qwen", "glm4", "ernie"))}
 
 
 @cache

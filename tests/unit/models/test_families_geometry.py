@@ -22,8 +22,8 @@ from locheads.models.config import PromptConfig
 PROMPT = PromptConfig(template="<image>\n{expression}")
 SIZES = [(130, 70), (70, 130), (64, 64), (100, 90), (61, 97), (31, 33), (200, 60)]
 CELL = {name: 16 for name in (
-    "got_ocr2", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen2_5_omni_thinker", "glm4v", "glm4v_moe",
-    "ernie4_5_vl_moe", "kimi_k25", "gemma3", "mistral3",
+    "got_ocr2", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen2_5_omni_thinker", "glm4v", "glm46v",
+    "glm4v_moe", "ernie4_5_vl_moe", "kimi_k25", "gemma3", "mistral3",
 )} | {"smolvlm": 12, "locheads_mini_gemini": 32, "gemma3n": 32}  # fmt: skip
 """Pixels of the vision tower's input per cell, where it is not 8."""
 UNSEEN = {"llava_onevision": 2, "smolvlm": 2, "molmo2": -4}

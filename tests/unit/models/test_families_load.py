@@ -30,6 +30,7 @@ NEED_TORCHVISION = (
     "qwen3_vl_moe",
     "qwen2_5_omni_thinker",
     "glm4v",
+    "glm46v",
     "glm4v_moe",
     "ernie4_5_vl_moe",
     "smolvlm",
