@@ -30,9 +30,8 @@ UNSEEN = {"llava_onevision": 2, "smolvlm": 2, "molmo2": -4}
 """Pixels at the right and bottom of its input that the vision tower makes no patch of; half a cell without pixels."""
 ENDS_WITHIN_A_CELL = ("kimi_k25", "molmo2")
 """At the right and bottom a part of the last cell shows nothing, though the geometry has it go on."""
-FAINT = {"aya_vision": 0.28, "cohere2_vision": 0.28, "molmo2": 0.03}
-"""Of the largest change of a token, what counts as none, where it is not 0.2: a norm makes faint ones strong, or
-strong ones faint."""
+FAINT = {"aya_vision": 48, "cohere2_vision": 48, "molmo2": 48}
+"""How bright the rectangle is where a model's norms and gates do not answer in proportion to a white one."""
 
 
 def white_box(width: int, height: int) -> tuple[int, int, int, int]:
@@ -40,10 +39,9 @@ def white_box(width: int, height: int) -> tuple[int, int, int, int]:
     return round(width * 0.1), round(height * 0.5), round(width * 0.5), round(height * 0.95)
 
 
-def make_image(size: tuple[int, int], box: bool = True) -> Image.Image:
+def make_image(size: tuple[int, int], brightness: int = 255) -> Image.Image:
     image = Image.new("RGB", size, (0, 0, 0))
-    if box:
-        image.paste((255, 255, 255), white_box(*size))
+    image.paste((brightness,) * 3, white_box(*size))
     return image
 
 
@@ -160,10 +158,11 @@ def lit(name: str, how: Preprocess, size: tuple[int, int], tiles: bool = False) 
     """-> (which cells' tokens the white box changes, the geometry)."""
     model, processor = near_sighted(name), adapter(name).processor
     ours = FAMILIES[model.config.model_type](processor, model.config, how, tiles)
-    with_box, without = (ours.prepare(make_image(size, box), ["cup"], PROMPT) for box in (True, False))
+    bright = FAINT.get(name, 255)
+    with_box, without = (ours.prepare(make_image(size, level), ["cup"], PROMPT) for level in (bright, 0))
     change = (image_tokens(name, with_box) - image_tokens(name, without)).norm(dim=-1)
     grid = change.reshape(with_box.geometry.rows, with_box.geometry.cols).numpy()
-    return grid > FAINT.get(name, 0.2) * grid.max(), with_box.geometry
+    return grid > 0.2 * grid.max(), with_box.geometry
 
 
 def check(seen: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> None:
