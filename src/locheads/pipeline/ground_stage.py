@@ -21,7 +21,7 @@ from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
 from locheads.types import ImageGroup
 
-WORTH = 500
+WORTH = 128
 """Images for which another process is worth its start."""
 
 MapScores = dict[str, Float[np.ndarray, "row metric"]]

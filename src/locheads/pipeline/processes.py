@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from math import ceil
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from typing import TypeVar
 
 from locheads.errors import StoreError
@@ -26,6 +26,25 @@ Each = Callable[[Callable[[AttentionStore, list[ImageGroup]], T], list[ImageGrou
 """What a function of the store and some images gives for each CHUNK of the images, in their order."""
 
 
+def warm_up(number: int | None, images: int, worth: int = CHUNK) -> None:
+    """Starts what `processes` with the same arguments will need, and returns at once: the server that the processes
+    are forked from loads our code meanwhile. Not forked from here, because threads would be left behind half-way."""
+    if _busy(number, images, worth) <= 1:
+        return
+    get_context("forkserver").set_forkserver_preload(["__main__", "locheads.pipeline.ground_stage"])
+    # Ctrl-C goes to all processes of a terminal, and the first one ends the others.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _busy(number: int | None, images: int, worth: int) -> int:
+    wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
+    return min(wanted, ceil(images / CHUNK))
+
+
 @contextmanager
 def processes(store: AttentionStore, number: int | None, images: int, worth: int = CHUNK) -> Iterator[Each]:
     """Gives what runs a function on chunks of images.
@@ -34,18 +53,17 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         store: which every process gets.
         number: of processes, as engine.processes; None: one per core, MOST at most.
         images: how many there are. A process for no work is not started.
-        worth: where `number` is None, so many images for each: a process takes two seconds to start.
+        worth: where `number` is None, so many images for each: the server takes two seconds to start.
 
     Raises:
         StoreError: a process was killed.
     """
-    wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
-    busy = min(wanted, ceil(images / CHUNK))
+    busy = _busy(number, images, worth)
     if busy <= 1:
         yield partial(_here, store)
         return
-    # Not forked: torch has threads, which a fork would leave behind half-way.
-    pool = ProcessPoolExecutor(busy, get_context("spawn"), _prepare, (store,))
+    warm_up(number, images, worth)
+    pool = ProcessPoolExecutor(busy, get_context("forkserver"), _prepare, (store,))
     try:
         yield partial(_there, pool)
     except BrokenProcessPool as error:
@@ -79,8 +97,7 @@ _stores: list[AttentionStore] = []
 
 
 def _prepare(store: AttentionStore) -> None:
-    # Ctrl-C goes to all processes of a terminal: the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `warm_up`
     store.sets_aside = False  # that, too, is for the first one
     _stores[:] = [store]
 

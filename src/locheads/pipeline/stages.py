@@ -9,10 +9,11 @@ from locheads.pipeline.attend_stage import attend_all_maps, attend_few_maps, att
 from locheads.pipeline.audit_stage import audit_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
-from locheads.pipeline.ground_stage import ground_stage
+from locheads.pipeline.ground_stage import WORTH, ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
+from locheads.pipeline.processes import warm_up
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
@@ -27,6 +28,7 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
     """Runs all stages up to `config.stage`, or takes over a run that has done the same; see `cli.dispatch`."""
     with recorded_provenance(folder) as record:
         setup = prepare(config, folder, record)
+        _warm_up(config, len(setup.inputs.evaluated))
         key = receipt_key(config, setup.digest, setup.inputs)
         # The result of the attention pass is the store, which a receipt does not vouch for.
         vouched = config.stage not in (Stage.attend, Stage.status)
@@ -47,6 +49,11 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
             write_report(folder)
     status.check_complete()
     write_receipt(folder, key, len(failures))
+
+
+def _warm_up(config: Config, images: int) -> None:
+    if config.stage in (Stage.ground, Stage.evaluate, Stage.report):
+        warm_up(config.engine.processes, images, WORTH)
 
 
 def _has_pages(config: Config) -> bool:
