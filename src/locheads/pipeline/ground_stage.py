@@ -13,7 +13,7 @@ from locheads.evaluation.predict import predict
 from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows
 from locheads.grounding.config import GroundingConfig
-from locheads.pipeline.processes import processes
+from locheads.pipeline.processes import Each
 from locheads.pipeline.run_files import OTHERS, OWN, map_scores_of, writing
 from locheads.pipeline.setup import Failures, Setup
 from locheads.segmenters.load_segmenter import load_segmenter
@@ -21,21 +21,18 @@ from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
 from locheads.types import ImageGroup
 
-WORTH = 500
-"""Images for which another process is worth its start."""
-
 MapScores = dict[str, Float[np.ndarray, "row metric"]]
 """File of predictions -> MAP_METRICS of its rows, which need maps that are not kept."""
 
 
-def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures) -> MapScores:
+def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -> MapScores:
     """The localization heads and every baseline on the evaluated split -> predictions.parquet, baselines.parquet."""
     config, folder = setup.config, setup.folder
     segmenter = load_segmenter(config.segmenter, config.engine)
     map_scores = defaultdict(list)
     files = {name: writing(folder / name, with_mask_score=segmenter is not None) for name in (OWN, OTHERS)}
-    groups, number = setup.inputs.evaluated, config.engine.processes
-    with files[OWN] as own, files[OTHERS] as others, processes(setup.store, number, len(groups), WORTH) as each:
+    groups = setup.inputs.evaluated
+    with files[OWN] as own, files[OTHERS] as others:
         answers = each(partial(_answers, plan, config.grounding, failures), groups)
         for group, rows in zip(track(groups, "ground", "images"), chain.from_iterable(answers), strict=True):
             if segmenter is not None:

@@ -42,7 +42,7 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
     wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
     busy = min(wanted, ceil(images / CHUNK))
     if busy <= 1:
-        yield partial(_here, store)
+        yield this_process(store)
         return
     # Not forked: torch has threads, which a fork would leave behind half-way.
     pool = ProcessPoolExecutor(busy, get_context("spawn"), _prepare, (store,))
@@ -55,6 +55,11 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def this_process(store: AttentionStore) -> Each:
+    """As `processes` of a single one."""
+    return partial(_here, store)
 
 
 def _here(

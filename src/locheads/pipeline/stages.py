@@ -13,6 +13,7 @@ from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
+from locheads.pipeline.processes import processes, this_process
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
@@ -21,6 +22,9 @@ from locheads.report.html import PAGE, write_report
 from locheads.store.digest import json_digest
 from locheads.store.store_files import DamagedShard
 from locheads.terminal import track
+
+WORTH = 500
+"""Images to ground for which another process is worth its start."""
 
 
 def run_stages(config: Config, folder: Path, status: Status, earlier: Path | None, started: Started) -> None:
@@ -112,13 +116,15 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
             audit_stage(setup, failures)
     if last in (Stage.discover, Stage.audit):
         return failures
-    with status.stage(Stage.ground):
+    images = len(setup.inputs.evaluated)
+    with status.stage(Stage.ground), processes(setup.store, setup.config.engine.processes, images, WORTH) as each:
         if plan is None:
-            plan = plan_heads(setup, discovered)
+            # Another process has the store as it was when it began.
+            plan = plan_heads(setup, discovered, this_process(setup.store) if few_maps else each)
             if few_maps:
                 failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
         plan = with_own_heads(setup, discovered, plan, failures)
-        map_scores = ground_stage(setup, plan, failures)
+        map_scores = ground_stage(setup, plan, failures, each)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
             evaluate_stage(setup, discovered, plan, map_scores)
