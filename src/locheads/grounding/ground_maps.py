@@ -7,6 +7,7 @@ of a stack never change each other's result.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from typing import Any, TypeVar, assert_never
 
 import numpy as np
@@ -142,8 +143,8 @@ class GroundedStack:
 
     def box(self, i: int = 0) -> Box | None:
         """Of one sample; None where there is none."""
-        x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
-        return None if np.isnan([x0, y0, x1, y1]).any() else (x0, y0, x1, y1)
+        x0, y0, x1, y1 = self.boxes[i].tolist()
+        return None if any(map(isnan, (x0, y0, x1, y1))) else (x0, y0, x1, y1)
 
     def mask(self, i: int = 0) -> Bool[np.ndarray, "height width"]:
         """The pseudo-mask of one sample in pixels of its image."""
