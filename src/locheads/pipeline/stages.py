@@ -124,8 +124,8 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
             if few_maps:
                 failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
         plan = with_own_heads(setup, discovered, plan, failures)
-        map_scores = ground_stage(setup, plan, failures, each)
+        scored = ground_stage(setup, plan, failures, each)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, map_scores)
+            evaluate_stage(setup, discovered, plan, scored)
     return failures
