@@ -1,5 +1,6 @@
 """stage=ground: from the stored maps of the evaluated split to boxes and masks, of the heads and of every baseline."""
 
+from collections import deque
 from functools import partial
 from itertools import chain, islice
 
@@ -15,7 +16,7 @@ from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
-from locheads.pipeline.processes import CHUNK, Each
+from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
 from locheads.pipeline.setup import Failures, Setup
 from locheads.segmenters.load_segmenter import load_segmenter
@@ -40,8 +41,7 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -
     # A segmenter is here, on its device; its masks are scored after it.
     work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures)
     with files[OWN] as own, files[OTHERS] as others:
-        for found in each(work, groups):
-            chunk = list(islice(images, CHUNK))
+        for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
                 masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
                 found = _scored(chunk, list(map(masked, found, chunk)), with_mask_score=True)
@@ -49,7 +49,8 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -
                 table, part = found[name]
                 write(table)
                 scores[name].append(part)
-        next(images, None)  # the bar is done
+            deque(islice(images, len(chunk)), 0)
+        next(images, None)  # the bar is full
     return {name: pd.concat(parts, ignore_index=True) for name, parts in scores.items()}
 
 

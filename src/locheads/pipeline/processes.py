@@ -47,6 +47,8 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
     # Not forked: torch has threads, which a fork would leave behind half-way.
     pool = ProcessPoolExecutor(busy, get_context("spawn"), _prepare, (store,))
     try:
+        for _ in range(busy):
+            pool.submit(_begun)  # each begins now, beside what this process does until there is work
         yield partial(_there, pool)
     except BrokenProcessPool as error:
         raise StoreError(
@@ -88,6 +90,10 @@ def _prepare(store: AttentionStore) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store.sets_aside = False  # that, too, is for the first one
     _stores[:] = [store]
+
+
+def _begun() -> None:
+    pass
 
 
 def _run(work: Callable[[AttentionStore, list[ImageGroup]], T], chunk: list[ImageGroup]) -> T:

@@ -1,5 +1,7 @@
 """The stages in their order: attend, discover, ground, evaluate, report. Each is a function from values to a value."""
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -13,7 +15,7 @@ from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
-from locheads.pipeline.processes import processes, this_process
+from locheads.pipeline.processes import processes
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
@@ -107,24 +109,27 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     failures, discovered, plan = attended.failures, attended.discovered, attended.plan
     if last == Stage.attend:
         return failures
-    if setup.given_heads is None:
-        with status.stage(Stage.discover):
-            discovered = discovered or discover_heads(setup, failures)
-            write_heads(setup, discovered, failures)
-    if last == Stage.audit:
-        with status.stage(Stage.audit):
-            audit_stage(setup, failures)
-    if last in (Stage.discover, Stage.audit):
-        return failures
-    images = len(setup.inputs.evaluated)
-    with status.stage(Stage.ground), processes(setup.store, setup.config.engine.processes, images, WORTH) as each:
-        if plan is None:
-            # Another process has the store as it was when it began.
-            plan = plan_heads(setup, discovered, this_process(setup.store) if few_maps else each)
-            if few_maps:
-                failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
-        plan = with_own_heads(setup, discovered, plan, failures)
-        scored = ground_stage(setup, plan, failures, each)
+    images = 0 if last in (Stage.discover, Stage.audit) else len(setup.inputs.evaluated)
+    in_processes = partial(processes, setup.store, setup.config.engine.processes)
+    # They begin beside discovery, with the store as it is then: not where more is to be attended.
+    with in_processes(0 if few_maps else images, WORTH) as each:
+        if setup.given_heads is None:
+            with status.stage(Stage.discover):
+                discovered = discovered or discover_heads(setup, failures)
+                write_heads(setup, discovered, failures)
+        if last == Stage.audit:
+            with status.stage(Stage.audit):
+                audit_stage(setup, failures)
+        if not images:
+            return failures
+        with status.stage(Stage.ground):
+            if plan is None:
+                plan = plan_heads(setup, discovered, each)
+                if few_maps:
+                    failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
+            plan = with_own_heads(setup, discovered, plan, failures)
+            with in_processes(images, WORTH) if few_maps else nullcontext(each) as grounding:
+                scored = ground_stage(setup, plan, failures, grounding)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
             evaluate_stage(setup, discovered, plan, scored)
