@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 from multiprocessing import get_context
-from typing import TypeVar
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
 
 from locheads.errors import StoreError
 from locheads.store.attention_store import AttentionStore
@@ -73,7 +74,8 @@ def _here(
 def _there(
     pool: ProcessPoolExecutor, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
-    return pool.map(partial(_run, work), chunks(groups))
+    # Once for all chunks: it may hold every sample's own heads.
+    return pool.map(partial(_run, ForkingPickler.dumps(work).tobytes()), chunks(groups))
 
 
 def chunks(groups: list[ImageGroup]) -> list[list[ImageGroup]]:
@@ -96,5 +98,12 @@ def _begun() -> None:
     pass
 
 
-def _run(work: Callable[[AttentionStore, list[ImageGroup]], T], chunk: list[ImageGroup]) -> T:
-    return work(_stores[0], chunk)
+def _run(sent: bytes, chunk: list[ImageGroup]) -> Any:
+    return _received(sent)(_stores[0], chunk)
+
+
+@lru_cache(maxsize=1)
+def _received(sent: bytes) -> Callable[[AttentionStore, list[ImageGroup]], Any]:
+    """The work that the first process sent, as it sends everything."""
+    work: Callable[[AttentionStore, list[ImageGroup]], Any] = ForkingPickler.loads(sent)
+    return work
