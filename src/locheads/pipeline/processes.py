@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from math import ceil
 from multiprocessing import get_context
+from multiprocessing.queues import Queue
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
@@ -46,9 +47,14 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         yield this_process(store)
         return
     # Not forked: torch has threads, which a fork would leave behind half-way.
-    pool = ProcessPoolExecutor(busy, get_context("spawn"), _prepare, (store,))
+    context = get_context("spawn")
+    # A process that is given the store at its start is waited for until it has imported all and read it.
+    stores = context.Queue()
+    stores.cancel_join_thread()
+    pool = ProcessPoolExecutor(busy, context, _prepare, (stores,))
     try:
         for _ in range(busy):
+            stores.put(store)
             pool.submit(_begun)  # each begins now, beside what this process does until there is work
         yield partial(_there, pool)
     except BrokenProcessPool as error:
@@ -87,9 +93,10 @@ _stores: list[AttentionStore] = []
 """The store of this process; sent to it once."""
 
 
-def _prepare(store: AttentionStore) -> None:
+def _prepare(stores: "Queue[AttentionStore]") -> None:
     # Ctrl-C goes to all processes of a terminal: the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store = stores.get()
     store.sets_aside = False  # that, too, is for the first one
     _stores[:] = [store]
 
