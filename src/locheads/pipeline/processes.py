@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 from multiprocessing import forkserver, get_context
-from typing import TypeVar
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
 
 from locheads.errors import StoreError
 from locheads.store.attention_store import AttentionStore
@@ -26,12 +27,15 @@ Each = Callable[[Callable[[AttentionStore, list[ImageGroup]], T], list[ImageGrou
 """What a function of the store and some images gives for each CHUNK of the images, in their order."""
 
 
-def warm_up(number: int | None, images: int, worth: int = CHUNK) -> None:
-    """Starts what `processes` with the same arguments will need, and returns at once: the server that the processes
-    are forked from loads our code meanwhile. Not forked from here, because threads would be left behind half-way."""
-    if _busy(number, images, worth) <= 1:
+def warm_up(number: int | None, module: str) -> None:
+    """Starts the server that `processes` are forked from, and returns at once: it loads `module`, whose functions they
+    will run, beside what this process does. Not forked from here, because threads would be left behind half-way.
+
+    `number`: of processes, as engine.processes.
+    """
+    if _at_most(number) <= 1:
         return
-    get_context("forkserver").set_forkserver_preload(["__main__", "locheads.pipeline.ground_stage"])
+    get_context("forkserver").set_forkserver_preload(["__main__", module])
     # Ctrl-C goes to all processes of a terminal, and the first one ends the others.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -40,9 +44,8 @@ def warm_up(number: int | None, images: int, worth: int = CHUNK) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _busy(number: int | None, images: int, worth: int) -> int:
-    wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
-    return min(wanted, ceil(images / CHUNK))
+def _at_most(number: int | None) -> int:
+    return min(os.cpu_count() or 1, MOST) if number is None else number
 
 
 @contextmanager
@@ -53,16 +56,15 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         store: which every process gets.
         number: of processes, as engine.processes; None: one per core, MOST at most.
         images: how many there are. A process for no work is not started.
-        worth: where `number` is None, so many images for each: the server takes two seconds to start.
+        worth: where `number` is None, so many images for each.
 
     Raises:
         StoreError: a process was killed.
     """
-    busy = _busy(number, images, worth)
+    busy = min(_at_most(number), ceil(images / (worth if number is None else CHUNK)))
     if busy <= 1:
-        yield partial(_here, store)
+        yield this_process(store)
         return
-    warm_up(number, images, worth)
     pool = ProcessPoolExecutor(busy, get_context("forkserver"), _prepare, (store,))
     try:
         yield partial(_there, pool)
@@ -75,6 +77,11 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         pool.shutdown(cancel_futures=True)
 
 
+def this_process(store: AttentionStore) -> Each:
+    """As `processes` of a single one."""
+    return partial(_here, store)
+
+
 def _here(
     store: AttentionStore, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
@@ -84,7 +91,8 @@ def _here(
 def _there(
     pool: ProcessPoolExecutor, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
-    return pool.map(partial(_run, work), chunks(groups))
+    # Once for all chunks: it may hold every sample's own heads.
+    return pool.map(partial(_run, ForkingPickler.dumps(work).tobytes()), chunks(groups))
 
 
 def chunks(groups: list[ImageGroup]) -> list[list[ImageGroup]]:
@@ -97,10 +105,17 @@ _stores: list[AttentionStore] = []
 
 
 def _prepare(store: AttentionStore) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `warm_up`
-    store.sets_aside = False  # that, too, is for the first one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `warm_up`
+    store.sets_aside = False  # that, too, is for the first process
     _stores[:] = [store]
 
 
-def _run(work: Callable[[AttentionStore, list[ImageGroup]], T], chunk: list[ImageGroup]) -> T:
-    return work(_stores[0], chunk)
+def _run(sent: bytes, chunk: list[ImageGroup]) -> Any:
+    return _received(sent)(_stores[0], chunk)
+
+
+@lru_cache(maxsize=1)
+def _received(sent: bytes) -> Callable[[AttentionStore, list[ImageGroup]], Any]:
+    """The work that the first process sent, as it sends everything."""
+    work: Callable[[AttentionStore, list[ImageGroup]], Any] = ForkingPickler.loads(sent)
+    return work

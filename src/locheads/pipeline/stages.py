@@ -9,11 +9,11 @@ from locheads.pipeline.attend_stage import attend_all_maps, attend_few_maps, att
 from locheads.pipeline.audit_stage import audit_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
-from locheads.pipeline.ground_stage import WORTH, ground_stage
+from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
-from locheads.pipeline.processes import warm_up
+from locheads.pipeline.processes import processes, this_process
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
@@ -23,12 +23,14 @@ from locheads.store.digest import json_digest
 from locheads.store.store_files import DamagedShard
 from locheads.terminal import track
 
+WORTH = 128
+"""Images to ground for which another process is worth its start."""
+
 
 def run_stages(config: Config, folder: Path, status: Status, earlier: Path | None, started: Started) -> None:
     """Runs all stages up to `config.stage`, or takes over a run that has done the same; see `cli.dispatch`."""
     with recorded_provenance(folder) as record:
         setup = prepare(config, folder, record)
-        _warm_up(config, len(setup.inputs.evaluated))
         key = receipt_key(config, setup.digest, setup.inputs)
         # The result of the attention pass is the store, which a receipt does not vouch for.
         vouched = config.stage not in (Stage.attend, Stage.status)
@@ -49,11 +51,6 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
             write_report(folder)
     status.check_complete()
     write_receipt(folder, key, len(failures))
-
-
-def _warm_up(config: Config, images: int) -> None:
-    if config.stage in (Stage.ground, Stage.evaluate, Stage.report):
-        warm_up(config.engine.processes, images, WORTH)
 
 
 def _has_pages(config: Config) -> bool:
@@ -120,13 +117,13 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     if last in (Stage.discover, Stage.audit):
         return failures
     with status.stage(Stage.ground):
-        if plan is None:
-            plan = plan_heads(setup, discovered)
-            if few_maps:
-                failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
-        plan = with_own_heads(setup, discovered, plan, failures)
-        map_scores = ground_stage(setup, plan, failures)
+        if few_maps and plan is None:
+            plan = plan_heads(setup, discovered, this_process(setup.store))
+            failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
+        with processes(setup.store, setup.config.engine.processes, len(setup.inputs.evaluated), WORTH) as each:
+            plan = with_own_heads(setup, discovered, plan or plan_heads(setup, discovered, each), failures)
+            scored = ground_stage(setup, plan, failures, each)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, map_scores)
+            evaluate_stage(setup, discovered, plan, scored)
     return failures

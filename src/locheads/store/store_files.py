@@ -151,7 +151,7 @@ def load(entry: Entry, rows: Sequence[int], heads: Sequence[HeadIndex] | None = 
         DamagedShard: what is read is not what was written.
     """
     try:
-        with entry.shard.open("rb") as file:
+        with entry.shard.open("rb", buffering=0) as file:  # maps lie far apart: no look-ahead
             return _load(_Arrays(entry, file), entry, list(rows), heads)
     except BROKEN as error:
         raise DamagedShard(entry.shard, str(error)) from error
@@ -228,8 +228,10 @@ class _Arrays:
 
     def _read_maps(self, numbers: np.ndarray, start: int, size: int) -> Iterator[bytes]:
         """Those that follow each other at once."""
-        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
-            yield self._bytes("maps", start + int(run[0]) * size if len(run) else start, len(run) * size)
+        firsts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
+        lengths = np.diff(firsts, append=len(numbers))
+        for number, length in zip(numbers[firsts].tolist(), lengths.tolist(), strict=True):
+            yield self._bytes("maps", start + number * size, length * size)
 
     def _layout(self, name: str) -> tuple[np.dtype, list[int], int]:
         return _layout(self.entry.shard, self.entry.head_checksum)[f"{self.entry.position}.{name}"]
