@@ -55,6 +55,9 @@ class Precision(StrEnum):
     component have the entropy 0 but for rounding (1e-7, either sign), and there this rounding ranks them."""
 
 
+BLOCK = 256
+"""Maps whose components are found at once: what is worked out of so many stays in a processor's cache, which takes half
+the time of all maps of an image at once."""
 RELU_EPS = 0.001
 """The released code's absolute threshold on the rectified map. It makes C0 and C1 depend on the grid's size."""
 
@@ -104,6 +107,11 @@ def spatial_entropies(
 ) -> list[Float[np.ndarray, "n"]]:
     """`spatial_entropy` with each of these options, which have to be complete; of those that share a floor and a
     precision, the components are found once."""
+    blocks = [_entropies(maps[start : start + BLOCK], ways) for start in range(0, max(len(maps), 1), BLOCK)]
+    return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+
+def _entropies(maps: Float[np.ndarray, "n row col"], ways: Sequence[Mapping[str, str]]) -> list[Float[np.ndarray, "n"]]:
     found: dict[tuple[str, str], _Parts] = {}
     entropies = []
     for options in ways:
@@ -166,7 +174,7 @@ class _Parts:
         if by == Weighting.area:
             areas = components.areas.astype(np.float64)
             return areas, np.bincount(components.owner, weights=areas, minlength=len(self.cells)).astype(np.float64)
-        masses = _masses(self.excess[self.cells], components, self.single)
+        masses = _masses(self.excess.ravel()[components.cells], components, self.single)
         return masses, _totals(np.maximum(self.excess, 0), self.single)
 
 
