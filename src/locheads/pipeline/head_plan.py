@@ -12,9 +12,11 @@ from locheads.discovery.scores import score_all
 from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
-from locheads.grounding.sinks import SinkCells, find_sinks
+from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.discover_stage import DiscoverResult
+from locheads.pipeline.processes import processes
 from locheads.pipeline.setup import Failures, Setup
+from locheads.pipeline.sink_cells import WORTH, sink_cells
 from locheads.store.key import code_digest
 from locheads.terminal import track
 from locheads.types import Attention, HeadIndex, ImageGroup
@@ -81,8 +83,8 @@ def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
 
 
 def _sinks(setup: Setup) -> SinkCells | None:
-    """From the discovery samples, so that nothing of the evaluated split takes part."""
-    grounding = setup.config.grounding
-    if grounding.sinks != Sinks.mean_map:
+    config, factor = setup.config, setup.config.grounding.sink_factor
+    if config.grounding.sinks != Sinks.mean_map:
         return None
-    return find_sinks(setup.store.read(track(setup.inputs.discovery, "mean maps", "images")), grounding.sink_factor)
+    with processes(setup.store, config.engine.processes, len(setup.inputs.discovery), WORTH) as each:
+        return sink_cells(setup, [factor], each)[factor]
