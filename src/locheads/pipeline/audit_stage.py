@@ -89,9 +89,10 @@ def base_choice(config: Config) -> Choice:
 
 def options_of(grid: Grid) -> list[list[Change]]:
     """The values with the types of the schema. Raises ConfigError for one that does not fit."""
-    schema = OmegaConf.structured(Config)
+    whole = OmegaConf.structured(Config)
     options = []
     for group, settings in grid.items():
+        schema = OmegaConf.structured(OmegaConf.get_type(whole, group))
         for key, values in settings.items():
             found = [_change(schema, group, key, value) for value in values]
             options += [found] if found else []
@@ -101,12 +102,11 @@ def options_of(grid: Grid) -> list[list[Change]]:
 def _change(schema: Any, group: str, key: str, value: Any) -> Change:
     plain = value if isinstance(value, dict) else {key: value}
     try:
-        merged = OmegaConf.to_object(OmegaConf.merge(schema, {group: plain}))
+        merged = OmegaConf.to_object(OmegaConf.merge(schema, plain))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"The audit cannot set {group}.{key} to {value!r}: {reason}.") from error
-    assert isinstance(merged, Config)
-    return Change(f"{group}.{key}", {name: getattr(getattr(merged, group), name) for name in plain})
+    return Change(f"{group}.{key}", {name: getattr(merged, name) for name in plain})
 
 
 def _check_choice(config: Config, choice: Choice) -> None:
