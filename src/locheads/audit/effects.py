@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import assert_never
+from typing import Any, assert_never
 
 import cv2
 import numpy as np
@@ -51,10 +51,11 @@ class AuditPlan:
         return tuple(sorted({head for heads in sets for head in heads}))
 
     @cached_property
-    def same_heads(self) -> list[str]:
-        """Per choice what is equal for those that ground with the same heads, whatever led to them."""
+    def same_heads(self) -> list[tuple[Any, ...]]:
+        """Per choice what is equal for those that ground with the same heads, whatever led to them: the heads of all
+        samples, or the `ranking_key` of each sample's own and their number."""
         return [
-            f"greedy {c.k} {ranking_key(c)}" if _is_greedy(c) else " ".join(map(str, self.heads.get(head_key(c), ())))
+            (ranking_key(c), c.k) if _is_greedy(c) else tuple(map(str, self.heads.get(head_key(c), ())))
             for c in self.choices
         ]
 
@@ -122,6 +123,10 @@ class _SamplesOfGrid:
     @cached_property
     def boxes(self) -> Float[np.ndarray, "n 4"]:
         return np.array([sample.box for sample in self.samples], dtype=np.float64)
+
+    @cached_property
+    def frames(self) -> Frames:
+        return Frames.of(self.geometries)
 
     @cached_property
     def maps(self) -> Float[np.ndarray, "n head row col"]:
@@ -212,27 +217,33 @@ def _factor(g: GroundingConfig) -> float | None:
 
 def _rows(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Float[np.ndarray, "sample column"]:
     """COLUMNS of each sample."""
-    choice, cache = plan.choices[number], same.cache
-    g, factor = choice.grounding, _factor(choice.grounding)
-    taken = lambda: _take(same, _places(same, choice, plan, own), plan, factor)  # noqa: E731
+    g, cache = plan.choices[number].grounding, same.cache
+    factor = _factor(g)
+    taken = lambda: _take(same, _places(same, number, plan, own), plan, factor)  # noqa: E731
     maps, sinks = cache.get("maps", (plan.same_heads[number], factor), (), taken)
     stack = ground_stack(maps, same.geometries, g, sinks, cache)
-    points = cache.get("peaks", (), (stack.fused,), lambda: peaks(stack.fused, Frames.of(same.geometries)))
+    points = cache.get("peaks", (), (stack.fused,), lambda: peaks(stack.fused, same.frames))
     boxed = cache.get("boxed", (), (stack.boxes,), lambda: box_iou(stack.boxes, same.boxes))
-    overlaps = cache.get(f"overlaps {step_settings(g)['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
+    overlaps = cache.get(f"overlaps {stack.settings['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
     masked = cache.get("masked", (), (stack.mask_cells, overlaps), lambda: _masked(stack, overlaps))
     return np.concatenate([boxed[:, None], masked, points], axis=1)
 
 
-def _places(same: _SamplesOfGrid, choice: Choice, plan: AuditPlan, own: OwnHeads) -> Int[np.ndarray, "n head"]:
+def _places(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Int[np.ndarray, "n head"]:
     """Where each sample's heads stand among its maps; -1 for those that it has fewer than others."""
+    choice = plan.choices[number]
     if not _is_greedy(choice):
         heads = plan.heads.get(head_key(choice), ())
         return np.tile([plan.fixed.index(head) for head in heads] or [-1], (len(same.samples), 1))
-    known = own.get(ranking_key(choice), {})
-    found = np.full((len(same.samples), choice.k), -1)
+    ranking = plan.same_heads[number][0]
+    known = same.cache.get(f"places {ranking}", (), (), lambda: _own_places(same, own.get(ranking, {})))
+    return known[:, : choice.k]
+
+
+def _own_places(same: _SamplesOfGrid, own: Mapping[str, Sequence[HeadIndex]]) -> Int[np.ndarray, "n head"]:
+    found = np.full((len(same.samples), max(1, max(map(len, own.values()), default=0))), -1)
     for row, sample, places in zip(found, same.samples, same.places, strict=True):
-        best = known.get(sample.sample_id, ())[: choice.k]
+        best = own.get(sample.sample_id, ())
         row[: len(best)] = [places[head] for head in best]
     return found
 
