@@ -92,9 +92,14 @@ class GroundedStack:
     cache: StepCache = field(default_factory=StepCache)
 
     @cached_property
+    def settings(self) -> dict[str, tuple[Any, ...]]:
+        """See `step_settings`."""
+        return step_settings(self.config)
+
+    @cached_property
     def places(self) -> list[LatticeGroup]:
         # Kept for every lattice, not only for the last: it depends on no other step.
-        step = f"places {step_settings(self.config)['places']}"
+        step = f"places {self.settings['places']}"
         return self.cache.get(step, (), (self.geometries,), lambda: _places(self.geometries, self.config))
 
     @cached_property
@@ -164,7 +169,7 @@ class GroundedStack:
         return codes
 
     def _step(self, name: str, inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
-        return self.cache.get(name, step_settings(self.config)[name], inputs, make)
+        return self.cache.get(name, self.settings[name], inputs, make)
 
     def _fields(self) -> list[np.ndarray]:
         if self.maps is not None and not np.isfinite(self.maps).all():

@@ -15,10 +15,11 @@ from locheads.discovery.scores import score_all
 from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
-from locheads.grounding.sinks import SinkCells, find_sinks
+from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.processes import Each
 from locheads.pipeline.setup import Failures, Setup
+from locheads.pipeline.sink_cells import sink_cells
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import code_digest
 from locheads.terminal import track
@@ -41,7 +42,7 @@ def plan_heads(setup: Setup, discovered: DiscoverResult | None, each: Each) -> H
         admitted = np.zeros((setup.identity.layers, setup.identity.heads), dtype=bool)
         admitted[config.criterion.skip_layers :] = True
         return HeadPlan(setup.given_heads.heads[:k], None, best_iou=(), random=random_heads(admitted, k, draws, seed))
-    sinks = _sinks(setup)
+    sinks = _sinks(setup, each)
     return HeadPlan(
         fixed=tuple(top_heads(discovered.discovery, k)),
         greedy=None,
@@ -94,9 +95,8 @@ def _image_by_image(work: Callable[..., Any], store: AttentionStore, groups: lis
     return [work(store.read([group]), group) for group in groups]
 
 
-def _sinks(setup: Setup) -> SinkCells | None:
-    """From the discovery samples, so that nothing of the evaluated split takes part."""
+def _sinks(setup: Setup, each: Each) -> SinkCells | None:
     grounding = setup.config.grounding
     if grounding.sinks != Sinks.mean_map:
         return None
-    return find_sinks(setup.store.read(track(setup.inputs.discovery, "mean maps", "images")), grounding.sink_factor)
+    return sink_cells(setup, [grounding.sink_factor], each)[grounding.sink_factor]
