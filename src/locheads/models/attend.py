@@ -163,7 +163,7 @@ def _forward(lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | N
     by_layer, depth = _heads_by_layer(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
     with recording(queries, keys, by_layer, depth, batch.causal_prefix, batch.counts) as recorder:
-        _run(lvlm, batch)
+        run_batch(lvlm, batch)
     recorded = {head: i for i, head in enumerate(sorted(set(heads or ())))}
     order = None if heads is None else [recorded[head] for head in heads]
     return list(_per_expression(recorder.rows, strips, order))
@@ -187,7 +187,8 @@ def _is_offloaded(lvlm: Lvlm) -> bool:
     )
 
 
-def _run(lvlm: Lvlm, batch: Batch) -> None:
+def run_batch(lvlm: Lvlm, batch: Batch) -> None:
+    """One forward pass of the model without its head. Raises ModelError where the model cannot run."""
     dtype, model = lvlm.model.dtype, lvlm.model.base_model
     once = _can_look_once(lvlm, batch)
     tensors = {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in batch.tensors(once).items()}

@@ -56,13 +56,13 @@ class Recorder:
         self.rows.append(wanted)
 
 
-class _Done(Exception):
+class Done(Exception):
     """Everything is recorded: the rest of the forward pass would compute what nobody reads."""
 
 
 def is_done(error: BaseException) -> bool:
     """Whether a forward pass was only left early, see `recording`."""
-    return isinstance(error, _Done)
+    return isinstance(error, Done)
 
 
 _active: ContextVar[Recorder | None] = ContextVar("locheads_recorder", default=None)
@@ -87,7 +87,7 @@ def recording(
     token = _active.set(recorder)
     try:
         yield recorder
-    except _Done:
+    except Done:
         pass
     finally:
         _active.reset(token)
@@ -98,8 +98,23 @@ def install(model: PreTrainedModel, rest: str = "sdpa") -> None:
     AttentionInterface.register(NAME, _attention)
     # Without the mask function, padded batches would silently get no mask at all.
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    _set(model, NAME, rest)
+
+
+@contextmanager
+def eager(model: PreTrainedModel) -> Iterator[None]:
+    """While open, the text decoder of `model` runs transformers' own eager attention, and nothing is recorded."""
+    rest = str(model.config._attn_implementation)
+    _set(model, "eager", rest)
+    try:
+        yield
+    finally:
+        _set(model, NAME, rest)
+
+
+def _set(model: PreTrainedModel, decoder: str, rest: str) -> None:
     text = model.config.get_text_config(decoder=True)
-    parts = {key: NAME if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
+    parts = {key: decoder if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
     model.set_attn_implementation({"": rest, **parts})
 
 
@@ -143,7 +158,7 @@ def _record(recorder: Recorder, query: Tensor, key: Tensor, mask: Tensor | None,
         recorder.take(query_rows(query, key, mask, scaling, recorder, softcap, causal))
     recorder.layers_seen += 1
     if recorder.layers_seen == recorder.depth:
-        raise _Done
+        raise Done
 
 
 def query_rows(
