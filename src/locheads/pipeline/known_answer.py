@@ -25,7 +25,7 @@ SHAPES = ("circle", "square", "triangle", "star")
 CORNERS = tuple((x, y) for y in (24, HEIGHT - SIDE - 24) for x in (36, WIDTH - SIDE - 36))
 """Where an object begins. What always points at the same place hits a quarter of the objects."""
 LOST = "these are no localization heads of this model, or it is asked in another way than when they were found."
-WORDLESS = "these heads mark what stands out, not what is asked for: find heads with stage=discover on this model."
+WORDLESS = "these heads hardly follow the words: ask as when they were found, or find others with stage=discover."
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ def lone_objects() -> Iterator[Scene]:
 def four_objects() -> Iterator[Scene]:
     """Four scenes of an object in each corner, no two of one shape or colour."""
     for i in range(4):
-        yield _scene([(SHAPES[(i + j) % 4], list(COLOURS)[(3 * i + j) % 4], corner) for j, corner in enumerate(CORNERS)])
+        yield _scene(
+            [(SHAPES[(i + j) % 4], list(COLOURS)[(3 * i + j) % 4], corner) for j, corner in enumerate(CORNERS)]
+        )
 
 
 def _scene(objects: Sequence[tuple[str, str, tuple[int, int]]]) -> Scene:
@@ -78,7 +80,7 @@ def _pointed(
     lvlm: Lvlm, heads: Sequence[HeadIndex], prompt: PromptConfig, grounding: GroundingConfig, of: Iterable[Scene]
 ) -> list[tuple[bool, float]]:
     """(Whether the heads point at the object, IoU of their box) per expression."""
-    found = []
+    found: list[tuple[bool, float]] = []
     for scene in of:
         maps, geometry = attend_image(lvlm, scene.image, scene.expressions, prompt, heads)
         stack = ground_stack(maps, (geometry,) * len(maps), grounding)

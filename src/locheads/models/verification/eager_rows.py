@@ -74,7 +74,9 @@ def _compare(lvlm: Lvlm, name: str, found: Maps, expected: Maps) -> Finding:
     text = f"{moved:.1e} of the attention to the image lies elsewhere, {worst:.1e} of a head's at most"
     if moved <= LIMITS[dtype][0] and worst <= LIMITS[dtype][1]:
         return Finding(name, Outcome.passed, f"{text} ({dtype.value})")
-    return Finding(name, Outcome.failed, f"{text}; {LIMITS[dtype][0]:g} and {LIMITS[dtype][1]:g} would do ({dtype.value})", READ)  # noqa: E501
+    return Finding(
+        name, Outcome.failed, f"{text}; {LIMITS[dtype][0]:g} and {LIMITS[dtype][1]:g} would do ({dtype.value})", READ
+    )
 
 
 def elsewhere(found: Maps, expected: Maps) -> tuple[float, float]:

@@ -53,22 +53,16 @@ def _check(lvlm: Lvlm, name: str, width: int, height: int) -> Finding:
 
 def blocks(geometry: Geometry) -> list[Box]:
     """Pixels (whole ones) of nine blocks of cells, far apart from each other where the grid allows it."""
-    sides = [
-        _spans(int(cells), scale, offset, pixels)
-        for cells, scale, offset, pixels in zip(
-            (geometry.cols, geometry.rows), geometry.scale, geometry.offset, (geometry.width, geometry.height),
-            strict=True,
-        )
-    ]  # fmt: skip
-    cells = [(x0, y0, x1, y1) for (y0, y1), (x0, x1) in product(sides[1], sides[0])]
-    return [_pixels(geometry, box) for box in cells]
+    x0, y0, x1, y1 = geometry.to_cells(np.array([0, 0, geometry.width, geometry.height]))
+    across, down = _spans(x0, x1, geometry.cols), _spans(y0, y1, geometry.rows)
+    return [_pixels(geometry, (left, top, right, bottom)) for (top, bottom), (left, right) in product(down, across)]
 
 
-def _spans(cells: int, scale: float, offset: float, pixels: int) -> list[tuple[int, int]]:
-    """Of one axis: where blocks begin and end, in cells that lie within the image."""
-    first, end = max(0, int(np.ceil(offset - 0.01))), min(cells, int(np.floor(offset + scale * pixels + 0.01)))
+def _spans(low: float, high: float, cells: int) -> list[tuple[int, int]]:
+    """Of one axis: where blocks begin and end, in cells that lie within the image, which spans `low` to `high`."""
+    first, end = max(0, int(np.ceil(low - 0.01))), min(cells, int(np.floor(high + 0.01)))
     if end <= first:  # bars leave no whole cell
-        first, end = max(0, int(np.floor(offset))), min(cells, int(np.ceil(offset + scale * pixels)))
+        first, end = max(0, int(np.floor(low))), min(cells, int(np.ceil(high)))
     size = max(1, (end - first) // (2 * BLOCKS))
     return [(at, at + size) for at in sorted({int(at) for at in np.linspace(first, end - size, BLOCKS).round()})]
 
@@ -91,8 +85,9 @@ def misplaced(grid: Float[np.ndarray, "row col"], geometry: Geometry, box: Box) 
     rows, cols = _covers(y0, y1, geometry.rows), _covers(x0, x1, geometry.cols)
     fit = _correlations(grid, rows, cols)
     best = np.unravel_index(np.argmax(fit), fit.shape)
-    found = [_places(low, high, n)[at] - low for at, low, high, n in zip(best, (y0, x0), (y1, x1), grid.shape, strict=True)]  # noqa: E501
-    return float(np.abs(found).max())
+    rows_away = _places(y0, y1, geometry.rows)[best[0]] - y0
+    cols_away = _places(x0, x1, geometry.cols)[best[1]] - x0
+    return float(max(abs(rows_away), abs(cols_away)))
 
 
 def _places(low: float, high: float, cells: int) -> Float[np.ndarray, "place"]:
