@@ -6,6 +6,7 @@ a tower's tokens look at each other, and some answer to anything, so what counts
 it does for blocks elsewhere.
 """
 
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -26,9 +27,13 @@ ALLOWED = 1
 """Of the blocks of an image may be wrong: a tower may answer to one of them somewhere else."""
 
 
-def check_geometry(lvlm: Lvlm) -> list[Finding]:
-    """A finding per aspect ratio. Raises DataError or ModelError where an image cannot be prepared or looked at."""
-    return [_check(lvlm, f"geometry, {name} image", *size) for name, size in ASPECTS.items()]
+def check_geometry(lvlm: Lvlm, sizes: Mapping[str, tuple[int, int]] = ASPECTS) -> list[Finding]:
+    """A finding per image, `sizes` of them by name: (width, height) in pixels.
+
+    Raises:
+        DataError, ModelError: an image cannot be prepared or looked at.
+    """
+    return [_check(lvlm, f"geometry, {name} image", *size) for name, size in sizes.items()]
 
 
 def _check(lvlm: Lvlm, name: str, width: int, height: int) -> Finding:
@@ -83,7 +88,9 @@ def misplaced(grid: Float[np.ndarray, "row col"], geometry: Geometry, box: Box) 
     axis. The fit is Pearson's correlation of the answers with how much of each cell the box covers."""
     x0, y0, x1, y1 = geometry.to_cells(np.array(box))
     rows, cols = _covers(y0, y1, geometry.rows), _covers(x0, x1, geometry.cols)
-    fit = _correlations(grid, rows, cols)
+    # A few tokens that answer by far the most count no more than the weakest of as many as the box covers.
+    cells = max(1, round((y1 - y0) * (x1 - x0)))
+    fit = _correlations(np.minimum(grid, np.sort(grid, axis=None)[-cells]), rows, cols)
     best = np.unravel_index(np.argmax(fit), fit.shape)
     rows_away = _places(y0, y1, geometry.rows)[best[0]] - y0
     cols_away = _places(x0, x1, geometry.cols)[best[1]] - x0
