@@ -27,7 +27,7 @@ from locheads.models.batching import (
     whole,
     with_halving,
 )
-from locheads.models.capture import is_done, recording
+from locheads.models.capture import ONE_PASS, is_done, recording
 from locheads.models.config import PromptConfig
 from locheads.models.identity import PARTS
 from locheads.models.load import Lvlm
@@ -196,7 +196,7 @@ def run_batch(lvlm: Lvlm, batch: Batch) -> None:
     if batch.position_ids is not None:
         tensors["position_ids"] = batch.position_ids.to(lvlm.device)
     failed = boundary("The model's forward pass failed", ModelError, PARTS, lambda e: is_done(e) or is_out_of_memory(e))
-    with failed, _features_repeated(model, batch.copies) if once else nullcontext():
+    with ONE_PASS, failed, _features_repeated(model, batch.copies) if once else nullcontext():
         # base_model: no logits are needed, so the LM head does not run.
         model(
             input_ids=batch.input_ids.to(lvlm.device),

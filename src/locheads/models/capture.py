@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 NAME = "locheads_rows"
 """Must not contain "sdpa": Gemma 2 looks for that string."""
+
+ONE_PASS = RLock()
+"""Held during a forward pass: two threads that run a model at once would meet in its hooks and replaced methods."""
 
 Queries = Int[Tensor, "query"] | Int[Tensor, "batch query"]
 Keys = Int[Tensor, "key"] | Int[Tensor, "batch key"]
