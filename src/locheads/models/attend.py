@@ -189,21 +189,21 @@ def _is_offloaded(lvlm: Lvlm) -> bool:
 
 def run_batch(lvlm: Lvlm, batch: Batch) -> None:
     """One forward pass of the model without its head. Raises ModelError where the model cannot run."""
-    dtype, model = lvlm.model.dtype, lvlm.model.base_model
-    once = _can_look_once(lvlm, batch)
-    tensors = {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in batch.tensors(once).items()}
-    tensors |= {name: types.to(lvlm.device) for name, types in batch.token_types.items()}
-    if batch.position_ids is not None:
-        tensors["position_ids"] = batch.position_ids.to(lvlm.device)
+    model, once = lvlm.model.base_model, _can_look_once(lvlm, batch)
+    inputs = model_inputs(lvlm, batch, once)
     failed = boundary("The model's forward pass failed", ModelError, PARTS, lambda e: is_done(e) or is_out_of_memory(e))
     with ONE_PASS, failed, _features_repeated(model, batch.copies) if once else nullcontext():
         # base_model: no logits are needed, so the LM head does not run.
-        model(
-            input_ids=batch.input_ids.to(lvlm.device),
-            attention_mask=batch.mask.to(lvlm.device),
-            use_cache=False,
-            **tensors,
-        )
+        model(**inputs, use_cache=False)
+
+
+def model_inputs(lvlm: Lvlm, batch: Batch, once: bool = False) -> dict[str, torch.Tensor]:
+    """What the model's forward takes, where the model is; the images' tensors for every strip, or each `once`."""
+    tensors = batch.tensors(once) | batch.token_types | {"input_ids": batch.input_ids, "attention_mask": batch.mask}
+    if batch.position_ids is not None:
+        tensors["position_ids"] = batch.position_ids
+    dtype = lvlm.model.dtype
+    return {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in tensors.items()}
 
 
 def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:

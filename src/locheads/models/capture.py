@@ -60,13 +60,13 @@ class Recorder:
         self.rows.append(wanted)
 
 
-class Done(Exception):
+class _Done(Exception):
     """Everything is recorded: the rest of the forward pass would compute what nobody reads."""
 
 
 def is_done(error: BaseException) -> bool:
     """Whether a forward pass was only left early, see `recording`."""
-    return isinstance(error, Done)
+    return isinstance(error, _Done)
 
 
 _active: ContextVar[Recorder | None] = ContextVar("locheads_recorder", default=None)
@@ -91,7 +91,7 @@ def recording(
     token = _active.set(recorder)
     try:
         yield recorder
-    except Done:
+    except _Done:
         pass
     finally:
         _active.reset(token)
@@ -162,7 +162,7 @@ def _record(recorder: Recorder, query: Tensor, key: Tensor, mask: Tensor | None,
         recorder.take(query_rows(query, key, mask, scaling, recorder, softcap, causal))
     recorder.layers_seen += 1
     if recorder.layers_seen == recorder.depth:
-        raise Done
+        raise _Done
 
 
 def query_rows(

@@ -9,7 +9,7 @@ from locheads.models.config import PromptConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
-from locheads.models.painted import plain_image
+from locheads.models.painted import noise
 from locheads.pipeline.timing import Stopwatch, memory_used
 from locheads.text import duration
 
@@ -44,7 +44,7 @@ def check_cost(lvlm: Lvlm, prompt: PromptConfig, engine: EngineConfig) -> list[F
 
 def _seconds(lvlm: Lvlm, prompt: PromptConfig, engine: EngineConfig, expressions: int) -> float:
     """Of one image with so many expressions, their maps on the CPU; the first call, which warms up, is left out."""
-    prepared = lvlm.adapter.prepare(plain_image(640, 480), ["the red circle on the left"] * expressions, prompt)
+    prepared = lvlm.adapter.prepare(noise(640, 480, seed=0), ["the red circle on the left"] * expressions, prompt)
     budget = Budget.of(engine.token_budget, lvlm.device)
     images = IMAGES if lvlm.device.type != "cpu" else 1
     times = []

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor, nn
 
 from locheads.errors import ModelError
@@ -19,6 +18,7 @@ from locheads.models.batching import Budget, collate, single
 from locheads.models.config import DType, PromptConfig
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
+from locheads.models.painted import noise
 from locheads.types import HeadIndex
 
 Maps = Float[np.ndarray, "expression *head row col"]
@@ -40,7 +40,7 @@ def check_attention(lvlm: Lvlm, prompt: PromptConfig) -> list[Finding]:
     Raises:
         DataError, ConfigError, ModelError: the model cannot be asked in this prompt, or has no eager attention.
     """
-    image, other = (lvlm.adapter.prepare(_patchwork(seed), EXPRESSIONS, prompt) for seed in (0, 1))
+    image, other = (lvlm.adapter.prepare(noise(320, 240, seed), EXPRESSIONS, prompt) for seed in (0, 1))
     alone = _maps(lvlm, [only(image, i) for i in range(len(EXPRESSIONS))])
     return [
         _compare(lvlm, "rows = eager attention", alone[:2], _stacked(eager_maps(lvlm, only(image, i)) for i in (0, 1))),
@@ -102,12 +102,6 @@ def _stacked(maps: Any) -> Maps:
 def only(image: PreparedInput, i: int) -> PreparedInput:
     """With its i-th expression alone."""
     return replace(image, suffixes=image.suffixes[i : i + 1], spans=image.spans[i : i + 1])
-
-
-def _patchwork(seed: int) -> Image.Image:
-    """Something to see in every cell: 320 x 240 pixels in blocks of 20."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize((320, 240), Image.Resampling.NEAREST)
 
 
 @torch.inference_mode()

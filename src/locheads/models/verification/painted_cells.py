@@ -7,17 +7,24 @@ it does for blocks elsewhere.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
 
 from locheads.geometry import Geometry
+from locheads.models.attend import model_inputs
+from locheads.models.batching import collate, single
+from locheads.models.config import PromptConfig
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
-from locheads.models.painted import PROMPT, plain_image, token_response
-from locheads.types import Box
+from locheads.models.painted import decoder_input, noise, response
 
+Box = tuple[int, int, int, int]
+PROMPT = PromptConfig(template="<image>\n{expression}")
 ASPECTS = {"wide": (640, 320), "square": (448, 448), "tall": (320, 640)}
 BLOCKS = 3
 """Along each axis."""
@@ -37,10 +44,10 @@ def check_geometry(lvlm: Lvlm, sizes: Mapping[str, tuple[int, int]] = ASPECTS) -
 
 
 def _check(lvlm: Lvlm, name: str, width: int, height: int) -> Finding:
-    image = plain_image(width, height)
+    image = noise(width, height, seed=0)
     prepared = lvlm.adapter.prepare(image, ["it"], PROMPT)
-    geometry, boxes = prepared.geometry, blocks(prepared.geometry)
-    answers = token_response(lvlm, image, boxes)[:, prepared.image_tokens]
+    geometry, boxes, ground = prepared.geometry, blocks(prepared.geometry), cell_vectors(lvlm, image)
+    answers = np.array([response(partial(cell_vectors, lvlm), image, ground, box) for box in boxes])
     grids = answers.reshape(len(boxes), geometry.rows, geometry.cols)
     away = np.array([misplaced(grid, geometry, box) for grid, box in zip(own_answers(grids), boxes, strict=True)])
     right = int((away <= STEP + 1e-6).sum())
@@ -54,6 +61,13 @@ def _check(lvlm: Lvlm, name: str, width: int, height: int) -> Finding:
         "the boxes of this model would be wrong: its image processor or vision tower is another than its family's; "
         "compare preprocessor_config.json with the family's, or write an adapter (models/adapters/TEMPLATE.md).",
     )
+
+
+def cell_vectors(lvlm: Lvlm, image: Image.Image) -> Float[Tensor, "cell hidden"]:
+    """What the decoder is given for the cells of the grid."""
+    prepared = lvlm.adapter.prepare(image, ["it"], PROMPT)
+    inputs = model_inputs(lvlm, collate(single(prepared), shared=False))
+    return decoder_input(lvlm.model, inputs)[0, prepared.image_tokens]
 
 
 def blocks(geometry: Geometry) -> list[Box]:

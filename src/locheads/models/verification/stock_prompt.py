@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -14,6 +13,7 @@ from locheads.models.adapters import FamilyAdapter, PreparedInput
 from locheads.models.config import PromptConfig, Query
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
+from locheads.models.painted import noise
 from locheads.models.prompts import IMAGE, fill, prompt_text
 
 EXPRESSION = "the red circle"
@@ -32,7 +32,7 @@ def check_prompt(lvlm: Lvlm, prompt: PromptConfig) -> list[Finding]:
     adapter = lvlm.adapter
     # Every preparation of ours leaves a square as it is, so that there the processor alone is compared.
     native = adapter.preprocess == Preprocess.native
-    images = [_noise(*shape) for shape in (SHAPES if native else SHAPES[:1])]
+    images = [noise(*shape, seed=0) for shape in (SHAPES if native else SHAPES[:1])]
     prepared = [adapter.prepare(image, [EXPRESSION], prompt) for image in images]
     words = [_image_tokens(adapter, prepared[0]), _query(adapter, prepared[0]), _expression(adapter, images[0], prompt)]
     try:
@@ -115,7 +115,3 @@ def _ids(own: PreparedInput) -> torch.Tensor:
 
 def _shown(adapter: FamilyAdapter, token: int | None) -> str:
     return "none" if token is None else f"{adapter.processor.tokenizer.decode([token])!r} ({token})"
-
-
-def _noise(width: int, height: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8))
