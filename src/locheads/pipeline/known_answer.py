@@ -85,7 +85,8 @@ def _pointed(
         maps, geometry = attend_image(lvlm, scene.image, scene.expressions, prompt, heads)
         stack = ground_stack(maps, (geometry,) * len(maps), grounding)
         points = peaks(stack.fused, Frames.of([geometry] * len(maps)))
-        found += zip(inside(points, scene.boxes).tolist(), box_iou(stack.boxes, scene.boxes).tolist(), strict=True)
+        boxes = np.array(scene.boxes)
+        found += zip(inside(points, boxes).tolist(), box_iou(stack.boxes, boxes).tolist(), strict=True)
     return found
 
 
