@@ -7,6 +7,7 @@ import torch
 from locheads.discovery.headset import parse_heads, read_headset
 from locheads.geometry import Preprocess
 from locheads.grounding.config import GroundingConfig
+from locheads.models import capture
 from locheads.models.adapters.one_view import LlavaAdapter
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
@@ -38,8 +39,6 @@ def test_random_heads_do_not(pocket: Lvlm) -> None:
 
 def test_a_model_of_random_weights_knows_nothing(pocket: Lvlm) -> None:
     torch.manual_seed(0)
-    from locheads.models import capture
-
     model = type(pocket.model)(build_config()).eval()
     capture.install(model)
     adapter = LlavaAdapter(pocket.adapter.processor, model.config, Preprocess.pad)
