@@ -162,6 +162,8 @@ def _command_of(config: Config) -> Command | None:
     """The command; None where the configuration asks for stages. Imported late: most answer without torch."""
     if config.stage == Stage.check:
         from locheads.pipeline.check_data import check_dataset as command
+    elif config.stage == Stage.verify:
+        from locheads.pipeline.verify import verify_model as command
     elif config.stage == Stage.compare:
         from locheads.pipeline.compare_runs import compare_two as command
     elif config.stage == Stage.fetch:

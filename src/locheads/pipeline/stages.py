@@ -86,7 +86,7 @@ def _run(setup: Setup, status: Status) -> Failures:
                 failures = attend_shards(setup)
         case Stage.attend | Stage.discover | Stage.ground | Stage.evaluate | Stage.report | Stage.audit:
             failures = _attend_to_evaluate(setup, status)
-        case Stage.check | Stage.compare | Stage.fetch:
+        case Stage.check | Stage.verify | Stage.compare | Stage.fetch:
             raise ValueError(f"stage={stage} is a command and has no attention maps")
         case _:
             assert_never(stage)
