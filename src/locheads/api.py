@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Grounder:
 
     def __init__(
         self,
-        model: str | ModelConfig | LoadedModel = POCKET,
+        model: str | ModelConfig | LoadedModel | None = None,
         heads: Heads | None = None,
         *,
         prompt: PromptConfig | None = None,
@@ -55,7 +56,8 @@ class Grounder:
 
         Args:
             model: the name of a file in conf/model, a hub id or a folder, with the settings that conf/model gives it or
-                its family; a ModelConfig with settings of your own; or what `load_model` gave.
+                its family; a ModelConfig with settings of your own; or what `load_model` gave. None: the one in which
+                the heads were found, else the pocket model.
             heads: the heads.json of a run, a published set such as "llava_1_5_7b", or names such as ["L14H24",
                 "L14H13"]. None: the published set of this model, if there is one.
             prompt: what the model is asked. None: what it was asked when the heads were found, else referseg.
@@ -68,12 +70,12 @@ class Grounder:
             ModelError, ConfigError, StoreError: one sentence on what is missing.
         """
         loaded = model if isinstance(model, LoadedModel) else None
-        if isinstance(model, LoadedModel):
-            model = model.config
-        config = settings_of(model)
-        chosen = _published(config) if heads is None else _chosen(heads)
+        chosen = None if heads is None else _chosen(heads)
+        wanted = model.config if isinstance(model, LoadedModel) else model or _model_of(chosen)
+        config = settings_of(wanted)
+        chosen = chosen or _published(config)
         found = chosen if isinstance(chosen, HeadSet) else None
-        if found is not None and not isinstance(model, ModelConfig):
+        if found is not None and not isinstance(wanted, ModelConfig):
             config = _as_found(config, found)
         self.heads = _checked(loaded.shape if loaded else decoder_shape(config), chosen)
         self._prompt = _prompt(prompt, found)
@@ -108,16 +110,16 @@ class Grounder:
         return maps[0], geometry
 
 
-def ground(image: AnyImage, expression: str, *, model: str = POCKET, heads: Heads | None = None) -> Grounding:
+def ground(image: AnyImage, expression: str, *, model: str | None = None, heads: Heads | None = None) -> Grounding:
     """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
-    return _grounder(model_name(model), heads)(image, expression)
+    return _grounder(None if model is None else model_name(model), heads)(image, expression)
 
 
 _kept: list[tuple[Any, Grounder]] = []
 """The last call's model, with what it was asked for."""
 
 
-def _grounder(model: str, heads: Heads | None) -> Grounder:
+def _grounder(model: str | None, heads: Heads | None) -> Grounder:
     # What a file says now, not what it said at the last call.
     wanted = model, None if heads is None else _chosen(heads)
     if not _kept or _kept[0][0] != wanted:
@@ -139,6 +141,10 @@ def _chosen(heads: Heads) -> HeadSet | tuple[HeadIndex, ...]:
     return parse_heads(heads)
 
 
+def _model_of(chosen: HeadSet | tuple[HeadIndex, ...] | None) -> str:
+    return (chosen.model if isinstance(chosen, HeadSet) else None) or POCKET
+
+
 def _published(config: ModelConfig) -> HeadSet:
     found = published_for(config.id)
     if found is None:
@@ -151,9 +157,12 @@ def _published(config: ModelConfig) -> HeadSet:
 
 def _as_found(config: ModelConfig, found: HeadSet) -> ModelConfig:
     """The settings with which the heads were found, as far as their file says that."""
-    if found.preprocess is None:
-        return config
-    return ModelConfig(**vars(config) | {"preprocess": found.preprocess, "tiles": found.tiles})
+    asked: dict[str, Any] = {}
+    if found.revision is not None and found.model == config.id:
+        asked |= {"revision": found.revision}
+    if found.preprocess is not None:
+        asked |= {"preprocess": found.preprocess, "tiles": found.tiles}
+    return replace(config, **asked)
 
 
 def _prompt(prompt: PromptConfig | None, found: HeadSet | None) -> PromptConfig:

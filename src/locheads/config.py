@@ -36,6 +36,7 @@ class Stage(StrEnum):
     report = "report"
     audit = "audit"  # after discover, instead of the others: what every choice does, from the store
     check = "check"  # alone: looks the data set over, without a model
+    verify = "verify"  # alone: is the model read rightly?
     compare = "compare"  # alone: two finished runs, `runs`, without a model
     fetch = "fetch"  # alone: downloads and prepares what workers will read
     status = "status"  # alone: how far the shards of stage=attend are

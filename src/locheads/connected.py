@@ -9,8 +9,10 @@ from jaxtyping import Bool, Int, UInt8
 class Connected(NamedTuple):
     """The 8-connected components of a stack of maps, in reading order within each map and map after map."""
 
+    cells: Int[np.ndarray, "cell"]
+    """Where the True cells lie in the stack, were it flat: in reading order."""
     of_cells: Int[np.ndarray, "cell"]
-    """Of each True cell in reading order, its component's place in the stack."""
+    """Of each of them, its component's place in the stack."""
     owner: Int[np.ndarray, "component"]
     """The map of each component."""
     areas: Int[np.ndarray, "component"]
@@ -22,15 +24,16 @@ def connected(cells: Bool[np.ndarray, "n row col"]) -> Connected:
     import cv2  # only here: the settings' classes load this file, and --help must answer at once
 
     if not cells.size:
-        return Connected(*np.zeros((3, 0), np.int64))
-    tall = canvas(cells)
+        return Connected(*np.zeros((4, 0), np.int64))
     # Of OpenCV's algorithms the one that numbers components in reading order.
-    _, numbered = cv2.connectedComponentsWithAlgorithm(tall, 8, cv2.CV_32S, cv2.CCL_WU)
+    _, tall = cv2.connectedComponentsWithAlgorithm(canvas(cells), 8, cv2.CV_32S, cv2.CCL_WU)
+    numbered = tall.reshape(len(cells), -1)[:, : cells[0].size].ravel()
     # In this order the highest number so far tells how many there are up to each map.
-    so_far = np.maximum.accumulate(numbered.reshape(len(cells), -1).max(axis=1, initial=0))
+    so_far = np.maximum.accumulate(numbered.reshape(len(cells), -1).max(axis=1))
     owner = np.repeat(np.arange(len(cells)), np.diff(so_far, prepend=0))
-    of_cells = numbered[tall > 0] - 1
-    return Connected(of_cells, owner, np.bincount(of_cells, minlength=len(owner)))
+    at = np.flatnonzero(cells)
+    of_cells = numbered[at] - 1
+    return Connected(at, of_cells, owner, np.bincount(of_cells, minlength=len(owner)))
 
 
 def canvas(cells: Bool[np.ndarray, "n row col"]) -> UInt8[np.ndarray, "tall col"]:

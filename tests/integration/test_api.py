@@ -78,7 +78,11 @@ def test_other_heads_give_another_map(image):
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"heads": "llava_1_5_7b"}, ConfigError, "32 layers of 32 heads, but this model has 8 layers of 8 heads"),
+        (
+            {"model": "pocket", "heads": "llava_1_5_7b"},
+            ConfigError,
+            "32 layers of 32 heads, but this model has 8 layers of 8 heads",
+        ),
         ({"heads": ("24",)}, StoreError, "'24' is no head"),
         ({"heads": ("L99H0",)}, ConfigError, "L99H0 is not in this model, which has 8 layers of 8 heads"),
         ({"heads": "nowhere.json"}, StoreError, "There is no head set nowhere.json"),
@@ -89,7 +93,7 @@ def test_other_heads_give_another_map(image):
         ({"heads": 3}, ConfigError, "heads must be a head set or names"),
         ({"heads": ""}, StoreError, "There is no head set"),
         ({"model": "pokcet"}, ConfigError, "There is no model pokcet"),
-        ({"model": None}, ConfigError, "model must be a name, a hub id or a folder, not NoneType"),
+        ({"model": 3}, ConfigError, "model must be a name, a hub id or a folder, not int"),
         ({"model": "/no/such"}, ModelError, "There is no folder /no/such"),
     ],
 )
@@ -153,6 +157,25 @@ def test_a_head_set_that_changes_is_read_again(image, tmp_path):
     after = ground(image, "the red object", heads=str(tmp_path / "heads.json"))
     np.testing.assert_array_equal(after.heatmap, ground(image, "the red object", heads="L2H4").heatmap)
     assert np.abs(after.heatmap - before.heatmap).max() > 1e-3
+
+
+def test_the_model_is_that_of_the_head_set(image, tmp_path, recwarn):
+    other = tiny.write_checkpoint(tmp_path / "model")
+    (tmp_path / "heads.json").write_text(tiny.headset([HeadIndex(1, 0)], (5, 4), model=str(other)))
+    found = ground(image, "the red object", heads=tmp_path / "heads.json")
+    named = ground(image, "the red object", model=str(other), heads="L1H0")
+    np.testing.assert_array_equal(found.heatmap, named.heatmap)
+    assert not recwarn
+    # The negative control: the model that is asked where nothing says which has another grid.
+    assert ground(image, "the red object", heads="L1H0").heatmap.shape != found.heatmap.shape
+    with pytest.raises(ConfigError, match="but this model has 8 layers of 8 heads"):
+        ground(image, "the red object", model="pocket", heads=tmp_path / "heads.json")
+
+
+def test_a_head_set_of_another_revision_is_a_warning(tmp_path):
+    (tmp_path / "heads.json").write_text(SET.replace('"preprocess"', '"revision": "0123abc", "preprocess"'))
+    with pytest.warns(UserWarning, match="found at revision 0123abc of pocket, and the one here is not pinned"):
+        Grounder(ModelConfig(preprocess=Preprocess.squash), tmp_path / "heads.json")
 
 
 def test_a_folder_is_prepared_as_its_family_is(image, tmp_path):

@@ -191,7 +191,7 @@ def test_an_image_that_changed_under_its_name_is_asked_again(
 def test_batches_over_images_and_no_workers_change_nothing_but_rounding(
     files: TinyFiles, finished: Finished, tmp_path: Path, run: Run, passes: list
 ) -> None:
-    engine = replace(ENGINE, token_budget=400, workers=0)
+    engine = replace(ENGINE, token_budget=1600, workers=0)
     folder = run(files.config(tmp_path, engine=engine))
     assert max(images for images, _ in passes) > 1
     found = pd.read_parquet(folder / "predictions.parquet")

@@ -60,12 +60,10 @@ class Choice:
         by_group: dict[str, dict[str, Any]] = {}
         for change in changes:
             by_group.setdefault(change.group, {}).update(change.values)
-        return Choice(
-            dataclasses.replace(self.criterion, **by_group.get("criterion", {})),
-            dataclasses.replace(self.selection, **by_group.get("selection", {})),
-            by_group.get("heads", {}).get("k", self.k),
-            dataclasses.replace(self.grounding, **by_group.get("grounding", {})),
-            tuple(change for change in changes if not self._has(change)),
+        k = by_group.pop("heads", {}).get("k", self.k)
+        groups = {name: dataclasses.replace(getattr(self, name), **values) for name, values in by_group.items()}
+        return dataclasses.replace(
+            self, k=k, changes=tuple(change for change in changes if not self._has(change)), **groups
         )
 
     def _has(self, change: Change) -> bool:

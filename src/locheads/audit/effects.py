@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import assert_never
+from functools import cached_property
+from typing import Any, assert_never
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from pycocotools import mask as coco
@@ -12,14 +14,16 @@ from locheads.audit.choice_grid import Choice
 from locheads.audit.config import AUDITED, COLUMNS, TRUTH
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
-from locheads.discovery.scores import score_each
 from locheads.evaluation.metrics import box_iou, inside, peaks
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.grounding.ground_maps import GroundedStack, StepCache, ground_stack, step_settings
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, Discovery, HeadIndex, ImageGroup, Sample
+from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
+
+OwnHeads = Mapping[str, Mapping[str, Sequence[HeadIndex]]]
+"""Per `ranking_key` of greedy choices each sample's own heads, by its id: as many as any choice takes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,34 @@ class AuditPlan:
     sinks: Mapping[float, SinkCells]
     """By sink_factor."""
 
+    @cached_property
+    def greedy(self) -> dict[str, Choice]:
+        """Per `ranking_key` the greedy choice that takes the most heads of it, where discovery did not fail."""
+        chosen = [c for c in self.choices if _is_greedy(c) and criterion_key(c) in self.discoveries]
+        return {ranking_key(choice): choice for choice in sorted(chosen, key=lambda choice: choice.k)}
+
+    @cached_property
+    def fixed(self) -> tuple[HeadIndex, ...]:
+        """Every head that grounds all samples by any choice."""
+        sets = (self.heads.get(head_key(choice), ()) for choice in self.choices if not _is_greedy(choice))
+        return tuple(sorted({head for heads in sets for head in heads}))
+
+    @cached_property
+    def same_heads(self) -> list[tuple[Any, ...]]:
+        """Per choice what is equal for those that ground with the same heads, whatever led to them: the heads of all
+        samples, or the `ranking_key` of each sample's own and their number."""
+        return [
+            (ranking_key(c), c.k) if _is_greedy(c) else tuple(map(str, self.heads.get(head_key(c), ())))
+            for c in self.choices
+        ]
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Choices that share early steps are neighbours, because a cache remembers a step's last value only."""
+        configs = [choice.grounding for choice in self.choices]
+        keys = [(h, _factor(g), *step_settings(g).values()) for h, g in zip(self.same_heads, configs, strict=True)]
+        return sorted(range(len(keys)), key=lambda number: repr(keys[number]))
+
 
 def criterion_key(choice: Choice) -> str:
     """Equal for choices that discover the same heads."""
@@ -45,44 +77,105 @@ def head_key(choice: Choice) -> str:
     return f"{choice.selection.kind.value} {choice.k} {criterion_key(choice)}"
 
 
+def ranking_key(choice: Choice) -> str:
+    """Equal for choices that rank the heads of a sample alike: how many vote in discovery does not matter there."""
+    return criterion_key(replace(choice, criterion=replace(choice.criterion, candidates=1)))
+
+
+def own_heads(scores: Mapping[tuple[str, ...], HeadScores], plan: AuditPlan) -> OwnHeads:
+    """Of the samples whose numbers these are, by `CriterionConfig.numbers_key`."""
+    return {
+        key: greedy_heads(scores[c.criterion.numbers_key()], plan.discoveries[criterion_key(c)], c.k, c.criterion)
+        for key, c in plan.greedy.items()
+    }
+
+
+def heads_to_read(sample_ids: Iterable[str], plan: AuditPlan, own: OwnHeads) -> list[HeadIndex]:
+    """Every head that grounds one of the samples by any choice: first those that ground all samples."""
+    found = {head for heads in own.values() for sample_id in sample_ids for head in heads.get(sample_id, ())}
+    return [*plan.fixed, *sorted(found.difference(plan.fixed))]
+
+
+def _is_greedy(choice: Choice) -> bool:
+    match choice.selection.kind:
+        case SelectionKind.fixed:
+            return False
+        case SelectionKind.greedy:
+            return True
+        case _:
+            assert_never(choice.selection.kind)
+
+
 @dataclass
 class _SamplesOfGrid:
-    """Those whose maps have the same rows and columns."""
+    """Those whose maps have the same rows and columns, with the maps that any choice reads."""
 
     samples: list[Sample] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
     """Their places in the chunk."""
     geometries: list[Geometry] = field(default_factory=list)
-    attentions: list[tuple[Attention, int]] = field(default_factory=list)
+    heads: list[list[HeadIndex]] = field(default_factory=list)
+    """Of each sample, see `heads_to_read`."""
+    taken: list[Float[np.ndarray, "head row col"]] = field(default_factory=list)
+    """Their maps."""
     cache: StepCache = field(default_factory=StepCache)
 
-    @property
+    @cached_property
     def boxes(self) -> Float[np.ndarray, "n 4"]:
-        return np.array([sample.box for sample in self.samples])
+        return np.array([sample.box for sample in self.samples], dtype=np.float64)
+
+    @cached_property
+    def frames(self) -> Frames:
+        return Frames.of(self.geometries)
+
+    @cached_property
+    def maps(self) -> Float[np.ndarray, "n head row col"]:
+        return self._stacked(self.taken)
+
+    @cached_property
+    def finite(self) -> Bool[np.ndarray, "n head"]:
+        return np.isfinite(self.maps).all(axis=(2, 3))
+
+    @cached_property
+    def places(self) -> list[dict[HeadIndex, int]]:
+        """Of each sample's heads among its maps."""
+        return [{head: place for place, head in enumerate(heads)} for heads in self.heads]
+
+    def sinks(self, known: SinkCells) -> Bool[np.ndarray, "n head row col"]:
+        """The cells that are removed of `maps`; none on a grid that no discovery sample had."""
+        rows, cols = self.geometries[0].rows, self.geometries[0].cols
+        found = [known.get((rows, cols), heads) for heads in self.heads]
+        return self._stacked([np.zeros((0, rows, cols), bool) if cells is None else cells for cells in found])
+
+    def _stacked(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The last one stands for a head that is not there."""
+        stack = np.zeros((len(parts), max(map(len, self.heads)) + 1, *parts[0].shape[1:]), parts[0].dtype)
+        for whole, part in zip(stack, parts, strict=True):
+            whole[: len(part)] = part
+        return stack
 
 
 def measure(
-    groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: AuditPlan
+    groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: AuditPlan, own: OwnHeads | None = None
 ) -> Float[np.ndarray, "choice image metric 2"]:
     """Numerator and denominator of each of AUDITED, per choice and image.
 
     A sample without attention, without heads or with NaN counts as a miss.
     """
+    own = own or {}
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
     image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
-    grids = _by_grid(attentions, place, samples)
-    scored = _greedy(grids, plan)
+    grids = _by_grid(attentions, place, samples, plan, own)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
     boxes = np.array([sample.box for _, sample in samples], dtype=np.float64)
     sizes = [(group.width, group.height) for group, _ in samples]
     truth = dict(zip(TRUTH, np.column_stack([boxes, sizes]).T, strict=True))
     result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
-    # Choices that share early steps are neighbours, because the cache remembers a step's last value only.
-    for number in sorted(range(len(plan.choices)), key=lambda i: _order(plan.choices[i], plan)):
+    for number in plan.order:
         rows = _misses(areas)
         for same in grids:
-            rows[same.rows] = _rows(same, plan.choices[number], plan, scored)
+            rows[same.rows] = _rows(same, number, plan, own)
         table = truth | dict(zip(COLUMNS, rows.T, strict=True))
         table["pointed"] = inside(rows[:, -2:], boxes)
         for i, metric in enumerate(AUDITED):
@@ -92,16 +185,22 @@ def measure(
 
 
 def _by_grid(
-    attentions: Iterable[Attention], place: Mapping[str, int], samples: Sequence[tuple[ImageGroup, Sample]]
+    attentions: Iterable[Attention],
+    place: Mapping[str, int],
+    samples: Sequence[tuple[ImageGroup, Sample]],
+    plan: AuditPlan,
+    own: OwnHeads,
 ) -> list[_SamplesOfGrid]:
     grids: dict[tuple[int, int], _SamplesOfGrid] = {}
     for attention in attentions:
         same = grids.setdefault((attention.geometry.rows, attention.geometry.cols), _SamplesOfGrid())
         for row, sample_id in enumerate(attention.sample_ids):
+            heads = heads_to_read([sample_id], plan, own)
             same.rows.append(place[sample_id])
             same.samples.append(samples[place[sample_id]][1])
             same.geometries.append(attention.geometry)
-            same.attentions.append((attention, row))
+            same.heads.append(heads)
+            same.taken.append(attention.chosen(row, heads))
     return list(grids.values())
 
 
@@ -112,91 +211,57 @@ def _misses(areas: np.ndarray) -> Float[np.ndarray, "sample column"]:
     return rows
 
 
-def _greedy(grids: Iterable[_SamplesOfGrid], plan: AuditPlan) -> dict[str, dict[str, list[HeadIndex]]]:
-    """Per `head_key` of greedy choices each sample's own heads."""
-    greedy = [choice for choice in plan.choices if choice.selection.kind == SelectionKind.greedy]
-    greedy_choices = {head_key(c): c for c in greedy if criterion_key(c) in plan.discoveries}
-    found: dict[str, dict[str, list[HeadIndex]]] = {head_key(choice): {} for choice in greedy}
-    criteria = {c.criterion.numbers_key(): c.criterion for c in greedy_choices.values()}
-    images = {id(a): a for same in grids for a, _ in same.attentions} if criteria else {}
-    for attention in images.values():
-        scores = dict(zip(criteria, score_each(attention, [*criteria.values()]), strict=True))
-        for key, choice in greedy_choices.items():
-            own, discovery = scores[choice.criterion.numbers_key()], plan.discoveries[criterion_key(choice)]
-            found[key] |= greedy_heads(own, discovery, choice.k, choice.criterion)
-    return found
-
-
-def _same_heads(choice: Choice, plan: AuditPlan) -> str:
-    """Equal for choices that ground with the same heads, whatever led to them."""
-    if choice.selection.kind == SelectionKind.greedy:
-        # A sample's own best heads do not depend on how many vote in discovery.
-        return head_key(replace(choice, criterion=replace(choice.criterion, candidates=1)))
-    return " ".join(map(str, plan.heads.get(head_key(choice), ())))
-
-
 def _factor(g: GroundingConfig) -> float | None:
     return g.sink_factor if g.sinks == Sinks.mean_map else None
 
 
-def _order(choice: Choice, plan: AuditPlan) -> str:
-    g = choice.grounding
-    return repr((_same_heads(choice, plan), _factor(g), *step_settings(g).values()))
-
-
-def _rows(
-    same: _SamplesOfGrid, choice: Choice, plan: AuditPlan, scored: Mapping[str, Mapping[str, list[HeadIndex]]]
-) -> Float[np.ndarray, "sample column"]:
+def _rows(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Float[np.ndarray, "sample column"]:
     """COLUMNS of each sample."""
-    g, cache = choice.grounding, same.cache
-    maps, sinks = cache.get(
-        "maps",
-        (_same_heads(choice, plan), _factor(g)),
-        (),
-        lambda: _take(same, _heads_of(choice, plan, scored, same.samples), plan, _factor(g)),
-    )
+    g, cache = plan.choices[number].grounding, same.cache
+    factor = _factor(g)
+    taken = lambda: _take(same, _places(same, number, plan, own), plan, factor)  # noqa: E731
+    maps, sinks = cache.get("maps", (plan.same_heads[number], factor), (), taken)
     stack = ground_stack(maps, same.geometries, g, sinks, cache)
-    points = cache.get("peaks", (), (stack.fused,), lambda: peaks(stack.fused, Frames.of(same.geometries)))
+    points = cache.get("peaks", (), (stack.fused,), lambda: peaks(stack.fused, same.frames))
     boxed = cache.get("boxed", (), (stack.boxes,), lambda: box_iou(stack.boxes, same.boxes))
-    overlaps = cache.get(f"overlaps {step_settings(g)['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
+    overlaps = cache.get(f"overlaps {stack.settings['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
     masked = cache.get("masked", (), (stack.mask_cells, overlaps), lambda: _masked(stack, overlaps))
     return np.concatenate([boxed[:, None], masked, points], axis=1)
 
 
-def _heads_of(
-    choice: Choice, plan: AuditPlan, scored: Mapping[str, Mapping[str, list[HeadIndex]]], samples: Sequence[Sample]
-) -> list[tuple[HeadIndex, ...]]:
-    """Each sample's heads; none where there are none to be had."""
-    key = head_key(choice)
-    match choice.selection.kind:
-        case SelectionKind.fixed:
-            return [plan.heads.get(key, ())] * len(samples)
-        case SelectionKind.greedy:
-            return [tuple(scored[key].get(sample.sample_id, ())) for sample in samples]
-        case _:
-            assert_never(choice.selection.kind)
+def _places(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Int[np.ndarray, "n head"]:
+    """Where each sample's heads stand among its maps; -1 for those that it has fewer than others."""
+    choice = plan.choices[number]
+    if not _is_greedy(choice):
+        heads = plan.heads.get(head_key(choice), ())
+        return np.tile([plan.fixed.index(head) for head in heads] or [-1], (len(same.samples), 1))
+    ranking = plan.same_heads[number][0]
+    known = same.cache.get(f"places {ranking}", (), (), lambda: _own_places(same, own.get(ranking, {})))
+    return known[:, : choice.k]
+
+
+def _own_places(same: _SamplesOfGrid, own: Mapping[str, Sequence[HeadIndex]]) -> Int[np.ndarray, "n head"]:
+    found = np.full((len(same.samples), max(1, max(map(len, own.values()), default=0))), -1)
+    for row, sample, places in zip(found, same.samples, same.places, strict=True):
+        best = own.get(sample.sample_id, ())
+        row[: len(best)] = [places[head] for head in best]
+    return found
 
 
 def _take(
-    same: _SamplesOfGrid, own: Sequence[tuple[HeadIndex, ...]], plan: AuditPlan, factor: float | None
+    same: _SamplesOfGrid, places: Int[np.ndarray, "n head"], plan: AuditPlan, factor: float | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """-> (maps [sample, head, row, col], the same of the sinks where they are removed).
 
     Zeros stand for what cannot be grounded (no head, NaN) and for the heads that a sample has fewer than others.
     """
-    grid = (same.geometries[0].rows, same.geometries[0].cols)
-    k = max(1, max(map(len, own)))
-    maps = np.zeros((len(own), k, *grid), dtype=np.float32)
-    cells = np.zeros((len(own), k, *grid), dtype=bool)
-    known = None if factor is None else plan.sinks.get(factor)
-    for i, ((attention, row), heads) in enumerate(zip(same.attentions, own, strict=True)):
-        taken = attention.chosen(row, heads) if heads else None
-        if taken is None or not np.isfinite(taken).all():
-            continue
-        maps[i, : len(heads)] = taken
-        if known is not None and (found := known.get(grid, heads)) is not None:
-            cells[i, : len(heads)] = found
-    return maps, cells if known is not None else None
+    at = np.arange(len(places))[:, None], places
+    maps = same.maps[at]
+    maps[~same.finite[at].all(axis=1)] = 0
+    if factor is None or factor not in plan.sinks:
+        return maps, None
+    cells = same.cache.get(f"sinks {factor}", (), (), lambda: same.sinks(plan.sinks[factor]))
+    return maps, cells[at]
 
 
 def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.ndarray, "n 2"]:
@@ -225,11 +290,13 @@ class Overlap:
     @staticmethod
     def of(samples: Sequence[Sample], geometries: Sequence[Geometry]) -> "Overlap":
         """`geometries`: of each sample's lattice, all with the same rows and columns."""
-        inside, pixels = [], []
-        for sample, geometry in zip(samples, geometries, strict=True):
-            rows, cols = geometry.edges()
-            inside.append(_counts(coco.decode(sample.mask), rows, cols))
-            pixels.append(np.outer(np.diff(rows), np.diff(cols)))
+        edges = {geometry: geometry.edges() for geometry in set(geometries)}
+        # Several expressions mean one object.
+        keys = [(str(sample.mask["counts"]), geometry) for sample, geometry in zip(samples, geometries, strict=True)]
+        masks = {key: sample.mask for key, sample in zip(keys, samples, strict=True)}
+        counts = {key: _counts(coco.decode(mask), *edges[key[1]]) for key, mask in masks.items()}
+        inside = [counts[key] for key in keys]
+        pixels = [np.outer(*map(np.diff, edges[geometry])) for geometry in geometries]
         areas = np.array([int(coco.area(sample.mask)) for sample in samples])
         return Overlap(np.array(inside, dtype=np.int32), np.array(pixels, dtype=np.int32), areas)
 
@@ -246,7 +313,6 @@ class Overlap:
 
 
 def _counts(mask: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> Int[np.ndarray, "row col"]:
-    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int64)
-    total[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    corners = total[np.ix_(rows, cols)]
+    # Sums from the corner, [height + 1, width + 1]; run-length code is decoded by columns.
+    corners = cv2.integral(np.ascontiguousarray(mask.T)).T[np.ix_(rows, cols)]
     return np.diff(np.diff(corners, axis=0), axis=1)

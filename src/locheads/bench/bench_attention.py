@@ -19,6 +19,7 @@ from locheads.models.adapters import PreparedInput, Sharing
 from locheads.models.attend import attend_prepared
 from locheads.models.batching import Budget, collate, whole
 from locheads.models.load import Lvlm
+from locheads.pipeline.measured_cost import VAL_EXPRESSIONS, VAL_IMAGES
 
 TODAY = "today: eager, output_attentions, full depth, one by one"
 HOOKED = "sdpa, hooks on q and k, early exit, one by one"
@@ -33,8 +34,6 @@ DISCOVERY_BATCHED = "discovery, several images per pass"
 
 SPREAD = (2, 1, 1, 1, 1, 1, 1)
 """Expressions of each image: five times 1,000 random expressions of RefCOCO train lie on 0.87 as many images."""
-VAL_EXPRESSIONS, VAL_IMAGES = 10_834, 1_500
-"""RefCOCO val."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class HeadSet:
     layers: int
     """Of that model."""
     heads_per_layer: int
+    revision: str | None = None
+    """Commit of its hub repository; None where the file does not say."""
     found_on: tuple[str, str] | None = None
     """(data set, split) of the discovery; None where the file does not say."""
     preprocess: Preprocess | None = None
@@ -96,6 +98,11 @@ def differences(heads: HeadSet, model: ModelConfig, prompt: PromptConfig) -> lis
     sentences = []
     if heads.model not in (None, model.id):
         sentences.append(f"The heads of {heads.name} are those of {heads.model}; this model is {model.id}.")
+    elif heads.revision is not None and heads.revision != model.revision:
+        sentences.append(
+            f"The heads of {heads.name} were found at revision {heads.revision} of {model.id}, and the one here is "
+            f"{model.revision or 'not pinned'}."
+        )
     if heads.preprocess not in (None, model.preprocess):
         sentences.append(
             f"The heads of {heads.name} were found with preprocess={heads.preprocess.value}, and images are prepared "
@@ -158,7 +165,8 @@ def _head_set(file: HeadSetFile, name: str) -> HeadSet:
         model.id,
         file.layers,
         file.heads_per_layer,
-        (found_on.name, found_on.split) if found_on else None,
+        revision=model.revision,
+        found_on=(found_on.name, found_on.split) if found_on else None,
         preprocess=model.preprocess,
         tiles=model.tiles,
         prompt=_prompt(file),

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import ConfigDict, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
-from scipy import stats
+from scipy.special import bdtrc, stdtr
 
 from locheads.data.box_text import WrittenBox
 from locheads.data.config import BoxFormat, Frame
@@ -223,10 +223,10 @@ def _is_gain(
         return False
     means = np.bincount(table.images, gains) / np.bincount(table.images)
     spread = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 2 else np.inf
-    by_images = stats.t.sf(means.mean() / max(spread, 1e-12), len(means) - 1) if np.isfinite(spread) else 1.0
+    by_images = stdtr(len(means) - 1, -means.mean() / max(spread, 1e-12)) if np.isfinite(spread) else 1.0
     _, first = np.unique(np.column_stack([table.images, table.truth]), axis=0, return_index=True)
     chance = max(HIT_BY_CHANCE, float((iou - skill >= 0.5).mean()))
-    by_objects = stats.binom.sf(int((iou[first] >= 0.5).sum()) - 1, len(first), chance)
+    by_objects = bdtrc(int((iou[first] >= 0.5).sum()) - 1, len(first), chance)
     return bool(n_tried * min(by_images, by_objects) < CHANCE)
 
 

@@ -13,8 +13,7 @@ from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 from pydantic import ConfigDict, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
-from scipy.special import stdtrit
-from scipy.stats import norm, permutation_test
+from scipy.special import ndtri, stdtrit
 
 FEW_IMAGES = 30
 """On fewer the intervals are rough: their coverage was simulated from here on. Figures of fewer are marked."""
@@ -269,7 +268,7 @@ def needed_sample(
     """
     if difference == 0:
         return None
-    z = norm.ppf((1 + confidence) / 2) + norm.ppf(power)
+    z = float(ndtri((1 + confidence) / 2) + ndtri(power))
     expressions = effect * (z * spread / difference) ** 2
     images = max(2, int(np.ceil(expressions / per_image)))
     return NeededSample(int(np.ceil(max(expressions, per_image))), images)
@@ -278,6 +277,8 @@ def needed_sample(
 def _sign_flip_p(
     of_a: tuple[np.ndarray, np.ndarray], of_b: tuple[np.ndarray, np.ndarray], resamples: int, seed: int
 ) -> float:
+    from scipy.stats import permutation_test  # only here: few compare runs, and it takes long to load
+
     tops, bottoms = map(np.concatenate, zip(of_a, of_b, strict=True))
     n = len(of_a[0])
 

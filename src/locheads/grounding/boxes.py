@@ -23,11 +23,14 @@ class Frames:
 
     @staticmethod
     def of(geometries: Sequence[Geometry]) -> "Frames":
+        distinct = {id(geometry): geometry for geometry in geometries}.values()
+        numbers = {id(geometry): i for i, geometry in enumerate(distinct)}
+        rows = [numbers[id(geometry)] for geometry in geometries]
         return Frames(
-            np.array([g.scale * 2 for g in geometries]),
-            np.array([(g.width / g.cols, g.height / g.rows) * 2 for g in geometries]),
-            np.array([g.offset * 2 for g in geometries]),
-            np.array([(g.width, g.height) * 2 for g in geometries], dtype=np.float64),
+            np.array([g.scale * 2 for g in distinct])[rows],
+            np.array([(g.width / g.cols, g.height / g.rows) * 2 for g in distinct])[rows],
+            np.array([g.offset * 2 for g in distinct])[rows],
+            np.array([(g.width, g.height) * 2 for g in distinct], dtype=np.float64)[rows],
         )
 
     def pixels(self, boxes: Float[np.ndarray, "n 4"], config: GroundingConfig) -> Float[np.ndarray, "n 4"]:

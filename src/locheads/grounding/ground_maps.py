@@ -7,6 +7,7 @@ of a stack never change each other's result.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from typing import Any, TypeVar, assert_never
 
 import numpy as np
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.components import Components, choose
-from locheads.grounding.config import BoxRule, GroundingConfig, MaskRule, Resolution
+from locheads.grounding.config import BoxRule, Component, GroundingConfig, MaskRule, Resolution
 from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
 from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.grounding.run_lengths import mask_codes
@@ -91,9 +92,14 @@ class GroundedStack:
     cache: StepCache = field(default_factory=StepCache)
 
     @cached_property
+    def settings(self) -> dict[str, tuple[Any, ...]]:
+        """See `step_settings`."""
+        return step_settings(self.config)
+
+    @cached_property
     def places(self) -> list[LatticeGroup]:
         # Kept for every lattice, not only for the last: it depends on no other step.
-        step = f"places {step_settings(self.config)['places']}"
+        step = f"places {self.settings['places']}"
         return self.cache.get(step, (), (self.geometries,), lambda: _places(self.geometries, self.config))
 
     @cached_property
@@ -118,6 +124,17 @@ class GroundedStack:
         """xyxy in pixels; NaN without cells, or where all of them lie on padding bars."""
         return self._step("boxes", (self.chosen,), self._boxes)
 
+    def component_boxes(self) -> Float[np.ndarray, "component 4"] | None:
+        """What `boxes` holds of a map if this component of it is chosen; in the components' order. None where a box is
+        not that of one component, or where the maps have several lattices."""
+        whole = self.config.component != Component.all_cells and self.config.box in (BoxRule.hull, BoxRule.component)
+        if not whole or len(set(self.geometries)) > 1:
+            return None
+        components, frames = self.components[0], Frames.of(self.places[0].lattices[:1])
+        ends = components.boxes.astype(np.float64)
+        ends[:, 2:] += ends[:, :2]
+        return frames.pixels(ends, self.config)
+
     @cached_property
     def mask_cells(self) -> list[Bool[np.ndarray, "m y x"]]:
         """The cells of the pseudo-mask."""
@@ -131,8 +148,8 @@ class GroundedStack:
 
     def box(self, i: int = 0) -> Box | None:
         """Of one sample; None where there is none."""
-        x0, y0, x1, y1 = (float(v) for v in self.boxes[i])
-        return None if np.isnan([x0, y0, x1, y1]).any() else (x0, y0, x1, y1)
+        x0, y0, x1, y1 = self.boxes[i].tolist()
+        return None if any(map(isnan, (x0, y0, x1, y1))) else (x0, y0, x1, y1)
 
     def mask(self, i: int = 0) -> Bool[np.ndarray, "height width"]:
         """The pseudo-mask of one sample in pixels of its image."""
@@ -152,7 +169,7 @@ class GroundedStack:
         return codes
 
     def _step(self, name: str, inputs: tuple[Any, ...], make: Callable[[], T]) -> T:
-        return self.cache.get(name, step_settings(self.config)[name], inputs, make)
+        return self.cache.get(name, self.settings[name], inputs, make)
 
     def _fields(self) -> list[np.ndarray]:
         if self.maps is not None and not np.isfinite(self.maps).all():
@@ -205,11 +222,13 @@ def ground_maps(
 
 
 def _places(geometries: Sequence[Geometry], config: GroundingConfig) -> list[LatticeGroup]:
-    lattices = {geometry: lattice(framed(geometry, config), config) for geometry in set(geometries)}
+    # Most are one object: hashing its values every time would take longer than all the rest.
+    distinct = {id(geometry): geometry for geometry in geometries}
+    lattices = {key: lattice(framed(geometry, config), config) for key, geometry in distinct.items()}
     together: dict[Geometry | None, list[int]] = {}
     for i, geometry in enumerate(geometries):
         together.setdefault(geometry if config.resolution == Resolution.image else None, []).append(i)
-    own = [tuple(lattices[geometries[i]] for i in at) for at in together.values()]
+    own = [tuple(lattices[id(geometries[i])] for i in at) for at in together.values()]
     return [
         LatticeGroup(np.array(at), where, Frames.of(where)) for at, where in zip(together.values(), own, strict=True)
     ]

@@ -3,6 +3,8 @@
 A pixel belongs to the cell of its centre, so the pixel columns of a column of cells are equal.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Bool, Int
 from pycocotools import mask as coco
@@ -28,7 +30,8 @@ def _runs(cells: Bool[np.ndarray, "n row col"], geometry: Geometry) -> list[Int[
     ends = np.delete(ends, np.concatenate([same, same + 1]))
     firsts = np.searchsorted(ends, starts)
     lengths = np.diff(np.insert(ends, firsts, starts), append=n * (pixels + 1))
-    parts = np.split(lengths, (firsts + np.arange(n))[1:])
+    bounds = [*(firsts + np.arange(n)).tolist(), len(lengths)]
+    parts = [lengths[start:end] for start, end in pairwise(bounds)]
     for part in parts:
         part[-1] -= 1
     return [part[:-1] if len(part) > 1 and part[-1] == 0 else part for part in parts]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from locheads.types import Attention, HeadIndex
 
@@ -27,19 +27,32 @@ class SinkCells:
         return self.of_heads[grid][[h.layer for h in heads], [h.head for h in heads]]
 
 
+Totals = Mapping[Grid, Float[np.ndarray, "layer head row col"]]
+"""The sum of every head's maps over samples, per grid: not divided, because no comparison depends on their number."""
+
+
 def find_sinks(attentions: Iterable[Attention], factor: float) -> SinkCells:
     """Cells whose mean weight over the samples exceeds `factor` times the mean of that mean map.
 
     One pass that keeps sums only. Give it discovery samples: nothing of the evaluated split may take part.
     Raises ValueError where not all maps are there.
     """
+    return sinks_of(total_maps(attentions), factor)
+
+
+def total_maps(attentions: Iterable[Attention]) -> Totals:
+    """Summed up. Raises ValueError where not all maps are there."""
     totals: dict[Grid, np.ndarray] = {}
     for attention in attentions:
         if attention.heads is not None:
             raise ValueError("the mean map needs the maps of all heads")
         grid = (attention.maps.shape[-2], attention.maps.shape[-1])
-        # Not divided by the number of samples: the comparison does not depend on it.
         totals[grid] = totals.get(grid, 0.0) + attention.maps.sum(axis=0, dtype=np.float64)
+    return totals
+
+
+def sinks_of(totals: Totals, factor: float) -> SinkCells:
+    """As `find_sinks`."""
     return SinkCells(
         {grid: _stands_out(total, factor) for grid, total in totals.items()},
         {grid: _stands_out(total.sum(axis=(0, 1)), factor) for grid, total in totals.items()},

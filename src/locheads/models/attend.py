@@ -27,7 +27,7 @@ from locheads.models.batching import (
     whole,
     with_halving,
 )
-from locheads.models.capture import is_done, recording
+from locheads.models.capture import ONE_PASS, is_done, recording
 from locheads.models.config import PromptConfig
 from locheads.models.identity import PARTS
 from locheads.models.load import Lvlm
@@ -163,7 +163,7 @@ def _forward(lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | N
     by_layer, depth = _heads_by_layer(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
     with recording(queries, keys, by_layer, depth, batch.causal_prefix, batch.counts) as recorder:
-        _run(lvlm, batch)
+        run_batch(lvlm, batch)
     recorded = {head: i for i, head in enumerate(sorted(set(heads or ())))}
     order = None if heads is None else [recorded[head] for head in heads]
     return list(_per_expression(recorder.rows, strips, order))
@@ -187,22 +187,23 @@ def _is_offloaded(lvlm: Lvlm) -> bool:
     )
 
 
-def _run(lvlm: Lvlm, batch: Batch) -> None:
-    dtype, model = lvlm.model.dtype, lvlm.model.base_model
-    once = _can_look_once(lvlm, batch)
-    tensors = {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in batch.tensors(once).items()}
-    tensors |= {name: types.to(lvlm.device) for name, types in batch.token_types.items()}
-    if batch.position_ids is not None:
-        tensors["position_ids"] = batch.position_ids.to(lvlm.device)
+def run_batch(lvlm: Lvlm, batch: Batch) -> None:
+    """One forward pass of the model without its head. Raises ModelError where the model cannot run."""
+    model, once = lvlm.model.base_model, _can_look_once(lvlm, batch)
+    inputs = model_inputs(lvlm, batch, once)
     failed = boundary("The model's forward pass failed", ModelError, PARTS, lambda e: is_done(e) or is_out_of_memory(e))
-    with failed, _features_repeated(model, batch.copies) if once else nullcontext():
+    with ONE_PASS, failed, _features_repeated(model, batch.copies) if once else nullcontext():
         # base_model: no logits are needed, so the LM head does not run.
-        model(
-            input_ids=batch.input_ids.to(lvlm.device),
-            attention_mask=batch.mask.to(lvlm.device),
-            use_cache=False,
-            **tensors,
-        )
+        model(**inputs, use_cache=False)
+
+
+def model_inputs(lvlm: Lvlm, batch: Batch, once: bool = False) -> dict[str, torch.Tensor]:
+    """What the model's forward takes, where the model is; the images' tensors for every strip, or each `once`."""
+    tensors = batch.tensors(once) | batch.token_types | {"input_ids": batch.input_ids, "attention_mask": batch.mask}
+    if batch.position_ids is not None:
+        tensors["position_ids"] = batch.position_ids
+    dtype = lvlm.model.dtype
+    return {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in tensors.items()}
 
 
 def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:

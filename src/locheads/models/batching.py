@@ -30,6 +30,9 @@ TOKENS_ON_CUDA = 16_384
 TOKENS_OF_ONE_IMAGE = 4096
 POINTING = "image_token_pooling"
 """Molmo 2's: it counts the patches of its own image, so nothing can be joined to that."""
+TOKENS_OF_A_QUERY = 24
+"""What a query token counts besides itself, for the rows that it leaves on the device until the pass ends: in float32
+some 2.4 MB over 1,024 heads and 576 cells, as much as a layer of a 7B model works with for 24 tokens (100 KB each)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Strip:
     def lengths(self) -> list[int]:
         """Tokens of each suffix."""
         return [len(self.image.suffixes[i]) for i in self.suffixes]
+
+    def n_queries(self) -> int:
+        """Query tokens of all its suffixes."""
+        return sum(end - first for first, end in (self.image.spans[i] for i in self.suffixes))
 
     def __len__(self) -> int:
         """Tokens of the row."""
@@ -187,7 +194,7 @@ def _block_masks(strips: Sequence[Strip], length: int) -> Bool[Tensor, "batch 1 
 
 @dataclass
 class Budget:
-    """The tokens of one forward pass, padding included. A single strip always passes, however long."""
+    """The tokens of one forward pass, padding and query rows included. A single strip always passes, however long."""
 
     tokens: int
     one_image: int = TOKENS_OF_ONE_IMAGE
@@ -200,18 +207,23 @@ class Budget:
 
     def admits(self, strips: Sequence[Strip]) -> bool:
         """Whether these may share a forward pass."""
-        tokens = tokens_of(strips)
+        size = size_of(strips)
         one_image = all(strip.image is strips[0].image for strip in strips)
-        return len(strips) <= 1 or tokens <= self.tokens or (one_image and tokens <= self.one_image)
+        return len(strips) <= 1 or size <= self.tokens or (one_image and size <= self.one_image)
 
-    def shrink(self, tokens: int) -> None:
-        """No later pass has more."""
-        self.tokens, self.one_image = (max(1, min(size, tokens)) for size in (self.tokens, self.one_image))
+    def shrink(self, size: int) -> None:
+        """No later pass takes more."""
+        self.tokens, self.one_image = (max(1, min(limit, size)) for limit in (self.tokens, self.one_image))
 
 
 def tokens_of(strips: Sequence[Strip]) -> int:
     """Tokens of the batch, padding included."""
     return len(strips) * max(len(strip) for strip in strips)
+
+
+def size_of(strips: Sequence[Strip]) -> int:
+    """What the batch takes of a budget: its tokens, and what its query rows count."""
+    return tokens_of(strips) + TOKENS_OF_A_QUERY * sum(strip.n_queries() for strip in strips)
 
 
 def chunks(strips: Sequence[Strip], budget: Budget) -> Iterator[list[Strip]]:
@@ -260,7 +272,7 @@ def with_halving(forward: Callable[[list[Strip]], list[T]], strips: list[Strip],
     if parts is None:
         log.warning("Memory ran out on a single expression of %d tokens: it is recorded as failed.", len(strips[0]))
         return [None]
-    budget.shrink(tokens_of(strips) // 2)
+    budget.shrink(size_of(strips) // 2)
     expressions = sum(len(strip.suffixes) for strip in strips)
     log.warning("Memory ran out on %d expressions (%d tokens): trying the halves.", expressions, tokens_of(strips))
     return [result for part in parts for result in with_halving(forward, part, budget)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 NAME = "locheads_rows"
 """Must not contain "sdpa": Gemma 2 looks for that string."""
+
+ONE_PASS = RLock()
+"""Held during a forward pass: two threads that run a model at once would meet in its hooks and replaced methods."""
 
 Queries = Int[Tensor, "query"] | Int[Tensor, "batch query"]
 Keys = Int[Tensor, "key"] | Int[Tensor, "batch key"]
@@ -98,8 +102,23 @@ def install(model: PreTrainedModel, rest: str = "sdpa") -> None:
     AttentionInterface.register(NAME, _attention)
     # Without the mask function, padded batches would silently get no mask at all.
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    _set(model, NAME, rest)
+
+
+@contextmanager
+def eager(model: PreTrainedModel) -> Iterator[None]:
+    """While open, the text decoder of `model` runs transformers' own eager attention, and nothing is recorded."""
+    rest = str(model.config._attn_implementation)
+    _set(model, "eager", rest)
+    try:
+        yield
+    finally:
+        _set(model, NAME, rest)
+
+
+def _set(model: PreTrainedModel, decoder: str, rest: str) -> None:
     text = model.config.get_text_config(decoder=True)
-    parts = {key: NAME if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
+    parts = {key: decoder if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
     model.set_attn_implementation({"": rest, **parts})
 
 

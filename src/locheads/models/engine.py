@@ -56,8 +56,9 @@ class EngineConfig:
     threads: Annotated[int | None, Field(ge=1, le=1024)] = None
     """CPU threads of torch; null leaves torch's choice."""
     token_budget: Count | None = None
-    """Tokens of one forward pass over several images, padding included. null: 16,384 on CUDA; one image at a time
-    on a CPU, where more is no faster. Halved by itself when memory runs out."""
+    """Tokens of one forward pass over several images, padding included; a query token counts 24 more, for its rows.
+    null: 16,384 on CUDA; one image at a time on a CPU, where more is no faster. Halved by itself when memory runs
+    out."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
     """Threads that decode and preprocess images while the model runs, and as many that pack what it found and work out
     the numbers of the heads; 0 does both in between."""
@@ -71,7 +72,7 @@ class EngineConfig:
     or a folder with one: of its heads; the layers beyond them neither run nor load. A map that is missing later is
     computed then."""
     shard_images: Count = 32
-    """Images per file of the attention store, fewer where it would exceed 128 MiB: what a killed run loses at most."""
+    """Images per file of the attention store, fewer where it would exceed 48 MiB: what a killed run loses at most."""
     other_versions: OtherVersions = OtherVersions.recompute
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from locheads.pipeline.error_messages import log_file
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
+from locheads.pipeline.processes import this_process
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.store.attention_store import count
 from locheads.store.needed_maps import EVERYTHING, NeededMaps
@@ -52,7 +53,7 @@ def attend_few_maps(setup: Setup, loader: Loader) -> AttendResult:
     if known is not None:
         return AttendResult(failures | _fill(setup, loader, setup.inputs.evaluated, NeededMaps(known)))
     discovered = None if setup.given_heads else discover_heads(setup, failures)
-    plan = plan_heads(setup, discovered)
+    plan = plan_heads(setup, discovered, this_process(setup.store))
     top = top_heads_kept(setup.config.engine.maps)
     failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures, top)
     return AttendResult(failures, discovered, plan)
@@ -99,7 +100,9 @@ def attend_shards(setup: Setup) -> Failures:
             complete = deal(work, fill=partial(fill_part, work.need))
         elif setup.given_heads or complete:
             discovered = None if setup.given_heads else discover_heads(setup, failures)
-            deal(work, fill=partial(fill_for_plan, discovered, plan_heads(setup, discovered)))
+            deal(
+                work, fill=partial(fill_for_plan, discovered, plan_heads(setup, discovered, this_process(setup.store)))
+            )
         else:
             log.info("The heads to keep are found once all shards of discovery are done: then start this once more.")
     return failures

@@ -2,8 +2,9 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,17 +14,18 @@ from omegaconf.errors import OmegaConfBaseException
 from locheads.audit.choice_grid import Change, Choice, combinations
 from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
-from locheads.audit.effects import AuditPlan, criterion_key, head_key, measure
+from locheads.audit.effects import AuditPlan, criterion_key, head_key, heads_to_read, measure, own_heads
 from locheads.config import Config, check
 from locheads.discovery.config import CriterionConfig, SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
-from locheads.discovery.scores import score_each, stack_scores
+from locheads.discovery.scores import stack_scores
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Sinks
-from locheads.grounding.sinks import find_sinks
+from locheads.pipeline.head_numbers import head_numbers
 from locheads.pipeline.processes import CHUNK, Each, chunks, processes
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.pipeline.sink_cells import sink_cells
 from locheads.records.audit_file import AuditFile
 from locheads.report.figures import audit_effects
 from locheads.report.run_record import read_run
@@ -32,7 +34,7 @@ from locheads.store.atomic import write_bytes, write_text
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import track
 from locheads.text import csv_text
-from locheads.types import Discovery, HeadScores, ImageGroup
+from locheads.types import Attention, Discovery, HeadScores, ImageGroup
 
 T = TypeVar("T")
 
@@ -87,9 +89,10 @@ def base_choice(config: Config) -> Choice:
 
 def options_of(grid: Grid) -> list[list[Change]]:
     """The values with the types of the schema. Raises ConfigError for one that does not fit."""
-    schema = OmegaConf.structured(Config)
+    whole = OmegaConf.structured(Config)
     options = []
     for group, settings in grid.items():
+        schema = OmegaConf.structured(OmegaConf.get_type(whole, group))
         for key, values in settings.items():
             found = [_change(schema, group, key, value) for value in values]
             options += [found] if found else []
@@ -99,12 +102,11 @@ def options_of(grid: Grid) -> list[list[Change]]:
 def _change(schema: Any, group: str, key: str, value: Any) -> Change:
     plain = value if isinstance(value, dict) else {key: value}
     try:
-        merged = OmegaConf.to_object(OmegaConf.merge(schema, {group: plain}))
+        merged = OmegaConf.to_object(OmegaConf.merge(schema, plain))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"The audit cannot set {group}.{key} to {value!r}: {reason}.") from error
-    assert isinstance(merged, Config)
-    return Change(f"{group}.{key}", {name: getattr(getattr(merged, group), name) for name in plain})
+    return Change(f"{group}.{key}", {name: getattr(merged, name) for name in plain})
 
 
 def _check_choice(config: Config, choice: Choice) -> None:
@@ -126,11 +128,9 @@ def _plan(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[AuditPlan,
             heads[head_key(choice)] = tuple(top_heads(discoveries[criterion_key(choice)], choice.k))
         except DiscoveryError as error:
             errors[number] = str(error)
-    groundings = [choice.grounding for choice in choices]
-    factors = {g.sink_factor for g in groundings if g.sinks == Sinks.mean_map}
-    read = lambda name: run.store.read(track(run.inputs.discovery, name, "images"))  # noqa: E731
-    sinks = {factor: find_sinks(read("mean maps"), factor) for factor in sorted(factors)}
-    return AuditPlan(tuple(choices), heads, discoveries, sinks), errors
+    factors = (c.grounding.sink_factor for c in choices if c.grounding.sinks == Sinks.mean_map)
+    plan = AuditPlan(tuple(choices), heads, discoveries, sink_cells(run, factors, each))
+    return plan, errors
 
 
 def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dict[str, Discovery], dict[str, str]]:
@@ -138,8 +138,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dic
     criteria = {criterion_key(choice): choice.criterion for choice in choices}
     by_numbers = {c.numbers_key(): c for c in criteria.values()}
     parts = _all(each, partial(_scores, [*by_numbers.values()]), run.inputs.discovery, "scores")
-    stacked = [stack_scores(found) for found in zip(*(one for part in parts for one in part), strict=True)]
-    scores = dict(zip(by_numbers, stacked or [stack_scores([])] * len(by_numbers), strict=True))
+    scores = {key: stack_scores([part[key] for part in parts]) for key in by_numbers}
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
     for name, criterion in criteria.items():
@@ -157,14 +156,22 @@ def _all(
     return list(track(each(work, groups), name, f"parts of {CHUNK} images", len(chunks(groups))))
 
 
-def _scores(criteria: list[CriterionConfig], store: AttentionStore, chunk: list[ImageGroup]) -> list[list[HeadScores]]:
-    """Per image those by each criterion."""
-    return [score_each(attention, criteria) for attention in store.read(chunk, criteria[0].numbers_key())]
+def _scores(
+    criteria: list[CriterionConfig], store: AttentionStore, chunk: list[ImageGroup]
+) -> dict[tuple[str, ...], HeadScores]:
+    """By the `numbers_key` of each criterion, the run's own first."""
+    return dict(zip([c.numbers_key() for c in criteria], head_numbers(store, chunk, criteria), strict=True))
 
 
 def _measure(plan: AuditPlan, store: AttentionStore, chunk: list[ImageGroup]) -> np.ndarray:
-    """[choice, image, sum]; numbers that are stored for the run's own settings are not worked out again."""
-    return measure(chunk, store.read(chunk, plan.choices[0].criterion.numbers_key()), plan)
+    """[choice, image, sum]; of most heads no more than numbers are read."""
+    criteria = {c.criterion.numbers_key(): c.criterion for c in (plan.choices[0], *plan.greedy.values())}
+    own = own_heads(_scores([*criteria.values()], store, chunk), plan) if plan.greedy else {}
+
+    def read(group: ImageGroup) -> Iterator[Attention]:
+        return store.read([group], heads=heads_to_read([sample.sample_id for sample in group.samples], plan, own))
+
+    return measure(chunk, chain.from_iterable(map(read, chunk)), plan, own)
 
 
 def _heads_text(plan: AuditPlan, choice: Choice) -> str:

@@ -24,6 +24,7 @@ from locheads.errors import ConfigError, print_error
 from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.error_messages import explain, explain_command, log_bug, log_user_error
 from locheads.pipeline.help_text import help_text
+from locheads.pipeline.processes import warm_up
 from locheads.pipeline.run_life import Command, Started, Status, run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
@@ -149,6 +150,9 @@ def dispatch(
     check(config)
     if (command := _command_of(config)) is not None:
         return command(config, folder, status)
+    if config.stage in (Stage.ground, Stage.evaluate, Stage.report, Stage.audit):
+        stage = "audit" if config.stage == Stage.audit else "ground"
+        warm_up(config.engine.processes, f"locheads.pipeline.{stage}_stage")
     from locheads.pipeline.stages import run_stages
 
     run_stages(config, folder, status, earlier, started)
@@ -158,6 +162,8 @@ def _command_of(config: Config) -> Command | None:
     """The command; None where the configuration asks for stages. Imported late: most answer without torch."""
     if config.stage == Stage.check:
         from locheads.pipeline.check_data import check_dataset as command
+    elif config.stage == Stage.verify:
+        from locheads.pipeline.verify import verify_model as command
     elif config.stage == Stage.compare:
         from locheads.pipeline.compare_runs import compare_two as command
     elif config.stage == Stage.fetch:

@@ -24,7 +24,7 @@ from locheads.models.load import Lvlm
 from locheads.pipeline.attention_pass import images_differ
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.open_store import NO_PART
-from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, scored, write_parquet, writing
+from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, scored, table_of, write_parquet, writing
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import Stopwatch, write_timing
 from locheads.store.answer_store import AnswerStore, StoredAnswer
@@ -64,7 +64,7 @@ def direct_stage(run: Setup) -> Failures:
                 text = answer and answer.text
                 parsed = {"parsed": written.box is not None, "fault": written.fault}
                 answers.append({"sample_id": sample.sample_id, "answer": text} | parsed)
-            write(rows)
+            write(table_of(rows))
     source.finish()
     write_parquet(run.folder / "answers.parquet", pd.DataFrame(answers))
     _write_scores(run, monitor)

@@ -4,21 +4,19 @@ import pandas as pd
 
 from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
-from locheads.evaluation.truth import Truth
 from locheads.pipeline.discover_stage import DiscoverResult
-from locheads.pipeline.ground_stage import MapScores
-from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, scored, write_parquet
+from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, write_parquet
 from locheads.pipeline.setup import Setup
 from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
 
 
-def evaluate_stage(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, map_scores: MapScores) -> None:
-    """Scores against the truth -> scores.parquet, metrics.json and the samples that the report shows."""
+def evaluate_stage(
+    setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, scored: dict[str, pd.DataFrame]
+) -> None:
+    """What `ground_stage` scored -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
-    truth = Truth(groups)
-    own, others = (scored(folder / name, truth, map_scores[name]) for name in (OWN, OTHERS))
-    scores = pd.concat([own, others], ignore_index=True)
+    scores = pd.concat([scored[OWN], scored[OTHERS]], ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
     metrics_record(
         scores,
@@ -28,7 +26,7 @@ def evaluate_stage(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
         best_rec_heads=[str(head) for head in plan.best_rec],
         figure6=None if discovered is None else figure6(discovered.discovery, discovered.head_iou),
     ).write(folder)
-    rows = _shown(setup, own)
+    rows = _shown(setup, scored[OWN])
     write_gallery(folder, groups, setup.store, plan, rows, config)
     discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)
     heads = ExplorerHeads(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)

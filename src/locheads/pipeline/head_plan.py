@@ -1,8 +1,11 @@
 """Which heads ground which sample: those of discovery or those that the configuration gives, and every baseline's."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +15,12 @@ from locheads.discovery.scores import score_all
 from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
-from locheads.grounding.sinks import SinkCells, find_sinks
+from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.discover_stage import DiscoverResult
+from locheads.pipeline.processes import Each
 from locheads.pipeline.setup import Failures, Setup
+from locheads.pipeline.sink_cells import sink_cells
+from locheads.store.attention_store import AttentionStore
 from locheads.store.key import code_digest
 from locheads.terminal import track
 from locheads.types import Attention, HeadIndex, ImageGroup
@@ -22,10 +28,11 @@ from locheads.types import Attention, HeadIndex, ImageGroup
 log = logging.getLogger(__name__)
 
 
-def plan_heads(setup: Setup, discovered: DiscoverResult | None) -> HeadPlan:
-    """The k heads of discovery, or the given ones where `found` is None, and the heads of every baseline.
+def plan_heads(setup: Setup, discovered: DiscoverResult | None, each: Each) -> HeadPlan:
+    """The k heads of discovery, or the given ones where `discovered` is None, and the heads of every baseline.
 
-    With selection=greedy the samples' own heads are missing still: see `with_own_heads`.
+    `each`: in which processes to search. With selection=greedy the samples' own heads are missing still: see
+    `with_own_heads`.
     """
     config, k = setup.config, setup.config.heads.k
     draws, seed = config.evaluation.random_draws, config.seed
@@ -35,14 +42,14 @@ def plan_heads(setup: Setup, discovered: DiscoverResult | None) -> HeadPlan:
         admitted = np.zeros((setup.identity.layers, setup.identity.heads), dtype=bool)
         admitted[config.criterion.skip_layers :] = True
         return HeadPlan(setup.given_heads.heads[:k], None, best_iou=(), random=random_heads(admitted, k, draws, seed))
-    sinks = _sinks(setup)
+    sinks = _sinks(setup, each)
     return HeadPlan(
         fixed=tuple(top_heads(discovered.discovery, k)),
         greedy=None,
         best_iou=tuple(best_heads_by_iou(discovered.head_iou, k)),
         random=random_heads(discovered.discovery.eligible, k, draws, seed),
         sinks=sinks,
-        best_rec=_best_rec(setup, sinks),
+        best_rec=_best_rec(setup, sinks, each),
     )
 
 
@@ -57,7 +64,7 @@ def with_own_heads(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
     return replace(plan, greedy=greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion))
 
 
-def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
+def _best_rec(setup: Setup, sinks: SinkCells | None, each: Each) -> tuple[HeadIndex, ...]:
     config, groups, k = setup.config, setup.inputs.discovery, setup.config.heads.k
     depends_on = [
         [sample.box for group in groups for sample in group.samples],
@@ -66,10 +73,14 @@ def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
     ]
 
     def read(groups: list[ImageGroup], heads: Sequence[HeadIndex] | None) -> Iterator[Attention]:
-        return setup.store.read(track(groups, "best set", "images"), heads=heads)
+        return setup.store.read(groups, heads=heads)
+
+    def on_each(work: Callable[..., Any], images: list[ImageGroup]) -> Iterator[Any]:
+        found = chain.from_iterable(each(partial(_image_by_image, work), images))
+        return (one for _, one in zip(track(images, "best set", "images"), found, strict=True))
 
     def search() -> dict[str, np.ndarray]:
-        best = search_heads(read, groups, k, config.grounding, sinks)
+        best = search_heads(read, on_each, groups, k, config.grounding, sinks)
         return {"heads": np.array([[head.layer, head.head] for head in best], np.int64).reshape(-1, 2)}
 
     # One head more is one step more of the same search; where there was nothing to search, there still is not.
@@ -80,9 +91,12 @@ def _best_rec(setup: Setup, sinks: SinkCells | None) -> tuple[HeadIndex, ...]:
     return best
 
 
-def _sinks(setup: Setup) -> SinkCells | None:
-    """From the discovery samples, so that nothing of the evaluated split takes part."""
+def _image_by_image(work: Callable[..., Any], store: AttentionStore, groups: list[ImageGroup]) -> list[Any]:
+    return [work(store.read([group]), group) for group in groups]
+
+
+def _sinks(setup: Setup, each: Each) -> SinkCells | None:
     grounding = setup.config.grounding
     if grounding.sinks != Sinks.mean_map:
         return None
-    return find_sinks(setup.store.read(track(setup.inputs.discovery, "mean maps", "images")), grounding.sink_factor)
+    return sink_cells(setup, [grounding.sink_factor], each)[grounding.sink_factor]

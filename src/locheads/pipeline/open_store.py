@@ -40,6 +40,13 @@ def open_store(
     The images are not in the key: each entry holds the checksum of its own. Nor is the device: the same versions
     agree to rounding on all of them, and timing.json names those that made the maps. `images`: see `AttentionStore`.
     """
+    question = asked(config, identity) | {"annotations": annotations}
+    take = config.engine.other_versions == OtherVersions.take
+    return AttentionStore(Path(config.paths.cache), question, makers(config, identity), take, images)
+
+
+def asked(config: Config, identity: ModelIdentity) -> dict[str, Any]:
+    """Which model, in which precision, sees images how and is asked what."""
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
     # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
     for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (model, "adapter"), (prompt, "name")):
@@ -47,12 +54,10 @@ def open_store(
     question: dict[str, Any] = {
         "model": model | {"weights": identity.weights} | adapter_identity(config.model),
         "prompt": prompt,
-        "annotations": annotations,
     }
     if config.engine.quantization != Quantization.none:
         question["quantization"] = config.engine.quantization.value
-    take = config.engine.other_versions == OtherVersions.take
-    return AttentionStore(Path(config.paths.cache), question, makers(config, identity), take, images)
+    return question
 
 
 def makers(config: Config, identity: ModelIdentity) -> dict[str, str | None]:

@@ -16,6 +16,7 @@ from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_file, with_images
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.setup import Setup
+from locheads.pipeline.verified import verification_record
 from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identity
 from locheads.store.attention_store import AttentionStore
 from locheads.store.digest import json_digest
@@ -52,6 +53,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     record |= {
         "digest": digest,
         "model": dataclasses.asdict(identity) | {"id": config.model.id, "revision": config.model.revision},
+        "verification": verification_record(config, identity),
         "dataset": {
             "name": config.dataset.name,
             "annotations_sha256": inputs.annotations,

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
-from multiprocessing import get_context
-from typing import TypeVar
+from multiprocessing import forkserver, get_context
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeVar
 
 from locheads.errors import StoreError
 from locheads.store.attention_store import AttentionStore
@@ -26,6 +27,27 @@ Each = Callable[[Callable[[AttentionStore, list[ImageGroup]], T], list[ImageGrou
 """What a function of the store and some images gives for each CHUNK of the images, in their order."""
 
 
+def warm_up(number: int | None, module: str) -> None:
+    """Starts the server that `processes` are forked from, and returns at once: it loads `module`, whose functions they
+    will run, beside what this process does. Not forked from here, because threads would be left behind half-way.
+
+    `number`: of processes, as engine.processes.
+    """
+    if _at_most(number) <= 1:
+        return
+    get_context("forkserver").set_forkserver_preload(["__main__", module])
+    # Ctrl-C goes to all processes of a terminal, and the first one ends the others.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _at_most(number: int | None) -> int:
+    return min(os.cpu_count() or 1, MOST) if number is None else number
+
+
 @contextmanager
 def processes(store: AttentionStore, number: int | None, images: int, worth: int = CHUNK) -> Iterator[Each]:
     """Gives what runs a function on chunks of images.
@@ -34,18 +56,16 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         store: which every process gets.
         number: of processes, as engine.processes; None: one per core, MOST at most.
         images: how many there are. A process for no work is not started.
-        worth: where `number` is None, so many images for each: a process takes two seconds to start.
+        worth: where `number` is None, so many images for each.
 
     Raises:
         StoreError: a process was killed.
     """
-    wanted = min(os.cpu_count() or 1, MOST, ceil(images / worth)) if number is None else number
-    busy = min(wanted, ceil(images / CHUNK))
+    busy = min(_at_most(number), ceil(images / (worth if number is None else CHUNK)))
     if busy <= 1:
-        yield partial(_here, store)
+        yield this_process(store)
         return
-    # Not forked: torch has threads, which a fork would leave behind half-way.
-    pool = ProcessPoolExecutor(busy, get_context("spawn"), _prepare, (store,))
+    pool = ProcessPoolExecutor(busy, get_context("forkserver"), _prepare, (store,))
     try:
         yield partial(_there, pool)
     except BrokenProcessPool as error:
@@ -57,6 +77,11 @@ def processes(store: AttentionStore, number: int | None, images: int, worth: int
         pool.shutdown(cancel_futures=True)
 
 
+def this_process(store: AttentionStore) -> Each:
+    """As `processes` of a single one."""
+    return partial(_here, store)
+
+
 def _here(
     store: AttentionStore, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
@@ -66,7 +91,8 @@ def _here(
 def _there(
     pool: ProcessPoolExecutor, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
-    return pool.map(partial(_run, work), chunks(groups))
+    # Once for all chunks: it may hold every sample's own heads.
+    return pool.map(partial(_run, ForkingPickler.dumps(work).tobytes()), chunks(groups))
 
 
 def chunks(groups: list[ImageGroup]) -> list[list[ImageGroup]]:
@@ -79,11 +105,17 @@ _stores: list[AttentionStore] = []
 
 
 def _prepare(store: AttentionStore) -> None:
-    # Ctrl-C goes to all processes of a terminal: the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store.sets_aside = False  # that, too, is for the first one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # see `warm_up`
+    store.sets_aside = False  # that, too, is for the first process
     _stores[:] = [store]
 
 
-def _run(work: Callable[[AttentionStore, list[ImageGroup]], T], chunk: list[ImageGroup]) -> T:
-    return work(_stores[0], chunk)
+def _run(sent: bytes, chunk: list[ImageGroup]) -> Any:
+    return _received(sent)(_stores[0], chunk)
+
+
+@lru_cache(maxsize=1)
+def _received(sent: bytes) -> Callable[[AttentionStore, list[ImageGroup]], Any]:
+    """The work that the first process sent, as it sends everything."""
+    work: Callable[[AttentionStore, list[ImageGroup]], Any] = ForkingPickler.loads(sent)
+    return work

@@ -9,15 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float
 
 from locheads.config import Config
 from locheads.evaluation.box_format_check import BoxFormatMonitor
-from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.rows import SCHEMA, Row
 from locheads.evaluation.summarise import summarise, summarise_slices
@@ -33,39 +30,39 @@ ROWS = 2_000
 """Of a row group, at least; the last may have fewer."""
 
 
+def table_of(rows: Iterable[Row], with_mask_score: bool = False) -> pa.Table:
+    """Of a file of predictions."""
+    schema = SCHEMA.append(pa.field("mask_score", pa.float64())) if with_mask_score else SCHEMA
+    return pa.Table.from_pylist(list(rows), schema)
+
+
 @contextmanager
-def writing(path: Path, with_mask_score: bool = False) -> Iterator[Callable[[Iterable[Row]], None]]:
-    """Gives what takes the rows of one image after the other; a row group holds whole images.
+def writing(path: Path, with_mask_score: bool = False) -> Iterator[Callable[[pa.Table], None]]:
+    """Gives what takes the tables of some images one after the other; a row group holds whole images.
 
     Raises StoreError where the file cannot be written, as `replacing` does.
     """
-    schema = SCHEMA.append(pa.field("mask_score", pa.float64())) if with_mask_score else SCHEMA
-    waiting: list[Row] = []
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    nothing = table_of([], with_mask_score)
+    waiting = [nothing]
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, nothing.schema) as writer:
 
         def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(waiting, schema))
-            waiting.clear()
+            writer.write_table(pa.concat_tables(waiting).combine_chunks())
+            waiting[:] = [nothing]
 
-        def write(rows: Iterable[Row]) -> None:
-            waiting.extend(rows)
-            if len(waiting) >= ROWS:
+        def write(table: pa.Table) -> None:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= ROWS:
                 flush()
 
         yield write
         flush()
 
 
-def scored(path: Path, truth: Truth, map_scores: Float[np.ndarray, "row metric"] | None = None) -> pd.DataFrame:
-    """Rows of `Truth.score` for a file of predictions, in its order. `map_scores`: MAP_METRICS of its rows."""
-    parts, start = [], 0
+def scored(path: Path, truth: Truth) -> pd.DataFrame:
+    """Rows of `Truth.score` for a file of predictions, in its order."""
     with pq.ParquetFile(path) as file:
-        for number in range(file.num_row_groups):
-            rows = file.read_row_group(number).to_pandas()
-            if map_scores is not None:
-                rows[list(MAP_METRICS)] = map_scores[start : start + len(rows)]
-            parts.append(truth.score(rows))
-            start += len(rows)
+        parts = [truth.score(file.read_row_group(n).to_pandas()) for n in range(file.num_row_groups)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -75,13 +72,6 @@ def box_format_record(monitor: BoxFormatMonitor) -> dict[str, Any]:
     for note in (notes := monitor.notes(check)):
         log.warning("%s", note)
     return {"boxes": check, "notes": notes}
-
-
-def map_scores_of(rows: Iterable[Row]) -> Float[np.ndarray, "row metric"]:
-    """NaN where a row has none."""
-    return np.array([[row[metric] for metric in MAP_METRICS] for row in rows], dtype=float).reshape(
-        -1, len(MAP_METRICS)
-    )
 
 
 def metrics_record(

@@ -20,7 +20,7 @@ from locheads.evaluation.metric_table import POINTS, PREDICTIONS
 from locheads.evaluation.truth import score_answers
 from locheads.pipeline.inputs import chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
-from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, write_parquet, writing
+from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, table_of, write_parquet, writing
 from locheads.pipeline.run_life import Status, recorded_provenance
 from locheads.records.provenance_file import SamplesFile
 from locheads.report.html import write_report
@@ -90,7 +90,7 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     parts = []
     with writing(folder / OWN) as write:
         for rows, scored in score_answers(answers, evaluated, absent, method):
-            write(rows)
+            write(table_of(rows))
             parts.append(scored)
     scores = pd.concat(parts, ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)

@@ -13,6 +13,7 @@ from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.prepare import prepare
+from locheads.pipeline.processes import processes, this_process
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
@@ -21,6 +22,9 @@ from locheads.report.html import PAGE, write_report
 from locheads.store.digest import json_digest
 from locheads.store.store_files import DamagedShard
 from locheads.terminal import track
+
+WORTH = 128
+"""Images to ground for which another process is worth its start."""
 
 
 def run_stages(config: Config, folder: Path, status: Status, earlier: Path | None, started: Started) -> None:
@@ -82,7 +86,7 @@ def _run(setup: Setup, status: Status) -> Failures:
                 failures = attend_shards(setup)
         case Stage.attend | Stage.discover | Stage.ground | Stage.evaluate | Stage.report | Stage.audit:
             failures = _attend_to_evaluate(setup, status)
-        case Stage.check | Stage.compare | Stage.fetch:
+        case Stage.check | Stage.verify | Stage.compare | Stage.fetch:
             raise ValueError(f"stage={stage} is a command and has no attention maps")
         case _:
             assert_never(stage)
@@ -113,13 +117,13 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     if last in (Stage.discover, Stage.audit):
         return failures
     with status.stage(Stage.ground):
-        if plan is None:
-            plan = plan_heads(setup, discovered)
-            if few_maps:
-                failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
-        plan = with_own_heads(setup, discovered, plan, failures)
-        map_scores = ground_stage(setup, plan, failures)
+        if few_maps and plan is None:
+            plan = plan_heads(setup, discovered, this_process(setup.store))
+            failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
+        with processes(setup.store, setup.config.engine.processes, len(setup.inputs.evaluated), WORTH) as each:
+            plan = with_own_heads(setup, discovered, plan or plan_heads(setup, discovered, each), failures)
+            scored = ground_stage(setup, plan, failures, each)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, map_scores)
+            evaluate_stage(setup, discovered, plan, scored)
     return failures

@@ -14,7 +14,7 @@ from locheads.store.attention_store import AttentionStore
 from locheads.store.store_files import Part
 from locheads.types import Failure
 
-FILE_BYTES = 128 << 20
+FILE_BYTES = 48 << 20
 """A file that has grown so large is written, however few images it holds: the bound on memory."""
 
 

@@ -34,7 +34,7 @@ class Stopwatch:
         if not expressions:
             return
         seconds = time.perf_counter() - self._start
-        content = {**facts, **_memory(self._device), "expressions": expressions, "seconds": round(seconds, 3)}
+        content = {**facts, **memory_used(self._device), "expressions": expressions, "seconds": round(seconds, 3)}
         write_derived_json(folder / f"{uuid.uuid4().hex}{PASS}", content)
 
 
@@ -63,7 +63,7 @@ def _summed(passes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(kinds.values(), key=lambda kind: -kind["expressions"])
 
 
-def _memory(device: "torch.device") -> dict[str, Any]:
+def memory_used(device: "torch.device") -> dict[str, Any]:
     """On a GPU what torch held at most, on a CPU the whole process since its start."""
     import torch  # only here: who reads a full store needs none
 

@@ -1,4 +1,4 @@
-"""What the commands beside the stages write: check.json, fetched.json, workers.json and compare.json."""
+"""What the commands beside the stages write: check.json, verify.json, fetched.json, workers.json and compare.json."""
 
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +24,33 @@ class CheckFile(Record):
     LIST: ClassVar[str] = "points"
 
     points: tuple[CheckedPoint, ...]
+
+
+class VerifiedPoint(Part):
+    """One line of stage=verify, as `locheads.models.findings.Finding` has it."""
+
+    name: str
+    outcome: Literal["passed", "failed", "not applicable"]
+    text: str
+    advice: str
+
+
+class VerifyFile(Record):
+    """verify.json."""
+
+    FILE: ClassVar[str] = "verify.json"
+
+    model: str
+    digest: str | None
+    """Of the model, how it is asked, and what with; None where the checkpoint could not be identified."""
+    when: str
+    """ISO time."""
+    findings: tuple[VerifiedPoint, ...]
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the checks that failed."""
+        return [point.name for point in self.findings if point.outcome == "failed"]
 
 
 class FetchedFile(Record):

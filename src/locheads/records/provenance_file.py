@@ -65,6 +65,16 @@ class GivenHeads(Part):
     leakage: str
 
 
+class Verified(Part):
+    """The last verification (stage=verify) of this model, asked as in this run."""
+
+    when: str
+    """ISO time."""
+    passed: Count
+    failed: tuple[str, ...]
+    """Names of the checks."""
+
+
 class ProvenanceFile(Record):
     """provenance.json. Empty sections are those that the run has not reached, or that its kind does not have."""
 
@@ -87,6 +97,8 @@ class ProvenanceFile(Record):
     """Of all that can change the result: the same for runs that have to give the same one."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Source, architecture, weights, revision."""
+    verification: Verified | None = None
+    """None where there was none."""
     predictions: dict[str, Any] | None = None
     """The file of predictions that was scored, its sha256 and declared format."""
     dataset: DataOrigin = DataOrigin()

@@ -16,6 +16,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     changes = ", with uncommitted changes" if provenance.dirty else ""
     rows = [
         *_own_facts(record),
+        *_verified(provenance),
         ("Seed", s("seed")),
         ("State", status and (f"{status.state}: {status.error}" if status.error else status.state)),
         ("Code", f"commit {provenance.commit[:12]}{changes}" if provenance.commit else None),
@@ -24,6 +25,14 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         ("Duration", _duration(provenance.seconds)),
     ]
     return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
+
+
+def _verified(provenance: ProvenanceFile) -> list[tuple[str, Any]]:
+    """No row where the model was not verified: of a run of files, and of the pocket model, nobody expects it."""
+    if (verified := provenance.verification) is None:
+        return []
+    failed = f", failed: {', '.join(verified.failed)}" if verified.failed else ""
+    return [("Model verified", f"{verified.when}: {verified.passed} checks passed{failed}")]
 
 
 def _own_facts(record: RunRecord) -> list[tuple[str, Any]]:

@@ -11,7 +11,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import rankdata
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label, percent
 from locheads.records.audit_file import AuditedChoice, AuditFile
@@ -35,7 +34,7 @@ def attention_sum_curve(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     first = min(heads.skip_layers, len(heads.mean_attention_sum) - 1)
     values = np.nan_to_num(heads.mean_attention_sum[first:]).ravel()
     ascending = np.sort(values)
-    rank_of = rankdata(values, method="ordinal")
+    rank_of = 1 + np.argsort(np.argsort(values, kind="stable"))
     figure, (axes,) = new_charts(theme)
     axes.plot(np.arange(1, len(values) + 1), ascending, color=theme.data, linewidth=2)
     axes.set_xlim(0, len(values) + 1)

@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -151,7 +152,7 @@ def load(entry: Entry, rows: Sequence[int], heads: Sequence[HeadIndex] | None = 
         DamagedShard: what is read is not what was written.
     """
     try:
-        with entry.shard.open("rb") as file:
+        with FileIO(entry.shard) as file:  # maps lie far apart: nothing is read ahead
             return _load(_Arrays(entry, file), entry, list(rows), heads)
     except BROKEN as error:
         raise DamagedShard(entry.shard, str(error)) from error
@@ -193,7 +194,7 @@ class _Arrays:
     """The arrays of one image in an open shard; whatever is read is compared with its checksum."""
 
     entry: Entry
-    file: BinaryIO
+    file: FileIO
 
     def whole(self, name: str) -> Shaped[np.ndarray, "..."]:
         """An array that is not the maps."""
@@ -228,8 +229,10 @@ class _Arrays:
 
     def _read_maps(self, numbers: np.ndarray, start: int, size: int) -> Iterator[bytes]:
         """Those that follow each other at once."""
-        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
-            yield self._bytes("maps", start + int(run[0]) * size if len(run) else start, len(run) * size)
+        firsts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
+        lengths = np.diff(firsts, append=len(numbers))
+        for number, length in zip(numbers[firsts].tolist(), lengths.tolist(), strict=True):
+            yield self._bytes("maps", start + number * size, length * size)
 
     def _layout(self, name: str) -> tuple[np.dtype, list[int], int]:
         return _layout(self.entry.shard, self.entry.head_checksum)[f"{self.entry.position}.{name}"]
@@ -237,6 +240,8 @@ class _Arrays:
     def _bytes(self, name: str, start: int, size: int) -> bytes:
         self.file.seek(start)
         content = self.file.read(size)
+        while len(content) < size and (more := self.file.read(size - len(content))):
+            content += more  # a network's file system may give less than was asked for
         if len(content) != size:
             raise ValueError(f"{name} of image {self.entry.image_id} ends early")
         return content

@@ -9,6 +9,7 @@ from rich.text import Text
 from locheads.records.command_files import PassStatus, ShardStatus, WorkersFile
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import PlainConsole
+from locheads.text import duration
 from locheads.workers.config import ShardConfig
 from locheads.workers.shard_progress import ShardProgress, ShardState, read_progress, summary
 from locheads.workers.split_work import Pass, TokenCost, split
@@ -81,7 +82,7 @@ def headline(work: Pass, rows: Sequence[ShardRow]) -> str:
     """One line: states, images, time left."""
     left, stored = seconds_left(rows), sum(row.stored or 0 for row in rows)
     idle = sum(row.tokens_left > 0 and row.state != ShardState.running for row in rows)
-    ends = [f"about {_duration(left)} left"] if left else ["complete"] if left == 0 else []
+    ends = [f"about {duration(left)} left"] if left else ["complete"] if left == 0 else []
     ends += [f"nobody is working on {idle} of the shards"] if idle else []
     parts = (summary([row.state for row in rows]), f"{stored} of {len(work.groups)} images", *ends)
     return f"{work.name}: {'; '.join(parts)}."
@@ -98,8 +99,8 @@ def _table(work: Pass, rows: Sequence[ShardRow]) -> Table:
             Text(row.state, style=_COLOURS.get(row.state, "dim")),
             f"{'?' if row.stored is None else row.stored}/{row.images}",
             "" if rate is None else f"{rate:,.0f}",
-            "" if left is None else _duration(left),
-            f"{_duration(row.progress.age_s)} ago" if worker else "",
+            "" if left is None else duration(left),
+            f"{duration(row.progress.age_s)} ago" if worker else "",
             ", ".join(str(each) for each in worker.values() if each) if worker else "",
         )
     return result
@@ -116,9 +117,3 @@ def _status(row: ShardRow) -> ShardStatus:
         age_s=round(row.progress.age_s, 3),
         record=row.progress.content,
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools import mask as coco
+from scipy.stats import spearmanr
 
 from locheads.evaluation.best_heads import best_heads_by_iou, figure6, head_iou
 from locheads.geometry import Preprocess, square_geometry
@@ -102,6 +103,18 @@ def test_the_p_value_of_figure6_is_small_for_many_agreeing_heads_only(discovery)
     noise = np.random.default_rng(0).permutation(iou.ravel()).reshape(3, 4)
     assert figure6(discovery(frequency.tolist()), iou)["p_value"] < 0.001
     assert figure6(discovery(frequency.tolist()), noise)["p_value"] > 0.05
+
+
+@pytest.mark.parametrize("n", [3, 4, 20, 200])
+def test_figure6_equals_scipy_with_ties_and_without(discovery, n: int) -> None:
+    random = np.random.default_rng(n)
+    for decimals in (1, 6):
+        frequency = np.round(random.uniform(0.1, 1, n), decimals)
+        iou = np.round(frequency + random.normal(0, 0.3, n), decimals)
+        frequency[0], iou[1] = 1.25, 2.5  # never constant
+        expected = spearmanr(frequency, iou)
+        found = figure6(discovery([frequency.tolist()]), iou[None])
+        np.testing.assert_allclose((found["spearman"], found["p_value"]), tuple(expected), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

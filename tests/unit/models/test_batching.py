@@ -1,6 +1,7 @@
 """What goes into one forward pass, and what happens when memory runs out."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ from locheads.geometry import Preprocess, square_geometry
 from locheads.models import batching
 from locheads.models.adapters import PreparedInput
 from locheads.models.batching import (
+    TOKENS_OF_A_QUERY,
     Budget,
     Strip,
     chunks,
     gather,
     is_out_of_memory,
     single,
+    size_of,
     tokens_of,
     whole,
     with_halving,
@@ -29,6 +32,11 @@ def make_image(prefix: int = 4, suffixes: tuple[int, ...] = (2, 3, 1), side: int
     return PreparedInput(torch.zeros(prefix, dtype=torch.long), words, spans, torch.arange(prefix), pixels, geometry)
 
 
+def budget(tokens: int, queries: int) -> Budget:
+    """Just enough for so many."""
+    return Budget(tokens + TOKENS_OF_A_QUERY * queries, 1)
+
+
 def test_the_default_budget_fills_a_gpu_and_takes_one_strip_at_a_time_on_a_cpu() -> None:
     assert Budget.of(None, torch.device("cpu")).tokens == 1
     assert Budget.of(None, torch.device("cuda")).tokens == 16_384
@@ -38,16 +46,23 @@ def test_the_default_budget_fills_a_gpu_and_takes_one_strip_at_a_time_on_a_cpu()
 def test_chunks_stay_within_the_budget_padding_included() -> None:
     strips = single(make_image(suffixes=(2, 6, 1)))  # 6, 10 and 5 tokens
     assert tokens_of(strips) == 30
-    assert [len(chunk) for chunk in chunks(strips, Budget(30, 1))] == [3]
-    assert [len(chunk) for chunk in chunks(strips, Budget(29, 1))] == [2, 1]
-    assert [len(chunk) for chunk in chunks(strips, Budget(19, 1))] == [1, 1, 1]
-    assert [strip for chunk in chunks(strips, Budget(20, 1)) for strip in chunk] == strips
+    assert [len(chunk) for chunk in chunks(strips, budget(30, 3))] == [3]
+    assert [len(chunk) for chunk in chunks(strips, budget(29, 3))] == [2, 1]
+    assert [len(chunk) for chunk in chunks(strips, budget(19, 2))] == [1, 1, 1]
+    assert [strip for chunk in chunks(strips, budget(20, 2)) for strip in chunk] == strips
+
+
+def test_a_pass_with_more_query_tokens_takes_more_of_the_budget() -> None:
+    one = replace(make_image(), spans=((0, 2), (0, 3), (0, 1)))
+    assert size_of(whole(one)) == budget(10, 6).tokens
+    assert [len(chunk) for chunk in chunks(whole(one) * 2, budget(20, 12))] == [2]
+    assert [len(chunk) for chunk in chunks(whole(one) * 2, budget(20, 11))] == [1, 1]
 
 
 def test_strips_of_one_image_share_a_pass_more_readily_than_those_of_several() -> None:
     one, other = single(make_image(suffixes=(2, 6, 1))), single(make_image())
-    assert [len(chunk) for chunk in chunks(one, Budget(1, 30))] == [3]
-    assert [len(chunk) for chunk in chunks([*one, *other], Budget(1, 30))] == [3, 3]
+    assert [len(chunk) for chunk in chunks(one, Budget(1, budget(30, 3).tokens))] == [3]
+    assert [len(chunk) for chunk in chunks([*one, *other], Budget(1, budget(30, 3).tokens))] == [3, 3]
 
 
 def test_a_strip_longer_than_the_budget_still_goes_alone() -> None:
@@ -56,7 +71,7 @@ def test_a_strip_longer_than_the_budget_still_goes_alone() -> None:
 
 def test_images_are_gathered_in_order_up_to_the_budget() -> None:
     items = [(name, make_image()) for name in "abcde"]  # strips of 10 tokens
-    found = list(gather(iter(items), whole, Budget(20)))
+    found = list(gather(iter(items), whole, budget(20, 6)))
     assert [[name for name, _ in batch] for batch in found] == [["a", "b"], ["c", "d"], ["e"]]
 
 
@@ -75,7 +90,7 @@ def test_gathering_takes_no_more_than_it_needs() -> None:
             made.append(i)
             yield i, make_image()
 
-    batches = gather(items(), whole, Budget(20))
+    batches = gather(items(), whole, budget(20, 6))
     next(batches)
     assert made == [0, 1, 2]
 
@@ -97,14 +112,15 @@ class Device:
 def test_halving_loses_nothing_keeps_the_order_and_is_logged(error, caplog: pytest.LogCaptureFixture) -> None:
     images = [make_image() for _ in range(5)]
     strips = [strip for one in images for strip in whole(one)]
-    budget, device = Budget(1000), Device(20, error)
+    limit, device = Budget(1000), Device(20, error)
     with caplog.at_level(logging.WARNING):
-        found = with_halving(device, strips, budget)
+        found = with_halving(device, strips, limit)
     assert found == [(id(one), i) for one in images for i in range(3)]
     assert device.calls[0] == 50
     assert max(device.calls[1:]) <= 30
     assert "Memory ran out on 15 expressions (50 tokens)" in caplog.text
-    assert max(budget.tokens, budget.one_image) <= 25  # what comes later is not tried at the old size again
+    # What comes later is not tried at the old size again.
+    assert max(limit.tokens, limit.one_image) <= budget(50, 15).tokens // 2
 
 
 def test_an_image_that_does_not_fit_is_asked_expression_by_expression() -> None:

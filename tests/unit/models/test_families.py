@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILY_BUILDERS
-from family_parts import CONTEXT, LAYERS, in_full_precision, token_id
+from family_parts import CONTEXT, token_id
 from PIL import Image
 from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError
 from locheads.geometry import Preprocess
-from locheads.models import capture
 from locheads.models.adapters import FAMILIES, PreparedInput, Sharing
 from locheads.models.adapters.family import FamilyAdapter
 from locheads.models.config import PromptConfig, Query
+from locheads.models.verification.stock_prompt import stock_inputs
 
 PLAIN = PromptConfig(template="look <image>\n{expression}")
 CHAT = PromptConfig(template="Where is {expression} in the image?", full_stop=False, chat=True)
@@ -52,7 +52,7 @@ def noise(size: tuple[int, int]) -> Image.Image:
 def sequence(prepared: PreparedInput, i: int = 0) -> dict[str, Tensor]:
     """What the model's forward takes for the i-th prompt alone."""
     suffix = prepared.suffixes[i]
-    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **in_full_precision(prepared.tensors)}
+    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **prepared.tensors}
     if prepared.prefix_positions is not None:
         start = int(prepared.prefix_positions.max()) + 1
         after = torch.arange(start, start + len(suffix)).expand(3, -1)
@@ -65,12 +65,10 @@ def sequence(prepared: PreparedInput, i: int = 0) -> dict[str, Tensor]:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @families
 def test_tokens_and_tensors_are_those_of_the_stock_processor(name: str, size: tuple[int, int]) -> None:
-    _, processor = family(name)
     ours, image = adapter(name), noise(size)
     prepared = ours.prepare(image, ["the red cup", "a (b)"], PLAIN)
-    for i, expression in enumerate(["the red cup.", "a (b)."]):
-        text = f"look {ours.wrapping.format(processor.image_token)}\n{expression}"
-        stock = processor(images=image, text=text, return_tensors="pt")
+    for i, expression in enumerate(["the red cup", "a (b)"]):
+        stock = stock_inputs(ours, image, PLAIN, expression)
         assert sequence(prepared, i)["input_ids"].tolist() == stock["input_ids"].tolist()
     assert prepared.tensors.keys() == stock.keys() - {
         "input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "labels"
@@ -80,21 +78,6 @@ def test_tokens_and_tensors_are_those_of_the_stock_processor(name: str, size: tu
     if prepared.token_types is not None:
         types = prepared.token_types_name
         assert sequence(prepared, 1)[types].tolist() == stock[types].tolist()
-
-
-@chatting
-def test_the_chat_form_is_that_of_the_stock_processor(name: str) -> None:
-    _, processor = family(name)
-    prepared = adapter(name).prepare(noise((130, 70)), ["the red cup"], CHAT)
-    parts = [
-        {"type": "image", "image": noise((130, 70))},
-        {"type": "text", "text": "Where is the red cup in the image?"},
-    ]
-    stock = processor.apply_chat_template(
-        [{"role": "user", "content": parts}], tokenize=True, add_generation_prompt=True, return_dict=True,
-        return_tensors="pt",
-    )  # fmt: skip
-    assert sequence(prepared)["input_ids"].tolist() == stock["input_ids"].tolist()
 
 
 @pytest.mark.parametrize("name", WITHOUT_CHAT)
@@ -127,23 +110,6 @@ def test_positions_are_the_models_own(name: str, size: tuple[int, int]) -> None:
     types = {key: value for key, value in stock.items() if key == "mm_token_type_ids"}
     expected, _ = model.base_model.get_rope_index(stock["input_ids"], image_grid_thw=stock["image_grid_thw"], **types)
     assert found["position_ids"].tolist() == expected.tolist()
-
-
-@families
-def test_rows_equal_eager_attention_and_not_those_of_the_query_before(name: str) -> None:
-    model, _ = family(name)
-    prepared = adapter(name).prepare(noise((130, 70)), ["the red cup left of it", "circle"], PLAIN)
-    inputs = sequence(prepared)
-    last = inputs["input_ids"].shape[1] - 1
-    expected = eager_rows(name, inputs)[..., prepared.image_tokens]
-    capture.install(model)
-    with torch.inference_mode(), capture.recording(torch.tensor([last]), prepared.image_tokens) as recorder:
-        model.base_model(**inputs, use_cache=False)
-    found = torch.stack(recorder.rows)[:, 0, :, 0]
-    assert len(found) >= LAYERS
-    torch.testing.assert_close(found, expected[:, :, last], rtol=0, atol=TOLERANCE)
-    assert (found - expected[:, :, last - 1]).abs().max() > 0.05
-    assert (found.roll(1, dims=0) - expected[:, :, last]).abs().max() > 0.05
 
 
 @torch.inference_mode()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILY_BUILDERS
-from family_parts import in_full_precision
 from PIL import Image
 
 from locheads.geometry import Preprocess
@@ -19,6 +18,7 @@ from locheads.models.attend import attend_prepared
 from locheads.models.batching import Budget, Strip, collate, single, whole
 from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
+from locheads.models.verification.eager_rows import eager_maps, only
 from locheads.types import HeadIndex
 
 EXPRESSIONS = ["the red circle", "the blue square in the image", "circle"]
@@ -58,28 +58,13 @@ def maps(one: Lvlm, images: list[PreparedInput], budget: Budget = ONE_STRIP, hea
     return [np.stack([one.maps() for one in found]) for found in attend_prepared(one, images, budget, heads)]
 
 
-@torch.inference_mode()
-def eager_rows(name: str, i: int, before: int = 0) -> np.ndarray:
-    """[layer, head, cell] of one expression's last token (or one `before`) by transformers' own eager attention."""
-    twin = copy.deepcopy(lvlm(name).model)
-    twin.set_attn_implementation("eager")
-    image = prepared(name)
-    batch = collate([Strip(image, (i,))], shared=False)
-    inputs = {**in_full_precision(batch.tensors()), **batch.token_types}
-    if batch.position_ids is not None:
-        inputs["position_ids"] = batch.position_ids
-    found = twin(input_ids=batch.input_ids, attention_mask=batch.mask, output_attentions=True, **inputs).attentions
-    query = len(image.prefix) + image.spans[i][1] - 1 - before
-    return torch.stack(found)[:, 0, :, query][..., image.image_tokens].numpy()
-
-
 @families
 def test_the_engine_equals_eager_attention_of_each_expression_alone(name: str) -> None:
     (found,) = maps(lvlm(name), [prepared(name)])
-    for i in range(len(EXPRESSIONS)):
-        flat = found[i].reshape(*found.shape[1:3], -1)
-        np.testing.assert_allclose(flat, eager_rows(name, i), rtol=0, atol=2e-5)
-        assert np.abs(flat - eager_rows(name, i, before=1)).max() > 0.03
+    for i, own in enumerate(found):
+        alone = only(prepared(name), i)
+        np.testing.assert_allclose(own, eager_maps(lvlm(name), alone), rtol=0, atol=2e-5)
+        assert np.abs(own - eager_maps(lvlm(name), alone, before=1)).max() > 0.03
 
 
 @families

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from locheads.errors import StoreError
 from locheads.records.audit_file import AuditFile
-from locheads.records.command_files import CheckFile, CompareFile, FetchedFile, WorkersFile
+from locheads.records.command_files import CheckFile, CompareFile, FetchedFile, VerifyFile, WorkersFile
 from locheads.records.explorer_file import ExplorerFile
 from locheads.records.gallery_file import GalleryFile, StepArrays, read_steps
 from locheads.records.heads_file import HeadSetFile, HeadsFile, StabilityFile
@@ -88,6 +88,7 @@ FILES: dict[type[Record], Any] = {
         "commit": None, "dirty": False, "diff_sha256": None, "source_sha256": "f8", "argv": ["run.py", "seed=1"],
         "versions": {"python": "3.11", "torchvision": None}, "hardware": {"cores": 2, "gpus": []}, "started": "2026",
         "seconds": 36.291, "digest": "c7", "model": {"source": "w", "layers": 8},
+        "verification": {"when": "2026", "passed": 3, "failed": ["pixels"]},
         "dataset": {"name": "pocket", "annotations_sha256": "7e", "pictures_sha256": "b0", "guard": {"val": 0},
                     "notes": ["a note"]},
         "maps": {"store": "c8", "made_with": {"torch": "2.13"}, "other_versions": "torch 2.12 (here 2.13)"},
@@ -107,6 +108,9 @@ FILES: dict[type[Record], Any] = {
                   "folder": "wandb/a", "complete": True},
     SweepFile: {"overrides": ["heads.k=1,2"], "id": "12345678", "jobs": 2},
     CheckFile: [{"split": "val", "question": "counts", "state": "FAIL", "text": "1 of 2"}],
+    VerifyFile: {"model": "m", "digest": None, "when": "2026", "findings": [
+        {"name": "pixels", "outcome": "failed", "text": "they differ", "advice": "download them again"},
+    ]},
     FetchedFile: {"model": "m", "folder": "f", "weights": "w", "dataset": "d", "annotations_sha256": "7e",
                   "evaluated": 3, "discovery": 4},
     WorkersFile: {"all": {"shards": [

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,19 @@ def test_a_file_where_the_cache_should_be_is_a_store_error(tmp_path: Path) -> No
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(StoreError, match=r"Cannot write .*key\.json"):
         AttentionStore(tmp_path / "cache", KEY)
+
+
+class Slow(FileIO):
+    """Gives seven bytes at most, as a network's file system may."""
+
+    def read(self, size: int = -1) -> bytes:
+        return super().read(min(size, 7))
+
+
+@pytest.mark.usefixtures("shards")
+def test_a_file_that_comes_in_pieces_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, group: Group, attention: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "FileIO", Slow)
+    (found,) = AttentionStore(tmp_path, KEY).read([group("a")])
+    np.testing.assert_array_equal(found.maps, rounded(attention("a").maps))

@@ -1,0 +1,130 @@
+"""Where in an image each of its tokens looks: parts of the image are painted over, and the tokens that change are seen.
+
+What changes is what the text decoder is given, after image processor, vision tower and projector: no knowledge of a
+family enters, but that its decoder has image tokens in its own sequence.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from locheads.errors import ModelError
+from locheads.models.capture import ONE_PASS
+
+Look = Callable[[Image.Image], Float[Tensor, "token hidden"]]
+"""What the decoder is given for the image tokens of an image, in the order of the prompt."""
+
+PATCH = 4
+"""Side in pixels of the noise's squares at the least: finer noise is averaged away where the image is scaled down."""
+
+
+class _Seen(Exception):
+    """The decoder's input is there: nothing after it needs to run."""
+
+
+@torch.inference_mode()
+def decoder_input(model: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "batch token hidden"]:
+    """What the first layer of the text decoder is given, in float32 on the CPU; nothing after it runs.
+
+    `inputs`: of the model's forward, where the model is. Raises ModelError for a model without such a decoder.
+    """
+    got: list[Tensor] = []
+
+    def take(_: Any, arguments: tuple, options: dict) -> None:
+        got.append(arguments[0] if arguments else options["hidden_states"])
+        raise _Seen
+
+    with ONE_PASS:
+        hook = _first_layer(model).register_forward_pre_hook(take, with_kwargs=True)
+        try:
+            model.base_model(**inputs, use_cache=False)
+        except _Seen:
+            pass
+        finally:
+            hook.remove()
+    if not got:
+        raise ModelError("The model's forward pass does not run its text decoder: it has no image tokens to look at.")
+    return got[0].float().cpu()
+
+
+def _first_layer(model: Any) -> torch.nn.Module:
+    decoder = model.get_decoder()
+    for part in (decoder, getattr(decoder, "model", None), getattr(decoder, "decoder", None)):
+        if isinstance(layers := getattr(part, "layers", None), torch.nn.ModuleList):
+            return layers[0]
+    raise ModelError(f"The text decoder {type(decoder).__name__} has no layers that can be told apart.")
+
+
+def noise(width: int, height: int, seed: int) -> Image.Image:
+    """An image of coloured squares: every patch of it holds something, unlike those of a plain ground."""
+    side = max(PATCH, min(width, height) // 48)
+    small = np.random.default_rng(seed).integers(0, 256, (-(-height // side), -(-width // side), 3), dtype=np.uint8)
+    return Image.fromarray(small.repeat(side, axis=0).repeat(side, axis=1)[:height, :width])
+
+
+def response(look: Look, image: Image.Image, ground: Tensor, box: Sequence[int]) -> Float[np.ndarray, "token"]:
+    """How far each image token moves when a rectangle (xyxy, in pixels) of the image is painted over with noise.
+
+    `ground`: what `look` gave of the image as it is.
+    """
+    x0, y0, x1, y1 = box
+    painted = image.copy()
+    painted.paste(noise(x1 - x0, y1 - y0, seed=7), (x0, y0))
+    return (look(painted) - ground).norm(dim=-1).numpy()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in an image each of its tokens looks."""
+
+    centres: Float[np.ndarray, "token 2"]
+    """(x, y) in pixels of the image; NaN where nothing in the image moves the token."""
+    contrast: Float[np.ndarray, "token"]
+    """How much more its own place moves a token than another does, the smaller of both axes: 1 is no more, and 0 is
+    a token that nothing moves, such as a line break."""
+
+
+def find_places(look: Look, width: int, height: int, bands: tuple[int, int] = (24, 24), grounds: int = 2) -> Places:
+    """Paints one band after the other over images of noise, first upright ones and then level ones.
+
+    `bands`: how many of each; a token's place is found to a part of one. Every band costs a forward pass of the vision
+    tower on each of so many `grounds`, over which the response is averaged.
+    """
+    images = [noise(width, height, seed) for seed in range(grounds)]
+    seen = [(image, look(image)) for image in images]
+    centres, contrasts = [], []
+    for axis, pixels in enumerate((width, height)):
+        edges = np.linspace(0, pixels, min(bands[axis], pixels) + 1).round().astype(int).tolist()
+        boxes = [(a, 0, b, height) if axis == 0 else (0, a, width, b) for a, b in pairwise(edges)]
+        moved = np.mean([[response(look, *one, box) for box in boxes] for one in seen], axis=0).T
+        centre, contrast = _peaks(moved, np.array(edges))
+        centres.append(centre)
+        contrasts.append(contrast)
+    return Places(np.stack(centres, axis=1), np.min(contrasts, axis=0))
+
+
+def _peaks(
+    moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edge"]
+) -> tuple[Float[np.ndarray, "token"], Float[np.ndarray, "token"]]:
+    """-> (centre of the bands around each token's highest, how far that one stands above the others).
+
+    A vision tower's attention moves every token a little, whatever is painted: by the median of its bands.
+    """
+    usual = np.median(moved, axis=1, keepdims=True)
+    above = np.clip(moved - usual, 0, None)
+    peak, lows = moved.argmax(axis=1)[:, None], above < above.max(axis=1, keepdims=True) / 3
+    # Bands without a low one between them and the highest have as many low ones before them.
+    run = np.cumsum(lows, axis=1)
+    near = (run == np.take_along_axis(run, peak, axis=1)) & ~lows
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middles = (edges[1:] + edges[:-1]) / 2
+        centre = (above * near) @ middles / (above * near).sum(axis=1)
+        contrast = moved.max(axis=1) / usual[:, 0]
+    return centre, np.nan_to_num(contrast, nan=0.0, posinf=np.inf)
