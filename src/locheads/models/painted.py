@@ -51,7 +51,9 @@ def decoder_input(model: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "batch
             hook.remove()
     if not got:
         raise ModelError("The model's forward pass does not run its text decoder: it has no image tokens to look at.")
-    return got[0].float().cpu()
+    # Gemma 3n's layers take several versions of the sequence, [version, batch, token, hidden]: first the input itself.
+    given = got[0] if got[0].dim() == 3 else got[0][0]
+    return given.float().cpu()
 
 
 def _first_layer(model: Any) -> torch.nn.Module:

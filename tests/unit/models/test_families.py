@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILY_BUILDERS
-from family_parts import CONTEXT, token_id
+from family_parts import CONTEXT, in_full_precision, token_id
 from PIL import Image
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def noise(size: tuple[int, int]) -> Image.Image:
 def sequence(prepared: PreparedInput, i: int = 0) -> dict[str, Tensor]:
     """What the model's forward takes for the i-th prompt alone."""
     suffix = prepared.suffixes[i]
-    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **prepared.tensors}
+    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **in_full_precision(prepared.tensors)}
     if prepared.prefix_positions is not None:
         start = int(prepared.prefix_positions.max()) + 1
         after = torch.arange(start, start + len(suffix)).expand(3, -1)

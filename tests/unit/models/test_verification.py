@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILY_BUILDERS
-from test_families import CHAT, PLAIN, TOLERANCE, adapter, eager_rows, family, sequence
+from test_families import CHAT, PLAIN, TOLERANCE, WITHOUT_CHAT, adapter, eager_rows, family, sequence
 
 from locheads.geometry import Preprocess, stretched
 from locheads.models import attend, batching, capture
-from locheads.models.adapters import PreparedInput
+from locheads.models.adapters import PreparedInput, Sharing
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
 from locheads.models.painted import noise
@@ -48,11 +48,11 @@ def failed(findings: list[Finding]) -> list[str]:
 @families
 def test_every_family_passes(name: str) -> None:
     one = lvlm(name)
-    prompts = [PLAIN] if name.startswith("paligemma") else [PLAIN, CHAT]
+    prompts = [PLAIN] if name in WITHOUT_CHAT else [PLAIN, CHAT]
     for prompt in prompts:
         findings = [*check_prompt(one, prompt), *check_attention(one, prompt)]
         assert len(findings) == 9 and not failed(findings)
-    plain = name in ("gemma3", "paligemma", "paligemma2")
+    plain = one.adapter.sharing is Sharing.plain
     assert [finding.outcome is Outcome.not_applicable for finding in findings] == [False] * 6 + [plain, False, False]
 
 
