@@ -21,7 +21,7 @@ $(BIN)/python -c "import cv2" 2>/dev/null || { \
 	$(BIN)/python -m pip install --quiet opencv-python-headless==$$version; }
 endef
 
-.PHONY: help install run studies test check check-extras bench format lock clean
+.PHONY: help install run studies test families check check-extras bench format lock clean
 
 help:
 	@grep -E '^[a-z]+:.*#' Makefile | sed -E 's/:[^#]*#/:/'
@@ -58,6 +58,10 @@ studies: install  # every study of experiments/ at pocket size, with its tables;
 test: install  # unit and integration tests
 	$(BIN)/python -m pytest $(ARGS)
 
+families:  # the families' tests with torchvision and timm, in an environment of its own, from PyTorch's index of CPU builds
+	$(MAKE) test VENV=.venv-families EXTRAS=families TORCH=$(or $(TORCH),cpu) \
+		ARGS="$(addprefix tests/unit/models/test_,families*.py sharing.py answer.py) $(ARGS)"
+
 check: install  # lint, format, types, and that no import climbs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -93,4 +97,4 @@ lock:  # writes requirements.lock and requirements-extras.lock anew, from the ne
 	rm -rf .venv-lock
 
 clean:  # removes the environment and caches, keeps outputs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	rm -rf $(VENV) .venv-families .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

@@ -1,6 +1,7 @@
 """The LVLM's own words: greedy answers by transformers' `generate`, from the inputs of the attention pass."""
 
 from collections.abc import Sequence
+from inspect import signature
 
 import torch
 from jaxtyping import Int
@@ -64,11 +65,12 @@ def _answer(lvlm: Lvlm, prepared: PreparedInput, suffix: Int[Tensor, "suffix"], 
 
 def _token_types(lvlm: Lvlm, prepared: PreparedInput, length: int) -> dict[str, Tensor]:
     """The kinds of tokens, where the family's `forward` asks for them."""
+    kinds = {}
     if prepared.token_types is not None:
-        return {prepared.token_types_name: torch.nn.functional.pad(prepared.token_types, (0, length))[None]}
-    if prepared.prefix_positions is None:
-        return {}
-    # M-RoPE: the model works the positions out itself, from where the image's tokens are.
-    image = torch.zeros(len(prepared.prefix) + length, dtype=torch.long)
-    image[prepared.image_tokens] = 1
-    return {"mm_token_type_ids": image[None]}
+        kinds[prepared.token_types_name] = torch.nn.functional.pad(prepared.token_types, (0, length))[None]
+    if prepared.prefix_positions is not None and "mm_token_type_ids" in signature(lvlm.model.forward).parameters:
+        # M-RoPE: the model works the positions out itself, from where the image's tokens are.
+        image = torch.zeros(1, len(prepared.prefix) + length, dtype=torch.long)
+        image[:, prepared.image_tokens] = 1
+        kinds["mm_token_type_ids"] = image
+    return kinds

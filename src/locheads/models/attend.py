@@ -208,7 +208,9 @@ def model_inputs(lvlm: Lvlm, batch: Batch, once: bool = False) -> dict[str, torc
 
 def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:
     """Whether strips of one image can be given the same vision features, one block of them per image."""
-    simple = all(p.tensors.keys() == {"pixel_values"} and len(p.tensors["pixel_values"]) == 1 for p in batch.images)
+    # One view as [1, 3, height, width], and nothing else.
+    shapes = [p.tensors["pixel_values"].shape for p in batch.images if p.tensors.keys() == {"pixel_values"}]
+    simple = len(shapes) == len(batch.images) and all(len(shape) == 4 and shape[0] == 1 for shape in shapes)
     return max(batch.copies) > 1 and simple and hasattr(lvlm.model.base_model, "get_image_features")
 
 
@@ -219,11 +221,14 @@ def _features_repeated(model: Any, copies: Sequence[int]) -> Iterator[None]:
 
     def repeated(*arguments: Any, **options: Any) -> Any:
         output = look(*arguments, **options)
-        features = output.pooler_output
+        # Llama 4 takes the tower's own output.
+        name = "last_hidden_state" if getattr(output, "pooler_output", None) is None else "pooler_output"
+        features = getattr(output, name)
         if isinstance(features, list | tuple):  # Llava's: one per image
-            output.pooler_output = [one for one, n in zip(features, copies, strict=True) for _ in range(n)]
+            setattr(output, name, [one for one, n in zip(features, copies, strict=True) for _ in range(n)])
         else:
-            output.pooler_output = features.repeat_interleave(torch.tensor(copies, device=features.device), dim=0)
+            times = torch.tensor(copies, device=features.device)
+            setattr(output, name, features.repeat_interleave(times, dim=0))
         return output
 
     model.get_image_features = repeated

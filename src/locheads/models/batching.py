@@ -31,6 +31,8 @@ TOKENS_OF_ONE_IMAGE = 4096
 TOKENS_OF_A_QUERY = 24
 """What a query token counts besides itself, for the rows that it leaves on the device until the pass ends: in float32
 some 2.4 MB over 1,024 heads and 576 cells, as much as a layer of a 7B model works with for 24 tokens (100 KB each)."""
+POINTING = "image_token_pooling"
+"""Molmo 2's: it counts the patches of its own image, so nothing can be joined to that."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ def halves(strips: Sequence[Strip]) -> tuple[list[Strip], list[Strip]] | None:
 
 def fit_together(one: PreparedInput, other: PreparedInput) -> bool:
     """Whether the tensors of two images can lie in one batch."""
+    if POINTING in one.tensors:
+        return False
     return one.tensors.keys() == other.tensors.keys() and all(
         tensor.shape[1:] == other.tensors[name].shape[1:] for name, tensor in one.tensors.items()
     )

@@ -154,6 +154,8 @@ def keep_layers(checkpoint: Any, layers: int) -> None:
     is as it should be, while a weight that is missing among the rest is refused as ever.
     """
     text = checkpoint.get_text_config(decoder=True)
+    if getattr(text, "hidden_size_per_layer_input", None):
+        return  # Gemma 3n: its embeddings are as wide as it has layers, and late layers take the keys of earlier ones
     text.num_hidden_layers = min(layers, text.num_hidden_layers)
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[: text.num_hidden_layers]
@@ -173,9 +175,18 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     source = source_of(config)
     if config.adapter is not None:
         adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
-    checkpoint = _read(source, config, AutoConfig.from_pretrained)
+    checkpoint = _what_reads(_read(source, config, AutoConfig.from_pretrained))
     adapter_of(config, checkpoint.model_type, source)
     return source, checkpoint
+
+
+def _what_reads(checkpoint: Any) -> Any:
+    """The configuration of the part that takes images and text: of Qwen-Omni the thinker, which a talker follows."""
+    thinker = getattr(checkpoint, "thinker_config", None)
+    if thinker is None:
+        return checkpoint
+    thinker._commit_hash = getattr(checkpoint, "_commit_hash", None)
+    return thinker
 
 
 def _processor(source: str, config: ModelConfig) -> Any:

@@ -6,12 +6,15 @@ Weights are random, and queries and keys sharpened: near-uniform attention rows 
 import importlib
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import torch
 import transformers as tf
 from family_parts import (
+    HEADS,
     HIDDEN,
     NAMED,
     QWEN_CHAT,
@@ -19,6 +22,8 @@ from family_parts import (
     build,
     chat,
     images,
+    seeing,
+    tagged,
     text,
     token_id,
     tokenizer,
@@ -163,36 +168,230 @@ def deepseek_vl_hybrid() -> Family:
     return build(tf.DeepseekVLHybridForConditionalGeneration, config), processor
 
 
+def janus() -> Family:
+    codes = {"base_channels": 32, "latent_channels": 32, "channel_multiplier": (1,), "num_res_blocks": 1,
+             "embed_dim": 4, "num_embeddings": 8, "projection_dim": 8, "image_token_embed_dim": 8}  # fmt: skip
+    config = tf.JanusConfig(
+        vision_config=vision(tf.JanusVisionConfig, 32, 8, projection_dim=HIDDEN, num_image_tokens=16, mlp_ratio=2.0),
+        text_config=text(tf.LlamaConfig), vq_config=tf.JanusVQVAEConfig(**codes),
+        image_token_id=token_id("<image_placeholder>"),
+    )  # fmt: skip
+    image_processor = images(
+        "janus.image_processing_pil_janus", "JanusImageProcessorPil", size={"height": 32, "width": 32}, min_size=4
+    )
+    named = {"boi_token": "<|begin_of_image|>", "eoi_token": "<|end_of_image|>"}
+    processor = tf.JanusProcessor(
+        image_processor, tokenizer("<s>", image_token="<image_placeholder>", **named), num_image_tokens=16,
+        chat_template=chat("<image_placeholder>"),
+    )  # fmt: skip
+    return build(tf.JanusForConditionalGeneration, config), processor
+
+
+def got_ocr2() -> Family:
+    tower = tf.GotOcr2VisionConfig(
+        hidden_size=16, output_channels=8, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=4,
+        window_size=4, global_attn_indexes=[1], mlp_dim=32, initializer_range=0.02,
+    )  # fmt: skip
+    config = tf.GotOcr2Config(
+        vision_config=tower, text_config=text(tf.Qwen2Config), image_token_index=token_id("<imgpad>")
+    )
+    processor = tf.GotOcr2Processor(_got(64), tokenizer())
+    processor.num_image_tokens = 16
+    return build(tf.GotOcr2ForConditionalGeneration, config), processor
+
+
+def _got(side: int, **options: Any) -> Any:
+    square = {"height": side, "width": side}
+    return images("got_ocr2.image_processing_pil_got_ocr2", "GotOcr2ImageProcessorPil", size=square, **options)
+
+
+def aya_vision() -> Family:
+    config = tf.AyaVisionConfig(
+        vision_config=vision(tf.SiglipVisionConfig, 32, 4, vision_use_head=False),
+        text_config=text(tf.Cohere2Config, sliding_window=64), image_token_index=token_id("<|IMG_PATCH|>"),
+    )  # fmt: skip
+    processor = tf.AyaVisionProcessor(
+        _got(32, max_patches=6), tokenizer("<s>"), patch_size=8, img_size=32, chat_template=tagged("<image>"),
+    )  # fmt: skip
+    return build(tf.AyaVisionForConditionalGeneration, config, seed=1), processor
+
+
+def cohere2_vision() -> Family:
+    config = tf.Cohere2VisionConfig(
+        vision_config=vision(tf.SiglipVisionConfig, 32, 4, vision_use_head=False), alignment_intermediate_size=32,
+        text_config=text(tf.Cohere2Config, sliding_window=64), image_token_id=token_id("<|IMG_PATCH|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "cohere2_vision.image_processing_cohere2_vision", "Cohere2VisionImageProcessor",
+        size={"height": 32, "width": 32}, max_patches=6, patch_size=4,
+    )  # fmt: skip
+    named = {"boi_token": "<|START_OF_IMG|>", "eoi_token": "<|END_OF_IMG|>", "image_token": "<|IMG_PATCH|>"}
+    processor = tf.Cohere2VisionProcessor(
+        image_processor, tokenizer("<s>", **named, img_line_break_token="<|IMG_LINE_BREAK|>"),
+        chat_template=tagged("<|IMG_PATCH|>"),
+    )  # fmt: skip
+    return build(tf.Cohere2VisionForConditionalGeneration, config), processor
+
+
+def llama4() -> Family:
+    tower = vision(
+        tf.Llama4VisionConfig, 32, 4, vision_output_dim=16, projector_input_dim=16, projector_output_dim=16,
+        intermediate_size=64,
+    )  # fmt: skip
+    experts = {"num_local_experts": 2, "intermediate_size_mlp": 48, "interleave_moe_layer_step": 2,
+               "no_rope_layer_interval": 2, "use_qk_norm": False}  # fmt: skip
+    config = tf.Llama4Config(
+        vision_config=tower, text_config=text(tf.Llama4TextConfig, attention_chunk_size=256, **experts),
+        image_token_index=token_id("<|patch|>"), boi_token_index=token_id("<|image_start|>"),
+        eoi_token_index=token_id("<|image_end|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "llama4.image_processing_llama4", "Llama4ImageProcessor", size={"height": 32, "width": 32}, max_patches=6
+    )
+    processor = tf.Llama4Processor(image_processor, tokenizer("<s>"), patch_size=4, chat_template=tagged("<|image|>"))
+    return seeing(build(tf.Llama4ForConditionalGeneration, config)), processor
+
+
+def perception_lm() -> Family:
+    sizes = {"embed_dim": 16, "depth": 2, "num_heads": 2, "img_size": [32, 32], "patch_size": 4, "mlp_ratio": 2.0,
+             "ref_feat_shape": [8, 8], "global_pool": "", "use_post_transformer_norm": False}  # fmt: skip
+    tower = {"model_type": "timm_wrapper", "architecture": "vit_pe_core_tiny_patch16_384", "do_pooling": False,
+             "model_args": sizes}  # fmt: skip
+    config = tf.PerceptionLMConfig(
+        vision_config=tower, text_config=text(tf.LlamaConfig), projector_pooling_ratio=2, vision_use_cls_token=True,
+        image_token_id=token_id("<image>"), video_token_id=token_id("<video>"),
+    )  # fmt: skip
+    image_processor = images(
+        "perception_lm.image_processing_perception_lm", "PerceptionLMImageProcessor", tile_size=32, max_num_tiles=6
+    )
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.PerceptionLMProcessor(
+            None, image_processor, tokenizer("<s>", image_token="<image>", video_token="<video>"), patch_size=4,
+            chat_template=chat("<image>"),
+        )  # fmt: skip
+    return build(tf.PerceptionLMForConditionalGeneration, config), processor
+
+
+def molmo2() -> Family:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "hidden_size": 16,
+             "intermediate_size": 32}  # fmt: skip
+    adapter = {**heads, "text_hidden_size": HIDDEN, "vision_feature_layer": [-1, -2]}
+    marks = {"image_start_token_id": "<im_start>", "low_res_image_start_token_id": "<low_res_im_start>",
+             "image_end_token_id": "<im_end>", "image_patch_id": "<im_patch>", "frame_start_token_id": "<frame_start>",
+             "frame_end_token_id": "<frame_end>"}  # fmt: skip
+    config = tf.Molmo2Config(
+        vision_config={**heads, "image_size": [36, 36], "patch_size": 4, "num_hidden_layers": 2},
+        adapter_config=adapter, text_config=text(dict), **{name: token_id(mark) for name, mark in marks.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "molmo2.image_processing_molmo2", "Molmo2ImageProcessor", size={"height": 36, "width": 36}, patch_size=4,
+        max_crops=4, overlap_margins=[1, 1],
+    )  # fmt: skip
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.Molmo2Processor(image_processor, None, tokenizer(), chat_template="</s>" + tagged("<|image|>"))
+    model = seeing(build(tf.Molmo2ForConditionalGeneration, config))
+    for name, weight in model.named_parameters():
+        if "language_model" in name and "q_norm" in name:
+            torch.nn.init.constant_(weight, 4)  # it undoes the sharpening
+    return model, processor
+
+
+def kimi_k25() -> Family:
+    ranks = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8,
+             "moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1,
+             "n_group": 1, "topk_group": 1, "head_dim": 4,
+             "first_k_dense_replace": 1, "num_key_value_heads": HEADS}  # fmt: skip
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "patch_size": 8, "pos_emb_height": 8, "pos_emb_width": 8}  # fmt: skip
+    config = tf.Kimi_K25Config(
+        vision_config=tower, text_config=text(tf.DeepseekV3Config, **ranks), projection_hidden_size=16,
+        image_token_id=token_id("<|media_pad|>"), video_token_id=token_id("<video>"),
+        vision_start_token_id=token_id("<|media_begin|>"), vision_end_token_id=token_id("<|media_end|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "kimi_k25.image_processing_kimi_k25", "Kimi_K25ImageProcessor", patch_size=8, merge_size=2, max_patches=144,
+        size={"max_height": 64, "max_width": 64},
+    )  # fmt: skip
+    template = tagged("<|media_begin|>image<|media_content|><|media_pad|><|media_end|>")
+    words = tokenizer(image_token="<|media_pad|>", video_token="<video>")
+    processor = without_video(tf.Kimi_K25Processor, image_processor, words, chat_template=template)
+    return build(tf.Kimi_K25ForConditionalGeneration, config), processor
+
+
+def gemma3n() -> Family:
+    layers = ["sliding_attention", "full_attention"] * 2
+    words = text(dict)["vocab_size"]
+    sizes = {"sliding_window": 32, "layer_types": layers, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+             "vocab_size_per_layer_input": words, "hidden_size_per_layer_input": 4, "laurel_rank": 4,
+             "activation_sparsity_pattern": [0.0] * 4, "intermediate_size": 48}  # fmt: skip
+    tower = {"architecture": "convnext_atto", "hidden_size": 16, "do_pooling": False, "vocab_size": 8,
+             "vocab_offset": words, "model_args": {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}}  # fmt: skip
+    audio = {"hidden_size": 8, "conf_num_attention_heads": 2, "conf_num_hidden_layers": 1, "vocab_size": 8,
+             "vocab_offset": words + 8, "sscp_conv_channel_size": [4, 4]}  # fmt: skip
+    marks = {"image": "<image_soft_token>", "boi": "<start_of_image>", "eoi": "<end_of_image>", "audio": "<audio>",
+             "boa": "<boa>", "eoa": "<eoa>"}  # fmt: skip
+    config = tf.Gemma3nConfig(
+        text_config=text(tf.Gemma3nTextConfig, **sizes).to_dict(), vision_config=tower, audio_config=audio,
+        vision_soft_tokens_per_image=16, **{f"{name}_token_id": token_id(mark) for name, mark in marks.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "siglip.image_processing_pil_siglip", "SiglipImageProcessorPil", size={"height": 128, "width": 128}
+    )
+    words = tokenizer("<bos>", **{f"{name}_token": mark for name, mark in marks.items()})
+    processor = tf.Gemma3nProcessor(
+        tf.Gemma3nAudioFeatureExtractor(), image_processor, words, image_seq_length=16,
+        chat_template=chat("<image_soft_token>", "<bos>"),
+    )  # fmt: skip
+    return build(tf.Gemma3nForConditionalGeneration, config), processor
+
+
+def ovis2() -> Family:
+    parts = ["<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"]
+    config = tf.Ovis2Config(
+        vision_config=vision(tf.Ovis2VisionConfig, 32, 4, hidden_stride=2, vocab_size=24), hidden_size=HIDDEN,
+        text_config=text(tf.Qwen2Config), image_token_id=token_id("<IMG_ATOM>"), vocab_size=text(dict)["vocab_size"],
+        visual_indicator_token_ids=[token_id(part) for part in parts],
+    )  # fmt: skip
+    image_processor = images(
+        "ovis2.image_processing_pil_ovis2", "Ovis2ImageProcessorPil", size={"height": 32, "width": 32}, max_patches=6,
+        crop_to_patches=True,
+    )  # fmt: skip
+    processor = tf.Ovis2Processor(image_processor, tokenizer(), image_seq_length=16, chat_template=tagged("<image>\n"))
+    return build(tf.Ovis2ForConditionalGeneration, config), processor
+
+
 def internvl() -> Family:
     config = tf.InternVLConfig(
         vision_config=vision(tf.InternVLVisionConfig, 32, 4), text_config=text(tf.Qwen2Config), image_seq_length=16,
         image_token_id=token_id("<IMG_CONTEXT>"), downsample_ratio=0.5,
     )  # fmt: skip
-    image_processor = images(
-        "got_ocr2.image_processing_pil_got_ocr2", "GotOcr2ImageProcessorPil",
-        size={"height": 32, "width": 32}, max_patches=6,
-    )  # fmt: skip
     names = ("start_image_token", "end_image_token", "context_image_token", "video_token")
     processor = without_video(
-        tf.InternVLProcessor, image_processor, tokenizer(**{name: NAMED[name] for name in names}), image_seq_length=16,
-        chat_template=QWEN_CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\n"),
+        tf.InternVLProcessor, _got(32, max_patches=6), tokenizer(**{name: NAMED[name] for name in names}),
+        image_seq_length=16, chat_template=tagged("<IMG_CONTEXT>\n"),
     )  # fmt: skip
     return build(tf.InternVLForConditionalGeneration, config), processor
 
 
-def _qwen(name: str, patch: int, vision_options: dict[str, Any]) -> Family:
-    rope = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
-    config = getattr(tf, f"{name}Config")(
-        vision_config={"patch_size": patch, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision_options},
-        text_config=text(dict, rope_parameters=rope), image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"), vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
-    )  # fmt: skip
-    image_processor = images(
+MROPE = {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0}
+
+
+def _qwen_images(patch: int) -> Any:
+    return images(
         "qwen2_vl.image_processing_pil_qwen2_vl", "Qwen2VLImageProcessorPil", patch_size=patch, merge_size=2,
         size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96},
     )  # fmt: skip
-    processor = without_video(getattr(tf, f"{name}Processor"), image_processor, tokenizer(), chat_template=QWEN_CHAT)
+
+
+def _qwen(name: str, patch: int, vision_options: dict[str, Any], text_options: dict[str, Any] | None = None) -> Family:
+    config = getattr(tf, f"{name}Config")(
+        vision_config={"patch_size": patch, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision_options},
+        text_config=text(dict, rope_parameters=MROPE, **(text_options or {})), image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"), vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+    )  # fmt: skip
+    kind = getattr(tf, f"{name.removesuffix('Moe')}Processor")
+    processor = without_video(kind, _qwen_images(patch), tokenizer(), chat_template=QWEN_CHAT)
     return build(getattr(tf, f"{name}ForConditionalGeneration"), config), processor
 
 
@@ -208,6 +407,90 @@ def qwen2_5_vl() -> Family:
 def qwen3_vl() -> Family:
     sizes = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN}
     return _qwen("Qwen3VL", 8, {**sizes, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]})
+
+
+def qwen3_vl_moe() -> Family:
+    sizes = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    return _qwen("Qwen3VLMoe", 8, {**sizes, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]}, experts)
+
+
+def qwen2_5_omni_thinker() -> Family:
+    names = {"image": "<|image_pad|>", "audio": "<|AUDIO|>", "video": "<|video_pad|>"}
+    marks = ("vision_bos", "vision_eos", "audio_bos", "audio_eos")
+    tower = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN,
+             "patch_size": 8, "window_size": 32, "fullatt_block_indexes": [1]}  # fmt: skip
+    audio = {
+        "encoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "d_model": 16,
+        "output_dim": HIDDEN,
+    }
+    config = tf.Qwen2_5OmniThinkerConfig(
+        vision_config=tower, text_config=text(dict, rope_parameters=MROPE), audio_config=audio,
+        vision_start_token_id=token_id("<|vision_start|>"),
+        **{f"{name}_token_index": token_id(token) for name, token in names.items()},
+    )  # fmt: skip
+    named = {f"{name}_token": token for name, token in names.items()} | {
+        f"{name}_token": f"<|{name}|>" for name in marks
+    }
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.Qwen2_5OmniProcessor(
+            _qwen_images(8), None, tf.WhisperFeatureExtractor(), tokenizer(**named), chat_template=QWEN_CHAT
+        )
+    return build(tf.Qwen2_5OmniThinkerForConditionalGeneration, config), processor
+
+
+def _glm(name: str, **options: Any) -> Family:
+    marks = {f"{kind}_{end}_token_id": token_id(f"<|{word}_of_{kind}|>") for kind in ("image", "video")
+             for end, word in (("start", "begin"), ("end", "end"))}  # fmt: skip
+    tower = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN,
+             "patch_size": 8, "image_size": 32}  # fmt: skip
+    config = getattr(tf, f"{name}Config")(
+        vision_config=tower, **marks,
+        text_config=text(dict, rope_parameters={**MROPE, "partial_rotary_factor": 1.0}, **options),
+        image_token_id=token_id("<|image|>"), video_token_id=token_id("<|video|>"),
+    )  # fmt: skip
+    kind = name.removesuffix("Moe")
+    image_processor = images(
+        f"{kind.lower()}.image_processing_pil_{kind.lower()}", f"{kind}ImageProcessorPil", patch_size=8, merge_size=2,
+        size={"shortest_edge": 2 * 32 * 32, "longest_edge": 2 * 96 * 96},
+    )  # fmt: skip
+    template = tagged("<|begin_of_image|><|image|><|end_of_image|>")
+    processor = without_video(getattr(tf, f"{kind}Processor"), image_processor, tokenizer(), chat_template=template)
+    return build(getattr(tf, f"{name}ForConditionalGeneration"), config), processor
+
+
+def glm4v() -> Family:
+    return _glm("Glm4v")
+
+
+def glm46v() -> Family:
+    return _glm("Glm46V")
+
+
+def glm4v_moe() -> Family:
+    return _glm("Glm4vMoe", n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
+
+
+def ernie4_5_vl_moe() -> Family:
+    ends = [("image", "IMAGE"), ("video", "VIDEO")]
+    named = {f"{kind}_{end}token": f"<|{word}_{tag}|>" for kind, word in ends
+             for end, tag in (("", "PLACEHOLDER"), ("start_", "START"), ("end_", "END"))}  # fmt: skip
+    tower = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "patch_size": 8}
+    experts = {"moe_intermediate_size": [16, 8], "moe_k": 2, "moe_num_experts": 4, "moe_num_shared_experts": 1}
+    config = tf.Ernie4_5_VLMoeConfig(
+        vision_config=tower, text_config=text(dict, rope_parameters={**MROPE, "mrope_section": [1, 1, 2]}, **experts),
+        **{f"{name}_id": token_id(token) for name, token in named.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "ernie4_5_vl_moe.image_processing_pil_ernie4_5_vl_moe", "Ernie4_5_VLMoeImageProcessorPil", patch_size=8,
+        merge_size=2, size={"shortest_edge": 32 * 32, "longest_edge": 96 * 96},
+    )  # fmt: skip
+    template = tagged("<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>")
+    processor = without_video(tf.Ernie4_5_VLMoeProcessor, image_processor, tokenizer(**named), chat_template=template)
+    return build(tf.Ernie4_5_VLMoeForConditionalGeneration, config), processor
 
 
 def gemma3() -> Family:
@@ -335,8 +618,13 @@ FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
-        deepseek_vl_hybrid, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, gemma3, paligemma, paligemma2, idefics3, smolvlm,
-        mistral3,
+        deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
+        qwen2_5_omni_thinker, glm4v, glm46v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3,
+        smolvlm, mistral3,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""
+NEED_PACKAGES = {cohere2_vision: ("torchvision",), llama4: ("torchvision",), molmo2: ("torchvision",),
+                 kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",)}  # fmt: skip
+"""Builders that need packages which not every environment has."""
+FAMILY_BUILDERS |= {one.__name__: one for one, packages in NEED_PACKAGES.items() if all(map(find_spec, packages))}

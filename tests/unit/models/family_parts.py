@@ -6,6 +6,7 @@ tokenizer is a byte-level BPE that knows every family's special tokens.
 
 import importlib
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -28,7 +29,14 @@ OTHERS = [
     "<pad>", "<s>", "</s>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "[IMG]",
     "[IMG_BREAK]", "[IMG_END]", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", "<bos>",
     "<image_soft_token>", "<image_placeholder>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]", "<im_start>",
-    "<im_end>",
+    "<im_end>", "<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>", "<|begin_of_video|>",
+    "<|end_of_video|>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>",
+    "TILE_GLOBAL", "<IMG_START>",
+    "<IMG_ATOM>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>", "<imgpad>", "<|IMAGE_START|>", "<|IMAGE_END|>",
+    "<|IMAGE_PLACEHOLDER|>", "<|VIDEO_START|>", "<|VIDEO_END|>", "<|VIDEO_PLACEHOLDER|>", "<|AUDIO|>",
+    "<|audio_bos|>", "<|audio_eos|>", "<|image_start|>", "<|image_end|>", "<|patch|>", "<|tile_x_separator|>",
+    "<|tile_y_separator|>", "<im_patch>", "<im_col>", "<low_res_im_start>", "<frame_start>", "<frame_end>", "<im_low>",
+    "<|media_begin|>", "<|media_content|>", "<|media_pad|>", "<|media_end|>", "<audio>", "<boa>", "<eoa>",
     *(f"<row_{row + 1}_col_{col + 1}>" for row in range(6) for col in range(6)),
 ]  # fmt: skip
 CORPUS = [
@@ -46,7 +54,7 @@ def _trained() -> Tokenizer:
     tokenizer.train_from_iterator(
         CORPUS * 3,
         trainers.BpeTrainer(
-            vocab_size=400, special_tokens=[*NAMED.values(), *OTHERS],
+            vocab_size=500, special_tokens=[*NAMED.values(), *OTHERS],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False,
         ),
     )  # fmt: skip
@@ -97,7 +105,8 @@ def sharpen(model: PreTrainedModel) -> PreTrainedModel:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             decoder = not any(part in name for part in ("vision", "visual", "q_norm", "k_norm"))
-            if decoder and ("q_proj" in name or "k_proj" in name) and weight.dim() == 2:
+            wanted = ("q_proj", "k_proj", "q_b_proj", "kv_b_proj")  # the latter of multi-head latent attention
+            if decoder and any(part in name for part in wanted) and weight.dim() == 2:
                 weight.mul_(16)
             if decoder and ("embed_tokens" in name):
                 weight.mul_(8)
@@ -111,8 +120,23 @@ def build(kind: type, config: Any, seed: int = 0) -> PreTrainedModel:
     return sharpen(kind(config))
 
 
+def seeing(model: PreTrainedModel) -> PreTrainedModel:
+    """With a first and a last layer of the vision tower strong enough that another image gives other rows."""
+    for name, weight in model.named_parameters():
+        if ("patch_embedding" in name or "projector" in name) and weight.dim() == 2:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
+def in_full_precision(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Llama 4's processor works its pixels out in bfloat16."""
+    return {key: value.float() if value.dtype == torch.bfloat16 else value for key, value in tensors.items()}
+
+
 def images(module: str, name: str, **options: Any) -> Any:
-    """An image processor's PIL form: this environment has no torchvision."""
+    """An image processor in the form that checkpoints load with: PIL's where there is no torchvision."""
+    if find_spec("torchvision"):
+        module, name = module.replace("_pil_", "_"), name.removesuffix("Pil")
     return getattr(importlib.import_module(f"transformers.models.{module}"), name)(**options)
 
 
@@ -132,6 +156,11 @@ CHAT = (
 
 def chat(image: str, start: str = "") -> str:
     return start + CHAT.replace("IMAGE", image)
+
+
+def tagged(image: str) -> str:
+    """In the manner of Qwen's template, with `image` for the image."""
+    return QWEN_CHAT.replace("<|vision_start|><|image_pad|><|vision_end|>", image)
 
 
 QWEN_CHAT = (

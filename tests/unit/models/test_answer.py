@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILY_BUILDERS
+from family_parts import in_full_precision
 from test_families import CHAT, PLAIN, adapter, family, noise
 
 from locheads.models.answer import answer_image, prepare_to_answer
@@ -29,6 +30,7 @@ def stock_answer(name: str, image: Any, expression: str) -> str:
     text = f"look {ours.wrapping.format(processor.image_token)}\n{expression}."
     inputs = processor(images=image, text=text, return_tensors="pt")
     inputs = {key: value for key, value in inputs.items() if key not in (*ours.not_for_model, "labels")}
+    inputs = in_full_precision(inputs)
     tokenizer = processor.tokenizer
     new = model.generate(
         **inputs, max_new_tokens=TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id

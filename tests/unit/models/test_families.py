@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILY_BUILDERS
-from family_parts import CONTEXT, token_id
+from family_parts import CONTEXT, in_full_precision, token_id
 from PIL import Image
 from torch import Tensor
 
@@ -25,8 +25,14 @@ SIZES = [(130, 70), (40, 100), (64, 64), (33, 31), (300, 40)]
 TOLERANCE = 2e-5
 
 families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
-chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if not name.startswith("paligemma")])
-tiled = pytest.mark.parametrize("name", ["llava_next", "llava_onevision", "internvl", "idefics3", "smolvlm"])
+WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2")
+chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in WITHOUT_CHAT])
+TILED = sorted(
+    {"llava_next", "llava_onevision", "internvl", "aya_vision", "cohere2_vision", "llama4", "perception_lm", "molmo2",
+     "ovis2", "idefics3", "smolvlm"} & set(FAMILY_BUILDERS)
+)  # fmt: skip
+tiled = pytest.mark.parametrize("name", TILED)
+three_dimensional = {name for name in FAMILY_BUILDERS if name.startswith(("qwen", "glm4", "ernie"))}
 
 
 @cache
@@ -46,7 +52,7 @@ def noise(size: tuple[int, int]) -> Image.Image:
 def sequence(prepared: PreparedInput, i: int = 0) -> dict[str, Tensor]:
     """What the model's forward takes for the i-th prompt alone."""
     suffix = prepared.suffixes[i]
-    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **prepared.tensors}
+    inputs = {"input_ids": torch.cat([prepared.prefix, suffix])[None], **in_full_precision(prepared.tensors)}
     if prepared.prefix_positions is not None:
         start = int(prepared.prefix_positions.max()) + 1
         after = torch.arange(start, start + len(suffix)).expand(3, -1)
@@ -65,15 +71,31 @@ def test_tokens_and_tensors_are_those_of_the_stock_processor(name: str, size: tu
         stock = stock_inputs(ours, image, PLAIN, expression)
         assert sequence(prepared, i)["input_ids"].tolist() == stock["input_ids"].tolist()
     assert prepared.tensors.keys() == stock.keys() - {
-        "input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "labels"
+        "input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "labels"
     }  # fmt: skip
     for key, value in prepared.tensors.items():
         torch.testing.assert_close(value, stock[key], rtol=0, atol=0)
     if prepared.token_types is not None:
-        assert sequence(prepared, 1)["token_type_ids"].tolist() == stock["token_type_ids"].tolist()
+        types = prepared.token_types_name
+        assert sequence(prepared, 1)[types].tolist() == stock[types].tolist()
 
 
-@pytest.mark.parametrize("name", ["paligemma", "paligemma2"])
+@chatting
+def test_the_chat_form_is_that_of_the_stock_processor(name: str) -> None:
+    _, processor = family(name)
+    prepared = adapter(name).prepare(noise((130, 70)), ["the red cup"], CHAT)
+    parts = [
+        {"type": "image", "image": noise((130, 70))},
+        {"type": "text", "text": "Where is the red cup in the image?"},
+    ]
+    stock = processor.apply_chat_template(
+        [{"role": "user", "content": parts}], tokenize=True, add_generation_prompt=True, return_dict=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    assert sequence(prepared)["input_ids"].tolist() == stock["input_ids"].tolist()
+
+
+@pytest.mark.parametrize("name", WITHOUT_CHAT)
 def test_a_model_without_a_chat_template_says_so(name: str) -> None:
     with pytest.raises(ConfigError, match=r"has none .*choose a prompt with chat=false"):
         adapter(name).prepare(noise((20, 20)), ["cup"], CHAT)
@@ -88,22 +110,20 @@ def test_image_tokens_are_the_grid_and_the_suffixes_hold_none(name: str) -> None
         assert (geometry.width, geometry.height) == size
         assert len(prepared.image_tokens) == geometry.rows * geometry.cols > 1
         assert set(prepared.prefix[prepared.image_tokens].tolist()) == {model.config.image_token_id}
-        assert prepared.prefix[-1] == model.config.image_token_id
+        assert prepared.prefix[-1 - adapter(name).after_image] == model.config.image_token_id
         assert all(model.config.image_token_id not in suffix for suffix in prepared.suffixes)
         assert (prepared.image_tokens.diff() > 0).all()
 
 
-@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("name", sorted(three_dimensional))
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_positions_are_the_models_own(name: str, size: tuple[int, int]) -> None:
     model, processor = family(name)
     found = sequence(adapter(name).prepare(noise(size), ["the red cup"], PLAIN))
-    stock = processor(
-        images=noise(size), text="look <|vision_start|><|image_pad|><|vision_end|>\nthe red cup.", return_tensors="pt"
-    )
-    expected, _ = model.base_model.get_rope_index(
-        stock["input_ids"], image_grid_thw=stock["image_grid_thw"], mm_token_type_ids=stock["mm_token_type_ids"]
-    )
+    image = adapter(name).wrapping.format(processor.image_token)
+    stock = processor(images=noise(size), text=f"look {image}\nthe red cup.", return_tensors="pt")
+    types = {key: value for key, value in stock.items() if key == "mm_token_type_ids"}
+    expected, _ = model.base_model.get_rope_index(stock["input_ids"], image_grid_thw=stock["image_grid_thw"], **types)
     assert found["position_ids"].tolist() == expected.tolist()
 
 
@@ -117,7 +137,7 @@ def eager_rows(name: str, inputs: dict[str, Tensor]) -> Tensor:
 
 @families
 def test_declared_sharing(name: str) -> None:
-    plain = ("gemma3", "paligemma", "paligemma2")
+    plain = ("aya_vision", "cohere2_vision", "llama4", "molmo2", "gemma3", "gemma3n", "paligemma", "paligemma2")
     assert adapter(name).sharing is (Sharing.plain if name in plain else Sharing.packed)
 
 
@@ -188,7 +208,7 @@ def test_an_image_that_the_processor_refuses_is_a_data_error() -> None:
         adapter("qwen2_vl").prepare(noise((900, 3)), ["cup"], PLAIN)
 
 
-@pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) - set(tiled.args[1])))
+@pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) - set(TILED)))
 def test_tiles_of_a_family_without_them_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="does not cut images into tiles"):
         adapter(name, tiles=True)

@@ -1,8 +1,12 @@
 """Which adapter a model gets, and what is said of models that have none."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
+
 import pytest
 import torch
-from families import FAMILY_BUILDERS
+from families import FAMILY_BUILDERS, NEED_PACKAGES
+from family_parts import Family
 from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -14,15 +18,15 @@ from locheads.models.variants import VARIANTS
 
 
 @pytest.mark.parametrize(
-    "model_type", ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct"]
+    "model_type", ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct", "qwen3_5"]
 )
 def test_a_model_without_image_tokens_in_its_decoder_is_refused_with_the_reason(model_type: str) -> None:
-    reason = "cross-attention|Q-Former|resampler|no image tokens in its own sequence"
+    reason = "cross-attention|Q-Former|resampler|no image tokens in its own sequence|only some layers"
     with pytest.raises(ModelError, match=f"a/b is a '{model_type}' model, which cannot be used.*({reason})"):
         adapter_class(model_type, "a/b")
 
 
-@pytest.mark.parametrize("model_type", ["aya_vision", "glm4v", "llama4", "janus"])
+@pytest.mark.parametrize("model_type", ["chameleon", "emu3", "fuyu", "aria"])
 def test_a_model_that_could_have_an_adapter_says_which_file_to_write(model_type: str) -> None:
     with pytest.raises(ModelError, match=rf"adapters/{model_type}\.py after TEMPLATE\.md.*FAMILIES"):
         adapter_class(model_type, "a/b")
@@ -39,7 +43,14 @@ def test_every_family_is_one_that_transformers_can_load_and_that_has_a_test() ->
     known = set(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES) | {config.model_type for config in VARIANTS}
     assert set(FAMILIES) <= known
     assert not set(FAMILIES) & set(REFUSED)
-    assert set(FAMILIES) <= set(FAMILY_BUILDERS)
+    assert set(FAMILIES) <= set(FAMILY_BUILDERS) | {build.__name__ for build in NEED_PACKAGES}
+
+
+@pytest.mark.parametrize("build", list(NEED_PACKAGES))
+def test_what_a_family_needs_is_there_or_its_tests_are_left_out(build: Callable[[], Family]) -> None:
+    if absent := [package for package in NEED_PACKAGES[build] if find_spec(package) is None]:
+        pytest.skip(f"no {' and no '.join(absent)}: make families runs the tests with them")
+    assert FAMILY_BUILDERS[build.__name__] is build
 
 
 def test_refused_families_carry_names_that_transformers_uses() -> None:

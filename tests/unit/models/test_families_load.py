@@ -1,19 +1,24 @@
 """Every family from a checkpoint folder to attention maps, through the same door as a user's."""
 
+import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from families import FAMILY_BUILDERS
+from family_parts import HEADS, LAYERS
 from PIL import Image
+from safetensors.torch import save_file
 
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess
 from locheads.models.attend import attend_image
 from locheads.models.config import DType, ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.load import load_lvlm
+from locheads.models.load import decoder_shape, load_lvlm, read_identity
 
 NEED_TORCHVISION = (
     "llava_pixtral",
@@ -22,8 +27,17 @@ NEED_TORCHVISION = (
     "qwen2_vl",
     "qwen2_5_vl",
     "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen2_5_omni_thinker",
+    "glm4v",
+    "glm46v",
+    "glm4v_moe",
+    "ernie4_5_vl_moe",
     "smolvlm",
     "mistral3",
+    "perception_lm",
+    "molmo2",
+    "kimi_k25",
 )
 """Their processors, or the video part of them, do not load without it."""
 PROMPT = PromptConfig(template="look <image>\n{expression}")
@@ -47,6 +61,22 @@ def test_a_saved_model_loads_and_gives_maps(name: str, tmp_path: Path) -> None:
     assert np.abs(maps[0] - maps[1]).max() > 1e-3
     upside_down, _ = attend_image(lvlm, image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), ["the red circle"], PROMPT)
     assert np.abs(maps[0] - upside_down[0]).max() > 1e-4
+
+
+def test_a_model_that_also_talks_is_read_without_its_talker(tmp_path: Path) -> None:
+    model, _ = FAMILY_BUILDERS["qwen2_5_omni_thinker"]()
+    weights = {f"thinker.{name}": weight.contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights | {"talker.codec_head.weight": torch.zeros(2)}, tmp_path / "model.safetensors", {"format": "pt"})
+    whole = {"model_type": "qwen2_5_omni", "thinker_config": model.config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(whole))
+    config = ModelConfig(id=str(tmp_path), preprocess=Preprocess.native)
+    assert decoder_shape(config) == (LAYERS, HEADS)
+    assert read_identity(config).model_type == "qwen2_5_omni_thinker"
+    with mock.patch("locheads.models.load._processor"), mock.patch("locheads.models.load.adapted"):
+        loaded = load_lvlm(config, EngineConfig(device="cpu")).model
+    assert all(
+        torch.equal(found, weight) for found, weight in zip(loaded.parameters(), model.parameters(), strict=True)
+    )
 
 
 def test_tiles_are_an_option_of_the_model(tmp_path: Path) -> None:

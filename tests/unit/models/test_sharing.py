@@ -110,18 +110,19 @@ def test_the_layers_after_the_exit_do_not_run_and_the_next_pass_is_whole_again(n
     layers = [m for m in layers if hasattr(m.self_attn, "layer_idx")]
     hooks = [m.register_forward_pre_hook(lambda *_, i=i: ran.append(i)) for i, m in enumerate(layers)]
     try:
+        passes = len(EXPRESSIONS) if name == "molmo2" else 1
         maps(one, [prepared(name)], LARGE, heads=[HeadIndex(1, 0)])
-        assert ran == [0, 1]
+        assert ran == [0, 1] * passes
         ran.clear()
         maps(one, [prepared(name)], LARGE)
-        assert ran == list(range(len(layers)))
-        assert len(ran) > 2
+        assert ran == list(range(len(layers))) * passes
+        assert len(layers) > 2
     finally:
         for hook in hooks:
             hook.remove()
 
 
-@pytest.mark.parametrize("name", ["gemma3", "paligemma", "paligemma2"])
+@pytest.mark.parametrize("name", sorted({"gemma3", "molmo2", "paligemma", "paligemma2"} & set(FAMILY_BUILDERS)))
 @torch.inference_mode()
 def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
     one = lvlm(name)
@@ -139,6 +140,8 @@ def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
 
 @families
 def test_an_image_is_looked_at_once_for_all_its_expressions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "molmo2":
+        pytest.skip("its images cannot be joined")
     model = lvlm(name).model.base_model
     looks: list[int] = []
     real = type(model).get_image_features
@@ -148,7 +151,8 @@ def test_an_image_is_looked_at_once_for_all_its_expressions(name: str, monkeypat
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(type(model), "get_image_features", counting)
-    images = [prepared(name), prepared(name, 1)]
+    # Small enough to be one tile of any family.
+    images = [prepared(name, seed, (24, 24)) for seed in (0, 1)]
     together = maps(lvlm(name), images, LARGE)
     assert len(looks) == 1
     alone = [maps(as_plain(lvlm(name)), [image], ONE_STRIP)[0] for image in images]

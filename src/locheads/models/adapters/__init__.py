@@ -19,10 +19,26 @@ FAMILIES: dict[str, Any] = {
     "llava_onevision": tiled.LlavaOnevisionAdapter,
     "deepseek_vl": one_view.DeepseekVlAdapter,
     "deepseek_vl_hybrid": one_view.DeepseekVlAdapter,
+    "janus": one_view.DeepseekVlAdapter,
+    "got_ocr2": one_view.GotOcr2Adapter,
     "internvl": tiled.InternVlAdapter,
+    "aya_vision": tiled.InternVlAdapter,
+    "cohere2_vision": tiled.InternVlAdapter,
+    "llama4": tiled.Llama4Adapter,
+    "perception_lm": tiled.PerceptionLmAdapter,
+    "molmo2": tiled.Molmo2Adapter,
+    "ovis2": tiled.Ovis2Adapter,
     "qwen2_vl": one_view.QwenVlAdapter,
     "qwen2_5_vl": one_view.QwenVlAdapter,
     "qwen3_vl": one_view.QwenVlAdapter,
+    "qwen3_vl_moe": one_view.QwenVlAdapter,
+    "qwen2_5_omni_thinker": one_view.QwenVlAdapter,
+    "glm4v": one_view.Glm4vAdapter,
+    "glm46v": one_view.Glm4vAdapter,
+    "glm4v_moe": one_view.Glm4vAdapter,
+    "ernie4_5_vl_moe": one_view.ErnieVlAdapter,
+    "kimi_k25": one_view.KimiAdapter,
+    "gemma3n": one_view.SquareAdapter,
     "gemma3": one_view.Gemma3Adapter,
     "paligemma": one_view.PaliGemmaAdapter,
     "idefics3": tiled.IdeficsAdapter,
@@ -31,16 +47,23 @@ FAMILIES: dict[str, Any] = {
 }
 """transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
 
-CROSS_ATTENTION = "its decoder looks at the image through cross-attention, apart from its own sequence"
-FEW_QUERIES = "turns the image into a few learned queries, none of which belongs to a place in it"
-ENCODER_DECODER = "the image goes to its encoder, and its decoder has no image tokens in its own sequence"
+NO_MAP = "so there is no attention map from the text to the patches"
+CROSS_ATTENTION = f"its decoder looks at the image through cross-attention, apart from its own sequence, {NO_MAP}"
+FEW_QUERIES = f"turns the image into a few learned queries, none of which belongs to a place in it, {NO_MAP}"
+ENCODER_DECODER = f"the image goes to its encoder, and its decoder has no image tokens in its own sequence, {NO_MAP}"
+HYBRID = (
+    "only some layers of its decoder attend; the others are convolutions or recurrences, which carry what is seen on "
+    "from token to token without an attention map"
+)
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("mllama", "idefics", "blip"), CROSS_ATTENTION),
     **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo"), f"a Q-Former {FEW_QUERIES}"),
     **dict.fromkeys(("idefics2", "kosmos-2", "kosmos-2.5"), f"a resampler {FEW_QUERIES}"),
+    **dict.fromkeys(("lfm2_vl", "lfm3_vl", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "glm5_next", "minicpm_ocr"), HYBRID),
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), HYBRID),
     **dict.fromkeys(("florence2", "pix2struct", "udop", "vision-encoder-decoder"), ENCODER_DECODER),
 }
-"""Families that can have no adapter, with the reason."""
+"""Families that can have no adapter, or whose maps the attention pass cannot take, with the reason."""
 
 ON_THE_HUB: dict[str, str] = {
     "multi_modality": "deepseek-community/deepseek-vl-1.3b-chat or -7b-chat",
@@ -58,8 +81,8 @@ def adapter_class(model_type: str, source: str) -> Any:
         return FAMILIES[model_type]
     if model_type in REFUSED:
         raise ModelError(
-            f"{source} is a {model_type!r} model, which cannot be used: {REFUSED[model_type]}, so there is no "
-            "attention map from the text to the patches. Choose a model of another family."
+            f"{source} is a {model_type!r} model, which cannot be used: {REFUSED[model_type]}. Choose a model of "
+            "another family."
         )
     if model_type in ON_THE_HUB:
         raise ModelError(

@@ -47,7 +47,7 @@ class PreparedInput:
     """One image and its prompts as the model takes them."""
 
     prefix: Int[Tensor, "prefix"]
-    """Token ids up to and including the last image token: the same for all prompts."""
+    """Token ids up to the last image token and what belongs to the image behind it: the same for all prompts."""
     suffixes: tuple[Int[Tensor, "suffix"], ...]
     """The rest of each prompt."""
     spans: tuple[tuple[int, int], ...]
@@ -81,6 +81,8 @@ class FamilyAdapter:
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
     """Outputs of the image processor that the model's forward does not take."""
+    after_image: ClassVar[int] = 0
+    """How many tokens behind the last image token the model takes for a part of the image."""
 
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
         """Raises ConfigError for an option that the family does not have, and for no choice of `Preprocess`."""
@@ -112,7 +114,7 @@ class FamilyAdapter:
         encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in questions]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
-        end = int(positions[-1]) + 1
+        end = int(positions[-1]) + 1 + self.after_image
         self._check_length(ids, expressions)
         with boundary("The image's patch grid cannot be worked out", ModelError, PARTS):
             cells, geometry = self.cells(len(positions), inputs, view)
@@ -136,7 +138,8 @@ class FamilyAdapter:
 
     def image_options(self) -> dict[str, Any]:
         """What the family's processor passes to its image processor by default."""
-        return {}
+        options = getattr(self.processor, "images_kwargs", {})
+        return {name: value for name, value in options.items() if name != "return_tensors"}
 
     def image_text(self, inputs: Any) -> str:
         """The text that stands for the image in a prompt, special tokens and all."""

@@ -1,5 +1,6 @@
 """Families that give the model one view of the image, whose tokens are the patch grid: square, or of any aspect."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from locheads.errors import ConfigError, ModelError
-from locheads.geometry import Preprocess, padded_square, square_geometry, stretched
+from locheads.geometry import Preprocess, padded_square, placed, square_geometry, stretched
 from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, Sharing, padded
 from locheads.models.prompts import PromptText
 
@@ -78,21 +79,37 @@ class LlavaAdapter(FamilyAdapter):
         return Preprocess.center_crop
 
 
+def module_of(images: Any) -> Any:
+    """Where an image processor's class stands, and the functions that it works with."""
+    return sys.modules[type(images).__module__]
+
+
 def side_of(size: int | Sequence[int]) -> int:
     """Of a square, which some vision towers write as a pair."""
     return size if isinstance(size, int) else size[0]
 
 
 class SquareAdapter(FamilyAdapter):
-    """The processor resizes any image to one square; all image tokens are the grid."""
+    """The processor resizes any image to one square; all image tokens are the grid (Gemma 3n)."""
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         side = square_root(n_tokens)
         return torch.arange(n_tokens), stretched(*view.size, side, side)
 
 
+class GotOcr2Adapter(SquareAdapter):
+    """GOT-OCR 2: a cell for 4 x 4 patches. Its processor writes 256 tokens unless told otherwise, and cuts no tiles."""
+
+    wrapping = "<img>{}</img>"
+    not_for_model = ("num_patches",)
+
+    def image_text(self, inputs: Any) -> str:
+        vision = self.config.vision_config
+        return self.processor.image_token * (side_of(vision.image_size) // side_of(vision.patch_size) // 4) ** 2
+
+
 class DeepseekVlAdapter(FamilyAdapter):
-    """DeepSeek-VL: the long side is resized, then bars are added.
+    """DeepSeek-VL and Janus: the long side is resized, then bars are added.
 
     The 7B model (hybrid) sees the image at two sizes; the small one is made from the large one, bars and all.
     """
@@ -110,9 +127,6 @@ class Gemma3Adapter(SquareAdapter):
 
     sharing = Sharing.plain
     not_for_model = ("num_crops",)
-
-    def image_options(self) -> dict[str, Any]:
-        return {"do_pan_and_scan": False}
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         return {"token_types": (prefix == self.config.image_token_id).long()}
@@ -171,7 +185,7 @@ class PixtralAdapter(FamilyAdapter):
 
 
 class QwenVlAdapter(FamilyAdapter):
-    """Qwen2-VL, Qwen2.5-VL, Qwen3-VL: cells of 2 x 2 patches, positions in three dimensions.
+    """Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen2.5-Omni: cells of 2 x 2 patches, positions in three dimensions.
 
     The image is stretched to whole cells, as near to its aspect ratio as they allow.
     """
@@ -185,15 +199,52 @@ class QwenVlAdapter(FamilyAdapter):
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         """Text counts up in all three rows; an image at position p has time p, and rows and columns from p on."""
         rows, cols = self._grid(inputs)
-        start = len(prefix) - rows * cols
+        start = len(prefix) - self.after_image - rows * cols
         text = torch.arange(start).expand(3, -1)
         image = torch.stack(torch.meshgrid(torch.arange(1), torch.arange(rows), torch.arange(cols), indexing="ij"))
-        return {"prefix_positions": torch.cat([text, start + image.flatten(1)], dim=1)}
+        after = torch.arange(self.after_image).expand(3, -1) + start + max(rows, cols)
+        return {"prefix_positions": torch.cat([text, start + image.flatten(1), after], dim=1)}
 
     def _grid(self, inputs: Any) -> tuple[int, int]:
         merge = self.processor.image_processor.merge_size
         _, rows, cols = (int(n) for n in inputs["image_grid_thw"][0])
         return rows // merge, cols // merge
+
+
+class KimiAdapter(QwenVlAdapter):
+    """Kimi K2.5: the image, scaled down where it is large, gets bars at its right and bottom up to whole cells."""
+
+    wrapping = "<|media_begin|>image<|media_content|>{}<|media_end|>"
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        images, (rows, cols) = self.processor.image_processor, self._grid(inputs)
+        resize = module_of(images).navit_resize
+        limits = images.patch_size, images.merge_size, images.max_patches, images.size["max_height"]
+        (height, width), _ = resize(view.height, view.width, *limits)
+        cell = images.patch_size * images.merge_size
+        return torch.arange(n_tokens), placed(*view.size, rows, cols, (0.0, 0.0, width / cell, height / cell))
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        return {}  # it counts positions as text does
+
+
+class Glm4vAdapter(QwenVlAdapter):
+    """GLM-4.1V, GLM-4.5V, GLM-4.6V: as Qwen-VL, with tags of their own."""
+
+    wrapping = "<|begin_of_image|>{}<|end_of_image|>"
+
+
+class ErnieVlAdapter(QwenVlAdapter):
+    """ERNIE 4.5-VL: as Qwen-VL, and the image with its two tags goes to experts of its own."""
+
+    wrapping = "<|IMAGE_START|>{}<|IMAGE_END|>"
+    after_image = 1
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        of_image = [getattr(self.config, f"image_{part}token_id") for part in ("", "start_", "end_")]
+        types = torch.isin(prefix, torch.tensor(of_image)).long()
+        positions = super().extras(prefix, inputs)
+        return {**positions, "token_types": types, "token_types_name": "moe_mm_token_type_ids"}
 
 
 def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:

@@ -1,24 +1,25 @@
 """Families that give the model a view of the whole image and tiles of it.
 
-InternVL, Idefics3 and SmolVLM: equal tiles in reading order, then the view. LLaVA-NeXT (1.6) and LLaVA-OneVision: the
-view, then tiles with a line break after each row.
+InternVL, Aya Vision, Command A Vision, Llama 4, Idefics3 and SmolVLM: equal tiles in reading order, then the view.
+Ovis2, Perception-LM and Molmo 2: the view, then the tiles. LLaVA-NeXT (1.6) and LLaVA-OneVision: the view, then tiles
+with a line break after each row.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Int
 from PIL import Image
+from torch import Tensor
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.image_utils import ChannelDimension
 
-# Its module needs torchvision in neither form.
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-
 from locheads.errors import DataError, ModelError
-from locheads.geometry import Geometry, placed, stretched
-from locheads.models.adapters.family import Cells, FamilyAdapter
-from locheads.models.adapters.one_view import side_of, square_root
+from locheads.geometry import Geometry, Preprocess, placed, stretched
+from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
+from locheads.models.adapters.one_view import module_of, side_of, square_root
+from locheads.models.prompts import PromptText
 
 
 class TiledAdapter(FamilyAdapter):
@@ -28,6 +29,8 @@ class TiledAdapter(FamilyAdapter):
     """
 
     has_tiles = True
+    view_first: ClassVar[bool] = False
+    """Whether the view stands before the tiles."""
 
     def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
         """-> (rows, columns) of tiles, (0, 0) where the image is not cut."""
@@ -41,35 +44,138 @@ class TiledAdapter(FamilyAdapter):
             # Image tokens come tile after tile; the grid's reading order is that of all tiles laid out.
             tokens = torch.arange(rows * cols * each).reshape(rows, cols, side, side).transpose(1, 2).flatten()
             # On average over the tiles, where each ends in a strip that the tower does not look at (see `overhang`).
-            return tokens, stretched(*view.size, rows * side, cols * side)
-        across = overhang(self.config.vision_config)
-        return torch.arange(n_tokens - each, n_tokens), stretched(*view.size, side, side, across)
+            return tokens + each * self.view_first, stretched(*view.size, rows * side, cols * side)
+        start = 0 if self.view_first else n_tokens - each
+        return torch.arange(start, start + each), stretched(*view.size, side, side, self.across())
+
+    def across(self) -> float:
+        """How many times larger the view is than its grid."""
+        return overhang(self.config.vision_config)
 
 
 class InternVlAdapter(TiledAdapter):
-    """Tiles of 16 x 16 cells, as many and as wide as suits the image's aspect ratio."""
+    """InternVL, Aya Vision and Command A Vision: as many tiles as suit the image's size and aspect ratio."""
 
     not_for_model = ("num_patches",)
-
-    def image_options(self) -> dict[str, Any]:
-        return {"crop_to_patches": True}
 
     def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
         if int(inputs["num_patches"][0]) == 1:
             return 0, 0
         images = self.processor.image_processor
         tile = (images.size["height"], images.size["width"])
-        cols, rows = get_optimal_tiled_canvas((view.height, view.width), tile, images.min_patches, images.max_patches)
+        choose = module_of(images).get_optimal_tiled_canvas
+        cols, rows = choose((view.height, view.width), tile, images.min_patches, images.max_patches)
         return rows, cols
+
+
+class Ovis2Adapter(TiledAdapter):
+    """A token is the mean of visual words by their probabilities. Tags stand before the tiles and between them."""
+
+    view_first = True
+    not_for_model = ("grids",)
+
+    def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
+        rows, cols = (int(n) for n in inputs["grids"][0])
+        return (rows, cols) if rows * cols > 1 else (0, 0)
+
+
+class PerceptionLmAdapter(TiledAdapter):
+    """The view always, then tiles unless the checkpoint is set to do without."""
+
+    view_first = True
+
+    def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
+        images, size = self.processor.image_processor, (view.width, view.height)
+        if inputs["pixel_values"][0].shape[0] == 1:
+            return 0, 0
+        fits = images._fit_image_to_canvas(*size, images.tile_size)
+        cols, rows = fits or images._find_closest_aspect_ratio(*size, images.tile_size)
+        return rows, cols
+
+    def across(self) -> float:
+        return 1.0  # its tower's configuration names no sizes: timm knows them
+
+
+class Llama4Adapter(TiledAdapter):
+    """Tiles of the image with its aspect ratio kept, black at the right and bottom; then the view, squashed.
+
+    An image of one tile has no other view. Most layers see a chunk of 8,192 tokens only.
+    """
+
+    sharing = Sharing.plain
+    square = False
+    not_for_model = ("aspect_ratios",)
+
+    def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
+        rows, cols = (int(n) for n in inputs["aspect_ratios"][0])
+        return (rows, cols) if rows * cols > 1 else (0, 0)
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        tokens, geometry = super().cells(n_tokens, inputs, view)
+        rows, cols = (int(n) for n in inputs["aspect_ratios"][0])
+        if rows * cols > 1 and not self.tiles:
+            return tokens, geometry
+        width, height = self._within(view, rows, cols)
+        corners = (0.0, 0.0, width * geometry.cols, height * geometry.rows)
+        return tokens, placed(*view.size, geometry.rows, geometry.cols, corners)
+
+    def _within(self, view: Image.Image, rows: int, cols: int) -> tuple[float, float]:
+        """Which parts of the tiles' width and height the image fills."""
+        images, pixels = self.processor.image_processor, (view.height, view.width)
+        side = images.size["height"]
+        canvas = (rows * side, cols * side)
+        room = canvas
+        if not images.resize_to_max_canvas:  # an image is not enlarged beyond one tile
+            room = tuple(min(max(n, side), most) for n, most in zip(pixels, canvas, strict=True))
+        height, width = module_of(images).get_max_res_without_distortion(pixels, room)
+        return max(width, 1) / canvas[1], max(height, 1) / canvas[0]
+
+
+class Molmo2Adapter(TiledAdapter):
+    """The view, then the cells of overlapping tiles joined to one grid, each row ended by a token of its own.
+
+    All tokens of the image see each other, tags and ends of rows included, so nothing can be shared. A cell is 2 x 2
+    patches, and at the right and bottom there may be half a cell.
+    """
+
+    sharing = Sharing.plain
+    not_for_model = ()
+
+    def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
+        super().__init__(processor, config, preprocess, tiles)
+        self.after_image = 2 if processor.image_use_col_tokens else 1
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        images = self.processor.image_processor
+        rows, cols, tile_rows, tile_cols = (int(n) for n in inputs["image_grids"][0])
+        side = images.size["height"]
+        if not self.tiles:
+            corners = (side / images.patch_size / pool for pool in reversed(images.pooling_size))
+            return torch.arange(rows * cols), placed(*view.size, rows, cols, (0.0, 0.0, *corners))
+        limits = images.max_crops, images.overlap_margins, side, images.patch_size
+        _, _, height, width = module_of(images).compute_crop_geometry(view.height, view.width, *limits)
+        far = (
+            n / images.patch_size / pool for n, pool in zip((width, height), reversed(images.pooling_size), strict=True)
+        )
+        tokens = rows * cols + torch.arange(tile_rows * tile_cols)
+        return tokens, placed(*view.size, tile_rows, tile_cols, (0.0, 0.0, *far))
+
+    def finish(self, question: PromptText) -> PromptText:
+        words = self.processor.tokenizer
+        first = words.bos_token or words.eos_token
+        if question.text.startswith(first):
+            return question
+        return PromptText(first + question.text, question.start + len(first), question.end + len(first))
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        of_image = torch.tensor(self.processor.image_token_ids)
+        return {"token_types": torch.isin(prefix, of_image).long(), "token_types_name": "mm_token_type_ids"}
 
 
 class IdeficsAdapter(TiledAdapter):
     """Tiles with their row and column written before each."""
 
     not_for_model = ("rows", "cols")
-
-    def image_options(self) -> dict[str, Any]:
-        return {"return_row_col_info": True}
 
     def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
         return int(inputs["rows"][0][0]), int(inputs["cols"][0][0])
