@@ -33,8 +33,8 @@ def _ask(command: Callable[..., Result], tmp_path: Path, *overrides: str) -> Res
 def test_the_pocket_model_passes(tmp_path: Path, command: Callable[..., Result]) -> None:
     result = _ask(command, tmp_path)
     assert result.code == 0, result.err
-    assert "pocket: 16 passed, 0 failed, 0 not applicable" in result.out
     found = _verified(tmp_path)
+    assert f"pocket: {found.passed} passed, 0 failed, " in result.out and found.passed >= 16
     assert [point.name for point in found.findings if "geometry" in point.name] == [
         f"geometry, {aspect} image" for aspect in ("wide", "square", "tall")
     ]
@@ -61,8 +61,9 @@ def test_without_a_model_or_a_prompt_the_rest_is_not_applicable(tmp_path: Path, 
     result = _ask(command, tmp_path, f"model.id={tmp_path}")
     assert result.code == 1
     found = _verified(tmp_path)
-    assert (found.failed, found.digest) == (["loading"], None)
-    assert {point.outcome for point in found.findings[1:]} == {"not applicable"} and len(found.findings) == 6
+    assert (len(found.failed), found.digest) == (1, None)
+    assert [point.name for point in found.findings[-5:]] == list(verify.CHECKS)
+    assert {point.outcome for point in found.findings[-5:]} == {"not applicable"}
     assert not (tmp_path / "cache" / "verifications").exists()
     result = _ask(command, tmp_path / "chat", "prompt=chat")
     assert _verified(tmp_path / "chat").failed == ["prompt"]
@@ -77,13 +78,15 @@ def test_a_run_refers_to_the_last_verification_of_what_it_asks(
     config = files.config(tmp_path / "out", tmp_path / "cache")
     before = run(config)
     assert caplog.text.count(NOT_VERIFIED) == 1 and read_run(before).provenance.verification is None
+    assert dict(facts(read_run(before)))["Model verified"] == "no (stage=verify)"
     _ask(command, tmp_path, f"model.id={files.model}")
     (kept,) = (tmp_path / "cache" / "verifications").iterdir()
     caplog.clear()
     record = read_run(run(config))
     verified = record.provenance.verification
-    assert verified is not None and verified.when == VerifyFile.read(kept).when
-    assert verified.passed + len(verified.failed) + 1 == len(VerifyFile.read(kept).findings)
+    last = VerifyFile.read(kept)
+    assert verified is not None and (verified.when, verified.passed) == (last.when, last.passed)
+    assert last.passed > 9
     assert NOT_VERIFIED not in caplog.text
     assert dict(facts(record))["Model verified"].startswith(f"{verified.when}: {verified.passed} checks passed")
     other = replace(config, prompt=replace(config.prompt, template="<image>{expression}"))

@@ -63,7 +63,8 @@ def verify_model(config: Config, folder: Path, status: Status) -> None:
 
 def verify(config: Config) -> tuple[list[Finding], str | None]:
     """-> (what was found, the digest that it holds for). Never raises for what is wrong with the model."""
-    findings: list[Finding] = []  # models.folder.check_folder(config.model) goes here
+    # The folder's checks go here: findings = _guarded("folder", partial(check_folder, config.model, config.prompt))
+    findings: list[Finding] = []
     if any(finding.outcome == Outcome.failed for finding in findings):
         return [*findings, *_not_reached("the folder must be mended first")], None
     try:

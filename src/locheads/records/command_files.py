@@ -48,6 +48,11 @@ class VerifyFile(Record):
     findings: tuple[VerifiedPoint, ...]
 
     @property
+    def passed(self) -> int:
+        """How many checks passed."""
+        return sum(point.outcome == "passed" for point in self.findings)
+
+    @property
     def failed(self) -> list[str]:
         """Names of the checks that failed."""
         return [point.name for point in self.findings if point.outcome == "failed"]

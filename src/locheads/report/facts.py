@@ -4,6 +4,7 @@ import shlex
 from typing import Any
 
 from locheads.discovery.config import Draw
+from locheads.models.identity import POCKET
 from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.run_record import RunRecord
 
@@ -16,7 +17,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     changes = ", with uncommitted changes" if provenance.dirty else ""
     rows = [
         *_own_facts(record),
-        *_verified(provenance),
+        *_verified(provenance, s("model.id")),
         ("Seed", s("seed")),
         ("State", status and (f"{status.state}: {status.error}" if status.error else status.state)),
         ("Code", f"commit {provenance.commit[:12]}{changes}" if provenance.commit else None),
@@ -27,10 +28,11 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, UNKNOWN if value is None else str(value)) for name, value in rows]
 
 
-def _verified(provenance: ProvenanceFile) -> list[tuple[str, Any]]:
-    """No row where the model was not verified: of a run of files, and of the pocket model, nobody expects it."""
+def _verified(provenance: ProvenanceFile, model: Any) -> list[tuple[str, Any]]:
+    """No row for a run of files or of an earlier version, nor where nobody has verified the pocket model."""
     if (verified := provenance.verification) is None:
-        return []
+        asked = "verification" in provenance.model_fields_set and model != POCKET
+        return [("Model verified", "no (stage=verify)")] if asked else []
     failed = f", failed: {', '.join(verified.failed)}" if verified.failed else ""
     return [("Model verified", f"{verified.when}: {verified.passed} checks passed{failed}")]
 
