@@ -108,6 +108,9 @@ def test_other_tokens_and_pixels_than_the_processors_fail(name: str) -> None:
     one = lvlm(name)
     assert failed(check_prompt(misled(one, other_token(-1)), PLAIN)) == ["token ids"]
     assert failed(check_prompt(misled(one, other_pixels), PLAIN)) == ["pixels"]
+    if name == "gemma3":  # its types tell image tokens from text
+        other_types = misled(one, lambda own: replace(own, token_types=1 - own.token_types))
+        assert failed(check_prompt(other_types, PLAIN)) == ["token ids"]
     fewer = misled(one, lambda own: replace(own, suffixes=(own.suffixes[0][:-1],)))
     assert "token ids" in failed(check_prompt(fewer, PLAIN))
 

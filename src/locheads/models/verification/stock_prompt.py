@@ -21,6 +21,7 @@ OF_THE_TEXT = ("input_ids", "attention_mask", "labels")
 NOT_OF_THE_IMAGE = {*OF_THE_TEXT, "token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids"}
 SHAPES = ((448, 448), (640, 320), (320, 640))
 TOKENIZER = "download tokenizer.json and tokenizer_config.json again; what was changed in them changes the maps."
+OTHER_TYPES = "this family needs an adapter of its own (models/adapters/TEMPLATE.md)."
 OTHER_PIXELS = "download preprocessor_config.json again, or write an adapter (models/adapters/TEMPLATE.md)."
 
 
@@ -67,12 +68,21 @@ def _same_ids(adapter: FamilyAdapter, ours: Sequence[PreparedInput], stock: Sequ
             a, b = (_shown(adapter, token) for token in (a, b))
             text = f"{len(ids)} tokens, the processor's own call gives {len(expected)}; token {at} is {a}, not {b}"
             return Finding("token ids", Outcome.failed, text, TOKENIZER)
+        if own.token_types is not None and not torch.equal(_types(own), theirs[own.token_types_name][0]):
+            text = f"the same, but not their {own.token_types_name}"
+            return Finding("token ids", Outcome.failed, text, OTHER_TYPES)
     return Finding("token ids", Outcome.passed, f"those of the processor's own call, on images of {shown}")
+
+
+def _types(own: PreparedInput) -> torch.Tensor:
+    assert own.token_types is not None
+    return torch.cat([own.token_types, torch.zeros_like(own.suffixes[0])])
 
 
 def _same_pixels(adapter: FamilyAdapter, ours: Sequence[PreparedInput], stock: Sequence[Any], shown: str) -> Finding:
     for own, theirs in zip(ours, stock, strict=True):
-        expected = {key: theirs[key] for key in theirs if key not in {*NOT_OF_THE_IMAGE, *adapter.not_for_model}}
+        left_out = {*NOT_OF_THE_IMAGE, *adapter.not_for_model, own.token_types_name}
+        expected = {key: theirs[key] for key in theirs if key not in left_out}
         if own.tensors.keys() != expected.keys():
             text = f"{', '.join(own.tensors)}; the processor's own call gives {', '.join(expected)}"
             return Finding("pixels", Outcome.failed, text, OTHER_PIXELS)
