@@ -65,9 +65,11 @@ def test_without_a_model_or_a_prompt_the_rest_is_not_applicable(tmp_path: Path, 
     assert [point.name for point in found.findings[-5:]] == list(verify.CHECKS)
     assert {point.outcome for point in found.findings[-5:]} == {"not applicable"}
     assert not (tmp_path / "cache" / "verifications").exists()
-    result = _ask(command, tmp_path / "chat", "prompt=chat")
-    assert _verified(tmp_path / "chat").failed == ["prompt"]
-    assert "chat=false" in result.out
+    _ask(command, tmp_path / "long", f"prompt.template='<image>{'word ' * 600}{{expression}}'")
+    found = _verified(tmp_path / "long")
+    assert found.failed == ["prompt"] and "the model reads 1024 at most" in str(found)
+    assert [point.name for point in found.findings if "cannot be asked" in point.text] == list(verify.ASKING)
+    assert "geometry, tall image" in [point.name for point in found.findings if point.outcome == "passed"]
 
 
 def test_a_run_refers_to_the_last_verification_of_what_it_asks(
