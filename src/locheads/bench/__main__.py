@@ -2,6 +2,7 @@
 `coverage`."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ COLUMNS = {
 def main(arguments: list[str] | None = None) -> int:
     """Measures, prints a table, writes JSON. -> the exit code."""
     options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(options.threads)
     try:
         record = _measure(options)
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"Written to {options.json}.")
     except LocHeadsError as error:
         return print_error(error)
-    return 0
+    return 1 if record.get("failed") else 0
 
 
 def show(record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ drives the model tells how long the model would wait.
 """
 
 import json
+import logging
 import os
 import re
 import resource
@@ -26,6 +27,8 @@ from locheads.bench.real_size import write_checkpoint, write_dataset
 from locheads.bench.shapes import Shape
 from locheads.errors import ConfigError
 from locheads.terminal import console
+
+log = logging.getLogger(__name__)
 
 OWN = "this checkout"
 PROGRAM = Path(__file__).with_name("metered_run.py")
@@ -70,9 +73,12 @@ def benchmark(
         only: regular expression; runs that read a store need the one that fills it.
         scratch: existing folder for stores; 1.2 MB per expression of LLaVA-1.5-7B. None: the system's.
 
+    A run that fails is in the record's `failed`, and the others go on.
+
     Raises:
-        ConfigError: the other checkout holds no package, or a run failed.
+        ConfigError: the other checkout holds no package.
     """
+    failed: list[dict[str, str]] = []
     sources = {OWN: Path(__file__).parents[2]}
     if baseline is not None:
         sources[str(baseline)] = baseline / "src"
@@ -83,12 +89,13 @@ def benchmark(
         raise ConfigError(f"--scratch {scratch} is no folder: make it, or name another one with room for the stores.")
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         write_checkpoint(Path(folder) / "model", shape)
-        runs = [found for size in sizes for found in _of_size(Path(folder), size, sources, only)]
+        runs = [found for size in sizes for found in _of_size(Path(folder), size, sources, only, failed)]
     return {
         "benchmark": "pipeline",
         "shape": asdict(shape),
         "machine": where,
         "runs": runs,
+        "failed": failed,
         "exponents": _exponents(runs) if len(sizes) > 1 else {},
     }
 
@@ -126,14 +133,23 @@ def show(record: dict[str, Any]) -> None:
     console.print(f"{record['machine']['processor']}; load average {record['machine']['load_average_at_start']}")
 
 
-def _of_size(folder: Path, size: int, sources: dict[str, Path], only: str) -> list[dict[str, Any]]:
+def _of_size(
+    folder: Path, size: int, sources: dict[str, Path], only: str, failed: list[dict[str, str]]
+) -> list[dict[str, Any]]:
     data = folder / str(size)
     counts, found = write_dataset(data, size), []
     for run in RUNS:
         for number, (checkout, source) in enumerate(sources.items()):
             if re.search(only, run.name):
                 place = data / f"checkout_{number}"
-                found.append({"checkout": checkout, **_measured(run, source, place, folder / "model", data, counts)})
+                try:
+                    measured = _measured(run, source, place, folder / "model", data, counts)
+                except ConfigError as error:
+                    failed.append({"checkout": checkout, "name": run.name, "reason": str(error)})
+                    log.error("%s", error)
+                    continue
+                found.append({"checkout": checkout, **measured})
+                log.info("%s of %s: %.1f s.", run.name, checkout, measured["stages"]["total"]["wall"])
     shutil.rmtree(data)
     return found
 
@@ -146,11 +162,13 @@ def _measured(
         "model=llava_1_5_7b", f"model.id={checkpoint}", "model.dtype=float32", "dataset=refcoco", "engine.device=cpu",
         "dataset.official=", f"paths.data={data}", f"paths.outputs={place / 'outputs'}", f"paths.cache={store}",
         f"hydra.run.dir={output}", f"hydra.sweep.dir={output}", f"discovery.n_samples={counts['n_samples']}",
-        f"engine.token_budget={TOKEN_BUDGET}", *run.overrides,
+        f"engine.token_budget={TOKEN_BUDGET}",
     ]  # fmt: skip
     place.mkdir(exist_ok=True)
     shutil.rmtree(output, ignore_errors=True)
-    clocks, meters = _timed(run, source, place / "meters.json", str(checkpoint) if run.model else "-", settings)
+    clocks, meters = _timed(
+        run, source, place / "meters.json", str(checkpoint) if run.model else "-", [*run.overrides, *settings]
+    )
     trials = json.loads(next(output.rglob("samples.json")).read_text())["trials"]
     discovery, evaluated = len({sample for trial in trials for sample in trial["samples"]}), counts["expressions"]
     asked = {"attend": evaluated + discovery, "discover": discovery}

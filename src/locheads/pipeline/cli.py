@@ -24,7 +24,6 @@ from locheads.errors import ConfigError, print_error
 from locheads.pipeline import sweep_callback as sweep
 from locheads.pipeline.error_messages import explain, explain_command, log_bug, log_user_error
 from locheads.pipeline.help_text import help_text
-from locheads.pipeline.processes import warm_up
 from locheads.pipeline.run_life import Command, Started, Status, run_life
 from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
@@ -151,6 +150,8 @@ def dispatch(
     if (command := _command_of(config)) is not None:
         return command(config, folder, status)
     if config.stage in (Stage.ground, Stage.evaluate, Stage.report, Stage.audit):
+        from locheads.pipeline.processes import warm_up
+
         stage = "audit" if config.stage == Stage.audit else "ground"
         warm_up(config.engine.processes, f"locheads.pipeline.{stage}_stage")
     from locheads.pipeline.stages import run_stages
