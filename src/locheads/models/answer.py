@@ -18,7 +18,16 @@ from locheads.models.load import Lvlm
 
 
 def prepare_to_answer(lvlm: Lvlm) -> None:
-    """Gives the model the library's own attention back: nothing is recorded while it writes."""
+    """Gives the model the library's own attention back: nothing is recorded while it writes.
+
+    Raises:
+        ModelError: its checkpoint lacks the weights that make words.
+    """
+    if not lvlm.has_head:
+        raise ModelError(
+            f"The checkpoint of {lvlm.model.name_or_path} has no lm_head.weight, so its model cannot write an answer: "
+            "download or save it again with its head; grounding by attention needs none."
+        )
     try:
         lvlm.model.set_attn_implementation("sdpa")
     except ValueError:  # Gemma 2, whose logits are capped

@@ -1,26 +1,23 @@
 """From a model's name or configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants as hub
 from omegaconf import OmegaConf
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
-from transformers.utils import logging as transformers_log
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, PreTrainedModel
 
 from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
 from locheads.models import capture
 from locheads.models.adapters import FamilyAdapter, adapter_class, default_preprocess
-from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
+from locheads.models.folder import FORMAT, WEIGHTS, refuse
 from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
-from locheads.text import reason
+from locheads.models.processors import load_processor, read, read_configuration
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 """The files of `model=NAME`."""
@@ -33,6 +30,8 @@ class Lvlm:
     model: PreTrainedModel
     adapter: FamilyAdapter
     device: torch.device
+    has_head: bool = field(default=True, kw_only=True)
+    """Whether its weights hold those that turn its last layer into words; attention needs none."""
 
 
 def model_config(name: str, conf: Path = CONF) -> ModelConfig:
@@ -107,20 +106,28 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     if device.type == "cpu":
         keep_freed_memory()
     _shape(source, checkpoint)
+    refuse(config, WEIGHTS)
+    processor = load_processor(source, config, checkpoint)
     if layers is not None:
         keep_layers(checkpoint, layers)
     loader = AutoModelForImageTextToText.from_pretrained
-    model, info = _read(source, config, loader, config=checkpoint, output_loading_info=True, **options)
+    model, info = read(source, config, loader, config=checkpoint, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"])
-    if missing:
+    # The words' probabilities are asked for by no attention map: `prepare_to_answer` refuses a model without them.
+    has_head = not any(map(_is_head, missing))
+    if missing := [name for name in missing if not _is_head(name)]:
         raise ModelError(
             f"{source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
             "incomplete or belongs to another model; download or save it again."
         )
-    adapter = adapted(config, engine, model, _processor(source, config), source)
+    adapter = adapted(config, engine, model, processor, source)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
-    return Lvlm(placed, adapter, placed.device)
+    return Lvlm(placed, adapter, placed.device, has_head=has_head)
+
+
+def _is_head(name: str) -> bool:
+    return name.endswith("lm_head.weight")
 
 
 def adapted(config: ModelConfig, engine: EngineConfig, model: Any, processor: Any, source: str) -> FamilyAdapter:
@@ -175,30 +182,10 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     source = source_of(config)
     if config.adapter is not None:
         adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
-    checkpoint = _what_reads(_read(source, config, AutoConfig.from_pretrained))
+    refuse(config, FORMAT)
+    checkpoint = read_configuration(source, config)
     adapter_of(config, checkpoint.model_type, source)
     return source, checkpoint
-
-
-def _what_reads(checkpoint: Any) -> Any:
-    """The configuration of the part that takes images and text: of Qwen-Omni the thinker, which a talker follows."""
-    thinker = getattr(checkpoint, "thinker_config", None)
-    if thinker is None:
-        return checkpoint
-    thinker._commit_hash = getattr(checkpoint, "_commit_hash", None)
-    return thinker
-
-
-def _processor(source: str, config: ModelConfig) -> Any:
-    processor = _read(source, config, AutoProcessor.from_pretrained)
-    # Without a processor's file transformers gives the bare tokenizer, or the bare image processor.
-    for part in ("tokenizer", "image_processor"):
-        if getattr(processor, part, None) is None:
-            raise ModelError(
-                f"{source} has no {part.replace('_', ' ')} that goes with its model: the folder lacks a file "
-                "(processor_config.json, preprocessor_config.json, tokenizer.json); download or save it again."
-            )
-    return processor
 
 
 def _shape(source: str, checkpoint: Any) -> tuple[int, int]:
@@ -213,49 +200,7 @@ def _shape(source: str, checkpoint: Any) -> tuple[int, int]:
 def _image_processor(source: str, config: ModelConfig) -> str | None:
     """None where none can be loaded: that is an error only for who needs it, see `load_lvlm`."""
     try:
-        processor = _read(source, config, AutoImageProcessor.from_pretrained)
+        processor = read(source, config, AutoImageProcessor.from_pretrained)
     except ModelError:
         return None
     return f"{type(processor).__name__} ({getattr(processor, 'backend', None) or 'own'})"
-
-
-def _read(source: str, config: ModelConfig, loader: Callable[..., Any], /, **options: Any) -> Any:
-    """Runs a from_pretrained; its many kinds of failure become one sentence."""
-    level, bar = transformers_log.get_verbosity(), transformers_log.is_progress_bar_enabled()
-    try:
-        # Its image processors announce that they do without torchvision, and its loader that there are weights of
-        # layers that we left out: expected, and of no consequence.
-        transformers_log.set_verbosity_error()
-        if Path(source).is_dir():  # nothing to download, and copying weights in memory needs no bar
-            transformers_log.disable_progress_bar()
-        return loader(source, revision=config.revision, trust_remote_code=config.trust_remote_code, **options)
-    except ImportError as error:
-        raise ModelError(
-            f"{source} needs a package that is not installed ({reason(error)}): "
-            "make install EXTRAS=families brings what the families of conf/model need."
-        ) from error
-    # tokenizers and safetensors raise kinds of their own; a value of the wrong type in a file raises anything.
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise ModelError(
-                f"{source} does not fit into the memory of its device: choose engine.device_map=auto, "
-                "model.dtype=bfloat16 or engine.quantization, or set engine.maps to a heads.json to load fewer layers."
-            ) from error
-        raise ModelError(
-            f"Cannot load the model {source} ({reason(error)}): {_where(source)}. model.id must be 'pocket', a "
-            "folder with a transformers checkpoint, or a hub id that is downloaded or can be reached."
-        ) from error
-    finally:
-        transformers_log.set_verbosity(level)
-        if bar:
-            transformers_log.enable_progress_bar()
-
-
-def _where(source: str) -> str:
-    """Where the checkpoint was looked for."""
-    if Path(source).is_dir():
-        return "the folder is there, but not a complete checkpoint"
-    cache = f"looked for it among the downloads in {hub.HF_HUB_CACHE}"
-    if hub.HF_HUB_OFFLINE:
-        return f"{cache} only, because HF_HUB_OFFLINE is set (as it is for workers: run stage=fetch first)"
-    return f"{cache} and at {hub.ENDPOINT}"

@@ -56,7 +56,7 @@ def load_model(
         raise ConfigError("processor, preprocess and adapter belong to a transformers model: use a ModelConfig here.")
     config = settings_of(model)
     loaded = load_lvlm(config, EngineConfig(device=device))
-    return LoadedModel(loaded.model, loaded.adapter, loaded.device, config)
+    return LoadedModel(loaded.model, loaded.adapter, loaded.device, config, has_head=loaded.has_head)
 
 
 def settings_of(model: str | os.PathLike[str] | ModelConfig) -> ModelConfig:

@@ -58,7 +58,7 @@ def chat_prompt_text(prompt: PromptConfig, expression: str, processor: Any) -> P
     unusable = f"prompt={prompt.name} asks in the model's chat template, and this model has none that works"
     with boundary(unusable, ConfigError, "choose a prompt with chat=false, such as referseg or bare."):
         text = processor.apply_chat_template(
-            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True, **_template(processor)
         )
     # Many templates strip the white space around a message.
     at = text.rfind(question.text.strip())
@@ -66,6 +66,12 @@ def chat_prompt_text(prompt: PromptConfig, expression: str, processor: Any) -> P
         raise DataError(f"The model's chat template changed the question {question.text!r}: use prompt.chat=false.")
     shift = at - (len(question.text) - len(question.text.lstrip()))
     return PromptText(text, question.start + shift, question.end + shift)
+
+
+def _template(processor: Any) -> dict[str, str]:
+    """The tokenizer's chat template where the processor has none: some checkpoints have their only one there."""
+    own = getattr(processor, "chat_template", True)
+    return {} if own else {"chat_template": processor.tokenizer.get_chat_template()}
 
 
 def fill(question: PromptText, placeholder: str, tokens: str) -> PromptText:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from locheads.errors import ConfigError, ModelError
-from locheads.models import load
+from locheads.models import load, processors
 from locheads.models.capture import NAME
 from locheads.models.config import DType, ModelConfig
 from locheads.models.engine import EngineConfig, Quantization, RestAttention
@@ -105,7 +105,7 @@ def test_a_config_that_is_no_configuration(tmp_path: Path, content: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("model_type", "words"), [("nonesuch", "nonesuch"), ("bert", "'bert' model, which has no adapter")]
+    ("model_type", "words"), [("nonesuch", "nonesuch"), ("bert", "'bert' model, which reads text alone")]
 )
 def test_another_kind_of_model(tmp_path: Path, model_type: str, words: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
@@ -254,7 +254,7 @@ def test_a_processor_that_lacks_a_package_is_one_sentence(saved: Path, monkeypat
     def fail(*_: object, **__: object) -> None:
         raise ImportError("\nPixtralProcessor requires the Torchvision library but it was not found.\nInstall it.")
 
-    monkeypatch.setattr(load.AutoProcessor, "from_pretrained", fail)
+    monkeypatch.setattr(processors.AutoProcessor, "from_pretrained", fail)
     text = message(saved)
     assert "Torchvision library" in text and "make install EXTRAS=families" in text
 

@@ -3,6 +3,10 @@
 from typing import Any
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from locheads.errors import ModelError
 from locheads.geometry import Preprocess
@@ -93,6 +97,14 @@ def adapter_class(model_type: str, source: str) -> Any:
         raise ModelError(
             f"{source} is a {model_type!r} model, which transformers does not know: use a checkpoint in transformers' "
             "own format (often a repository whose name ends in -hf), or convert it: python -m locheads.models.convert."
+        )
+    if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        what = (
+            "reads text alone" if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "answers no text about an image"
+        )
+        raise ModelError(
+            f"{source} is a {model_type!r} model, which {what}: choose a model that takes images and text, such as "
+            f"{', '.join(sorted(FAMILIES))}."
         )
     raise ModelError(
         f"{source} is a {model_type!r} model, which has no adapter yet (there are: {', '.join(sorted(FAMILIES))}): "

@@ -58,14 +58,14 @@ class Checkpoint:
             ModelError: a damaged file, or one that lacks a key which the index promises.
         """
         for path in self.files:
-            tensors = tensors_of(path)
+            tensors = tensors_of(path, "meta")
             promised = {key for key, name in self._indexed.items() if name == path.name}
             if absent := sorted(promised - set(tensors)):
                 raise ModelError(
                     f"{path} lacks {len(absent)} tensors that the index promises, such as {absent[0]}: it is "
                     "incomplete or belongs to another checkpoint; download it again."
                 )
-            yield from ((key, tensor.to("meta")) for key, tensor in tensors.items())
+            yield from tensors.items()
 
     def find(self, key: str) -> Tensor | None:
         """A copy of one tensor, from whichever file holds it; None where none does."""
@@ -74,10 +74,13 @@ class Checkpoint:
         return next(found, None)
 
 
-def tensors_of(path: Path) -> dict[str, Tensor]:
-    """The tensors of one weight file, mapped into memory; no code in it runs. Raises ModelError for a damaged one."""
+def tensors_of(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of one weight file, mapped into memory; no code in it runs. Raises ModelError for a damaged one.
+
+    `device`: "meta" for their shapes and types alone.
+    """
     with boundary(f"{path} is damaged or incomplete", ModelError, "download it again."):
-        content = load_state_dict(path)
+        content = load_state_dict(path, device)
         if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
             raise ValueError("it holds something else than named tensors")
     return content

@@ -36,8 +36,7 @@ def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> PreTr
     Raises:
         ModelError: no tokenizer, a damaged one, or one of an algorithm that cannot be converted.
     """
-    files = (folder / "special_tokens_map.json", folder / "tokenizer_config.json")
-    settings = {key: value for file in files for key, value in settings_if_any(file).items() if value is not None}
+    settings = _settings(folder)
     backend = _backend(folder, settings, fast)
     _add_recorded(backend, folder, settings)
     backend.add_special_tokens([_special(token) for token in (*added, IMAGE)])
@@ -50,6 +49,28 @@ def read_tokenizer(folder: Path, fast: bool, added: Sequence[str] = ()) -> PreTr
         tokenizer_object=backend, extra_special_tokens={"image_token": IMAGE}, clean_up_tokenization_spaces=False,
         **roles,
     )  # fmt: skip
+
+
+def sentencepiece_tokenizer(folder: Path, made: Path) -> dict[str, Any]:
+    """Writes the tokenizer.json of a checkpoint that has tokenizer.model alone. -> its tokenizer_config.json.
+
+    Raises:
+        ModelError: a damaged tokenizer.model, or one of an algorithm that cannot be converted.
+    """
+    settings, trained = _settings(folder), _parsed(folder / "tokenizer.model").trainer_spec
+    backend = _from_sentencepiece(folder / "tokenizer.model", settings)
+    _add_recorded(backend, folder, settings)
+    backend.save(str(made))
+    own = {"bos_token": trained.bos_piece, "eos_token": trained.eos_piece, "unk_token": trained.unk_piece}
+    roles = {role: _content(settings.get(role)) or piece for role, piece in own.items()}
+    # The class of a family would build a tokenizer of its own from the vocabulary.
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    return settings_if_any(folder / "tokenizer_config.json") | roles | kind
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    files = (folder / "special_tokens_map.json", folder / "tokenizer_config.json")
+    return {key: value for file in files for key, value in settings_if_any(file).items() if value is not None}
 
 
 def _backend(folder: Path, settings: Mapping[str, Any], fast: bool) -> Tokenizer:
