@@ -425,8 +425,8 @@ def _tokenizer_file(folder: Folder) -> str:
     if folder.downloaded:
         return NotApplicable("no tokenizer is downloaded yet: run stage=fetch first")
     raise ModelError(
-        f"{folder.path} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json): download it again, or copy the "
-        "files of the checkpoint that this one was made of."
+        f"{folder.path} has no tokenizer (tokenizer.json, tokenizer.model or vocab.json): download it again, or copy "
+        "those of the checkpoint that this one was made of."
     )
 
 
