@@ -75,7 +75,8 @@ def load_processor(source: str, config: ModelConfig, checkpoint: Any) -> Any:
                     "(processor_config.json, preprocessor_config.json, tokenizer.json); download or save it again."
                 )
         with boundary(f"The settings of the processor of {source} cannot be completed", ModelError, PARTS):
-            return _completed(processor, path, config, checkpoint, source)
+            settings, _ = type(processor).get_processor_dict(path, revision=config.revision)
+            return completed(processor, settings, checkpoint, source)
 
 
 def lacking_fields(processor: Any, settings: dict[str, Any]) -> list[str]:
@@ -84,9 +85,13 @@ def lacking_fields(processor: Any, settings: dict[str, Any]) -> list[str]:
     return [name for name in FIELDS if name in known and settings.get(name) is None]
 
 
-def _completed(processor: Any, path: str, config: ModelConfig, checkpoint: Any, source: str) -> Any:
+def completed(processor: Any, settings: dict[str, Any], checkpoint: Any, source: str) -> Any:
+    """The processor made again with what its settings (processor_config.json) lack, where they lack something.
+
+    Raises:
+        ModelError: the model's configuration does not say it, either.
+    """
     kind = type(processor)
-    settings, _ = kind.get_processor_dict(path, revision=config.revision)
     found: dict[str, Any] = {}
     for name in lacking_fields(processor, settings):
         try:
