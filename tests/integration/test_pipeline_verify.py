@@ -66,7 +66,7 @@ def test_without_a_model_or_a_prompt_the_rest_is_not_applicable(tmp_path: Path, 
     assert {point.outcome for point in found.findings[-5:]} == {"not applicable"}
     assert not (tmp_path / "cache" / "verifications").exists()
     result = _ask(command, tmp_path / "chat", "prompt=chat")
-    assert _verified(tmp_path / "chat").failed == ["prompt"]
+    assert _verified(tmp_path / "chat").failed == ["chat template"]
     assert "chat=false" in result.out
 
 

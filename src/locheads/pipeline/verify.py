@@ -15,6 +15,7 @@ from locheads.errors import LocHeadsError, ModelError
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.findings import Finding, Outcome
+from locheads.models.folder import check_folder
 from locheads.models.identity import ModelIdentity, identify
 from locheads.models.load import Lvlm
 from locheads.models.placement import check_unloaded
@@ -63,8 +64,7 @@ def verify_model(config: Config, folder: Path, status: Status) -> None:
 
 def verify(config: Config) -> tuple[list[Finding], str | None]:
     """-> (what was found, the digest that it holds for). Never raises for what is wrong with the model."""
-    # The folder's checks go here: findings = _guarded("folder", partial(check_folder, config.model, config.prompt))
-    findings: list[Finding] = []
+    findings = _guarded("folder", partial(check_folder, config.model, config.prompt))
     if any(finding.outcome == Outcome.failed for finding in findings):
         return [*findings, *_not_reached("the folder must be mended first")], None
     try:
