@@ -70,6 +70,9 @@ def test_without_a_model_or_a_prompt_the_rest_is_not_applicable(tmp_path: Path, 
     assert found.failed == ["prompt"] and "the model reads 1024 at most" in str(found)
     assert [point.name for point in found.findings if "cannot be asked" in point.text] == list(verify.ASKING)
     assert "geometry, tall image" in [point.name for point in found.findings if point.outcome == "passed"]
+    result = _ask(command, tmp_path / "chat", "prompt=chat")
+    assert _verified(tmp_path / "chat").failed == ["chat template"]
+    assert "chat=false" in result.out
 
 
 def test_a_run_refers_to_the_last_verification_of_what_it_asks(

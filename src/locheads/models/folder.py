@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from locheads import dotted
@@ -27,7 +28,7 @@ from locheads.models.convert.conversion import FORMATS
 from locheads.models.convert.from_llava import DELTA_NORM
 from locheads.models.findings import Finding, Outcome
 from locheads.models.identity import PARTS, source_of
-from locheads.models.processors import lacking_fields, load_processor, read, readable
+from locheads.models.processors import lacking_fields, load_processor, read, read_configuration, readable
 from locheads.models.prompts import chat_prompt_text
 
 POINTER = b"version https://git-lfs"
@@ -47,8 +48,8 @@ WRAPPED = {
 """Beginnings of tensors' names that a wrapper of the model has left -> what to do."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tiktoken.model")
 """Files that hold the words of a tokenizer."""
-TOWERS = ("vision", "visual", "image")
-"""One of these stands in the name of every tensor of a vision tower."""
+APART = ("vision", "visual", "image", "audio", "talker")
+"""One of these stands in the name of every tensor of a tower, or of what speaks: of all that is no text decoder."""
 
 
 class NotApplicable(str):
@@ -79,7 +80,7 @@ class Folder:
         """config.json with its family's defaults. Raises ModelError."""
         if dotted.is_dotted(self.config.adapter or ""):  # its module may make a family of the user's own known
             dotted.load(str(self.config.adapter), None, "model.adapter")
-        return read(str(self.path), self.config, AutoConfig.from_pretrained)
+        return read_configuration(str(self.path), self.config)
 
     @cached_property
     def text(self) -> Any:
@@ -263,8 +264,9 @@ def _family(folder: Folder) -> str:
             "transformers, often named -hf; or, where you have read and trust that code, set "
             "model.trust_remote_code=true and model.adapter to an adapter of your own."
         )
+    kind = str(kind) if unknown or kind in ON_THE_HUB else folder.model.model_type
     adapter_class(kind, str(folder.path))
-    return str(kind)
+    return kind
 
 
 def _precision(folder: Folder) -> str:
@@ -333,9 +335,7 @@ def _tensor_names(folder: Folder) -> str:
 
 
 def _layers(folder: Folder) -> str:
-    found = {
-        int(part) for name in folder.tensors if not _of_tower(name) for part in re.findall(r"layers\.(\d+)\.", name)
-    }
+    found = {int(part) for name in folder.tensors if not _apart(name) for part in re.findall(r"layers\.(\d+)\.", name)}
     needed = folder.text.num_hidden_layers
     absent = sorted(set(range(needed)) - found)
     if found and absent:
@@ -346,8 +346,8 @@ def _layers(folder: Folder) -> str:
     return f"{needed} decoder layers"
 
 
-def _of_tower(name: str) -> bool:
-    return any(part in name for part in TOWERS)
+def _apart(name: str) -> bool:
+    return any(part in name for part in APART)
 
 
 def _present(folder: Folder) -> bool:
@@ -379,7 +379,8 @@ def _vocabulary(folder: Folder) -> str:
 def _rows(folder: Folder) -> int | None:
     if not _present(folder):
         return None
-    found = (tensor for name, tensor in folder.tensors.items() if name.endswith("embed_tokens.weight"))
+    names = (name for name in folder.tensors if name.endswith("embed_tokens.weight") and not _apart(name))
+    found = (folder.tensors[name] for name in names)
     return next((len(tensor) for tensor in found if tensor.dim() == 2), None)
 
 
@@ -398,7 +399,7 @@ def _no_difference(folder: Folder) -> str:
 
 
 def _is_last_norm(name: str) -> bool:
-    return name.endswith("model.norm.weight") and not _of_tower(name)
+    return name.endswith("model.norm.weight") and not _apart(name)
 
 
 def _named_delta(folder: Folder) -> bool:
@@ -478,10 +479,10 @@ def _memory(folder: Folder) -> str:
     disk = sum(file.stat().st_size for file in folder.weights.files) / 1e9
     needs = ", ".join(f"{dtype.value} {numbers * size / 1e9:.1f} GB" for dtype, size in BYTES.items())
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    if numbers * BYTES[folder.config.dtype] / 1e9 > there:
+    if numbers * BYTES[folder.config.dtype] / 1e9 > there and not torch.cuda.is_available():
         raise ModelError(
             f"The weights of {folder.path} need more memory than the {there:.1f} GB of this machine ({needs}): choose "
-            "model.dtype=bfloat16, engine.device_map=auto or engine.quantization."
+            "model.dtype=bfloat16, or a machine with a GPU."
         )
     return f"{disk:.1f} GB on disk; in memory {needs}, of {there:.1f} GB"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, PreTrainedModel
 
 from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
@@ -17,7 +17,7 @@ from locheads.models.engine import EngineConfig
 from locheads.models.folder import FORMAT, WEIGHTS, refuse
 from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
-from locheads.models.processors import load_processor, read
+from locheads.models.processors import load_processor, read, read_configuration
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 """The files of `model=NAME`."""
@@ -183,18 +183,9 @@ def _checkpoint(config: ModelConfig) -> tuple[str, Any]:
     if config.adapter is not None:
         adapter_of(config, "", source)  # its module may make a family of the user's own known to transformers
     refuse(config, FORMAT)
-    checkpoint = _what_reads(read(source, config, AutoConfig.from_pretrained))
+    checkpoint = read_configuration(source, config)
     adapter_of(config, checkpoint.model_type, source)
     return source, checkpoint
-
-
-def _what_reads(checkpoint: Any) -> Any:
-    """The configuration of the part that takes images and text: of Qwen-Omni the thinker, which a talker follows."""
-    thinker = getattr(checkpoint, "thinker_config", None)
-    if thinker is None:
-        return checkpoint
-    thinker._commit_hash = getattr(checkpoint, "_commit_hash", None)
-    return thinker
 
 
 def _shape(source: str, checkpoint: Any) -> tuple[int, int]:

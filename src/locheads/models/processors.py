@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import constants as hub
 from huggingface_hub import snapshot_download
-from transformers import AutoProcessor
+from transformers import AutoConfig, AutoProcessor
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_log
 
@@ -49,6 +49,16 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
 """Settings of processors that decide how many tokens an image has -> what the model's configuration says of them."""
 
 
+def read_configuration(source: str, config: ModelConfig) -> Any:
+    """Of the part that takes images and text: of Qwen-Omni the thinker, which a talker follows. Raises ModelError."""
+    checkpoint = read(source, config, AutoConfig.from_pretrained)
+    thinker = getattr(checkpoint, "thinker_config", None)
+    if thinker is None:
+        return checkpoint
+    thinker._commit_hash = getattr(checkpoint, "_commit_hash", None)
+    return thinker
+
+
 def load_processor(source: str, config: ModelConfig, checkpoint: Any) -> Any:
     """The checkpoint's processor; what its folder does not say of it is taken from the model's configuration.
 
@@ -65,7 +75,8 @@ def load_processor(source: str, config: ModelConfig, checkpoint: Any) -> Any:
                     "(processor_config.json, preprocessor_config.json, tokenizer.json); download or save it again."
                 )
         with boundary(f"The settings of the processor of {source} cannot be completed", ModelError, PARTS):
-            return _completed(processor, path, config, checkpoint, source)
+            settings, _ = type(processor).get_processor_dict(path, revision=config.revision)
+            return completed(processor, settings, checkpoint, source)
 
 
 def lacking_fields(processor: Any, settings: dict[str, Any]) -> list[str]:
@@ -74,9 +85,13 @@ def lacking_fields(processor: Any, settings: dict[str, Any]) -> list[str]:
     return [name for name in FIELDS if name in known and settings.get(name) is None]
 
 
-def _completed(processor: Any, path: str, config: ModelConfig, checkpoint: Any, source: str) -> Any:
+def completed(processor: Any, settings: dict[str, Any], checkpoint: Any, source: str) -> Any:
+    """The processor made again with what its settings (processor_config.json) lack, where they lack something.
+
+    Raises:
+        ModelError: the model's configuration does not say it, either.
+    """
     kind = type(processor)
-    settings, _ = kind.get_processor_dict(path, revision=config.revision)
     found: dict[str, Any] = {}
     for name in lacking_fields(processor, settings):
         try:

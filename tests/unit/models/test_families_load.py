@@ -69,10 +69,11 @@ def test_a_model_that_also_talks_is_read_without_its_talker(tmp_path: Path) -> N
     save_file(weights | {"talker.codec_head.weight": torch.zeros(2)}, tmp_path / "model.safetensors", {"format": "pt"})
     whole = {"model_type": "qwen2_5_omni", "thinker_config": model.config.to_dict()}
     (tmp_path / "config.json").write_text(json.dumps(whole))
+    (tmp_path / "tokenizer.json").write_text("{}")  # that there is one is all that is asked here
     config = ModelConfig(id=str(tmp_path), preprocess=Preprocess.native)
     assert decoder_shape(config) == (LAYERS, HEADS)
     assert read_identity(config).model_type == "qwen2_5_omni_thinker"
-    with mock.patch("locheads.models.load._processor"), mock.patch("locheads.models.load.adapted"):
+    with mock.patch("locheads.models.load.load_processor"), mock.patch("locheads.models.load.adapted"):
         loaded = load_lvlm(config, EngineConfig(device="cpu")).model
     assert all(
         torch.equal(found, weight) for found, weight in zip(loaded.parameters(), model.parameters(), strict=True)

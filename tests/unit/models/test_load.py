@@ -220,7 +220,7 @@ def test_a_hub_id_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch, 
     def absent(*_: object, **__: object) -> None:
         raise OSError("nobody/nothing is not a local folder and is not a valid model identifier.")
 
-    monkeypatch.setattr(load, "AutoConfig", SimpleNamespace(from_pretrained=absent))
+    monkeypatch.setattr(processors, "AutoConfig", SimpleNamespace(from_pretrained=absent))
     text = message("nobody/nothing", identify)
     assert "among the downloads in /the/cache" in text
     assert ("only, because HF_HUB_OFFLINE is set" in text) == offline
