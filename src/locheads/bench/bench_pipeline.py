@@ -1,7 +1,8 @@
 """All stages at real size around a model that costs nothing, run as a user runs them; and the same of another checkout.
 
 Every run is a process of its own (`metered_run`), with one thread per library, so that the clock of the thread that
-drives the model tells how long the model would wait.
+drives the model tells how long the model would wait. CPU time is that of this process alone: those that it grounds in
+are forked from a server (engine.processes=1 does all in one). Wall time is of all.
 """
 
 import json
@@ -130,6 +131,7 @@ def show(record: dict[str, Any]) -> None:
                     end_section=last,
                 )  # fmt: skip
         console.print(table)
+    console.print("CPU: of the run's own process, without those that it grounds in.")
     console.print(f"{record['machine']['processor']}; load average {record['machine']['load_average_at_start']}")
 
 
