@@ -37,7 +37,8 @@ def _patches(vision: Any) -> int:
 
 FIELDS: dict[str, Callable[[Any], Any]] = {
     "patch_size": lambda model: _side(model.vision_config.patch_size),
-    "vision_feature_select_strategy": lambda model: model.vision_feature_select_strategy,
+    # ViP-LLaVA's is always this one.
+    "vision_feature_select_strategy": lambda model: getattr(model, "vision_feature_select_strategy", "default"),
     "vision_aspect_ratio": lambda model: model.vision_aspect_ratio,
     # A CLIP tower puts one token of its own before those of the patches.
     "num_additional_image_tokens": lambda model: int(model.vision_config.model_type == "clip_vision_model"),
@@ -82,7 +83,9 @@ def load_processor(source: str, config: ModelConfig, checkpoint: Any) -> Any:
 def lacking_fields(processor: Any, settings: dict[str, Any]) -> list[str]:
     """Of `FIELDS` those that such a processor has and its settings do not say."""
     known = inspect.signature(type(processor).__init__).parameters
-    return [name for name in FIELDS if name in known and settings.get(name) is None]
+    # Aya Vision's patches are scaled by this, and its own values for both are right together.
+    apart = {"patch_size"} if "downsample_factor" in known else set()
+    return [name for name in FIELDS if name in known and name not in apart and settings.get(name) is None]
 
 
 def completed(processor: Any, settings: dict[str, Any], checkpoint: Any, source: str) -> Any:

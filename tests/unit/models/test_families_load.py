@@ -18,6 +18,7 @@ from locheads.geometry import Preprocess
 from locheads.models.attend import attend_image
 from locheads.models.config import DType, ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
+from locheads.models.folder import FORMAT, WEIGHTS, refuse
 from locheads.models.load import decoder_shape, load_lvlm, read_identity
 
 NEED_TORCHVISION = (
@@ -61,6 +62,13 @@ def test_a_saved_model_loads_and_gives_maps(name: str, tmp_path: Path) -> None:
     assert np.abs(maps[0] - maps[1]).max() > 1e-3
     upside_down, _ = attend_image(lvlm, image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), ["the red circle"], PROMPT)
     assert np.abs(maps[0] - upside_down[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILY_BUILDERS) & set(NEED_TORCHVISION)))
+def test_no_folder_of_a_family_is_refused(name: str, tmp_path: Path) -> None:
+    FAMILY_BUILDERS[name]()[0].save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")  # that there is one is all that is asked here
+    refuse(ModelConfig(id=str(tmp_path)), {**FORMAT, **WEIGHTS})
 
 
 def test_a_model_that_also_talks_is_read_without_its_talker(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from locheads.models.config import ModelConfig
 from locheads.models.processors import FIELDS, completed, lacking_fields, load_processor, read
 
 NAMES = (
-    "llava", "llava_next", "llava_onevision", "deepseek_vl", "deepseek_vl_hybrid", "internvl", "gemma3", "idefics3",
+    "llava", "llava_pixtral", "vipllava", "llava_next", "llava_onevision", "deepseek_vl", "deepseek_vl_hybrid", "janus",
+    "internvl", "ovis2", "gemma3", "idefics3", "mistral3",
 )  # fmt: skip
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 130, 3), dtype=np.uint8))
 
@@ -32,7 +33,7 @@ def test_what_the_settings_lack_is_that_of_the_model(name: str) -> None:
     ):
         made = completed(processor, {}, model.config, name)
     assert {field: getattr(made, field) for field in whole} == whole
-    given = {**whole, "patch_size": 99}
+    given = {**dict.fromkeys(FIELDS, 0), "patch_size": 99}
     assert lacking_fields(processor, given) == []
     assert completed(processor, given, model.config, name) is processor  # what is said stays
 
@@ -50,6 +51,11 @@ def test_a_folder_without_them_gives_the_same_tokens(name: str, tmp_path: Path) 
     text = f"{getattr(processor, 'boi_token', processor.image_token)} cup"
     one, other = (stock(text=text, images=IMAGE)["input_ids"] for stock in (found, processor))
     assert list(one[0]) == list(other[0])
+
+
+def test_patches_that_are_scaled_stay() -> None:
+    model, processor = FAMILY_BUILDERS["aya_vision"]()
+    assert completed(processor, {}, model.config, "FOLDER") is processor
 
 
 def test_what_neither_says_is_refused() -> None:
