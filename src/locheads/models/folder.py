@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -441,6 +442,7 @@ def _processor(folder: Folder) -> str:
 def _tokenizer(folder: Folder) -> str:
     """The tokenizer knows the image's token, and nothing that the weights do not."""
     tokenizer, image = folder.tokenizer, getattr(folder.model, "image_token_id", None)
+    _same_tokens(folder)
     size, rows = len(tokenizer), _rows(folder)
     if isinstance(image, int) and tokenizer.convert_ids_to_tokens(image) is None:
         raise ModelError(
@@ -453,6 +455,19 @@ def _tokenizer(folder: Folder) -> str:
             "added after the model was saved; save model and tokenizer together."
         )
     return f"{size} tokens, the image's is {tokenizer.convert_ids_to_tokens(image)!r}"
+
+
+def _same_tokens(folder: Folder) -> None:
+    """transformers builds some classes of tokenizer anew from the words of tokenizer.json, not as that file has it."""
+    if "tokenizer.json" not in folder.names:
+        return
+    text = f"hello{folder.tokenizer.eos_token or ' '}hello  it's\n12 left."
+    ready = Tokenizer.from_file(str(folder.path / "tokenizer.json")).encode(text, add_special_tokens=False).ids
+    if folder.tokenizer(text, add_special_tokens=False)["input_ids"] != ready:
+        raise ModelError(
+            f"transformers reads {folder.path} as a {type(folder.tokenizer).__name__}, with other tokens than its "
+            "tokenizer.json: write PreTrainedTokenizerFast as tokenizer_class in tokenizer_config.json."
+        )
 
 
 def _chat_template(folder: Folder, prompt: PromptConfig | None) -> str:

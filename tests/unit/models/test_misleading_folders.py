@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny_llava
 import torch
+from families import FAMILY_BUILDERS
 from safetensors.torch import load_file, save_file
 
 from locheads.errors import ModelError
@@ -231,6 +232,32 @@ def test_a_misleading_folder_is_told_what_it_is(name: str, whole: Path, monkeypa
         with pytest.raises(ModelError) as refused:
             load_lvlm(ModelConfig(id=str(whole)), EngineConfig(device="cpu"))
         assert str(refused.value) == sentence
+
+
+@pytest.mark.parametrize(("kind", "fine"), [("PreTrainedTokenizerFast", True), ("GemmaTokenizer", False)])
+def test_a_class_that_changes_the_tokens_is_found_out(kind: str, fine: bool, tmp_path: Path) -> None:
+    model, processor = FAMILY_BUILDERS["llava_onevision"]()
+    model.save_pretrained(tmp_path)
+    processor.tokenizer.save_pretrained(tmp_path)
+    settings(tokenizer_class=kind)(tmp_path, "tokenizer_config.json")
+    (found,) = [one for one in check_folder(ModelConfig(id=str(tmp_path))) if one.name == "tokenizer"]
+    assert (found.outcome == Outcome.passed) == fine
+    assert fine or "PreTrainedTokenizerFast as tokenizer_class" in found.advice
+
+
+def test_weights_of_pickle_are_looked_into_as_well(whole: Path) -> None:
+    weights = load_file(whole / WEIGHT)
+    torch.save(weights, whole / "pytorch_model.bin")
+    (whole / WEIGHT).unlink()
+    assert failures(whole) == []
+    load_lvlm(ModelConfig(id=str(whole)), EngineConfig(device="cpu"))
+    (whole / "pytorch_model.bin").write_bytes((whole / "pytorch_model.bin").read_bytes()[:-1000])
+    assert [one.name for one in failures(whole)] == ["weight files"]
+
+
+def test_a_second_copy_of_the_weights_does_no_harm(whole: Path) -> None:
+    save_file({"layers.0.attention.wq.weight": torch.zeros(2, 2)}, whole / "consolidated.safetensors")
+    assert failures(whole) == []
 
 
 def test_what_is_not_downloaded_is_not_applicable() -> None:

@@ -14,7 +14,7 @@ from locheads.errors import ModelError, boundary
 from locheads.store.atomic import replacing, write_json
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-PATTERNS = ("*.safetensors", "pytorch_model*.bin", "open_clip_pytorch_model.bin")
+PATTERNS = ("model.safetensors", "*.safetensors", "pytorch_model*.bin", "open_clip_pytorch_model.bin")
 """Of the weight files of a folder without an index; the first that finds any counts."""
 
 
