@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -51,6 +52,17 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "t
 """Files that hold the words of a tokenizer."""
 APART = ("vision", "visual", "image", "audio", "talker")
 """One of these stands in the name of every tensor of a tower, or of what speaks: of all that is no text decoder."""
+
+
+FOREIGN = {
+    ".gguf": "quantised for llama.cpp: use the transformers checkpoint that it was made from.",
+    ".npz": "weights of MLX: use the transformers checkpoint that they were made from.",
+    ".pth": "weights in their authors' own format: use the transformers form, often named -hf.",
+    "params.json": "settings in their authors' own format: use the transformers form, often named -hf.",
+    ".ckpt": "a trainer's checkpoint: save the model with save_pretrained.",
+    ".distcp": "a part of a distributed run's checkpoint: save the whole model with save_pretrained.",
+}
+"""Ends of files that take the place of transformers' -> what they are, and what to do."""
 
 
 class NotApplicable(str):
@@ -236,21 +248,21 @@ def _adapter(folder: Folder) -> str:
 
 def _no_settings(folder: Folder) -> str:
     """The sentence for a folder without config.json."""
-    inside = sorted(file.parent.relative_to(folder.path) for file in folder.path.glob("*/**/config.json"))
+    found = (file for pattern in ("*/config.json", "*/*/config.json") for file in folder.path.glob(pattern))
+    inside = sorted(file.parent for file in found)
     if inside:
-        return f"{folder.path} is no checkpoint, but holds some: use model.id={folder.path / inside[0]}."
-    ends = {
-        ".gguf": "a GGUF file, quantised for llama.cpp: use the transformers checkpoint that it was made from.",
-        ".npz": "weights of MLX: use the transformers checkpoint that they were made from.",
-        ".pth": "weights in their authors' own format: use the transformers form, often named -hf.",
-        ".ckpt": "a trainer's checkpoint: save the model with save_pretrained.",
-    }
-    for end, what in ends.items():
-        if any(name.endswith(end) for name in folder.names):
-            return f"{folder.path} has no config.json, and holds {what}"
-    if {"params.json", "consolidated.safetensors"} & folder.names:
-        return f"{folder.path} has no config.json, and holds {ends['.pth']}"
-    return f"{folder.path} has no config.json: name a folder with a transformers checkpoint, or download it again."
+        return f"{folder.path} is no checkpoint, but holds some: use model.id={inside[0]}."
+    hint = "name a folder with a transformers checkpoint, or download it again."
+    return f"{folder.path} has no config.json{_foreign(folder) or f': {hint}'}"
+
+
+def _foreign(folder: Folder) -> str | None:
+    """How the sentence on what is missing ends where weights of another form are there instead."""
+    for name in sorted(folder.names):
+        what = next((what for end, what in FOREIGN.items() if name.endswith(end)), None)
+        if what is not None:
+            return f", and holds {name}, {what}"
+    return None
 
 
 def _family(folder: Folder) -> str:
@@ -301,7 +313,14 @@ def _weight_files(folder: Folder) -> str:
     except ModelError as error:
         if folder.downloaded:
             return NotApplicable("not all weights are downloaded yet: run stage=fetch first")
+        if foreign := _foreign(folder):
+            raise ModelError(f"{folder.path} has no weights for transformers{foreign}") from error
         raise error
+    if files[0].suffix == ".safetensors" and _written_by(files[0]) == "mlx":
+        raise ModelError(
+            f"{folder.path} holds weights of MLX, whose tensors have other shapes: use the transformers checkpoint "
+            "that they were made from."
+        )
     indexed = any(name in folder.names for name in INDEXES)
     if not indexed and not {"model.safetensors", "pytorch_model.bin"} & {file.name for file in files}:
         raise ModelError(
@@ -309,6 +328,12 @@ def _weight_files(folder: Folder) -> str:
             f"{INDEXES[0]}, too, or name a single file model.safetensors."
         )
     return f"{len(files)} files of {len(folder.tensors)} tensors"
+
+
+def _written_by(file: Path) -> str | None:
+    broken = boundary(f"{file} is damaged or incomplete", ModelError, "download it again.")
+    with broken, safe_open(file, framework="pt") as opened:
+        return (opened.metadata() or {}).get("format")
 
 
 def _tensor_names(folder: Folder) -> str:

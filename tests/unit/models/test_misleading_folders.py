@@ -104,6 +104,14 @@ def truncated(folder: Path) -> None:
     (folder / WEIGHT).write_bytes((folder / WEIGHT).read_bytes()[:-1000])
 
 
+def of_mlx(folder: Path) -> None:
+    save_file(load_file(folder / WEIGHT), folder / WEIGHT, {"format": "mlx"})
+
+
+def gguf_beside(folder: Path) -> None:
+    (folder / WEIGHT).rename(folder / "llava-q4.gguf")
+
+
 def tokens(change: Callable[[dict[str, Any]], None]) -> Make:
     def make(folder: Path) -> None:
         content = json.loads((folder / "tokenizer.json").read_text())
@@ -159,7 +167,9 @@ FOLDERS: dict[str, tuple[Make, str, str]] = {
     "bitsandbytes": (settings(quantization_config={"quant_method": "bitsandbytes"}), "precision", "bitsandbytes"),
     "MLX": (settings(quantization={"group_size": 64, "bits": 4}), "precision", "is quantised for MLX"),
     "quantised in silence": (more("model.layers.0.q_proj.qweight"), "tensor names", "config.json does not say how"),
-    "GGUF": (only(**{"llava-q4__gguf": 0}), "format", "a GGUF file, quantised for llama.cpp"),
+    "MLX, not quantised": (of_mlx, "weight files", "holds weights of MLX"),
+    "GGUF": (only(**{"llava-q4__gguf": 0}), "format", "holds llava-q4.gguf, quantised for llama.cpp"),
+    "GGUF with settings": (gguf_beside, "weight files", "no weights for transformers, and holds llava-q4.gguf"),
     "its authors' files": (only(params__json={}, **{"consolidated__00__pth": 0}), "format", "authors' own format"),
     "original LLaVA": (
         settings(architectures=["LlavaLlamaForCausalLM"], **ORIGINAL), "format", "python -m locheads.models.convert",
