@@ -4,7 +4,8 @@ What changes is what the text decoder is given, after image processor, vision to
 family enters, but that its decoder has image tokens in its own sequence.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from locheads.errors import ModelError
 from locheads.models.capture import ONE_PASS
@@ -21,8 +25,14 @@ from locheads.models.capture import ONE_PASS
 Look = Callable[[Image.Image], Float[Tensor, "token hidden"]]
 """What the decoder is given for the image tokens of an image, in the order of the prompt."""
 
+NEAR = "locheads_near_sighted"
+
 PATCH = 4
 """Side in pixels of the noise's squares at the least: finer noise is averaged away where the image is scaled down."""
+
+
+LEAST = 1e-3
+"""Of the strongest response: what is less is rounding."""
 
 
 class _Seen(Exception):
@@ -54,12 +64,48 @@ def decoder_input(model: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "batch
     return got[0].float().cpu()
 
 
-def _first_layer(model: Any) -> torch.nn.Module:
+def _first_layer(model: Any) -> nn.Module:
     decoder = model.get_decoder()
     for part in (decoder, getattr(decoder, "model", None), getattr(decoder, "decoder", None)):
-        if isinstance(layers := getattr(part, "layers", None), torch.nn.ModuleList):
+        if isinstance(layers := getattr(part, "layers", None), nn.ModuleList):
             return layers[0]
     raise ModelError(f"The text decoder {type(decoder).__name__} has no layers that can be told apart.")
+
+
+@contextmanager
+def near_sighted(model: Any) -> Iterator[None]:
+    """While open, tokens of the vision tower see themselves alone, so that each keeps to its own place.
+
+    Which place that is, a tower's attention does not decide. Attention between different tokens, as of the queries of a
+    Q-Former or resampler to the patches, stays as it is.
+    """
+    AttentionInterface.register(NEAR, _sees_itself)
+    AttentionMaskInterface.register(NEAR, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    configs = _vision_configs(model)
+    before = [config._attn_implementation for config in configs]
+    with ONE_PASS:
+        try:
+            for config in configs:
+                config._attn_implementation = NEAR
+            yield
+        finally:
+            for config, own in zip(configs, before, strict=True):
+                config._attn_implementation = own
+
+
+def _vision_configs(model: Any) -> list[Any]:
+    """Those of all parts of the model but its text decoder, to which the parts look for their attention function."""
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    text = {id(part.config) for part in model.get_decoder().modules() if hasattr(part, "config")}
+    return [config for key, config in configs.items() if key not in text and not getattr(config, "sub_configs", True)]
+
+
+def _sees_itself(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    if query.shape[2] != key.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1).transpose(1, 2).contiguous(), None
 
 
 def noise(width: int, height: int, seed: int) -> Image.Image:
@@ -87,7 +133,7 @@ class Places:
     centres: Float[np.ndarray, "token 2"]
     """(x, y) in pixels of the image; NaN where nothing in the image moves the token."""
     contrast: Float[np.ndarray, "token"]
-    """How much more its own place moves a token than another does, the smaller of both axes: 1 is no more, and 0 is
+    """How much more its own place moves a token than another does, on the axis that tells more: 1 is no more, and 0 is
     a token that nothing moves, such as a line break."""
 
 
@@ -107,7 +153,7 @@ def find_places(look: Look, width: int, height: int, bands: tuple[int, int] = (2
         centre, contrast = _peaks(moved, np.array(edges))
         centres.append(centre)
         contrasts.append(contrast)
-    return Places(np.stack(centres, axis=1), np.min(contrasts, axis=0))
+    return Places(np.stack(centres, axis=1), np.max(contrasts, axis=0))
 
 
 def _peaks(
@@ -115,16 +161,18 @@ def _peaks(
 ) -> tuple[Float[np.ndarray, "token"], Float[np.ndarray, "token"]]:
     """-> (centre of the bands around each token's highest, how far that one stands above the others).
 
-    A vision tower's attention moves every token a little, whatever is painted: by the median of its bands.
+    A vision tower's attention moves every token a little whatever is painted, and some bands move all tokens more than
+    others do: both are taken out.
     """
     usual = np.median(moved, axis=1, keepdims=True)
-    above = np.clip(moved - usual, 0, None)
-    peak, lows = moved.argmax(axis=1)[:, None], above < above.max(axis=1, keepdims=True) / 3
+    relative = moved / np.maximum(usual, moved.max() * LEAST + 1e-30)
+    above = np.clip(relative - np.maximum(np.quantile(relative, 0.25, axis=0), 1), 0, None)
+    peak, lows = above.argmax(axis=1)[:, None], above < above.max(axis=1, keepdims=True) / 3
     # Bands without a low one between them and the highest have as many low ones before them.
     run = np.cumsum(lows, axis=1)
     near = (run == np.take_along_axis(run, peak, axis=1)) & ~lows
     with np.errstate(invalid="ignore", divide="ignore"):
         middles = (edges[1:] + edges[:-1]) / 2
         centre = (above * near) @ middles / (above * near).sum(axis=1)
-        contrast = moved.max(axis=1) / usual[:, 0]
-    return centre, np.nan_to_num(contrast, nan=0.0, posinf=np.inf)
+        contrast = np.where(moved.any(axis=1), 1 + above.max(axis=1), 0)
+    return centre, contrast
