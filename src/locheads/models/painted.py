@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from scipy.ndimage import binary_closing
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -132,6 +133,8 @@ class Places:
 
     centres: Float[np.ndarray, "token 2"]
     """(x, y) in pixels of the image; NaN where nothing in the image moves the token."""
+    sizes: Float[np.ndarray, "token 2"]
+    """Width and height of what moves it, in the same pixels."""
     contrast: Float[np.ndarray, "token"]
     """How much more its own place moves a token than another does, on the axis that tells more: 1 is no more, and 0 is
     a token that nothing moves, such as a line break."""
@@ -145,21 +148,18 @@ def find_places(look: Look, width: int, height: int, bands: tuple[int, int] = (2
     """
     images = [noise(width, height, seed) for seed in range(grounds)]
     seen = [(image, look(image)) for image in images]
-    centres, contrasts = [], []
+    found = []
     for axis, pixels in enumerate((width, height)):
         edges = np.linspace(0, pixels, min(bands[axis], pixels) + 1).round().astype(int).tolist()
         boxes = [(a, 0, b, height) if axis == 0 else (0, a, width, b) for a, b in pairwise(edges)]
         moved = np.mean([[response(look, *one, box) for box in boxes] for one in seen], axis=0).T
-        centre, contrast = _peaks(moved, np.array(edges))
-        centres.append(centre)
-        contrasts.append(contrast)
-    return Places(np.stack(centres, axis=1), np.max(contrasts, axis=0))
+        found.append(_peaks(moved, np.array(edges)))
+    centres, sizes, contrasts = (np.stack(one, axis=1) for one in zip(*found, strict=True))
+    return Places(centres, sizes, contrasts.max(axis=1))
 
 
-def _peaks(
-    moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edge"]
-) -> tuple[Float[np.ndarray, "token"], Float[np.ndarray, "token"]]:
-    """-> (centre of the bands around each token's highest, how far that one stands above the others).
+def _peaks(moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edge"]) -> tuple[np.ndarray, ...]:
+    """-> (centre of the bands around each token's highest, their width, how far that one stands above the others).
 
     A vision tower's attention moves every token a little whatever is painted, and some bands move all tokens more than
     others do: both are taken out.
@@ -167,12 +167,13 @@ def _peaks(
     usual = np.median(moved, axis=1, keepdims=True)
     relative = moved / np.maximum(usual, moved.max() * LEAST + 1e-30)
     above = np.clip(relative - np.maximum(np.quantile(relative, 0.25, axis=0), 1), 0, None)
-    peak, lows = above.argmax(axis=1)[:, None], above < above.max(axis=1, keepdims=True) / 3
+    peak, highs = above.argmax(axis=1)[:, None], above >= above.max(axis=1, keepdims=True) / 4
+    lows = ~(binary_closing(highs, np.ones((1, 3))) | highs)
     # Bands without a low one between them and the highest have as many low ones before them.
     run = np.cumsum(lows, axis=1)
     near = (run == np.take_along_axis(run, peak, axis=1)) & ~lows
     with np.errstate(invalid="ignore", divide="ignore"):
         middles = (edges[1:] + edges[:-1]) / 2
         centre = (above * near) @ middles / (above * near).sum(axis=1)
-        contrast = np.where(moved.any(axis=1), 1 + above.max(axis=1), 0)
-    return centre, contrast
+    contrast = np.where(moved.any(axis=1), 1 + above.max(axis=1), 0)
+    return centre, near @ np.diff(edges), contrast

@@ -1,4 +1,4 @@
-"""From where each image token looks to the grids that the tokens form: rows, columns, order, breaks, tiles and views."""
+"""From where each image token looks to the grids that the tokens form: rows, columns, breaks, tiles and views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ LEAST_FITTING = 0.8
 """Share of the tokens with a place that must lie within half a cell, on each axis, of where their grid has them."""
 
 Axis = Float[np.ndarray, "token"]
+Local = Bool[np.ndarray, "token"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def find_grids(places: Places, width: int, height: int) -> list[Grid]:
         tokens = _laid_out(places.contrast > 0, local, (end, start, until), stride, rows)
         end = max(int(tokens.max()), start + stride * rows - stride) + 1
         if tokens.size > 1:
-            grids.append(Grid(tokens, _geometry(tokens, x, y, width, height)))
+            grids.append(Grid(tokens, _geometry(tokens, places, local, (width, height))))
     _check_fit(grids, x, y)
     return grids
 
@@ -64,7 +65,7 @@ def _cells(grid: Grid) -> int:
     return grid.tokens.size
 
 
-def _with_a_place(places: Places) -> Bool[np.ndarray, "token"]:
+def _with_a_place(places: Places) -> Local:
     """Raises ModelError where nothing in the image moves the tokens, or everything does alike."""
     moved = places.contrast[places.contrast > 0]
     if len(moved) == 0:
@@ -117,14 +118,14 @@ def _step(row: Axis) -> float | None:
     return float(slope)
 
 
-def _free_until(local: Bool[np.ndarray, "token"], last: int) -> int:
+def _free_until(local: Local, last: int) -> int:
     """How far tokens without a place follow that may be cells on a bar below the image: those of the last grid."""
     return last if local[last:].any() else len(local)
 
 
 def _laid_out(
     moves: Bool[np.ndarray, "token"],
-    local: Bool[np.ndarray, "token"],
+    local: Local,
     bounds: tuple[int, int, int],
     stride: int,
     rows: int,
@@ -148,40 +149,65 @@ def _laid_out(
     return tokens[:, np.roll(cell, left)]
 
 
-def _geometry(tokens: Int[np.ndarray, "row col"], x: Axis, y: Axis, width: int, height: int) -> Geometry:
-    """The lines through the tokens' places."""
+def _geometry(tokens: Int[np.ndarray, "row col"], places: Places, local: Local, size: tuple[int, int]) -> Geometry:
+    """The lines through the places of the grid's tokens."""
     rows, cols = tokens.shape
-    row, col = np.divmod(np.arange(tokens.size), cols)
-    axes = ((x, col, cols, width), (y, row, rows, height))
-    (scale_x, offset_x), (scale_y, offset_y) = (
-        _line(where, axis[tokens.flat], n, pixels) for axis, where, n, pixels in axes
-    )
-    return Geometry(width, height, rows, cols, (scale_x, scale_y), (offset_x, offset_y))
+    at = np.where(local[:, None], places.centres, np.nan)[tokens]
+    widths = np.where(local[:, None], places.sizes, np.nan)[tokens]
+    # [row or column, the others] of both axes.
+    across = _line(at[..., 0].T, widths[..., 0].T, size[0])
+    down = _line(at[..., 1], widths[..., 1], size[1])
+    # Whoever adds bars keeps the aspect ratio, and on the axis without bars more cells are whole.
+    if across.has_bars:
+        across = across.with_slope(down.slope)
+    elif down.has_bars:
+        down = down.with_slope(across.slope)
+    scales, offsets = ((1 / across.slope, 1 / down.slope), (0.5 - line.start / line.slope for line in (across, down)))
+    return Geometry(*size, rows, cols, scales, (*offsets,))
 
 
-def _line(where: Int[np.ndarray, "cell"], at: Float[np.ndarray, "cell"], n: int, pixels: int) -> tuple[float, float]:
-    """-> (cells per pixel, cell coordinate of the image's edge) on one axis, from the places of cells.
+@dataclass(frozen=True)
+class _Line:
+    """On one axis: the place of row or column i is `start + slope * i`, in pixels."""
 
-    Cells at the ends may lie on the image in part, where it is padded: they are left out where there are others.
+    slope: float
+    start: float
+    middle: float
+    """Of the rows or columns that show a part of the image."""
+    has_bars: bool
+    """Whether some show none of the image, or the outermost less than others."""
+
+    def with_slope(self, slope: float) -> "_Line":
+        """The line of another slope through the middle of what is seen."""
+        return _Line(slope, self.start + (self.slope - slope) * self.middle, self.middle, self.has_bars)
+
+
+def _line(at: Float[np.ndarray, "n m"], widths: Float[np.ndarray, "n m"], pixels: int) -> _Line:
+    """The line through the places of n rows of m cells.
+
+    The outermost may lie on the image in part, where it is padded: they are left out where there are others.
     """
-    known = np.isfinite(at)
-    seen = np.unique(where[known])
+    n = len(at)
+    seen = np.flatnonzero(np.isfinite(at).any(axis=1))
     if len(seen) < 2:
-        return n / pixels, 0.0
+        return _Line(pixels / n, pixels / n / 2, (n - 1) / 2, False)
+    wide = np.array([np.nanmedian(widths[i]) for i in seen])
+    has_bars = len(seen) < n or (n > 2 and wide[[0, -1]].max() < 0.5 * np.median(wide[1:-1]))
+    known = np.isfinite(at)
     if len(seen) > 4:
-        known &= (where > seen[0]) & (where < seen[-1])
+        known[seen[[0, -1]]] = False
+    where = np.broadcast_to(np.arange(n)[:, None], at.shape)
     for _ in range(3):
         slope, start = np.polyfit(where[known], at[known], 1)
         known &= np.abs(at - (start + slope * where)) < 0.75 * abs(slope)
-    return float(1 / slope), float(0.5 - start / slope)
+    return _Line(float(slope), float(start), float(seen.mean()), bool(has_bars))
 
 
 def _check_fit(grids: Sequence[Grid], x: Axis, y: Axis) -> None:
     """Raises ModelError where too many tokens with a place lie elsewhere than their grid has them."""
     fitting, known = 0, int(np.isfinite(x).sum())
     for grid in grids:
-        rows, cols = grid.tokens.shape
-        row, col = np.divmod(np.arange(grid.tokens.size), cols)
+        row, col = np.divmod(np.arange(grid.tokens.size), grid.tokens.shape[1])
         (sx, sy), (ox, oy) = grid.geometry.scale, grid.geometry.offset
         near_x = np.abs(x[grid.tokens.flat] * sx + ox - col - 0.5) < 0.5
         fitting += int((near_x & (np.abs(y[grid.tokens.flat] * sy + oy - row - 0.5) < 0.5)).sum())
@@ -200,8 +226,7 @@ def _side_by_side(parts: Sequence[Grid], places: Places) -> Grid:
     if len({grid.tokens.shape for grid in parts}) > 1 or len(by_place) != len(rows) * len(cols) != len(parts):
         raise ModelError(f"its {len(parts)} views of the image are neither the whole image nor equal tiles of it")
     tokens = np.block([[by_place[row, col].tokens for col in cols] for row in rows])
-    x, y = places.centres.T
-    return Grid(tokens, _geometry(tokens, x, y, first.width, first.height))
+    return Grid(tokens, _geometry(tokens, places, _with_a_place(places), (first.width, first.height)))
 
 
 def _tile(grid: Grid, axis: int) -> int:
