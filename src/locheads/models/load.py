@@ -14,9 +14,15 @@ from transformers.utils import logging as transformers_log
 from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
 from locheads.models import capture
-from locheads.models.adapters import FamilyAdapter, adapter_class, default_preprocess
+from locheads.models.adapters import (
+    FamilyAdapter,
+    ProbedAdapter,
+    adapter_class,
+    check_not_refused,
+    default_preprocess,
+)
 from locheads.models.batching import is_out_of_memory
-from locheads.models.config import ModelConfig
+from locheads.models.config import PROBE, ModelConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
@@ -120,7 +126,9 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     adapter = adapted(config, engine, model, _processor(source, config), source)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
-    return Lvlm(placed, adapter, placed.device)
+    lvlm = Lvlm(placed, adapter, placed.device)
+    adapter.examine(lvlm)
+    return lvlm
 
 
 def adapted(config: ModelConfig, engine: EngineConfig, model: Any, processor: Any, source: str) -> FamilyAdapter:
@@ -133,7 +141,8 @@ def adapted(config: ModelConfig, engine: EngineConfig, model: Any, processor: An
 
 
 def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
-    """The user's own adapter, else that of the family; called as (processor, config, preprocess, tiles).
+    """The user's own adapter, the one that asks the model, or the family's: called as (processor, config, preprocess,
+    tiles).
 
     Raises:
         ConfigError: model.adapter names no subclass of FamilyAdapter.
@@ -141,6 +150,9 @@ def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
     """
     if config.adapter is None:
         return adapter_class(model_type, source)
+    if config.adapter == PROBE:
+        check_not_refused(model_type, source)
+        return ProbedAdapter
     own = dotted.load(config.adapter, FamilyAdapter, "model.adapter")
     if not isinstance(own, type):
         raise ConfigError(f"model.adapter={config.adapter} is an object: name its class.")

@@ -40,29 +40,42 @@ class _Seen(Exception):
     """The decoder's input is there: nothing after it needs to run."""
 
 
-@torch.inference_mode()
 def decoder_input(model: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "batch token hidden"]:
-    """What the first layer of the text decoder is given, in float32 on the CPU; nothing after it runs.
+    """What the first layer of the text decoder is given, in float32 on the CPU; see `decoder_call`."""
+    return decoder_call(model, inputs)[0]
+
+
+@torch.inference_mode()
+def decoder_call(model: Any, inputs: Mapping[str, Any]) -> tuple[Float[Tensor, "batch token hidden"], Tensor | None]:
+    """-> (`decoder_input`, the position ids that the decoder is given, None where it counts); nothing after it runs.
 
     `inputs`: of the model's forward, where the model is. Raises ModelError for a model without such a decoder.
     """
     got: list[Tensor] = []
+    positions: list[Tensor | None] = []
 
     def take(_: Any, arguments: tuple, options: dict) -> None:
         got.append(arguments[0] if arguments else options["hidden_states"])
         raise _Seen
 
+    def count(_: Any, __: tuple, options: dict) -> None:
+        positions.append(options.get("position_ids"))
+
     with ONE_PASS:
-        hook = _first_layer(model).register_forward_pre_hook(take, with_kwargs=True)
+        hooks = [
+            _first_layer(model).register_forward_pre_hook(take, with_kwargs=True),
+            model.get_decoder().register_forward_pre_hook(count, with_kwargs=True),
+        ]
         try:
             model.base_model(**inputs, use_cache=False)
         except _Seen:
             pass
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
     if not got:
         raise ModelError("The model's forward pass does not run its text decoder: it has no image tokens to look at.")
-    return got[0].float().cpu()
+    return got[0].float().cpu(), positions[0]
 
 
 def _first_layer(model: Any) -> nn.Module:
@@ -168,7 +181,7 @@ def _peaks(moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edg
     relative = moved / np.maximum(usual, moved.max() * LEAST + 1e-30)
     above = np.clip(relative - np.maximum(np.quantile(relative, 0.25, axis=0), 1), 0, None)
     peak, highs = above.argmax(axis=1)[:, None], above >= above.max(axis=1, keepdims=True) / 4
-    lows = ~(binary_closing(highs, np.ones((1, 3))) | highs)
+    lows = ~(binary_closing(highs, np.ones((1, 3), dtype=bool)) | highs)
     # Bands without a low one between them and the highest have as many low ones before them.
     run = np.cumsum(lows, axis=1)
     near = (run == np.take_along_axis(run, peak, axis=1)) & ~lows

@@ -162,8 +162,8 @@ def _geometry(tokens: Int[np.ndarray, "row col"], places: Places, local: Local, 
         across = across.with_slope(down.slope)
     elif down.has_bars:
         down = down.with_slope(across.slope)
-    scales, offsets = ((1 / across.slope, 1 / down.slope), (0.5 - line.start / line.slope for line in (across, down)))
-    return Geometry(*size, rows, cols, scales, (*offsets,))
+    scale, offset = (1 / across.slope, 1 / down.slope), (across.offset, down.offset)
+    return Geometry(*size, rows, cols, scale, offset)
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,11 @@ class _Line:
     """Of the rows or columns that show a part of the image."""
     has_bars: bool
     """Whether some show none of the image, or the outermost less than others."""
+
+    @property
+    def offset(self) -> float:
+        """The cell coordinate of the image's edge."""
+        return 0.5 - self.start / self.slope
 
     def with_slope(self, slope: float) -> "_Line":
         """The line of another slope through the middle of what is seen."""
