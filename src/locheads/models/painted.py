@@ -4,8 +4,7 @@ What changes is what the text decoder is given, after image processor, vision to
 family enters, but that its decoder has image tokens in its own sequence.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,9 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from scipy.ndimage import binary_closing
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from torch.overrides import TorchFunctionMode
 
 from locheads.errors import ModelError
 from locheads.models.capture import ONE_PASS
@@ -26,7 +23,7 @@ from locheads.models.capture import ONE_PASS
 Look = Callable[[Image.Image], Float[Tensor, "token hidden"]]
 """What the decoder is given for the image tokens of an image, in the order of the prompt."""
 
-NEAR = "locheads_near_sighted"
+SOFTMAX = (nn.functional.softmax, torch.softmax, Tensor.softmax)
 
 PATCH = 4
 """Side in pixels of the noise's squares at the least: finer noise is averaged away where the image is scaled down."""
@@ -86,40 +83,24 @@ def _first_layer(model: Any) -> nn.Module:
     raise ModelError(f"The text decoder {type(decoder).__name__} has no layers that can be told apart.")
 
 
-@contextmanager
-def near_sighted(model: Any) -> Iterator[None]:
-    """While open, tokens of the vision tower see themselves alone, so that each keeps to its own place.
+class NearSighted(TorchFunctionMode):
+    """While open, tokens of a tower see themselves alone, so that each keeps to its own place.
 
     Which place that is, a tower's attention does not decide. Attention between different tokens, as of the queries of a
-    Q-Former or resampler to the patches, stays as it is.
+    Q-Former or resampler to the patches, stays as it is: there are not as many of the ones as of the others.
     """
-    AttentionInterface.register(NEAR, _sees_itself)
-    AttentionMaskInterface.register(NEAR, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
-    configs = _vision_configs(model)
-    before = [config._attn_implementation for config in configs]
-    with ONE_PASS:
-        try:
-            for config in configs:
-                config._attn_implementation = NEAR
-            yield
-        finally:
-            for config, own in zip(configs, before, strict=True):
-                config._attn_implementation = own
 
-
-def _vision_configs(model: Any) -> list[Any]:
-    """Those of all parts of the model but its text decoder, to which the parts look for their attention function."""
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
-    text = {id(part.config) for part in model.get_decoder().modules() if hasattr(part, "config")}
-    return [config for key, config in configs.items() if key not in text and not getattr(config, "sub_configs", True)]
-
-
-def _sees_itself(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
-    if query.shape[2] != key.shape[2]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
-    return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1).transpose(1, 2).contiguous(), None
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        if function is nn.functional.scaled_dot_product_attention and len(arguments) >= 3:
+            query, key, value = arguments[:3]
+            if query.shape[-2] == key.shape[-2]:
+                return value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+        result = function(*arguments, **options or {})
+        if function in SOFTMAX and result.ndim > 2 and result.shape[-1] == result.shape[-2]:
+            return torch.eye(result.shape[-1], dtype=result.dtype, device=result.device).expand_as(result)
+        return result
 
 
 def noise(width: int, height: int, seed: int) -> Image.Image:

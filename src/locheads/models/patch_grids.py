@@ -138,7 +138,7 @@ def _laid_out(
     index = start + np.arange(rows * stride).reshape(rows, stride)
     inside = index < len(local)
     index, seen = np.where(inside, index, 0), inside & np.append(local, False)[np.where(inside, index, len(local))]
-    cell = (moves[index] & inside).any(axis=0)
+    cell = np.asarray((moves[index] & inside).any(axis=0))
     shown = np.flatnonzero(seen.any(axis=0))
     # What follows the last column that shows the image: bar on the right, break, and the next row's bar on the left.
     before = (start - begin) % stride

@@ -22,8 +22,8 @@ from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
 from locheads.models.capture import ONE_PASS
 from locheads.models.config import DType, PromptConfig
 from locheads.models.findings import Finding, Outcome
-from locheads.models.painted import decoder_call, find_places, near_sighted, noise
-from locheads.models.patch_grids import find_grids, whole_view
+from locheads.models.painted import NearSighted, decoder_call, find_places, noise
+from locheads.models.patch_grids import Grid, find_grids, whole_view
 from locheads.models.prompts import PromptText
 
 MARK = "probe"
@@ -109,17 +109,23 @@ class Probe:
     def _find(self, width: int, height: int) -> View:
         reading = self.read(noise(width, height, seed=0))
         n = int((reading.ids == self.image_token).sum())
-        bands = [int(np.clip(2 * (n * ratio) ** 0.5, 20, 64)) for ratio in (width / height, height / width)]
-        with near_sighted(self.model):
-            places = find_places(self._look, width, height, (bands[0], bands[1]), grounds=1)
-        try:
-            grid = whole_view(find_grids(places, width, height), places, self.tiles)
-        except ModelError as error:
-            raise ModelError(
-                f"model.adapter=probe cannot place the {n} image tokens of an image of {width} x {height} pixels: "
-                f"{error}. Instead {INSTEAD}"
-            ) from error
+        grid = self._grid(width, height, n)
         return View(grid.tokens, grid.geometry, self._positions(reading))
+
+    def _grid(self, width: int, height: int, n: int) -> Grid:
+        bands = [int(np.clip(2 * (n * ratio) ** 0.5, 20, 64)) for ratio in (width / height, height / width)]
+        # A tower that cannot be made near-sighted needs a mean over several grounds.
+        for grounds in (1, 8):
+            with NearSighted():
+                places = find_places(self._look, width, height, (bands[0], bands[1]), grounds)
+            try:
+                return whole_view(find_grids(places, width, height), places, self.tiles)
+            except ModelError as error:
+                failed = error
+        raise ModelError(
+            f"model.adapter=probe cannot place the {n} image tokens of an image of {width} x {height} pixels: "
+            f"{failed}. Instead {INSTEAD}"
+        ) from failed
 
     def _look(self, image: Image.Image) -> Float[Tensor, "token hidden"]:
         reading = self.read(image)
@@ -222,10 +228,13 @@ class ProbedAdapter(FamilyAdapter):
         """What the whole processor makes of the image; the text is overheard where it goes to the tokenizer."""
         processor, heard = copy.copy(self.processor), _Overheard(self.processor.tokenizer)
         processor.tokenizer = heard
-        made = processor(text=self.processor.image_token + MARK, images=view, return_tensors="pt")
+        wrapped = self.wrapping.format(self.processor.image_token)
+        made = processor(text=wrapped + MARK, images=view, return_tensors="pt")
         image_text, found, ending = heard.text.rpartition(MARK)
         if not found:
-            raise ModelError("the processor does not keep the text of the prompt")
+            raise ModelError("model.adapter=probe: the processor does not keep the text of a prompt: " + INSTEAD)
+        before, after = self.wrapping.split("{}")
+        image_text = image_text.removeprefix(before).removesuffix(after)
         inputs = {name: made[name] for name in made if name in self._forward}
         ids = inputs.pop("input_ids")[0]
         types = {name: inputs.pop(name)[0] for name in TYPES if name in inputs}
