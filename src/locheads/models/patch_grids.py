@@ -76,7 +76,7 @@ def _with_a_place(places: Places) -> Local:
             f"its image tokens move alike wherever the image is painted ({strong:.1f} times as much at their own place "
             "as elsewhere), as queries of a Q-Former or resampler do, none of which belongs to a place"
         )
-    return places.contrast > max(LEAST_CONTRAST, min(strong, 100) ** 0.5)
+    return places.contrast > max(LEAST_CONTRAST, min(strong, 4) ** 0.5)
 
 
 def _best_rows(x: Axis, y: Axis) -> tuple[int, int]:
@@ -205,7 +205,10 @@ def _line(at: Float[np.ndarray, "n m"], widths: Float[np.ndarray, "n m"], pixels
     for _ in range(3):
         slope, start = np.polyfit(where[known], at[known], 1)
         known &= np.abs(at - (start + slope * where)) < 0.75 * abs(slope)
-    return _Line(float(slope), float(start), float(seen.mean()), bool(has_bars))
+    line = _Line(float(slope), float(start), float(seen.mean()), bool(has_bars))
+    # Of few cells, some of which convolutions blur over the image's edge, the extent is known better than the slope.
+    few = len(seen) == n <= 4 and abs(slope * n / pixels - 1) < 0.15
+    return line.with_slope(pixels / n) if few else line
 
 
 def _check_fit(grids: Sequence[Grid], x: Axis, y: Axis) -> None:
