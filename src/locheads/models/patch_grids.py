@@ -28,8 +28,11 @@ class Grid:
     geometry: Geometry
 
 
-def find_grids(places: Places, width: int, height: int) -> list[Grid]:
-    """The grids in the order of the prompt. Raises ModelError, with the reason, where the tokens form none."""
+def find_grids(places: Places, moves: Bool[np.ndarray, "token"], width: int, height: int) -> list[Grid]:
+    """The grids in the order of the prompt. Raises ModelError, with the reason, where the tokens form none.
+
+    `moves`: the tokens that anything in the image moves, those on bars among them; the others are breaks between rows.
+    """
     local = _with_a_place(places)
     x, y = np.where(local[:, None], places.centres, np.nan).T
     grids, end = [], 0
@@ -37,7 +40,7 @@ def find_grids(places: Places, width: int, height: int) -> list[Grid]:
         start = end + int(local[end:].argmax())
         stride, rows = _best_rows(x[start:], y[start:])
         until = _free_until(local, start + stride * rows)
-        tokens = _laid_out(places.contrast > 0, local, (end, start, until), stride, rows)
+        tokens = _laid_out(moves, local, (end, start, until), stride, rows)
         end = max(int(tokens.max()), start + stride * rows - stride) + 1
         if tokens.size > 1:
             grids.append(Grid(tokens, _geometry(tokens, places, local, (width, height))))
@@ -144,7 +147,7 @@ def _laid_out(
     before = (start - begin) % stride
     left = before if before <= stride - 1 - shown[-1] and cell[stride - before :].all() else 0
     first = start - left - (start - left - begin) // stride * stride
-    n_rows = max((min(end, len(local)) - first) // stride, 1)
+    n_rows = max((min(end, len(local)) - first) // stride, (start - first) // stride + rows)
     tokens = first + np.arange(n_rows * stride).reshape(n_rows, stride)
     return tokens[:, np.roll(cell, left)]
 

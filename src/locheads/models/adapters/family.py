@@ -81,7 +81,7 @@ class FamilyAdapter:
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
     """Outputs of the image processor that the model's forward does not take."""
-    after_image: ClassVar[int] = 0
+    after_image: int = 0
     """How many tokens behind the last image token the model takes for a part of the image."""
 
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:

@@ -20,7 +20,7 @@ from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
 from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
 from locheads.models.capture import ONE_PASS
-from locheads.models.config import DType, PromptConfig
+from locheads.models.config import PromptConfig
 from locheads.models.findings import Finding, Outcome
 from locheads.models.painted import NearSighted, decoder_call, find_places, noise
 from locheads.models.patch_grids import Grid, find_grids, whole_view
@@ -29,7 +29,8 @@ from locheads.models.prompts import PromptText
 MARK = "probe"
 """Stands for the rest of a prompt where only the image's part of it matters."""
 PROMPT = PromptConfig(template="<image>\n{expression}")
-TYPES = ("mm_token_type_ids", "token_type_ids")
+TYPES, COUNTED = "token_type_ids", "mm_token_type_ids"
+"""How names of a token's type end, and the one that the model needs to count positions alone."""
 ASPECTS = {"wide": (640, 320), "square": (448, 448), "tall": (320, 640)}
 """Images on which a family is tried before it is used: (width, height) in pixels."""
 INSTEAD = "write an adapter (models/adapters/TEMPLATE.md), or choose a model of another family."
@@ -42,7 +43,7 @@ class Reading:
     ids: Int[Tensor, "token"]
     tensors: dict[str, Tensor]
     types: dict[str, Int[Tensor, "token"]]
-    """`token_type_ids` or `mm_token_type_ids`, where the model takes them."""
+    """`token_type_ids` and such, where the model takes them."""
     image_text: str
     ending: str
     """What the processor puts behind a prompt."""
@@ -64,7 +65,7 @@ class View:
     """Which of the image tokens are the grid."""
     geometry: Geometry
     positions: Int[Tensor, "3 token"] | None
-    """Of everything from the first to the last image token, the first of them at 0; None: they count up by one."""
+    """From the first image token on, which is at 0; None: they count up by one."""
 
     def of_size(self, width: int, height: int) -> "View":
         corners = (0.0, 0.0, float(self.geometry.width), float(self.geometry.height))
@@ -81,6 +82,7 @@ class Probe:
         self.by_content = False
         """Whether images are laid out the same where the processor makes the same of them, whatever their size."""
         self.counts_itself = False
+        """Whether the model counts positions in three rows, and text not by one from the last on."""
         self.image_token = self._image_token(*ASPECTS["square"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Probe":
@@ -101,11 +103,6 @@ class Probe:
         keys = [self.read(noise(*size, seed=0)).content() if self.by_content else size for size in ASPECTS.values()]
         self.views = dict(zip(keys, found, strict=True))
 
-    def let_it_count(self) -> None:
-        """The model counts positions in a way of its own, which no packed row can follow."""
-        self.counts_itself = True
-        self.views = {key: replace(view, positions=None) for key, view in self.views.items()}
-
     def _find(self, width: int, height: int) -> View:
         reading = self.read(noise(width, height, seed=0))
         n = int((reading.ids == self.image_token).sum())
@@ -114,12 +111,14 @@ class Probe:
 
     def _grid(self, width: int, height: int, n: int) -> Grid:
         bands = [int(np.clip(2 * (n * ratio) ** 0.5, 20, 64)) for ratio in (width / height, height / width)]
+        one, two = (self._look(noise(width, height, seed)) for seed in (0, 1))
+        moves = (one != two).any(dim=-1).numpy()
         # A tower that cannot be made near-sighted needs a mean over several grounds.
         for grounds in (1, 8):
             with NearSighted():
                 places = find_places(self._look, width, height, (bands[0], bands[1]), grounds)
             try:
-                return whole_view(find_grids(places, width, height), places, self.tiles)
+                return whole_view(find_grids(places, moves, width, height), places, self.tiles)
             except ModelError as error:
                 failed = error
         raise ModelError(
@@ -153,12 +152,14 @@ class Probe:
         return int(one.ids[moved].mode().values)
 
     def _positions(self, reading: Reading) -> Int[Tensor, "3 token"] | None:
-        positions = self._call(reading)[1]
-        if positions is None or positions.ndim < 3 or self.counts_itself:
+        found = self._call(reading)[1]
+        if found is None or found.ndim < 3:
             return None
-        where = (reading.ids == self.image_token).nonzero().squeeze(1)
-        own = positions[-3:, 0, where[0] : where[-1] + 1].cpu().long()
-        return own - own[:, :1]
+        rows, where = found[-3:, 0].cpu().long(), (reading.ids == self.image_token).nonzero().squeeze(1)
+        first, behind = int(where[0]), int(where[-1]) + 1
+        before, after = torch.arange(first), torch.arange(rows.shape[1] - behind) + rows[:, :behind].max() + 1
+        self.counts_itself |= not ((rows[:, :first] == before).all() and (rows[:, behind:] == after).all())
+        return None if self.counts_itself else rows[:, first:] - first
 
 
 class ProbedAdapter(FamilyAdapter):
@@ -180,6 +181,8 @@ class ProbedAdapter(FamilyAdapter):
         first = self._read(noise(*ASPECTS["square"], seed=0))
         self._ending, self._special = first.ending, first.special
         self.probe = Probe(lvlm.model, copy.deepcopy(self)._read, self.tiles)
+        behind = int((first.ids == self.image_token_id).nonzero()[-1, 0]) + 1
+        self.after_image = max([int((types[behind:] != 0).sum()) for types in first.types.values()], default=0)
         self.probe.try_aspects()
         self._examine_rows(lvlm)
 
@@ -209,12 +212,17 @@ class ProbedAdapter(FamilyAdapter):
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         is_image = prefix == self.image_token_id
         more: dict[str, Any] = {}
-        for name, types in inputs["reading"].types.items():
-            of_image = int(types[inputs["reading"].ids == self.image_token_id][0])
-            more = {"token_types": is_image.long() * of_image, "token_types_name": name}
-        if (positions := inputs["found"].positions) is not None:
+        reading, positions = inputs["reading"], inputs["found"].positions
+        for name, types in reading.types.items():
+            # Those of the image and its tags, the same behind any text; where positions are given, nobody counts.
+            if positions is None or name != COUNTED:
+                typed = torch.isin(prefix, reading.ids[types != 0])
+                more = {"token_types": typed.long() * int(types.max()), "token_types_name": name}
+        if positions is not None:
             start = int(is_image.nonzero()[0, 0])
-            more["prefix_positions"] = torch.cat([torch.arange(start).expand(3, -1), start + positions], dim=1)
+            more["prefix_positions"] = torch.cat(
+                [torch.arange(start).expand(3, -1), start + positions[:, : len(prefix) - start]], dim=1
+            )
         return more
 
     def _process(self, view: Image.Image) -> Any:
@@ -237,9 +245,9 @@ class ProbedAdapter(FamilyAdapter):
         image_text = image_text.removeprefix(before).removesuffix(after)
         inputs = {name: made[name] for name in made if name in self._forward}
         ids = inputs.pop("input_ids")[0]
-        types = {name: inputs.pop(name)[0] for name in TYPES if name in inputs}
+        types = {name: inputs.pop(name)[0] for name in list(inputs) if name.endswith(TYPES)}
         inputs.pop("attention_mask", None)
-        return Reading(ids, inputs, dict(list(types.items())[:1]), image_text, ending, heard.special)
+        return Reading(ids, inputs, types, image_text, ending, heard.special)
 
     def _placeholder(self) -> None:
         """What stands for the image in a prompt, and what the chat template puts around it."""
@@ -259,16 +267,12 @@ class ProbedAdapter(FamilyAdapter):
     def _examine_rows(self, lvlm: Any) -> None:
         """Checks geometry and rows, and decides whether expressions share the image. Raises ModelError."""
         # Only here: the checks stand above the adapters.
-        from locheads.models.verification.eager_rows import LIMITS, check_attention, eager_maps, elsewhere
+        from locheads.models.verification.eager_rows import check_attention
         from locheads.models.verification.painted_cells import check_geometry
 
         _refuse(check_geometry(lvlm, ASPECTS))
-        one = self.prepare(noise(*ASPECTS["square"], seed=0), ["it"], PROMPT)
-        if one.prefix_positions is not None:
-            given, own = (eager_maps(lvlm, each)[None] for each in (one, replace(one, prefix_positions=None)))
-            if elsewhere(given, own)[0] > LIMITS[DType(str(lvlm.model.dtype).removeprefix("torch."))][0]:
-                self.probe.let_it_count()
-                self.sharing = Sharing.plain
+        if self.probe.counts_itself:
+            self.sharing = Sharing.plain
         if self.sharing is Sharing.packed and not _passes(lambda: check_attention(lvlm, PROMPT)):
             self.sharing = Sharing.plain
         if self.sharing is Sharing.plain:
