@@ -206,6 +206,8 @@ def _line(at: Float[np.ndarray, "n m"], widths: Float[np.ndarray, "n m"], pixels
         known[seen[[0, -1]]] = False
     where = np.broadcast_to(np.arange(n)[:, None], at.shape)
     for _ in range(3):
+        if len(np.unique(where[known])) < 2:  # no line fits: these are no rows
+            return _Line(pixels / n, pixels / n / 2, (n - 1) / 2, False)
         slope, start = np.polyfit(where[known], at[known], 1)
         known &= np.abs(at - (start + slope * where)) < 0.75 * abs(slope)
     line = _Line(float(slope), float(start), float(seen.mean()), bool(has_bars))

@@ -139,6 +139,10 @@ class FamilyAdapter:
     def examine(self, lvlm: Any) -> None:
         """What has to be found out on the loaded model (an `Lvlm`) before the first image."""
 
+    def found(self) -> dict[str, Any]:
+        """What was found out, as plain values for the record of a run."""
+        return {}
+
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         """The grid. `n_tokens`: how many image tokens the prompt holds; `inputs`: the image processor's output;
         `view`: the image that it was given."""
