@@ -33,6 +33,10 @@ LEAST = 1e-3
 """Of the strongest response: what is less is rounding."""
 
 
+FLAT = 1.5
+"""A token whose own place moves it less than this many times as much as another has none on that axis."""
+
+
 class _Seen(Exception):
     """The decoder's input is there: nothing after it needs to run."""
 
@@ -170,4 +174,6 @@ def _peaks(moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edg
         middles = (edges[1:] + edges[:-1]) / 2
         centre = (above * near) @ middles / (above * near).sum(axis=1)
     contrast = np.where(moved.any(axis=1), 1 + above.max(axis=1), 0)
-    return centre, near @ np.diff(edges), contrast
+    # What all bands move alike lies along all of them, as the cells of the only row do.
+    flat, whole = (contrast > 0) & (contrast < FLAT), float(edges[-1] - edges[0])
+    return np.where(flat, whole / 2, centre), np.where(flat, whole, near @ np.diff(edges)), contrast

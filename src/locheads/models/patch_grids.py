@@ -8,10 +8,8 @@ from jaxtyping import Bool, Float, Int
 
 from locheads.errors import ModelError
 from locheads.geometry import Geometry
-from locheads.models.painted import Places
+from locheads.models.painted import FLAT, Places
 
-LEAST_CONTRAST = 1.5
-"""A token whose own place moves it less than this many times as much as another belongs to no place."""
 LEAST_FITTING = 0.8
 """Share of the tokens with a place that must lie within half a cell, on each axis, of where their grid has them."""
 
@@ -41,7 +39,7 @@ def find_grids(places: Places, moves: Bool[np.ndarray, "token"], width: int, hei
         stride, rows = _best_rows(x[start:], y[start:])
         until = _free_until(local, start + stride * rows)
         tokens = _laid_out(moves, local, (end, start, until), stride, rows)
-        end = max(int(tokens.max()), start + stride * rows - stride) + 1
+        end = max(int(tokens.max(initial=0)), start + stride * rows - stride) + 1
         if tokens.size > 1:
             grids.append(Grid(tokens, _geometry(tokens, places, local, (width, height))))
     _check_fit(grids, x, y)
@@ -74,12 +72,12 @@ def _with_a_place(places: Places) -> Local:
     if len(moved) == 0:
         raise ModelError("nothing that is painted on the image reaches the image tokens of its decoder's sequence")
     strong = float(np.quantile(moved, 0.75))
-    if strong < LEAST_CONTRAST:
+    if strong < FLAT:
         raise ModelError(
             f"its image tokens move alike wherever the image is painted ({strong:.1f} times as much at their own place "
             "as elsewhere), as queries of a Q-Former or resampler do, none of which belongs to a place"
         )
-    return places.contrast > max(LEAST_CONTRAST, min(strong, 4) ** 0.5)
+    return places.contrast > max(FLAT, min(strong, 4) ** 0.5)
 
 
 def _best_rows(x: Axis, y: Axis) -> tuple[int, int]:
@@ -149,7 +147,8 @@ def _laid_out(
     first = start - left - (start - left - begin) // stride * stride
     n_rows = max((min(end, len(local)) - first) // stride, (start - first) // stride + rows)
     tokens = first + np.arange(n_rows * stride).reshape(n_rows, stride)
-    return tokens[:, np.roll(cell, left)]
+    tokens = tokens[:, np.roll(cell, left)]
+    return tokens[tokens.max(axis=1) < len(local)]
 
 
 def _geometry(tokens: Int[np.ndarray, "row col"], places: Places, local: Local, size: tuple[int, int]) -> Geometry:
@@ -198,7 +197,8 @@ def _line(at: Float[np.ndarray, "n m"], widths: Float[np.ndarray, "n m"], pixels
     n = len(at)
     seen = np.flatnonzero(np.isfinite(at).any(axis=1))
     if len(seen) < 2:
-        return _Line(pixels / n, pixels / n / 2, (n - 1) / 2, False)
+        size = float(np.nanmedian(widths))
+        return _Line(size, float(np.nanmedian(at)) - size * seen[0], float(seen[0]), False)
     wide = np.array([np.nanmedian(widths[i]) for i in seen])
     has_bars = len(seen) < n or (n > 2 and wide[[0, -1]].max() < 0.5 * np.median(wide[1:-1]))
     known = np.isfinite(at)

@@ -164,7 +164,7 @@ def test_patches_in_reading_order_through_the_same_wrapper_are_placed(small: Non
 
 
 def test_the_queries_of_a_resampler_belong_to_no_place(small: None) -> None:
-    with pytest.raises(ModelError, match="cannot place the 16 image tokens.*model of another family"):
+    with pytest.raises(ModelError, match=r"cannot place the 16 image tokens.*model of another family"):
         probe(*changed(lambda projector: Resampler(projector, 16, 32)))
 
 
