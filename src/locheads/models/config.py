@@ -6,6 +6,9 @@ from locheads.dotted import is_dotted
 from locheads.geometry import Preprocess
 from locheads.settings import Text, require, settings
 
+PROBE = "probe"
+"""model.adapter that is nobody's: the model itself is asked."""
+
 
 class DType(StrEnum):
     """Floating-point type of the model's weights; rows are always float32 softmax."""
@@ -31,11 +34,12 @@ class ModelConfig:
     image. Either way the model reads both."""
     trust_remote_code: bool = False
     adapter: Text | None = None
-    """A subclass of FamilyAdapter of your own, package.module:Class, instead of the family's (adapters/TEMPLATE.md)."""
+    """A subclass of FamilyAdapter of your own, package.module:Class, instead of the family's (adapters/TEMPLATE.md);
+    "probe": nobody's, the loaded model itself is asked where its image tokens look."""
 
     def __post_init__(self) -> None:
-        fine = self.adapter is None or is_dotted(self.adapter)
-        require((fine, f"model.adapter={self.adapter} is no dotted path: write package.module:Class, or null."))
+        fine = self.adapter in (None, PROBE) or is_dotted(self.adapter)
+        require((fine, f"model.adapter={self.adapter} is no dotted path: write package.module:Class, probe, or null."))
 
 
 REFERSEG = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from locheads import dotted
 from locheads.errors import ModelError, StoreError, boundary
-from locheads.models.config import ModelConfig
+from locheads.models.config import PROBE, ModelConfig
 from locheads.store.derived import read_derived_json, write_derived_json
 from locheads.store.digest import files_digest, json_digest
 from locheads.store.provenance import source_digest, versions
@@ -94,8 +94,11 @@ def source_of(config: ModelConfig) -> str:
 
 
 def adapter_identity(config: ModelConfig) -> dict[str, Any]:
-    """Of the user's own adapter {"adapter": {path: digest of its module}}, which decides what the maps are."""
-    return {} if config.adapter is None else {"adapter": dotted.source_digests(config.adapter)}
+    """Of the user's own adapter {"adapter": {path: digest of its module}}, which decides what the maps are; of the one
+    that asks the model its name."""
+    if config.adapter in (None, PROBE):
+        return {} if config.adapter is None else {"adapter": PROBE}
+    return {"adapter": dotted.source_digests(config.adapter)}
 
 
 def folder_digest(folder: Path, cache: Path | None) -> str:

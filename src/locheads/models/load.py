@@ -11,8 +11,14 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, PreTra
 from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
 from locheads.models import capture
-from locheads.models.adapters import FamilyAdapter, adapter_class, default_preprocess
-from locheads.models.config import ModelConfig
+from locheads.models.adapters import (
+    FamilyAdapter,
+    ProbedAdapter,
+    adapter_class,
+    check_not_refused,
+    default_preprocess,
+)
+from locheads.models.config import PROBE, ModelConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.folder import FORMAT, WEIGHTS, refuse
 from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
@@ -123,7 +129,9 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     adapter = adapted(config, engine, model, processor, source)
     # Quantized and spread weights are already where they belong, and refuse to be moved.
     placed = model.eval() if "device_map" in options else model.eval().to(device)
-    return Lvlm(placed, adapter, placed.device, has_head=has_head)
+    lvlm = Lvlm(placed, adapter, placed.device, has_head=has_head)
+    adapter.examine(lvlm)
+    return lvlm
 
 
 def _is_head(name: str) -> bool:
@@ -140,7 +148,8 @@ def adapted(config: ModelConfig, engine: EngineConfig, model: Any, processor: An
 
 
 def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
-    """The user's own adapter, else that of the family; called as (processor, config, preprocess, tiles).
+    """The user's own adapter, the one that asks the model, or the family's: called as (processor, config, preprocess,
+    tiles).
 
     Raises:
         ConfigError: model.adapter names no subclass of FamilyAdapter.
@@ -148,6 +157,9 @@ def adapter_of(config: ModelConfig, model_type: str, source: str) -> Any:
     """
     if config.adapter is None:
         return adapter_class(model_type, source)
+    if config.adapter == PROBE:
+        check_not_refused(model_type, source)
+        return ProbedAdapter
     own = dotted.load(config.adapter, FamilyAdapter, "model.adapter")
     if not isinstance(own, type):
         raise ConfigError(f"model.adapter={config.adapter} is an object: name its class.")

@@ -44,7 +44,7 @@ def load_model(
             that stays where it is. Its text decoder's attention function becomes one that can record.
         processor: of a transformers model.
         preprocess: of a transformers model, see `Preprocess`. None: as conf/model has it for the family.
-        adapter: of a transformers model whose family is your own, "package.module:Class".
+        adapter: of a transformers model: "package.module:Class" where its family is your own, or "probe".
         device: auto, cpu, cuda or cuda:N, for a model that is loaded here.
 
     Raises:
@@ -81,4 +81,6 @@ def _taken(model: PreTrainedModel, processor: Any, preprocess: str | None, adapt
     how = Preprocess(preprocess) if preprocess else default_preprocess(model.config)
     config = ModelConfig(name=name, id=name, preprocess=how, adapter=adapter)
     prepared = adapted(config, EngineConfig(), model, processor, name)
-    return LoadedModel(model, prepared, torch.device(model.device), config)
+    loaded = LoadedModel(model, prepared, torch.device(model.device), config)
+    prepared.examine(loaded)
+    return loaded

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from scipy.ndimage import binary_closing
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from locheads.errors import ModelError
 from locheads.models.capture import ONE_PASS
@@ -21,47 +23,90 @@ from locheads.models.capture import ONE_PASS
 Look = Callable[[Image.Image], Float[Tensor, "token hidden"]]
 """What the decoder is given for the image tokens of an image, in the order of the prompt."""
 
+SOFTMAX = (nn.functional.softmax, torch.softmax, Tensor.softmax)
+
 PATCH = 4
 """Side in pixels of the noise's squares at the least: finer noise is averaged away where the image is scaled down."""
+
+
+LEAST = 1e-3
+"""Of the strongest response: what is less is rounding."""
+
+
+FLAT = 1.5
+"""A token whose own place moves it less than this many times as much as another has none on that axis."""
 
 
 class _Seen(Exception):
     """The decoder's input is there: nothing after it needs to run."""
 
 
-@torch.inference_mode()
 def decoder_input(model: Any, inputs: Mapping[str, Any]) -> Float[Tensor, "batch token hidden"]:
-    """What the first layer of the text decoder is given, in float32 on the CPU; nothing after it runs.
+    """What the first layer of the text decoder is given, in float32 on the CPU; see `decoder_call`."""
+    return decoder_call(model, inputs)[0]
+
+
+@torch.inference_mode()
+def decoder_call(model: Any, inputs: Mapping[str, Any]) -> tuple[Float[Tensor, "batch token hidden"], Tensor | None]:
+    """-> (`decoder_input`, the position ids that the decoder is given, None where it counts); nothing after it runs.
 
     `inputs`: of the model's forward, where the model is. Raises ModelError for a model without such a decoder.
     """
     got: list[Tensor] = []
+    positions: list[Tensor | None] = []
 
     def take(_: Any, arguments: tuple, options: dict) -> None:
         got.append(arguments[0] if arguments else options["hidden_states"])
         raise _Seen
 
+    def count(_: Any, __: tuple, options: dict) -> None:
+        positions.append(options.get("position_ids"))
+
     with ONE_PASS:
-        hook = _first_layer(model).register_forward_pre_hook(take, with_kwargs=True)
+        hooks = [
+            _first_layer(model).register_forward_pre_hook(take, with_kwargs=True),
+            model.get_decoder().register_forward_pre_hook(count, with_kwargs=True),
+        ]
         try:
             model.base_model(**inputs, use_cache=False)
         except _Seen:
             pass
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
     if not got:
         raise ModelError("The model's forward pass does not run its text decoder: it has no image tokens to look at.")
     # Gemma 3n's layers take several versions of the sequence, [version, batch, token, hidden]: first the input itself.
     given = got[0] if got[0].dim() == 3 else got[0][0]
-    return given.float().cpu()
+    return given.float().cpu(), positions[0]
 
 
-def _first_layer(model: Any) -> torch.nn.Module:
+def _first_layer(model: Any) -> nn.Module:
     decoder = model.get_decoder()
     for part in (decoder, getattr(decoder, "model", None), getattr(decoder, "decoder", None)):
-        if isinstance(layers := getattr(part, "layers", None), torch.nn.ModuleList):
+        if isinstance(layers := getattr(part, "layers", None), nn.ModuleList):
             return layers[0]
     raise ModelError(f"The text decoder {type(decoder).__name__} has no layers that can be told apart.")
+
+
+class NearSighted(TorchFunctionMode):
+    """While open, tokens of a tower see themselves alone, so that each keeps to its own place.
+
+    Which place that is, a tower's attention does not decide. Attention between different tokens, as of the queries of a
+    Q-Former or resampler to the patches, stays as it is: there are not as many of the ones as of the others.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        if function is nn.functional.scaled_dot_product_attention and len(arguments) >= 3:
+            query, key, value = arguments[:3]
+            if query.shape[-2] == key.shape[-2]:
+                return value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+        result = function(*arguments, **options or {})
+        if function in SOFTMAX and result.ndim > 2 and result.shape[-1] == result.shape[-2]:
+            return torch.eye(result.shape[-1], dtype=result.dtype, device=result.device).expand_as(result)
+        return result
 
 
 def noise(width: int, height: int, seed: int) -> Image.Image:
@@ -88,8 +133,10 @@ class Places:
 
     centres: Float[np.ndarray, "token 2"]
     """(x, y) in pixels of the image; NaN where nothing in the image moves the token."""
+    sizes: Float[np.ndarray, "token 2"]
+    """Width and height of what moves it, in the same pixels."""
     contrast: Float[np.ndarray, "token"]
-    """How much more its own place moves a token than another does, the smaller of both axes: 1 is no more, and 0 is
+    """How much more its own place moves a token than another does, on the axis that tells more: 1 is no more, and 0 is
     a token that nothing moves, such as a line break."""
 
 
@@ -101,32 +148,34 @@ def find_places(look: Look, width: int, height: int, bands: tuple[int, int] = (2
     """
     images = [noise(width, height, seed) for seed in range(grounds)]
     seen = [(image, look(image)) for image in images]
-    centres, contrasts = [], []
+    found = []
     for axis, pixels in enumerate((width, height)):
         edges = np.linspace(0, pixels, min(bands[axis], pixels) + 1).round().astype(int).tolist()
         boxes = [(a, 0, b, height) if axis == 0 else (0, a, width, b) for a, b in pairwise(edges)]
         moved = np.mean([[response(look, *one, box) for box in boxes] for one in seen], axis=0).T
-        centre, contrast = _peaks(moved, np.array(edges))
-        centres.append(centre)
-        contrasts.append(contrast)
-    return Places(np.stack(centres, axis=1), np.min(contrasts, axis=0))
+        found.append(_peaks(moved, np.array(edges)))
+    centres, sizes, contrasts = (np.stack(one, axis=1) for one in zip(*found, strict=True))
+    return Places(centres, sizes, contrasts.max(axis=1))
 
 
-def _peaks(
-    moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edge"]
-) -> tuple[Float[np.ndarray, "token"], Float[np.ndarray, "token"]]:
-    """-> (centre of the bands around each token's highest, how far that one stands above the others).
+def _peaks(moved: Float[np.ndarray, "token band"], edges: Float[np.ndarray, "edge"]) -> tuple[np.ndarray, ...]:
+    """-> (centre of the bands around each token's highest, their width, how far that one stands above the others).
 
-    A vision tower's attention moves every token a little, whatever is painted: by the median of its bands.
+    A vision tower's attention moves every token a little whatever is painted, and some bands move all tokens more than
+    others do: both are taken out.
     """
     usual = np.median(moved, axis=1, keepdims=True)
-    above = np.clip(moved - usual, 0, None)
-    peak, lows = moved.argmax(axis=1)[:, None], above < above.max(axis=1, keepdims=True) / 3
+    relative = moved / np.maximum(usual, moved.max() * LEAST + 1e-30)
+    above = np.clip(relative - np.maximum(np.quantile(relative, 0.25, axis=0), 1), 0, None)
+    peak, highs = above.argmax(axis=1)[:, None], above >= above.max(axis=1, keepdims=True) / 4
+    lows = ~(binary_closing(highs, np.ones((1, 3), dtype=bool)) | highs)
     # Bands without a low one between them and the highest have as many low ones before them.
     run = np.cumsum(lows, axis=1)
     near = (run == np.take_along_axis(run, peak, axis=1)) & ~lows
     with np.errstate(invalid="ignore", divide="ignore"):
         middles = (edges[1:] + edges[:-1]) / 2
         centre = (above * near) @ middles / (above * near).sum(axis=1)
-        contrast = moved.max(axis=1) / usual[:, 0]
-    return centre, np.nan_to_num(contrast, nan=0.0, posinf=np.inf)
+    contrast = np.where(moved.any(axis=1), 1 + above.max(axis=1), 0)
+    # What all bands move alike lies along all of them, as the cells of the only row do.
+    flat, whole = (contrast > 0) & (contrast < FLAT), float(edges[-1] - edges[0])
+    return np.where(flat, whole / 2, centre), np.where(flat, whole, near @ np.diff(edges)), contrast

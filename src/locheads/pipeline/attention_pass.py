@@ -18,6 +18,7 @@ from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm
 from locheads.models.packing import Packed, packing
+from locheads.pipeline.found_model import keep_found
 from locheads.pipeline.image_preparation import PreparedImage, ToolCopies, first_readable, in_background, prepare_image
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.store_writer import Storable, StoreWriter
@@ -123,6 +124,7 @@ class _Pass:
             for attended in self._attended(groups, lvlm, failures):
                 writer.put(partial(self._stored, attended))
         failures += writer.failures
+        keep_found(self.store.folder, lvlm.adapter.found())
         n_asked = sum(len(group.samples) for group in groups) - len(failures)
         watch.stop(self.store.folder, n_asked, of="attention", layers=layers, maps=_maps_kept(self.lacking))
         return failures

@@ -9,6 +9,7 @@ from locheads.pipeline.attend_stage import attend_all_maps, attend_few_maps, att
 from locheads.pipeline.audit_stage import audit_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
+from locheads.pipeline.found_model import found_record
 from locheads.pipeline.ground_stage import ground_stage
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
@@ -38,6 +39,7 @@ def run_stages(config: Config, folder: Path, status: Status, earlier: Path | Non
         if done is None:
             started(json_digest(key))
             failures = _run_past_damage(setup, status)
+            record["model"] |= found_record(setup.store.folder)
     if done is not None:
         take_over(done, folder)
         status.replaced()

@@ -13,6 +13,7 @@ from locheads.geometry import Preprocess
 from locheads.models import variants  # noqa: F401  makes AutoConfig and AutoModel know the families of our own
 from locheads.models.adapters import one_view, tiled
 from locheads.models.adapters.family import FamilyAdapter, PreparedInput, Sharing
+from locheads.models.adapters.probed import ProbedAdapter
 
 FAMILIES: dict[str, Any] = {
     "llava": one_view.llava_adapter,
@@ -83,11 +84,7 @@ def adapter_class(model_type: str, source: str) -> Any:
     """
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    if model_type in REFUSED:
-        raise ModelError(
-            f"{source} is a {model_type!r} model, which cannot be used: {REFUSED[model_type]}. Choose a model of "
-            "another family."
-        )
+    check_not_refused(model_type, source)
     if model_type in ON_THE_HUB:
         raise ModelError(
             f"{source} is a {model_type!r} model in its authors' own format, which transformers does not know: use its "
@@ -109,8 +106,17 @@ def adapter_class(model_type: str, source: str) -> Any:
     raise ModelError(
         f"{source} is a {model_type!r} model, which has no adapter yet (there are: {', '.join(sorted(FAMILIES))}): "
         f"write src/locheads/models/adapters/{model_type}.py after TEMPLATE.md in that folder and list it in FAMILIES "
-        "of __init__.py."
+        "of __init__.py; or let the model be asked where its image tokens look: model.adapter=probe."
     )
+
+
+def check_not_refused(model_type: str, source: str) -> None:
+    """Raises ModelError for a family that can have no adapter, with the reason."""
+    if model_type in REFUSED:
+        raise ModelError(
+            f"{source} is a {model_type!r} model, which cannot be used: {REFUSED[model_type]}. Choose a model of "
+            "another family."
+        )
 
 
 def default_preprocess(checkpoint: Any) -> Preprocess:
@@ -121,4 +127,7 @@ def default_preprocess(checkpoint: Any) -> Preprocess:
     return Preprocess.pad if padded else Preprocess.native
 
 
-__all__ = ["FAMILIES", "FamilyAdapter", "PreparedInput", "Sharing", "adapter_class", "default_preprocess"]
+__all__ = [
+    "FAMILIES", "FamilyAdapter", "PreparedInput", "ProbedAdapter", "Sharing", "adapter_class", "check_not_refused",
+    "default_preprocess",
+]  # fmt: skip

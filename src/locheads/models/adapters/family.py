@@ -131,6 +131,18 @@ class FamilyAdapter:
 
     # What a family may override.
 
+    @property
+    def image_token_id(self) -> int:
+        """The token that stands for a patch of the image."""
+        return int(self.config.image_token_id)
+
+    def examine(self, lvlm: Any) -> None:
+        """What has to be found out on the loaded model (an `Lvlm`) before the first image."""
+
+    def found(self) -> dict[str, Any]:
+        """What was found out, as plain values for the record of a run."""
+        return {}
+
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         """The grid. `n_tokens`: how many image tokens the prompt holds; `inputs`: the image processor's output;
         `view`: the image that it was given."""
@@ -187,7 +199,7 @@ class FamilyAdapter:
 
     def _image_positions(self, ids: Sequence[Int[Tensor, "token"]]) -> Int[Tensor, "image_token"]:
         """Raises DataError where an expression holds image tokens, so that prompts differ in them."""
-        token = self.config.image_token_id
+        token = self.image_token_id
         found = [(row == token).nonzero().squeeze(1) for row in ids]
         if len(found[0]) == 0:
             raise ModelError(

@@ -1,0 +1,316 @@
+"""model.adapter=probe: a family that nobody wrote an adapter for is asked itself.
+
+The checkpoint's own processor makes the prompt. Where each image token looks is painted out (`painted.py`), and what
+rows, columns and views they form follows (`patch_grids.py`). What cannot be placed is refused with the reason.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from locheads.errors import ModelError, boundary
+from locheads.geometry import Geometry
+from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
+from locheads.models.capture import ONE_PASS
+from locheads.models.config import PromptConfig
+from locheads.models.findings import Finding, Outcome
+from locheads.models.painted import NearSighted, decoder_call, find_places, noise
+from locheads.models.patch_grids import Grid, find_grids, whole_view
+from locheads.models.prompts import PromptText
+
+MARK = "probe"
+"""Stands for the rest of a prompt where only the image's part of it matters."""
+PROMPT = PromptConfig(template="<image>\n{expression}")
+TYPES, COUNTED = "token_type_ids", "mm_token_type_ids"
+"""How names of a token's type end, and the one that the model needs to count positions alone."""
+ASPECTS = {"wide": (640, 320), "square": (448, 448), "tall": (320, 640)}
+"""Images on which a family is tried before it is used: (width, height) in pixels."""
+INSTEAD = "write an adapter (models/adapters/TEMPLATE.md), or choose a model of another family."
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the checkpoint's processor makes of an image and a prompt that is nothing but the image and MARK."""
+
+    ids: Int[Tensor, "token"]
+    tensors: dict[str, Tensor]
+    types: dict[str, Int[Tensor, "token"]]
+    """`token_type_ids` and such, where the model takes them."""
+    image_text: str
+    ending: str
+    """What the processor puts behind a prompt."""
+    special: bool
+    """Whether the tokenizer may add its own first token."""
+
+    def content(self) -> Hashable:
+        """Equal for images of which the processor makes the same tokens and as many pixels."""
+        whole = {name: value.numpy().tobytes() for name, value in self.tensors.items() if not value.is_floating_point()}
+        shapes = [(name, tuple(value.shape)) for name, value in self.tensors.items()]
+        return hash((self.image_text, tuple(shapes), tuple(whole.items())))
+
+
+@dataclass(frozen=True)
+class View:
+    """What is known of images of one size, or of which the processor makes the same."""
+
+    tokens: Int[np.ndarray, "row col"]
+    """Which of the image tokens are the grid."""
+    geometry: Geometry
+    positions: Int[Tensor, "3 token"] | None
+    """From the first image token on, which is at 0; None: they count up by one."""
+
+    def of_size(self, width: int, height: int) -> "View":
+        corners = (0.0, 0.0, float(self.geometry.width), float(self.geometry.height))
+        return replace(self, geometry=self.geometry.seen_through(width, height, corners))
+
+
+class Probe:
+    """A loaded model, and what was found out by asking it. An adapter's copies for several threads share it."""
+
+    def __init__(self, model: Any, read: Callable[[Image.Image], Reading], tiles: bool) -> None:
+        """Raises ModelError where no token of the decoder's sequence changes with the image."""
+        self.model, self.read, self.tiles = model, read, tiles
+        self.views: dict[Hashable, View] = {}
+        self.by_content = False
+        """Whether images are laid out the same where the processor makes the same of them, whatever their size."""
+        self.counts_itself = False
+        """Whether the model counts positions in three rows, and text not by one from the last on."""
+        self.image_token = self._image_token(*ASPECTS["square"])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Probe":
+        return self
+
+    def view(self, size: tuple[int, int], reading: Reading) -> View:
+        """Raises ModelError where the tokens of such an image cannot be placed."""
+        key = reading.content() if self.by_content else size
+        with ONE_PASS:
+            if key not in self.views:
+                self.views[key] = self._find(*size)
+        return self.views[key].of_size(*size)
+
+    def try_aspects(self) -> None:
+        """Finds the views of three aspect ratios. Raises ModelError where the tokens of one cannot be placed."""
+        found = [self._find(*size) for size in ASPECTS.values()]
+        self.by_content = _alike([view.geometry for view in found])
+        keys = [self.read(noise(*size, seed=0)).content() if self.by_content else size for size in ASPECTS.values()]
+        self.views = dict(zip(keys, found, strict=True))
+
+    def _find(self, width: int, height: int) -> View:
+        reading = self.read(noise(width, height, seed=0))
+        n = int((reading.ids == self.image_token).sum())
+        grid = self._grid(width, height, n)
+        return View(grid.tokens, grid.geometry, self._positions(reading))
+
+    def _grid(self, width: int, height: int, n: int) -> Grid:
+        bands = [int(np.clip(2 * (n * ratio) ** 0.5, 20, 64)) for ratio in (width / height, height / width)]
+        one, two = (self._look(noise(width, height, seed)) for seed in (0, 1))
+        moves = (one != two).any(dim=-1).numpy()
+        # A tower that cannot be made near-sighted needs a mean over several grounds.
+        for grounds in (1, 8):
+            with NearSighted():
+                places = find_places(self._look, width, height, (bands[0], bands[1]), grounds)
+            try:
+                return whole_view(find_grids(places, moves, width, height), places, self.tiles)
+            except ModelError as error:
+                failed = error
+        raise ModelError(
+            f"model.adapter=probe cannot place the {n} image tokens of an image of {width} x {height} pixels: "
+            f"{failed}. Instead {INSTEAD}"
+        ) from failed
+
+    def _look(self, image: Image.Image) -> Float[Tensor, "token hidden"]:
+        reading = self.read(image)
+        return self._call(reading)[0][reading.ids == self.image_token]
+
+    def _call(self, reading: Reading) -> tuple[Float[Tensor, "token hidden"], Tensor | None]:
+        """-> (the decoder's input, the position ids that it is given)."""
+        model = self.model
+        rows = {"input_ids": reading.ids, "attention_mask": torch.ones_like(reading.ids), **reading.types}
+        tensors = reading.tensors | {name: row[None] for name, row in rows.items()}
+        placed = {k: v.to(model.device, model.dtype if v.is_floating_point() else None) for k, v in tensors.items()}
+        with boundary("model.adapter=probe: the model's forward pass failed", ModelError, INSTEAD):
+            hidden, positions = decoder_call(model, placed)
+        return hidden[0], positions
+
+    def _image_token(self, width: int, height: int) -> int:
+        """The id of the tokens that change with the image. Raises ModelError where none does."""
+        one, two = (self.read(noise(width, height, seed)) for seed in (0, 1))
+        moved = (self._call(one)[0] != self._call(two)[0]).any(dim=-1)
+        if not moved.any():
+            raise ModelError(
+                "model.adapter=probe: no token of the decoder's own sequence changes with the image, at which the "
+                f"model looks by cross-attention or in an encoder: {INSTEAD}"
+            )
+        return int(one.ids[moved].mode().values)
+
+    def _positions(self, reading: Reading) -> Int[Tensor, "3 token"] | None:
+        found = self._call(reading)[1]
+        if found is None or found.ndim < 3:
+            return None
+        rows, where = found[-3:, 0].cpu().long(), (reading.ids == self.image_token).nonzero().squeeze(1)
+        first, behind = int(where[0]), int(where[-1]) + 1
+        before, after = torch.arange(first), torch.arange(rows.shape[1] - behind) + rows[:, :behind].max() + 1
+        self.counts_itself |= not ((rows[:, :first] == before).all() and (rows[:, behind:] == after).all())
+        return None if self.counts_itself else rows[:, first:] - first
+
+
+class ProbedAdapter(FamilyAdapter):
+    """Whatever family it is, as its own processor and model show it; nothing but the model's name is known before."""
+
+    has_tiles = True
+    square = False
+    not_for_model = ("reading", "found")
+    probe: Probe
+
+    def examine(self, lvlm: Any) -> None:
+        """Raises ModelError for a model whose image tokens cannot be placed, or of which a check fails."""
+        if getattr(self.config, "is_encoder_decoder", False):
+            raise ModelError(f"model.adapter=probe: the image goes to the encoder of an encoder-decoder: {INSTEAD}")
+        with boundary("model.adapter=probe: the processor makes no prompt with an image", ModelError, INSTEAD):
+            self._placeholder()
+        # A processor of its own: tokenizers refuse to be used by two threads at once.
+        self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
+        first = self._read(noise(*ASPECTS["square"], seed=0))
+        self._ending, self._special = first.ending, first.special
+        self.probe = Probe(lvlm.model, copy.deepcopy(self)._read, self.tiles)
+        behind = int((first.ids == self.image_token_id).nonzero()[-1, 0]) + 1
+        self.after_image = max([int((types[behind:] != 0).sum()) for types in first.types.values()], default=0)
+        self.probe.try_aspects()
+        self._examine_rows(lvlm)
+
+    def found(self) -> dict[str, Any]:
+        """What was found out, for the record of a run."""
+        return {
+            "image_token": self.image_token_id,
+            "wrapping": self.wrapping,
+            "sharing": self.sharing.value,
+            "by_size": not self.probe.by_content,
+            "views": [view.geometry.as_dict() for view in self.probe.views.values()],
+        }
+
+    @property
+    def image_token_id(self) -> int:
+        return self.probe.image_token
+
+    def image_text(self, inputs: Any) -> str:
+        return str(inputs["reading"].image_text)
+
+    def finish(self, question: PromptText) -> PromptText:
+        return PromptText(question.text + self._ending, question.start, question.end)
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        return torch.from_numpy(inputs["found"].tokens.flatten()), inputs["found"].geometry
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        is_image = prefix == self.image_token_id
+        more: dict[str, Any] = {}
+        reading, positions = inputs["reading"], inputs["found"].positions
+        for name, types in reading.types.items():
+            # Those of the image and its tags, the same behind any text; where positions are given, nobody counts.
+            if positions is None or name != COUNTED:
+                typed = torch.isin(prefix, reading.ids[types != 0])
+                more = {"token_types": typed.long() * int(types.max()), "token_types_name": name}
+        if positions is not None:
+            start = int(is_image.nonzero()[0, 0])
+            more["prefix_positions"] = torch.cat(
+                [torch.arange(start).expand(3, -1), start + positions[:, : len(prefix) - start]], dim=1
+            )
+        return more
+
+    def _process(self, view: Image.Image) -> Any:
+        reading = self._read(view)
+        return {**reading.tensors, "reading": reading, "found": self.probe.view(view.size, reading)}
+
+    def _adds_special(self, question: PromptText) -> bool:
+        return self._special and super()._adds_special(question)
+
+    def _read(self, view: Image.Image) -> Reading:
+        """What the whole processor makes of the image; the text is overheard where it goes to the tokenizer."""
+        processor, heard = copy.copy(self.processor), _Overheard(self.processor.tokenizer)
+        processor.tokenizer = heard
+        wrapped = self.wrapping.format(self.processor.image_token)
+        made = processor(text=wrapped + MARK, images=view, return_tensors="pt")
+        image_text, found, ending = heard.text.rpartition(MARK)
+        if not found:
+            raise ModelError("model.adapter=probe: the processor does not keep the text of a prompt: " + INSTEAD)
+        before, after = self.wrapping.split("{}")
+        image_text = image_text.removeprefix(before).removesuffix(after)
+        inputs = {name: made[name] for name in made if name in self._forward}
+        ids = inputs.pop("input_ids")[0]
+        types = {name: inputs.pop(name)[0] for name in list(inputs) if name.endswith(TYPES)}
+        inputs.pop("attention_mask", None)
+        return Reading(ids, inputs, types, image_text, ending, heard.special)
+
+    def _placeholder(self) -> None:
+        """What stands for the image in a prompt, and what the chat template puts around it."""
+        chat = getattr(self.processor, "chat_template", None) is not None
+        parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": MARK}]
+        with_image, without = (self._chat(content) if chat else "" for content in (parts, parts[1:]))
+        head, found, tail = with_image.partition(self.processor.image_token)
+        names = [str(token) for token in self.processor.tokenizer.get_added_vocab() if str(token) not in without]
+        before = next((name for name in names if found and head.endswith(name)), "")
+        after = next((name for name in names if found and tail.startswith(name)), "")
+        self.wrapping = before + "{}" + after
+
+    def _chat(self, content: list[dict[str, str]]) -> str:
+        messages = [{"role": "user", "content": content}]
+        return str(self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _examine_rows(self, lvlm: Any) -> None:
+        """Checks geometry and rows, and decides whether expressions share the image. Raises ModelError."""
+        # Only here: the checks stand above the adapters.
+        from locheads.models.verification.eager_rows import check_attention
+        from locheads.models.verification.painted_cells import check_geometry
+
+        _refuse(check_geometry(lvlm, ASPECTS))
+        if self.probe.counts_itself:
+            self.sharing = Sharing.plain
+        if self.sharing is Sharing.packed and not _passes(lambda: check_attention(lvlm, PROMPT)):
+            self.sharing = Sharing.plain
+        if self.sharing is Sharing.plain:
+            _refuse(check_attention(lvlm, PROMPT))
+
+
+class _Overheard:
+    """A tokenizer that remembers the text that it was given last."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self.text, self.special = tokenizer, "", True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text: Any, *arguments: Any, **options: Any) -> Any:
+        self.text = text if isinstance(text, str) else text[0]
+        self.special = options.get("add_special_tokens", True)
+        return self._tokenizer(text, *arguments, **options)
+
+
+def _alike(geometries: list[Geometry]) -> bool:
+    """Whether images of several aspect ratios fill their grids alike: then what a processor makes the same of is laid
+    out the same. Within a third of a cell."""
+    sides = [np.array([one.cols, one.rows] * 2) for one in geometries]
+    corners = [one.to_cells(np.array([0, 0, one.width, one.height])) for one in geometries]
+    mean = np.mean([corner / side for corner, side in zip(corners, sides, strict=True)], axis=0)
+    return all(np.abs(corner - mean * side).max() < 1 / 3 for corner, side in zip(corners, sides, strict=True))
+
+
+def _passes(check: Callable[[], list[Finding]]) -> bool:
+    try:
+        return all(finding.outcome != Outcome.failed for finding in check())
+    except ModelError:  # a forward pass that takes no such mask
+        return False
+
+
+def _refuse(findings: list[Finding]) -> None:
+    for one in findings:
+        if one.outcome == Outcome.failed:
+            raise ModelError(f"model.adapter=probe: {one.name}: {one.text}: {INSTEAD}")
