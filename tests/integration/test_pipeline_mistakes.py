@@ -112,13 +112,13 @@ def test_a_device_that_is_not_there(complaint: Callable[..., str]) -> None:
 
 
 def test_a_model_folder_that_is_no_checkpoint(files: TinyFiles, complaint: Callable[..., str]) -> None:
-    assert f"Cannot load the model {files.folder}" in complaint(f"model.id={files.folder}")
+    assert f"{files.folder} has no config.json" in complaint(f"model.id={files.folder}")
 
 
-def test_a_model_of_a_family_without_an_adapter(tmp_path: Path, complaint: Callable[..., str]) -> None:
+def test_a_model_that_sees_no_image(tmp_path: Path, complaint: Callable[..., str]) -> None:
     (tmp_path / "gpt").mkdir()
     (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2"}')
-    assert "is a 'gpt2' model, which has no adapter yet" in complaint(f"model.id={tmp_path / 'gpt'}")
+    assert "is a 'gpt2' model, which reads text alone" in complaint(f"model.id={tmp_path / 'gpt'}")
 
 
 @pytest.mark.parametrize("key", ["paths.outputs", "paths.cache"])
@@ -211,7 +211,7 @@ def test_what_a_library_raised_is_in_the_log(
     result = command(*arguments, f"model.id={tmp_path / 'model'}")
     (log,) = (tmp_path / "out").rglob("run.log")
     assert result.code == 1 and result.err.count("\n") == 1
-    assert "is not a valid JSON file" in result.err
+    assert "config.json cannot be read (Expecting property name" in result.err
     assert "Traceback (most recent call last):" in log.read_text()
 
 

@@ -105,7 +105,12 @@ def test_a_config_that_is_no_configuration(tmp_path: Path, content: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("model_type", "words"), [("nonesuch", "nonesuch"), ("bert", "'bert' model, which reads text alone")]
+    ("model_type", "words"),
+    [
+        ("nonesuch", "nonesuch"),
+        ("bert", "'bert' model, which reads text alone"),
+        ("video_llava", "'video_llava' model, which has no adapter yet"),
+    ],
 )
 def test_another_kind_of_model(tmp_path: Path, model_type: str, words: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))

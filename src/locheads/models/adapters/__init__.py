@@ -96,13 +96,9 @@ def adapter_class(model_type: str, source: str) -> Any:
             "own format (often a repository whose name ends in -hf), or convert it: python -m locheads.models.convert."
         )
     if model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        what = (
-            "reads text alone" if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else "answers no text about an image"
-        )
-        raise ModelError(
-            f"{source} is a {model_type!r} model, which {what}: choose a model that takes images and text, such as "
-            f"{', '.join(sorted(FAMILIES))}."
-        )
+        text = model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        what = "reads text alone" if text else "answers no text about an image"
+        raise ModelError(f"{source} is a {model_type!r} model, which {what}: choose a family of docs/models.md.")
     raise ModelError(
         f"{source} is a {model_type!r} model, which has no adapter yet (there are: {', '.join(sorted(FAMILIES))}): "
         f"write src/locheads/models/adapters/{model_type}.py after TEMPLATE.md in that folder and list it in FAMILIES "
