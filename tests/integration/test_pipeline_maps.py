@@ -205,14 +205,14 @@ def test_memory_that_never_suffices_is_a_recorded_reason(
 ) -> None:
     from locheads.models import attend
 
-    real = attend._run
+    real = attend.run_batch
 
     def small(lvlm: Any, batch: Any) -> None:
         if batch.input_ids.shape[1] > 75:
             raise RuntimeError("CUDA out of memory")
         real(lvlm, batch)
 
-    monkeypatch.setattr(attend, "_run", small)
+    monkeypatch.setattr(attend, "run_batch", small)
     folder = run(files.config(tmp_path))
     rows = pd.read_parquet(folder / "predictions.parquet")
     assert 0 < rows["error"].notna().sum() < len(rows)
