@@ -27,6 +27,8 @@ Image.new("RGB", (32, 32)).save(folder / "a.png")
 
 class Adapter:
     sharing = Sharing.packed
+    def found(self):
+        return {}
     def prepare(self, image, expressions, prompt):
         words = tuple(torch.zeros(3, dtype=torch.long) for _ in expressions)
         geometry = square_geometry(32, 32, 32, GRID, Preprocess.pad)
