@@ -31,17 +31,11 @@ Totals = Mapping[Grid, Float[np.ndarray, "layer head row col"]]
 """The sum of every head's maps over samples, per grid: not divided, because no comparison depends on their number."""
 
 
-def find_sinks(attentions: Iterable[Attention], factor: float) -> SinkCells:
-    """Cells whose mean weight over the samples exceeds `factor` times the mean of that mean map.
+def total_maps(attentions: Iterable[Attention]) -> Totals:
+    """Summed up in one pass. Give it discovery samples: nothing of the evaluated split may take part.
 
-    One pass that keeps sums only. Give it discovery samples: nothing of the evaluated split may take part.
     Raises ValueError where not all maps are there.
     """
-    return sinks_of(total_maps(attentions), factor)
-
-
-def total_maps(attentions: Iterable[Attention]) -> Totals:
-    """Summed up. Raises ValueError where not all maps are there."""
     totals: dict[Grid, np.ndarray] = {}
     for attention in attentions:
         if attention.heads is not None:
@@ -52,7 +46,7 @@ def total_maps(attentions: Iterable[Attention]) -> Totals:
 
 
 def sinks_of(totals: Totals, factor: float) -> SinkCells:
-    """As `find_sinks`."""
+    """Cells whose mean weight over the samples exceeds `factor` times the mean of that mean map."""
     return SinkCells(
         {grid: _stands_out(total, factor) for grid, total in totals.items()},
         {grid: _stands_out(total.sum(axis=(0, 1)), factor) for grid, total in totals.items()},

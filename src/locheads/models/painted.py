@@ -19,10 +19,15 @@ from torch.overrides import TorchFunctionMode
 
 from locheads.errors import ModelError
 from locheads.models.capture import ONE_PASS
+from locheads.models.config import PromptConfig
 
 Look = Callable[[Image.Image], Float[Tensor, "token hidden"]]
 """What the decoder is given for the image tokens of an image, in the order of the prompt."""
 
+PROMPT = PromptConfig(template="<image>\n{expression}")
+"""How a model is asked where only the image's part of the prompt matters."""
+ASPECTS = {"wide": (640, 320), "square": (448, 448), "tall": (320, 640)}
+"""Images on which a geometry is tried: (width, height) in pixels."""
 SOFTMAX = (nn.functional.softmax, torch.softmax, Tensor.softmax)
 
 PATCH = 4

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from locheads.discovery.scores import stack_scores
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Sinks
 from locheads.pipeline.head_numbers import head_numbers
-from locheads.pipeline.processes import CHUNK, Each, chunks, processes
+from locheads.pipeline.processes import Each, in_parts, processes
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.pipeline.sink_cells import sink_cells
@@ -32,7 +32,6 @@ from locheads.report.run_record import read_run
 from locheads.report.theme import to_png
 from locheads.store.atomic import write_bytes, write_text
 from locheads.store.attention_store import AttentionStore
-from locheads.terminal import track
 from locheads.text import csv_text
 from locheads.types import Attention, Discovery, HeadScores, ImageGroup
 
@@ -46,7 +45,7 @@ def audit_stage(run: Setup, failures: Failures) -> None:
     n_images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
     with processes(run.store, config.engine.processes, n_images) as each:
         plan, errors = _plan(run, choices, each)
-        sums = np.concatenate(_all(each, partial(_measure, plan), run.inputs.evaluated, "audit"), axis=1)
+        sums = np.concatenate([*in_parts(each, partial(_measure, plan), run.inputs.evaluated, "audit")], axis=1)
     evaluation, groups = config.evaluation, run.inputs.evaluated
     frame = audit_frame(
         choices,
@@ -137,7 +136,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dic
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     criteria = {criterion_key(choice): choice.criterion for choice in choices}
     by_numbers = {c.numbers_key(): c for c in criteria.values()}
-    parts = _all(each, partial(_scores, [*by_numbers.values()]), run.inputs.discovery, "scores")
+    parts = [*in_parts(each, partial(_scores, [*by_numbers.values()]), run.inputs.discovery, "scores")]
     scores = {key: stack_scores([part[key] for part in parts]) for key in by_numbers}
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
@@ -148,12 +147,6 @@ def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dic
         except DiscoveryError as error:
             failed[name] = str(error)
     return found, failed
-
-
-def _all(
-    each: Each, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup], name: str
-) -> list[T]:
-    return list(track(each(work, groups), name, f"parts of {CHUNK} images", len(chunks(groups))))
 
 
 def _scores(

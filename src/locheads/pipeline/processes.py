@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from locheads.errors import StoreError
 from locheads.store.attention_store import AttentionStore
+from locheads.terminal import track
 from locheads.types import ImageGroup
 
 CHUNK = 16
@@ -82,6 +83,13 @@ def this_process(store: AttentionStore) -> Each:
     return partial(_here, store)
 
 
+def in_parts(
+    each: Each, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup], name: str
+) -> Iterable[T]:
+    """What `each` gives of the groups, under a progress bar of this name."""
+    return track(each(work, groups), name, f"parts of {CHUNK} images", len(chunks(groups)))
+
+
 def _here(
     store: AttentionStore, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
@@ -91,7 +99,7 @@ def _here(
 def _there(
     pool: ProcessPoolExecutor, work: Callable[[AttentionStore, list[ImageGroup]], T], groups: list[ImageGroup]
 ) -> Iterator[T]:
-    # Once for all chunks: it may hold every sample's own heads.
+    # Packed once and unpacked once per process, though every chunk brings it: it may hold every sample's own heads.
     return pool.map(partial(_run, ForkingPickler.dumps(work).tobytes()), chunks(groups))
 
 
@@ -116,6 +124,6 @@ def _run(sent: bytes, chunk: list[ImageGroup]) -> Any:
 
 @lru_cache(maxsize=1)
 def _received(sent: bytes) -> Callable[[AttentionStore, list[ImageGroup]], Any]:
-    """The work that the first process sent, as it sends everything."""
+    """The work that the first process packed; the same bytes are unpacked once."""
     work: Callable[[AttentionStore, list[ImageGroup]], Any] = ForkingPickler.loads(sent)
     return work

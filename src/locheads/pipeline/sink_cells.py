@@ -5,11 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from locheads.grounding.sinks import Grid, SinkCells, Totals, sinks_of, total_maps
-from locheads.pipeline.processes import CHUNK, Each, chunks
+from locheads.pipeline.processes import Each, in_parts
 from locheads.pipeline.setup import Setup
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import code_digest
-from locheads.terminal import track
 from locheads.types import ImageGroup
 
 
@@ -21,8 +20,7 @@ def sink_cells(run: Setup, factors: Iterable[float], each: Each) -> dict[float, 
 
     def add_up() -> dict[str, np.ndarray]:
         totals: dict[str, np.ndarray] = {}
-        parts = track(each(_totals, groups), "mean maps", f"parts of {CHUNK} images", len(chunks(groups)))
-        for part in parts:
+        for part in in_parts(each, _totals, groups, "mean maps"):
             for (rows, cols), total in part.items():
                 name = f"{rows} {cols}"
                 totals[name] = totals[name] + total if name in totals else total

@@ -9,7 +9,7 @@ from locheads.grounding.components import Components, choose, hull_area
 from locheads.grounding.config import BoxRule, Component, GroundingConfig, Normalise, Sinks
 from locheads.grounding.fuse import binarise, fuse
 from locheads.grounding.ground_maps import ground_maps
-from locheads.grounding.sinks import find_sinks
+from locheads.grounding.sinks import sinks_of, total_maps
 from locheads.types import Attention, HeadIndex
 
 
@@ -122,7 +122,7 @@ def test_a_sink_is_what_stands_out_in_the_mean_over_all_samples() -> None:
         maps[:, 0, 0, 0, 3] = 0.4
         ids = (f"{image}a", f"{image}b")
         attentions.append(Attention(str(image), ids, maps, maps.sum(axis=(-2, -1)), geometry))
-    sinks = find_sinks(iter(attentions), 5.0)
+    sinks = sinks_of(total_maps(iter(attentions)), 5.0)
     first, second = sinks.get((6, 6), [HeadIndex(0, 0), HeadIndex(0, 1)])
     assert np.argwhere(first).tolist() == [[0, 3]]
     assert second.sum() == 0

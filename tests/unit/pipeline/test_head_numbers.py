@@ -9,7 +9,7 @@ import pytest
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.scores import score
 from locheads.geometry import stretched
-from locheads.grounding.sinks import find_sinks
+from locheads.grounding.sinks import sinks_of, total_maps
 from locheads.map_numbers import spatial_entropy
 from locheads.pipeline import head_numbers as module
 from locheads.pipeline import sink_cells as sinks_module
@@ -104,7 +104,7 @@ def test_sinks_are_those_of_all_maps_and_added_up_once(tmp_path: Path, monkeypat
     groups = [group(number) for number in range(5)]
     store = filled(tmp_path, groups)
     run = SimpleNamespace(store=store, inputs=SimpleNamespace(discovery=groups))
-    expected = {factor: find_sinks(store.read(groups), factor) for factor in (1.5, 5.0)}
+    expected = {factor: sinks_of(total_maps(store.read(groups)), factor) for factor in (1.5, 5.0)}
     for _ in range(2):
         with processes(store, 1, len(groups)) as each:
             found = sink_cells(run, [5.0, 1.5, 5.0], each)

@@ -20,19 +20,15 @@ from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
 from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
 from locheads.models.capture import ONE_PASS
-from locheads.models.config import PromptConfig
 from locheads.models.findings import Finding, Outcome
-from locheads.models.painted import NearSighted, decoder_call, find_places, noise
+from locheads.models.painted import ASPECTS, PROMPT, NearSighted, decoder_call, find_places, noise
 from locheads.models.patch_grids import Grid, find_grids, whole_view
 from locheads.models.prompts import PromptText
 
 MARK = "probe"
 """Stands for the rest of a prompt where only the image's part of it matters."""
-PROMPT = PromptConfig(template="<image>\n{expression}")
 TYPES, COUNTED = "token_type_ids", "mm_token_type_ids"
 """How names of a token's type end, and the one that the model needs to count positions alone."""
-ASPECTS = {"wide": (640, 320), "square": (448, 448), "tall": (320, 640)}
-"""Images on which a family is tried before it is used: (width, height) in pixels."""
 INSTEAD = "write an adapter (models/adapters/TEMPLATE.md), or choose a model of another family."
 
 

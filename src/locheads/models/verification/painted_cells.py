@@ -18,14 +18,11 @@ from torch import Tensor
 from locheads.geometry import Geometry
 from locheads.models.attend import model_inputs
 from locheads.models.batching import collate, single
-from locheads.models.config import PromptConfig
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
-from locheads.models.painted import decoder_input, noise, response
+from locheads.models.painted import ASPECTS, PROMPT, decoder_input, noise, response
 
 Box = tuple[int, int, int, int]
-PROMPT = PromptConfig(template="<image>\n{expression}")
-ASPECTS = {"wide": (640, 320), "square": (448, 448), "tall": (320, 640)}
 BLOCKS = 3
 """Along each axis."""
 STEP = 0.5
