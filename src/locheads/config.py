@@ -14,7 +14,15 @@ from pydantic import Field
 
 from locheads.audit.config import AuditConfig
 from locheads.data.config import AnswerFormat, DatasetConfig, PredictionsConfig
-from locheads.discovery.config import CriterionConfig, DiscoveryConfig, HeadsConfig, SelectionConfig, SelectionKind
+from locheads.dependence.config import DependenceConfig
+from locheads.discovery.config import (
+    CriterionConfig,
+    DiscoveryConfig,
+    HeadsConfig,
+    Require,
+    SelectionConfig,
+    SelectionKind,
+)
 from locheads.errors import Rule
 from locheads.evaluation.config import DirectConfig, EvaluationConfig
 from locheads.grounding.config import GroundingConfig, Sinks
@@ -34,6 +42,7 @@ class Stage(StrEnum):
     ground = "ground"
     evaluate = "evaluate"
     report = "report"
+    judge = "judge"  # alone: do the heads of heads.set follow the words?
     audit = "audit"  # after discover, instead of the others: what every choice does, from the store
     check = "check"  # alone: looks the data set over, without a model
     verify = "verify"  # alone: is the model read rightly?
@@ -96,6 +105,7 @@ class Config:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    dependence: DependenceConfig = field(default_factory=DependenceConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -188,10 +198,21 @@ def _run_rules(c: Config) -> list[Rule]:
 def _maps_rules(c: Config) -> list[Rule]:
     """What needs discovery, or the maps of all heads."""
     mean_map = c.grounding.sinks == Sinks.mean_map
+    judged = c.stage == Stage.judge or c.heads.require == Require.follow
     return [
         (
             c.heads.set is None or c.stage != Stage.discover,
             f"stage=discover finds heads, and heads.set={c.heads.set} gives them: leave one of the two out.",
+        ),
+        (
+            c.heads.set is not None or c.stage != Stage.judge,
+            "stage=judge judges heads that are given: name them with heads.set, or use stage=discover, which judges "
+            "those that it finds.",
+        ),
+        (
+            c.dependence.images > 0 or not (judged or c.criterion.needs_dependence),
+            "dependence.images=0 leaves out what stage=judge, heads.require=follow, criterion.min_dependence and "
+            f"criterion.score={c.criterion.score} may need: set it to 30 or more.",
         ),
         (
             not mean_map or c.engine.maps == ALL_MAPS,

@@ -2,7 +2,7 @@
 and y1 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -61,9 +61,13 @@ class HeadScores:
     sample_ids: tuple[str, ...]
     numbers: Mapping[str, Float[np.ndarray, "sample layer head"]]
     """By name, see `map_numbers.NUMBERS`; "entropy" is inf where no cell exceeds the floor."""
+    of_heads: Mapping[str, Float[np.ndarray, "layer head"]] = field(default_factory=dict)
+    """Numbers that a head has over all samples, by name: its dependence on the words, where that was measured."""
 
     def __getitem__(self, name: str) -> Float[np.ndarray, "sample layer head"]:
         """The number of this name. Raises DiscoveryError where it was not worked out."""
+        if name in self.of_heads:
+            return np.broadcast_to(self.of_heads[name], (len(self.sample_ids), *self.of_heads[name].shape))
         if name not in self.numbers:
             raise DiscoveryError(f"The scores hold no {name}: score the attention maps by the criterion that reads it.")
         return self.numbers[name]
@@ -71,7 +75,7 @@ class HeadScores:
     def rows(self, indices: np.ndarray) -> "HeadScores":
         """The scores of some samples, by position (repeats allowed)."""
         ids = tuple(self.sample_ids[i] for i in indices)
-        return HeadScores(ids, {name: values[indices] for name, values in self.numbers.items()})
+        return HeadScores(ids, {name: values[indices] for name, values in self.numbers.items()}, self.of_heads)
 
 
 @dataclass(frozen=True)
@@ -142,19 +146,28 @@ class Discovery:
     was not said which image each sample is of; [0, 1] for a single image, which tells nothing of others."""
     n_images: int | None = None
     """Images that the trials' samples are of."""
+    score_per_trial: Float[np.ndarray, "trial layer head"] | None = None
+    """What the heads are ranked by where the criterion does not rank them by how often they were chosen."""
+
+    @property
+    def score(self) -> Float[np.ndarray, "layer head"] | None:
+        """The mean over the trials of `score_per_trial`."""
+        return None if self.score_per_trial is None else self.score_per_trial.mean(axis=0)
 
     def ranking(self) -> list[HeadIndex]:
-        """Heads that were chosen at least once, the most frequent first; ties by (layer, head)."""
-        return _ranking(self.frequency_mean)
+        """Heads that were chosen at least once, the most frequent first (or those with a score, the highest first);
+        ties by (layer, head)."""
+        return _ranking(self.frequency_mean if self.score is None else self.score)
 
     def ranking_per_trial(self) -> list[list[HeadIndex]]:
         """As `ranking`, for each trial alone: do other samples lead to the same heads?"""
-        return [_ranking(frequency) for frequency in self.frequency_per_trial]
+        per_trial = self.frequency_per_trial if self.score_per_trial is None else self.score_per_trial
+        return [_ranking(of_trial) for of_trial in per_trial]
 
 
-def _ranking(frequency: Float[np.ndarray, "layer head"]) -> list[HeadIndex]:
-    order = np.argsort(-frequency, axis=None, kind="stable")
-    return [HeadIndex(*divmod(int(i), frequency.shape[1])) for i in order if frequency.flat[i] > 0]
+def _ranking(values: Float[np.ndarray, "layer head"]) -> list[HeadIndex]:
+    order = np.argsort(-values, axis=None, kind="stable")
+    return [HeadIndex(*divmod(int(i), values.shape[1])) for i in order if values.flat[i] > 0]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class AuditPlan:
     """Per `criterion_key`, for greedy selection."""
     sinks: Mapping[float, SinkCells]
     """By sink_factor."""
+    of_heads: Mapping[str, Float[np.ndarray, "layer head"]] = field(default_factory=dict)
+    """See `HeadScores`."""
 
     @cached_property
     def greedy(self) -> dict[str, Choice]:
@@ -84,8 +86,9 @@ def ranking_key(choice: Choice) -> str:
 
 def own_heads(scores: Mapping[tuple[str, ...], HeadScores], plan: AuditPlan) -> OwnHeads:
     """Of the samples whose numbers these are, by `CriterionConfig.numbers_key`."""
+    found = {key: replace(of_key, of_heads=plan.of_heads) for key, of_key in scores.items()}
     return {
-        key: greedy_heads(scores[c.criterion.numbers_key()], plan.discoveries[criterion_key(c)], c.k, c.criterion)
+        key: greedy_heads(found[c.criterion.numbers_key()], plan.discoveries[criterion_key(c)], c.k, c.criterion)
         for key, c in plan.greedy.items()
     }
 

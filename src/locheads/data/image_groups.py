@@ -67,6 +67,15 @@ def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageG
     return [group for group in kept if group.samples]
 
 
+def merged(groups: Iterable[ImageGroup]) -> list[ImageGroup]:
+    """Every image once, with all samples that any of the groups has of it."""
+    images: dict[tuple[str, Path], tuple[ImageGroup, dict[str, Sample]]] = {}
+    for group in groups:
+        _, samples = images.setdefault((group.image_id, group.path), (group, {}))
+        samples.update({sample.sample_id: sample for sample in group.samples})
+    return [replace(group, samples=tuple(samples.values())) for group, samples in images.values()]
+
+
 def shuffle(groups: list[ImageGroup], seed: int) -> list[ImageGroup]:
     """The images in a random order; the expressions of an image stay together."""
     # A stream of its own: trials draw with [seed, 0], [seed, 1], ...

@@ -52,6 +52,9 @@ class CriterionConfig:
     precision: Precision = Precision.float64
     max_bottom_row: Annotated[float | None, NUMBER] = None
     """Drop a head from a sample in which any bottom-row weight exceeds this (C1: 0.05)."""
+    min_dependence: Annotated[float | None, NUMBER] = None
+    """Drop heads whose dependence on the words is below this, or does not outlast another wording (`lex` above 0, where
+    there are pairs to tell): see `DependenceConfig`."""
     min_keep: Natural = 0
     """A sample with fewer heads than this takes so many of its highest sums instead, of any layer (C1: 1)."""
     skip_layers: Natural = 2
@@ -61,6 +64,11 @@ class CriterionConfig:
 
     def __post_init__(self) -> None:
         find_criterion(self.score)
+
+    @property
+    def needs_dependence(self) -> bool:
+        """Whether heads cannot be found without knowing how they depend on the words."""
+        return self.min_dependence is not None or find_criterion(self.score).reads_dependence
 
     def numbers_key(self) -> tuple[str, ...]:
         """What the numbers of a head depend on, by which stored ones are found again: floor and weighting, and what
@@ -87,15 +95,24 @@ class SelectionConfig:
     kind: SelectionKind = SelectionKind.fixed
 
 
+class Require(StrEnum):
+    """What the heads must do for a run to go on to the evaluation."""
+
+    nothing = "nothing"
+    follow = "follow"
+    """Follow the words (`WordVerdict`): else the run ends with an error instead of figures."""
+
+
 @settings("heads")
 class HeadsConfig:
-    """How many heads are summed, and where they come from."""
+    """How many heads are summed, where they come from, and what is asked of them."""
 
     k: Count = 3
     set: Text | None = None
     """null: the run discovers them. Else its first k heads ground every sample, and discovery is left out: a published
     set (such as llava_1_5_7b, the paper's heads), the heads.json of a run, or a folder with one. Then no heads are
     chosen with ground truth, and the random heads are drawn from all layers but criterion.skip_layers."""
+    require: Require = Require.nothing
 
 
 class Draw(StrEnum):

@@ -34,6 +34,11 @@ class Criterion:
     """What `values` and `admits` read besides `NUMBERS`."""
     admits: Callable[[HeadScores], Bool[np.ndarray, "sample layer head"]] = has_component
     """Which heads of a sample may be chosen at all."""
+    pooled: bool = False
+    """Whether the heads are ranked by the mean of their values over all samples, not by how many samples choose
+    them."""
+    reads_dependence: bool = False
+    """Whether it reads what `dependence` measures of the heads (`HeadDependence`)."""
 
     def __post_init__(self) -> None:
         names = [number.name for number in (*NUMBERS, *self.numbers)]
@@ -54,6 +59,15 @@ def map_entropy(maps: Float[np.ndarray, "n row col"]) -> Float[np.ndarray, "n"]:
     return entr(shares).sum(axis=(1, 2))
 
 
+def _dependent(scores: HeadScores) -> Bool[np.ndarray, "sample layer head"]:
+    """A head that does not depend on the words is never chosen; nor is one of which that is not known."""
+    return scores["dependence"] > 0
+
+
+def _words(scores: HeadScores) -> Float[np.ndarray, "sample layer head"]:
+    return -scores["sums"].astype(np.float64) * np.nan_to_num(scores["dependence"])
+
+
 CRITERIA = {
     # Highest attention sum.
     "s_img": Criterion(lambda scores: -scores["sums"].astype(np.float64)),
@@ -63,6 +77,10 @@ CRITERIA = {
     "s_img_entropy": Criterion(_entropy, thresholded=True),
     # Lowest entropy of the normalised map, whatever its components, among the same heads.
     "map_entropy": Criterion(lambda scores: scores["map_entropy"], True, (Number("map_entropy", map_entropy),)),
+    # Highest mean attention sum times the head's dependence on the words.
+    "words": Criterion(_words, admits=_dependent, pooled=True, reads_dependence=True),
+    # Highest dependence on the words.
+    "dependence": Criterion(lambda s: -s["dependence"], admits=_dependent, pooled=True, reads_dependence=True),
 }
 """The values of criterion.score."""
 

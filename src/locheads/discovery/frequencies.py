@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from locheads.discovery.config import CriterionConfig, Draw
+from locheads.discovery.criteria import find_criterion
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
 from locheads.discovery.trials import random_order
 from locheads.errors import DiscoveryError
@@ -29,12 +30,20 @@ def discover(
         images: the number of each scored sample's image, for the frequencies' intervals. None: without intervals.
 
     Raises:
-        DiscoveryError: a trial without samples, or no head that the criterion admits.
+        DiscoveryError: a trial without samples, or no head that the criterion admits, or one that reads the
+            heads' dependence on the words where that is not known.
     """
     if not trials or any(len(trial) == 0 for trial in trials):
         raise DiscoveryError("Discovery has no samples: every sample of the discovery split failed or was excluded.")
+    if criterion.needs_dependence and np.isnan(scores.of_heads.get("dependence", np.nan)).all():
+        raise DiscoveryError(
+            f"criterion.score={criterion.score} with criterion.min_dependence={criterion.min_dependence} needs to know "
+            "how heads depend on the words, and no image has expressions for several objects from which that was "
+            "measured: use another criterion or another data set."
+        )
     means = [scores["sums"][trial].mean(axis=0, dtype=np.float64) for trial in trials]
-    votes = [_votes(scores.rows(trial), mean, criterion) for trial, mean in zip(trials, means, strict=True)]
+    values = [_values(scores.rows(trial), mean, criterion) for trial, mean in zip(trials, means, strict=True)]
+    votes = [best_heads(of_trial, criterion.candidates) for of_trial in values]
     frequencies = np.stack([chosen.mean(axis=0) for chosen in votes])
     mean_sums = np.mean(means, axis=0)
     eligible = eligible_heads(mean_sums, criterion)
@@ -53,6 +62,7 @@ def discover(
         eligible=eligible,
         frequency_ends=None if images is None else _ends(votes, trials, images),
         n_images=None if images is None else len(np.unique(images[np.concatenate(trials)])),
+        score_per_trial=np.stack([*map(_pooled, values)]) if find_criterion(criterion.score).pooled else None,
     )
 
 
@@ -81,9 +91,15 @@ def greedy_heads(
     }
 
 
-def _votes(scores: HeadScores, mean_sums: np.ndarray, criterion: CriterionConfig) -> np.ndarray:
-    eligible = eligible_heads(mean_sums, criterion)
-    return best_heads(rank_values(scores, eligible, criterion), criterion.candidates)
+def _values(
+    scores: HeadScores, mean_sums: Float[np.ndarray, "layer head"], criterion: CriterionConfig
+) -> Float[np.ndarray, "sample layer head"]:
+    return rank_values(scores, eligible_heads(mean_sums, criterion), criterion)
+
+
+def _pooled(values: Float[np.ndarray, "sample layer head"]) -> Float[np.ndarray, "layer head"]:
+    """Each head's mean, the highest being the best; a sample that must not choose the head adds nothing."""
+    return -np.where(np.isfinite(values), values, 0.0).mean(axis=0)
 
 
 def _ends(

@@ -61,7 +61,7 @@ def rank_values(
             )
     reached = _reached(sums, criterion) if ranked_by.thresholded else np.full(sums.shape, True)
     clear = np.full(sums.shape, True) if (most := criterion.max_bottom_row) is None else scores["bottom_row"] <= most
-    kept = np.where(eligible & reached & clear & admitted, values, np.inf)
+    kept = np.where(eligible & reached & clear & admitted & _depends(scores, criterion), values, np.inf)
     if criterion.min_keep == 0:
         return kept
     few = np.isfinite(kept).sum(axis=(1, 2)) < criterion.min_keep
@@ -69,6 +69,14 @@ def rank_values(
     highest = best_heads(np.where(clear | ~reached, -sums.astype(np.float64), np.inf), criterion.min_keep)
     instead = np.where(highest, np.minimum(values, np.finfo(np.float64).max), np.inf)
     return np.where(few[:, None, None], instead, kept)
+
+
+def _depends(scores: HeadScores, criterion: CriterionConfig) -> Bool[np.ndarray, "sample layer head"]:
+    """The heads whose dependence on the words reaches criterion.min_dependence; all where that is not set."""
+    if criterion.min_dependence is None:
+        return np.full(scores["sums"].shape, True)
+    lex = scores["lex"]
+    return (scores["dependence"] >= criterion.min_dependence) & ((lex > 0) | np.isnan(lex))
 
 
 def best_heads(values: Float[np.ndarray, "sample layer head"], n: int) -> Bool[np.ndarray, "sample layer head"]:

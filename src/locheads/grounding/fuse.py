@@ -67,6 +67,16 @@ def smooth(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Fl
     )
 
 
+def smoothing_matrix(side: int, config: GroundingConfig) -> Float[np.ndarray, "side side"]:
+    """What `smooth` does along an axis of so many cells, as a product from the left: many times faster for the maps of
+    all heads, and the same but for rounding."""
+    if config.sigma == 0 or config.kernel == 1:
+        return np.eye(side)
+    return ndimage.gaussian_filter(
+        np.eye(side), config.sigma, mode=config.border.value, radius=config.kernel // 2, axes=(0,)
+    )
+
+
 def binarise(
     fused: Float[np.ndarray, "*n row col"], rule: ThresholdRule = ThresholdRule.mean, level: float = 1.0
 ) -> Bool[np.ndarray, "*n row col"]:

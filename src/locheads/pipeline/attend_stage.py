@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from locheads.data.image_groups import merged
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.evaluation.methods import HeadPlan
 from locheads.models.engine import ALL_MAPS, top_heads_kept
-from locheads.pipeline.discover_stage import DiscoverResult, discover_heads
+from locheads.pipeline.discover_stage import DiscoverResult, discover_heads, with_dependence
 from locheads.pipeline.error_messages import log_file
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads
@@ -43,20 +44,36 @@ class AttendResult:
 
 def attend_all_maps(setup: Setup, loader: Loader) -> AttendResult:
     """engine.maps=all: one pass over every sample, and the maps of every head are kept."""
-    return AttendResult(_fill(setup, loader, [*setup.inputs.discovery, *setup.inputs.evaluated], EVERYTHING))
+    return AttendResult(_fill(setup, loader, merged(setup.inputs.all_groups), EVERYTHING))
 
 
 def attend_few_maps(setup: Setup, loader: Loader) -> AttendResult:
-    """engine.maps="top N" or PATH: numbers of discovery's samples, and maps of some heads of the evaluated ones."""
-    failures = {} if setup.given_heads else _fill(setup, loader, setup.inputs.discovery, _discovery_need(setup))
+    """engine.maps="top N" or PATH: numbers of discovery's samples, maps of some heads of the evaluated ones, and all
+    maps of the few images on which the heads are judged."""
+    failures = Failures()
+    if not setup.given_heads:
+        failures |= _fill(setup, loader, setup.inputs.judged, EVERYTHING)
+        failures |= _fill(setup, loader, setup.inputs.discovery, _discovery_need(setup))
     known = maps_heads(setup.config, setup.identity)
     if known is not None:
-        return AttendResult(failures | _fill(setup, loader, setup.inputs.evaluated, NeededMaps(known)))
+        return AttendResult(failures | _fill(setup, loader, grounded_groups(setup), NeededMaps(known)))
     discovered = None if setup.given_heads else discover_heads(setup, failures)
     plan = plan_heads(setup, discovered, this_process(setup.store))
     top = top_heads_kept(setup.config.engine.maps)
-    failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures, top)
+    failures |= attend_for(setup, loader, grounded_groups(setup), discovered, plan, failures, top)
     return AttendResult(failures, discovered, plan)
+
+
+def attend_judged(setup: Setup, loader: Loader, heads: Sequence[HeadIndex]) -> Failures:
+    """stage=judge: no more than the maps of these heads, on the judged images."""
+    return _fill(setup, loader, setup.inputs.judged, NeededMaps(frozenset(heads)))
+
+
+def grounded_groups(setup: Setup) -> list[ImageGroup]:
+    """The images of which the maps of the chosen heads are needed: those that are evaluated, and where the heads are
+    given, those that are judged (others keep the maps of all heads)."""
+    inputs = setup.inputs
+    return merged([*inputs.evaluated, *inputs.judged]) if setup.given_heads else inputs.evaluated
 
 
 def attend_for(
@@ -117,12 +134,13 @@ def passes(setup: Setup) -> list[Pass]:
     """What is dealt out: everything at once, or, where few maps are kept, discovery's samples first."""
     inputs = setup.inputs
     if setup.config.engine.maps == ALL_MAPS:
-        return [Pass("all", [*inputs.discovery, *inputs.evaluated], EVERYTHING)]
+        return [Pass("all", merged(inputs.all_groups), EVERYTHING)]
     known = maps_heads(setup.config, setup.identity)
-    evaluated = Pass("evaluated", inputs.evaluated, None if known is None else NeededMaps(known))
-    return (
-        [evaluated] if setup.given_heads else [Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
-    )
+    evaluated = Pass("evaluated", grounded_groups(setup), None if known is None else NeededMaps(known))
+    if setup.given_heads:
+        return [evaluated]
+    judged = [Pass("judged", inputs.judged, EVERYTHING)] if inputs.judged else []
+    return [*judged, Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
 
 
 def expected_cost(setup: Setup) -> TokenCost:
@@ -151,8 +169,8 @@ def _fill(
 
 def _own_heads(setup: Setup, discovered: DiscoverResult, scores: HeadScores) -> set[HeadIndex]:
     """The heads that greedy selection takes for any of these samples."""
-    config = setup.config
-    chosen = greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion)
+    config, known = setup.config, with_dependence(scores, discovered.dependence)
+    chosen = greedy_heads(known, discovered.discovery, config.heads.k, config.criterion)
     return {head for heads in chosen.values() for head in heads}
 
 

@@ -26,6 +26,7 @@ from locheads.pipeline.processes import Each, in_parts, processes
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.pipeline.sink_cells import sink_cells
+from locheads.pipeline.word_pairs import measure_dependence
 from locheads.records.audit_file import AuditFile
 from locheads.report.figures import audit_effects
 from locheads.report.run_record import read_run
@@ -117,7 +118,9 @@ def _check_choice(config: Config, choice: Choice) -> None:
 
 def _plan(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[AuditPlan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
-    discoveries, failed = _discoveries(run, choices, each)
+    dependence = measure_dependence(run)
+    of_heads = {} if dependence is None else dependence.arrays()
+    discoveries, failed = _discoveries(run, choices, of_heads, each)
     heads, errors = {}, {}
     for number, choice in enumerate(choices):
         if criterion_key(choice) in failed:
@@ -128,11 +131,13 @@ def _plan(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[AuditPlan,
         except DiscoveryError as error:
             errors[number] = str(error)
     factors = (c.grounding.sink_factor for c in choices if c.grounding.sinks == Sinks.mean_map)
-    plan = AuditPlan(tuple(choices), heads, discoveries, sink_cells(run, factors, each))
+    plan = AuditPlan(tuple(choices), heads, discoveries, sink_cells(run, factors, each), of_heads)
     return plan, errors
 
 
-def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dict[str, Discovery], dict[str, str]]:
+def _discoveries(
+    run: Setup, choices: Sequence[Choice], of_heads: dict[str, np.ndarray], each: Each
+) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     criteria = {criterion_key(choice): choice.criterion for choice in choices}
     by_numbers = {c.numbers_key(): c for c in criteria.values()}
@@ -141,7 +146,7 @@ def _discoveries(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[dic
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
     for name, criterion in criteria.items():
-        own = scores[criterion.numbers_key()]
+        own = dataclasses.replace(scores[criterion.numbers_key()], of_heads=of_heads)
         try:
             found[name] = discover(own, run.inputs.positions(own), criterion)
         except DiscoveryError as error:

@@ -1,21 +1,24 @@
 """stage=discover: from the stored attention of the discovery samples to the localization heads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.frequencies import discover, stability, top_heads
 from locheads.discovery.scores import mean_entropy, score_all
 from locheads.errors import DiscoveryError
 from locheads.evaluation.best_heads import head_iou
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.pipeline.word_pairs import measure_dependence
+from locheads.records.follows import DependenceGrids, FollowsRecord
 from locheads.records.heads_file import FoundOn, HeadsFile, StabilityFile
 from locheads.store.digest import json_digest
 from locheads.store.key import code_digest
 from locheads.terminal import track
-from locheads.types import Discovery
+from locheads.types import Discovery, HeadScores
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class DiscoverResult:
     """Of each head's pseudo-masks with the truth: for analysis, never used in finding heads."""
     head_entropy: Float[np.ndarray, "layer head"]
     """Mean spatial entropy in nats over the samples with any component; NaN without any."""
+    dependence: HeadDependence | None
+    """On the words; None where it was not measured."""
 
 
 def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
@@ -39,14 +44,21 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
     config, how, store = setup.config, setup.config.discovery, setup.store
     stored = store.read_numbers(track(groups, "discover", "images"), config.criterion.numbers_key())
-    scores = score_all(stored, config.criterion)
+    dependence = measure_dependence(setup)
+    scores = with_dependence(score_all(stored, config.criterion), dependence)
     trials, images = setup.inputs.positions(scores), setup.inputs.images_of(scores)
     return DiscoverResult(
         discovery=discover(scores, trials, config.criterion, images),
         stability=stability(scores, trials, config.criterion, how.sizes, config.heads.k, config.seed, images, how.draw),
         head_entropy=mean_entropy(scores),
         head_iou=_head_iou(setup),
+        dependence=dependence,
     )
+
+
+def with_dependence(scores: HeadScores, dependence: HeadDependence | None) -> HeadScores:
+    """The scores with what is known of the heads' dependence on the words, for criteria that read it."""
+    return scores if dependence is None else replace(scores, of_heads=dependence.arrays())
 
 
 def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"]:
@@ -60,7 +72,7 @@ def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"]:
     return store.kept("head_iou", groups, depends_on, work_out)["iou"]
 
 
-def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None:
+def write_heads(setup: Setup, found: DiscoverResult, follows: FollowsRecord | None, failures: Failures) -> None:
     """-> heads.json, and stability.json where discovery.sizes asks for it."""
     n_failed = len(failed_in(setup.inputs.discovery, failures))
     config, inputs = setup.config, setup.inputs
@@ -80,6 +92,8 @@ def write_heads(setup: Setup, found: DiscoverResult, failures: Failures) -> None
         seed=config.seed,
         made_from={"weights": setup.identity.weights, "annotations": inputs.annotations},
         digest=setup.digest,
+        dependence=None if found.dependence is None else DependenceGrids.of(found.dependence),
+        follows=follows,
     ).write(setup.folder)
     if found.stability:
         StabilityFile.parse({"k": config.heads.k, "sizes": found.stability}).write(setup.folder)

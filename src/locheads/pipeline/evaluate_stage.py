@@ -9,10 +9,15 @@ from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, write_parqu
 from locheads.pipeline.setup import Setup
 from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
+from locheads.records.follows import FollowsRecord
 
 
 def evaluate_stage(
-    setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, scored: dict[str, pd.DataFrame]
+    setup: Setup,
+    discovered: DiscoverResult | None,
+    plan: HeadPlan,
+    scored: dict[str, pd.DataFrame],
+    follows: FollowsRecord | None,
 ) -> None:
     """What `ground_stage` scored -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
@@ -24,6 +29,7 @@ def evaluate_stage(
         heads=[str(head) for head in plan.fixed],
         best_iou_heads=[str(head) for head in plan.best_iou],
         best_rec_heads=[str(head) for head in plan.best_rec],
+        follows=follows,
         figure6=None if discovered is None else figure6(discovered.discovery, discovered.head_iou),
     ).write(folder)
     rows = _shown(setup, scored[OWN])

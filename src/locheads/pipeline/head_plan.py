@@ -16,7 +16,7 @@ from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Sinks
 from locheads.grounding.sinks import SinkCells
-from locheads.pipeline.discover_stage import DiscoverResult
+from locheads.pipeline.discover_stage import DiscoverResult, with_dependence
 from locheads.pipeline.processes import Each
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.sink_cells import sink_cells
@@ -60,7 +60,8 @@ def with_own_heads(setup: Setup, discovered: DiscoverResult | None, plan: HeadPl
         return plan
     if all(sample.sample_id in failures for group in evaluated for sample in group.samples):
         return replace(plan, greedy={})
-    scores = score_all(setup.store.read_numbers(evaluated, config.criterion.numbers_key()), config.criterion)
+    stored = setup.store.read_numbers(evaluated, config.criterion.numbers_key())
+    scores = with_dependence(score_all(stored, config.criterion), discovered.dependence)
     return replace(plan, greedy=greedy_heads(scores, discovered.discovery, config.heads.k, config.criterion))
 
 

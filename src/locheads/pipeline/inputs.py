@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from locheads.data.own_reader import DataSetReader, OwnDataSet
 from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
-from locheads.discovery.config import DiscoveryConfig
+from locheads.dependence.pairs import with_paraphrases
+from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
 from locheads.pocket.dataset import ensure_dataset
@@ -56,15 +58,23 @@ class Inputs:
     """sha256 of the annotation files."""
     guard: dict[str, int] = field(default_factory=dict)
     """Guarded file (and "SPLIT" for the evaluated one) -> images of the discovery split that it also holds."""
+    judged: list[ImageGroup] = field(default_factory=list)
+    """Whole images on which it is judged whether heads follow the words, with a paraphrase of every expression that is
+    the only one of its object. Their samples may be among the others."""
     notes: tuple[str, ...] = ()
     """Known defects of the data set's copy, and what its images' headers leave open."""
     images: Mapping[Path, str | None] = field(default_factory=dict)
     """Image -> sha256 of its file; None: not there. Filled by `with_images`."""
 
     @property
+    def all_groups(self) -> list[ImageGroup]:
+        """The images of every part, some of them several times."""
+        return [*self.evaluated, *self.discovery, *self.judged]
+
+    @property
     def images_digest(self) -> str | None:
         """sha256 over the images' digests in the order of the samples; None where they are not known."""
-        paths = [group.path for group in [*self.evaluated, *self.discovery]]
+        paths = [group.path for group in self.all_groups]
         if not self.images:
             return None
         return json_digest([[path.name, self.images[path]] for path in paths])
@@ -94,7 +104,8 @@ def load_inputs(config: Config) -> Inputs:
     if dataset.reader in (Reader.pocket, Reader.refer):
         check_image_folder(locate(dataset, config.paths)[1])
     selected = chosen(evaluated, config)
-    headers = check_headers([*selected, *discovery.groups], image_folders(dataset, config.paths))
+    judged = draw_judged(selected if config.heads.set is not None else discovery.candidates, discovery.groups, config)
+    headers = check_headers([*selected, *discovery.groups, *judged], image_folders(dataset, config.paths))
     return Inputs(
         evaluated=selected,
         discovery=discovery.groups,
@@ -102,13 +113,14 @@ def load_inputs(config: Config) -> Inputs:
         n_excluded_images=discovery.n_excluded,
         annotations=data.digest,
         guard=discovery.guard,
+        judged=judged,
         notes=(*data.notes, *headers),
     )
 
 
 def with_images(inputs: Inputs, cache: Path) -> Inputs:
     """The same, with the digest of every image; a file that has not changed since the last time is not read again."""
-    paths = [group.path for group in [*inputs.evaluated, *inputs.discovery]]
+    paths = [group.path for group in inputs.all_groups]
     return replace(inputs, images=file_digests(paths, cache, absent=True))
 
 
@@ -120,6 +132,8 @@ class Drawn:
     trials: tuple[tuple[str, ...], ...] = ()
     n_excluded: int = 0
     guard: dict[str, int] = field(default_factory=dict)
+    candidates: list[ImageGroup] = field(default_factory=list)
+    """What it was drawn from."""
 
 
 def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> Drawn:
@@ -130,7 +144,7 @@ def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> D
             f"No expression of {dataset.discovery_split} is left for discovery once the images of "
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
-    return Drawn(*draw_samples(candidates, config.discovery, config.seed), n_excluded, guard)
+    return Drawn(*draw_samples(candidates, config.discovery, config.seed), n_excluded, guard, candidates)
 
 
 def draw_samples(
@@ -141,6 +155,19 @@ def draw_samples(
     draws = draw_trials(image_numbers(candidates), how.n_samples, how.trials, seed, how.draw)
     drawn = subset(candidates, {ids[i] for i in np.unique(np.concatenate(draws))})
     return drawn, tuple(tuple(ids[i] for i in draw) for draw in draws)
+
+
+def draw_judged(candidates: list[ImageGroup], drawn: list[ImageGroup], config: Config) -> list[ImageGroup]:
+    """dependence.images whole images at random, of those with expressions for several objects.
+
+    With discovery.draw=image they are taken from the images that were `drawn` whole, as long as these suffice.
+    """
+    order = [candidates[i] for i in np.random.default_rng([config.seed, 2**31 + 1]).permutation(len(candidates))]
+    if config.discovery.draw == Draw.image:
+        whole = {(group.image_id, len(group.samples)) for group in drawn}
+        order.sort(key=lambda group: (group.image_id, len(group.samples)) not in whole)
+    several = (group for group in order if len({sample.ref_id for sample in group.samples}) > 1)
+    return [with_paraphrases(group) for group in islice(several, config.dependence.images)]
 
 
 def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:

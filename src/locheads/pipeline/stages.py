@@ -4,8 +4,19 @@ from pathlib import Path
 from typing import assert_never
 
 from locheads.config import Config, Pages, Stage
+from locheads.data.image_groups import merged
+from locheads.discovery.frequencies import top_heads
+from locheads.discovery.headset import HeadSet
 from locheads.models.engine import ALL_MAPS
-from locheads.pipeline.attend_stage import attend_all_maps, attend_few_maps, attend_for, attend_shards, shards_status
+from locheads.pipeline.attend_stage import (
+    attend_all_maps,
+    attend_few_maps,
+    attend_for,
+    attend_judged,
+    attend_shards,
+    grounded_groups,
+    shards_status,
+)
 from locheads.pipeline.audit_stage import audit_stage
 from locheads.pipeline.discover_stage import discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
@@ -19,6 +30,8 @@ from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_r
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
+from locheads.pipeline.word_pairs import check_required, judge_heads
+from locheads.records.follows import FollowsRecord, JudgementFile
 from locheads.report.html import PAGE, write_report
 from locheads.store.digest import json_digest
 from locheads.store.store_files import DamagedShard
@@ -66,7 +79,7 @@ def _run_past_damage(setup: Setup, status: Status) -> Failures:
         return _run(setup, status)
     except DamagedShard as error:
         setup.store.set_aside(error.shard, error.why)
-        groups = [*setup.inputs.discovery, *setup.inputs.evaluated]
+        groups = merged(setup.inputs.all_groups)
         setup.store.set_damaged_aside(track(groups, "checking the store", "images"))
     return _run(setup, status)
 
@@ -86,6 +99,8 @@ def _run(setup: Setup, status: Status) -> Failures:
         case Stage.attend if setup.config.shard.count > 1:
             with status.stage(stage):
                 failures = attend_shards(setup)
+        case Stage.judge:
+            failures = _judge_alone(setup, status)
         case Stage.attend | Stage.discover | Stage.ground | Stage.evaluate | Stage.report | Stage.audit:
             failures = _attend_to_evaluate(setup, status)
         case Stage.check | Stage.verify | Stage.compare | Stage.fetch:
@@ -94,6 +109,25 @@ def _run(setup: Setup, status: Status) -> Failures:
             assert_never(stage)
     write_timing(setup.folder, setup.store.folder)
     return failures
+
+
+def _judge_alone(setup: Setup, status: Status) -> Failures:
+    """stage=judge -> judgement.json: do the given heads follow the words, on a few images and without ground truth?"""
+    heads, failures = setup.given_heads, Failures()
+    if heads is None:
+        raise ValueError("stage=judge needs given heads")
+    with status.stage(Stage.judge):
+        verdict = _judge_given(setup, Loader(setup.config), heads, failures)
+        if verdict is not None:
+            JudgementFile(verdict=verdict, source=heads.source, digest=setup.digest).write(setup.folder)
+    check_required(setup, verdict)
+    return failures
+
+
+def _judge_given(setup: Setup, loader: Loader, given: HeadSet, failures: Failures) -> FollowsRecord | None:
+    heads = given.heads[: setup.config.heads.k]
+    failures |= attend_judged(setup, loader, heads)
+    return judge_heads(setup, heads)
 
 
 def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
@@ -112,7 +146,12 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     if setup.given_heads is None:
         with status.stage(Stage.discover):
             discovered = discovered or discover_heads(setup, failures)
-            write_heads(setup, discovered, failures)
+            follows = judge_heads(setup, top_heads(discovered.discovery, setup.config.heads.k))
+            write_heads(setup, discovered, follows, failures)
+    else:
+        with status.stage(Stage.judge):
+            follows = _judge_given(setup, loader, setup.given_heads, failures)
+    check_required(setup, follows)
     if last == Stage.audit:
         with status.stage(Stage.audit):
             audit_stage(setup, failures)
@@ -121,11 +160,11 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     with status.stage(Stage.ground):
         if few_maps and plan is None:
             plan = plan_heads(setup, discovered, this_process(setup.store))
-            failures |= attend_for(setup, loader, setup.inputs.evaluated, discovered, plan, failures)
+            failures |= attend_for(setup, loader, grounded_groups(setup), discovered, plan, failures)
         with processes(setup.store, setup.config.engine.processes, len(setup.inputs.evaluated), WORTH) as each:
             plan = with_own_heads(setup, discovered, plan or plan_heads(setup, discovered, each), failures)
             scored = ground_stage(setup, plan, failures, each)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, scored)
+            evaluate_stage(setup, discovered, plan, scored, follows)
     return failures

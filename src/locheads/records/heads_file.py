@@ -17,6 +17,7 @@ from pydantic import (
 
 from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig
+from locheads.records.follows import DependenceGrids, FollowsRecord
 from locheads.records.record_base import BoolGrid, Count, FloatGrid, HeadName, Part, Record, Size, check_grids, plain
 from locheads.types import Discovery, HeadIndex
 
@@ -88,6 +89,7 @@ class HeadSetFile(Record):
     prompt: str | None = None
     prompt_settings: dict[str, Any] | None = None
     dataset: FoundOn | None = None
+    follows: FollowsRecord | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -142,6 +144,12 @@ class HeadsFile(Record):
     prompt_settings: dict[str, Any] | None = None
     dataset: FoundOn | None = None
     seed: StrictInt | None = None
+    dependence: DependenceGrids | None = None
+    """On the words, of every head; None where it was not measured."""
+    follows: FollowsRecord | None = None
+    """Whether the localization heads follow the words."""
+    score: FloatGrid | None = None
+    """What the heads are ranked by where that is not their frequency; None where it is."""
     made_from: dict[str, str] = Field(default_factory=dict)
     """sha256 of the weights and of the annotations."""
     digest: str = ""
@@ -178,6 +186,7 @@ class HeadsFile(Record):
             frequency_mean=discovery.frequency_mean,
             frequency_std=discovery.frequency_std,
             eligible=discovery.eligible,
+            score=discovery.score,
             model=AskedModel(id=model.id, revision=model.revision, preprocess=model.preprocess, tiles=model.tiles),
             prompt=prompt.template,
             prompt_settings=plain(prompt),
@@ -197,7 +206,9 @@ class HeadsFile(Record):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_heads(self.found, self.layers, self.heads_per_layer)
-        check_grids(self, (self.layers, self.heads_per_layer))
+        for grids in (self, self.dependence):
+            if grids is not None:
+                check_grids(grids, (self.layers, self.heads_per_layer))
         return self
 
 

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from locheads.evaluation.box_format_check import BoxCheck
 from locheads.evaluation.intervals import FEW_IMAGES
 from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, shown
+from locheads.records.follows import FollowsRecord
 from locheads.records.record_base import Count, Part, Record
 from locheads.types import HeadIndex
 
@@ -154,6 +155,8 @@ class MetricsRecord(Record):
     """Lines of the file about other expressions."""
     boxes: BoxCheck | None = None
     """Of runs about written boxes."""
+    follows: FollowsRecord | None = None
+    """Whether the localization heads follow the words; None where that was not judged."""
     notes: Names = ()
     """What a reader of the figures must know."""
 

@@ -1,0 +1,89 @@
+"""How much of a head's map stays where it was when the words change: overlaps and peaks of pairs of maps."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from locheads.dependence.pairs import Pairs
+from locheads.grounding.config import GroundingConfig
+from locheads.grounding.fuse import smoothing_matrix
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """What was measured of pairs of expressions, for several heads (or several fused maps)."""
+
+    image: Int[np.ndarray, "pair"]
+    """Of each pair, the number of its image."""
+    same: Bool[np.ndarray, "pair"]
+    shares_word: Bool[np.ndarray, "pair"]
+    same_token: Bool[np.ndarray, "pair"]
+    """These three: see `Pairs`."""
+    overlap: Float[np.ndarray, "pair *head"]
+    """sum of min(P_i, P_j) of the smoothed maps P over their own sums, in [0, 1], in 16 bits."""
+    stays: Bool[np.ndarray, "pair *head"]
+    """Whether the peaks of both maps are at the same place, within the tolerance."""
+
+    def only(self, pairs: Bool[np.ndarray, "pair"]) -> "PairTable":
+        """Some of the pairs."""
+        return PairTable(**{name: values[pairs] for name, values in vars(self).items()})
+
+
+NO_PAIRS = PairTable(
+    np.empty(0, dtype=int), *(np.empty(0, dtype=bool),) * 3, np.empty(0, dtype=np.float16), np.empty(0, dtype=bool)
+)
+"""Of one head or fused map."""
+
+
+def table_of(maps: Float[np.ndarray, "sample *head row col"], pairs: Pairs, image: int, tolerance: float) -> PairTable:
+    """Of one image.
+
+    Args:
+        maps: smoothed; a map of zeros overlaps with none.
+        pairs: of its samples.
+        image: its number.
+        tolerance: see `DependenceConfig`.
+    """
+    shares = _shares(maps)
+    overlap = [np.minimum(shares[i], shares[j]).sum(axis=(-2, -1)) for i, j in _positions(pairs)]
+    peaks = _peaks(maps)
+    near = np.maximum(1, np.rint(tolerance * np.array(maps.shape[-2:]))).astype(int)
+    stays = (np.abs(peaks[pairs.first] - peaks[pairs.second]) <= near).all(axis=-1)
+    heads = maps.shape[1:-2]
+    return PairTable(
+        np.full(len(pairs.same), image),
+        pairs.same,
+        pairs.shares_word,
+        pairs.same_token,
+        np.array(overlap, np.float16).reshape(-1, *heads),
+        stays.reshape(-1, *heads),
+    )
+
+
+def joined(tables: Iterable[PairTable]) -> PairTable:
+    """The pairs of several images as one. Raises ValueError without any."""
+    columns = [vars(table) for table in tables]
+    return PairTable(**{name: np.concatenate([column[name] for column in columns]) for name in columns[0]})
+
+
+def smoothed(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
+    """As grounding smooths them, but for rounding."""
+    rows, cols = (smoothing_matrix(side, config).astype(maps.dtype) for side in maps.shape[-2:])
+    return rows @ maps @ cols.T
+
+
+def _positions(pairs: Pairs) -> Sequence[tuple[int, int]]:
+    return list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+
+
+def _shares(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*n row col"]:
+    sums = maps.sum(axis=(-2, -1), keepdims=True)
+    return np.divide(maps, sums, out=np.zeros_like(maps), where=sums > 0)
+
+
+def _peaks(maps: Float[np.ndarray, "*n row col"]) -> Int[np.ndarray, "*n 2"]:
+    """(row, col) of the largest weight of each map, the first in reading order."""
+    flat = maps.reshape(*maps.shape[:-2], -1).argmax(axis=-1)
+    return np.stack(np.divmod(flat, maps.shape[-1]), axis=-1)

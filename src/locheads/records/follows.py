@@ -1,0 +1,77 @@
+"""What a run says of its heads' dependence on the words: a section of heads.json and of metrics.json, and
+judgement.json of stage=judge."""
+
+from dataclasses import asdict
+from math import isfinite
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictFloat
+
+from locheads.dependence.head_dependence import HeadDependence
+from locheads.dependence.word_verdict import Follows, WordVerdict
+from locheads.records.record_base import Count, FloatGrid, HeadName, Part, Record
+
+Known = Annotated[
+    StrictFloat | None, BeforeValidator(lambda value: value if value is None or isfinite(value) else None)
+]
+"""None where there was nothing to tell it from."""
+
+
+class DependenceGrids(Part):
+    """Of every head; see `HeadDependence`."""
+
+    dependence: FloatGrid
+    lex: FloatGrid
+    auc: FloatGrid
+    stays_same: FloatGrid
+    stays_other: FloatGrid
+
+    @classmethod
+    def of(cls, found: HeadDependence) -> Self:
+        return cls(**found.arrays())
+
+
+class FollowsRecord(Part):
+    """Do these heads follow the words? See `WordVerdict`."""
+
+    heads: tuple[HeadName, ...]
+    """Those that were judged together."""
+    follows: Follows
+    sentence: str
+    gap: Known = None
+    low: Known = None
+    high: Known = None
+    dependence: Known = None
+    stays_same: Known = None
+    stays_other: Known = None
+    n_images: Count
+    n_same: Count
+    n_other: Count
+    split: str
+    """Whose images."""
+    n_asked: Count
+    """Images of that split whose expressions were asked."""
+    n_paraphrases: Count
+    """Expressions that were made by toggling an article."""
+    same_token: StrictBool
+    """Whether only pairs count whose attention was taken from the same token."""
+    tolerance: StrictFloat
+    smoothing: dict[str, StrictFloat | int | str] = Field(default_factory=dict)
+    """kernel, sigma and border of grounding."""
+
+    @classmethod
+    def of(cls, verdict: WordVerdict, **more: object) -> Self:
+        """`more`: the fields that the verdict does not know."""
+        return cls.model_validate({**asdict(verdict), "sentence": verdict.sentence, **more})
+
+
+class JudgementFile(Record):
+    """judgement.json of stage=judge."""
+
+    FILE: ClassVar[str] = "judgement.json"
+
+    verdict: FollowsRecord
+    source: str
+    """Who found the heads."""
+    digest: str
+    """Of the run."""
