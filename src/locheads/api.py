@@ -15,6 +15,7 @@ from locheads.discovery.headset import (
     HeadSet,
     check_headset,
     differences,
+    doubts,
     parse_heads,
     published,
     published_for,
@@ -64,7 +65,8 @@ class Grounder:
             grounding: from maps to box (default: the paper's).
             device: auto, cpu, cuda or cuda:N, for a model that is loaded here.
 
-        Warns (UserWarning) where `model` or `prompt` differ from what the heads were found with.
+        Warns (UserWarning) where `model` or `prompt` differ from what the heads were found with, and where the run that
+        found them judged that they do not follow the words.
 
         Raises:
             ModelError, ConfigError, StoreError: one sentence on what is missing.
@@ -82,7 +84,7 @@ class Grounder:
         self._grounding = grounding or GroundingConfig()
         if self._grounding.sinks == Sinks.mean_map:
             raise ConfigError("sinks=mean_map needs the mean over many samples: it works in a run, not here.")
-        for sentence in differences(found, config, self._prompt) if found else []:
+        for sentence in [*differences(found, config, self._prompt), *doubts(found)] if found else []:
             warnings.warn(sentence, stacklevel=2)
         # What lies beyond the deepest head is neither loaded nor run.
         layers = 1 + max(head.layer for head in self.heads)

@@ -13,8 +13,9 @@ from locheads.types import ImageGroup, Sample
 
 EMPTY_WORDS = frozenset(
     (
-        "a", "an", "the", "this", "that", "these", "those", "of", "on", "in", "at", "to", "by", "from", "with", "and", "or",
-        "is", "are", "be", "it", "its", "his", "her", "their", "for", "as", "which", "who", "whose", "there", "one",
+        "a", "an", "the", "this", "that", "these", "those", "of", "on", "in", "at", "to", "by", "from", "with", "and",
+        "or", "is", "are", "be", "it", "its", "his", "her", "their", "for", "as", "which", "who", "whose", "there",
+        "one",
     )
 )  # fmt: skip
 """Words that name nothing: two expressions that share only these share no content."""

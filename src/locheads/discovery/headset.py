@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
+from locheads.dependence.word_verdict import Follows
 from locheads.errors import ConfigError, StoreError
 from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig, Query
+from locheads.records.follows import FollowsRecord
 from locheads.records.heads_file import SCHEMA, AskedModel, HeadSetFile
 from locheads.records.receipt_file import refuse_changed
 from locheads.records.record_base import decode_json
@@ -43,6 +45,8 @@ class HeadSet:
     tiles: bool = False
     prompt: PromptConfig | None = None
     """What it was asked there; None where the file does not say."""
+    follows: FollowsRecord | None = None
+    """Whether these heads follow the words, as the run that found them judged; None where the file does not say."""
 
 
 def read_headset(name: str | Path) -> HeadSet:
@@ -120,6 +124,14 @@ def differences(heads: HeadSet, model: ModelConfig, prompt: PromptConfig) -> lis
     return sentences
 
 
+def doubts(heads: HeadSet) -> list[str]:
+    """What the run that found the heads says against them."""
+    judged = heads.follows
+    if judged is None or judged.follows == Follows.follow:
+        return []
+    return [f"The heads of {heads.name} were judged on {judged.split}: {judged.sentence}"]
+
+
 def _prompt_settings(prompt: PromptConfig) -> tuple[str, bool, bool, Query]:
     return prompt.template, prompt.full_stop, prompt.chat, prompt.query
 
@@ -170,6 +182,7 @@ def _head_set(file: HeadSetFile, name: str) -> HeadSet:
         preprocess=model.preprocess,
         tiles=model.tiles,
         prompt=_prompt(file),
+        follows=file.follows,
     )
 
 

@@ -64,6 +64,12 @@ class FollowsRecord(Part):
         """`more`: the fields that the verdict does not know."""
         return cls.model_validate({**asdict(verdict), "sentence": verdict.sentence, **more})
 
+    def summary(self) -> dict[str, float | int | str]:
+        """What a tracker shows beside a run."""
+        numbers = {"gap": self.gap, "gap/low": self.low, "gap/high": self.high, "dependence": self.dependence}
+        known = {f"follows/{name}": value for name, value in numbers.items() if value is not None}
+        return {"follows": self.follows.value, "follows/n_images": self.n_images, **known}
+
 
 class JudgementFile(Record):
     """judgement.json of stage=judge."""

@@ -193,4 +193,5 @@ class MetricsRecord(Record):
         for key, told in shown(Place.SUMMARY).items():
             if own := self.get("localization_heads", key):
                 found[told.plain_name] = own.value
-        return found | {"heads": " ".join(self.heads), "n_failed": self.n_failed, "n_empty": self.n_empty}
+        words = {} if self.follows is None else self.follows.summary()
+        return found | {"heads": " ".join(self.heads), "n_failed": self.n_failed, "n_empty": self.n_empty} | words

@@ -6,12 +6,14 @@ All raise StoreError where the record that they show is missing or cannot be rea
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label, percent
 from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.heads_file import HeadsFile
@@ -92,17 +94,36 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """Layers x heads, coloured by selection frequency; the localization heads outlined, numbered and listed."""
     heads = record.need(HeadsFile)
     frequency = 100 * np.nan_to_num(heads.frequency_mean)
-    layers, per_layer = frequency.shape
+    scale = Normalize(1e-9, max(float(frequency.max()), 1.0))
+    figure = _grid(heads, frequency, scale, theme, "selection frequency (%)", "Selection frequency of every head")
+    figure.supxlabel(_ranked_names(heads), color=theme.accent, fontsize=FONT - 1, fontweight="bold", linespacing=1.5)
+    return figure
+
+
+def dependence_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
+    """Layers x heads, coloured by their dependence on the words; the localization heads outlined and numbered."""
+    heads = record.need(HeadsFile)
+    if heads.dependence is None:
+        raise StoreError(f"{record.folder}: heads.json does not tell how heads depend on the words.")
+    dependence = np.nan_to_num(heads.dependence.dependence)
+    return _grid(heads, dependence, Normalize(1e-9, 1.0), theme, "dependence", "Dependence of every head on the words")
+
+
+def _grid(
+    heads: HeadsFile, values: Float[np.ndarray, "layer head"], scale: Normalize, theme: Theme, name: str, title: str
+) -> Figure:
+    """A cell per head; those below the scale are empty, and layers that are never chosen from are hatched."""
+    layers, per_layer = values.shape
     figure, (axes,) = new_charts(theme, (5.0, 4.3))
     mesh = axes.pcolormesh(
         np.arange(per_layer + 1) - 0.5,
         np.arange(layers + 1) - 0.5,
-        frequency,
+        values,
         cmap=theme.frequency_map(),
-        norm=Normalize(1e-9, max(float(frequency.max()), 1.0)),
+        norm=scale,
         edgecolors=theme.surface,
-        linewidth=0.8 if frequency.size <= MANY_CELLS else 0.2,
-        rasterized=frequency.size > MANY_CELLS,
+        linewidth=0.8 if values.size <= MANY_CELLS else 0.2,
+        rasterized=values.size > MANY_CELLS,
     )
     axes.set_xlim(-0.5, per_layer - 0.5)
     axes.set_ylim(layers - 0.5, -0.5)
@@ -111,12 +132,12 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
         axis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 8, 10]))
     if (skipped := min(heads.skip_layers, layers)) > 0:
         _frame(axes, (-0.5, -0.5), per_layer, skipped, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
-    _mark_cells(axes, theme, heads)
+    _mark_cells(axes, theme, heads, scale(values))
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
-    bar.set_label("selection frequency (%)", color=theme.ink, fontsize=FONT - 1)
+    bar.set_label(name, color=theme.ink, fontsize=FONT - 1)
     bar.ax.tick_params(colors=theme.muted, labelsize=FONT - 2)
     bar.outline.set_visible(False)
-    label_axes(axes, theme, "head", "layer", "Selection frequency of every head")
+    label_axes(axes, theme, "head", "layer", title)
     return figure
 
 
@@ -124,13 +145,13 @@ def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float,
     axes.add_patch(Rectangle(corner, width, height, fill=False, **look))
 
 
-def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
-    top = float(np.nanmax(heads.frequency_mean, initial=0.0)) or 1.0
-    per_side = max(heads.frequency_mean.shape)
+def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile, shares: Float[np.ndarray, "layer head"]) -> None:
+    """`shares`: of the ramp, by which each cell is coloured."""
+    per_side = max(shares.shape)
     for rank, index in enumerate(heads.heads, start=1):
         _frame(axes, (index.head - 0.5, index.layer - 0.5), 1, 1, edgecolor=theme.accent, linewidth=2, zorder=3)
         # The ramp runs away from the page's colour, so its upper part needs the page's colour as ink.
-        strong = heads.frequency_mean[index.layer, index.head] > 0.4 * top
+        strong = shares[index.layer, index.head] > 0.4
         axes.text(
             index.head,
             index.layer,
@@ -142,9 +163,6 @@ def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile) -> None:
             fontweight="bold",
             zorder=4,
         )
-    axes.figure.supxlabel(
-        _ranked_names(heads), color=theme.accent, fontsize=FONT - 1, fontweight="bold", linespacing=1.5
-    )
 
 
 def _ranked_names(heads: HeadsFile, per_line: int = 4) -> str:

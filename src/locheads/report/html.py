@@ -24,6 +24,7 @@ from locheads.report.facts import baseline_notes, facts, provenance_rows
 from locheads.report.figures import (
     attention_sum_curve,
     audit_effects,
+    dependence_grid,
     figure6_scatter,
     frequency_grid,
     method_intervals,
@@ -41,6 +42,7 @@ CHARTS: Mapping[str, Callable[[RunRecord, Theme], Figure]] = {
     "intervals": method_intervals,
     "effects": audit_effects,
     "frequency": frequency_grid,
+    "dependence": dependence_grid,
     "curve": attention_sum_curve,
     "scatter": figure6_scatter,
 }

@@ -100,14 +100,17 @@ def _swapped_text(metrics: MetricsRecord) -> str:
     )
 
 
-def heads_rows(heads: HeadsFile) -> list[tuple[str, str, str, str]]:
+def heads_rows(heads: HeadsFile) -> list[tuple[str, str, str, str, str]]:
     """Per localization head: name, selection frequency with its interval +- std (%), mean attention sum, head IoU
-    (%)."""
+    (%), dependence on the words."""
     rows = []
     for found in heads.found:
         index, at = found.index, (found.layer, found.head)
         iou = np.nan if heads.head_iou is None else heads.head_iou[at]
-        rows.append((str(index), _frequency(heads, found), f"{heads.mean_attention_sum[at]:.3f}", percent(iou)))
+        words = np.nan if heads.dependence is None else heads.dependence.dependence[at]
+        dependence = f"{words:.2f}" if np.isfinite(words) else ABSENT
+        sums = f"{heads.mean_attention_sum[at]:.3f}"
+        rows.append((str(index), _frequency(heads, found), sums, percent(iou), dependence))
     return rows
 
 
@@ -160,7 +163,7 @@ def heads_table(record: RunRecord) -> Table:
     heads = record.need(HeadsFile)
     table = new_table("Localization heads", heads_caption(heads))
     table.add_column("head", no_wrap=True)
-    add_numbers(table, "frequency (%)", "attention sum", "head IoU (%)")
+    add_numbers(table, "frequency (%)", "attention sum", "head IoU (%)", "dependence")
     for row in heads_rows(heads):
         table.add_row(*row)
     return table

@@ -1,9 +1,11 @@
 """The run's outcome in plain sentences that claim no more than the intervals show."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from locheads.dependence.word_verdict import SENTENCES, Follows
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Outputs, method_label
+from locheads.records.follows import FollowsRecord
 from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, few_mark
 from locheads.report.run_record import RunRecord
 
@@ -39,13 +41,39 @@ def verdict(record: RunRecord) -> Verdict:
         what = Path(record.external).name if record.external else "The model's own boxes"
         points = [_misses_sentence(metrics), *metrics.notes, *data]
         return Verdict("none", f"{what}, scored; no baseline stands beside it.", tuple(points))
+    follows = _follows(record)
     if metrics is None or "localization_heads" not in metrics.methods:
-        return Verdict("none", "This run has no evaluation to judge.", ())
+        return _with_words(Verdict("none", "This run has no evaluation to judge.", ()), follows)
     outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
     tone, headline = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
-    return Verdict(tone, headline, (*points, *data, _scope_sentence(record, metrics)))
+    return _with_words(Verdict(tone, headline, (*points, *data, _scope_sentence(record, metrics))), follows)
+
+
+def _follows(record: RunRecord) -> FollowsRecord | None:
+    """Whether the heads follow the words, as the run judged it; None where it did not."""
+    judged = [found.follows for found in (record.metrics, record.heads) if found is not None]
+    return next((follows for follows in judged if follows is not None), None)
+
+
+def _with_words(verdict: Verdict, follows: FollowsRecord | None) -> Verdict:
+    """The verdict with that on the words first; heads that do not follow them are the headline, whatever they reach."""
+    if follows is None:
+        return verdict
+    points = (f"{follows.sentence}{_caveats(follows)}", *verdict.points)
+    if follows.follows in (Follows.follow, Follows.unknown):
+        return replace(verdict, points=points)
+    worse = "mixed" if follows.follows in (Follows.partly, Follows.peak_only) and verdict.tone != "bad" else "bad"
+    return Verdict(worse, SENTENCES[follows.follows], (points[0], verdict.headline, *verdict.points))
+
+
+def _caveats(follows: FollowsRecord) -> str:
+    made = (
+        f" {follows.n_paraphrases} of the wordings were made by toggling an article." if follows.n_paraphrases else ""
+    )
+    alone = "" if follows.same_token else " Attention is averaged over tokens, which differ between the pairs."
+    return made + alone
 
 
 def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:

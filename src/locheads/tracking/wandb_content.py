@@ -14,7 +14,7 @@ from PIL import Image
 
 from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.report.draw_sample import sample_panel
-from locheads.report.figures import attention_sum_curve, figure6_scatter, frequency_grid
+from locheads.report.figures import attention_sum_curve, dependence_grid, figure6_scatter, frequency_grid
 from locheads.report.run_record import RunRecord, read_run
 from locheads.report.theme import to_png
 from locheads.tracking.wandb_names import artifact_name
@@ -38,6 +38,8 @@ def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None
     if (metrics := record.metrics) is not None:
         yield "log the numbers", lambda: run.summary.update(metrics.summary())
     if record.heads is not None:
+        if metrics is None and (follows := record.heads.follows) is not None:
+            yield "log the verdict", lambda: run.summary.update(follows.summary())
         yield "log the figures", lambda: run.log(_figures(record))
     if record.gallery:
         yield "log the samples", lambda: run.log({"samples": _samples(record)})
@@ -48,6 +50,8 @@ def log_records(run: Any, folder: Path) -> Iterator[tuple[str, Callable[[], None
 
 def _figures(record: RunRecord) -> dict[str, Any]:
     figures = {"frequency": frequency_grid, "attention_sum": attention_sum_curve}
+    if record.heads is not None and record.heads.dependence is not None:
+        figures["dependence"] = dependence_grid
     if record.metrics is not None:
         figures["figure6"] = figure6_scatter
     return {f"figures/{name}": _image(draw(record)) for name, draw in figures.items()}
