@@ -28,7 +28,7 @@ class HeadDependence:
     @property
     def gap(self) -> Float[np.ndarray, "*head"]:
         """The peak gap: stays_same - stays_other."""
-        return self.stays_same - self.stays_other
+        return np.asarray(self.stays_same - self.stays_other)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """By name, for what is kept and written."""
@@ -53,7 +53,7 @@ def _dependence(
 ) -> Float[np.ndarray, "*head"]:
     """0 for a head whose maps are empty: it depends on nothing."""
     of_same, of_other = _mean(pairs.overlap[same]), _mean(pairs.overlap[other])
-    return 1 - np.divide(of_other, of_same, out=np.ones_like(of_other + of_same), where=of_same != 0)
+    return np.asarray(1 - np.divide(of_other, of_same, out=np.ones(of_same.shape), where=of_same != 0))
 
 
 def _mean(values: np.ndarray) -> Float[np.ndarray, "*head"]:

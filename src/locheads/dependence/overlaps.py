@@ -26,8 +26,8 @@ class PairTable:
     stays: Bool[np.ndarray, "pair *head"]
     """Whether the peaks of both maps are at the same place, within the tolerance."""
 
-    def only(self, pairs: Bool[np.ndarray, "pair"]) -> "PairTable":
-        """Some of the pairs."""
+    def only(self, pairs: Bool[np.ndarray, "pair"] | Int[np.ndarray, "chosen"]) -> "PairTable":
+        """Some of the pairs: a mask, or their positions."""
         return PairTable(**{name: values[pairs] for name, values in vars(self).items()})
 
 
