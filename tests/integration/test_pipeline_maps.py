@@ -14,6 +14,7 @@ from running import Finished, TinyFiles
 from tiny import headset, write_headset
 
 from locheads.config import Config, Stage
+from locheads.dependence.config import DependenceConfig
 from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
 from locheads.errors import ConfigError, StoreError
 from locheads.evaluation.config import EvaluationConfig
@@ -83,16 +84,18 @@ def test_a_users_own_criterion_gives_the_same_with_all_maps_and_with_few(
 def test_results_are_the_same_to_the_byte_with_all_maps_and_with_few(
     kind: SelectionKind, files: TinyFiles, store: Path, tmp_path: Path, run: Run, passes: list
 ) -> None:
-    selection = SelectionConfig(kind)
-    whole = run(files.config(tmp_path, store, selection=selection))
+    own: dict[str, Any] = {"selection": SelectionConfig(kind)}
+    whole = run(files.config(tmp_path, store, **own))
     assert passes == []
-    compact = run(files.config(tmp_path / "compact", selection=selection, engine=TOP))
+    compact = run(files.config(tmp_path / "compact", engine=TOP, **own))
     assert_same_results(whole, compact)
     assert sum(images for images, _ in passes) == 14  # every image once, whatever greedy selection picks
     passes.clear()
-    assert_same_results(whole, run(files.config(tmp_path / "compact", selection=selection, engine=TOP)))
+    assert_same_results(whole, run(files.config(tmp_path / "compact", engine=TOP, **own)))
     assert passes == []
-    assert size(tmp_path / "compact" / "cache") < 0.6 * size(store)
+    # Eight of these 14 images are judged, and keep all maps.
+    run(files.config(tmp_path / "unjudged", engine=TOP, dependence=DependenceConfig(images=0), **own))
+    assert size(tmp_path / "unjudged" / "cache") < 0.6 * size(store)
 
 
 def test_heads_that_a_later_run_needs_are_computed_alone_and_no_deeper(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from locheads.data.image_groups import merged
+from locheads.data.image_groups import merged, subset
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.evaluation.methods import HeadPlan
@@ -73,7 +73,7 @@ def grounded_groups(setup: Setup) -> list[ImageGroup]:
     """The images of which the maps of the chosen heads are needed: those that are evaluated, and where the heads are
     given, those that are judged (others keep the maps of all heads)."""
     inputs = setup.inputs
-    return merged([*inputs.evaluated, *inputs.judged]) if setup.given_heads else inputs.evaluated
+    return merged([*inputs.judged, *inputs.evaluated]) if setup.given_heads else inputs.evaluated
 
 
 def attend_for(
@@ -100,7 +100,7 @@ def attend_for(
 
 def attend_shards(setup: Setup) -> Failures:
     """shard.count > 1: as the whole, but only this worker's shards of each pass. -> what failed of them."""
-    loader, failures = Loader(setup.config), Failures()
+    loader, failures, complete = Loader(setup.config), Failures(), True
     deal = partial(fill_shards, setup.store, config=setup.config.shard, cost=expected_cost(setup), log_file=log_file())
 
     def fill_part(need: NeededMaps, part: list[ImageGroup]) -> int:
@@ -114,7 +114,7 @@ def attend_shards(setup: Setup) -> Failures:
 
     for work in passes(setup):
         if work.need is not None:
-            complete = deal(work, fill=partial(fill_part, work.need))
+            complete &= deal(work, fill=partial(fill_part, work.need))
         elif setup.given_heads or complete:
             discovered = None if setup.given_heads else discover_heads(setup, failures)
             deal(
@@ -139,8 +139,11 @@ def passes(setup: Setup) -> list[Pass]:
     evaluated = Pass("evaluated", grounded_groups(setup), None if known is None else NeededMaps(known))
     if setup.given_heads:
         return [evaluated]
-    judged = [Pass("judged", inputs.judged, EVERYTHING)] if inputs.judged else []
-    return [*judged, Pass("discovery", inputs.discovery, _discovery_need(setup)), evaluated]
+    asked = {sample.sample_id for group in inputs.judged for sample in group.samples}
+    others = {sample.sample_id for group in inputs.discovery for sample in group.samples} - asked
+    rest = Pass("discovery", subset(inputs.discovery, others), _discovery_need(setup))
+    found = [Pass("judged", inputs.judged, EVERYTHING), rest]
+    return [*(part for part in found if part.groups), evaluated]
 
 
 def expected_cost(setup: Setup) -> TokenCost:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +67,9 @@ class Inputs:
 
     @property
     def all_groups(self) -> list[ImageGroup]:
-        """The images of every part, some of them several times."""
-        return [*self.evaluated, *self.discovery, *self.judged]
+        """The images of every part, some of them several times, in the order in which they are asked: first those that
+        are judged, with all their expressions."""
+        return [*self.judged, *self.discovery, *self.evaluated]
 
     @property
     def images_digest(self) -> str | None:
@@ -158,16 +158,17 @@ def draw_samples(
 
 
 def draw_judged(candidates: list[ImageGroup], drawn: list[ImageGroup], config: Config) -> list[ImageGroup]:
-    """dependence.images whole images at random, of those with expressions for several objects.
+    """dependence.images whole images at random, of those with expressions for several objects; in their order.
 
     With discovery.draw=image they are taken from the images that were `drawn` whole, as long as these suffice.
     """
-    order = [candidates[i] for i in np.random.default_rng([config.seed, 2**31 + 1]).permutation(len(candidates))]
+    several = [group for group in candidates if len({sample.ref_id for sample in group.samples}) > 1]
+    order = np.random.default_rng([config.seed, 2**31 + 1]).permutation(len(several))
     if config.discovery.draw == Draw.image:
         whole = {(group.image_id, len(group.samples)) for group in drawn}
-        order.sort(key=lambda group: (group.image_id, len(group.samples)) not in whole)
-    several = (group for group in order if len({sample.ref_id for sample in group.samples}) > 1)
-    return [with_paraphrases(group) for group in islice(several, config.dependence.images)]
+        missed = [(group.image_id, len(group.samples)) not in whole for group in several]
+        order = order[np.argsort(np.array(missed, dtype=bool)[order], kind="stable")]
+    return [with_paraphrases(several[i]) for i in np.sort(order[: config.dependence.images])]
 
 
 def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:

@@ -1,0 +1,176 @@
+"""Do the heads follow the words? The verdict of whole runs, on the pocket model and on one of random weights."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import TinyFiles, execute
+from tiny import headset
+
+from locheads.api import Grounder
+from locheads.config import Config, PathsConfig, Stage
+from locheads.data.config import DatasetConfig
+from locheads.dependence.config import DependenceConfig
+from locheads.dependence.pairs import TOGGLED
+from locheads.discovery.config import CriterionConfig, DiscoveryConfig, Draw, HeadsConfig, Require
+from locheads.discovery.headset import doubts, read_headset
+from locheads.errors import ConfigError, DiscoveryError
+from locheads.evaluation.config import EvaluationConfig
+from locheads.models.engine import EngineConfig
+from locheads.pipeline.inputs import load_inputs
+from locheads.report.html import write_report
+from locheads.report.run_record import read_run
+from locheads.report.verdict import verdict
+from locheads.types import HeadIndex
+
+Run = Callable[[Config], Path]
+STARING = [HeadIndex(0, 3), HeadIndex(0, 4), HeadIndex(0, 6)]
+"""Heads of the pocket's first layer, which knows nothing of the words yet."""
+
+
+@pytest.fixture(scope="module")
+def pocket(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Some twenty seconds' worth of the default run."""
+    outputs = tmp_path_factory.mktemp("words")
+    return Config(
+        dataset=DatasetConfig(limit=260),
+        discovery=DiscoveryConfig(n_samples=60, trials=1),
+        dependence=DependenceConfig(images=30),
+        evaluation=EvaluationConfig(random_draws=2, resamples=50, gallery=2),
+        engine=EngineConfig(device="cpu", threads=1),
+        paths=PathsConfig(outputs=str(outputs), cache=str(outputs / "cache")),
+        stage=Stage.evaluate,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(pocket: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("found") / "run"
+    execute(pocket, folder)
+    return folder
+
+
+def read(folder: Path, name: str) -> dict[str, object]:
+    return json.loads((folder / name).read_text())
+
+
+def test_the_pockets_heads_follow_and_every_record_says_so(found: Path) -> None:
+    follows = read(found, "heads.json")["follows"]
+    assert isinstance(follows, dict)
+    assert follows["follows"] == "follow" and follows["n_asked"] == 30 and follows["split"] == "train"
+    assert read(found, "metrics.json")["follows"] == follows
+    told = verdict(read_run(found))
+    assert told.points[0] == follows["sentence"] and "follow" not in told.headline
+    write_report(found)
+    page = (found / "report.html").read_text()
+    assert "These heads follow the words." in page and "Which heads follow the words." in page
+    summary = read_run(found).metrics.summary()  # type: ignore[union-attr]
+    assert summary["follows"] == "follow" and summary["follows/gap/low"] == follows["low"]
+
+
+def test_the_dependence_of_every_head_is_kept(pocket: Config, found: Path, tmp_path: Path, no_model: None) -> None:
+    """The first layer sees no word; and a second run reads what the first one worked out."""
+    grid = read(found, "heads.json")["dependence"]
+    dependence = np.array(grid["dependence"], float)  # type: ignore[index]
+    assert dependence.shape == (8, 8) and np.abs(dependence[0]).max() < 0.05 and dependence[3, 0] > 0.7
+    (kept,) = (Path(pocket.paths.cache) / "attention").rglob("dependence-*.kept")
+    before = kept.stat().st_mtime_ns
+    execute(pocket, tmp_path / "again")
+    assert read(tmp_path / "again", "heads.json")["dependence"] == grid
+    assert kept.stat().st_mtime_ns == before
+    # The negative control: other smoothing, other numbers, kept beside them.
+    execute(replace(pocket, grounding=replace(pocket.grounding, sigma=3.0)), tmp_path / "wide")
+    assert read(tmp_path / "wide", "heads.json")["dependence"] != grid
+    assert len(list((Path(pocket.paths.cache) / "attention").rglob("dependence-*.kept"))) == 2
+
+
+def test_heads_that_stare_are_the_headline_and_can_stop_the_run(
+    pocket: Config, found: Path, tmp_path: Path, run: Run
+) -> None:
+    given = tmp_path / "staring.json"
+    given.write_text(headset(STARING, (8, 8)))
+    config = replace(pocket, heads=HeadsConfig(set=str(given)))
+    folder = run(config)
+    follows = read(folder, "metrics.json")["follows"]
+    assert follows["follows"] == "same place" and follows["split"] == "val"  # type: ignore[index]
+    told = verdict(read_run(folder))
+    assert told.tone == "bad" and told.headline.startswith("These heads do not follow the words: they look at the same")
+    with pytest.raises(DiscoveryError, match=r"heads\.require=follow: These heads do not follow the words"):
+        execute(replace(config, heads=replace(config.heads, require=Require.follow)), tmp_path / "required")
+    assert not (tmp_path / "required" / "metrics.json").exists()
+    # Those that follow go on.
+    run(replace(pocket, heads=HeadsConfig(require=Require.follow)))
+
+
+def test_a_given_set_is_judged_alone(pocket: Config, found: Path, run: Run) -> None:
+    heads = HeadsConfig(set=str(found))
+    folder = run(replace(pocket, heads=heads, stage=Stage.judge))
+    judgement = read(folder, "judgement.json")
+    assert judgement["verdict"]["follows"] == "follow"  # type: ignore[index]
+    assert not (folder / "metrics.json").exists() and not (folder / "predictions.parquet").exists()
+    with pytest.raises(ConfigError, match=r"stage=judge judges heads that are given"):
+        run(replace(pocket, stage=Stage.judge))
+    with pytest.raises(ConfigError, match=r"dependence\.images=0 leaves out"):
+        run(replace(pocket, heads=heads, stage=Stage.judge, dependence=DependenceConfig(images=0)))
+
+
+def test_few_maps_give_the_same_verdict(pocket: Config, found: Path, tmp_path: Path, run: Run) -> None:
+    config = replace(pocket, engine=replace(pocket.engine, maps="top 4"), paths=PathsConfig(outputs=str(tmp_path)))
+    folder = run(config)
+    for name in ("follows", "dependence"):
+        assert read(folder, "heads.json")[name] == read(found, "heads.json")[name]
+    given = run(replace(config, heads=HeadsConfig(set=str(found))))
+    assert read(given, "metrics.json")["follows"]["follows"] == "follow"  # type: ignore[index]
+
+
+def test_words_is_a_criterion_of_a_run(pocket: Config, found: Path, run: Run, no_model: None) -> None:
+    folder = run(replace(pocket, criterion=CriterionConfig(name="words", score="words"), stage=Stage.discover))
+    heads = read(folder, "heads.json")
+    score = np.array(heads["score"], float)
+    sums, grid = np.array(heads["mean_attention_sum"], float), heads["dependence"]
+    words = sums * np.maximum(np.array(grid["dependence"], float), 0)  # type: ignore[index]
+    words[:2] = 0  # criterion.skip_layers
+    np.testing.assert_allclose(score, words, atol=1e-6)
+    best = np.argsort(-words, axis=None)[:3]
+    assert [(h["layer"], h["head"]) for h in heads["heads"]] == [divmod(int(i), 8) for i in best]  # type: ignore[index, attr-defined]  # fmt: skip
+    assert "score" not in read(found, "heads.json") or read(found, "heads.json")["score"] is None
+
+
+def test_few_images_tell_nothing(files: TinyFiles, tmp_path: Path, run: Run) -> None:
+    """Random weights; six judged images of the tiny data set, of which each object has paraphrases of its own."""
+    folder = run(files.config(tmp_path))
+    follows = read(folder, "heads.json")["follows"]
+    assert follows["follows"] == "unknown" and "too few to tell" in follows["sentence"]  # type: ignore[index, operator]
+    without = run(files.config(tmp_path, dependence=DependenceConfig(images=0)))
+    heads = read(without, "heads.json")
+    assert heads["follows"] is None and heads["dependence"] is None
+
+
+def test_which_images_are_judged(files: TinyFiles, tmp_path: Path) -> None:
+    config = files.config(
+        tmp_path, dependence=DependenceConfig(images=3), discovery=DiscoveryConfig(n_samples=10, trials=2)
+    )
+    inputs = load_inputs(config)
+    assert len(inputs.judged) == 3 and all(len(group.samples) == 5 for group in inputs.judged)
+    assert not any(s.sample_id.endswith(TOGGLED) for group in inputs.judged for s in group.samples)
+    assert load_inputs(config).judged == inputs.judged != load_inputs(replace(config, seed=1)).judged
+    # Drawn by images, those that were drawn whole come first: they are in the store anyway.
+    whole = load_inputs(replace(config, discovery=replace(config.discovery, draw=Draw.image)))
+    drawn = {group.image_id for group in whole.discovery if len(group.samples) == 5}
+    assert {group.image_id for group in whole.judged} <= drawn
+    evaluated = {group.image_id for group in inputs.evaluated}
+    given = load_inputs(replace(config, heads=HeadsConfig(set="pocket")))
+    assert {group.image_id for group in given.judged} <= evaluated
+    assert not {group.image_id for group in inputs.judged} & evaluated
+
+
+def test_ground_warns_of_heads_that_were_judged_not_to_follow(found: Path, tmp_path: Path) -> None:
+    content = read(found, "heads.json")
+    assert doubts(read_headset(found)) == []
+    content["follows"] |= {"follows": "same place", "sentence": "These heads do not follow the words."}  # type: ignore[operator]
+    (tmp_path / "heads.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="were judged on train: These heads do not follow the words"):
+        Grounder(heads=str(tmp_path / "heads.json"))
