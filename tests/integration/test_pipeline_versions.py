@@ -18,7 +18,7 @@ from locheads.data.config import AnswerFormat, DatasetConfig, Frame
 from locheads.errors import StoreError
 from locheads.evaluation.config import DirectConfig
 from locheads.geometry import Preprocess, square_geometry
-from locheads.models.config import PromptConfig
+from locheads.models.config import ImageBackend, PromptConfig
 from locheads.models.engine import EngineConfig, OtherVersions
 from locheads.models.identity import ModelIdentity
 from locheads.pipeline import direct, stages
@@ -105,6 +105,14 @@ def test_torchvision_counts_where_it_makes_the_pixels(files: TinyFiles, tmp_path
     )
     assert "torchvision" not in by_pil and "torchvision" in by_torchvision
     assert by_pil["image processor"] != by_torchvision["image processor"]
+
+
+def test_the_backend_counts_as_it_was_taken_not_as_it_was_chosen(files: TinyFiles, tmp_path: Path) -> None:
+    config = files.config(tmp_path)
+    by_name = replace(config, model=replace(config.model, image_backend=ImageBackend.pil))
+    identity = ModelIdentity("m", "llava", 2, 2, "w", "CLIPImageProcessorPil (pil)", "pil")
+    assert opening.asked(config, identity) == opening.asked(by_name, identity)
+    assert opening.asked(config, identity) != opening.asked(config, replace(identity, weights="other"))
 
 
 def test_images_that_changed_are_named(
