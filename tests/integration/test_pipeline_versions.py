@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 from running import Finished, Result, TinyFiles
+from transformers.utils import is_torchvision_available
 
 from locheads.config import Config, Stage
 from locheads.data.config import AnswerFormat, DatasetConfig, Frame
@@ -105,6 +106,15 @@ def test_torchvision_counts_where_it_makes_the_pixels(files: TinyFiles, tmp_path
     )
     assert "torchvision" not in by_pil and "torchvision" in by_torchvision
     assert by_pil["image processor"] != by_torchvision["image processor"]
+
+
+def test_provenance_names_both_image_processors(finished: Finished) -> None:
+    record = provenance(finished.folder)
+    assert record["model"]["image_processor"] == record["maps"]["made_with"]["image processor"]
+    assert record["model"]["own_backend"] == "torchvision"  # as a rule: it was saved by transformers 5
+    used = "torchvision" if is_torchvision_available() else "pil"
+    assert f"({used})" in record["model"]["image_processor"]
+    assert ("torchvision" in record["maps"]["made_with"]) == is_torchvision_available()
 
 
 def test_the_backend_counts_as_it_was_taken_not_as_it_was_chosen(files: TinyFiles, tmp_path: Path) -> None:

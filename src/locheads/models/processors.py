@@ -19,7 +19,7 @@ from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.convert.checkpoint import settings_if_any
 from locheads.models.convert.original_tokenizers import sentencepiece_tokenizer
-from locheads.models.identity import PARTS
+from locheads.models.identity import PARTS, POCKET
 from locheads.models.image_backend import Choice, choose
 from locheads.text import reason
 
@@ -87,7 +87,9 @@ def image_choice(
     """The form of the checkpoint's image processor; see `choose`. Raises ConfigError, ModelError."""
     nested = _content(source, config, "processor_config.json").get("image_processor")
     settings = nested if isinstance(nested, dict) else _content(source, config, "preprocessor_config.json")
-    return choose(config.image_backend, settings, nested is settings, checkpoint.model_type, installed)
+    # The pocket model's was PIL's. Its files stay as they are: its published heads name their digest.
+    by_5 = nested is settings and config.id != POCKET
+    return choose(config.image_backend, settings, by_5, checkpoint.model_type, installed)
 
 
 def read_image_processor(source: str, config: ModelConfig, choice: Choice | None, named: str = "") -> Any:

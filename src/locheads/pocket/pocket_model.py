@@ -6,7 +6,6 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from locheads.models.image_backend import save_processor
 from locheads.pocket.scenes import CANVAS, PATCH
 from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, build_tokenizer, vocabulary
 
@@ -112,7 +111,7 @@ def build_processor() -> LlavaProcessor:
 def export(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """Writes weights, tokenizer and processor files that `from_pretrained` of the stock classes reads."""
     model.save_pretrained(folder)
-    save_processor(build_processor(), folder)
+    build_processor().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
 
 

@@ -18,7 +18,7 @@ from transformers.utils import is_torchvision_available
 from locheads.errors import ConfigError, ModelError
 from locheads.models.config import ImageBackend, ModelConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.identity import identify
+from locheads.models.identity import POCKET, identify
 from locheads.models.image_backend import Choice, save_processor
 from locheads.models.load import load_lvlm
 from locheads.models.loaded import load_model
@@ -29,8 +29,10 @@ HERE = is_torchvision_available()
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 130, 3), dtype=np.uint8))
 
 
-def choice(folder: Path, family: str = "llava", wanted: ImageBackend = OWN, installed: bool = True) -> Choice | None:
-    config = ModelConfig(id=str(folder), image_backend=wanted)
+def choice(
+    folder: Path, family: str = "llava", wanted: ImageBackend = OWN, installed: bool = True, name: str | None = None
+) -> Choice | None:
+    config = ModelConfig(id=name or str(folder), image_backend=wanted)
     return image_choice(str(folder), config, SimpleNamespace(model_type=family), installed)
 
 
@@ -106,7 +108,7 @@ def test_a_folder_that_we_write_says_which_form_it_was_made_with(tmp_path: Path)
     processor = tf.AutoProcessor.from_pretrained(SHIPPED)
     processor.image_processor = tf.AutoImageProcessor.from_pretrained(SHIPPED, backend="pil")
     save_processor(processor, tmp_path)
-    assert choice(tmp_path) == choice(Path(SHIPPED)) == Choice(PIL, PIL)
+    assert choice(tmp_path) == choice(Path(SHIPPED), name=POCKET) == Choice(PIL, PIL)
     assert load_processor(str(tmp_path), ModelConfig(id=str(tmp_path)), tiny_llava.config()).image_processor.do_pad
     processor.save_pretrained(tmp_path)  # transformers itself leaves it out
     assert choice(tmp_path) == Choice(TORCHVISION, TORCHVISION)
