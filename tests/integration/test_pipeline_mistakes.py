@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from running import Result, TinyFiles
+from transformers.utils import is_torchvision_available
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
         ("dataset.refs=refs(umd).p", "refs(umd).p is not there"),
         ("model.id=/no/such/model", "/no/such/model"),
         ("model.id=no-such-user/no-such-model", "Cannot load the model no-such-user/no-such-model"),
+        ("model.image_backend=slow", "Invalid value 'slow', expected one of [own, pil, torchvision]"),
         ("engine.device=gpu", "engine.device=gpu is no device: use auto, cpu, cuda or cuda:N."),
         ("prompt.template=look", "prompt.template has no {expression}"),
         ("dataset=null", "dataset=null chooses no file (NoneType): write GROUP=NAME"),
@@ -104,6 +106,14 @@ def test_a_wrong_override(override: str, sentence: str, complaint: Callable[...,
 def test_runs_that_the_stage_does_not_read(complaint: Callable[..., str]) -> None:
     sentence = complaint("runs=[a,b]", "stage=discover")
     assert sentence == "runs are read by stage=compare and stage=report, not by stage=discover."
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="torchvision is installed")
+def test_an_image_processor_whose_package_is_not_there(complaint: Callable[..., str]) -> None:
+    sentence = complaint("model.image_backend=torchvision")
+    assert sentence == (
+        "model.image_backend=torchvision needs the package torchvision: make install EXTRAS=families brings it."
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -35,6 +35,8 @@ def test_the_pocket_model_passes(tmp_path: Path, command: Callable[..., Result])
     assert result.code == 0, result.err
     found = _verified(tmp_path)
     assert f"pocket: {found.passed} passed, 0 failed, " in result.out and found.passed >= 16
+    shown = {point.name: point.text for point in found.findings}["image processor"]
+    assert shown == "LlavaImageProcessorPil (pil); the checkpoint's own backend is pil"
     assert [point.name for point in found.findings if "geometry" in point.name] == [
         f"geometry, {aspect} image" for aspect in ("wide", "square", "tall")
     ]
@@ -70,9 +72,19 @@ def test_without_a_model_or_a_prompt_the_rest_is_not_applicable(tmp_path: Path, 
     assert found.failed == ["prompt"] and "the model reads 1024 at most" in str(found)
     assert [point.name for point in found.findings if "cannot be asked" in point.text] == list(verify.ASKING)
     assert "geometry, tall image" in [point.name for point in found.findings if point.outcome == "passed"]
-    result = _ask(command, tmp_path / "chat", "prompt=chat")
-    assert _verified(tmp_path / "chat").failed == ["chat template"]
-    assert "chat=false" in result.out
+
+
+def test_without_a_chat_template_what_needs_none_is_checked(tmp_path: Path, command: Callable[..., Result]) -> None:
+    result = _ask(command, tmp_path, "prompt=chat")
+    assert result.code == 1
+    found = _verified(tmp_path)
+    points = {point.name: point for point in found.findings}
+    assert found.failed == ["chat template"] and "prompt=referseg" in points["chat template"].advice
+    for name in ("loading", "image processor", "geometry, tall image"):
+        assert points[name].outcome == Outcome.passed
+    for name in (verify.CHECKS[0], *verify.ASKING):
+        assert points[name].outcome == Outcome.not_applicable
+        assert points[name].text == "prompt=chat needs the chat template"
 
 
 def test_a_run_refers_to_the_last_verification_of_what_it_asks(

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 from running import Finished, Result, TinyFiles
+from transformers.utils import is_torchvision_available
 
 from locheads.config import Config, Stage
 from locheads.data.config import AnswerFormat, DatasetConfig, Frame
 from locheads.errors import StoreError
 from locheads.evaluation.config import DirectConfig
 from locheads.geometry import Preprocess, square_geometry
-from locheads.models.config import PromptConfig
+from locheads.models.config import ImageBackend, PromptConfig
 from locheads.models.engine import EngineConfig, OtherVersions
 from locheads.models.identity import ModelIdentity
 from locheads.pipeline import direct, stages
@@ -105,6 +106,23 @@ def test_torchvision_counts_where_it_makes_the_pixels(files: TinyFiles, tmp_path
     )
     assert "torchvision" not in by_pil and "torchvision" in by_torchvision
     assert by_pil["image processor"] != by_torchvision["image processor"]
+
+
+def test_provenance_names_both_image_processors(finished: Finished) -> None:
+    record = provenance(finished.folder)
+    assert record["model"]["image_processor"] == record["maps"]["made_with"]["image processor"]
+    assert record["model"]["own_backend"] == "torchvision"  # as a rule: it was saved by transformers 5
+    used = "torchvision" if is_torchvision_available() else "pil"
+    assert f"({used})" in record["model"]["image_processor"]
+    assert ("torchvision" in record["maps"]["made_with"]) == is_torchvision_available()
+
+
+def test_the_backend_counts_as_it_was_taken_not_as_it_was_chosen(files: TinyFiles, tmp_path: Path) -> None:
+    config = files.config(tmp_path)
+    by_name = replace(config, model=replace(config.model, image_backend=ImageBackend.pil))
+    identity = ModelIdentity("m", "llava", 2, 2, "w", "CLIPImageProcessorPil (pil)", "pil")
+    assert opening.asked(config, identity) == opening.asked(by_name, identity)
+    assert opening.asked(config, identity) != opening.asked(config, replace(identity, weights="other"))
 
 
 def test_images_that_changed_are_named(

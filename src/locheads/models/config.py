@@ -18,6 +18,16 @@ class DType(StrEnum):
     float16 = "float16"
 
 
+class ImageBackend(StrEnum):
+    """Which of transformers' two forms of the image processor makes the pixels."""
+
+    own = "own"
+    """The one that the checkpoint was made with (docs/models.md); PIL's where that is torchvision's, which is not
+    installed."""
+    pil = "pil"
+    torchvision = "torchvision"
+
+
 @settings("model")
 class ModelConfig:
     """The LVLM."""
@@ -32,6 +42,7 @@ class ModelConfig:
     tiles: bool = False
     """For families that cut an image into tiles: the grid is that of the tiles, not that of the view of the whole
     image. Either way the model reads both."""
+    image_backend: ImageBackend = ImageBackend.own
     trust_remote_code: bool = False
     adapter: Text | None = None
     """A subclass of FamilyAdapter of your own, package.module:Class, instead of the family's (adapters/TEMPLATE.md);

@@ -33,6 +33,8 @@ from locheads.models.identity import PARTS, source_of
 from locheads.models.processors import lacking_fields, load_processor, read, read_configuration, readable
 from locheads.models.prompts import chat_prompt_text
 
+TEMPLATE = "chat template"
+"""The check without which a model can still be looked at, if not asked in a chat."""
 POINTER = b"version https://git-lfs"
 """How the text begins that git leaves where git-lfs has not brought the file."""
 BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.float16: 2}
@@ -139,7 +141,7 @@ def check_folder(config: ModelConfig, prompt: PromptConfig | None = None) -> lis
     folder = folder_of(config)
     if folder is None:
         return [Finding("folder", Outcome.not_applicable, f"{config.id} is not downloaded: run stage=fetch first")]
-    checks = {**FORMAT, **WEIGHTS, **PARTS_OF_IT, "chat template": lambda folder: _chat_template(folder, prompt)}
+    checks = {**FORMAT, **WEIGHTS, **PARTS_OF_IT, TEMPLATE: lambda folder: _chat_template(folder, prompt)}
     findings: list[Finding] = []
     for name, check in checks.items():
         findings.append(_finding(name, check, folder))

@@ -31,8 +31,10 @@ class ModelIdentity:
     weights: str
     """sha256 over the weight files of a folder, or the commit of a hub snapshot."""
     image_processor: str | None = None
-    """Class and backend of what makes the pixels, such as "CLIPImageProcessorPil (pil)": transformers takes the
-    backend "torchvision" where that is installed, and their pixels differ. None: unknown until the model is loaded."""
+    """Class and backend of what makes the pixels, such as "CLIPImageProcessorPil (pil)": those of the backend
+    "torchvision" differ. None: unknown until the model is loaded."""
+    own_backend: str | None = None
+    """The backend that the checkpoint was made with. None: its image processor is not transformers'."""
 
 
 def identify(config: ModelConfig, cache: Path | None = None) -> ModelIdentity:

@@ -1,12 +1,13 @@
 """From a model's name or configuration to a loaded LVLM with its adapter; everything that can be checked is, first."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from locheads import dotted
 from locheads.errors import ConfigError, ModelError, boundary
@@ -23,7 +24,15 @@ from locheads.models.engine import EngineConfig
 from locheads.models.folder import FORMAT, WEIGHTS, refuse
 from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
-from locheads.models.processors import load_processor, read, read_configuration
+from locheads.models.processors import (
+    image_choice,
+    load_processor,
+    read,
+    read_configuration,
+    read_image_processor,
+)
+
+log = logging.getLogger(__name__)
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 """The files of `model=NAME`."""
@@ -75,11 +84,12 @@ def read_identity(config: ModelConfig, cache: Path | None = None) -> ModelIdenti
 
     Raises:
         ModelError: nothing there, not a checkpoint, or a family without an adapter.
+        ConfigError: model.image_backend names a form that does not exist, or cannot run here.
     """
     source, checkpoint = _checkpoint(config)
     weights = getattr(checkpoint, "_commit_hash", None) or folder_digest(Path(source), cache)
     shape = _shape(source, checkpoint)
-    return ModelIdentity(source, checkpoint.model_type, *shape, weights, _image_processor(source, config))
+    return ModelIdentity(source, checkpoint.model_type, *shape, weights, *_image_processor(source, config, checkpoint))
 
 
 def decoder_shape(config: ModelConfig) -> tuple[int, int]:
@@ -114,6 +124,9 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     _shape(source, checkpoint)
     refuse(config, WEIGHTS)
     processor = load_processor(source, config, checkpoint)
+    choice = image_choice(source, config, checkpoint)
+    if choice is not None and (sentence := choice.warning(config.image_backend, config.id)):
+        log.warning("%s", sentence)
     if layers is not None:
         keep_layers(checkpoint, layers)
     loader = AutoModelForImageTextToText.from_pretrained
@@ -209,10 +222,14 @@ def _shape(source: str, checkpoint: Any) -> tuple[int, int]:
     return shape
 
 
-def _image_processor(source: str, config: ModelConfig) -> str | None:
-    """None where none can be loaded: that is an error only for who needs it, see `load_lvlm`."""
+def _image_processor(source: str, config: ModelConfig, checkpoint: Any) -> tuple[str | None, str | None]:
+    """-> (class and backend, the checkpoint's own backend); None for what is not known, or where none can be loaded:
+    that is an error only for who needs it, see `load_lvlm`."""
+    own: str | None = None
     try:
-        processor = read(source, config, AutoImageProcessor.from_pretrained)
+        choice = image_choice(source, config, checkpoint)
+        own = None if choice is None else choice.own.value
+        processor = read_image_processor(source, config, choice)
     except ModelError:
-        return None
-    return f"{type(processor).__name__} ({getattr(processor, 'backend', None) or 'own'})"
+        return None, own
+    return f"{type(processor).__name__} ({getattr(processor, 'backend', None) or 'own'})", own

@@ -14,6 +14,7 @@ from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.identity import POCKET
 from locheads.models.load import Lvlm, adapted, load_lvlm, model_config
+from locheads.models.processors import complete
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def load_model(
     Args:
         model: the name of a file in conf/model, a hub id, a folder or "pocket"; a ModelConfig; or a transformers model
             that stays where it is. Its text decoder's attention function becomes one that can record.
-        processor: of a transformers model.
+        processor: of a transformers model; what it does not say is taken from the model's configuration.
         preprocess: of a transformers model, see `Preprocess`. None: as conf/model has it for the family.
         adapter: of a transformers model: "package.module:Class" where its family is your own, or "probe".
         device: auto, cpu, cuda or cuda:N, for a model that is loaded here.
@@ -80,7 +81,7 @@ def _taken(model: PreTrainedModel, processor: Any, preprocess: str | None, adapt
     name = model.name_or_path or type(model).__name__
     how = Preprocess(preprocess) if preprocess else default_preprocess(model.config)
     config = ModelConfig(name=name, id=name, preprocess=how, adapter=adapter)
-    prepared = adapted(config, EngineConfig(), model, processor, name)
+    prepared = adapted(config, EngineConfig(), model, complete(processor, model.config, name), name)
     loaded = LoadedModel(model, prepared, torch.device(model.device), config)
     prepared.examine(loaded)
     return loaded

@@ -10,15 +10,17 @@ from typing import Any
 
 from huggingface_hub import constants as hub
 from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoProcessor
-from transformers.utils import cached_file
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
+from transformers.utils import cached_file, is_torchvision_available
 from transformers.utils import logging as transformers_log
 
 from locheads.errors import ModelError, boundary
 from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
+from locheads.models.convert.checkpoint import settings_if_any
 from locheads.models.convert.original_tokenizers import sentencepiece_tokenizer
-from locheads.models.identity import PARTS
+from locheads.models.identity import PARTS, POCKET
+from locheads.models.image_backend import Choice, choose
 from locheads.text import reason
 
 FAMILY_PACKAGES = ("torchvision", "num2words")
@@ -65,19 +67,64 @@ def load_processor(source: str, config: ModelConfig, checkpoint: Any) -> Any:
 
     Raises:
         ModelError: a part of it is missing or cannot be read, or neither says how many tokens an image has.
+        ConfigError: as `choose`.
     """
+    choice = image_choice(source, config, checkpoint)
     with readable(source, config) as path:
         processor = read(path, config, AutoProcessor.from_pretrained, named=source)
-        # Without a processor's file transformers gives the bare tokenizer, or the bare image processor.
-        for part in ("tokenizer", "image_processor"):
-            if getattr(processor, part, None) is None:
-                raise ModelError(
-                    f"{source} has no {part.replace('_', ' ')} that goes with its model: the folder lacks a file "
-                    "(processor_config.json, preprocessor_config.json, tokenizer.json); download or save it again."
-                )
+        _check_parts(processor, source)
+        # Not by an option of AutoProcessor: it hands that on to the tokenizer and to the video part.
+        if choice is not None and processor.image_processor.backend != choice.taken:
+            processor.image_processor = read_image_processor(path, config, choice, source)
         with boundary(f"The settings of the processor of {source} cannot be completed", ModelError, PARTS):
             settings, _ = type(processor).get_processor_dict(path, revision=config.revision)
             return completed(processor, settings, checkpoint, source)
+
+
+def image_choice(
+    source: str, config: ModelConfig, checkpoint: Any, installed: bool = is_torchvision_available()
+) -> Choice | None:
+    """The form of the checkpoint's image processor; see `choose`. Raises ConfigError, ModelError."""
+    nested = _content(source, config, "processor_config.json").get("image_processor")
+    settings = nested if isinstance(nested, dict) else _content(source, config, "preprocessor_config.json")
+    # The pocket model's was PIL's. Its files stay as they are: its published heads name their digest.
+    by_5 = nested is settings and config.id != POCKET
+    return choose(config.image_backend, settings, by_5, checkpoint.model_type, installed)
+
+
+def read_image_processor(source: str, config: ModelConfig, choice: Choice | None, named: str = "") -> Any:
+    """In the form of the choice. Raises ModelError."""
+    form = {} if choice is None else {"backend": choice.taken.value}
+    return read(source, config, AutoImageProcessor.from_pretrained, named=named, **form)
+
+
+def complete(processor: Any, checkpoint: Any, source: str) -> Any:
+    """As `load_processor` of a processor that was loaded elsewhere: what it has from its kind alone counts as not said.
+
+    Raises:
+        ModelError: a part of it is missing, or nothing says how many tokens an image has.
+    """
+    _check_parts(processor, source)
+    with boundary(f"The settings of the processor of {source} cannot be completed", ModelError, PARTS):
+        return completed(processor, _said(processor), checkpoint, source)
+
+
+def _said(processor: Any) -> dict[str, Any]:
+    """The settings of a processor that are not its kind's defaults, its chat template among them."""
+    known = inspect.signature(type(processor).__init__).parameters.values()
+    usual = {one.name: one.default for one in known if one.name not in type(processor).get_attributes()}
+    said = {name: getattr(processor, name, default) for name, default in (usual | {"chat_template": None}).items()}
+    return {name: value for name, value in said.items() if value != usual.get(name)}
+
+
+def _check_parts(processor: Any, source: str) -> None:
+    """Without a processor's file transformers gives the bare tokenizer, or the bare image processor."""
+    for part in ("tokenizer", "image_processor"):
+        if getattr(processor, part, None) is None:
+            raise ModelError(
+                f"{source} has no {part.replace('_', ' ')} that goes with its model: the folder lacks a file "
+                "(processor_config.json, preprocessor_config.json, tokenizer.json); download or save it again."
+            )
 
 
 def lacking_fields(processor: Any, settings: dict[str, Any]) -> list[str]:
@@ -105,7 +152,7 @@ def completed(processor: Any, settings: dict[str, Any], checkpoint: Any, source:
                     f"The processor of {source} lacks {name}, and config.json does not say it: add it to "
                     "processor_config.json, or take that file from the checkpoint that this one was made of."
                 ) from error
-    if not found:
+    if all(getattr(processor, name, None) == value for name, value in found.items()):
         return processor
     return kind.from_args_and_dict([getattr(processor, part) for part in kind.get_attributes()], settings | found)
 
@@ -140,6 +187,12 @@ def _file(source: str, config: ModelConfig, name: str) -> str | None:
     quiet = {f"_raise_exceptions_for_{kind}": value for kind, value in options.items()}
     with boundary(f"{source} cannot be read", ModelError, where(source)):
         return cached_file(source, name, revision=config.revision, **quiet)
+
+
+def _content(source: str, config: ModelConfig, name: str) -> dict[str, Any]:
+    """Of a file of settings; empty where the checkpoint has none. Raises ModelError."""
+    file = _file(source, config, name)
+    return {} if file is None else settings_if_any(Path(file))
 
 
 def read(source: str, config: ModelConfig, loader: Callable[..., Any], /, named: str = "", **options: Any) -> Any:

@@ -56,7 +56,7 @@ def chat_prompt_text(prompt: PromptConfig, expression: str, processor: Any) -> P
     parts = [{"type": "image"}, {"type": "text", "text": question.text}]
     # A template is a program of the checkpoint's author: it raises whatever Jinja and Python do.
     unusable = f"prompt={prompt.name} asks in the model's chat template, and this model has none that works"
-    with boundary(unusable, ConfigError, "choose a prompt with chat=false, such as referseg or bare."):
+    with boundary(unusable, ConfigError, "choose prompt=referseg or prompt=bare, which have chat=false."):
         text = processor.apply_chat_template(
             [{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True, **_template(processor)
         )

@@ -48,9 +48,11 @@ def open_store(
 def asked(config: Config, identity: ModelIdentity) -> dict[str, Any]:
     """Which model, in which precision, sees images how and is asked what."""
     model, prompt = dataclasses.asdict(config.model), dataclasses.asdict(config.prompt)
-    # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again.
-    for group, setting in ((model, "name"), (model, "id"), (model, "revision"), (model, "adapter"), (prompt, "name")):
-        del group[setting]
+    # Names, and where the checkpoint lies: what it is, its digest says, so that a moved one is not asked again. Which
+    # image processor was taken, the makers say.
+    for setting in ("name", "id", "revision", "adapter", "image_backend"):
+        del model[setting]
+    del prompt["name"]
     question: dict[str, Any] = {
         "model": model | {"weights": identity.weights} | adapter_identity(config.model),
         "prompt": prompt,

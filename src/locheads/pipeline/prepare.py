@@ -102,6 +102,7 @@ def run_digest(
         settings["quantization"] = config.engine.quantization.value
     # Where they lie; what they are is in the weights' and annotations' own digests.
     del settings["model"]["id"], settings["model"]["adapter"]
+    del settings["model"]["image_backend"]  # the one that was taken is in `made_with`
     settings["model"] |= adapter_identity(config.model)
     for key in WHERE_IT_LIES:
         del settings["dataset"][key]

@@ -15,8 +15,9 @@ from locheads.errors import LocHeadsError, ModelError
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.findings import Finding, Outcome
-from locheads.models.folder import check_folder
+from locheads.models.folder import TEMPLATE, check_folder
 from locheads.models.identity import ModelIdentity, identify
+from locheads.models.image_backend import INSTALL, PIL, TORCHVISION
 from locheads.models.load import Lvlm
 from locheads.models.placement import check_unloaded
 from locheads.models.verification.eager_rows import check_attention
@@ -65,7 +66,8 @@ def verify_model(config: Config, folder: Path, status: Status) -> None:
 def verify(config: Config) -> tuple[list[Finding], str | None]:
     """-> (what was found, the digest that it holds for). Never raises for what is wrong with the model."""
     findings = _guarded("folder", partial(check_folder, config.model, config.prompt))
-    if any(finding.outcome == Outcome.failed for finding in findings):
+    failed = {finding.name for finding in findings if finding.outcome == Outcome.failed}
+    if failed - {TEMPLATE}:
         return [*findings, *_not_reached("the folder must be mended first")], None
     try:
         check_unloaded(config.model, config.engine)
@@ -78,19 +80,30 @@ def verify(config: Config) -> tuple[list[Finding], str | None]:
             *_not_reached("the model did not load"),
         ], None
     findings.append(Finding("loading", Outcome.passed, _loaded(lvlm, identity)))
+    findings.append(Finding("image processor", Outcome.passed, _pixels(lvlm, identity)))
     checks = _checks(config, identity, lvlm)
+    unasked = f"prompt={config.prompt.name} needs the chat template" if TEMPLATE in failed else ""
     for name in track(CHECKS, "verify", "checks"):
-        if name in ASKING and (CHECKS[0], Outcome.failed) in [(one.name, one.outcome) for one in findings]:
-            findings.append(Finding(name, Outcome.not_applicable, "the model cannot be asked in this prompt"))
-        else:
-            findings += _guarded(name, checks[name])
+        if unasked and name in (CHECKS[0], *ASKING):
+            findings.append(Finding(name, Outcome.not_applicable, unasked))
+            continue
+        findings += _guarded(name, checks[name])
+        if (findings[-1].name, findings[-1].outcome) == (CHECKS[0], Outcome.failed):
+            unasked = "the model cannot be asked in this prompt"
     return findings, verification_digest(config, identity)
 
 
 def _loaded(lvlm: Lvlm, identity: ModelIdentity) -> str:
     dtype = str(lvlm.model.dtype).removeprefix("torch.")
-    processor = identity.image_processor or "image processor unknown"
-    return f"{identity.model_type}, {identity.layers} x {identity.heads} heads, {dtype} on {lvlm.device}; {processor}"
+    return f"{identity.model_type}, {identity.layers} x {identity.heads} heads, {dtype} on {lvlm.device}"
+
+
+def _pixels(lvlm: Lvlm, identity: ModelIdentity) -> str:
+    """Which image processor makes the pixels, and which backend is the checkpoint's own."""
+    images = lvlm.adapter.processor.image_processor
+    backend, own = getattr(images, "backend", "own"), identity.own_backend or "not known to transformers"
+    lacking = f" ({INSTALL})" if (backend, own) == (PIL, TORCHVISION) else ""
+    return f"{type(images).__name__} ({backend}); the checkpoint's own backend is {own}{lacking}"
 
 
 def _checks(config: Config, identity: ModelIdentity, lvlm: Lvlm) -> dict[str, Check]:

@@ -82,7 +82,7 @@ def test_tokens_and_tensors_are_those_of_the_stock_processor(name: str, size: tu
 
 @pytest.mark.parametrize("name", WITHOUT_CHAT)
 def test_a_model_without_a_chat_template_says_so(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"has none .*choose a prompt with chat=false"):
+    with pytest.raises(ConfigError, match=r"has none .*choose prompt=referseg or prompt=bare"):
         adapter(name).prepare(noise((20, 20)), ["cup"], CHAT)
 
 

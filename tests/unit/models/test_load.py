@@ -78,7 +78,7 @@ def test_the_image_processor_is_known_before_the_model_loads(
     def fail(*_: object, **__: object) -> None:
         raise OSError("no preprocessor_config.json")
 
-    monkeypatch.setattr(load.AutoImageProcessor, "from_pretrained", fail)
+    monkeypatch.setattr(processors.AutoImageProcessor, "from_pretrained", fail)
     assert identify(config).image_processor is None  # an error only for who loads the model
 
 

@@ -17,6 +17,7 @@ from locheads.models.convert.checkpoint import read_settings, tensors_of, write_
 from locheads.models.convert.from_llava import LLAVA
 from locheads.models.convert.from_mini_gemini import MINI_GEMINI
 from locheads.models.convert.rules import Format, Part, Plan, Request, Rule, account
+from locheads.models.image_backend import save_processor
 from locheads.store.atomic import write_json
 from locheads.store.digest import file_digest
 from locheads.store.provenance import git_state
@@ -67,7 +68,7 @@ def convert(
     with _partial(destination) as folder:
         recipe.config.architectures = [type(model).__name__]
         recipe.config.save_pretrained(folder)
-        recipe.processor.save_pretrained(folder)
+        save_processor(recipe.processor, folder)
         total = stream(recipe.parts, plan, folder, shard_bytes)
         manifest = {
             "format": kind.name,
