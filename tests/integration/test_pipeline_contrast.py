@@ -13,16 +13,24 @@ from running import Finished, Result, TinyFiles
 
 from locheads.audit.config import METRICS, AuditConfig, AuditMode
 from locheads.config import Config, Stage
+from locheads.data.config import DatasetConfig
+from locheads.errors import DataError
 from locheads.grounding.config import Contrast, GroundingConfig
 from locheads.grounding.ground_maps import ground_maps
-from locheads.pipeline import stages
+from locheads.models import load
+from locheads.pipeline import attention_pass, stages
+from locheads.pipeline.attend_stage import expected_cost, passes
 from locheads.pipeline.audit_stage import choices_of
+from locheads.pipeline.inputs import open_dataset
+from locheads.pipeline.prepare import prepare
 from locheads.pipeline.setup import Setup
 from locheads.records.explorer_file import ExplorerFile
 from locheads.records.metrics_file import MetricsRecord
+from locheads.store.attention_store import count
+from locheads.types import Failure
 
 Run = Callable[[Config], Path]
-OTHERS = GroundingConfig(contrast=Contrast.others)
+OTHERS, PROBED = (GroundingConfig(contrast=how) for how in (Contrast.others, Contrast.probes))
 
 
 @pytest.fixture
@@ -44,6 +52,7 @@ def boxes(folder: Path, file: str = "predictions.parquet", method: str = "locali
 def test_answers_are_those_of_maps_less_the_mean_of_other_objects(
     files: TinyFiles, finished: Finished, store: Path, tmp_path: Path, run: Run, setups: list[Setup]
 ) -> None:
+    """Without the model: a filled store suffices."""
     folder = run(files.config(tmp_path, store, grounding=OTHERS))
     own, mean, (setup,) = boxes(folder), boxes(folder, "baselines.parquet", "mean_of_all_heads"), setups
     heads = [(int(name[1]), int(name[3])) for name in json.loads((folder / "metrics.json").read_text())["heads"]]
@@ -65,6 +74,80 @@ def test_answers_are_those_of_maps_less_the_mean_of_other_objects(
     assert seen == len(own) == 30
     before = boxes(finished.folder)
     assert sum(own[i] != before[i] for i in own) > 10, "contrast that changes nothing is none"
+
+
+def test_probes_are_asked_once_answer_nothing_and_count_nowhere(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, setups: list[Setup]
+) -> None:
+    config = files.config(tmp_path, store, grounding=PROBED)
+    folder, (setup,) = run(config), setups
+    probed = setup.inputs.probed
+    # Six evaluated images, and all of the eight on which the best set is searched.
+    assert len(probed) == 14 and len(setup.store.missing(probed)) == 0
+    asked = {sample.expression for group in probed for sample in group.samples}
+    assert len(asked) == 4 and "the object on the left" in asked
+    own, seen = boxes(folder), 0
+    heads = [(int(name[1]), int(name[3])) for name in json.loads((folder / "metrics.json").read_text())["heads"]]
+    for group, probes in zip(setup.inputs.evaluated, probed, strict=False):
+        (of_probes,), (attention,) = setup.store.read([probes]), setup.store.read([group])
+        background = of_probes.maps.astype(np.float64).mean(axis=0)
+        for sample_id, maps in zip(attention.sample_ids, attention.maps, strict=True):
+            chosen = np.stack([(maps - background)[head].clip(0) for head in heads]).astype(np.float32)
+            expected = ground_maps(chosen, attention.geometry, GroundingConfig()).box
+            assert own[sample_id] == pytest.approx(expected)
+            seen += 1
+    metrics = MetricsRecord.read(folder)
+    assert seen == len(own) == metrics.n_expressions == 30
+    assert metrics.n_failed == 0
+    assert metrics.notes == ("grounding.contrast=probes: 0 of 30 expressions have nothing to contrast with.",)
+    written = b"".join(file.read_bytes() for file in folder.rglob("*") if file.suffix in (".json", ".parquet"))
+    assert b"object on the left" not in written.replace(b"the blue object on the", b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "load_lvlm", None)  # all is stored
+        assert boxes(run(config)) == own
+        plain = run(replace(config, grounding=GroundingConfig()))
+    assert setups[-1].inputs.probed == []
+    assert sum(own[i] != box for i, box in boxes(plain).items()) > 10
+
+
+def test_a_probe_that_cannot_be_asked_fails_no_sample(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_pass, "fill", lambda s, groups, *_: [
+        Failure(sample.sample_id, group.image_id, "it is too long") for group in groups for sample in group.samples
+        if "~" in sample.sample_id
+    ])  # fmt: skip
+    folder = run(files.config(tmp_path, store, grounding=PROBED))
+    metrics = MetricsRecord.read(folder)
+    assert (metrics.n_failed, metrics.n_expressions) == (0, 30)
+    assert "30 of 30 expressions have nothing to contrast with" in metrics.notes[0]
+    assert boxes(folder) == boxes(run(files.config(tmp_path, store)))
+
+
+def test_a_sample_with_the_id_of_a_probe_is_refused(files: TinyFiles, tmp_path: Path, run: Run) -> None:
+    lines = [{"image": name, "expression": "the cup", "box": [0, 0, 9, 9], "id": own} for name, own in (
+        ("COCO_train2014_000000000200.jpg", "1"), ("COCO_train2014_000000000201.jpg", "200~the object on the left")
+    )]  # fmt: skip
+    found = [{"image": "COCO_train2014_000000000100.jpg", "expression": "the cup", "box": [0, 0, 9, 9]}]
+    for split, rows in (("val", lines), ("train", found)):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DatasetConfig(reader="jsonl", folder=str(tmp_path), images=str(files.images), refs="{split}.jsonl",
+                         box_format="xywh", guard=[])  # fmt: skip
+    image_id = open_dataset(data, files.config(tmp_path).paths).read("val")[0].image_id
+    lines[1]["id"] = f"{image_id}~the object on the left"
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    with pytest.raises(DataError, match=r"the object on the left' of the data set is that of a probe .*: rename it."):
+        run(files.config(tmp_path, dataset=data, grounding=PROBED))
+
+
+def test_what_the_shards_will_read_counts_the_probes(files: TinyFiles, store: Path, tmp_path: Path) -> None:
+    config = files.config(tmp_path, store, stage=Stage.attend)
+    both = [prepare(replace(config, grounding=g), tmp_path, {}) for g in (GroundingConfig(), PROBED)]
+    samples = [count(work.groups) for setup in both for work in passes(setup)]
+    assert samples[1] == samples[0] + 4 * 14
+    tokens = [sum(map(expected_cost(setup).of, passes(setup)[0].groups)) for setup in both]
+    # Every probe is a suffix of some eight tokens; no image is read twice.
+    assert 4 * 14 * 5 < tokens[1] - tokens[0] < 4 * 14 * 10
 
 
 def test_the_record_the_explorer_and_the_page_tell_of_it(
@@ -96,18 +179,19 @@ def test_where_an_image_has_one_ref_its_maps_stay(files: TinyFiles, store: Path,
 
 
 def test_the_audit_measures_what_runs_give(files: TinyFiles, store: Path, tmp_path: Path, run: Run) -> None:
-    grid: Any = {"grounding": {"contrast": ["none", "others"], "sinks": ["keep", "border_rows"]},
+    grid: Any = {"grounding": {"contrast": ["none", "others", "probes"], "sinks": ["keep", "border_rows"]},
                  "selection": {"kind": ["fixed", "greedy"]}}  # fmt: skip
     audit = AuditConfig(mode=AuditMode.product, grid=grid, single={})
     config = files.config(tmp_path, store, stage=Stage.audit, audit=audit)
     frame, choices = pd.read_parquet(run(config) / "audit.parquet"), choices_of(config)
-    assert len(choices) == len(frame) == 8
+    assert len(choices) == len(frame) == 12
     for i, choice in enumerate(choices):
         single = replace(config, stage=Stage.evaluate, grounding=choice.grounding, selection=choice.selection)
         methods = json.loads((run(single) / "metrics.json").read_text())["methods"]
         for metric in METRICS:
             assert frame[metric][i] == methods["localization_heads"][metric]["value"], (frame["changes"][i], metric)
     assert frame["contradicts"].str.contains("grounding.contrast=others").sum() == 4
+    assert frame["contradicts"].str.contains("grounding.contrast=").sum() == 8
     assert len(set(frame["res_ciou"])) > 5
 
 

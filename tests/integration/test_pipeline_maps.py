@@ -80,12 +80,13 @@ def test_a_users_own_criterion_gives_the_same_with_all_maps_and_with_few(
     assert frequencies[0]["frequency_mean"] != frequencies[1]["frequency_mean"]
 
 
+@pytest.mark.parametrize("contrast", [Contrast.others, Contrast.probes])
 def test_contrast_gives_the_same_with_all_maps_and_with_few(
-    files: TinyFiles, store: Path, tmp_path: Path, run: Run
+    contrast: Contrast, files: TinyFiles, store: Path, tmp_path: Path, run: Run
 ) -> None:
-    others = GroundingConfig(contrast=Contrast.others)
-    whole = run(files.config(tmp_path, store, grounding=others))
-    compact = run(files.config(tmp_path / "compact", engine=TOP, grounding=others))
+    grounding = GroundingConfig(contrast=contrast)
+    whole = run(files.config(tmp_path, store, grounding=grounding))
+    compact = run(files.config(tmp_path / "compact", engine=TOP, grounding=grounding))
     assert_same_results(whole, compact)
     plain = run(files.config(tmp_path, store))
     assert (plain / "predictions.parquet").read_bytes() != (whole / "predictions.parquet").read_bytes()

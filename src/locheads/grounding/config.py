@@ -30,6 +30,9 @@ class Contrast(StrEnum):
     others = "others"
     """ReLU(map - mean of the same head's maps for the image's expressions of other objects: another ref and another
     box). Which expressions belong to one object is used, never where it is. Without others a map stays as it is."""
+    probes = "probes"
+    """ReLU(map - mean of the same head's maps for four questions of place about the image (`contrast.PROBES`), which
+    the attention pass asks besides): needs no other expression."""
 
 
 class Normalise(StrEnum):

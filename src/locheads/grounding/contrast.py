@@ -11,12 +11,16 @@ from typing import assert_never
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.data.image_groups import subset
+from locheads.data.image_groups import merged, subset
 from locheads.grounding.config import Contrast
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
 Read = Callable[..., Iterable[Attention]]
 """`AttentionStore.read`."""
+PROBES = ("the object on the left", "the object on the right", "the object at the top", "the object at the bottom")
+"""Asked about an image whatever it shows."""
+NOWHERE = (0.0, 0.0, 0.0, 0.0)
+"""The box of a probe, which no object has."""
 
 
 def read_maps(
@@ -28,14 +32,16 @@ def read_maps(
     """
     others = references(group, how)
     wanted = others if only is None else {only: others[only]}
-    read_of = subset([asked(group, how)], {*wanted, *chain.from_iterable(wanted.values())})
-    stored = read(read_of, heads=heads)
+    asked = merged([group, probes_of(group)])
+    stored = read(subset(asked, {*wanted, *chain.from_iterable(wanted.values())}), heads=heads)
     return stored if how == Contrast.none else contrasted(stored, wanted)
 
 
-def asked(group: ImageGroup, how: Contrast) -> ImageGroup:
-    """The image with everything that the model is asked about it."""
-    return group
+def probes_of(group: ImageGroup) -> ImageGroup:
+    """The image with its probes instead of its samples. They belong to no data set: nothing counts or scores them."""
+    ids = [f"{group.image_id}~{text}" for text in PROBES]
+    probes = (Sample(own, own, text, NOWHERE, {}, "") for own, text in zip(ids, PROBES, strict=True))
+    return replace(group, samples=tuple(probes))
 
 
 def references(group: ImageGroup, how: Contrast) -> dict[str, tuple[str, ...]]:
@@ -45,6 +51,8 @@ def references(group: ImageGroup, how: Contrast) -> dict[str, tuple[str, ...]]:
             against: tuple[Sample, ...] = ()
         case Contrast.others:
             against = group.samples
+        case Contrast.probes:
+            against = probes_of(group).samples
         case _:
             assert_never(how)
     return {own.sample_id: tuple(other.sample_id for other in against if _differ(own, other)) for own in group.samples}
@@ -94,6 +102,21 @@ def _common_heads(attentions: Iterable[Attention]) -> tuple[HeadIndex, ...] | No
     """None: all heads of the model."""
     parts = [attention.heads for attention in attentions if attention.heads is not None]
     return tuple(sorted(set(parts[0]).intersection(*parts))) if parts else None
+
+
+def contrast_asked(
+    maps: Float[np.ndarray, "m head row col"], n: int, how: Contrast
+) -> Float[np.ndarray, "n head row col"]:
+    """The first n maps, of expressions of different objects of one image; any others are of its probes."""
+    match how:
+        case Contrast.none:
+            return maps[:n]
+        case Contrast.others:
+            return contrast(maps[:n], maps[:n], ~np.eye(n, dtype=bool))
+        case Contrast.probes:
+            return contrast(maps[:n], maps[n:], np.ones((n, len(maps) - n), dtype=bool))
+        case _:
+            assert_never(how)
 
 
 def contrast(

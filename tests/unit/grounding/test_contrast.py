@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from locheads.data.image_groups import merged
 from locheads.geometry import stretched
 from locheads.grounding.config import Contrast, GroundingConfig
-from locheads.grounding.contrast import contrast, read_maps, uncontrasted
+from locheads.grounding.contrast import PROBES, contrast, contrast_asked, probes_of, read_maps, uncontrasted
 from locheads.grounding.ground_maps import ground_maps
 from locheads.types import Attention, HeadIndex, ImageGroup, Sample
 
@@ -148,6 +149,41 @@ def test_heads_that_some_sample_lacks_are_left_out() -> None:
         found.maps, next(iter(read_maps(reads(first, *rest), GROUP, Contrast.others))).maps[:, 1:]
     )
     assert list(read_maps(reads(), GROUP, Contrast.others)) == []
+
+
+def test_probes_are_taken_from_every_sample_and_are_none() -> None:
+    probes = probes_of(GROUP)
+    assert [one.expression for one in probes.samples] == list(PROBES)
+    assert not {one.sample_id for one in probes.samples} & {one.sample_id for one in GROUP.samples}
+    whole = attention(*merged([probes, GROUP]))  # as the store has them, in any order
+    whole.maps[1, 0, 0] = np.inf  # of the second probe
+    for gone in (0, 2):  # a probe that failed is missed by nobody
+        kept = replace(whole, sample_ids=whole.sample_ids[gone:], maps=whole.maps[gone:])
+        (found,) = read_maps(reads(kept), GROUP, Contrast.probes)
+        assert found.sample_ids == tuple(one.sample_id for one in GROUP.samples)
+        for row, own in enumerate(whole.maps[4:]):
+            expected = [plain(own[head], list(whole.maps[gone:4, *head])) for head in ((0, 0), (0, 1))]
+            np.testing.assert_allclose(found.maps[row, 0], expected, atol=1e-6)
+    ids = {one.sample_id for one in probes.samples}
+    assert uncontrasted([GROUP], Contrast.probes, ids) == [one.sample_id for one in GROUP.samples]
+    assert uncontrasted([GROUP], Contrast.probes, {"a1", *list(ids)[1:]}) == []
+    (alone,) = read_maps(
+        reads(replace(whole, maps=whole.maps[4:], sample_ids=whole.sample_ids[4:])), GROUP, Contrast.probes
+    )
+    np.testing.assert_array_equal(alone.maps, whole.maps[4:])
+
+
+def test_maps_of_one_call_are_contrasted_with_each_other_or_with_the_probes() -> None:
+    maps = attention().maps[:, 0]  # of two expressions and three others, or of three that mean three objects
+    np.testing.assert_array_equal(contrast_asked(maps[:2], 2, Contrast.none), maps[:2])
+    probed, others = contrast_asked(maps, 2, Contrast.probes), contrast_asked(maps[:3], 3, Contrast.others)
+    for head in range(2):
+        for row in range(2):
+            expected = plain(maps[row, head], list(maps[2:, head]))
+            np.testing.assert_allclose(probed[row, head], expected, atol=1e-6)
+        for row in range(3):
+            expected = plain(maps[row, head], [maps[i, head] for i in range(3) if i != row])
+            np.testing.assert_allclose(others[row, head], expected, atol=1e-6)
 
 
 def test_without_contrast_the_store_is_read_as_it_is() -> None:
