@@ -18,6 +18,7 @@ from locheads.errors import DataError
 from locheads.grounding.config import Contrast, GroundingConfig
 from locheads.grounding.ground_maps import ground_maps
 from locheads.models import load
+from locheads.models.engine import EngineConfig
 from locheads.pipeline import attention_pass, stages
 from locheads.pipeline.attend_stage import expected_cost, passes
 from locheads.pipeline.audit_stage import choices_of
@@ -193,6 +194,18 @@ def test_the_audit_measures_what_runs_give(files: TinyFiles, store: Path, tmp_pa
     assert frame["contradicts"].str.contains("grounding.contrast=others").sum() == 4
     assert frame["contradicts"].str.contains("grounding.contrast=").sum() == 8
     assert len(set(frame["res_ciou"])) > 5
+
+
+@pytest.mark.parametrize("grounding", [OTHERS, PROBED], ids=["others", "probes"])
+def test_few_maps_suffice(grounding: GroundingConfig, files: TinyFiles, store: Path, tmp_path: Path, run: Run) -> None:
+    """Another batch may round the last bit of a map otherwise, and a cell on the threshold with it."""
+    few = EngineConfig(device="cpu", threads=1, maps="top 4")
+    whole = run(files.config(tmp_path, store, grounding=grounding))
+    compact = run(files.config(tmp_path / "compact", engine=few, grounding=grounding))
+    for file, method in (("predictions.parquet", "localization_heads"), ("baselines.parquet", "mean_of_all_heads")):
+        one, other = boxes(whole, file, method), boxes(compact, file, method)
+        assert sum(other[i] == pytest.approx(box) for i, box in one.items()) >= 28
+    assert MetricsRecord.read(whole).notes == MetricsRecord.read(compact).notes
 
 
 def test_each_expressions_own_heads_alone_are_refused(

@@ -17,7 +17,6 @@ from locheads.config import Config, Stage
 from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
 from locheads.errors import ConfigError, StoreError
 from locheads.evaluation.config import EvaluationConfig
-from locheads.grounding.config import Contrast, GroundingConfig
 from locheads.map_numbers import Floor
 from locheads.models import load
 from locheads.models.engine import EngineConfig
@@ -78,18 +77,6 @@ def test_a_users_own_criterion_gives_the_same_with_all_maps_and_with_few(
         for one in (whole, run(files.config(tmp_path, store, criterion=CriterionConfig(candidates=2))))
     ]
     assert frequencies[0]["frequency_mean"] != frequencies[1]["frequency_mean"]
-
-
-@pytest.mark.parametrize("contrast", [Contrast.others, Contrast.probes])
-def test_contrast_gives_the_same_with_all_maps_and_with_few(
-    contrast: Contrast, files: TinyFiles, store: Path, tmp_path: Path, run: Run
-) -> None:
-    grounding = GroundingConfig(contrast=contrast)
-    whole = run(files.config(tmp_path, store, grounding=grounding))
-    compact = run(files.config(tmp_path / "compact", engine=TOP, grounding=grounding))
-    assert_same_results(whole, compact)
-    plain = run(files.config(tmp_path, store))
-    assert (plain / "predictions.parquet").read_bytes() != (whole / "predictions.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("kind", list(SelectionKind))
