@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from locheads.discovery.headset import (
     read_headset,
 )
 from locheads.errors import ConfigError, DataError
+from locheads.errors import chosen as one_of
 from locheads.geometry import Geometry
-from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.grounding.config import Contrast, GroundingConfig, Sinks
+from locheads.grounding.contrast import PROBES, contrast_asked
 from locheads.grounding.ground_maps import ground_maps
 from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
@@ -104,17 +107,49 @@ class Grounder:
         """
         return ground_maps(*self.maps(image, expression), self._grounding)
 
+    def each(self, image: AnyImage, expressions: Sequence[str]) -> list[Grounding]:
+        """As calls for each of the expressions, in one pass. With contrast="others" they must mean different objects:
+        each one's maps are contrasted with those of the others."""
+        if isinstance(expressions, str) or not expressions:
+            raise DataError('The expressions must be a list of texts, such as ["the cup"].')
+        maps, geometry = self._maps(image, expressions)
+        return [ground_maps(own, geometry, self._grounding) for own in maps]
+
     def maps(self, image: AnyImage, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
-        """The maps of `heads`, one by one, and where their cells lie in the image. Raises as a call does."""
-        if not isinstance(expression, str):
-            raise DataError(f"The expression must be one text (str), not {type(expression).__name__}.")
-        maps, geometry = attend_image(self._lvlm, as_image(image), [expression], self._prompt, self.heads)
+        """The maps of `heads`, one by one, contrasted where `grounding` says so, and where their cells lie in the
+        image. Raises as a call does."""
+        maps, geometry = self._maps(image, [expression])
         return maps[0], geometry
 
+    def _maps(
+        self, image: AnyImage, expressions: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "sample head row col"], Geometry]:
+        how, n = self._grounding.contrast, len(expressions)
+        for expression in expressions:
+            if not isinstance(expression, str):
+                raise DataError(f"The expression must be one text (str), not {type(expression).__name__}.")
+        if how == Contrast.others and n == 1:
+            raise ConfigError("contrast=others needs several expressions (Grounder.each), or take contrast=probes.")
+        asked = [*expressions, *(PROBES if how == Contrast.probes else ())]
+        maps, geometry = attend_image(self._lvlm, as_image(image), asked, self._prompt, self.heads)
+        return contrast_asked(maps, n, how), geometry
 
-def ground(image: AnyImage, expression: str, *, model: str | None = None, heads: Heads | None = None) -> Grounding:
-    """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors."""
-    return _grounder(None if model is None else model_name(model), heads)(image, expression)
+
+def ground(
+    image: AnyImage,
+    expression: str,
+    *,
+    model: str | None = None,
+    heads: Heads | None = None,
+    contrast: str = Contrast.none,
+) -> Grounding:
+    """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors.
+
+    `contrast`: "none" or "probes" (see `Contrast`); for "others" see `Grounder.each`.
+    """
+    grounder = copy(_grounder(None if model is None else model_name(model), heads))
+    grounder._grounding = GroundingConfig(contrast=one_of(Contrast, contrast))
+    return grounder(image, expression)
 
 
 _kept: list[tuple[Any, Grounder]] = []

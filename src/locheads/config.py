@@ -25,7 +25,7 @@ from locheads.discovery.config import (
 )
 from locheads.errors import Rule
 from locheads.evaluation.config import DirectConfig, EvaluationConfig
-from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.grounding.config import Contrast, GroundingConfig, Sinks
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import ALL_MAPS, EngineConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
@@ -197,9 +197,15 @@ def _run_rules(c: Config) -> list[Rule]:
 
 def _maps_rules(c: Config) -> list[Rule]:
     """What needs discovery, or the maps of all heads."""
-    mean_map = c.grounding.sinks == Sinks.mean_map
+    mean_map, contrast = c.grounding.sinks == Sinks.mean_map, c.grounding.contrast
     judged = c.stage == Stage.judge or c.heads.require == Require.follow
+    greedy = c.selection.kind == SelectionKind.greedy
     return [
+        (
+            contrast == Contrast.none or not greedy or c.engine.maps == ALL_MAPS,
+            f"grounding.contrast={contrast} needs the same heads' maps of every expression, and selection=greedy with "
+            f"engine.maps={c.engine.maps} keeps each expression's own: set engine.maps=all or selection=fixed.",
+        ),
         (
             c.heads.set is None or c.stage != Stage.discover,
             f"stage=discover finds heads, and heads.set={c.heads.set} gives them: leave one of the two out.",

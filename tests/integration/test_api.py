@@ -17,6 +17,9 @@ from locheads.data.refer import ReferDataSet
 from locheads.discovery.headset import read_headset
 from locheads.errors import ConfigError, DataError, ModelError, StoreError
 from locheads.geometry import Preprocess
+from locheads.grounding.config import Contrast, GroundingConfig
+from locheads.grounding.contrast import PROBES
+from locheads.grounding.ground_maps import ground_maps
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.identity import identify
 from locheads.pocket.dataset import ensure_dataset
@@ -202,3 +205,39 @@ def test_an_empty_expression_and_a_missing_image_are_named(tmp_path):
             ground(Image.new("RGB", (64, 64)), other)
     with pytest.raises(DataError, match=r"gone\.jpg is not there"):
         ground(tmp_path / "gone.jpg", "the red object")
+
+
+def test_maps_are_contrasted_with_the_probes_or_with_each_other(image):
+    texts = ["the red object", "the blue object", "the object at the top"]
+    maps = {how: Grounder(grounding=GroundingConfig(contrast=how)) for how in Contrast}
+    plain = {text: maps["none"].maps(image, text)[0] for text in [*texts, *PROBES]}
+    probed, heat = maps["probes"].maps(image, texts[0])[0], ground(image, texts[0], contrast="probes").heatmap
+    expected = (plain[texts[0]] - np.mean([plain[text] for text in PROBES], axis=0)).clip(0)
+    np.testing.assert_allclose(probed, expected, atol=1e-5)
+    np.testing.assert_array_equal(heat, maps["probes"](image, texts[0]).heatmap)
+    assert np.abs(heat - ground(image, texts[0]).heatmap).max() > 1e-3, "no contrast is kept from the call before"
+    found = maps["others"].each(image, texts)
+    for text, own in zip(texts, found, strict=True):
+        others = np.mean([plain[other] for other in texts if other != text], axis=0)
+        expected = ground_maps((plain[text] - others).clip(0), own.geometry, GroundingConfig())
+        np.testing.assert_allclose(own.heatmap, expected.heatmap, atol=1e-4)
+    together, alone = maps["none"].each(image, texts)[1], maps["none"](image, texts[1])
+    np.testing.assert_allclose(together.heatmap, alone.heatmap, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (
+            lambda image: ground(image, "it", contrast="others"),
+            ConfigError,
+            "contrast=others needs several expressions",
+        ),
+        (lambda image: ground(image, "it", contrast="sinks"), ConfigError, "There is no Contrast 'sinks': use one of"),
+        (lambda image: Grounder().each(image, "the cup"), DataError, "The expressions must be a list of texts"),
+        (lambda image: Grounder().each(image, ["the cup", 3]), DataError, "one text \\(str\\), not int"),
+    ],
+)
+def test_what_cannot_be_contrasted_is_a_sentence(call, error, says, image):
+    with pytest.raises(error, match=says):
+        call(image)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
@@ -20,6 +21,7 @@ from locheads.data.prediction_files import frame_of
 from locheads.data.reasonseg import _asked_for
 from locheads.errors import ConfigError
 from locheads.geometry import Preprocess, square_geometry
+from locheads.grounding.contrast import contrast_asked, references
 from locheads.models.adapters.family import FamilyAdapter
 from locheads.models.adapters.one_view import LlavaAdapter
 from locheads.models.attend import _shares
@@ -32,6 +34,7 @@ from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.sam import SamHf
 from locheads.segmenters.segmenter import Prompt
 from locheads.tracking.wandb_run import tracked
+from locheads.types import ImageGroup
 
 
 class Later(StrEnum):
@@ -78,6 +81,8 @@ DISPATCHES: dict[str, Callable[[], Any]] = {
     "frame of a file": lambda: frame_of(with_new(PredictionsConfig(), "frame"), 12, 9),
     "stage": lambda: _run(SimpleNamespace(config=with_new(Config(), "stage")), None),
     "tracker": lambda: enter(tracked(with_new(Config(), "tracker", "kind"), {}, Path())),
+    "contrast": lambda: references(ImageGroup("7", Path(), 9, 9, ()), Later.new),  # type: ignore[arg-type]
+    "contrast of a call": lambda: contrast_asked(np.zeros((1, 1, 1, 1), np.float32), 1, Later.new),  # type: ignore[arg-type]
     "audit": lambda: _several([], with_new(AuditConfig(), "mode")),
 }
 

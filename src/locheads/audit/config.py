@@ -73,7 +73,8 @@ def _default_grid() -> Grid:
 
 def _default_single() -> Grid:
     """A finer lattice has some 200 times as many cells as the grid, and costs as much more; `kneed` finds no knee in
-    many curves. The others are what the released code does and nobody would choose."""
+    many curves. Contrast is no reading of the paper. The others are what the released code does and nobody would
+    choose."""
     return {
         "criterion": {
             "elbow": ["chord", "kneed"],
@@ -81,6 +82,7 @@ def _default_single() -> Grid:
             "empty_maps": ["never", {"floor": "relu_mean_eps", "empty_maps": "zero"}],
         },
         "grounding": {
+            "contrast": ["none", "others"],
             "padding": ["mapped", "ignored"],
             "rounding": ["none", "truncated"],
             "resolution": [

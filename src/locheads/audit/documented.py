@@ -4,7 +4,7 @@ from typing import Any
 
 from locheads.audit.choice_grid import Choice, text
 from locheads.discovery.config import SelectionKind, Threshold
-from locheads.grounding.config import BoxRule, Component, ThresholdRule
+from locheads.grounding.config import BoxRule, Component, Contrast, ThresholdRule
 from locheads.map_numbers import Floor, Weighting
 
 DOCUMENTED: dict[str, tuple[Any, str]] = {
@@ -17,6 +17,7 @@ DOCUMENTED: dict[str, tuple[Any, str]] = {
     "criterion.candidates": (10, "ten heads per sample"),
     "selection.kind": (SelectionKind.fixed, "the most frequent heads for every sample"),
     "heads.k": (3, "three heads"),
+    "grounding.contrast": (Contrast.none, "the heads' own maps"),
     "grounding.kernel": (7, "kernel 7"),
     "grounding.sigma": (1.0, "sigma 1.0"),
     "grounding.threshold": (ThresholdRule.mean, "above the mean"),

@@ -1,8 +1,9 @@
 """Some images' samples under every choice: each step once for all choices that share it, all samples at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, assert_never
 
 import cv2
@@ -17,7 +18,7 @@ from locheads.discovery.frequencies import greedy_heads
 from locheads.evaluation.metrics import box_iou, inside, peaks
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
-from locheads.grounding.config import GroundingConfig, Sinks
+from locheads.grounding.config import Contrast, GroundingConfig, Sinks
 from locheads.grounding.ground_maps import GroundedStack, StepCache, ground_stack, step_settings
 from locheads.grounding.sinks import SinkCells
 from locheads.types import Attention, Discovery, HeadIndex, HeadScores, ImageGroup, Sample
@@ -65,7 +66,10 @@ class AuditPlan:
     def order(self) -> list[int]:
         """Choices that share early steps are neighbours, because a cache remembers a step's last value only."""
         configs = [choice.grounding for choice in self.choices]
-        keys = [(h, _factor(g), *step_settings(g).values()) for h, g in zip(self.same_heads, configs, strict=True)]
+        keys = [
+            (g.contrast.value, h, _factor(g), *step_settings(g).values())
+            for h, g in zip(self.same_heads, configs, strict=True)
+        ]
         return sorted(range(len(keys)), key=lambda number: repr(keys[number]))
 
 
@@ -159,9 +163,12 @@ class _SamplesOfGrid:
 
 
 def measure(
-    groups: Sequence[ImageGroup], attentions: Iterable[Attention], plan: AuditPlan, own: OwnHeads | None = None
+    groups: Sequence[ImageGroup],
+    read: Callable[[Contrast], Iterable[Attention]],
+    plan: AuditPlan,
+    own: OwnHeads | None = None,
 ) -> Float[np.ndarray, "choice image metric 2"]:
-    """Numerator and denominator of each of AUDITED, per choice and image.
+    """Numerator and denominator of each of AUDITED, per choice and image. `read`: gives the groups' contrasted maps.
 
     A sample without attention, without heads or with NaN counts as a miss.
     """
@@ -169,21 +176,22 @@ def measure(
     samples = [(group, sample) for group in groups for sample in group.samples]
     place = {sample.sample_id: i for i, (_, sample) in enumerate(samples)}
     image = np.repeat(np.arange(len(groups)), [len(group.samples) for group in groups])
-    grids = _by_grid(attentions, place, samples, plan, own)
     areas = np.array([int(coco.area(sample.mask)) for _, sample in samples])
     boxes = np.array([sample.box for _, sample in samples], dtype=np.float64)
     sizes = [(group.width, group.height) for group, _ in samples]
     truth = dict(zip(TRUTH, np.column_stack([boxes, sizes]).T, strict=True))
     result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
-    for number in plan.order:
-        rows = _misses(areas)
-        for same in grids:
-            rows[same.rows] = _rows(same, number, plan, own)
-        table = truth | dict(zip(COLUMNS, rows.T, strict=True))
-        table["pointed"] = inside(rows[:, -2:], boxes)
-        for i, metric in enumerate(AUDITED):
-            for j, part in enumerate(metric.parts(table)):
-                result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))
+    for contrast, numbers in groupby(plan.order, lambda number: plan.choices[number].grounding.contrast):
+        grids = _by_grid(read(contrast), place, samples, plan, own)
+        for number in numbers:
+            rows = _misses(areas)
+            for same in grids:
+                rows[same.rows] = _rows(same, number, plan, own)
+            table = truth | dict(zip(COLUMNS, rows.T, strict=True))
+            table["pointed"] = inside(rows[:, -2:], boxes)
+            for i, metric in enumerate(AUDITED):
+                for j, part in enumerate(metric.parts(table)):
+                    result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))
     return result
 
 

@@ -22,6 +22,19 @@ class Border(StrEnum):
     constant = "constant"
 
 
+class Contrast(StrEnum):
+    """What is taken from each head's map, first of all, so that what follows the expression is left (see
+    grounding/contrast.py). Later than the paper, which takes nothing."""
+
+    none = "none"
+    others = "others"
+    """ReLU(map - mean of the same head's maps for the image's expressions of other objects: another ref and another
+    box). Which expressions belong to one object is used, never where it is. Without others a map stays as it is."""
+    probes = "probes"
+    """ReLU(map - mean of the same head's maps for four questions of place about the image (`contrast.PROBES`), which
+    the attention pass asks besides): needs no other expression."""
+
+
 class Normalise(StrEnum):
     """What each head's map is divided by before the sum. The paper sums; it names no division."""
 
@@ -143,6 +156,7 @@ class GroundingConfig:
     """From the chosen heads' maps to a box and a pseudo-mask."""
 
     name: str = "paper"
+    contrast: Contrast = Contrast.none
     sinks: Sinks = Sinks.keep
     sink_factor: Annotated[float, Field(gt=0, le=1e6, description="must be positive and at most 1,000,000")] = 5.0
     """Only sinks=mean_map."""

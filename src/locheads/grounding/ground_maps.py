@@ -45,10 +45,12 @@ class StepCache:
 
 
 def step_settings(config: GroundingConfig) -> dict[str, tuple[Any, ...]]:
-    """Per step, in their order, the settings that it reads itself; those without effect are left out."""
+    """Per step, in their order, the settings that it reads itself; those without effect are left out. The first stands
+    before `ground_stack`: see `contrast.read_maps`."""
     on_grid, on_input = config.resolution == Resolution.grid, config.resolution == Resolution.input
     smooths = config.sigma > 0 and config.kernel > 1
     return {
+        "contrasted": (config.contrast.value,),
         "prepared": (config.sinks.value, config.normalise.value),
         "smoothed": (config.kernel, config.sigma, config.border.value) if smooths else (),
         "places": (config.resolution.value, config.input_patch if on_input else 0, config.padding.value),

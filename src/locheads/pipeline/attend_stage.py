@@ -70,10 +70,10 @@ def attend_judged(setup: Setup, loader: Loader, heads: Sequence[HeadIndex]) -> F
 
 
 def grounded_groups(setup: Setup) -> list[ImageGroup]:
-    """The images of which the maps of the chosen heads are needed: those that are evaluated, and where the heads are
-    given, those that are judged (others keep the maps of all heads)."""
+    """The images of which the maps of the chosen heads are needed: those that are evaluated, with their probes, and
+    where the heads are given, those that are judged (others keep the maps of all heads)."""
     inputs = setup.inputs
-    return merged([*inputs.judged, *inputs.evaluated]) if setup.given_heads else inputs.evaluated
+    return merged([*(inputs.judged if setup.given_heads else []), *inputs.evaluated, *inputs.probed])
 
 
 def attend_for(

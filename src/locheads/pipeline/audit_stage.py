@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +19,8 @@ from locheads.discovery.config import CriterionConfig, SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
 from locheads.discovery.scores import stack_scores
 from locheads.errors import ConfigError, DiscoveryError
-from locheads.grounding.config import Sinks
+from locheads.grounding.config import Contrast, Sinks
+from locheads.grounding.contrast import read_maps
 from locheads.pipeline.head_numbers import head_numbers
 from locheads.pipeline.processes import Each, in_parts, processes
 from locheads.pipeline.run_files import write_parquet
@@ -166,10 +166,12 @@ def _measure(plan: AuditPlan, store: AttentionStore, chunk: list[ImageGroup]) ->
     criteria = {c.criterion.numbers_key(): c.criterion for c in (plan.choices[0], *plan.greedy.values())}
     own = own_heads(_scores([*criteria.values()], store, chunk), plan) if plan.greedy else {}
 
-    def read(group: ImageGroup) -> Iterator[Attention]:
-        return store.read([group], heads=heads_to_read([sample.sample_id for sample in group.samples], plan, own))
+    def read(how: Contrast) -> Iterator[Attention]:
+        for group in chunk:
+            heads = heads_to_read([sample.sample_id for sample in group.samples], plan, own)
+            yield from read_maps(store.read, group, how, heads)
 
-    return measure(chunk, chain.from_iterable(map(read, chunk)), plan, own)
+    return measure(chunk, read, plan, own)
 
 
 def _heads_text(plan: AuditPlan, choice: Choice) -> str:

@@ -4,18 +4,22 @@ import pandas as pd
 
 from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
+from locheads.grounding.config import Contrast
+from locheads.grounding.contrast import uncontrasted
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, write_parquet
-from locheads.pipeline.setup import Setup
+from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
 from locheads.records.follows import FollowsRecord
+from locheads.store.attention_store import count
 
 
 def evaluate_stage(
     setup: Setup,
     discovered: DiscoverResult | None,
     plan: HeadPlan,
+    failures: Failures,
     scored: dict[str, pd.DataFrame],
     follows: FollowsRecord | None,
 ) -> None:
@@ -31,12 +35,21 @@ def evaluate_stage(
         best_rec_heads=[str(head) for head in plan.best_rec],
         follows=follows,
         figure6=None if discovered is None else figure6(discovered.discovery, discovered.head_iou),
+        notes=_contrast_notes(setup, failures),
     ).write(folder)
     rows = _shown(setup, scored[OWN])
     write_gallery(folder, groups, setup.store, plan, rows, config)
     discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)
     heads = ExplorerHeads(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)
     write_explorer(folder, groups, setup.store, heads, rows, config)
+
+
+def _contrast_notes(setup: Setup, failures: Failures) -> list[str]:
+    how, groups = setup.config.grounding.contrast, setup.inputs.evaluated
+    if how == Contrast.none:
+        return []
+    n_kept = len(uncontrasted(groups, how, failures))
+    return [f"grounding.contrast={how}: {n_kept:,} of {count(groups):,} expressions have nothing to contrast with."]
 
 
 def _shown(setup: Setup, own: pd.DataFrame) -> pd.DataFrame:

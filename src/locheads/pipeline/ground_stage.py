@@ -16,6 +16,7 @@ from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
+from locheads.grounding.contrast import read_maps
 from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
 from locheads.pipeline.setup import Failures, Setup
@@ -64,10 +65,8 @@ def _answers(
     plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
 ) -> list[list[Row]]:
     """Rows of all methods, image by image."""
-    return [
-        list(predict(group, store.read([group], heads=heads_of(plan, group)), plan, config, failures))
-        for group in groups
-    ]
+    read = partial(read_maps, store.read, how=config.contrast)
+    return [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures)) for g in groups]
 
 
 def _scored(groups: list[ImageGroup], answers: list[list[Row]], with_mask_score: bool = False) -> Scored:

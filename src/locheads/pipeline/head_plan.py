@@ -14,7 +14,8 @@ from locheads.discovery.frequencies import greedy_heads, top_heads
 from locheads.discovery.scores import score_all
 from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
-from locheads.grounding.config import Sinks
+from locheads.grounding.config import Contrast, Sinks
+from locheads.grounding.contrast import read_maps
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.discover_stage import DiscoverResult, with_dependence
 from locheads.pipeline.processes import Each
@@ -70,14 +71,15 @@ def _best_rec(setup: Setup, sinks: SinkCells | None, each: Each) -> tuple[HeadIn
     depends_on = [
         [sample.box for group in groups for sample in group.samples],
         asdict(config.grounding),
-        code_digest(search_heads.__module__),
+        code_digest(search_heads.__module__, read_maps.__module__),
     ]
+    contrast = config.grounding.contrast
 
     def read(groups: list[ImageGroup], heads: Sequence[HeadIndex] | None) -> Iterator[Attention]:
-        return setup.store.read(groups, heads=heads)
+        return chain.from_iterable(read_maps(setup.store.read, group, contrast, heads) for group in groups)
 
     def on_each(work: Callable[..., Any], images: list[ImageGroup]) -> Iterator[Any]:
-        found = chain.from_iterable(each(partial(_image_by_image, work), images))
+        found = chain.from_iterable(each(partial(_image_by_image, work, contrast), images))
         return (one for _, one in zip(track(images, "best set", "images"), found, strict=True))
 
     def search() -> dict[str, np.ndarray]:
@@ -92,8 +94,10 @@ def _best_rec(setup: Setup, sinks: SinkCells | None, each: Each) -> tuple[HeadIn
     return best
 
 
-def _image_by_image(work: Callable[..., Any], store: AttentionStore, groups: list[ImageGroup]) -> list[Any]:
-    return [work(store.read([group]), group) for group in groups]
+def _image_by_image(
+    work: Callable[..., Any], contrast: Contrast, store: AttentionStore, groups: list[ImageGroup]
+) -> list[Any]:
+    return [work(read_maps(store.read, group, contrast), group) for group in groups]
 
 
 def _sinks(setup: Setup, each: Each) -> SinkCells | None:

@@ -60,6 +60,8 @@ class Inputs:
     judged: list[ImageGroup] = field(default_factory=list)
     """Whole images on which it is judged whether heads follow the words, with a paraphrase of every expression that is
     the only one of its object. Their samples may be among the others."""
+    probed: list[ImageGroup] = field(default_factory=list)
+    """Images with the probes of grounding.contrast=probes, which are no samples; see `prepare`."""
     notes: tuple[str, ...] = ()
     """Known defects of the data set's copy, and what its images' headers leave open."""
     images: Mapping[Path, str | None] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Inputs:
     def all_groups(self) -> list[ImageGroup]:
         """The images of every part, some of them several times, in the order in which they are asked: first those that
         are judged, with all their expressions."""
-        return [*self.judged, *self.discovery, *self.evaluated]
+        return [*self.judged, *self.discovery, *self.evaluated, *self.probed]
 
     @property
     def images_digest(self) -> str | None:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
 from locheads.discovery.headset import HeadSet
-from locheads.errors import ConfigError
-from locheads.models.engine import Quantization
+from locheads.errors import ConfigError, DataError
+from locheads.evaluation.best_heads import searched_groups
+from locheads.grounding.config import Contrast
+from locheads.grounding.contrast import probes_of
+from locheads.models.engine import ALL_MAPS, Quantization
 from locheads.models.identity import ModelIdentity, adapter_identity, identify
 from locheads.models.placement import check_unloaded
 from locheads.pipeline.audit_stage import choices_of
@@ -36,13 +39,14 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_unloaded(config.model, config.engine)
     check_segmenter(config.segmenter)
-    if config.stage == Stage.audit:
-        choices_of(config)
+    audited = choices_of(config) if config.stage == Stage.audit else []
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
     maps_heads(config, identity)
     head_set = given_heads(config, identity)
     inputs = load_inputs(config)
+    if Contrast.probes in (config.grounding.contrast, *(choice.grounding.contrast for choice in audited)):
+        inputs = _with_probes(config, inputs)
     _check_shown(config, inputs)
     # One of many workers does not read all images: the store asks for those of its own shards.
     if config.shard.count == 1:
@@ -113,6 +117,22 @@ def run_digest(
     settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
     data = [inputs.annotations, inputs.images_digest, inputs.trials]
     return json_digest([settings, identity.weights, data, made_with])
+
+
+def _with_probes(config: Config, inputs: Inputs) -> Inputs:
+    """With the probes of the evaluated images, and of those on which the best set is searched.
+
+    Raises DataError where a sample of the data set has the id of a probe.
+    """
+    searched = searched_groups(inputs.discovery) if config.engine.maps == ALL_MAPS else []
+    probed = [probes_of(group) for group in [*inputs.evaluated, *searched]]
+    ids = {sample.sample_id for group in probed for sample in group.samples}
+    taken = (s.sample_id for group in inputs.all_groups for s in group.samples if s.sample_id in ids)
+    if (own := next(taken, None)) is not None:
+        raise DataError(
+            f"The sample id {own!r} of the data set is that of a probe of grounding.contrast=probes: rename it."
+        )
+    return dataclasses.replace(inputs, probed=probed)
 
 
 def _check_shown(config: Config, inputs: Inputs) -> None:

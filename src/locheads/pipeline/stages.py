@@ -166,5 +166,5 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
             scored = ground_stage(setup, plan, failures, each)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, scored, follows)
+            evaluate_stage(setup, discovered, plan, failures, scored, follows)
     return failures

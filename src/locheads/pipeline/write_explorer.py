@@ -12,10 +12,10 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from locheads.config import Config
-from locheads.data.image_groups import subset
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import GroundingConfig
+from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
 from locheads.pipeline.write_gallery import answer, evenly_spaced, small_image
@@ -81,7 +81,7 @@ def write_explorer(
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
-            attention = next(iter(store.read(subset([group], {sample_id}))), None)
+            attention = next(iter(read_maps(store.read, group, config.grounding.contrast, only=sample_id)), None)
             encoded = _encoded_maps(group, attention, heads.order(own), budget)
             row, number = by_sample[sample_id], numbers[group.image_id]
             samples.append(_sample(group, row, encoded, heads.plan, config, at=file.tell(), image=number))

@@ -12,11 +12,11 @@ from pycocotools import mask as coco
 
 from locheads.config import Config
 from locheads.data.image_files import open_image
-from locheads.data.image_groups import subset
 from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
 from locheads.geometry import Geometry
+from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import GroundedStack, ground_stack
 from locheads.records.gallery_file import MAPS, STEPS, GalleryFile, GalleryItem, StepArrays
 from locheads.store.atomic import write_arrays, write_bytes
@@ -33,7 +33,7 @@ def write_gallery(
     maps: dict[str, np.ndarray] = {}
     steps: dict[str, np.ndarray] = {}
     for group, sample_id in gallery_samples(groups, config.evaluation):
-        attention = next(iter(store.read(subset([group], {sample_id}))), None)
+        attention = next(iter(read_maps(store.read, group, config.grounding.contrast, only=sample_id)), None)
         heads = plan.heads(sample_id)
         geometry = None
         if attention is not None and heads:

@@ -48,7 +48,8 @@ def verdict(record: RunRecord) -> Verdict:
     tone, headline = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
-    return _with_words(Verdict(tone, headline, (*points, *data, _scope_sentence(record, metrics))), follows)
+    points += [*metrics.notes, *data, _scope_sentence(record, metrics)]
+    return _with_words(Verdict(tone, headline, tuple(points)), follows)
 
 
 def _follows(record: RunRecord) -> FollowsRecord | None:

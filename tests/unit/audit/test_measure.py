@@ -78,7 +78,7 @@ def test_every_sum_is_that_of_the_pipeline(tmp_path) -> None:
     groups = [group for group, _ in scenes]
     choices = tuple(Choice(BASE.criterion, BASE.selection, 2, grounding) for grounding in GROUNDINGS)
     plan = AuditPlan(choices, {head_key(BASE): HEADS}, {}, {})
-    sums = measure(groups, (attention for _, attention in scenes), plan)
+    sums = measure(groups, lambda _: (attention for _, attention in scenes), plan)
     frame = audit_frame(
         choices, sums[:, np.argsort([g.image_id for g in groups], kind="stable")], {}, [""] * len(choices),
         confidence=0.95,
@@ -105,8 +105,8 @@ def test_chunks_of_images_are_measured_alike(tmp_path) -> None:
     scenes = [scene(number, tmp_path) for number in range(6)]
     choices = tuple(Choice(BASE.criterion, BASE.selection, 2, grounding) for grounding in GROUNDINGS)
     plan = AuditPlan(choices, {head_key(BASE): HEADS}, {}, {})
-    together = measure([g for g, _ in scenes], (a for _, a in scenes), plan)
-    parts = [measure([g], [a], plan) for g, a in scenes]
+    together = measure([g for g, _ in scenes], lambda _: (a for _, a in scenes), plan)
+    parts = [measure([g], lambda _, a=a: [a], plan) for g, a in scenes]
     np.testing.assert_array_equal(together, np.concatenate(parts, axis=1))
 
 
@@ -163,4 +163,4 @@ def test_keys_tell_apart_what_differs_and_nothing_else() -> None:
 def test_the_image_file_is_never_opened(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("an image was opened"))
     group, attention = scene(0, tmp_path)
-    measure([group], [attention], AuditPlan((BASE,), {head_key(BASE): HEADS}, {}, {}))
+    measure([group], lambda _: [attention], AuditPlan((BASE,), {head_key(BASE): HEADS}, {}, {}))

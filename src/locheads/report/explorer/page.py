@@ -98,6 +98,8 @@ def contents(record: ExplorerFile, shown: list[ExplorerSample]) -> list[str]:
     if len(shown) < n_kept or sum(counts) < sum(len(s.heads) for s in record.samples):
         needed = math.ceil((_without_maps(record, record.samples) + _of_maps(record.samples)) / 1e6)
         lines.append(f"All that the run kept: python -m locheads.report {record.folder.name} --megabytes {needed}")
+    if (contrast := record.grounding.get("contrast", "none")) != "none":
+        lines.append(f"The maps are those that the run grounded, contrasted (grounding.contrast={contrast}).")
     judged = [s.same_box for s in shown if s.same_box is not None]
     lines.append(
         "Maps have 8 bits here, linear in the root of the weight, and scaled to the map's largest value. With the "
