@@ -37,6 +37,8 @@ class HeadPlan:
     """What grounding.sinks=mean_map removes."""
     best_rec: tuple[HeadIndex, ...] = ()
     """See `search_heads`. Empty where the store lacks the discovery samples' maps, too."""
+    baselines: bool = True
+    """Whether they ground, too."""
 
     def heads(self, sample_id: str) -> tuple[HeadIndex, ...]:
         """The localization heads of one sample; none where greedy selection has no scores for it."""
@@ -55,8 +57,11 @@ def random_heads(
 
 def methods_of(plan: HeadPlan, sample_id: str) -> list[tuple[str, int, tuple[HeadIndex, ...] | None]]:
     """(method, draw, heads) of everything that grounds this sample from maps; None stands for all heads."""
+    own = (LOCALIZATION_HEADS, 0, plan.heads(sample_id))
+    if not plan.baselines:
+        return [own]
     return [
-        (LOCALIZATION_HEADS, 0, plan.heads(sample_id)),
+        own,
         *([(BEST_REC_HEADS, 0, plan.best_rec)] if plan.best_rec else []),
         *([(BEST_IOU_HEADS, 0, plan.best_iou)] if plan.best_iou else []),
         (MEAN_OF_ALL_HEADS, 0, None),

@@ -43,7 +43,7 @@ def predict(
             yield from _rows(group, samples[part], stored[part], geometry, plan, config)
     for sample_id, sample in without.items():
         reason = failures.get(sample_id, "the attention store lost it while the run was going on")
-        methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)]
+        methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)] * plan.baselines
         yield from (prediction_row(group, sample, m, draw=draw, error=reason) for m, draw in methods)
 
 
@@ -95,4 +95,5 @@ def _rows(
                 group, sample, method, draw=draw, heads=heads or (), box=box, counts=counts, point=at
             )
             yield found | dict(zip(scores, values, strict=True))
-        yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts)
+        if plan.baselines:
+            yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts)

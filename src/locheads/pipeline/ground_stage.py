@@ -1,8 +1,13 @@
 """stage=ground: from the stored maps of the evaluated split to boxes and masks, of the heads and of every baseline."""
 
 from collections import deque
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from functools import partial
+from io import BytesIO
 from itertools import chain, islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +24,12 @@ from locheads.grounding.config import GroundingConfig
 from locheads.grounding.contrast import read_maps
 from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
-from locheads.pipeline.setup import Failures, Setup
+from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.segmenters.load_segmenter import load_segmenter
+from locheads.segmenters.segmenter import Segmenter
+from locheads.store.atomic import write_bytes
 from locheads.store.attention_store import AttentionStore
+from locheads.store.provenance import source_digest, versions
 from locheads.terminal import track
 from locheads.types import ImageGroup
 
@@ -32,23 +40,57 @@ Scored = dict[str, tuple[pa.Table, pd.DataFrame]]
 def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -> dict[str, pd.DataFrame]:
     """The localization heads and every baseline on the evaluated split -> predictions.parquet, baselines.parquet.
 
-    Gives the rows of `Truth.score` of each file: some of them need the maps, which are not kept.
+    Gives the rows of `Truth.score` of each file: some of them need the maps, which are not kept. The baselines are kept
+    beside the maps, because another criterion or selection changes none of them: in two files of parquet as bytes.
     """
+    segmenter = load_segmenter(setup.config.segmenter, setup.config.engine)
+    if segmenter is not None:
+        return _ground(setup, plan, failures, each, segmenter)
+    path, made = setup.folder / OTHERS, {}
+
+    def make() -> dict[str, np.ndarray]:
+        made.update(_ground(setup, plan, failures, each))
+        files = {"rows": path.read_bytes(), "scores": made[OTHERS].to_parquet(index=False)}
+        return {name: np.frombuffer(content, np.uint8) for name, content in files.items()}
+
+    # What is removed of the maps as sinks was worked out of those of discovery's samples.
+    read = [*setup.inputs.evaluated, *([] if plan.sinks is None else setup.inputs.discovery)]
+    found = setup.store.kept("baselines", read, _baselines_depend_on(setup, plan, failures), make)
+    if made:
+        return made
+    write_bytes(path, found["rows"].tobytes())
+    own = _ground(setup, replace(plan, baselines=False), failures, each)
+    return own | {OTHERS: pd.read_parquet(BytesIO(found["scores"].tobytes()))}
+
+
+def _baselines_depend_on(setup: Setup, plan: HeadPlan, failures: Failures) -> list[Any]:
+    """Beside the stored maps: samples, heads, settings, code."""
+    groups = setup.inputs.evaluated
+    return [
+        [replace(group, path=Path()) for group in groups],
+        [plan.best_rec, plan.best_iou, plan.random],
+        asdict(setup.config.grounding),
+        {sample_id: failures[sample_id] for sample_id in failed_in(groups, failures)},
+        [source_digest(), versions()],
+    ]
+
+
+def _ground(
+    setup: Setup, plan: HeadPlan, failures: Failures, each: Each, segmenter: Segmenter | None = None
+) -> dict[str, pd.DataFrame]:
     config, folder, groups = setup.config, setup.folder, setup.inputs.evaluated
-    segmenter = load_segmenter(config.segmenter, config.engine)
-    scores: dict[str, list[pd.DataFrame]] = {OWN: [], OTHERS: []}
-    files = {name: writing(folder / name, with_mask_score=segmenter is not None) for name in scores}
+    scores: dict[str, list[pd.DataFrame]] = {name: [] for name in _files(plan)}
     images = iter(track(groups, "ground", "images"))
     # A segmenter is here, on its device; its masks are scored after it.
     work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures)
-    with files[OWN] as own, files[OTHERS] as others:
+    with ExitStack() as files:
+        write = {n: files.enter_context(writing(folder / n, with_mask_score=segmenter is not None)) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
                 masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
-                found = _scored(chunk, list(map(masked, found, chunk)), with_mask_score=True)
-            for name, write in ((OWN, own), (OTHERS, others)):
-                table, part = found[name]
-                write(table)
+                found = _scored(plan, chunk, list(map(masked, found, chunk)), with_mask_score=True)
+            for name, (table, part) in found.items():
+                write[name](table)
                 scores[name].append(part)
             deque(islice(images, len(chunk)), 0)
         next(images, None)  # the bar is full
@@ -58,7 +100,7 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -
 def _scored_answers(
     plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
 ) -> Scored:
-    return _scored(groups, _answers(plan, config, failures, store, groups))
+    return _scored(plan, groups, _answers(plan, config, failures, store, groups))
 
 
 def _answers(
@@ -69,9 +111,15 @@ def _answers(
     return [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures)) for g in groups]
 
 
-def _scored(groups: list[ImageGroup], answers: list[list[Row]], with_mask_score: bool = False) -> Scored:
+def _files(plan: HeadPlan) -> tuple[str, ...]:
+    return (OWN, OTHERS) if plan.baselines else (OWN,)
+
+
+def _scored(
+    plan: HeadPlan, groups: list[ImageGroup], answers: list[list[Row]], with_mask_score: bool = False
+) -> Scored:
     truth, found = Truth(groups), {}
-    for name in (OWN, OTHERS):
+    for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
         table = table_of(rows, with_mask_score)
         of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in MAP_METRICS}
