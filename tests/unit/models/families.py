@@ -4,6 +4,8 @@ Weights are random, and queries and keys sharpened: near-uniform attention rows 
 """
 
 import importlib
+import re
+import string
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ from unittest import mock
 import torch
 import transformers as tf
 from family_parts import (
+    CORPUS,
     HEADS,
     HIDDEN,
     NAMED,
@@ -30,6 +33,7 @@ from family_parts import (
     vision,
     without_video,
 )
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from locheads.models.variants import (
     LlavaVariantConfig,
@@ -614,13 +618,47 @@ def mistral3() -> Family:
     return build(tf.Mistral3ForConditionalGeneration, config), _pixtral(2)
 
 
+def _fuyu_words() -> Any:
+    """A piece for a blank before every text, whatever follows, and no special tokens."""
+    marks = ["<unk>", "<pad>", "<s>", "</s>", "<0x04>", "|SPEAKER|", "|NEWLINE|", "▁"]
+    known = dict.fromkeys([*marks, *re.findall("[a-z]+", CORPUS[0]), *string.printable])
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
+    words.normalizer = normalizers.Prepend("▁")
+    piece = Regex("|".join(map(re.escape, known)))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Split(piece, "isolated"), decoders.Fuse()
+    return tf.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+
+
+def fuyu() -> Family:
+    words = _fuyu_words()
+    config = tf.FuyuConfig(
+        text_config=text(tf.PersimmonConfig, partial_rotary_factor=0.5).to_dict(), patch_size=8,
+        image_token_id=words.convert_tokens_to_ids("|SPEAKER|"),
+    )  # fmt: skip
+    image_processor = images(
+        "fuyu.image_processing_pil_fuyu", "FuyuImageProcessorPil", patch_size={"height": 8, "width": 8},
+        size={"height": 96, "width": 128},
+    )  # fmt: skip
+    if not find_spec("torchvision"):  # PIL's cuts NumPy's arrays alone, and the whole processor gives it torch's
+        kind = type(image_processor)
+        cut = lambda self, image, **how: torch.from_numpy(kind.patchify_image(self, image.numpy(), **how))  # noqa: E731
+        image_processor.__class__ = type(kind.__name__, (kind,), {"patchify_image": cut})
+    model = build(tf.FuyuForCausalLM, config)
+    for name, weight in model.named_parameters():
+        if "q_layernorm.weight" in name:
+            torch.nn.init.constant_(weight, 4)
+        if "vision_embed_tokens" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return model, tf.FuyuProcessor(image_processor, words)
+
+
 FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
         deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
         qwen2_5_omni_thinker, glm4v, glm46v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3,
-        smolvlm, mistral3,
+        smolvlm, mistral3, fuyu,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""

@@ -25,7 +25,9 @@ SIZES = [(130, 70), (40, 100), (64, 64), (33, 31), (300, 40)]
 TOLERANCE = 2e-5
 
 families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
-WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2")
+WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2", "fuyu")
+ENDINGS = {"paligemma": "\n", "paligemma2": "\n", "fuyu": "<0x04>"}
+"""What the family's processor ends every prompt in."""
 chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in WITHOUT_CHAT])
 TILED = sorted(
     {"llava_next", "llava_onevision", "internvl", "aya_vision", "cohere2_vision", "llama4", "perception_lm", "molmo2",
@@ -137,7 +139,7 @@ def test_a_sliding_window_makes_a_family_plain() -> None:
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        (Query.last, lambda name: "\n" if name.startswith("paligemma") else "."),
+        (Query.last, lambda name: ENDINGS.get(name, ".")),
         (Query.expression_last, lambda name: "circle"),
         (Query.expression_mean, lambda name: "red circle"),
     ],
@@ -149,7 +151,7 @@ def test_query_spans(name: str, query: Query, found: Callable[[str], str]) -> No
     first, end = prepared.spans[1]
     assert processor.tokenizer.decode(prepared.suffixes[1][first:end]).lstrip(" ") == found(name)
     # The last of the two: only its full stop follows it.
-    assert end >= len(prepared.suffixes[1]) - (2 if name.startswith("paligemma") else 1)
+    assert end >= len(prepared.suffixes[1]) - (2 if name in ENDINGS else 1)
 
 
 @chatting

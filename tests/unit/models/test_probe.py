@@ -29,6 +29,10 @@ BLURRED = "got_ocr2"
 """Its convolutions look three eighths of a cell up and to the left; of four columns the tower's edges blur two."""
 
 
+BY_ITSELF = "fuyu"
+"""Its processor puts the image before the text by itself, and refuses a text that has a place for it."""
+
+
 @cache
 def family(name: str) -> tuple[Any, Any]:
     model, processor = FAMILY_BUILDERS[name]()
@@ -78,7 +82,7 @@ def check(name: str, tiles: bool) -> ProbedAdapter:
     return ours
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name != BLURRED])
+@pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in (BLURRED, BY_ITSELF)])
 def test_the_probe_finds_what_the_hand_written_adapter_knows(name: str, small: None) -> None:
     found = check(name, tiles=False).found()
     assert len(found["views"]) >= 1 and found["image_token"] >= 0
@@ -91,6 +95,11 @@ def test_a_tower_that_blurs_is_found_within_a_cell() -> None:
 @pytest.mark.parametrize("name", [name for name in TILED if name in FAMILY_BUILDERS])
 def test_the_probe_lays_out_tiles_as_the_hand_written_adapter_does(name: str, small: None) -> None:
     check(name, tiles=True)
+
+
+def test_a_processor_that_takes_no_place_for_the_image_is_refused(small: None) -> None:
+    with pytest.raises(ModelError, match=r"the processor makes no prompt with an image.*SPEAKER.*write an adapter"):
+        probe(*family(BY_ITSELF))
 
 
 class Permuted(nn.Module):
@@ -188,8 +197,8 @@ def test_a_family_that_can_have_no_adapter_is_refused_before_it_loads(model_type
 
 def test_a_family_without_adapter_hears_of_the_probe() -> None:
     with pytest.raises(ModelError, match=r"model\.adapter=probe"):
-        adapter_of(ModelConfig(), "fuyu", "a/b")
-    assert adapter_of(ModelConfig(adapter="probe"), "fuyu", "a/b") is ProbedAdapter
+        adapter_of(ModelConfig(), "fast_vlm", "a/b")
+    assert adapter_of(ModelConfig(adapter="probe"), "fast_vlm", "a/b") is ProbedAdapter
     with pytest.raises(ConfigError, match="probe, or null"):
         ModelConfig(adapter="prob")
 

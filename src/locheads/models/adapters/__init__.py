@@ -49,6 +49,7 @@ FAMILIES: dict[str, Any] = {
     "idefics3": tiled.IdeficsAdapter,
     "smolvlm": tiled.IdeficsAdapter,
     "mistral3": one_view.PixtralAdapter,
+    "fuyu": one_view.FuyuAdapter,
 }
 """transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
 

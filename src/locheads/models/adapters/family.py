@@ -17,7 +17,7 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
-from locheads.models.config import PromptConfig
+from locheads.models.config import PromptConfig, Query
 from locheads.models.prompts import IMAGE, PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
@@ -81,6 +81,8 @@ class FamilyAdapter:
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
     """Outputs of the image processor that the model's forward does not take."""
+    stock_options: ClassVar[dict[str, Any]] = {}
+    """What the whole processor must be told to give what the model's forward takes."""
     after_image: int = 0
     """How many tokens behind the last image token the model takes for a part of the image."""
 
@@ -111,7 +113,7 @@ class FamilyAdapter:
         with boundary("The text that stands for the image cannot be written", ModelError, PARTS):
             image_text = self.image_text(inputs)
         questions = [self._ask(prompt, expression, image_text) for expression in expressions]
-        encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in questions]
+        encoded = [self._tokenise(one, prompt.query) for one in questions]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
         end = int(positions[-1]) + 1 + self.after_image
@@ -192,6 +194,9 @@ class FamilyAdapter:
         question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
         return self.finish(fill(question, placeholder, image_text))
 
+    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+        return tokenise(self.processor.tokenizer, question, query, self._adds_special(question))
+
     def _adds_special(self, question: PromptText) -> bool:
         """A chat template often writes the first token itself; twice would be wrong."""
         first = self.processor.tokenizer.bos_token
@@ -229,11 +234,12 @@ def check_image(image: Image.Image) -> Image.Image:
     return image
 
 
-def padded(image: Image.Image, mean: Sequence[float]) -> tuple[Image.Image, Corners]:
+def padded(image: Image.Image, mean: float | Sequence[float]) -> tuple[Image.Image, Corners]:
     """The image on a square of the mean colour, bars split with floor division as by the original LLaVA."""
+    colour = [mean] * 3 if isinstance(mean, float) else mean
     longest = max(image.size)
     x, y = (longest - image.width) // 2, (longest - image.height) // 2
-    canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in mean))
+    canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in colour))
     canvas.paste(image, (x, y))
     return canvas, (float(x), float(y), float(x + image.width), float(y + image.height))
 

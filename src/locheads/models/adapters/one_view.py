@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 import torch
 from jaxtyping import Int
@@ -12,7 +12,8 @@ from torch import Tensor
 from locheads.errors import ConfigError, ModelError
 from locheads.geometry import Preprocess, padded_square, placed, square_geometry, stretched
 from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, Sharing, padded
-from locheads.models.prompts import PromptText
+from locheads.models.config import PromptConfig, Query
+from locheads.models.prompts import IMAGE, PromptText, fill, prompt_text, tokenise
 
 
 class LlavaAdapter(FamilyAdapter):
@@ -245,6 +246,53 @@ class ErnieVlAdapter(QwenVlAdapter):
         types = torch.isin(prefix, torch.tensor(of_image)).long()
         positions = super().extras(prefix, inputs)
         return {**positions, "token_types": types, "token_types_name": "moe_mm_token_type_ids"}
+
+
+class FuyuAdapter(FamilyAdapter):
+    """Fuyu: patches without a vision tower, each row ended by a token of its own.
+
+    The image, scaled down where it is large, gets bars at its right and bottom up to whole patches. The family's
+    processor puts it before all text, wherever a template has it, tokenises the two apart, and ends every prompt in the
+    token that begins an answer.
+    """
+
+    square = False
+    wrapping = ""
+    not_for_model = ("grid", "size")
+    stock_options: ClassVar[dict[str, Any]] = {"return_legacy_image_output": False}
+
+    def image_text(self, inputs: Any) -> str:
+        rows, cols = inputs["grid"]
+        return self.processor.replace_image_token(inputs, 0, num_patches=rows * cols, row_width=cols)
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        height, width = (side / self.config.patch_size for side in inputs["size"])
+        return torch.arange(n_tokens), placed(*view.size, *inputs["grid"], (0.0, 0.0, width, height))
+
+    def _process(self, view: Image.Image) -> Any:
+        made, side = super()._process(view), self.config.patch_size
+        size = [int(made[f"image_unpadded_{name}s"][0][0]) for name in ("height", "width")]
+        rows, cols = (-(-pixels // side) for pixels in size)
+        # Its processor does this, too, but only with torchvision.
+        image = made["images"][0][0][:, : rows * side, : cols * side]
+        patches = image.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 3, 4, 0).reshape(rows * cols, -1)
+        return {"pixel_values": patches, "grid": (rows, cols), "size": size}
+
+    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> PromptText:
+        if prompt.chat:
+            return super()._ask(prompt, expression, image_text)
+        asked, image = fill(prompt_text(prompt, expression), IMAGE, ""), self.processor.image_token
+        first = PromptText(f"{image}{asked.text}<0x04>", asked.start + len(image), asked.end + len(image))
+        return fill(first, image, image_text)
+
+    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+        image, begin, text = question.text.partition("<s>")
+        words, cut = self.processor.tokenizer, len(image + begin)
+        # Without the piece for a blank that the tokenizer puts before any text.
+        before = words(image + begin, add_special_tokens=False)["input_ids"][1:]
+        own = PromptText(text, question.start - cut, question.end - cut)
+        ids, (first, end) = tokenise(words, own, query, special=False)
+        return [*before, *ids], (first + len(before), end + len(before))
 
 
 def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:

@@ -172,10 +172,10 @@ class ProbedAdapter(FamilyAdapter):
             raise ModelError(f"model.adapter=probe: the image goes to the encoder of an encoder-decoder: {INSTEAD}")
         with boundary("model.adapter=probe: the processor makes no prompt with an image", ModelError, INSTEAD):
             self._placeholder()
-        # A processor of its own: tokenizers refuse to be used by two threads at once.
-        self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
-        first = self._read(noise(*ASPECTS["square"], seed=0))
+            self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
+            first = self._read(noise(*ASPECTS["square"], seed=0))
         self._ending, self._special = first.ending, first.special
+        # A processor of its own: tokenizers refuse to be used by two threads at once.
         self.probe = Probe(lvlm.model, copy.deepcopy(self)._read, self.tiles)
         behind = int((first.ids == self.image_token_id).nonzero()[-1, 0]) + 1
         self.after_image = max([int((types[behind:] != 0).sum()) for types in first.types.values()], default=0)
