@@ -119,7 +119,7 @@ def eager(model: PreTrainedModel) -> Iterator[None]:
 def _set(model: PreTrainedModel, decoder: str, rest: str) -> None:
     text = model.config.get_text_config(decoder=True)
     parts = {key: decoder if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
-    model.set_attn_implementation({"": rest, **parts})
+    model.set_attn_implementation({"": decoder if text is model.config else rest, **parts})
 
 
 def _attention(

@@ -652,13 +652,65 @@ def fuyu() -> Family:
     return model, tf.FuyuProcessor(image_processor, words)
 
 
+CODES = 190
+"""Words of the picture vocabulary, which are words of the text here, too: the models look them up by these ids."""
+
+
+def emu3() -> Family:
+    marks = {"image_token": "<image>", "boi_token": "<|image_start|>", "eoi_token": "<|image_end|>",
+             "image_wrapper_token": "<im_start>", "eof_token": "<im_end>"}  # fmt: skip
+    words = text(dict)["vocab_size"]
+    known = {f"<|visual token {code:06d}|>": words - CODES + code for code in range(CODES)}
+    tower = {"codebook_size": CODES, "base_channels": 32, "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1,
+             "hidden_size": 32, "temporal_downsample_factor": 4}  # fmt: skip
+    config = tf.Emu3Config(
+        vq_config=tower, text_config=text(tf.Emu3TextConfig).to_dict(),
+        vocabulary_map={**known, "<image>": token_id("<image>"), "<|extra_200|>": token_id("<im_col>")},
+    )  # fmt: skip
+    image_processor = tf.Emu3ImageProcessor(min_pixels=32 * 32, max_pixels=96 * 96)
+    processor = tf.Emu3Processor(
+        image_processor, tokenizer("<s>", adds_bos=False, **marks), chat_template=chat("<image>")
+    )
+    return spelled(build(tf.Emu3ForConditionalGeneration, config), [(96, 96)] * 2), processor
+
+
+@torch.no_grad()
+def spelled(model: Any, *sizes: Any) -> Any:
+    """With a picture vocabulary of what its tower makes of noise: another patch is another word."""
+    tower, made = model.model.vqmodel, []
+    hook = tower.quant_conv.register_forward_hook(lambda *call: made.append(call[-1]))
+    tower.encode(torch.randn(2, 3, 96, 96), *sizes)
+    hook.remove()
+    words = made[0].movedim(1, -1).flatten(0, -2)
+    tower.quantize.embedding.weight.copy_(words[torch.randperm(len(words))[:CODES]])
+    return model
+
+
+def chameleon() -> Family:
+    marks = {"image_token": "<image>", "boi_token": "<|image_start|>", "eoi_token": "<|image_end|>"}
+    words = text(dict)["vocab_size"]
+    letters = [f"{code:04d}".translate(str.maketrans("0123456789", "ABCDEFGHIJ")) for code in range(CODES)]
+    known = {f"IMGIMG{name}Z": words - CODES + code for code, name in enumerate(letters)}
+    tower = {"num_embeddings": CODES, "embed_dim": 4, "latent_channels": 4, "resolution": 32, "base_channels": 32,
+             "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1}  # fmt: skip
+    config = text(tf.ChameleonConfig, vq_config=tower, vocabulary_map={**known, "<image>": token_id("<image>")})
+    model = build(tf.ChameleonForConditionalGeneration, config, seed=1)
+    for name, weight in model.named_parameters():
+        if "q_norm.weight" in name:
+            torch.nn.init.constant_(weight, 4)
+    named = tokenizer("<s>", **marks)
+    named.sep_token = "<im_end>"
+    image_processor = _clip("chameleon", "ChameleonImageProcessorPil", 32)
+    return spelled(model), tf.ChameleonProcessor(image_processor, named, image_seq_length=16)
+
+
 FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
         deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
         qwen2_5_omni_thinker, glm4v, glm46v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3,
-        smolvlm, mistral3, fuyu,
+        smolvlm, mistral3, fuyu, emu3, chameleon,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""

@@ -25,8 +25,8 @@ SIZES = [(130, 70), (40, 100), (64, 64), (33, 31), (300, 40)]
 TOLERANCE = 2e-5
 
 families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
-WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2", "fuyu")
-ENDINGS = {"paligemma": "\n", "paligemma2": "\n", "fuyu": "<0x04>"}
+WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2", "fuyu", "chameleon")
+ENDINGS = {"paligemma": "\n", "paligemma2": "\n", "fuyu": "<0x04>", "chameleon": "<im_end>"}
 """What the family's processor ends every prompt in."""
 chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in WITHOUT_CHAT])
 TILED = sorted(

@@ -41,7 +41,7 @@ NEED_TORCHVISION = (
     "kimi_k25",
 )
 """Their processors, or the video part of them, do not load without it."""
-GRID = {"fuyu": (9, 16)}
+GRID = {"fuyu": (9, 16), "emu3": (9, 16)}
 """Of an image of 130 x 70 pixels, where it has the image's own aspect ratio."""
 PROMPT = PromptConfig(template="look <image>\n{expression}")
 

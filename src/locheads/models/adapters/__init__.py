@@ -50,6 +50,8 @@ FAMILIES: dict[str, Any] = {
     "smolvlm": tiled.IdeficsAdapter,
     "mistral3": one_view.PixtralAdapter,
     "fuyu": one_view.FuyuAdapter,
+    "emu3": one_view.Emu3Adapter,
+    "chameleon": one_view.ChameleonAdapter,
 }
 """transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
 

@@ -295,6 +295,52 @@ class FuyuAdapter(FamilyAdapter):
         return [*before, *ids], (first + len(before), end + len(before))
 
 
+class Emu3Adapter(FamilyAdapter):
+    """Emu3: a cell is a word of a picture vocabulary, for 8 x 8 pixels; each row ends in a word with the cells' own id.
+
+    The image is stretched to whole cells, as near to its aspect ratio as they allow. The family's processor puts the
+    first token before a prompt, since the tokenizer does not.
+    """
+
+    square = False
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        rows, cols = (int(side) // self.processor.downsample_ratio for side in inputs["image_sizes"][0])
+        tokens = torch.arange(n_tokens).reshape(rows, cols + 1)[:, :cols]
+        return tokens.flatten(), stretched(*view.size, rows, cols)
+
+    def _process(self, view: Image.Image) -> Any:
+        # Of 1 or 3 rows, its image processor takes an image for one whose colours come first.
+        width, height = view.size
+        return super()._process(view if height > 3 else view.resize((width, 4)))
+
+    def finish(self, question: PromptText) -> PromptText:
+        first = self.processor.bos_token
+        return PromptText(first + question.text, question.start + len(first), question.end + len(first))
+
+
+class ChameleonAdapter(FamilyAdapter):
+    """Chameleon: a square from the image's middle, whose cells are words of a picture vocabulary.
+
+    The family's processor ends every prompt in a separator.
+    """
+
+    square = False
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        side = self.processor.image_processor.crop_size["height"]
+        geometry = square_geometry(*view.size, side, square_root(n_tokens), Preprocess.center_crop)
+        return torch.arange(n_tokens), geometry
+
+    def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
+        if self.preprocess == Preprocess.pad:
+            return padded(image, 0.5)  # its processor's mean, 1, is the half of levels that it scales to 0 ... 2
+        return super().view(image)
+
+    def finish(self, question: PromptText) -> PromptText:
+        return PromptText(question.text + self.processor.tokenizer.sep_token, question.start, question.end)
+
+
 def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:
     """`model_type` llava holds two families: LLaVA-1.5's, and Pixtral-12B, whose vision tower keeps the aspect."""
     pixtral = config.vision_config.model_type == "pixtral"
