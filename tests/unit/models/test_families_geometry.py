@@ -125,10 +125,27 @@ class OfOnePlace(torch.nn.Module):
         return torch.nn.functional.layer_norm(pixels.movedim(1, -1), pixels.shape[1:2]).movedim(-1, 1)
 
 
+@torch.no_grad()
+def without_neighbours(model: Any) -> Any:
+    """With an encoder of pictures that sees one pixel of each cell."""
+    for key, weight in model.named_parameters():
+        if "vqmodel.encoder" in key and ("proj_out" in key or "out_proj" in key):
+            weight.zero_()
+        if "vqmodel.encoder" in key and weight.shape[-2:] == (3, 3):
+            weight[..., ::2, :], weight[..., ::2] = 0, 0
+    for module in list(model.modules()):
+        for key, part in list(module.named_children()):
+            if isinstance(part, torch.nn.GroupNorm):  # over the whole image
+                setattr(module, key, OfOnePlace())
+    return model
+
+
 @cache
 def near_sighted(name: str) -> Any:
     """The family's model, with a vision tower whose tokens do not look at each other."""
     model, _ = FAMILY_BUILDERS[name]()
+    if name in ("emu3", "chameleon"):
+        return spelled(without_neighbours(model), *[[(96, 96)] * 2][: name == "emu3"])
     outputs = (
         "attn.out_proj",
         "attn.proj.",
@@ -149,19 +166,9 @@ def near_sighted(name: str) -> Any:
                 weight[:, :, 0], weight[:, :, :, 0] = 0, 0
                 if "neck" in key:
                     weight[:, :, 2], weight[:, :, :, 2] = 0, 0
-            if "vqmodel.encoder" in key and ("proj_out" in key or "out_proj" in key):
-                zeroed.append(weight.zero_())
-            if "vqmodel.encoder" in key and weight.shape[-2:] == (3, 3):
-                weight[..., ::2, :], weight[..., ::2] = 0, 0
             if weight.shape[2:] == (7, 7):  # a ConvNeXt's, likewise
                 weight[:, :, :3], weight[:, :, 4:], weight[:, :, :, :3], weight[:, :, :, 4:] = 0, 0, 0, 0
                 zeroed.append(weight)
-    for module in list(model.modules()) if name in ("emu3", "chameleon") else []:
-        for key, part in list(module.named_children()):
-            if isinstance(part, torch.nn.GroupNorm):  # over the whole image
-                setattr(module, key, OfOnePlace())
-    if name in ("emu3", "chameleon"):
-        spelled(model, *[[(96, 96)] * 2][: name == "emu3"])
     assert zeroed or name == "fuyu"  # which has no tower
     return model
 

@@ -32,7 +32,7 @@ BLURRED = "got_ocr2"
 REFUSED = {
     "fuyu": r"the processor makes no prompt with an image.*SPEAKER.*write an adapter",
     "emu3": "cannot place the 153 image tokens.*only",
-    "chameleon": "cannot place the 16 image tokens.*only",
+    "chameleon": "cannot place the 16 image tokens.*move alike",
 }
 """Fuyu's processor puts the image before the text by itself, and refuses a text that has a place for it. A word of a
 picture vocabulary becomes any other word as soon as anything near it is painted over."""
