@@ -629,6 +629,33 @@ def _fuyu_words() -> Any:
     return tf.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
 
 
+LFM2_LAYERS = ("full_attention", "full_attention", "conv", "full_attention", "conv")
+
+
+def lfm2_vl(layers: tuple[str, ...] = LFM2_LAYERS) -> Family:
+    marks = {"image_token": "<image>", "image_start_token": "<|image_start|>", "image_end_token": "<|image_end|>",
+             "image_thumbnail_token": "<global-img>"}  # fmt: skip
+    tower = vision(tf.Siglip2VisionConfig, 32, 4, num_patches=64, vision_use_head=False)
+    # Convolutions that reach over a short expression: a query would see the end of the one before it.
+    words = text(tf.Lfm2Config, layer_types=list(layers), num_hidden_layers=len(layers), conv_L_cache=6)
+    config = tf.Lfm2VlConfig(
+        vision_config=tower.to_dict(), text_config=words.to_dict(), image_token_id=token_id("<image>"),
+        projector_hidden_size=16,
+    )  # fmt: skip
+    image_processor = images(
+        "lfm2_vl.image_processing_lfm2_vl", "Lfm2VlImageProcessor", encoder_patch_size=4, tile_size=32, max_tiles=6,
+        min_image_tokens=8, max_image_tokens=16,
+    )  # fmt: skip
+    model = build(tf.Lfm2VlForConditionalGeneration, config)
+    for name, weight in model.named_parameters():
+        if "q_layernorm.weight" in name:
+            torch.nn.init.constant_(weight, 4)
+        if ".conv." in name:  # else they would carry next to nothing
+            torch.nn.init.normal_(weight, std=0.5)
+    named = tokenizer("<s>", **marks)
+    return seeing(model), tf.Lfm2VlProcessor(image_processor, named, chat_template=tagged("<image>"))
+
+
 def fuyu() -> Family:
     words = _fuyu_words()
     config = tf.FuyuConfig(
@@ -715,6 +742,7 @@ FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""
 NEED_PACKAGES = {cohere2_vision: ("torchvision",), llama4: ("torchvision",), molmo2: ("torchvision",),
-                 kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",)}  # fmt: skip
+                 kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",),
+                 lfm2_vl: ("torchvision",)}  # fmt: skip
 """Builders that need packages which not every environment has."""
 FAMILY_BUILDERS |= {one.__name__: one for one, packages in NEED_PACKAGES.items() if all(map(find_spec, packages))}

@@ -31,7 +31,7 @@ ENDINGS = {"paligemma": "\n", "paligemma2": "\n", "fuyu": "<0x04>", "chameleon":
 chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in WITHOUT_CHAT])
 TILED = sorted(
     {"llava_next", "llava_onevision", "internvl", "aya_vision", "cohere2_vision", "llama4", "perception_lm", "molmo2",
-     "ovis2", "idefics3", "smolvlm"} & set(FAMILY_BUILDERS)
+     "ovis2", "idefics3", "smolvlm", "lfm2_vl"} & set(FAMILY_BUILDERS)
 )  # fmt: skip
 tiled = pytest.mark.parametrize("name", TILED)
 three_dimensional = {name for name in FAMILY_BUILDERS if name.startswith(("qwen", "glm4", "ernie"))}
@@ -124,7 +124,17 @@ def eager_rows(name: str, inputs: dict[str, Tensor]) -> Tensor:
 
 @families
 def test_declared_sharing(name: str) -> None:
-    plain = ("aya_vision", "cohere2_vision", "llama4", "molmo2", "gemma3", "gemma3n", "paligemma", "paligemma2")
+    plain = (
+        "aya_vision",
+        "cohere2_vision",
+        "llama4",
+        "molmo2",
+        "gemma3",
+        "gemma3n",
+        "paligemma",
+        "paligemma2",
+        "lfm2_vl",
+    )
     assert adapter(name).sharing is (Sharing.plain if name in plain else Sharing.packed)
 
 

@@ -39,6 +39,7 @@ NEED_TORCHVISION = (
     "perception_lm",
     "molmo2",
     "kimi_k25",
+    "lfm2_vl",
 )
 """Their processors, or the video part of them, do not load without it."""
 GRID = {"fuyu": (9, 16), "emu3": (9, 16)}

@@ -23,7 +23,7 @@ from locheads.models.patch_grids import find_grids, whole_view
 
 PROMPT = PromptConfig(template="look <image>\n{expression}")
 SIZES = [(100, 90), (200, 60), (64, 64)]
-TILED = ["llava_next", "llava_onevision", "internvl", "aya_vision", "ovis2", "idefics3", "smolvlm"]
+TILED = ["llava_next", "llava_onevision", "internvl", "aya_vision", "ovis2", "idefics3", "smolvlm", "lfm2_vl"]
 SMALL = {"wide": (130, 70), "square": (90, 90), "tall": (61, 97)}
 BLURRED = "got_ocr2"
 """Its convolutions look three eighths of a cell up and to the left; of four columns the tower's edges blur two."""
@@ -195,7 +195,7 @@ def test_an_encoder_decoder_is_refused(small: None) -> None:
         probe(model, processor)
 
 
-@pytest.mark.parametrize("model_type", ["blip-2", "mllama", "idefics2", "florence2", "lfm2_vl"])
+@pytest.mark.parametrize("model_type", ["blip-2", "mllama", "idefics2", "florence2", "lfm3_vl"])
 def test_a_family_that_can_have_no_adapter_is_refused_before_it_loads(model_type: str) -> None:
     with pytest.raises(ModelError, match=f"'{model_type}' model, which cannot be used"):
         adapter_of(ModelConfig(adapter="probe"), model_type, "a/b")

@@ -94,8 +94,9 @@ class FamilyAdapter:
         self.preprocess = chosen(Preprocess, preprocess)
         text = config.get_text_config(decoder=True)
         self._context = getattr(text, "max_position_embeddings", None)
-        if _slides(text):
-            # A window over the packed sequence would cut other tokens than one over each prompt.
+        if _slides(text) or len(attending_layers(text)) < text.num_hidden_layers:
+            # A window over the packed sequence would cut other tokens than one over each prompt, and a convolution
+            # would take the end of one expression into the next.
             self.sharing = Sharing.plain
 
     def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
@@ -250,6 +251,12 @@ def cropped(image: Image.Image) -> tuple[Image.Image, Corners]:
     x, y = (image.width - side) // 2, (image.height - side) // 2
     corners = (-float(x), -float(y), float(image.width - x), float(image.height - y))
     return image.crop((x, y, x + side, y + side)), corners
+
+
+def attending_layers(text: Any) -> list[int]:
+    """Which layers of a decoder attend, by its configuration: all but the convolutions of LFM2."""
+    kinds = getattr(text, "layer_types", None) or ()
+    return [layer for layer in range(text.num_hidden_layers) if layer >= len(kinds) or kinds[layer] != "conv"]
 
 
 def _slides(text: Any) -> bool:
