@@ -349,6 +349,37 @@ def gemma3n() -> Family:
     return build(tf.Gemma3nForConditionalGeneration, config), processor
 
 
+def gemma4() -> Family:
+    layers = ["sliding_attention", "full_attention"] * 2
+    sizes = {"sliding_window": 32, "layer_types": layers, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+             "vocab_size_per_layer_input": text(dict)["vocab_size"], "hidden_size_per_layer_input": 4,
+             "global_head_dim": 16, "use_bidirectional_attention": "vision"}  # fmt: skip
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "pooling_kernel_size": 2,
+             "position_embedding_size": 256}  # fmt: skip
+    marks = {"image": "<image_soft_token>", "boi": "<start_of_image>", "eoi": "<end_of_image>", "audio": "<audio>",
+             "boa": "<boa>", "eoa": "<eoa>"}  # fmt: skip
+    config = tf.Gemma4Config(
+        text_config=text(tf.Gemma4TextConfig, **sizes).to_dict(), vision_config=tower, audio_config=None,
+        eoa_token_index=token_id("<eoa>"), video_token_id=token_id("<|video|>"),
+        **{f"{name}_token_id": token_id(mark) for name, mark in marks.items() if name != "eoa"},
+    )  # fmt: skip
+    image_processor = images(
+        "gemma4.image_processing_pil_gemma4", "Gemma4ImageProcessorPil", patch_size=4, pooling_kernel_size=2,
+        max_soft_tokens=70,
+    )  # fmt: skip
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.Gemma4Processor(
+            None, image_processor, tokenizer("<bos>", **{f"{name}_token": mark for name, mark in marks.items()}), None,
+            chat_template=chat("<image_soft_token>", "<bos>"),
+        )  # fmt: skip
+    model = build(tf.Gemma4ForConditionalGeneration, config)
+    for name, weight in model.named_parameters():
+        if "language_model" in name and "q_norm" in name:
+            torch.nn.init.constant_(weight, 4)
+    return model, processor
+
+
 def ovis2() -> Family:
     parts = ["<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"]
     config = tf.Ovis2Config(
@@ -737,7 +768,7 @@ FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
         deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
         qwen2_5_omni_thinker, glm4v, glm46v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3,
-        smolvlm, mistral3, fuyu, emu3, chameleon,
+        smolvlm, mistral3, fuyu, emu3, chameleon, gemma4,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""

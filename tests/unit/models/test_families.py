@@ -131,6 +131,7 @@ def test_declared_sharing(name: str) -> None:
         "molmo2",
         "gemma3",
         "gemma3n",
+        "gemma4",
         "paligemma",
         "paligemma2",
         "lfm2_vl",

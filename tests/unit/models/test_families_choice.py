@@ -18,7 +18,8 @@ from locheads.models.variants import VARIANTS
 
 
 @pytest.mark.parametrize(
-    "model_type", ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct", "qwen3_5"]
+    "model_type",
+    ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct", "qwen3_5", "aria"],
 )
 def test_a_model_without_image_tokens_in_its_decoder_is_refused_with_the_reason(model_type: str) -> None:
     reason = "cross-attention|Q-Former|resampler|no image tokens in its own sequence|only some layers"

@@ -53,8 +53,8 @@ def view(name: str, prepared: PreparedInput) -> Tensor:
     if name == "kimi_k25":  # the bars' patches, too, row by row
         _, rows, cols = prepared.tensors["image_grid_thw"][0].tolist()
         return pixels[:, 0].reshape(rows, cols, 8, 8).transpose(1, 2).reshape(rows * 8, cols * 8)
-    if name == "lfm2_vl":  # the view comes last; rows of patches [height, width, colour], and none behind them
-        rows, cols = prepared.tensors["spatial_shapes"][-1].tolist()
+    if name in ("lfm2_vl", "gemma4"):  # a view that comes last: rows of patches [height, width, colour], then filling
+        rows, cols = prepared.geometry.rows * 2, prepared.geometry.cols * 2
         patches = pixels[-1, : rows * cols].reshape(rows, cols, 4, 4, 3)[..., 0]
         return patches.transpose(1, 2).reshape(rows * 4, cols * 4)
     if name == "fuyu":  # rows of patches [height, width, colour], as many as there are cells

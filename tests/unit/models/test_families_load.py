@@ -40,6 +40,7 @@ NEED_TORCHVISION = (
     "molmo2",
     "kimi_k25",
     "lfm2_vl",
+    "gemma4",
 )
 """Their processors, or the video part of them, do not load without it."""
 GRID = {"fuyu": (9, 16), "emu3": (9, 16)}

@@ -123,7 +123,7 @@ def test_the_layers_after_the_exit_do_not_run_and_the_next_pass_is_whole_again(n
 
 
 @pytest.mark.parametrize(
-    "name", sorted({"gemma3", "molmo2", "paligemma", "paligemma2", "lfm2_vl"} & set(FAMILY_BUILDERS))
+    "name", sorted({"gemma3", "gemma4", "molmo2", "paligemma", "paligemma2", "lfm2_vl"} & set(FAMILY_BUILDERS))
 )
 @torch.inference_mode()
 def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:

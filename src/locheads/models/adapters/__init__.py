@@ -46,6 +46,7 @@ FAMILIES: dict[str, Any] = {
     "kimi_k25": one_view.KimiAdapter,
     "gemma3n": one_view.SquareAdapter,
     "gemma3": one_view.Gemma3Adapter,
+    "gemma4": one_view.Gemma4Adapter,
     "paligemma": one_view.PaliGemmaAdapter,
     "idefics3": tiled.IdeficsAdapter,
     "smolvlm": tiled.IdeficsAdapter,
@@ -67,7 +68,7 @@ HYBRID = (
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("mllama", "idefics", "blip"), CROSS_ATTENTION),
     **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo"), f"a Q-Former {FEW_QUERIES}"),
-    **dict.fromkeys(("idefics2", "kosmos-2", "kosmos-2.5"), f"a resampler {FEW_QUERIES}"),
+    **dict.fromkeys(("idefics2", "kosmos-2", "kosmos-2.5", "aria"), f"a resampler {FEW_QUERIES}"),
     **dict.fromkeys(("lfm3_vl", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "glm5_next", "minicpm_ocr"), HYBRID),
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), HYBRID),
     **dict.fromkeys(("florence2", "pix2struct", "udop", "vision-encoder-decoder"), ENCODER_DECODER),

@@ -248,6 +248,26 @@ class ErnieVlAdapter(QwenVlAdapter):
         return {**positions, "token_types": types, "token_types_name": "moe_mm_token_type_ids"}
 
 
+class Gemma4Adapter(FamilyAdapter):
+    """Gemma 4: cells of 3 x 3 patches, as many as the processor is set to, in the image's own aspect ratio.
+
+    Most layers see a window only, and in the large models image tokens see each other: nothing can be shared.
+    """
+
+    sharing = Sharing.plain
+    square = False
+    not_for_model = ("num_soft_tokens_per_image",)
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        last = inputs["image_position_ids"][0].max(dim=0).values + 1  # what fills up is at -1
+        cols, rows = (int(n) // self.processor.image_processor.pooling_kernel_size for n in last)
+        return torch.arange(n_tokens), stretched(*view.size, rows, cols)
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        is_image = (prefix == self.config.image_token_id).long()
+        return {"token_types": is_image, "token_types_name": "mm_token_type_ids"}
+
+
 class FuyuAdapter(FamilyAdapter):
     """Fuyu: patches without a vision tower, each row ended by a token of its own.
 
