@@ -5,7 +5,7 @@ work on images and text, in two halves, so that an image is processed once for a
 makes the tensors, and `replace_image_token` the text that stands for the image in every prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
@@ -30,6 +30,9 @@ Corners = tuple[float, float, float, float]
 Cells = tuple[Int[Tensor, "cell"], Geometry]
 """Which of the image tokens are the grid's cells, in reading order (indices into the prompt's image tokens), and
 where they lie in the image that the processor was given."""
+
+UNDER_THEIR_NAMES = {"return_legacy_image_output": False}
+"""What a processor is told that calls the pixels otherwise than its model (Fuyu, Video-LLaVA)."""
 
 
 class Sharing(StrEnum):
@@ -81,8 +84,8 @@ class FamilyAdapter:
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
     """Outputs of the image processor that the model's forward does not take."""
-    stock_options: ClassVar[dict[str, Any]] = {}
-    """What the whole processor must be told to give what the model's forward takes."""
+    stock_options: Mapping[str, Any] = {}
+    """What the whole processor must be told so that it gives what the model's forward takes."""
     after_image: int = 0
     """How many tokens behind the last image token the model takes for a part of the image."""
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar, assert_never
+from typing import Any, assert_never
 
 import torch
 from jaxtyping import Int
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, ModelError
 from locheads.geometry import Preprocess, padded_square, placed, square_geometry, stretched
-from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, Sharing, padded
+from locheads.models.adapters.family import UNDER_THEIR_NAMES, Cells, Corners, FamilyAdapter, Sharing, padded
 from locheads.models.config import PromptConfig, Query
 from locheads.models.prompts import IMAGE, PromptText, fill, prompt_text, tokenise
 
@@ -279,7 +279,7 @@ class FuyuAdapter(FamilyAdapter):
     square = False
     wrapping = ""
     not_for_model = ("grid", "size")
-    stock_options: ClassVar[dict[str, Any]] = {"return_legacy_image_output": False}
+    stock_options = UNDER_THEIR_NAMES
 
     def image_text(self, inputs: Any) -> str:
         rows, cols = inputs["grid"]
