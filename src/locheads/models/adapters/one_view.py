@@ -286,8 +286,9 @@ class FuyuAdapter(FamilyAdapter):
         return self.processor.replace_image_token(inputs, 0, num_patches=rows * cols, row_width=cols)
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        rows, cols = inputs["grid"]
         height, width = (side / self.config.patch_size for side in inputs["size"])
-        return torch.arange(n_tokens), placed(*view.size, *inputs["grid"], (0.0, 0.0, width, height))
+        return torch.arange(n_tokens), placed(*view.size, rows, cols, (0.0, 0.0, width, height))
 
     def _process(self, view: Image.Image) -> Any:
         made, side = super()._process(view), self.config.patch_size
