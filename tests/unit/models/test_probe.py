@@ -25,14 +25,14 @@ PROMPT = PromptConfig(template="look <image>\n{expression}")
 SIZES = [(100, 90), (200, 60), (64, 64)]
 TILED = ["llava_next", "llava_onevision", "internvl", "aya_vision", "ovis2", "idefics3", "smolvlm", "lfm2_vl"]
 SMALL = {"wide": (130, 70), "square": (90, 90), "tall": (61, 97)}
-BLURRED = "got_ocr2"
-"""Its convolutions look three eighths of a cell up and to the left; of four columns the tower's edges blur two."""
+ANOTHER_PROMPT = "got_ocr2"
+"""Its processor asks for a prompt of its own."""
 
 
 REFUSED = {
     "fuyu": r"the processor makes no prompt with an image.*SPEAKER.*write an adapter",
     "emu3": "cannot place the 153 image tokens.*only",
-    "chameleon": "cannot place the 16 image tokens.*move alike",
+    "chameleon": "cannot place the 16 image tokens.*only",
 }
 """Fuyu's processor puts the image before the text by itself, and refuses a text that has a place for it. A word of a
 picture vocabulary becomes any other word as soon as anything near it is painted over."""
@@ -72,8 +72,8 @@ def check(name: str, tiles: bool) -> ProbedAdapter:
         found, expected = (
             adapter.prepare(noise(*size, seed=3), ["the red cup", "dog"], PROMPT) for adapter in (ours, by_hand)
         )
-        assert apart(found, expected) < (1 if name == BLURRED else 0.5)
-        if name == BLURRED:  # its processor asks for a prompt of its own
+        assert apart(found, expected) < 0.5
+        if name == ANOTHER_PROMPT:
             continue
         for one, other in zip((found.prefix, *found.suffixes), (expected.prefix, *expected.suffixes), strict=True):
             assert one.tolist() == other.tolist()
@@ -87,14 +87,10 @@ def check(name: str, tiles: bool) -> ProbedAdapter:
     return ours
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in {BLURRED, *REFUSED}])
+@pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in REFUSED])
 def test_the_probe_finds_what_the_hand_written_adapter_knows(name: str, small: None) -> None:
     found = check(name, tiles=False).found()
     assert len(found["views"]) >= 1 and found["image_token"] >= 0
-
-
-def test_a_tower_that_blurs_is_found_within_a_cell() -> None:
-    check(BLURRED, tiles=False)
 
 
 @pytest.mark.parametrize("name", [name for name in TILED if name in FAMILY_BUILDERS])
