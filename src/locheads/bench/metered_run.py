@@ -94,7 +94,7 @@ def free_the_model(checkpoint: Path, meters: Meters) -> None:
         with meters.off():
             words = torch.where(ids >= FIRST_PLACE, torch.arange(ids.shape[1]), 0).cummax(1).values
             places = ids.gather(1, words.gather(1, recorder.queries)) - FIRST_PLACE
-            return torch.stack([table[recorder.layers_seen][:, some] for some in places])
+            return torch.stack([table[recorder.layer][:, some] for some in places])
 
     def forward(model: Any, input_ids: Any, **others: Any) -> None:
         nonlocal ids

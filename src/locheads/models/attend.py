@@ -15,7 +15,7 @@ from PIL.Image import Image
 from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
 from locheads.map_numbers import attention_sum
-from locheads.models.adapters import PreparedInput, Sharing
+from locheads.models.adapters import PreparedInput, Sharing, attending_layers
 from locheads.models.batching import (
     Batch,
     Budget,
@@ -27,7 +27,7 @@ from locheads.models.batching import (
     whole,
     with_halving,
 )
-from locheads.models.capture import ONE_PASS, is_done, recording
+from locheads.models.capture import ONE_PASS, Recorder, is_done, recording
 from locheads.models.config import PromptConfig
 from locheads.models.identity import PARTS
 from locheads.models.load import Lvlm
@@ -166,7 +166,18 @@ def _forward(lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | N
         run_batch(lvlm, batch)
     recorded = {head: i for i, head in enumerate(sorted(set(heads or ())))}
     order = None if heads is None else [recorded[head] for head in heads]
-    return list(_per_expression(recorder.rows, strips, order))
+    return list(_per_expression(_of_all_layers(lvlm, recorder, batch), strips, order))
+
+
+def _of_all_layers(lvlm: Lvlm, recorder: Recorder, batch: Batch) -> list[Float[torch.Tensor, "query head key"]]:
+    """The rows of every layer that was asked for: zeros of one that does not attend."""
+    text = lvlm.model.config.get_text_config(decoder=True)
+    every = dict.fromkeys(range(text.num_hidden_layers), range(text.num_attention_heads))
+    found = dict(zip(recorder.layers, recorder.rows, strict=True))
+    for layer in set(every) - set(attending_layers(text)):
+        n_heads = len((recorder.heads or every).get(layer, ()))
+        found[layer] = torch.zeros(sum(batch.counts), n_heads, batch.keys.shape[1], device=lvlm.device)
+    return [found[layer] for layer in recorder.heads or every]
 
 
 def _heads_by_layer(lvlm: Lvlm, heads: Sequence[HeadIndex] | None) -> tuple[dict[int, list[int]] | None, int | None]:

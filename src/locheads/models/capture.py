@@ -31,7 +31,7 @@ Keys = Int[Tensor, "key"] | Int[Tensor, "batch key"]
 
 @dataclass
 class Recorder:
-    """Rows of one forward pass, one entry per recorded decoder layer in order."""
+    """Rows of one forward pass, one entry per recorded decoder layer that attends, in order."""
 
     queries: Queries
     keys: Keys
@@ -45,19 +45,23 @@ class Recorder:
     """How many queries each row of the batch has of its own, those before the ones that fill it up; None: all."""
     rows: list[Float[Tensor, "batch head query key"] | Float[Tensor, "query head key"]] = field(default_factory=list)
     """With `counts` those of all queries of the batch in order, and none for what fills rows up."""
-    layers_seen: int = 0
+    layers: list[int] = field(default_factory=list)
+    """Of which of the decoder's layers each entry of `rows` is."""
+    layer: int = -1
+    """The one that runs now."""
 
     def wants(self) -> bool:
         """Whether the layer that runs now is recorded."""
-        return self.heads is None or self.layers_seen in self.heads
+        return self.heads is None or self.layer in self.heads
 
     def take(self, rows: Float[Tensor, "batch head query key"]) -> None:
         """Keeps the wanted heads of the layer that runs now."""
-        wanted = rows if self.heads is None else rows[:, list(self.heads[self.layers_seen])]
+        wanted = rows if self.heads is None else rows[:, list(self.heads[self.layer])]
         if self.counts is not None:
             own = [row[:, :n].transpose(0, 1) for row, n in zip(wanted, self.counts, strict=True)]
             wanted = own[0] if len(own) == 1 else torch.cat(own)
         self.rows.append(wanted)
+        self.layers.append(self.layer)
 
 
 class _Done(Exception):
@@ -83,7 +87,7 @@ def recording(
 ) -> Iterator[Recorder]:
     """While open, the decoder's post-softmax weights from `queries` to `keys` (positions) are recorded.
 
-    With `depth`, the forward pass that runs inside is left as soon as that many layers gave their rows, and what
+    With `depth`, the forward pass that runs inside is left as soon as that many layers have attended, and what
     follows it inside the `with` does not run. `prefix` and `counts`: see `Recorder`; the former saves work and changes
     no result.
     """
@@ -119,7 +123,7 @@ def eager(model: PreTrainedModel) -> Iterator[None]:
 def _set(model: PreTrainedModel, decoder: str, rest: str) -> None:
     text = model.config.get_text_config(decoder=True)
     parts = {key: decoder if getattr(model.config, key) is text else rest for key in model.config.sub_configs}
-    model.set_attn_implementation({"": rest, **parts})
+    model.set_attn_implementation({"": decoder if text is model.config else rest, **parts})
 
 
 def _attention(
@@ -136,6 +140,7 @@ def _attention(
         attention_mask = _causal_mask(key.shape[2], causal, window, key.device)
     recorder = _active.get()
     if recorder is not None:
+        recorder.layer = getattr(module, "layer_idx", recorder.layer + 1)
         _record(recorder, query, key, attention_mask, scaling, softcap, causal)
     if softcap is not None:
         return _softcapped(query, key, value, attention_mask, scaling, softcap), None
@@ -160,8 +165,7 @@ def _record(recorder: Recorder, query: Tensor, key: Tensor, mask: Tensor | None,
     scaling, softcap, causal = how
     if recorder.wants():
         recorder.take(query_rows(query, key, mask, scaling, recorder, softcap, causal))
-    recorder.layers_seen += 1
-    if recorder.layers_seen == recorder.depth:
+    if recorder.depth is not None and recorder.layer + 1 >= recorder.depth:
         raise _Done
 
 

@@ -186,8 +186,8 @@ def keep_layers(checkpoint: Any, layers: int) -> None:
     is as it should be, while a weight that is missing among the rest is refused as ever.
     """
     text = checkpoint.get_text_config(decoder=True)
-    if getattr(text, "hidden_size_per_layer_input", None):
-        return  # Gemma 3n: its embeddings are as wide as it has layers, and late layers take the keys of earlier ones
+    if getattr(text, "hidden_size_per_layer_input", None) or getattr(text, "num_kv_shared_layers", None):
+        return  # Gemma 3n and 4: embeddings are as wide as there are layers, late layers take the keys of earlier ones
     text.num_hidden_layers = min(layers, text.num_hidden_layers)
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[: text.num_hidden_layers]

@@ -97,8 +97,9 @@ def _first_layer(model: Any) -> nn.Module:
 class NearSighted(TorchFunctionMode):
     """While open, tokens of a tower see themselves alone, so that each keeps to its own place.
 
-    Which place that is, a tower's attention does not decide. Attention between different tokens, as of the queries of a
-    Q-Former or resampler to the patches, stays as it is: there are not as many of the ones as of the others.
+    Which place that is, neither a tower's attention decides nor a convolution that goes from one place to the next.
+    Attention between different tokens, as of the queries of a Q-Former or resampler to the patches, stays as it is:
+    there are not as many of the ones as of the others.
     """
 
     def __torch_function__(
@@ -108,10 +109,23 @@ class NearSighted(TorchFunctionMode):
             query, key, value = arguments[:3]
             if query.shape[-2] == key.shape[-2]:
                 return value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+        if function is nn.functional.conv2d and len(arguments) > 3:
+            pixels, weight, bias, stride, *how = arguments
+            arguments = (pixels, _of_its_place(weight, stride), bias, stride, *how)
         result = function(*arguments, **options or {})
         if function in SOFTMAX and result.ndim > 2 and result.shape[-1] == result.shape[-2]:
             return torch.eye(result.shape[-1], dtype=result.dtype, device=result.device).expand_as(result)
         return result
+
+
+def _of_its_place(weight: Tensor, stride: int | tuple[int, ...]) -> Tensor:
+    """What a convolution has for its own place alone, where it steps by one; one that cuts patches stays as it is."""
+    if weight.shape[-1] == 1 or stride not in (1, (1, 1)):
+        return weight
+    row, col = (size // 2 for size in weight.shape[-2:])
+    own = torch.zeros_like(weight)
+    own[..., row, col] = weight[..., row, col]
+    return own
 
 
 def noise(width: int, height: int, seed: int) -> Image.Image:

@@ -4,6 +4,8 @@ Weights are random, and queries and keys sharpened: near-uniform attention rows 
 """
 
 import importlib
+import re
+import string
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ from unittest import mock
 import torch
 import transformers as tf
 from family_parts import (
+    CORPUS,
     HEADS,
     HIDDEN,
     NAMED,
@@ -30,6 +33,7 @@ from family_parts import (
     vision,
     without_video,
 )
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from locheads.models.variants import (
     LlavaVariantConfig,
@@ -345,6 +349,37 @@ def gemma3n() -> Family:
     return build(tf.Gemma3nForConditionalGeneration, config), processor
 
 
+def gemma4() -> Family:
+    layers = ["sliding_attention", "full_attention"] * 2
+    sizes = {"sliding_window": 32, "layer_types": layers, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+             "vocab_size_per_layer_input": text(dict)["vocab_size"], "hidden_size_per_layer_input": 4,
+             "global_head_dim": 16, "use_bidirectional_attention": "vision"}  # fmt: skip
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "pooling_kernel_size": 2,
+             "position_embedding_size": 256}  # fmt: skip
+    marks = {"image": "<image_soft_token>", "boi": "<start_of_image>", "eoi": "<end_of_image>", "audio": "<audio>",
+             "boa": "<boa>", "eoa": "<eoa>"}  # fmt: skip
+    config = tf.Gemma4Config(
+        text_config=text(tf.Gemma4TextConfig, **sizes).to_dict(), vision_config=tower, audio_config=None,
+        eoa_token_index=token_id("<eoa>"), video_token_id=token_id("<|video|>"),
+        **{f"{name}_token_id": token_id(mark) for name, mark in marks.items() if name != "eoa"},
+    )  # fmt: skip
+    image_processor = images(
+        "gemma4.image_processing_pil_gemma4", "Gemma4ImageProcessorPil", patch_size=4, pooling_kernel_size=2,
+        max_soft_tokens=70,
+    )  # fmt: skip
+    with mock.patch.object(tf.ProcessorMixin, "check_argument_for_proper_class"):
+        processor = tf.Gemma4Processor(
+            None, image_processor, tokenizer("<bos>", **{f"{name}_token": mark for name, mark in marks.items()}), None,
+            chat_template=chat("<image_soft_token>", "<bos>"),
+        )  # fmt: skip
+    model = build(tf.Gemma4ForConditionalGeneration, config)
+    for name, weight in model.named_parameters():
+        if "language_model" in name and "q_norm" in name:
+            torch.nn.init.constant_(weight, 4)
+    return model, processor
+
+
 def ovis2() -> Family:
     parts = ["<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>"]
     config = tf.Ovis2Config(
@@ -614,17 +649,131 @@ def mistral3() -> Family:
     return build(tf.Mistral3ForConditionalGeneration, config), _pixtral(2)
 
 
+def _fuyu_words() -> Any:
+    """A piece for a blank before every text, whatever follows, and no special tokens."""
+    marks = ["<unk>", "<pad>", "<s>", "</s>", "<0x04>", "|SPEAKER|", "|NEWLINE|", "▁"]
+    known = dict.fromkeys([*marks, *re.findall("[a-z]+", CORPUS[0]), *string.printable])
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(known)}, unk_token="<unk>"))
+    words.normalizer = normalizers.Prepend("▁")
+    piece = Regex("|".join(map(re.escape, known)))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Split(piece, "isolated"), decoders.Fuse()
+    return tf.PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>")
+
+
+LFM2_LAYERS = ("full_attention", "full_attention", "conv", "full_attention", "conv")
+
+
+def lfm2_vl(layers: tuple[str, ...] = LFM2_LAYERS) -> Family:
+    marks = {"image_token": "<image>", "image_start_token": "<|image_start|>", "image_end_token": "<|image_end|>",
+             "image_thumbnail_token": "<global-img>"}  # fmt: skip
+    tower = vision(tf.Siglip2VisionConfig, 32, 4, num_patches=64, vision_use_head=False)
+    # Convolutions that reach over a short expression: a query would see the end of the one before it.
+    words = text(tf.Lfm2Config, layer_types=list(layers), num_hidden_layers=len(layers), conv_L_cache=6)
+    config = tf.Lfm2VlConfig(
+        vision_config=tower.to_dict(), text_config=words.to_dict(), image_token_id=token_id("<image>"),
+        projector_hidden_size=16,
+    )  # fmt: skip
+    image_processor = images(
+        "lfm2_vl.image_processing_lfm2_vl", "Lfm2VlImageProcessor", encoder_patch_size=4, tile_size=32, max_tiles=6,
+        min_image_tokens=8, max_image_tokens=16,
+    )  # fmt: skip
+    model = build(tf.Lfm2VlForConditionalGeneration, config)
+    for name, weight in model.named_parameters():
+        if "q_layernorm.weight" in name:
+            torch.nn.init.constant_(weight, 4)
+        if ".conv." in name:  # else they would carry next to nothing
+            torch.nn.init.normal_(weight, std=0.5)
+    named = tokenizer("<s>", **marks)
+    return seeing(model), tf.Lfm2VlProcessor(image_processor, named, chat_template=tagged("<image>"))
+
+
+def fuyu() -> Family:
+    words = _fuyu_words()
+    config = tf.FuyuConfig(
+        text_config=text(tf.PersimmonConfig, partial_rotary_factor=0.5).to_dict(), patch_size=8,
+        image_token_id=words.convert_tokens_to_ids("|SPEAKER|"),
+    )  # fmt: skip
+    image_processor = images(
+        "fuyu.image_processing_pil_fuyu", "FuyuImageProcessorPil", patch_size={"height": 8, "width": 8},
+        size={"height": 96, "width": 128},
+    )  # fmt: skip
+    if not find_spec("torchvision"):  # PIL's cuts NumPy's arrays alone, and the whole processor gives it torch's
+        kind = type(image_processor)
+        cut = lambda self, image, **how: torch.from_numpy(kind.patchify_image(self, image.numpy(), **how))  # noqa: E731
+        image_processor.__class__ = type(kind.__name__, (kind,), {"patchify_image": cut})
+    model = build(tf.FuyuForCausalLM, config)
+    for name, weight in model.named_parameters():
+        if "q_layernorm.weight" in name:
+            torch.nn.init.constant_(weight, 4)
+        if "vision_embed_tokens" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return model, tf.FuyuProcessor(image_processor, words)
+
+
+CODES = 190
+"""Words of the picture vocabulary, which are words of the text here, too: the models look them up by these ids."""
+
+
+def emu3() -> Family:
+    marks = {"image_token": "<image>", "boi_token": "<|image_start|>", "eoi_token": "<|image_end|>",
+             "image_wrapper_token": "<im_start>", "eof_token": "<im_end>"}  # fmt: skip
+    words = text(dict)["vocab_size"]
+    known = {f"<|visual token {code:06d}|>": words - CODES + code for code in range(CODES)}
+    tower = {"codebook_size": CODES, "base_channels": 32, "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1,
+             "hidden_size": 32, "temporal_downsample_factor": 4}  # fmt: skip
+    config = tf.Emu3Config(
+        vq_config=tower, text_config=text(tf.Emu3TextConfig).to_dict(),
+        vocabulary_map={**known, "<image>": token_id("<image>"), "<|extra_200|>": token_id("<im_col>")},
+    )  # fmt: skip
+    image_processor = tf.Emu3ImageProcessor(min_pixels=32 * 32, max_pixels=96 * 96)
+    processor = tf.Emu3Processor(
+        image_processor, tokenizer("<s>", adds_bos=False, **marks), chat_template=chat("<image>")
+    )
+    return spelled(build(tf.Emu3ForConditionalGeneration, config), [(96, 96)] * 2), processor
+
+
+@torch.no_grad()
+def spelled(model: Any, *sizes: Any) -> Any:
+    """With a picture vocabulary of what its tower makes of noise: another patch is another word."""
+    tower, made = model.model.vqmodel, []
+    hook = tower.quant_conv.register_forward_hook(lambda *call: made.append(call[-1]))
+    tower.encode(torch.randn(2, 3, 96, 96), *sizes)
+    hook.remove()
+    words = made[0].movedim(1, -1).flatten(0, -2)
+    tower.quantize.embedding.weight.copy_(words[torch.randperm(len(words))[:CODES]])
+    return model
+
+
+def chameleon() -> Family:
+    marks = {"image_token": "<image>", "boi_token": "<|image_start|>", "eoi_token": "<|image_end|>"}
+    words = text(dict)["vocab_size"]
+    letters = [f"{code:04d}".translate(str.maketrans("0123456789", "ABCDEFGHIJ")) for code in range(CODES)]
+    known = {f"IMGIMG{name}Z": words - CODES + code for code, name in enumerate(letters)}
+    tower = {"num_embeddings": CODES, "embed_dim": 4, "latent_channels": 4, "resolution": 32, "base_channels": 32,
+             "channel_multiplier": [1, 1, 1, 1], "num_res_blocks": 1}  # fmt: skip
+    config = text(tf.ChameleonConfig, vq_config=tower, vocabulary_map={**known, "<image>": token_id("<image>")})
+    model = build(tf.ChameleonForConditionalGeneration, config, seed=1)
+    for name, weight in model.named_parameters():
+        if "q_norm.weight" in name:
+            torch.nn.init.constant_(weight, 4)
+    named = tokenizer("<s>", **marks)
+    named.sep_token = "<im_end>"
+    image_processor = _clip("chameleon", "ChameleonImageProcessorPil", 32)
+    return spelled(model), tf.ChameleonProcessor(image_processor, named, image_seq_length=16)
+
+
 FAMILY_BUILDERS: dict[str, Callable[[], Family]] = {
     build.__name__: build
     for build in (
         llava, locheads_llava, locheads_mini_gemini, llava_pixtral, vipllava, llava_next, llava_onevision, deepseek_vl,
         deepseek_vl_hybrid, janus, got_ocr2, internvl, aya_vision, ovis2, qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe,
         qwen2_5_omni_thinker, glm4v, glm46v, glm4v_moe, ernie4_5_vl_moe, gemma3, paligemma, paligemma2, idefics3,
-        smolvlm, mistral3,
+        smolvlm, mistral3, fuyu, emu3, chameleon, gemma4,
     )
 }  # fmt: skip
 """Name of the case -> builder. The name is the model_type, but for a family's further forms."""
 NEED_PACKAGES = {cohere2_vision: ("torchvision",), llama4: ("torchvision",), molmo2: ("torchvision",),
-                 kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",)}  # fmt: skip
+                 kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",),
+                 lfm2_vl: ("torchvision",)}  # fmt: skip
 """Builders that need packages which not every environment has."""
 FAMILY_BUILDERS |= {one.__name__: one for one, packages in NEED_PACKAGES.items() if all(map(find_spec, packages))}

@@ -25,11 +25,13 @@ SIZES = [(130, 70), (40, 100), (64, 64), (33, 31), (300, 40)]
 TOLERANCE = 2e-5
 
 families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
-WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2")
+WITHOUT_CHAT = ("paligemma", "paligemma2", "got_ocr2", "fuyu", "chameleon")
+ENDINGS = {"paligemma": "\n", "paligemma2": "\n", "fuyu": "<0x04>", "chameleon": "<im_end>"}
+"""What the family's processor ends every prompt in."""
 chatting = pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in WITHOUT_CHAT])
 TILED = sorted(
     {"llava_next", "llava_onevision", "internvl", "aya_vision", "cohere2_vision", "llama4", "perception_lm", "molmo2",
-     "ovis2", "idefics3", "smolvlm"} & set(FAMILY_BUILDERS)
+     "ovis2", "idefics3", "smolvlm", "lfm2_vl"} & set(FAMILY_BUILDERS)
 )  # fmt: skip
 tiled = pytest.mark.parametrize("name", TILED)
 three_dimensional = {name for name in FAMILY_BUILDERS if name.startswith(("qwen", "glm4", "ernie"))}
@@ -122,7 +124,18 @@ def eager_rows(name: str, inputs: dict[str, Tensor]) -> Tensor:
 
 @families
 def test_declared_sharing(name: str) -> None:
-    plain = ("aya_vision", "cohere2_vision", "llama4", "molmo2", "gemma3", "gemma3n", "paligemma", "paligemma2")
+    plain = (
+        "aya_vision",
+        "cohere2_vision",
+        "llama4",
+        "molmo2",
+        "gemma3",
+        "gemma3n",
+        "gemma4",
+        "paligemma",
+        "paligemma2",
+        "lfm2_vl",
+    )
     assert adapter(name).sharing is (Sharing.plain if name in plain else Sharing.packed)
 
 
@@ -137,7 +150,7 @@ def test_a_sliding_window_makes_a_family_plain() -> None:
 @pytest.mark.parametrize(
     ("query", "found"),
     [
-        (Query.last, lambda name: "\n" if name.startswith("paligemma") else "."),
+        (Query.last, lambda name: ENDINGS.get(name, ".")),
         (Query.expression_last, lambda name: "circle"),
         (Query.expression_mean, lambda name: "red circle"),
     ],
@@ -149,7 +162,7 @@ def test_query_spans(name: str, query: Query, found: Callable[[str], str]) -> No
     first, end = prepared.spans[1]
     assert processor.tokenizer.decode(prepared.suffixes[1][first:end]).lstrip(" ") == found(name)
     # The last of the two: only its full stop follows it.
-    assert end >= len(prepared.suffixes[1]) - (2 if name.startswith("paligemma") else 1)
+    assert end >= len(prepared.suffixes[1]) - (2 if name in ENDINGS else 1)
 
 
 @chatting

@@ -18,7 +18,8 @@ from locheads.models.variants import VARIANTS
 
 
 @pytest.mark.parametrize(
-    "model_type", ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct", "qwen3_5"]
+    "model_type",
+    ["florence2", "mllama", "blip-2", "instructblip", "idefics", "idefics2", "pix2struct", "qwen3_5", "aria"],
 )
 def test_a_model_without_image_tokens_in_its_decoder_is_refused_with_the_reason(model_type: str) -> None:
     reason = "cross-attention|Q-Former|resampler|no image tokens in its own sequence|only some layers"
@@ -26,7 +27,7 @@ def test_a_model_without_image_tokens_in_its_decoder_is_refused_with_the_reason(
         adapter_class(model_type, "a/b")
 
 
-@pytest.mark.parametrize("model_type", ["chameleon", "emu3", "fuyu", "aria"])
+@pytest.mark.parametrize("model_type", ["video_llava", "fast_vlm", "glm_ocr"])
 def test_a_model_that_could_have_an_adapter_says_which_file_to_write(model_type: str) -> None:
     with pytest.raises(ModelError, match=rf"adapters/{model_type}\.py after TEMPLATE\.md.*FAMILIES"):
         adapter_class(model_type, "a/b")

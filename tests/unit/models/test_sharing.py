@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILY_BUILDERS
+from families import FAMILY_BUILDERS, lfm2_vl
 from PIL import Image
 
 from locheads.geometry import Preprocess
@@ -122,7 +122,9 @@ def test_the_layers_after_the_exit_do_not_run_and_the_next_pass_is_whole_again(n
             hook.remove()
 
 
-@pytest.mark.parametrize("name", sorted({"gemma3", "molmo2", "paligemma", "paligemma2"} & set(FAMILY_BUILDERS)))
+@pytest.mark.parametrize(
+    "name", sorted({"gemma3", "gemma4", "molmo2", "paligemma", "paligemma2", "lfm2_vl"} & set(FAMILY_BUILDERS))
+)
 @torch.inference_mode()
 def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
     one = lvlm(name)
@@ -135,7 +137,29 @@ def test_a_family_that_declares_plain_would_be_wrong_packed(name: str) -> None:
             **batch.tensors(), **batch.token_types,
         )  # fmt: skip
     rows = torch.stack(recorder.rows)[:, 0].permute(2, 0, 1, 3).numpy()
-    assert np.abs(rows - right.reshape(rows.shape)).max() > 0.01
+    assert np.abs(rows - right[:, recorder.layers].reshape(rows.shape)).max() > 0.01
+
+
+@pytest.mark.skipif("lfm2_vl" not in FAMILY_BUILDERS, reason="no torchvision")
+@torch.inference_mode()
+def test_layers_that_do_not_attend_have_maps_of_zeros_in_their_place() -> None:
+    attend = [1, 4]
+    model, processor = lfm2_vl(("conv", "full_attention", "conv", "conv", "full_attention", "conv"))
+    capture.install(model)
+    one = Lvlm(model, FAMILIES["lfm2_vl"](processor, model.config, Preprocess.native), CPU)
+    image = one.adapter.prepare(Image.fromarray(np.eye(48, 64, dtype=np.uint8) * 255), EXPRESSIONS, PROMPT)
+    (found,) = maps(one, [image])
+    model.set_attn_implementation("eager")
+    for i, suffix in enumerate(image.suffixes):
+        ids = torch.cat([image.prefix, suffix])[None]
+        weights = model.base_model(input_ids=ids, **image.tensors, output_attentions=True).attentions
+        expected = torch.stack(weights)[:, 0, :, -1, image.image_tokens].numpy()
+        np.testing.assert_allclose(found[i, attend].reshape(expected.shape), expected, rtol=0, atol=2e-5)
+        assert np.abs(expected[0] - expected[1]).max() > 0.01
+    assert found.shape[1] == 6 and not np.delete(found, attend, axis=1).any()
+    capture.install(model)
+    (some,) = maps(one, [image], heads=[HeadIndex(2, 0), HeadIndex(1, 3), HeadIndex(5, 1)])
+    np.testing.assert_array_equal(some, found[:, [2, 1, 5], [0, 3, 1]])
 
 
 @families

@@ -13,7 +13,7 @@ from test_families import CHAT, PLAIN, TOLERANCE, WITHOUT_CHAT, adapter, eager_r
 
 from locheads.geometry import Preprocess, stretched
 from locheads.models import attend, batching, capture
-from locheads.models.adapters import PreparedInput, Sharing
+from locheads.models.adapters import PreparedInput, Sharing, attending_layers
 from locheads.models.findings import Finding, Outcome
 from locheads.models.load import Lvlm
 from locheads.models.painted import noise
@@ -62,8 +62,9 @@ def test_eager_maps_are_transformers_own(name: str) -> None:
     inputs = sequence(prepared, 1)
     last = inputs["input_ids"].shape[1] - 1
     expected = eager_rows(name, inputs)[..., prepared.image_tokens]
+    attend = attending_layers(family(name)[0].config.get_text_config(decoder=True))
     for before in (0, 1):
-        found = eager_maps(lvlm(name), only(prepared, 1), before)
+        found = eager_maps(lvlm(name), only(prepared, 1), before)[attend]
         np.testing.assert_allclose(
             found.reshape(expected[:, :, 0].shape), expected[:, :, last - before], atol=TOLERANCE
         )

@@ -12,7 +12,7 @@ from locheads.errors import ModelError
 from locheads.geometry import Preprocess
 from locheads.models import variants  # noqa: F401  makes AutoConfig and AutoModel know the families of our own
 from locheads.models.adapters import one_view, tiled
-from locheads.models.adapters.family import FamilyAdapter, PreparedInput, Sharing
+from locheads.models.adapters.family import FamilyAdapter, PreparedInput, Sharing, attending_layers
 from locheads.models.adapters.probed import ProbedAdapter
 
 FAMILIES: dict[str, Any] = {
@@ -32,6 +32,7 @@ FAMILIES: dict[str, Any] = {
     "llama4": tiled.Llama4Adapter,
     "perception_lm": tiled.PerceptionLmAdapter,
     "molmo2": tiled.Molmo2Adapter,
+    "lfm2_vl": tiled.Lfm2VlAdapter,
     "ovis2": tiled.Ovis2Adapter,
     "qwen2_vl": one_view.QwenVlAdapter,
     "qwen2_5_vl": one_view.QwenVlAdapter,
@@ -45,10 +46,14 @@ FAMILIES: dict[str, Any] = {
     "kimi_k25": one_view.KimiAdapter,
     "gemma3n": one_view.SquareAdapter,
     "gemma3": one_view.Gemma3Adapter,
+    "gemma4": one_view.Gemma4Adapter,
     "paligemma": one_view.PaliGemmaAdapter,
     "idefics3": tiled.IdeficsAdapter,
     "smolvlm": tiled.IdeficsAdapter,
     "mistral3": one_view.PixtralAdapter,
+    "fuyu": one_view.FuyuAdapter,
+    "emu3": one_view.Emu3Adapter,
+    "chameleon": one_view.ChameleonAdapter,
 }
 """transformers' `config.model_type` -> adapter, called as (processor, config, preprocess, tiles=False)."""
 
@@ -57,14 +62,14 @@ CROSS_ATTENTION = f"its decoder looks at the image through cross-attention, apar
 FEW_QUERIES = f"turns the image into a few learned queries, none of which belongs to a place in it, {NO_MAP}"
 ENCODER_DECODER = f"the image goes to its encoder, and its decoder has no image tokens in its own sequence, {NO_MAP}"
 HYBRID = (
-    "only some layers of its decoder attend; the others are convolutions or recurrences, which carry what is seen on "
-    "from token to token without an attention map"
+    "only some layers of its decoder attend, the others carry what is seen on from token to token; of such decoders "
+    "the attention pass knows LFM2's alone"
 )
 REFUSED: dict[str, str] = {
     **dict.fromkeys(("mllama", "idefics", "blip"), CROSS_ATTENTION),
     **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo"), f"a Q-Former {FEW_QUERIES}"),
-    **dict.fromkeys(("idefics2", "kosmos-2", "kosmos-2.5"), f"a resampler {FEW_QUERIES}"),
-    **dict.fromkeys(("lfm2_vl", "lfm3_vl", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "glm5_next", "minicpm_ocr"), HYBRID),
+    **dict.fromkeys(("idefics2", "kosmos-2", "kosmos-2.5", "aria"), f"a resampler {FEW_QUERIES}"),
+    **dict.fromkeys(("lfm3_vl", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "glm5_next", "minicpm_ocr"), HYBRID),
     **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "nemotron_h_omni"), HYBRID),
     **dict.fromkeys(("florence2", "pix2struct", "udop", "vision-encoder-decoder"), ENCODER_DECODER),
 }
@@ -124,6 +129,6 @@ def default_preprocess(checkpoint: Any) -> Preprocess:
 
 
 __all__ = [
-    "FAMILIES", "FamilyAdapter", "PreparedInput", "ProbedAdapter", "Sharing", "adapter_class", "check_not_refused",
-    "default_preprocess",
+    "FAMILIES", "FamilyAdapter", "PreparedInput", "ProbedAdapter", "Sharing", "adapter_class", "attending_layers",
+    "check_not_refused", "default_preprocess",
 ]  # fmt: skip

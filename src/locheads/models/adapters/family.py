@@ -5,7 +5,7 @@ work on images and text, in two halves, so that an image is processed once for a
 makes the tensors, and `replace_image_token` the text that stands for the image in every prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
-from locheads.models.config import PromptConfig
+from locheads.models.config import PromptConfig, Query
 from locheads.models.prompts import IMAGE, PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
@@ -30,6 +30,9 @@ Corners = tuple[float, float, float, float]
 Cells = tuple[Int[Tensor, "cell"], Geometry]
 """Which of the image tokens are the grid's cells, in reading order (indices into the prompt's image tokens), and
 where they lie in the image that the processor was given."""
+
+UNDER_THEIR_NAMES = {"return_legacy_image_output": False}
+"""What a processor is told that calls the pixels otherwise than its model (Fuyu, Video-LLaVA)."""
 
 
 class Sharing(StrEnum):
@@ -81,6 +84,8 @@ class FamilyAdapter:
     """What `<image>` in a template becomes; {} is the model's own placeholder."""
     not_for_model: ClassVar[tuple[str, ...]] = ()
     """Outputs of the image processor that the model's forward does not take."""
+    stock_options: Mapping[str, Any] = {}
+    """What the whole processor must be told so that it gives what the model's forward takes."""
     after_image: int = 0
     """How many tokens behind the last image token the model takes for a part of the image."""
 
@@ -92,8 +97,9 @@ class FamilyAdapter:
         self.preprocess = chosen(Preprocess, preprocess)
         text = config.get_text_config(decoder=True)
         self._context = getattr(text, "max_position_embeddings", None)
-        if _slides(text):
-            # A window over the packed sequence would cut other tokens than one over each prompt.
+        if _slides(text) or len(attending_layers(text)) < text.num_hidden_layers:
+            # A window over the packed sequence would cut other tokens than one over each prompt, and a convolution
+            # would take the end of one expression into the next.
             self.sharing = Sharing.plain
 
     def prepare(self, image: Image.Image, expressions: Sequence[str], prompt: PromptConfig) -> PreparedInput:
@@ -111,7 +117,7 @@ class FamilyAdapter:
         with boundary("The text that stands for the image cannot be written", ModelError, PARTS):
             image_text = self.image_text(inputs)
         questions = [self._ask(prompt, expression, image_text) for expression in expressions]
-        encoded = [tokenise(self.processor.tokenizer, one, prompt.query, self._adds_special(one)) for one in questions]
+        encoded = [self._tokenise(one, prompt.query) for one in questions]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
         end = int(positions[-1]) + 1 + self.after_image
@@ -192,6 +198,9 @@ class FamilyAdapter:
         question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
         return self.finish(fill(question, placeholder, image_text))
 
+    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+        return tokenise(self.processor.tokenizer, question, query, self._adds_special(question))
+
     def _adds_special(self, question: PromptText) -> bool:
         """A chat template often writes the first token itself; twice would be wrong."""
         first = self.processor.tokenizer.bos_token
@@ -229,11 +238,12 @@ def check_image(image: Image.Image) -> Image.Image:
     return image
 
 
-def padded(image: Image.Image, mean: Sequence[float]) -> tuple[Image.Image, Corners]:
+def padded(image: Image.Image, mean: float | Sequence[float]) -> tuple[Image.Image, Corners]:
     """The image on a square of the mean colour, bars split with floor division as by the original LLaVA."""
+    colour = [mean] * 3 if isinstance(mean, float) else mean
     longest = max(image.size)
     x, y = (longest - image.width) // 2, (longest - image.height) // 2
-    canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in mean))
+    canvas = Image.new("RGB", (longest, longest), tuple(int(c * 255) for c in colour))
     canvas.paste(image, (x, y))
     return canvas, (float(x), float(y), float(x + image.width), float(y + image.height))
 
@@ -244,6 +254,12 @@ def cropped(image: Image.Image) -> tuple[Image.Image, Corners]:
     x, y = (image.width - side) // 2, (image.height - side) // 2
     corners = (-float(x), -float(y), float(image.width - x), float(image.height - y))
     return image.crop((x, y, x + side, y + side)), corners
+
+
+def attending_layers(text: Any) -> list[int]:
+    """Which layers of a decoder attend, by its configuration: all but the convolutions of LFM2."""
+    kinds = getattr(text, "layer_types", None) or ()
+    return [layer for layer in range(text.num_hidden_layers) if layer >= len(kinds) or kinds[layer] != "conv"]
 
 
 def _slides(text: Any) -> bool:

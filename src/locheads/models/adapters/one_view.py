@@ -11,8 +11,9 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, ModelError
 from locheads.geometry import Preprocess, padded_square, placed, square_geometry, stretched
-from locheads.models.adapters.family import Cells, Corners, FamilyAdapter, Sharing, padded
-from locheads.models.prompts import PromptText
+from locheads.models.adapters.family import UNDER_THEIR_NAMES, Cells, Corners, FamilyAdapter, Sharing, padded
+from locheads.models.config import PromptConfig, Query
+from locheads.models.prompts import IMAGE, PromptText, fill, prompt_text, tokenise
 
 
 class LlavaAdapter(FamilyAdapter):
@@ -245,6 +246,120 @@ class ErnieVlAdapter(QwenVlAdapter):
         types = torch.isin(prefix, torch.tensor(of_image)).long()
         positions = super().extras(prefix, inputs)
         return {**positions, "token_types": types, "token_types_name": "moe_mm_token_type_ids"}
+
+
+class Gemma4Adapter(FamilyAdapter):
+    """Gemma 4: cells of 3 x 3 patches, as many as the processor is set to, in the image's own aspect ratio.
+
+    Most layers see a window only, and in the large models image tokens see each other: nothing can be shared.
+    """
+
+    sharing = Sharing.plain
+    square = False
+    not_for_model = ("num_soft_tokens_per_image",)
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        last = inputs["image_position_ids"][0].max(dim=0).values + 1  # what fills up is at -1
+        cols, rows = (int(n) // self.processor.image_processor.pooling_kernel_size for n in last)
+        return torch.arange(n_tokens), stretched(*view.size, rows, cols)
+
+    def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
+        is_image = (prefix == self.config.image_token_id).long()
+        return {"token_types": is_image, "token_types_name": "mm_token_type_ids"}
+
+
+class FuyuAdapter(FamilyAdapter):
+    """Fuyu: patches without a vision tower, each row ended by a token of its own.
+
+    The image, scaled down where it is large, gets bars at its right and bottom up to whole patches. The family's
+    processor puts it before all text, wherever a template has it, tokenises the two apart, and ends every prompt in the
+    token that begins an answer.
+    """
+
+    square = False
+    wrapping = ""
+    not_for_model = ("grid", "size")
+    stock_options = UNDER_THEIR_NAMES
+
+    def image_text(self, inputs: Any) -> str:
+        rows, cols = inputs["grid"]
+        return self.processor.replace_image_token(inputs, 0, num_patches=rows * cols, row_width=cols)
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        rows, cols = inputs["grid"]
+        height, width = (side / self.config.patch_size for side in inputs["size"])
+        return torch.arange(n_tokens), placed(*view.size, rows, cols, (0.0, 0.0, width, height))
+
+    def _process(self, view: Image.Image) -> Any:
+        made, side = super()._process(view), self.config.patch_size
+        size = [int(made[f"image_unpadded_{name}s"][0][0]) for name in ("height", "width")]
+        rows, cols = (-(-pixels // side) for pixels in size)
+        # Its processor does this, too, but only with torchvision.
+        image = made["images"][0][0][:, : rows * side, : cols * side]
+        patches = image.unfold(1, side, side).unfold(2, side, side).permute(1, 2, 3, 4, 0).reshape(rows * cols, -1)
+        return {"pixel_values": patches, "grid": (rows, cols), "size": size}
+
+    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> PromptText:
+        if prompt.chat:
+            return super()._ask(prompt, expression, image_text)
+        asked, image = fill(prompt_text(prompt, expression), IMAGE, ""), self.processor.image_token
+        first = PromptText(f"{image}{asked.text}<0x04>", asked.start + len(image), asked.end + len(image))
+        return fill(first, image, image_text)
+
+    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+        image, begin, text = question.text.partition("<s>")
+        words, cut = self.processor.tokenizer, len(image + begin)
+        # Without the piece for a blank that the tokenizer puts before any text.
+        before = words(image + begin, add_special_tokens=False)["input_ids"][1:]
+        own = PromptText(text, question.start - cut, question.end - cut)
+        ids, (first, end) = tokenise(words, own, query, special=False)
+        return [*before, *ids], (first + len(before), end + len(before))
+
+
+class Emu3Adapter(FamilyAdapter):
+    """Emu3: a cell is a word of a picture vocabulary, for 8 x 8 pixels; each row ends in a word with the cells' own id.
+
+    The image is stretched to whole cells, as near to its aspect ratio as they allow. The family's processor puts the
+    first token before a prompt, since the tokenizer does not.
+    """
+
+    square = False
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        rows, cols = (int(side) // self.processor.downsample_ratio for side in inputs["image_sizes"][0])
+        tokens = torch.arange(n_tokens).reshape(rows, cols + 1)[:, :cols]
+        return tokens.flatten(), stretched(*view.size, rows, cols)
+
+    def _process(self, view: Image.Image) -> Any:
+        # Of 1 or 3 rows, its image processor takes an image for one whose colours come first.
+        width, height = view.size
+        return super()._process(view if height > 3 else view.resize((width, 4)))
+
+    def finish(self, question: PromptText) -> PromptText:
+        first = self.processor.bos_token
+        return PromptText(first + question.text, question.start + len(first), question.end + len(first))
+
+
+class ChameleonAdapter(FamilyAdapter):
+    """Chameleon: a square from the image's middle, whose cells are words of a picture vocabulary.
+
+    The family's processor ends every prompt in a separator.
+    """
+
+    square = False
+
+    def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
+        side = self.processor.image_processor.crop_size["height"]
+        geometry = square_geometry(*view.size, side, square_root(n_tokens), Preprocess.center_crop)
+        return torch.arange(n_tokens), geometry
+
+    def view(self, image: Image.Image) -> tuple[Image.Image, Corners]:
+        if self.preprocess == Preprocess.pad:
+            return padded(image, 0.5)  # its processor's mean, 1, is the half of levels that it scales to 0 ... 2
+        return super().view(image)
+
+    def finish(self, question: PromptText) -> PromptText:
+        return PromptText(question.text + self.processor.tokenizer.sep_token, question.start, question.end)
 
 
 def llava_adapter(processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> FamilyAdapter:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
-from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
+from locheads.models.adapters.family import UNDER_THEIR_NAMES, Cells, FamilyAdapter, Sharing
 from locheads.models.capture import ONE_PASS
 from locheads.models.findings import Finding, Outcome
 from locheads.models.painted import ASPECTS, PROMPT, NearSighted, decoder_call, find_places, noise
@@ -172,10 +172,13 @@ class ProbedAdapter(FamilyAdapter):
             raise ModelError(f"model.adapter=probe: the image goes to the encoder of an encoder-decoder: {INSTEAD}")
         with boundary("model.adapter=probe: the processor makes no prompt with an image", ModelError, INSTEAD):
             self._placeholder()
-        # A processor of its own: tokenizers refuse to be used by two threads at once.
-        self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
-        first = self._read(noise(*ASPECTS["square"], seed=0))
+            self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
+            first = self._read(noise(*ASPECTS["square"], seed=0))
+            if not first.tensors:
+                self.stock_options = UNDER_THEIR_NAMES
+                first = self._read(noise(*ASPECTS["square"], seed=0))
         self._ending, self._special = first.ending, first.special
+        # A processor of its own: tokenizers refuse to be used by two threads at once.
         self.probe = Probe(lvlm.model, copy.deepcopy(self)._read, self.tiles)
         behind = int((first.ids == self.image_token_id).nonzero()[-1, 0]) + 1
         self.after_image = max([int((types[behind:] != 0).sum()) for types in first.types.values()], default=0)
@@ -233,7 +236,7 @@ class ProbedAdapter(FamilyAdapter):
         processor, heard = copy.copy(self.processor), _Overheard(self.processor.tokenizer)
         processor.tokenizer = heard
         wrapped = self.wrapping.format(self.processor.image_token)
-        made = processor(text=wrapped + MARK, images=view, return_tensors="pt")
+        made = processor(text=wrapped + MARK, images=view, return_tensors="pt", **self.stock_options)
         image_text, found, ending = heard.text.rpartition(MARK)
         if not found:
             raise ModelError("model.adapter=probe: the processor does not keep the text of a prompt: " + INSTEAD)

@@ -1,8 +1,8 @@
 """Families that give the model a view of the whole image and tiles of it.
 
 InternVL, Aya Vision, Command A Vision, Llama 4, Idefics3 and SmolVLM: equal tiles in reading order, then the view.
-Ovis2, Perception-LM and Molmo 2: the view, then the tiles. LLaVA-NeXT (1.6) and LLaVA-OneVision: the view, then tiles
-with a line break after each row.
+LFM2-VL too, with a view of the image's own aspect ratio. Ovis2, Perception-LM and Molmo 2: the view, then the tiles.
+LLaVA-NeXT (1.6) and LLaVA-OneVision: the view, then tiles with a line break after each row.
 """
 
 import math
@@ -36,17 +36,22 @@ class TiledAdapter(FamilyAdapter):
         """-> (rows, columns) of tiles, (0, 0) where the image is not cut."""
         raise NotImplementedError
 
+    def whole(self, n_tokens: int, inputs: Any, tiles: int) -> tuple[int, int]:
+        """-> (rows, columns) of the whole image's view, beside so many tiles: as large as each of them."""
+        side = square_root(n_tokens // (tiles + 1))
+        return side, side
+
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         rows, cols = self.layout(inputs, view)
-        each = n_tokens // (rows * cols + 1)
-        side = square_root(each)
+        high, wide = self.whole(n_tokens, inputs, rows * cols)
         if self.tiles and rows * cols > 0:
+            side = square_root((n_tokens - high * wide) // (rows * cols))
             # Image tokens come tile after tile; the grid's reading order is that of all tiles laid out.
-            tokens = torch.arange(rows * cols * each).reshape(rows, cols, side, side).transpose(1, 2).flatten()
+            tokens = torch.arange(rows * cols * side * side).reshape(rows, cols, side, side).transpose(1, 2).flatten()
             # On average over the tiles, where each ends in a strip that the tower does not look at (see `overhang`).
-            return tokens + each * self.view_first, stretched(*view.size, rows * side, cols * side)
-        start = 0 if self.view_first else n_tokens - each
-        return torch.arange(start, start + each), stretched(*view.size, side, side, self.across())
+            return tokens + high * wide * self.view_first, stretched(*view.size, rows * side, cols * side)
+        start = 0 if self.view_first else n_tokens - high * wide
+        return torch.arange(start, start + high * wide), stretched(*view.size, high, wide, self.across())
 
     def across(self) -> float:
         """How many times larger the view is than its grid."""
@@ -170,6 +175,36 @@ class Molmo2Adapter(TiledAdapter):
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
         of_image = torch.tensor(self.processor.image_token_ids)
         return {"token_types": torch.isin(prefix, of_image).long(), "token_types_name": "mm_token_type_ids"}
+
+
+class Lfm2VlAdapter(TiledAdapter):
+    """LFM2-VL: tiles with their row and column written before each, and the view in the image's own aspect ratio.
+
+    Most layers of its decoder are convolutions, which carry text from token to token: nothing can be shared.
+    """
+
+    square = False
+    not_for_model = ("image_rows", "image_cols", "image_sizes")
+
+    def layout(self, inputs: Any, view: Image.Image) -> tuple[int, int]:
+        rows, cols = int(inputs["image_rows"][0]), int(inputs["image_cols"][0])
+        return (rows, cols) if rows * cols > 1 else (0, 0)
+
+    def whole(self, n_tokens: int, inputs: Any, tiles: int) -> tuple[int, int]:
+        images = self.processor.image_processor
+        cell = images.encoder_patch_size * images.downsample_factor
+        rows, cols = (int(side) // cell for side in inputs["image_sizes"][0])
+        return rows, cols
+
+    def across(self) -> float:
+        return 1.0
+
+    def image_text(self, inputs: Any) -> str:
+        tagged = self.processor.use_image_special_tokens
+        return self.processor.replace_image_token(inputs, 0, use_image_special_tokens=tagged)
+
+    def _adds_special(self, question: PromptText) -> bool:
+        return False
 
 
 class IdeficsAdapter(TiledAdapter):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from locheads.errors import ModelError
 from locheads.models import capture
-from locheads.models.adapters import PreparedInput, Sharing
+from locheads.models.adapters import PreparedInput, Sharing, attending_layers
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_prepared, run_batch
 from locheads.models.batching import Budget, collate, single
 from locheads.models.config import DType, PromptConfig
@@ -119,13 +119,16 @@ def eager_maps(lvlm: Lvlm, prepared: PreparedInput, before: int = 0) -> Float[np
     queries = torch.arange(start + first, start + end)
     with capture.eager(lvlm.model), _weights(lvlm.model.get_decoder(), queries, prepared.image_tokens) as found:
         run_batch(lvlm, collate(single(prepared), shared=False))
-    layers = lvlm.model.config.get_text_config(decoder=True).num_hidden_layers
-    if len(found) != layers:
+    text = lvlm.model.config.get_text_config(decoder=True)
+    attending = attending_layers(text)
+    if len(found) != len(attending):
         raise ModelError(
-            f"Of the {layers} layers of the decoder {len(found)} show their attention weights with eager attention: "
-            "nothing can be compared."
+            f"Of the {len(attending)} layers of the decoder {len(found)} show their attention weights with eager "
+            "attention: nothing can be compared."
         )
-    return np.stack(found).reshape(layers, -1, prepared.geometry.rows, prepared.geometry.cols)
+    maps = np.zeros((text.num_hidden_layers, *found[0].shape), dtype=found[0].dtype)
+    maps[attending] = found
+    return maps.reshape(*maps.shape[:2], prepared.geometry.rows, prepared.geometry.cols)
 
 
 @contextmanager

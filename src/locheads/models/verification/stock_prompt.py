@@ -51,7 +51,7 @@ def stock_inputs(adapter: FamilyAdapter, image: Image.Image, prompt: PromptConfi
     processor, question = adapter.processor, prompt_text(prompt, expression)
     if not prompt.chat:
         text = fill(question, IMAGE, adapter.wrapping.format(processor.image_token)).text
-        return processor(images=image, text=text, return_tensors="pt")
+        return processor(images=image, text=text, return_tensors="pt", **adapter.stock_options)
     parts = [{"type": "image", "image": image}, {"type": "text", "text": question.text}]
     return processor.apply_chat_template(
         [{"role": "user", "content": parts}], tokenize=True, add_generation_prompt=True, return_dict=True,
