@@ -53,8 +53,9 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -
         files = {"rows": path.read_bytes(), "scores": made[OTHERS].to_parquet(index=False)}
         return {name: np.frombuffer(content, np.uint8) for name, content in files.items()}
 
+    inputs = setup.inputs
     # What is removed of the maps as sinks was worked out of those of discovery's samples.
-    read = [*setup.inputs.evaluated, *([] if plan.sinks is None else setup.inputs.discovery)]
+    read = [*inputs.evaluated, *inputs.probed, *([] if plan.sinks is None else inputs.discovery)]
     found = setup.store.kept("baselines", read, _baselines_depend_on(setup, plan, failures), make)
     if made:
         return made

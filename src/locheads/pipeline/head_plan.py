@@ -87,7 +87,9 @@ def _best_rec(setup: Setup, sinks: SinkCells | None, each: Each) -> tuple[HeadIn
         return {"heads": np.array([[head.layer, head.head] for head in best], np.int64).reshape(-1, 2)}
 
     # One head more is one step more of the same search; where there was nothing to search, there still is not.
-    found = setup.store.kept("best_rec", groups, depends_on, search, lambda known: not 0 < len(known["heads"]) < k)
+    found = setup.store.kept(
+        "best_rec", [*groups, *setup.inputs.probed], depends_on, search, lambda known: not 0 < len(known["heads"]) < k
+    )
     best = tuple(HeadIndex(layer, head) for layer, head in found["heads"][:k].tolist())
     if not best:
         log.info("The best set by REC is left out: the store lacks the maps of all heads of discovery's samples.")
