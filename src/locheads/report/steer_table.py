@@ -7,17 +7,15 @@ from locheads.records.steer_file import SteerFile
 from locheads.report.tables import add_numbers
 from locheads.terminal import new_table
 
-TREATMENTS = {Mode.move: "look at another object", Mode.hide: "do not see the image"}
+TREATMENTS = {Mode.move: "elsewhere", Mode.hide: "not at the image"}
 
 
 def steer_table(found: SteerFile) -> Table:
     """Chosen heads and controls, for every mode and k."""
-    table = new_table(
-        "When heads look elsewhere: change of log p(other object's answer) - log p(own answer)", _on(found)
-    )
-    table.add_column("", no_wrap=True)
+    table = new_table("When heads look elsewhere: does the answer change?", _caption(found))
+    table.add_column("they look", no_wrap=True)
     table.add_column("heads", no_wrap=True)
-    add_numbers(table, "k", "dependence", "change", "become the other's (%)", "lead of the chosen")
+    add_numbers(table, "k", "dependence", "change", "become it (%)", "chosen lead by")
     for effect in found.effects:
         table.add_row(*_cells(effect), style="bold" if effect.kind == Kind.chosen else None)
     return table
@@ -30,9 +28,10 @@ def _cells(effect: SteerEffect) -> tuple[str, ...]:
     return TREATMENTS[effect.mode], effect.kind.value, *numbers
 
 
-def _on(found: SteerFile) -> str:
+def _caption(found: SteerFile) -> str:
+    left_out = f"; {found.n_same_answer} left out, as all answers begin alike" if found.n_same_answer else ""
     return (
-        f"{found.split}: {found.n_images} images, {found.n_expressions} expressions; {found.n_same_answer} left out, as "
-        "the answers about all other objects begin alike. Controls are other heads of the same layers. Brackets: "
+        f"{found.split}: {found.n_images} images, {found.n_expressions} expressions{left_out}. Change: of the log-odds "
+        "of another object's answer against the own. Controls are other heads of the same layers. Brackets: "
         f"{100 * found.confidence:.0f} % interval over images."
     )
