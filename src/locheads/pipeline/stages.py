@@ -137,17 +137,20 @@ def _steer(setup: Setup, status: Status) -> Failures:
     """stage=steer -> heads.json where the heads are not given, and steer.json."""
     from locheads.pipeline.steer_stage import steer_stage  # only here: it loads torch
 
-    given, loader = setup.given_heads, Loader(setup.config)
+    given, k, loader = setup.given_heads, setup.config.heads.k, Loader(setup.config)
     with status.stage(Stage.attend):
         failures = attend_steered(setup, loader)
     if given is None:
         with status.stage(Stage.discover):
             discovered = discover_heads(setup, failures)
-            follows = judge_heads(setup, top_heads(discovered.discovery, setup.config.heads.k))
+            follows = judge_heads(setup, top_heads(discovered.discovery, k))
             write_heads(setup, discovered, follows, failures)
+        ranking, source = discovered.discovery.ranking(), "this run"
+    else:
+        ranking, source = list(given.heads), given.source
+        follows = judge_heads(setup, ranking[:k])
+    check_required(setup, follows)
     with status.stage(Stage.steer):
-        ranking = discovered.discovery.ranking() if given is None else given.heads
-        source = "this run" if given is None else given.source
         steer_stage(setup, ranking, source, measure_dependence(setup), loader.get(None))
     return failures
 
