@@ -64,6 +64,9 @@ def test_heads_are_found_first_where_none_are_given(
     assert not (folder / "metrics.json").exists()
     again = run(files.config(tmp_path / "out", store, stage=Stage.steer, **more))
     assert (again / "steer.json").read_bytes() == (folder / "steer.json").read_bytes()
+    more["engine"] = EngineConfig(device="cpu", threads=1, maps="top 3")
+    few = SteerFile.read(run(files.config(tmp_path / "out", tmp_path / "few", stage=Stage.steer, **more)))
+    assert few.effects == found.effects
 
 
 def test_biases_of_zero_have_no_effect(
