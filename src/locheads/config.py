@@ -14,7 +14,7 @@ from pydantic import Field
 
 from locheads.audit.config import AuditConfig
 from locheads.data.config import AnswerFormat, DatasetConfig, PredictionsConfig
-from locheads.dependence.config import DependenceConfig
+from locheads.dependence.config import DependenceConfig, SteerConfig
 from locheads.discovery.config import (
     CriterionConfig,
     DiscoveryConfig,
@@ -43,6 +43,7 @@ class Stage(StrEnum):
     evaluate = "evaluate"
     report = "report"
     judge = "judge"  # alone: do the heads of heads.set follow the words?
+    steer = "steer"  # after discover, or alone with heads.set: does the answer change when heads look elsewhere?
     audit = "audit"  # after discover, instead of the others: what every choice does, from the store
     check = "check"  # alone: looks the data set over, without a model
     verify = "verify"  # alone: is the model read rightly?
@@ -106,6 +107,7 @@ class Config:
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     dependence: DependenceConfig = field(default_factory=DependenceConfig)
+    steer: SteerConfig = field(default_factory=SteerConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -160,6 +162,11 @@ def _heads_rules(c: Config) -> list[Rule]:
             "selection=fixed.",
         ),
         (
+            not greedy or c.stage != Stage.steer,
+            "stage=steer steers the same heads for every expression, and selection=greedy chooses them for each: use "
+            "selection=fixed.",
+        ),
+        (
             not greedy or c.heads.k <= c.criterion.candidates,
             f"heads.k={c.heads.k} is more than criterion.candidates={c.criterion.candidates}, and selection=greedy "
             "takes its heads from a sample's candidates: lower heads.k or raise criterion.candidates.",
@@ -198,7 +205,7 @@ def _run_rules(c: Config) -> list[Rule]:
 def _maps_rules(c: Config) -> list[Rule]:
     """What needs discovery, or the maps of all heads."""
     mean_map, contrast = c.grounding.sinks == Sinks.mean_map, c.grounding.contrast
-    judged = c.stage == Stage.judge or c.heads.require == Require.follow
+    judged = c.stage in (Stage.judge, Stage.steer) or c.heads.require == Require.follow
     greedy = c.selection.kind == SelectionKind.greedy
     return [
         (
@@ -217,8 +224,8 @@ def _maps_rules(c: Config) -> list[Rule]:
         ),
         (
             c.dependence.images > 0 or not (judged or c.criterion.needs_dependence),
-            "dependence.images=0 leaves out what stage=judge, heads.require=follow, criterion.min_dependence and "
-            f"criterion.score={c.criterion.score} may need: set it to 30 or more.",
+            "dependence.images=0 leaves out what stage=judge, stage=steer, heads.require=follow, "
+            f"criterion.min_dependence and criterion.score={c.criterion.score} may need: set it to 30 or more.",
         ),
         (
             not mean_map or c.engine.maps == ALL_MAPS,

@@ -1,10 +1,13 @@
 """How it is measured whether heads follow the words; kept apart, because the configuration loads before everything."""
 
+from dataclasses import field
 from typing import Annotated
 
 from pydantic import Field
 
-from locheads.settings import Count, Natural, settings
+from locheads.settings import Count, Natural, require, settings
+
+Bias = Annotated[float, Field(ge=-1000, le=1000, description="must lie between -1000 and 1000")]
 
 
 @settings("dependence")
@@ -21,3 +24,20 @@ class DependenceConfig:
     cell."""
     resamples: Count = 2000
     """Of the bootstrap over images."""
+
+
+@settings("steer")
+class SteerConfig:
+    """stage=steer: does the answer change when chosen heads are made to look at another object?"""
+
+    k: list[Count] = field(default_factory=lambda: [3, 10])
+    """How many of the most frequent heads are steered together; as many as there are where that is fewer."""
+    other: Bias = 5.0
+    """Added to their logits, before the softmax, on the cells that another expression is grounded on."""
+    own: Bias = -20.0
+    """The same on the cells of the expression itself that are none of the other's."""
+    images: Count = 60
+    """Of those that are judged (dependence.images), so many at most."""
+
+    def __post_init__(self) -> None:
+        require((len(self.k) > 0, "steer.k is empty: write how many heads are steered together, such as [3,10]."))

@@ -20,18 +20,22 @@ from locheads.models.load import Lvlm
 def prepare_to_answer(lvlm: Lvlm) -> None:
     """Gives the model the library's own attention back: nothing is recorded while it writes.
 
-    Raises:
-        ModelError: its checkpoint lacks the weights that make words.
+    Raises ModelError as `check_makes_words`.
     """
+    check_makes_words(lvlm)
+    try:
+        lvlm.model.set_attn_implementation("sdpa")
+    except ValueError:  # Gemma 2, whose logits are capped
+        lvlm.model.set_attn_implementation("eager")
+
+
+def check_makes_words(lvlm: Lvlm) -> None:
+    """Raises ModelError where its checkpoint lacks the weights that make words."""
     if not lvlm.has_head:
         raise ModelError(
             f"The checkpoint of {lvlm.model.name_or_path} has no lm_head.weight, so its model cannot write an answer: "
             "download or save it again with its head; grounding by attention needs none."
         )
-    try:
-        lvlm.model.set_attn_implementation("sdpa")
-    except ValueError:  # Gemma 2, whose logits are capped
-        lvlm.model.set_attn_implementation("eager")
 
 
 def answer_image(

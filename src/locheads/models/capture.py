@@ -103,17 +103,17 @@ def recording(
 
 def install(model: PreTrainedModel, rest: str = "sdpa") -> None:
     """Gives the text decoder of `model` the recording attention function, and `rest` to everything else."""
-    AttentionInterface.register(NAME, _attention)
+    AttentionInterface.register(NAME, attention)
     # Without the mask function, padded batches would silently get no mask at all.
     AttentionMaskInterface.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     _set(model, NAME, rest)
 
 
 @contextmanager
-def eager(model: PreTrainedModel) -> Iterator[None]:
-    """While open, the text decoder of `model` runs transformers' own eager attention, and nothing is recorded."""
+def attending(model: PreTrainedModel, decoder: str) -> Iterator[None]:
+    """While open, the text decoder of `model` runs the attention function of this name instead of ours."""
     rest = str(model.config._attn_implementation)
-    _set(model, "eager", rest)
+    _set(model, decoder, rest)
     try:
         yield
     finally:
@@ -126,18 +126,18 @@ def _set(model: PreTrainedModel, decoder: str, rest: str) -> None:
     model.set_attn_implementation({"": decoder if text is model.config else rest, **parts})
 
 
-def _attention(
+def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
     scaling = options.get("scaling") or query.shape[-1] ** -0.5
     softcap = options.pop("softcap", None)
-    causal = _is_causal(module, options)
+    causal = is_causal(module, options)
     if attention_mask is None and softcap is not None:
-        attention_mask = _causal_mask(key.shape[2], causal, None, key.device)
+        attention_mask = causal_mask(key.shape[2], causal, None, key.device)
     window = options.get("sliding_window")
     if attention_mask is None and window is not None and key.shape[2] > window:
         # sdpa knows no window of its own: without a mask it would look beyond it.
-        attention_mask = _causal_mask(key.shape[2], causal, window, key.device)
+        attention_mask = causal_mask(key.shape[2], causal, window, key.device)
     recorder = _active.get()
     if recorder is not None:
         recorder.layer = getattr(module, "layer_idx", recorder.layer + 1)
@@ -216,15 +216,13 @@ def _pick(tensor: Tensor, positions: Queries | Keys) -> Tensor:
     return tensor.gather(2, positions[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[3]))
 
 
-def _is_causal(module: nn.Module, options: Mapping[str, Any]) -> bool:
+def is_causal(module: nn.Module, options: Mapping[str, Any]) -> bool:
     """As sdpa decides it where there is no mask."""
     is_causal = options.get("is_causal")
     return bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
 
 
-def _causal_mask(
-    tokens: int, causal: bool, window: int | None, device: torch.device
-) -> Bool[Tensor, "1 1 token token"]:
+def causal_mask(tokens: int, causal: bool, window: int | None, device: torch.device) -> Bool[Tensor, "1 1 token token"]:
     """True where a token may attend: to itself and before where causal, and less than `window` tokens away."""
     index = torch.arange(tokens, device=device)
     distance = index[:, None] - index[None, :]

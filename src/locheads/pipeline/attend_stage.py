@@ -69,6 +69,15 @@ def attend_judged(setup: Setup, loader: Loader, heads: Sequence[HeadIndex]) -> F
     return _fill(setup, loader, setup.inputs.judged, NeededMaps(frozenset(heads)))
 
 
+def attend_steered(setup: Setup, loader: Loader) -> Failures:
+    """stage=steer: all maps of the judged images, and what discovery needs where the heads are not given."""
+    failures = _fill(setup, loader, setup.inputs.judged, EVERYTHING)
+    if setup.given_heads:
+        return failures
+    need = EVERYTHING if setup.config.engine.maps == ALL_MAPS else _discovery_need(setup)
+    return failures | _fill(setup, loader, setup.inputs.discovery, need)
+
+
 def grounded_groups(setup: Setup) -> list[ImageGroup]:
     """The images of which the maps of the chosen heads are needed: those that are evaluated, with their probes, and
     where the heads are given, those that are judged (others keep the maps of all heads)."""

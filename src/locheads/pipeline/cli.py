@@ -180,13 +180,17 @@ def _command_of(config: Config) -> Command | None:
 
 def _show(folder: Path) -> None:
     """Prints the tables of what the run folder holds, and where it lies."""
+    from locheads.records.steer_file import SteerFile
     from locheads.report.audit_report import audit_tables
     from locheads.report.run_record import read_run
+    from locheads.report.steer_table import steer_table
     from locheads.report.tables import heads_table, results_table, slices_table
 
     record = read_run(folder)
     if record.heads is not None:
         console.print(heads_table(record))
+    if (steered := SteerFile.read_if_there(folder)) is not None:
+        console.print(steer_table(steered))
     if record.audit is not None:
         for table in audit_tables(record):
             console.print(table)

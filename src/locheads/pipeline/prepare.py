@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from locheads.pipeline.direct import AnswerKeys
 
 WITHOUT_EFFECT = (
-    "audit", "engine", "explorer", "shard", "tracker", "paths", "report", "study", "stage", "predictions",
+    "audit", "engine", "explorer", "shard", "steer", "tracker", "paths", "report", "study", "stage", "predictions",
     "predictions_format", "runs", "fresh",
 )  # fmt: skip
 """Groups of settings that cannot change a result: a run's digest leaves them out."""

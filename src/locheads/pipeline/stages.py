@@ -14,6 +14,7 @@ from locheads.pipeline.attend_stage import (
     attend_for,
     attend_judged,
     attend_shards,
+    attend_steered,
     grounded_groups,
     shards_status,
 )
@@ -30,7 +31,7 @@ from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_r
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
-from locheads.pipeline.word_pairs import check_required, judge_heads
+from locheads.pipeline.word_pairs import check_required, judge_heads, measure_dependence
 from locheads.records.follows import FollowsRecord, JudgementFile
 from locheads.report.html import PAGE, write_report
 from locheads.store.digest import json_digest
@@ -101,6 +102,8 @@ def _run(setup: Setup, status: Status) -> Failures:
                 failures = attend_shards(setup)
         case Stage.judge:
             failures = _judge_alone(setup, status)
+        case Stage.steer:
+            failures = _steer(setup, status)
         case Stage.attend | Stage.discover | Stage.ground | Stage.evaluate | Stage.report | Stage.audit:
             failures = _attend_to_evaluate(setup, status)
         case Stage.check | Stage.verify | Stage.compare | Stage.fetch:
@@ -128,6 +131,28 @@ def _judge_given(setup: Setup, loader: Loader, given: HeadSet, failures: Failure
     heads = given.heads[: setup.config.heads.k]
     failures |= attend_judged(setup, loader, heads)
     return judge_heads(setup, heads)
+
+
+def _steer(setup: Setup, status: Status) -> Failures:
+    """stage=steer -> heads.json where the heads are not given, and steer.json."""
+    from locheads.pipeline.steer_stage import steer_stage  # only here: it loads torch
+
+    given, k, loader = setup.given_heads, setup.config.heads.k, Loader(setup.config)
+    with status.stage(Stage.attend):
+        failures = attend_steered(setup, loader)
+    if given is None:
+        with status.stage(Stage.discover):
+            discovered = discover_heads(setup, failures)
+            follows = judge_heads(setup, top_heads(discovered.discovery, k))
+            write_heads(setup, discovered, follows, failures)
+        ranking, source = discovered.discovery.ranking(), "this run"
+    else:
+        ranking, source = list(given.heads), given.source
+        follows = judge_heads(setup, ranking[:k])
+    check_required(setup, follows)
+    with status.stage(Stage.steer):
+        steer_stage(setup, ranking, source, measure_dependence(setup), loader.get(None))
+    return failures
 
 
 def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:

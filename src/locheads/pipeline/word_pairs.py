@@ -73,13 +73,13 @@ def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTab
     """Image by image, of every head's maps, or of the fused map of some."""
     config = setup.config
     for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
-        samples, maps = _read(setup, group, heads)
+        samples, maps = read_maps(setup, group, heads)
         if len(samples) > 1:
             smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
             yield table_of(smooth, pairs_of(samples, config.prompt), image, config.dependence.tolerance)
 
 
-def _read(
+def read_maps(
     setup: Setup, group: ImageGroup, heads: Sequence[HeadIndex] | None
 ) -> tuple[list[Sample], Float[np.ndarray, "sample *head row col"]]:
     """The image's samples that have attention, and their maps."""

@@ -135,7 +135,7 @@ def test_output_and_rows_agree_without_a_mask(options: dict) -> None:
     query = torch.randn(2, 4, 9, 8, generator=generator) * 2
     key, value = (torch.randn(2, 2, 9, 8, generator=generator) * 2 for _ in range(2))
     with recording(torch.arange(9), torch.arange(9)) as recorder:
-        output, _ = capture._attention(Module(), query, key, value, None, scaling=0.5, **options)
+        output, _ = capture.attention(Module(), query, key, value, None, scaling=0.5, **options)
     (rows,) = recorder.rows
     # Rows of all queries times the values are the output, whatever the options: both or neither are right.
     expected = rows @ value.repeat_interleave(2, dim=1)

@@ -117,7 +117,10 @@ def eager_maps(lvlm: Lvlm, prepared: PreparedInput, before: int = 0) -> Float[np
     start = len(prepared.prefix) - before
     first, end = prepared.spans[0]
     queries = torch.arange(start + first, start + end)
-    with capture.eager(lvlm.model), _weights(lvlm.model.get_decoder(), queries, prepared.image_tokens) as found:
+    with (
+        capture.attending(lvlm.model, "eager"),
+        _weights(lvlm.model.get_decoder(), queries, prepared.image_tokens) as found,
+    ):
         run_batch(lvlm, collate(single(prepared), shared=False))
     text = lvlm.model.config.get_text_config(decoder=True)
     attending = attending_layers(text)
