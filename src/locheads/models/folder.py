@@ -348,7 +348,8 @@ def _tensor_names(folder: Folder) -> str:
             raise ModelError(f"The tensors of {folder.path} are named {start}..., which {why}.")
     if lora := next((name for name in names if "lora_A" in name), None):
         raise ModelError(f"{folder.path} holds layers of LoRA, such as {lora}: save what merge_and_unload() returns.")
-    if any(name.startswith(("model.mm_projector.", "model.vision_tower.vision_tower.")) for name in names):
+    llava = str(folder.settings.get("model_type")).startswith("llava")  # Kimi has a projector of the same name
+    if llava and any(name.startswith(("model.mm_projector.", "model.vision_tower.vision_tower.")) for name in names):
         raise ModelError(
             f"The tensors of {folder.path} are named as in LLaVA's original format, and config.json is not of it: "
             "take the original's config.json and convert it, python -m locheads.models.convert."
