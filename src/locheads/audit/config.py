@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from locheads.dependence.planted import Plant
 from locheads.evaluation.metric_table import PRIMARY, Place, shown
 from locheads.settings import Seed, require, settings
 
@@ -108,6 +109,12 @@ class AuditConfig:
     """Group -> setting -> values. An empty list leaves the setting as it is."""
     single: Grid = field(default_factory=_default_single)
     """As `grid`, but each value is measured by itself only, in any mode: what costs much."""
+    plant: Plant = Plant.none
+    """Heads that do not follow the words, put in the place of some of the model's: which criteria do they fool?"""
+    plant_share: Annotated[
+        float, Field(gt=0, le=1, description="must be a share of the heads, above 0 and up to 1")
+    ] = 0.1
+    """Of the heads that discovery admits."""
     metric: str = PRIMARY[0]
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None

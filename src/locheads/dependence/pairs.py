@@ -43,7 +43,7 @@ def pairs_of(samples: Sequence[Sample], prompt: PromptConfig) -> Pairs:
     found = [
         (i, j, a.ref_id == b.ref_id, bool(content_words(a) & content_words(b)), _token(a, prompt) == _token(b, prompt))
         for (i, a), (j, b) in combinations(enumerate(samples), 2)
-        if _text(a) != _text(b) and (a.ref_id == b.ref_id or a.box != b.box)
+        if text_of(a) != text_of(b) and (a.ref_id == b.ref_id or a.box != b.box)
     ]
     columns = list(zip(*found, strict=True)) or [()] * 5
     positions, flags = columns[:2], columns[2:]
@@ -54,7 +54,7 @@ def with_paraphrases(group: ImageGroup) -> ImageGroup:
     """The image with one sample more for each ref that has a single text: the same with its article toggled."""
     texts: dict[str, set[str]] = {}
     for sample in group.samples:
-        texts.setdefault(sample.ref_id, set()).add(_text(sample))
+        texts.setdefault(sample.ref_id, set()).add(text_of(sample))
     toggled: Iterator[Sample] = (
         replace(sample, sample_id=sample.sample_id + TOGGLED, expression=toggle_article(sample.expression))
         for sample in {sample.ref_id: sample for sample in group.samples}.values()
@@ -76,7 +76,7 @@ def token_is_known(prompt: PromptConfig) -> bool:
 
 def content_words(sample: Sample) -> frozenset[str]:
     """The words of its expression that name something."""
-    return frozenset(_words(sample)) - EMPTY_WORDS
+    return frozenset(words_of(sample)) - EMPTY_WORDS
 
 
 def _token(sample: Sample, prompt: PromptConfig) -> str:
@@ -89,7 +89,7 @@ def _token(sample: Sample, prompt: PromptConfig) -> str:
             return ""
         case Query.expression_mean:
             return ""
-    words = _words(sample)
+    words = words_of(sample)
     return words[-1] if words else ""
 
 
@@ -99,9 +99,9 @@ def _ends_by_itself(prompt: PromptConfig) -> bool:
     return prompt.chat or prompt.full_stop or bool(after.strip())
 
 
-def _text(sample: Sample) -> str:
+def text_of(sample: Sample) -> str:
     return " ".join(sample.expression.casefold().split())
 
 
-def _words(sample: Sample) -> list[str]:
+def words_of(sample: Sample) -> list[str]:
     return re.findall(r"\w+", sample.expression.casefold())

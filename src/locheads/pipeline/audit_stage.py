@@ -15,6 +15,8 @@ from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
 from locheads.audit.effects import AuditPlan, criterion_key, head_key, heads_to_read, measure, own_heads
 from locheads.config import Config, check
+from locheads.dependence.planted import Plant
+from locheads.dependence.word_verdict import Follows
 from locheads.discovery.config import CriterionConfig, SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
 from locheads.discovery.scores import stack_scores
@@ -22,11 +24,12 @@ from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Contrast, Sinks
 from locheads.grounding.contrast import read_maps
 from locheads.pipeline.head_numbers import head_numbers
+from locheads.pipeline.planted_store import with_plants
 from locheads.pipeline.processes import Each, in_parts, processes
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.pipeline.sink_cells import sink_cells
-from locheads.pipeline.word_pairs import measure_dependence
+from locheads.pipeline.word_pairs import measure_dependence, verdict_on
 from locheads.records.audit_file import AuditFile
 from locheads.report.figures import audit_effects
 from locheads.report.run_record import read_run
@@ -42,7 +45,7 @@ T = TypeVar("T")
 def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
-    choices = choices_of(config)
+    run, choices = with_plants(run, config.audit), choices_of(config)
     n_images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
     with processes(run.store, config.engine.processes, n_images) as each:
         plan, errors = _plan(run, choices, each)
@@ -63,6 +66,9 @@ def audit_stage(run: Setup, failures: Failures) -> None:
         "n_failed": len(failed_in(groups, failures)),
         "confidence": evaluation.confidence,
         "mode": config.audit.mode.value,
+        "plant": config.audit.plant.value,
+        "planted": [str(head) for head in sorted(getattr(run.store, "planted", ()))],
+        "follows": _follows(run, plan) if config.audit.plant != Plant.none else {},
         "seconds": round(time.perf_counter() - start, 1),
     }
     write_parquet(run.folder / "audit.parquet", frame)
@@ -172,6 +178,12 @@ def _measure(plan: AuditPlan, store: AttentionStore, chunk: list[ImageGroup]) ->
             yield from read_maps(store.read, group, how, heads)
 
     return measure(chunk, read, plan, own)
+
+
+def _follows(run: Setup, plan: AuditPlan) -> dict[str, Follows]:
+    """Of every set of heads that a choice found."""
+    verdicts = {heads: verdict_on(run, heads) for heads in plan.heads.values()}
+    return {" ".join(map(str, heads)): verdict.follows for heads, verdict in verdicts.items()}
 
 
 def _heads_text(plan: AuditPlan, choice: Choice) -> str:

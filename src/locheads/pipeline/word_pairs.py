@@ -9,7 +9,7 @@ from jaxtyping import Float
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
 from locheads.dependence.pairs import TOGGLED, pairs_of, token_is_known
-from locheads.dependence.word_verdict import Follows, judge
+from locheads.dependence.word_verdict import Follows, WordVerdict, judge
 from locheads.discovery.config import Require
 from locheads.errors import DiscoveryError
 from locheads.grounding.fuse import fuse
@@ -45,7 +45,7 @@ def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | Non
     config, judged = setup.config, setup.inputs.judged
     if config.dependence.images == 0:
         return None
-    verdict = judge(joined([NO_PAIRS, *_tables(setup, heads)]), config.dependence.resamples, config.seed)
+    verdict = verdict_on(setup, heads)
     log.log(logging.INFO if verdict.follows == Follows.follow else logging.WARNING, "%s", verdict.sentence)
     grounding, dataset = config.grounding, config.dataset
     return FollowsRecord.of(
@@ -58,6 +58,12 @@ def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | Non
         tolerance=config.dependence.tolerance,
         smoothing={"kernel": grounding.kernel, "sigma": grounding.sigma, "border": grounding.border.value},
     )
+
+
+def verdict_on(setup: Setup, heads: Sequence[HeadIndex]) -> WordVerdict:
+    """On the fused map of these heads."""
+    config = setup.config
+    return judge(joined([NO_PAIRS, *_tables(setup, heads)]), config.dependence.resamples, config.seed)
 
 
 def check_required(setup: Setup, verdict: FollowsRecord | None) -> None:

@@ -2,9 +2,11 @@
 
 from typing import ClassVar
 
-from pydantic import StrictBool, StrictFloat
+from pydantic import Field, StrictBool, StrictFloat
 
-from locheads.records.record_base import Count, Part, Record
+from locheads.dependence.planted import Plant
+from locheads.dependence.word_verdict import Follows
+from locheads.records.record_base import Count, HeadName, Part, Record
 
 
 class AuditDifference(Part):
@@ -53,6 +55,12 @@ class AuditFile(Record):
     target: StrictFloat | None
     n_choices: Count
     n_failed_choices: Count
+    plant: str = Plant.none.value
+    """What was planted."""
+    planted: tuple[HeadName, ...] = ()
+    """In the place of these heads."""
+    follows: dict[str, Follows] = Field(default_factory=dict)
+    """With planted heads: whether each set that a choice found follows the words, by its heads."""
     base: AuditedChoice
     base_contradicts: tuple[str, ...]
     effects: tuple[AuditedChoice, ...]
