@@ -66,6 +66,10 @@ class PreparedInput:
     token_types: Int[Tensor, "prefix"] | None = None
     """`token_type_ids` / `mm_token_type_ids` of the prefix where the model's forward wants them (suffixes: 0)."""
     token_types_name: str = "token_type_ids"
+    suffix_types: tuple[Int[Tensor, "suffix"], ...] | None = None
+    """The same of the suffixes; None: 0 for all their tokens."""
+    picked: tuple[tuple[int, ...], ...] | None = None
+    """Per suffix which tokens of its span count, as offsets in it; None: all."""
 
 
 class FamilyAdapter:
@@ -88,6 +92,8 @@ class FamilyAdapter:
     """What the whole processor must be told so that it gives what the model's forward takes."""
     after_image: int = 0
     """How many tokens behind the last image token the model takes for a part of the image."""
+    answer_type: int = 0
+    """The `token_type_ids` of the model's own answer, where its forward wants them."""
 
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
         """Raises ConfigError for an option that the family does not have, and for no choice of `Preprocess`."""

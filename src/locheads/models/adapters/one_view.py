@@ -141,6 +141,7 @@ class PaliGemmaAdapter(SquareAdapter):
     """
 
     sharing = Sharing.plain
+    answer_type = 1
 
     def image_text(self, inputs: Any) -> str:
         return super().image_text(inputs) + self.processor.tokenizer.bos_token
@@ -149,7 +150,7 @@ class PaliGemmaAdapter(SquareAdapter):
         return PromptText(question.text + "\n", question.start, question.end)
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
-        # 0 is the prompt, in which all tokens see each other; 1 would be an answer.
+        # 0 is the prompt, in which all tokens see each other.
         return {"token_types": torch.zeros_like(prefix)}
 
 
