@@ -21,7 +21,7 @@ from locheads.models.load import Lvlm
 from locheads.types import Answer
 
 
-def check_head(lvlm: Lvlm) -> None:
+def check_makes_words(lvlm: Lvlm) -> None:
     """Raises ModelError where the checkpoint lacks the weights that make words."""
     if not lvlm.has_head:
         raise ModelError(

@@ -8,7 +8,7 @@ import torch
 
 from locheads.errors import ModelError
 from locheads.models.adapters import PreparedInput
-from locheads.models.answer import answer_prepared, check_head
+from locheads.models.answer import answer_prepared, check_makes_words
 from locheads.models.answer_tokens import no_box_format, wanted_tokens
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import Budget
@@ -25,7 +25,7 @@ def behind_answers(lvlm: Lvlm, image: PreparedInput, prompt: PromptConfig, budge
         ModelError: the model cannot write, or the memory does not suffice.
         ConfigError: the query needs to know how boxes are written.
     """
-    check_head(lvlm)
+    check_makes_words(lvlm)
     answers = [one for one in answer_prepared(lvlm, image, prompt.max_new_tokens, budget) if one is not None]
     if len(answers) < len(image.suffixes):
         raise ModelError(NO_MEMORY)

@@ -13,7 +13,7 @@ from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import DIRECT_OUTPUT
 from locheads.evaluation.predict import direct_row
 from locheads.evaluation.truth import Truth
-from locheads.models.answer import answer_image, check_head
+from locheads.models.answer import answer_image, check_makes_words
 from locheads.models.attend import NO_MEMORY
 from locheads.models.load import Lvlm
 from locheads.pipeline.answers import Answers
@@ -117,7 +117,7 @@ class _AnswerSource:
     def _load(self) -> Lvlm:
         if self._lvlm is None:
             self._lvlm = Loader(self._run.config).get(None)
-            check_head(self._lvlm)
+            check_makes_words(self._lvlm)
             self._watch = Stopwatch(self._lvlm.device)
         return self._lvlm
 

@@ -9,7 +9,7 @@ from families import FAMILY_BUILDERS
 from family_parts import in_full_precision
 from test_families import CHAT, PLAIN, adapter, family, noise
 
-from locheads.models.answer import answer_image, check_head
+from locheads.models.answer import answer_image, check_makes_words
 from locheads.models.capture import install
 from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
@@ -21,7 +21,7 @@ def lvlm_of(name: str) -> Lvlm:
     model, _ = family(name)
     install(model)
     lvlm = Lvlm(model, adapter(name), torch.device("cpu"))
-    check_head(lvlm)
+    check_makes_words(lvlm)
     return lvlm
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
-from locheads.models.config import PromptConfig, Query
+from locheads.models.config import PromptConfig
 from locheads.models.prompts import IMAGE, PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
@@ -204,7 +204,7 @@ class FamilyAdapter:
         question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
         return self.finish(fill(question, placeholder, image_text))
 
-    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+    def _tokenise(self, question: PromptText, query: str) -> tuple[list[int], tuple[int, int]]:
         return tokenise(self.processor.tokenizer, question, query, self._adds_special(question))
 
     def _adds_special(self, question: PromptText) -> bool:
