@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from itertools import islice
 from typing import Any, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL.Image import Image
 
 from locheads.errors import ModelError, boundary
@@ -221,6 +222,17 @@ def model_inputs(lvlm: Lvlm, batch: Batch, once: bool = False) -> dict[str, torc
         tensors["position_ids"] = batch.position_ids
     dtype = lvlm.model.dtype
     return {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in tensors.items()}
+
+
+def logits_at(
+    lvlm: Lvlm, inputs: dict[str, torch.Tensor], tokens: Int[torch.Tensor, "token"], **options: Any
+) -> Float[torch.Tensor, "token word"]:
+    """One forward pass of the model over a single row -> the logits in float32 of what follows these of its tokens."""
+    tokens = tokens.to(lvlm.device)
+    chooses = "logits_to_keep" in signature(lvlm.model.forward).parameters
+    only = {"logits_to_keep": tokens} if chooses else {}
+    logits: torch.Tensor = lvlm.model(**inputs, **only, **{"use_cache": False, **options}).logits[0]
+    return (logits if chooses else logits[tokens]).float()
 
 
 def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:

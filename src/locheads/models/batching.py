@@ -47,6 +47,10 @@ class Strip:
         """Tokens of each suffix."""
         return [len(self.image.suffixes[i]) for i in self.suffixes]
 
+    def ends(self) -> Int[Tensor, "suffix"]:
+        """Where the last token of each suffix stands in the row."""
+        return len(self.image.prefix) + torch.tensor(self.lengths()).cumsum(0) - 1
+
     def n_queries(self) -> int:
         """Query tokens of all its suffixes."""
         return sum(end - first for first, end in (self.image.spans[i] for i in self.suffixes))

@@ -7,15 +7,13 @@ would be alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from locheads.models.attend import model_inputs
+from locheads.models.attend import logits_at, model_inputs
 from locheads.models.batching import Batch, Strip, collate
 from locheads.models.capture import ONE_PASS, recording
 from locheads.models.load import Lvlm
@@ -46,16 +44,16 @@ class Together:
         self._cache = DynamicCache()
         self.answers = [[] for _ in lengths]
         going = list(range(len(lengths)))
-        logits = self._prefill(batch, torch.tensor(lengths).cumsum(0) + len(self.strip.image.prefix) - 1)
+        logits = self._prefill(batch)
         while going := self._take(going, logits):
             logits = self._step(going)
         return self.answers
 
-    def _prefill(self, batch: Batch, last: Int[Tensor, "suffix"]) -> Float[Tensor, "suffix word"]:
+    def _prefill(self, batch: Batch) -> Float[Tensor, "suffix word"]:
         """The packed prompt -> logits behind the last token of each suffix. Nothing is recorded: `recording` lets the
         prefix be worked out without a mask."""
         with recording(batch.queries, batch.keys, heads={}, prefix=batch.causal_prefix):
-            return self._forward(model_inputs(self.lvlm, batch), last)
+            return self._forward(model_inputs(self.lvlm, batch), self.strip.ends())
 
     def _take(self, going: Sequence[int], logits: Float[Tensor, "suffix word"]) -> list[int]:
         """Appends a token to each answer. -> those that go on."""
@@ -93,15 +91,9 @@ class Together:
         """What the new tokens see: the prefix, and all so far of their own segment."""
         return ((self._segment == 0) | (self._segment == new[:, None]))[None, None]
 
-    def _forward(self, inputs: dict[str, Tensor], rows: Int[Tensor, "row"]) -> Float[Tensor, "row word"]:
-        model: Any = self.lvlm.model
-        rows = rows.to(self.lvlm.device)
-        few = "logits_to_keep" in signature(model.forward).parameters
+    def _forward(self, inputs: dict[str, Tensor], tokens: Int[Tensor, "token"]) -> Float[Tensor, "token word"]:
         with ONE_PASS:
-            output = model(
-                **inputs, past_key_values=self._cache, use_cache=True, **({"logits_to_keep": rows} if few else {})
-            )
-        return (output.logits if few else output.logits[:, rows])[0].float()
+            return logits_at(self.lvlm, inputs, tokens, past_key_values=self._cache, use_cache=True)
 
 
 def _segments(strip: Strip) -> Int[Tensor, "token"]:

@@ -2,18 +2,24 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from locheads.config import Config
+from locheads.data.box_text import frame_in, number_places, read_answer
+from locheads.errors import DataError
 from locheads.geometry import Geometry
+from locheads.models.answer_tokens import no_box_format, query_token, wanted_tokens
 from locheads.models.engine import OtherVersions
 from locheads.pipeline.open_store import NO_PART, NUMBERS
 from locheads.store.answer_store import AnswerStore, StoredAnswer
 from locheads.store.atomic import check_writable, write_json
 from locheads.store.attention_store import AttentionStore
 from locheads.store.key import Key, code_digest, difference, lacks_some, of_other_versions
-from locheads.types import Answer, ImageGroup
+from locheads.types import Answer, Box, ImageGroup
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +27,11 @@ FORMAT = 3
 """Raise it when the way of asking changes, so that old answers are not taken for new ones."""
 KEY = ".key.json"
 """Beside the answers: what they were made from."""
+COLUMNS = (
+    pa.field("answer", pa.string()),
+    *(pa.field(f"answer_{name}", pa.float64()) for name in ("x0", "y0", "x1", "y1")),
+)
+"""Of predictions.parquet, beside the heads' box: what the model itself says, and its box in pixels of the image."""
 OF_ROWS = ("query", "max_new_tokens")
 """Settings of the prompt that say which rows are taken, and how long an answer may get."""
 
@@ -55,7 +66,7 @@ class Answers:
     """Of one model to one prompt. What is there is never asked again."""
 
     def __init__(self, config: Config, store: AttentionStore) -> None:
-        self._store, self._keys = store, answer_keys(config, store)
+        self._config, self._store, self._keys = config, store, answer_keys(config, store)
         self._answers = AnswerStore(Path(config.paths.cache), self._keys.key.digest)
         self._writable = False
 
@@ -81,6 +92,40 @@ class Answers:
             for group in groups
             if any(s.sample_id in known and self.get(group, s.sample_id) is None for s in group.samples)
         ]
+
+    def wanted(self, answer: Answer, image_token: int = -1) -> tuple[int, ...]:
+        """The tokens that prompt.query asks for. Raises DataError as `wanted_tokens`."""
+        return wanted_tokens(answer, self._config.prompt.query, image_token, self._number_places)
+
+    def _number_places(self, text: str) -> list[tuple[int, int]] | None:
+        form = self._config.direct.box_format
+        return no_box_format(text) if form is None else number_places(text, form)
+
+    def query_tokens(self, groups: Iterable[ImageGroup]) -> dict[str, str]:
+        """Sample id -> the token from whose row its attention was taken, "" for the prompt's last."""
+        found = {}
+        for group in groups:
+            for sample in group.samples:
+                if (said := self.get(group, sample.sample_id)) is not None:
+                    with suppress(DataError):
+                        found[sample.sample_id] = query_token(said.answer, self.wanted(said.answer))
+        return found
+
+    def beside(self, table: pa.Table, groups: Iterable[ImageGroup]) -> pa.Table:
+        """Rows of a file of predictions with `COLUMNS`; the box where direct.box_format says how boxes are written."""
+        image = {sample.sample_id: group for group in groups for sample in group.samples}
+        rows = [self._row(image[sample_id], sample_id) for sample_id in table["sample_id"].to_pylist()]
+        for i, column in enumerate(COLUMNS):
+            table = table.append_column(column, pa.array([row[i] for row in rows], column.type))
+        return table
+
+    def _row(self, group: ImageGroup, sample_id: str) -> tuple[str | float | None, ...]:
+        said, direct = self.get(group, sample_id), self._config.direct
+        box: Box | None = None
+        if said is not None and direct.box_format is not None:
+            frame = frame_in(said.geometry, direct.frame, direct.cell_pixels)
+            box = read_answer(said.answer.text, direct.box_format, frame, group.width, group.height).box
+        return (said and said.answer.text.strip(), *(box or (None,) * 4))
 
     def check_writable(self) -> None:
         """Before the model loads. Raises StoreError where no answer could be kept, or none must be."""

@@ -6,7 +6,7 @@ makes the tensors, and `replace_image_token` the text that stands for the image 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
 
@@ -70,6 +70,16 @@ class PreparedInput:
     """The same of the suffixes; None: 0 for all their tokens."""
     picked: tuple[tuple[int, ...], ...] | None = None
     """Per suffix which tokens of its span count, as offsets in it; None: all."""
+
+    def some(self, which: Sequence[int]) -> "PreparedInput":
+        """With these of its prompts alone."""
+        return replace(
+            self,
+            suffixes=tuple(self.suffixes[i] for i in which),
+            spans=tuple(self.spans[i] for i in which),
+            suffix_types=self.suffix_types and tuple(self.suffix_types[i] for i in which),
+            picked=self.picked and tuple(self.picked[i] for i in which),
+        )
 
 
 class FamilyAdapter:
