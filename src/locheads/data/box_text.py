@@ -127,7 +127,11 @@ def number_places(text: str, form: AnswerFormat) -> list[tuple[int, int]] | None
     token = _TOKENS.get(form)
     numbers = list(token.finditer(plain)) if token and token.search(plain) else list(_STANDING.finditer(plain))
     start = max(plain.rfind(answer.strip()), 0)
-    behind = [(number.span(1), float(number[1])) for number in numbers if number.start() >= start]
+    behind = [
+        ((number.start(1), number.start(1) + len(number[1].rstrip("."))), float(number[1]))
+        for number in numbers
+        if number.start() >= start
+    ]
     fours = (behind[i : i + 4] for i in range(len(behind) - 3))
     found = next((four for four in fours if sorted(value for _, value in four) == sorted(box)), None)
     return None if found is None else [place for place, _ in found]

@@ -92,8 +92,10 @@ def _token(sample: Sample, prompt: PromptConfig, tokens: Mapping[str, str]) -> s
 
     A word stands for its last token, which only the tokenizer knows; different words may still end alike.
     """
-    if (token := tokens.get(sample.sample_id)) or prompt.query in MEANS:
-        return token or ""
+    if prompt.query in MEANS:
+        return ""
+    if token := tokens.get(sample.sample_id):
+        return token
     if _ends_by_itself(prompt) and prompt.query not in (Query.expression_last, Query.expression_mean):
         return ""
     words = _words(sample)
