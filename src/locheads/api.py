@@ -89,8 +89,8 @@ class Grounder:
             raise ConfigError("sinks=mean_map needs the mean over many samples: it works in a run, not here.")
         for sentence in [*differences(found, config, self._prompt), *doubts(found)] if found else []:
             warnings.warn(sentence, stacklevel=2)
-        # What lies beyond the deepest head is neither loaded nor run.
-        layers = 1 + max(head.layer for head in self.heads)
+        # What lies beyond the deepest head is neither loaded nor run, unless words are asked for.
+        layers = None if self._prompt.asks else 1 + max(head.layer for head in self.heads)
         self._lvlm: Lvlm = loaded or load_lvlm(config, EngineConfig(device=device), layers)
 
     def __call__(self, image: AnyImage, expression: str) -> Grounding:

@@ -26,7 +26,7 @@ from locheads.discovery.config import (
 from locheads.errors import Rule
 from locheads.evaluation.config import DirectConfig, EvaluationConfig
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
-from locheads.models.config import ModelConfig, PromptConfig
+from locheads.models.config import ModelConfig, PromptConfig, Query
 from locheads.models.engine import ALL_MAPS, EngineConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
 from locheads.settings import Natural, Seed, Text, require, settings
@@ -193,6 +193,15 @@ def _run_rules(c: Config) -> list[Rule]:
         (
             c.stage != Stage.direct or c.direct.box_format is not None,
             f"stage=direct needs direct.box_format, how the model writes boxes: {formats}.",
+        ),
+        (
+            c.stage != Stage.steer or not c.prompt.asks,
+            f"stage=steer steers at a token of the prompt, and prompt.query={c.prompt.query} is in the model's answer: "
+            "use prompt.query=last.",
+        ),
+        (
+            c.prompt.query != Query.answer_numbers or c.direct.box_format is not None,
+            f"prompt.query={c.prompt.query} needs direct.box_format, how the model writes boxes: {formats}.",
         ),
         (
             c.shard.count == 1 or c.stage in (Stage.attend, Stage.status),

@@ -49,6 +49,7 @@ FORMER = {
     "audit.alone": "audit.single",
     "audit.workers": "engine.processes",
     "dataset.columns.picture": "dataset.columns.image",
+    "direct.max_new_tokens": "prompt.max_new_tokens",
     "direct.frame=picture": "direct.frame=image",
     "grounding.resolution=picture": "grounding.resolution=image",
     "predictions_format.frame=picture": "predictions_format.frame=image",

@@ -55,6 +55,22 @@ class ImageGroup:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What the LVLM says to one expression in its own words: at every step the most probable token."""
+
+    ids: tuple[int, ...]
+    """Its tokens, without the one that ends it."""
+    pieces: tuple[str, ...]
+    """What each of them adds to the text; nothing where it only begins a letter, which the next one completes."""
+    ended: bool
+    """Whether the model ended it; else the limit of tokens did."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True)
 class HeadScores:
     """The numbers of every sample and head that discovery ranks by; one row per sample."""
 

@@ -182,7 +182,7 @@ def kinds(
     report = run("report", "stage=report", "discovery.sizes=[10]", "dataset.guard=[beside]")
     audit = run("audit", "stage=audit", "audit.mode=random", "audit.n=3", "audit.workers=1")
     asked = ("prompt=box_question_plain", "direct.box_format=xyxy_relative", "direct.frame=image")
-    run("direct", "stage=direct", *asked, "direct.max_new_tokens=4")
+    run("direct", "stage=direct", *asked, "prompt.max_new_tokens=4")
     for index in range(2):
         shard = ("shard.count=2", f"shard.index={index}")
         run("attend", "stage=attend", *shard, "engine.shard_images=4", cache="other/cache")

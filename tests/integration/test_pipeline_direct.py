@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 from running import Finished, Result, TinyFiles
 
 from locheads.config import Stage
@@ -19,8 +18,11 @@ from locheads.models.attend import NO_MEMORY
 from locheads.models.config import PromptConfig
 from locheads.pipeline import direct
 from locheads.store.atomic import read_json
+from locheads.types import Answer
 
-ASKED = PromptConfig(name="box_question_plain", template="<image>\nGive the box of {expression}", full_stop=False)
+ASKED = PromptConfig(
+    name="box_question_plain", template="<image>\nGive the box of {expression}", full_stop=False, max_new_tokens=4
+)
 
 
 @pytest.fixture
@@ -28,23 +30,24 @@ def ask(files: TinyFiles, tmp_path: Path, run: Callable[..., Path]) -> Callable[
     """stage=direct on the tiny files -> the run folder."""
 
     def start(**changes: Any) -> Path:
-        own = changes.pop("direct", DirectConfig(AnswerFormat.xyxy_relative, Frame.image, max_new_tokens=4))
+        own = changes.pop("direct", DirectConfig(AnswerFormat.xyxy_relative, Frame.image))
         return run(files.config(tmp_path / "out", **{"stage": Stage.direct, "direct": own, "prompt": ASKED} | changes))
 
     return start
 
 
 @pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], str]], list[str]]:
+def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str, int], str | None]], list[str]]:
     """Replaces the model by a function of expression and image width; -> the expressions that it was asked."""
 
-    def stub(answer: Callable[[str, int], str]) -> list[str]:
+    def stub(answer: Callable[[str, int], str | None]) -> list[str]:
         asked: list[str] = []
 
-        def answers(_: Any, image: Any, expressions: list[str], *__: Any) -> tuple[list[str], Geometry]:
+        def answers(_: Any, image: Any, expressions: list[str], *__: Any) -> tuple[list[Answer | None], Geometry]:
             asked.extend(expressions)
             geometry = square_geometry(*image.size, 48, 6, Preprocess.pad)
-            return [answer(expression, image.width) for expression in expressions], geometry
+            texts = [answer(expression, image.width) for expression in expressions]
+            return [None if text is None else Answer((7,), (text,), ended=True) for text in texts], geometry
 
         monkeypatch.setattr(direct, "answer_image", answers)
         return asked
@@ -77,7 +80,7 @@ def test_nothing_is_asked_twice_and_other_settings_ask_again(
     for name in ("metrics.json", "predictions.parquet", "answers.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     # Another convention reads the same words; another prompt does not.
-    ask(direct=DirectConfig(AnswerFormat.xywh, max_new_tokens=4))
+    ask(direct=DirectConfig(AnswerFormat.xywh))
     assert len(asked) == 30
     ask(prompt=PromptConfig(name="bare", template="<image>\n{expression}"))
     assert len(asked) == 60
@@ -93,7 +96,7 @@ def test_boxes_are_scored_as_the_stated_convention_says(
     assert (scores["box_iou"] - scores["chance"]).abs().max() < 1e-9
     assert scores["box_iou"].gt(0).all()
     # In pixels the same words are a speck in the corner.
-    folder = ask(direct=DirectConfig(AnswerFormat.xyxy, max_new_tokens=4))
+    folder = ask(direct=DirectConfig(AnswerFormat.xyxy))
     assert (pd.read_parquet(folder / "scores.parquet")["box_iou"] < 0.02).all()
     # Which is said, as it is of a file of predictions.
     metrics = read_json(folder / "metrics.json")
@@ -104,7 +107,7 @@ def test_boxes_are_scored_as_the_stated_convention_says(
 
 def test_an_answer_in_the_frame_of_the_padded_input(ask: Callable[..., Path], writes: Callable[..., list[str]]) -> None:
     writes(lambda *_: "[0.0, 0.0, 1.0, 1.0]")
-    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.input, max_new_tokens=4)
+    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.input)
     found = pd.read_parquet(ask(direct=own) / "predictions.parquet")
     # The bars are cut off: what is left is the image.
     assert (found["x0"] == 0).all() and (found["x1"] - found["mask_width"]).abs().max() < 1e-9
@@ -149,10 +152,10 @@ def test_an_expression_that_memory_does_not_hold_is_a_failure_and_the_rest_is_as
 ) -> None:
     refused: list[str] = []
 
-    def say(expression: str, _: int) -> str:
+    def say(expression: str, _: int) -> str | None:
         refused.append(expression)  # the first that is asked
         if expression == refused[0]:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            return None
         return "[0, 0, 1, 1]"
 
     writes(say)
@@ -168,7 +171,7 @@ def test_an_expression_that_memory_does_not_hold_is_a_failure_and_the_rest_is_as
     [
         ([], "stage=direct needs direct.box_format, how the model writes boxes: xywh, xyxy,"),
         (["direct.box_format=xyxy", "direct.frame=input"], "needs direct.cell_pixels"),
-        (["direct.box_format=xyxy", "direct.max_new_tokens=0"], "direct.max_new_tokens must be at least 1"),
+        (["direct.box_format=xyxy", "prompt.max_new_tokens=0"], "prompt.max_new_tokens must be at least 1"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -26,6 +26,7 @@ from locheads.pipeline import direct, stages
 from locheads.pipeline import open_store as opening
 from locheads.records.command_files import CheckFile
 from locheads.store.provenance import version
+from locheads.types import Answer
 
 TAKE = EngineConfig(device="cpu", threads=1, other_versions=OtherVersions.take)
 
@@ -231,10 +232,12 @@ def ask(
     """stage=direct with a model that always answers the same -> the run folder."""
 
     def answers(_: Any, image: Any, expressions: list[str], *__: Any) -> Any:
-        return ["[0, 0, 1, 1]"] * len(expressions), square_geometry(*image.size, 48, 6, Preprocess.pad)
+        return [Answer((7,), ("[0, 0, 1, 1]",), ended=True)] * len(expressions), square_geometry(
+            *image.size, 48, 6, Preprocess.pad
+        )
 
     monkeypatch.setattr(direct, "answer_image", answers)
-    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.image, max_new_tokens=4)
+    own = DirectConfig(AnswerFormat.xyxy_relative, Frame.image)
     return lambda **changes: run(
         files.config(tmp_path / "out", **{"stage": Stage.direct, "direct": own, "prompt": ASKED} | changes)
     )

@@ -24,7 +24,7 @@ from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.contrast import contrast_asked, references
 from locheads.models.adapters.family import FamilyAdapter
 from locheads.models.adapters.one_view import LlavaAdapter
-from locheads.models.attend import _shares
+from locheads.models.attend import shares
 from locheads.models.config import ModelConfig, Query
 from locheads.models.engine import EngineConfig, Quantization
 from locheads.models.placement import check_placement
@@ -72,7 +72,7 @@ IMAGES = SimpleNamespace(image_processor=SimpleNamespace())
 DISPATCHES: dict[str, Callable[[], Any]] = {
     "FamilyAdapter.view": lambda: part(FamilyAdapter, preprocess=Later.new, processor=IMAGES).view(None),
     "LlavaAdapter._process": lambda: part(LlavaAdapter, _how=Later.new, _side=8, processor=IMAGES)._process(None),
-    "attend": lambda: _shares(SimpleNamespace(adapter=SimpleNamespace(sharing=Later.new)), None),  # type: ignore[arg-type]
+    "attend": lambda: shares(SimpleNamespace(adapter=SimpleNamespace(sharing=Later.new)), None),  # type: ignore[arg-type]
     "placement": lambda: check_placement(ModelConfig(), with_new(EngineConfig(device="cpu"), "attention")),
     "segmenter.prompt": lambda: part(SamHf, _config=with_new(SegmenterConfig(), "prompt"))._boxes(
         [Prompt((0, 0, 1, 1), None, None)]  # type: ignore[arg-type]
@@ -115,7 +115,7 @@ class Words:
 @pytest.mark.parametrize("name", TAKES_NAMES)
 def test_a_name_is_its_member_and_an_unknown_one_is_refused(name: str) -> None:
     choices, call = TAKES_NAMES[name]
-    members = [member for member in choices if member != Preprocess.native]
+    members = [member for member in choices if member not in (Preprocess.native, Query.answer_word)]
     assert [call(member.value) for member in members] == [call(member) for member in members]
     assert len({repr(call(member)) for member in members}) > 1
     for unknown in ("nonsense", "", Later.new):

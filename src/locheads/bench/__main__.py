@@ -72,6 +72,8 @@ def show(record: dict[str, Any]) -> None:
         )
     if ratio := record.get("engine_over_bare"):
         console.print(f"The engine takes {ratio:.3f} times as long as the same tokens without capture.")
+    if ratio := record.get("answers_times_faster"):
+        console.print(f"Answers to all expressions of an image at once take {ratio:.1f} times less than one by one.")
     for name, value in record.get("extrapolated", {}).get("seconds", {}).items():
         console.print(f"Extrapolated, not run: RefCOCO val in {value:.0f} s by {name}")
     busy = f"load average {where['load_average_at_start']} at the start"

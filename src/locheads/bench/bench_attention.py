@@ -16,10 +16,12 @@ from locheads.bench.meters import machine, matmul_rate, peak_extra_mib, seconds,
 from locheads.bench.shapes import Shape, build, image, packed_flop
 from locheads.models import capture
 from locheads.models.adapters import PreparedInput, Sharing
+from locheads.models.answer import answer_prepared
 from locheads.models.attend import attend_prepared
 from locheads.models.batching import Budget, collate, whole
 from locheads.models.load import Lvlm
 from locheads.pipeline.measured_cost import VAL_EXPRESSIONS, VAL_IMAGES
+from locheads.types import Answer
 
 TODAY = "today: eager, output_attentions, full depth, one by one"
 HOOKED = "sdpa, hooks on q and k, early exit, one by one"
@@ -31,6 +33,10 @@ DISCOVERY = "discovery: packed, all layers and heads"
 BARE = "the same tokens without capture"
 DISCOVERY_SPREAD = "discovery at 1.14 expressions per image"
 DISCOVERY_BATCHED = "discovery, several images per pass"
+ANSWER_TOKENS = 16
+ANSWER_ALONE = f"answers of {ANSWER_TOKENS} tokens: generate, one by one"
+ANSWER_PACKED = f"answers of {ANSWER_TOKENS} tokens: one packed cache per image"
+CAPTURELESS = (BARE, ANSWER_ALONE, ANSWER_PACKED)
 
 SPREAD = (2, 1, 1, 1, 1, 1, 1)
 """Expressions of each image: five times 1,000 random expressions of RefCOCO train lie on 0.87 as many images."""
@@ -75,6 +81,10 @@ class Bench:
             Step(DISCOVERY, lambda: self._engine(self.images[:1], Sharing.packed, None), all_),
             Step(BARE, self.bare, all_),
             Step(DISCOVERY_SPREAD, lambda: self._engine(self.spread, Sharing.packed, None), sum(SPREAD)),
+        ]
+        steps += [
+            Step(ANSWER_ALONE, lambda: self._asked(self.few, Sharing.plain), few),
+            Step(ANSWER_PACKED, lambda: self._asked(self.images[0], Sharing.packed), all_),
         ]
         if shape.images > 1:
             many = all_ * shape.images
@@ -131,6 +141,18 @@ class Bench:
             use_cache=False,
         )  # fmt: skip
         return []
+
+    def _asked(self, image: PreparedInput, sharing: Sharing) -> list[np.ndarray]:
+        self.answers(image, sharing)
+        return []
+
+    def answers(self, image: PreparedInput, sharing: Sharing) -> list[Answer | None]:
+        """Of so many tokens each: none ends an answer."""
+        capture.install(self.model)
+        self.model.generation_config.eos_token_id = None
+        words = SimpleNamespace(pad_token_id=0, decode=lambda ids, **_: " ".join(map(str, ids)))
+        adapter: Any = SimpleNamespace(sharing=sharing, processor=SimpleNamespace(tokenizer=words))
+        return answer_prepared(Lvlm(self.model, adapter, self.device), image, ANSWER_TOKENS, Budget(1, 1))
 
     def _engine(self, images: list[PreparedInput], sharing: Sharing, heads: Any) -> list[np.ndarray]:
         capture.install(self.model)
@@ -204,6 +226,7 @@ def benchmark(shape: Shape, device: torch.device, rounds: int) -> dict[str, Any]
         "unit": "ms per expression",
         "steps": [_record(step, times, memory, found) | {"cpu": float(np.median(cpu[step.name]))} for step in steps],
         # Of each round, because a machine's clock drifts.
+        "answers_times_faster": float(np.median(np.divide(times[ANSWER_ALONE], times[ANSWER_PACKED]))),
         "engine_over_bare": float(np.median(np.divide(times[DISCOVERY], times[BARE]))),
         "floor": _floor(shape, rate, times),
         **_extrapolated(shape, times, rate),
@@ -250,7 +273,11 @@ def _extrapolated(shape: Shape, times: dict[str, list[float]], rate: float) -> d
         "extrapolated": {
             "what": f"RefCOCO val: {VAL_EXPRESSIONS} expressions on {VAL_IMAGES} images, forward passes only; "
             "extrapolated from the time per expression, not run",
-            "seconds": {name: float(np.median(values)) * VAL_EXPRESSIONS / 1000 for name, values in times.items()},
+            "seconds": {
+                name: float(np.median(values)) * VAL_EXPRESSIONS / 1000
+                for name, values in times.items()
+                if name not in (ANSWER_ALONE, ANSWER_PACKED)
+            },
             "floor_seconds": flop / rate,
         }
     }

@@ -39,6 +39,8 @@ _AROUND = re.compile(rf"[\"']({_NUMBER})[\"']|(?<=\d)\s?(?:px|pixels?)\b")
 """What may stand around a number: "12", 12px."""
 _SINGLE = re.compile(r"(?<=[\d.])\s*>\s*<\s*(?=[-+.\d])")
 """Between the numbers of {<25><40><75><60>} (MiniGPT-v2)."""
+_STANDING = re.compile(rf"(?<![A-Za-z_\d.])({_NUMBER})")
+"""A number, but not that of a name such as x1."""
 _TWO_CORNERS = re.compile(r"\s*[\])}>]\s*(?:[,;]|,?\s*(?:and|to|through|-+>?|[–—→到至和]))?\s*")  # noqa: RUF001
 """Between the corners of (12, 34), (56, 78), of [[12, 34], [56, 78]] and of (12, 34) to (56, 78)."""
 _SECOND_CORNER = re.compile(r"\s*[\])}>]\D{0,80}?(?:bottom|lower|right|右下|右上|左下)\D{0,40}", re.IGNORECASE)
@@ -112,6 +114,27 @@ def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: in
             return WrittenBox((x0, y0, x1, y1), None, numbers, several)
         fault = BoxFault.no_area
     return WrittenBox(None, fault, numbers, several)
+
+
+def number_places(text: str, form: AnswerFormat) -> list[tuple[int, int]] | None:
+    """Where the four numbers of the first box of an answer stand, in characters; None where it holds none, or writes
+    other numbers than the box's corners (a width that is named)."""
+    answer, form = final_answer(text), chosen(AnswerFormat, form)
+    box = next(_boxes(answer, form), None) if answer is not None else None
+    if answer is None or box is None:
+        return None
+    plain = text.translate(_PLAIN)
+    token = _TOKENS.get(form)
+    numbers = list(token.finditer(plain)) if token and token.search(plain) else list(_STANDING.finditer(plain))
+    start = max(plain.rfind(answer.strip()), 0)
+    behind = [
+        ((number.start(1), number.start(1) + len(number[1].rstrip("."))), float(number[1]))
+        for number in numbers
+        if number.start() >= start
+    ]
+    fours = (behind[i : i + 4] for i in range(len(behind) - 3))
+    found = next((four for four in fours if sorted(value for _, value in four) == sorted(box)), None)
+    return None if found is None else [place for place, _ in found]
 
 
 def read_point(text: str, form: PointFormat, frame: CoordinateFrame) -> tuple[tuple[float, float] | None, bool]:

@@ -1,7 +1,7 @@
 """Pairs of expressions about one image: which ask for the same object in other words, and which for another object."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -19,6 +19,9 @@ EMPTY_WORDS = frozenset(
     )
 )  # fmt: skip
 """Words that name nothing: two expressions that share only these share no content."""
+MEANS = (Query.expression_mean, Query.answer_mean, Query.answer_numbers)
+"""Queries of which no single token stands for all."""
+NO_TOKENS: Mapping[str, str] = {}
 TOGGLED = "~article"
 """Ends the id of a sample that is another's with its article toggled."""
 
@@ -37,11 +40,16 @@ class Pairs:
     """Whether the attention of both was taken from the same token: the control `token`."""
 
 
-def pairs_of(samples: Sequence[Sample], prompt: PromptConfig) -> Pairs:
+def pairs_of(samples: Sequence[Sample], prompt: PromptConfig, tokens: Mapping[str, str] = NO_TOKENS) -> Pairs:
     """All pairs that say something of a head: of one ref with different texts, or of two refs with different boxes and
-    different texts (the same question has one answer, whichever object was meant)."""
+    different texts (the same question has one answer, whichever object was meant).
+
+    `tokens`: of a query in the model's answer, sample id -> the token from whose row the attention was taken, "" for
+    the prompt's last.
+    """
+    own = [_token(sample, prompt, tokens) for sample in samples]
     found = [
-        (i, j, a.ref_id == b.ref_id, bool(content_words(a) & content_words(b)), _token(a, prompt) == _token(b, prompt))
+        (i, j, a.ref_id == b.ref_id, bool(content_words(a) & content_words(b)), own[i] == own[j])
         for (i, a), (j, b) in combinations(enumerate(samples), 2)
         if text_of(a) != text_of(b) and (a.ref_id == b.ref_id or a.box != b.box)
     ]
@@ -71,7 +79,7 @@ def toggle_article(expression: str) -> str:
 
 def token_is_known(prompt: PromptConfig) -> bool:
     """Whether one token is asked, so that pairs with the same one can be told; not with the mean of several."""
-    return prompt.query != Query.expression_mean
+    return prompt.query not in MEANS
 
 
 def content_words(sample: Sample) -> frozenset[str]:
@@ -79,16 +87,17 @@ def content_words(sample: Sample) -> frozenset[str]:
     return frozenset(words_of(sample)) - EMPTY_WORDS
 
 
-def _token(sample: Sample, prompt: PromptConfig) -> str:
+def _token(sample: Sample, prompt: PromptConfig, tokens: Mapping[str, str]) -> str:
     """What stands for the token from which the attention is taken: "" for one that is the prompt's own.
 
     A word stands for its last token, which only the tokenizer knows; different words may still end alike.
     """
-    match prompt.query:
-        case Query.last if _ends_by_itself(prompt):
-            return ""
-        case Query.expression_mean:
-            return ""
+    if prompt.query in MEANS:
+        return ""
+    if token := tokens.get(sample.sample_id):
+        return token
+    if _ends_by_itself(prompt) and prompt.query not in (Query.expression_last, Query.expression_mean):
+        return ""
     words = words_of(sample)
     return words[-1] if words else ""
 

@@ -12,7 +12,7 @@ import yaml
 from locheads.dependence.word_verdict import Follows
 from locheads.errors import ConfigError, StoreError
 from locheads.geometry import Preprocess
-from locheads.models.config import ModelConfig, PromptConfig, Query
+from locheads.models.config import ModelConfig, PromptConfig
 from locheads.records.follows import FollowsRecord
 from locheads.records.heads_file import SCHEMA, AskedModel, HeadSetFile
 from locheads.records.receipt_file import refuse_changed
@@ -119,7 +119,7 @@ def differences(heads: HeadSet, model: ModelConfig, prompt: PromptConfig) -> lis
     if heads.prompt is not None and _prompt_settings(heads.prompt) != _prompt_settings(prompt):
         sentences.append(
             f"The heads of {heads.name} were found with another prompt ({heads.prompt.template[:60]!r}, full_stop="
-            f"{heads.prompt.full_stop}, chat={heads.prompt.chat}, query={heads.prompt.query.value}) than the one here."
+            f"{heads.prompt.full_stop}, chat={heads.prompt.chat}, query={heads.prompt.query}) than the one here."
         )
     return sentences
 
@@ -132,7 +132,7 @@ def doubts(heads: HeadSet) -> list[str]:
     return [f"The heads of {heads.name} were judged on {judged.split}: {judged.sentence}"]
 
 
-def _prompt_settings(prompt: PromptConfig) -> tuple[str, bool, bool, Query]:
+def _prompt_settings(prompt: PromptConfig) -> tuple[str, bool, bool, str]:
     return prompt.template, prompt.full_stop, prompt.chat, prompt.query
 
 
@@ -194,7 +194,7 @@ def _prompt(file: HeadSetFile) -> PromptConfig | None:
         settings = {"name": "custom", "template": template, "chat": "<image>" not in template}
     if settings is None:
         return None
-    return PromptConfig(**settings | {"query": Query(settings.get("query", Query.last))})
+    return PromptConfig(**settings)
 
 
 def _with_settings_of_its_run(content: dict[str, Any], config: Path) -> dict[str, Any]:

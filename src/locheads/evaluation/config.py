@@ -36,7 +36,6 @@ class DirectConfig:
     cell_pixels: Count | None = None
     """Side of a cell of the patch grid in pixels of the model's input (Qwen2.5-VL: 28); for frame=input with a format
     in pixels."""
-    max_new_tokens: Count = 64
 
     def __post_init__(self) -> None:
         in_pixels = self.box_format in (AnswerFormat.xyxy, AnswerFormat.xywh, AnswerFormat.yxyx)

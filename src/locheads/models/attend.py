@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from itertools import islice
 from typing import Any, assert_never
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL.Image import Image
 
 from locheads.errors import ModelError, boundary
@@ -98,11 +99,16 @@ def attend_image(
     With `heads` only theirs, [sample, chosen, row, col], and no layer beyond the deepest of them runs.
 
     Raises:
-        DataError: an expression that cannot be asked.
+        DataError: an expression that cannot be asked, or whose answer has no row that the prompt's query asks for.
         ModelError: an expression for which the memory does not suffice, or attention that is not finite.
     """
-    prepared = lvlm.adapter.prepare(image, expressions, prompt)
-    (found,) = attend_prepared(lvlm, [prepared], Budget.of(None, lvlm.device), heads)
+    prepared, budget = lvlm.adapter.prepare(image, expressions, prompt), Budget.of(None, lvlm.device)
+    if prompt.asks:
+        # Only here: answers are written with the parts of this pass.
+        from locheads.models.answer_rows import behind_answers
+
+        prepared = behind_answers(lvlm, prepared, prompt, budget)
+    (found,) = attend_prepared(lvlm, [prepared], budget, heads)
     maps = [one for one in found if one is not None]
     if len(maps) < len(found):
         raise ModelError(NO_MEMORY)
@@ -136,10 +142,11 @@ def attend_groups(
 
 def strips_of(lvlm: Lvlm, image: PreparedInput) -> list[Strip]:
     """The image's expressions as rows of a batch: one row where the family may share it, else one each."""
-    return whole(image) if _shares(lvlm, image) else single(image)
+    return whole(image) if shares(lvlm, image) else single(image)
 
 
-def _shares(lvlm: Lvlm, image: PreparedInput) -> bool:
+def shares(lvlm: Lvlm, image: PreparedInput) -> bool:
+    """Whether the image's expressions go into one strip."""
     match lvlm.adapter.sharing:
         case Sharing.plain:
             return False
@@ -158,7 +165,7 @@ def _fits_the_window(lvlm: Lvlm, image: PreparedInput) -> bool:
 @torch.inference_mode()
 def _forward(lvlm: Lvlm, strips: Sequence[Strip], heads: Sequence[HeadIndex] | None) -> list[QueryRows]:
     """One forward pass -> per expression the rows of its query tokens."""
-    shared = _shares(lvlm, strips[0].image)
+    shared = shares(lvlm, strips[0].image)
     batch = collate(strips, shared)
     by_layer, depth = _heads_by_layer(lvlm, heads)
     queries, keys = batch.queries.to(lvlm.device), batch.keys.to(lvlm.device)
@@ -217,6 +224,17 @@ def model_inputs(lvlm: Lvlm, batch: Batch, once: bool = False) -> dict[str, torc
     return {k: v.to(lvlm.device, dtype if v.is_floating_point() else None) for k, v in tensors.items()}
 
 
+def logits_at(
+    lvlm: Lvlm, inputs: dict[str, torch.Tensor], tokens: Int[torch.Tensor, "token"], **options: Any
+) -> Float[torch.Tensor, "token word"]:
+    """One forward pass of the model over a single row -> the logits in float32 of what follows these of its tokens."""
+    tokens = tokens.to(lvlm.device)
+    chooses = "logits_to_keep" in signature(lvlm.model.forward).parameters
+    only = {"logits_to_keep": tokens} if chooses else {}
+    logits: torch.Tensor = lvlm.model(**inputs, **only, **{"use_cache": False, **options}).logits[0]
+    return (logits if chooses else logits[tokens]).float()
+
+
 def _can_look_once(lvlm: Lvlm, batch: Batch) -> bool:
     """Whether strips of one image can be given the same vision features, one block of them per image."""
     # One view as [1, 3, height, width], and nothing else.
@@ -259,5 +277,7 @@ def _per_expression(
             first, last = image.spans[i]
             end = start + last - first
             own = [layer[start:end, :, :n_cells] for layer in layers]
+            if image.picked is not None:
+                own = [layer[list(image.picked[i])] for layer in own]
             yield QueryRows(own, (image.geometry.rows, image.geometry.cols), order)
             start = end

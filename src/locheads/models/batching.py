@@ -47,6 +47,10 @@ class Strip:
         """Tokens of each suffix."""
         return [len(self.image.suffixes[i]) for i in self.suffixes]
 
+    def ends(self) -> Int[Tensor, "suffix"]:
+        """Where the last token of each suffix stands in the row."""
+        return len(self.image.prefix) + torch.tensor(self.lengths()).cumsum(0) - 1
+
     def n_queries(self) -> int:
         """Query tokens of all its suffixes."""
         return sum(end - first for first, end in (self.image.spans[i] for i in self.suffixes))
@@ -122,7 +126,7 @@ def collate(strips: Sequence[Strip], shared: bool) -> Batch:
     length = max(len(row) for row in ids)
     queries = [_queries(strip) for strip in strips]
     images = [strip.image for strip in strips]
-    types = [image.token_types for image in images]
+    types = [_pad(_types(strip), length, 0) for strip in strips if strip.image.token_types is not None]
     runs = [list(run) for _, run in groupby(images, key=id)]
     own_positions = not shared and images[0].prefix_positions is None
     return Batch(
@@ -135,7 +139,7 @@ def collate(strips: Sequence[Strip], shared: bool) -> Batch:
         queries=_aligned(queries),
         counts=tuple(map(len, queries)),
         keys=_aligned([image.image_tokens for image in images]),
-        token_types={} if types[0] is None else {images[0].token_types_name: _rows(types, length)},
+        token_types={} if not types else {images[0].token_types_name: torch.stack(types)},
         images=tuple(run[0] for run in runs),
         copies=tuple(len(run) for run in runs),
         causal_prefix=_common_prefix(images) if shared else None,
@@ -147,8 +151,11 @@ def _common_prefix(images: Sequence[PreparedInput]) -> int | None:
     return lengths.pop() if len(lengths) == 1 else None
 
 
-def _rows(rows: Sequence[Tensor | None], length: int) -> Int[Tensor, "batch token"]:
-    return torch.stack([_pad(row, length, 0) for row in rows if row is not None])
+def _types(strip: Strip) -> Int[Tensor, "token"]:
+    image = strip.image
+    assert image.token_types is not None
+    types = image.suffix_types or [torch.zeros_like(suffix) for suffix in image.suffixes]
+    return torch.cat([image.token_types, *(types[i] for i in strip.suffixes)])
 
 
 def _pad(row: Int[Tensor, "*n token"], length: int, value: int) -> Int[Tensor, "*n length"]:

@@ -133,7 +133,7 @@ def attention(
     softcap = options.pop("softcap", None)
     causal = is_causal(module, options)
     if attention_mask is None and softcap is not None:
-        attention_mask = causal_mask(key.shape[2], causal, None, key.device)
+        attention_mask = causal_mask(key.shape[2], causal, None, key.device)[:, :, -query.shape[2] :]
     window = options.get("sliding_window")
     if attention_mask is None and window is not None and key.shape[2] > window:
         # sdpa knows no window of its own: without a mask it would look beyond it.

@@ -1,10 +1,12 @@
 """The choices of the LVLM and of what it is asked; kept apart, because the configuration loads before everything."""
 
+import re
 from enum import StrEnum
 
 from locheads.dotted import is_dotted
+from locheads.errors import ConfigError, chosen
 from locheads.geometry import Preprocess
-from locheads.settings import Text, require, settings
+from locheads.settings import Count, Text, require, settings
 
 PROBE = "probe"
 """model.adapter that is nobody's: the model itself is asked."""
@@ -61,7 +63,8 @@ REFERSEG = (
 
 
 class Query(StrEnum):
-    """The token from which attention is taken."""
+    """The tokens from which attention is taken. Those of the model's own greedy answer are the rows that predict what
+    is named: the row of the token before it."""
 
     last = "last"
     """The last token of the whole prompt (the paper)."""
@@ -69,6 +72,32 @@ class Query(StrEnum):
     """The last token of the expression itself, without an added full stop."""
     expression_mean = "expression_mean"
     """The mean of the rows of all tokens of the expression."""
+    answer_first = "answer_first"
+    """The row that predicts the first token of the answer: `last`, whatever the answer is."""
+    answer_word = "answer_word"
+    """answer_word:N, the mean of the rows that predict the N-th word of the answer, counted from 1."""
+    answer_mean = "answer_mean"
+    """The mean of the rows that predict any token of the answer."""
+    answer_numbers = "answer_numbers"
+    """The mean of the rows that predict the four numbers of the box in the answer (direct.box_format)."""
+    answer_end = "answer_end"
+    """The row that predicts that the answer ends."""
+
+
+WORD = re.compile(r"answer_word:([1-9]\d{0,3})")
+
+
+def query_of(query: str) -> tuple[Query, int]:
+    """prompt.query -> (its kind, N of answer_word:N, else 0).
+
+    Raises:
+        ConfigError: it is no choice of `Query`, or a word without its number.
+    """
+    if word := WORD.fullmatch(query):
+        return Query.answer_word, int(word[1])
+    kind = chosen(Query, query)
+    require((kind != Query.answer_word, f"The query {query} needs the number of the word, as in answer_word:2."))
+    return kind, 0
 
 
 @settings("prompt")
@@ -81,12 +110,18 @@ class PromptConfig:
     """Ends an expression with a full stop, the query token of the paper's examples, where it has none."""
     chat: bool = False
     """The template is a question without `<image>`; the model's own chat template puts roles and image around it."""
-    query: Query = Query.last
-    """Where the expression stands several times in the template, the last of them counts."""
+    query: Text = Query.last
+    """A `Query`. Where the expression stands several times in the template, the last of them counts."""
+    max_new_tokens: Count = 64
+    """Of the model's own answer: for stage=direct, and for a query in the answer."""
 
     def __post_init__(self) -> None:
         images, slot = self.template.count("<image>"), self.template.find("{expression}")
         placed = "prompt.template must not hold <image> with prompt.chat=true: the chat template places the image."
+        try:
+            query_of(self.query)
+        except ConfigError as error:
+            raise ConfigError(f"prompt.query: {error}") from None
         late = "prompt.template must have <image> before {expression}: the image is read once for all expressions."
         require(
             (slot >= 0, "prompt.template has no {expression}: add it where the expression goes."),
@@ -94,3 +129,8 @@ class PromptConfig:
             (self.chat or images == 1, "prompt.template must hold <image> exactly once."),
             (self.chat or self.template.find("<image>") < slot, late),
         )
+
+    @property
+    def asks(self) -> bool:
+        """Whether attention is taken from the model's own answer, which has to be had first."""
+        return self.query.startswith("answer")

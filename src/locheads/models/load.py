@@ -132,7 +132,7 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     loader = AutoModelForImageTextToText.from_pretrained
     model, info = read(source, config, loader, config=checkpoint, output_loading_info=True, **options)
     missing = sorted(info["missing_keys"])
-    # The words' probabilities are asked for by no attention map: `prepare_to_answer` refuses a model without them.
+    # The words' probabilities are asked for by no attention map: `check_makes_words` refuses a model without them.
     has_head = not any(map(_is_head, missing))
     if missing := [name for name in missing if not _is_head(name)]:
         raise ModelError(

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
-from locheads.errors import ConfigError, DataError, boundary, chosen
-from locheads.models.config import PromptConfig, Query
+from locheads.errors import ConfigError, DataError, boundary
+from locheads.models.config import PromptConfig, Query, query_of
 
 IMAGE = "<image>"
 """Where the image goes in `prompt.template`, whatever the model's own image token is called."""
@@ -93,23 +93,23 @@ def fill(question: PromptText, placeholder: str, tokens: str) -> PromptText:
     return PromptText(head + tokens + tail, question.start + shift, question.end + shift)
 
 
-def tokenise(tokenizer: Any, question: PromptText, query: Query, special: bool) -> tuple[list[int], tuple[int, int]]:
+def tokenise(tokenizer: Any, question: PromptText, query: str, special: bool) -> tuple[list[int], tuple[int, int]]:
     """-> (token ids of the text, the query tokens as a half-open range of positions).
 
     `special`: let the tokenizer add its own first token. A token that holds the expression and more (such as its
-    full stop) counts as the expression's.
+    full stop) counts as the expression's. A query in the answer: the last token.
 
     Raises:
         DataError: the expression cannot be located in the tokens.
         ConfigError: `query` is no choice of `Query`, whose names do as well.
     """
-    query = chosen(Query, query)
+    kind, _ = query_of(query)
     fast = getattr(tokenizer, "is_fast", False)
     refused = f"The tokenizer refuses the prompt for {question.text[question.start : question.end][:40]!r}"
     with boundary(refused, DataError, "is there anything odd about the expression?"):
         encoded = tokenizer(question.text, add_special_tokens=special, return_offsets_mapping=fast)
         ids = list(encoded["input_ids"])
-    if query == Query.last:
+    if kind not in (Query.expression_last, Query.expression_mean):
         return ids, (len(ids) - 1, len(ids))
     if fast:
         first, end = _by_offsets(encoded["offset_mapping"], question)
@@ -120,13 +120,7 @@ def tokenise(tokenizer: Any, question: PromptText, query: Query, special: bool) 
             f"The expression {question.text[question.start : question.end]!r} cannot be located in the prompt's "
             "tokens: use prompt.query=last."
         )
-    match query:
-        case Query.expression_last:
-            return ids, (end - 1, end)
-        case Query.expression_mean:
-            return ids, (first, end)
-        case _:
-            assert_never(query)
+    return ids, (end - 1 if kind == Query.expression_last else first, end)
 
 
 def _by_offsets(offsets: Sequence[tuple[int, int]], question: PromptText) -> tuple[int, int]:

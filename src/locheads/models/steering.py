@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from inspect import signature
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from locheads.errors import ModelError, boundary
 from locheads.models import capture
 from locheads.models.adapters import PreparedInput
-from locheads.models.attend import NO_MEMORY, model_inputs, strips_of
+from locheads.models.attend import NO_MEMORY, logits_at, model_inputs, strips_of
 from locheads.models.batching import Batch, Budget, Strip, collate, is_out_of_memory, with_halving
 from locheads.models.identity import PARTS
 from locheads.models.load import Lvlm
@@ -87,7 +86,8 @@ def _forward(lvlm: Lvlm, steerings: Sequence[Steering], strips: Sequence[Strip])
     steered = _steered(batch, strip, steerings, text.num_attention_heads)
     token = _active.set(steered)
     try:
-        logits = _logits(lvlm, batch, _ends(strip))
+        with boundary("The model's forward pass failed", ModelError, PARTS, is_out_of_memory):
+            logits = logits_at(lvlm, model_inputs(lvlm, batch), strip.ends())
     finally:
         _active.reset(token)
     if steered.layers_seen != text.num_hidden_layers:
@@ -95,22 +95,7 @@ def _forward(lvlm: Lvlm, steerings: Sequence[Steering], strips: Sequence[Strip])
             f"Of the {text.num_hidden_layers} layers of the decoder {steered.layers_seen} take their attention from "
             "where heads can be steered: stage=steer is not for this model."
         )
-    return list(logits.float().log_softmax(dim=-1).cpu())
-
-
-def _logits(lvlm: Lvlm, batch: Batch, ends: Int[Tensor, "expression"]) -> Float[Tensor, "expression word"]:
-    """Of the tokens that follow those at `ends`."""
-    chooses = "logits_to_keep" in signature(lvlm.model.forward).parameters
-    only = {"logits_to_keep": ends.to(lvlm.device)} if chooses else {}
-    failed = boundary("The model's forward pass failed", ModelError, PARTS, is_out_of_memory)
-    with failed:
-        logits: Tensor = lvlm.model(**model_inputs(lvlm, batch), **only, use_cache=False).logits[0]
-    return logits if chooses else logits[ends]
-
-
-def _ends(strip: Strip) -> Int[Tensor, "expression"]:
-    """Where the last token of each expression's prompt stands."""
-    return len(strip.image.prefix) + torch.tensor(strip.lengths()).cumsum(0) - 1
+    return list(logits.log_softmax(dim=-1).cpu())
 
 
 @dataclass

@@ -14,10 +14,13 @@ from locheads.discovery.scores import score
 from locheads.geometry import Geometry
 from locheads.grounding.fuse import binarise
 from locheads.models.adapters import FamilyAdapter, PreparedInput
+from locheads.models.answer import check_makes_words
 from locheads.models.attend import NO_MEMORY, NOT_FINITE, attend_groups, strips_of
 from locheads.models.batching import Budget, gather
 from locheads.models.load import Lvlm
 from locheads.models.packing import Packed, packing
+from locheads.pipeline.answered_rows import AnsweredRows
+from locheads.pipeline.answers import Answers
 from locheads.pipeline.found_model import keep_found
 from locheads.pipeline.image_preparation import PreparedImage, ToolCopies, first_readable, in_background, prepare_image
 from locheads.pipeline.loader import Loader
@@ -62,6 +65,9 @@ def fill(
     n_samples, n_missing = count(groups), count(missing)
     log.info("The attention store %s holds %d of %d expressions.", store.folder, n_samples - n_missing, n_samples)
     failures: list[Failure] = []
+    answered = AnsweredRows(Answers(config, store), config.prompt.max_new_tokens) if config.prompt.asks else None
+    if answered is not None:
+        missing, failures = answered.known(missing)
     # Only once an image opens: where all that is missing is what failed before, no weights load.
     start, failed = first_readable(missing, config.prompt)
     failures += failed
@@ -69,9 +75,11 @@ def fill(
     if start < len(missing):
         _warn_of_other_versions(store, missing, need)
         store.check_writable()
+        if answered is not None:
+            answered.answers.check_writable()
         store.tidy()
         lacking, loader = store.lacking(missing, need), loader or Loader(config)
-        failures += _Pass(store, config, lacking, need, picks, loader).run(missing[start:])
+        failures += _Pass(store, config, lacking, need, picks, loader, answered).run(missing[start:])
     for failure in failures[:5]:
         log.warning("Sample %s failed: %s", failure.sample_id, failure.reason)
     if len(failures) > 5:
@@ -113,11 +121,16 @@ class _Pass:
     need: NeededMaps
     picks: Picks | None
     loader: Loader
+    answered: AnsweredRows | None
+    """None where no row of an answer is asked for."""
 
     def run(self, groups: list[ImageGroup]) -> list[Failure]:
         """-> the samples that failed."""
-        layers = None if self.lacking.whole_model() else 1 + max(head.layer for head in self._all_heads(groups))
+        every = self.lacking.whole_model() or self.answered is not None  # words come of the last layer
+        layers = None if every else 1 + max(head.layer for head in self._all_heads(groups))
         lvlm = self.loader.get(layers)
+        if self.answered is not None:
+            check_makes_words(lvlm)
         watch = Stopwatch(lvlm.device)
         failures: list[Failure] = []
         with StoreWriter(self.store, self.config.engine) as writer:
@@ -133,6 +146,8 @@ class _Pass:
         """The images that were asked about; why others cannot is added to `failures`."""
         budget = Budget.of(self.config.engine.token_budget, lvlm.device)
         opened = self._opened(groups, lvlm.adapter, failures)
+        if self.answered is not None:
+            opened = self.answered.behind(lvlm, opened, budget, failures)
         for batch in gather(opened, lambda prepared: strips_of(lvlm, prepared), budget):
             heads = None if self.lacking.whole_model() else self._all_heads([group for group, _ in batch])
             found = attend_groups(lvlm, batch, budget, heads)

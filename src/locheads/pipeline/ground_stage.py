@@ -22,6 +22,7 @@ from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.contrast import read_maps
+from locheads.pipeline.answers import COLUMNS, Answers
 from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
 from locheads.pipeline.setup import Failures, Setup, failed_in
@@ -80,18 +81,20 @@ def _ground(
     setup: Setup, plan: HeadPlan, failures: Failures, each: Each, segmenter: Segmenter | None = None
 ) -> dict[str, pd.DataFrame]:
     config, folder, groups = setup.config, setup.folder, setup.inputs.evaluated
+    answers = Answers(config, setup.store) if config.prompt.asks else None
     scores: dict[str, list[pd.DataFrame]] = {name: [] for name in _files(plan)}
     images = iter(track(groups, "ground", "images"))
     # A segmenter is here, on its device; its masks are scored after it.
     work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures)
     with ExitStack() as files:
-        write = {n: files.enter_context(writing(folder / n, with_mask_score=segmenter is not None)) for n in scores}
+        more = {OWN: COLUMNS if answers else ()}
+        write = {n: files.enter_context(writing(folder / n, segmenter is not None, more.get(n, ()))) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
                 masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
                 found = _scored(plan, chunk, list(map(masked, found, chunk)), with_mask_score=True)
             for name, (table, part) in found.items():
-                write[name](table)
+                write[name](answers.beside(table, chunk) if answers and name == OWN else table)
                 scores[name].append(part)
             deque(islice(images, len(chunk)), 0)
         next(images, None)  # the bar is full

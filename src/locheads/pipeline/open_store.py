@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from locheads.config import Config
+from locheads.models.config import Query
 from locheads.models.engine import OtherVersions, Quantization
 from locheads.models.identity import ModelIdentity, adapter_identity
 from locheads.store.attention_store import AttentionStore
@@ -15,6 +16,8 @@ from locheads.store.provenance import version
 MAKERS = ("torch", "transformers", "tokenizers", "pillow", "numpy")
 """Packages that make pixels, tokens and attention; torchvision and bitsandbytes besides, where they are used."""
 
+NUMBERS = "numbers"
+"""In the question: how the model writes boxes, where the rows of their numbers are taken."""
 NO_PART = frozenset(
     f"locheads.{name}"
     for name in (
@@ -57,6 +60,10 @@ def asked(config: Config, identity: ModelIdentity) -> dict[str, Any]:
         "model": model | {"weights": identity.weights} | adapter_identity(config.model),
         "prompt": prompt,
     }
+    if not config.prompt.asks:
+        del prompt["max_new_tokens"]
+    elif config.prompt.query == Query.answer_numbers:
+        question[NUMBERS] = config.direct.box_format
     if config.engine.quantization != Quantization.none:
         question["quantization"] = config.engine.quantization.value
     return question

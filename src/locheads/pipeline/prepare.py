@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
@@ -14,6 +14,7 @@ from locheads.grounding.contrast import probes_of
 from locheads.models.engine import ALL_MAPS, Quantization
 from locheads.models.identity import ModelIdentity, adapter_identity, identify
 from locheads.models.placement import check_unloaded
+from locheads.pipeline.answers import AnswerKeys, answer_keys
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, load_inputs, samples_file, with_images
@@ -24,9 +25,6 @@ from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identi
 from locheads.store.attention_store import AttentionStore
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference
-
-if TYPE_CHECKING:
-    from locheads.pipeline.direct import AnswerKeys
 
 WITHOUT_EFFECT = (
     "audit", "engine", "explorer", "shard", "steer", "tracker", "paths", "report", "study", "stage", "predictions",
@@ -74,12 +72,10 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     return Setup(config, folder, inputs, identity, store, digest, head_set)
 
 
-def _made(config: Config, store: AttentionStore) -> "AttentionStore | AnswerKeys":
+def _made(config: Config, store: AttentionStore) -> AttentionStore | AnswerKeys:
     """What knows the key of the maps or, with stage=direct, of the answers that the run reads."""
     if config.stage != Stage.direct:
         return store
-    from locheads.pipeline.direct import answer_keys  # only here: it loads torch
-
     return answer_keys(config, store)
 
 

@@ -4,7 +4,7 @@ Files of predictions are written and scored some images at a time: their masks n
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,16 @@ def table_of(rows: Iterable[Row], with_mask_score: bool = False) -> pa.Table:
 
 
 @contextmanager
-def writing(path: Path, with_mask_score: bool = False) -> Iterator[Callable[[pa.Table], None]]:
-    """Gives what takes the tables of some images one after the other; a row group holds whole images.
+def writing(
+    path: Path, with_mask_score: bool = False, more: Sequence[pa.Field] = ()
+) -> Iterator[Callable[[pa.Table], None]]:
+    """Gives what takes the tables of some images one after the other; a row group holds whole images. `more`: columns
+    besides those of `table_of`.
 
     Raises StoreError where the file cannot be written, as `replacing` does.
     """
-    nothing = table_of([], with_mask_score)
+    schema = pa.schema([*table_of([], with_mask_score).schema, *more])
+    nothing = schema.empty_table()
     waiting = [nothing]
     with replacing(path) as temporary, pq.ParquetWriter(temporary, nothing.schema) as writer:
 

@@ -13,6 +13,7 @@ from locheads.dependence.word_verdict import Follows, WordVerdict, judge
 from locheads.discovery.config import Require
 from locheads.errors import DiscoveryError
 from locheads.grounding.fuse import fuse
+from locheads.pipeline.answers import Answers
 from locheads.pipeline.setup import Setup
 from locheads.records.follows import FollowsRecord
 from locheads.store.key import code_digest
@@ -78,11 +79,12 @@ def check_required(setup: Setup, verdict: FollowsRecord | None) -> None:
 def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTable]:
     """Image by image, of every head's maps, or of the fused map of some."""
     config = setup.config
+    tokens = Answers(config, setup.store).query_tokens(setup.inputs.judged) if config.prompt.asks else {}
     for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
         samples, maps = read_maps(setup, group, heads)
         if len(samples) > 1:
             smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
-            yield table_of(smooth, pairs_of(samples, config.prompt), image, config.dependence.tolerance)
+            yield table_of(smooth, pairs_of(samples, config.prompt, tokens), image, config.dependence.tolerance)
 
 
 def read_maps(

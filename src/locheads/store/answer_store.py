@@ -11,6 +11,7 @@ from locheads.errors import StoreError
 from locheads.geometry import Geometry
 from locheads.store.atomic import write_bytes
 from locheads.store.derived import checked, json_with_checksum, parse_json
+from locheads.types import Answer
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class StoredAnswer:
     sample_id: str
     image: str | None
     """sha256 of the image's file."""
-    text: str
+    answer: Answer
     geometry: Geometry
     """Where the image lay in the model's input, which is what its coordinates may refer to."""
 
@@ -88,6 +89,8 @@ def _lines(path: Path) -> list[bytes]:
 def _parse(line: bytes) -> StoredAnswer | None:
     try:
         content = parse_json(checked(line))
-        return StoredAnswer(**content | {"geometry": Geometry.from_dict(content["geometry"])})
+        said, geometry = content["answer"], Geometry.from_dict(content["geometry"])
+        answer = Answer(tuple(said["ids"]), tuple(said["pieces"]), said["ended"])
+        return StoredAnswer(content["sample_id"], content["image"], answer, geometry)
     except (ValueError, LookupError, TypeError):
         return None

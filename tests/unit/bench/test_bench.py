@@ -17,9 +17,10 @@ from locheads.bench.shapes import SHAPES, build, image, packed_flop
 from locheads.data.prediction_files import read_predictions
 from locheads.evaluation.truth import score_answers
 from locheads.map_numbers import spatial_entropy
+from locheads.models.adapters import Sharing
 
 TINY, CPU = SHAPES["tiny"], torch.device("cpu")
-ENGINELESS = (attention.TODAY, attention.HOOKED, attention.BARE)
+ENGINELESS = (attention.TODAY, attention.HOOKED, *attention.CAPTURELESS)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,7 @@ def test_the_record_holds_every_step_with_spread_ratio_floor_and_machine(written
     assert set(names) == {
         attention.TODAY, attention.ROWS, attention.EXIT, attention.PACKED, attention.BATCHED, attention.DISCOVERY,
         attention.DISCOVERY_BATCHED, attention.HOOKED, attention.BARE, attention.DISCOVERY_SPREAD,
+        attention.ANSWER_ALONE, attention.ANSWER_PACKED,
     }  # fmt: skip
     today = written["steps"][0]["time"]["median"]
     for step in written["steps"]:
@@ -55,7 +57,7 @@ def test_the_record_holds_every_step_with_spread_ratio_floor_and_machine(written
 
 def test_every_step_finds_the_maps_that_today_finds(written: dict) -> None:
     for step in written["steps"]:
-        if step["name"] != attention.BARE:  # which captures nothing
+        if step["name"] not in attention.CAPTURELESS:
             assert step["largest_difference_to_today"] < 2e-5, step["name"]
 
 
@@ -79,6 +81,14 @@ def test_steps_say_how_many_expressions_they_answer(monkeypatch: pytest.MonkeyPa
     for step in steps:
         step.run()
     assert asked == [step.expressions for step in steps]
+
+
+def test_both_ways_to_ask_give_the_same_answers() -> None:
+    bench = attention.Bench(TINY, CPU)
+    together = bench.answers(bench.images[0], Sharing.packed)
+    assert together == bench.answers(bench.images[0], Sharing.plain)
+    assert {len(answer.ids) for answer in together if answer} == {attention.ANSWER_TOKENS}
+    assert len({answer.ids for answer in together if answer}) > 1
 
 
 def test_the_extrapolation_is_of_the_real_shape_and_says_that_it_is_one() -> None:

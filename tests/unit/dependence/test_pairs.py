@@ -67,6 +67,20 @@ def test_the_token_control_knows_where_the_attention_is_taken(prompt: PromptConf
     assert token_is_known(prompt) is (prompt.query != Query.expression_mean)
 
 
+def test_of_a_row_in_the_answer_the_token_before_it_is_compared() -> None:
+    second = replace(LAST, query="answer_word:2")
+    said = {"0": "pink", "1": "pink", "2": "blue", "3": "", "4": "", "5": ""}
+    same_token = told(pairs_of(SAMPLES, second, said), "same_token")
+    assert same_token[0, 1] and not same_token[0, 2] and not same_token[0, 3] and same_token[3, 4]
+    assert token_is_known(second) and not token_is_known(replace(LAST, query=Query.answer_mean))
+    assert all(told(pairs_of(SAMPLES, replace(LAST, query=Query.answer_numbers), said), "same_token").values())
+    # The row of the prompt's last token is that of `last`, whose token may be the expression's own.
+    first = replace(LAST, full_stop=False, query=Query.answer_first)
+    nothing = dict.fromkeys(said, "")
+    last = pairs_of(SAMPLES, replace(first, query=Query.last))
+    assert told(pairs_of(SAMPLES, first, nothing), "same_token") == told(last, "same_token")
+
+
 def test_the_last_word_is_what_the_token_control_compares() -> None:
     expression_last = replace(LAST, query=Query.expression_last)
     both = (sample("0", "cup", "cup, left!"), sample("1", "plate", "the plate on the Left", PLATE))

@@ -145,7 +145,7 @@ def test_an_older_set_takes_that_from_the_config_of_its_run(tmp_path: Path) -> N
     config = {"model": {"preprocess": "squash", "tiles": True}, "prompt": SETTINGS}
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     found = read_headset(tmp_path)
-    assert found.tiles and found.prompt is not None and found.prompt.query is Query.expression_last
+    assert found.tiles and found.prompt is not None and found.prompt.query == Query.expression_last
     # Another run's file, which was copied here, says nothing of this set.
     (tmp_path / "config.yaml").write_text(json.dumps(config | {"prompt": SETTINGS | {"template": "other"}}))
     assert read_headset(tmp_path).prompt == PromptConfig("custom", "<image>{expression}")

@@ -1,5 +1,6 @@
 """Greedy answers equal those of the family's own processor and `generate`; numbers in them become boxes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from families import FAMILY_BUILDERS
 from family_parts import in_full_precision
 from test_families import CHAT, PLAIN, adapter, family, noise
 
-from locheads.models.answer import answer_image, prepare_to_answer
+from locheads.models.answer import answer_image, check_makes_words
 from locheads.models.capture import install
+from locheads.models.config import PromptConfig
 from locheads.models.load import Lvlm
 
 TOKENS = 6
@@ -19,8 +21,12 @@ def lvlm_of(name: str) -> Lvlm:
     model, _ = family(name)
     install(model)
     lvlm = Lvlm(model, adapter(name), torch.device("cpu"))
-    prepare_to_answer(lvlm)
+    check_makes_words(lvlm)
     return lvlm
+
+
+def asked(prompt: PromptConfig, tokens: int = TOKENS) -> PromptConfig:
+    return replace(prompt, max_new_tokens=tokens)
 
 
 def stock_answer(name: str, image: Any, expression: str) -> str:
@@ -43,23 +49,24 @@ def stock_answer(name: str, image: Any, expression: str) -> str:
 def test_answers_are_those_of_the_stock_processor(name: str) -> None:
     image, expressions = noise((130, 70)), ["the red cup left of it", "circle"]
     lvlm = lvlm_of(name)
-    assert lvlm.model.config.get_text_config()._attn_implementation == ("eager" if name == "paligemma2" else "sdpa")
-    answers, geometry = answer_image(lvlm, image, expressions, PLAIN, TOKENS)
+    answers, geometry = answer_image(lvlm, image, expressions, asked(PLAIN))
     assert (geometry.width, geometry.height) == image.size
-    assert answers == [stock_answer(name, image, expression) for expression in expressions]
+    assert [answer.text.strip() for answer in answers] == [
+        stock_answer(name, image, expression) for expression in expressions
+    ]
 
 
 def test_the_comparison_can_fail() -> None:
     """Random weights often say the same whatever they are asked; some of them do not."""
     image = noise((130, 70))
-    said = {name: answer_image(lvlm_of(name), image, ["the red cup left of it", "circle"], PLAIN, TOKENS)[0]
-            for name in FAMILY_BUILDERS}  # fmt: skip
-    differing = [name for name, (one, other) in said.items() if one != other]
+    expressions = ["the red cup left of it", "circle"]
+    said = {name: answer_image(lvlm_of(name), image, expressions, asked(PLAIN))[0] for name in FAMILY_BUILDERS}
+    differing = [name for name, (one, other) in said.items() if one.text != other.text]
     assert len(differing) > 3
 
 
 def test_no_more_tokens_than_asked_for() -> None:
-    short, _ = answer_image(lvlm_of("llava"), noise((130, 70)), ["circle"], CHAT, 2)
-    long, _ = answer_image(lvlm_of("llava"), noise((130, 70)), ["circle"], CHAT, 6)
-    assert long[0].startswith(short[0])
-    assert len(short[0]) < len(long[0])
+    short, _ = answer_image(lvlm_of("llava"), noise((130, 70)), ["circle"], asked(CHAT, 2))
+    long, _ = answer_image(lvlm_of("llava"), noise((130, 70)), ["circle"], asked(CHAT, 6))
+    assert long[0].ids[:2] == short[0].ids and len(short[0].ids) == 2 < len(long[0].ids)
+    assert long[0].text.startswith(short[0].text)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from locheads.errors import ModelError
 from locheads.geometry import Preprocess
 from locheads.models import load
-from locheads.models.answer import prepare_to_answer
+from locheads.models.answer import check_makes_words
 from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
@@ -153,7 +153,7 @@ def test_what_only_the_head_lacks_attends_and_does_not_answer(
     maps, _ = attend_image(lvlm, image, ["cup"], PROMPT)
     np.testing.assert_array_equal(maps, attend_image(loaded(whole, monkeypatch), image, ["cup"], PROMPT)[0])
     with pytest.raises(ModelError, match=r"has no lm_head\.weight"):
-        prepare_to_answer(lvlm)
+        check_makes_words(lvlm)
 
 
 def test_the_real_original_names_its_converter() -> None:

@@ -7,12 +7,13 @@ import pytest
 from locheads.errors import StoreError
 from locheads.geometry import stretched
 from locheads.store.answer_store import AnswerStore, StoredAnswer
+from locheads.types import Answer
 
 GEOMETRY = stretched(200, 100, 4, 8)
 
 
 def answer(sample_id: str, text: str = "[1, 2, 3, 4]", image: str | None = "abc") -> StoredAnswer:
-    return StoredAnswer(sample_id, image, text, GEOMETRY)
+    return StoredAnswer(sample_id, image, Answer((7, 8), (text[:3], text[3:]), ended=False), GEOMETRY)
 
 
 def test_answers_come_back_for_the_same_image_only(tmp_path: Path) -> None:

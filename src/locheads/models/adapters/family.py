@@ -6,7 +6,7 @@ makes the tensors, and `replace_image_token` the text that stands for the image 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from locheads.errors import ConfigError, DataError, ModelError, boundary, chosen
 from locheads.geometry import Geometry, Preprocess
-from locheads.models.config import PromptConfig, Query
+from locheads.models.config import PromptConfig
 from locheads.models.prompts import IMAGE, PromptText, chat_prompt_text, fill, prompt_text, tokenise
 
 PARTS = "the checkpoint's processor does not fit its configuration; download or save the checkpoint again."
@@ -66,6 +66,20 @@ class PreparedInput:
     token_types: Int[Tensor, "prefix"] | None = None
     """`token_type_ids` / `mm_token_type_ids` of the prefix where the model's forward wants them (suffixes: 0)."""
     token_types_name: str = "token_type_ids"
+    suffix_types: tuple[Int[Tensor, "suffix"], ...] | None = None
+    """The same of the suffixes; None: 0 for all their tokens."""
+    picked: tuple[tuple[int, ...], ...] | None = None
+    """Per suffix which tokens of its span count, as offsets in it; None: all."""
+
+    def some(self, which: Sequence[int]) -> "PreparedInput":
+        """With these of its prompts alone."""
+        return replace(
+            self,
+            suffixes=tuple(self.suffixes[i] for i in which),
+            spans=tuple(self.spans[i] for i in which),
+            suffix_types=self.suffix_types and tuple(self.suffix_types[i] for i in which),
+            picked=self.picked and tuple(self.picked[i] for i in which),
+        )
 
 
 class FamilyAdapter:
@@ -88,6 +102,8 @@ class FamilyAdapter:
     """What the whole processor must be told so that it gives what the model's forward takes."""
     after_image: int = 0
     """How many tokens behind the last image token the model takes for a part of the image."""
+    answer_type: int = 0
+    """The `token_type_ids` of the model's own answer, where its forward wants them."""
 
     def __init__(self, processor: Any, config: Any, preprocess: Preprocess, tiles: bool = False) -> None:
         """Raises ConfigError for an option that the family does not have, and for no choice of `Preprocess`."""
@@ -198,7 +214,7 @@ class FamilyAdapter:
         question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
         return self.finish(fill(question, placeholder, image_text))
 
-    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+    def _tokenise(self, question: PromptText, query: str) -> tuple[list[int], tuple[int, int]]:
         return tokenise(self.processor.tokenizer, question, query, self._adds_special(question))
 
     def _adds_special(self, question: PromptText) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from locheads.errors import ConfigError, ModelError
 from locheads.geometry import Preprocess, padded_square, placed, square_geometry, stretched
 from locheads.models.adapters.family import UNDER_THEIR_NAMES, Cells, Corners, FamilyAdapter, Sharing, padded
-from locheads.models.config import PromptConfig, Query
+from locheads.models.config import PromptConfig
 from locheads.models.prompts import IMAGE, PromptText, fill, prompt_text, tokenise
 
 
@@ -141,6 +141,7 @@ class PaliGemmaAdapter(SquareAdapter):
     """
 
     sharing = Sharing.plain
+    answer_type = 1
 
     def image_text(self, inputs: Any) -> str:
         return super().image_text(inputs) + self.processor.tokenizer.bos_token
@@ -149,7 +150,7 @@ class PaliGemmaAdapter(SquareAdapter):
         return PromptText(question.text + "\n", question.start, question.end)
 
     def extras(self, prefix: Int[Tensor, "prefix"], inputs: Any) -> dict[str, Any]:
-        # 0 is the prompt, in which all tokens see each other; 1 would be an answer.
+        # 0 is the prompt, in which all tokens see each other.
         return {"token_types": torch.zeros_like(prefix)}
 
 
@@ -306,7 +307,7 @@ class FuyuAdapter(FamilyAdapter):
         first = PromptText(f"{image}{asked.text}<0x04>", asked.start + len(image), asked.end + len(image))
         return fill(first, image, image_text)
 
-    def _tokenise(self, question: PromptText, query: Query) -> tuple[list[int], tuple[int, int]]:
+    def _tokenise(self, question: PromptText, query: str) -> tuple[list[int], tuple[int, int]]:
         image, begin, text = question.text.partition("<s>")
         words, cut = self.processor.tokenizer, len(image + begin)
         # Without the piece for a blank that the tokenizer puts before any text.

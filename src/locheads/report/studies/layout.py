@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, shown
+from locheads.records.follows import FollowsRecord
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import Estimate, Figure6, MetricsRecord, p_text
 from locheads.records.provenance_file import TimedPass
@@ -183,6 +184,24 @@ ALL_METRICS = tuple(_quantity(metric) for metric in shown(Place.STUDIES).values(
 DIRECT_REC = replace(_quantity(METRIC[PRIMARY[0]], "direct_output"), key="direct", heading="asked for the box")
 HEADS_REC = replace(REC, key="heads_rec", heading="localization heads")
 UNPARSABLE = Quantity("unparsable", "answers without a box, %", _of_metrics(_unparsable), 100)
+
+# Do the heads follow the words?
+
+
+def _of_follows(measure: Callable[[FollowsRecord], Measured]) -> Measure:
+    return _of(lambda run: run.metrics.follows if run.metrics else None, measure)
+
+
+def _gap(judged: FollowsRecord) -> Measured:
+    if judged.gap is None or judged.low is None or judged.high is None:
+        return judged.gap
+    return Estimate(judged.gap, judged.low, judged.high)
+
+
+FOLLOWS = Quantity("follows", "verdict", _of_follows(lambda judged: judged.follows.value))
+GAP = Quantity("gap", "peak gap", _of_follows(_gap), decimals=2)
+DEPENDENCE = Quantity("dependence", "dependence", _of_follows(lambda judged: judged.dependence), decimals=2)
+FAILED = Quantity("failed", "expressions that failed", _of_metrics(lambda metrics: metrics.n_failed), decimals=0)
 
 # Heads, and the check of Fig. 6.
 

@@ -193,6 +193,17 @@ _LAYOUTS = (
         varies=("prompt.",),
     ),
     Layout(
+        "rows",
+        "Rows of the prompt and of the model's own answer",
+        rows=(of.MODEL, EVALUATED, setting("prompt.query", "query")),
+        quantities=(of.FOLLOWS, of.GAP, of.DEPENDENCE, *of.ALL_METRICS, of.FAILED, of.HEADS),
+        varies=("prompt.query",),
+        notes=(
+            "The verdict knows no box: it tells rows apart where there is no ground truth. Of a row in the answer only "
+            "pairs count whose attention was taken from the same token; not of means, whose tokens differ.",
+        ),
+    ),
+    Layout(
         "preprocess",
         "How an image reaches the model, in percent",
         rows=(of.MODEL, EVALUATED, setting("model.preprocess", "preprocessing")),
