@@ -21,7 +21,7 @@ from locheads.segmenters.config import SegmenterKind
 
 ROOT = Path(__file__).parents[2]
 CONF, DOCS = ROOT / "conf", ROOT / "docs"
-NO_STUDY = {"audit_boxes", "pocket", "released_c0", "released_c1"}
+NO_STUDY = {"audit_boxes", "planted_sinks", "pocket", "released_c0", "released_c1"}
 """Files of conf/experiment/ whose runs are joined into no table."""
 
 
