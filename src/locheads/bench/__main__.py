@@ -1,5 +1,5 @@
 """`python -m locheads.bench attention --shape small --json FILE`, or `pipeline`, `entropy`, `grounding`, `evaluate`,
-`coverage`."""
+`coverage`, `verdict`."""
 
 import argparse
 import logging
@@ -16,13 +16,14 @@ from locheads.bench import bench_entropy as entropy
 from locheads.bench import bench_grounding as grounding
 from locheads.bench import bench_pipeline as pipeline
 from locheads.bench import bench_scoring as evaluate
+from locheads.bench import bench_verdict as verdict
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError, print_error
 from locheads.models.placement import pick_device
 from locheads.store.atomic import write_json
 from locheads.terminal import PlainConsole
 
-BENCHMARKS = ("attention", "pipeline", "entropy", "grounding", "evaluate", "coverage")
+BENCHMARKS = ("attention", "pipeline", "entropy", "grounding", "evaluate", "coverage", "verdict")
 COLUMNS = {
     "cpu": ("CPU", "{:.4g}"),
     "times_faster": ("times faster", "{:.1f}"),
@@ -41,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     try:
         record = _measure(options)
-        {"coverage": coverage.show, "pipeline": pipeline.show}.get(options.benchmark, show)(record)
+        {"coverage": coverage.show, "pipeline": pipeline.show, "verdict": verdict.show}.get(options.benchmark, show)(
+            record
+        )
         if options.json:
             write_json(options.json, record)
             print(f"Written to {options.json}.")
@@ -88,6 +91,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         return evaluate.benchmark(options.rounds or evaluate.ROUNDS, options.predictions)
     if options.benchmark == "coverage":
         return coverage.benchmark(options.rounds or coverage.REPEATS)
+    if options.benchmark == "verdict":
+        return verdict.benchmark(options.rounds or verdict.SETS, cache=options.scratch)
     if options.benchmark == "entropy":
         torch.set_num_threads(1)
         return entropy.benchmark(options.rounds or entropy.ROUNDS)
@@ -123,12 +128,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--baseline", type=Path, help="pipeline: folder of another checkout to measure in turn")
     parser.add_argument("--only", default="", help="pipeline: pattern in the names of the runs to measure")
-    parser.add_argument("--scratch", type=Path, help="pipeline: folder for its stores (default: the system's)")
+    parser.add_argument("--scratch", type=Path, help="pipeline, verdict: folder for stores")
     parser.add_argument(
         "--predictions", type=_at_least_one, default=evaluate.PREDICTIONS, help="of the evaluate benchmark"
     )
     parser.add_argument("--json", type=Path, help="file to write")
-    parser.add_argument("--rounds", type=_at_least_one, help="repetitions of every step or simulated case")
+    parser.add_argument("--rounds", type=_at_least_one, help="repetitions of every step or simulated case; head sets")
     parser.add_argument("--threads", type=_at_least_one, default=2, help="CPU threads of torch")
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: the shape's)")
     return parser

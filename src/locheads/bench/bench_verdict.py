@@ -1,0 +1,153 @@
+"""How often the verdict on a head set is right: sets of random heads of the pocket model, judged on some images without
+ground truth, against what they do on other images with it."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.table import Table
+
+from locheads.bench.meters import machine
+from locheads.config import Config, PathsConfig, Stage
+from locheads.dependence.config import DependenceConfig
+from locheads.dependence.overlaps import PairTable, joined, smoothed, table_of
+from locheads.dependence.pairs import pairs_of
+from locheads.dependence.word_verdict import Follows, judge
+from locheads.pipeline.cli import dispatch
+from locheads.pipeline.prepare import prepare
+from locheads.pipeline.run_life import run_life
+from locheads.pipeline.setup import Setup
+from locheads.terminal import PlainConsole, track
+from locheads.types import Attention, ImageGroup
+
+SETS, IMAGES, K, RESAMPLES = 240, (10, 20, 30, 60, 141), 3, 1000
+BANDS = {"points at what is named": 0.5, "in part": 0.2, "does not": -1.0}
+"""Kind of a set -> from which difference on: how often its peak lies in the named object, less how often in it for
+another expression."""
+
+Sets = Float[np.ndarray, "set layer head"]
+"""1 for the heads of each set."""
+
+
+def benchmark(
+    sets: int = SETS, images: Sequence[int] = IMAGES, cache: Path | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Verdicts by kind of set and number of judged images. `cache`: of the maps; None: a temporary folder."""
+    started = time.perf_counter()
+    with TemporaryDirectory() as scratch:
+        setup = _attended(Path(scratch), cache or Path(scratch) / "cache", max(images))
+        chosen = _sets(setup, sets, seed)
+        tables = list(_tables(setup, chosen))
+        differences = _differences(setup, chosen)
+        rows = [row for n in images for row in _rows(tables[:n], differences, len(tables[:n]), seed)]
+    gaps = np.array([row["gap"] for row in rows if row["n_images"] == max(row["n_images"] for row in rows)])
+    return {
+        "benchmark": "verdict",
+        "machine": machine(torch.device("cpu")),
+        "sets": sets,
+        "k": K,
+        "judged_on": setup.config.dataset.discovery_split,
+        "true_on": setup.config.dataset.split,
+        "correlation": float(np.corrcoef(gaps, differences)[0, 1]),
+        "seconds": round(time.perf_counter() - started, 1),
+        "rows": rows,
+    }
+
+
+def show(record: dict[str, Any]) -> None:
+    """Of each kind of set and number of images, how many sets got which verdict."""
+    table = Table(title=f"{record['sets']} sets of {record['k']} random heads: how many are judged how")
+    for column in ("the set", "images", *(verdict.value for verdict in Follows)):
+        table.add_column(column, justify="left" if column == "the set" else "right")
+    keys = dict.fromkeys((row["kind"], row["n_images"]) for row in record["rows"])
+    for kind, n in sorted(keys, key=lambda key: (list(BANDS).index(key[0]), key[1])):
+        own = [row["follows"] for row in record["rows"] if (row["kind"], row["n_images"]) == (kind, n)]
+        table.add_row(kind, str(n), *(str(own.count(verdict.value)) for verdict in Follows))
+    PlainConsole(width=None if sys.stdout.isatty() else 140).print(table)
+    print(f"Peak gap on the most images, with what the sets do: Pearson {record['correlation']:.2f}.")
+
+
+def _attended(folder: Path, cache: Path, images: int) -> Setup:
+    """The pocket model's maps of judged images of train, and of val."""
+    config = Config(
+        dependence=DependenceConfig(images=images),
+        paths=PathsConfig(outputs=str(folder), cache=str(cache)),
+        stage=Stage.attend,
+    )
+    with run_life(folder / "run") as status:
+        dispatch(config, folder / "run", status)
+    return prepare(config, folder, {})
+
+
+def _sets(setup: Setup, n: int, seed: int) -> Sets:
+    """From all layers; every other set from one layer, so that whole sets follow, or do not."""
+    rng, shape = np.random.default_rng([seed, 3]), (setup.identity.layers, setup.identity.heads)
+    found = np.zeros((n, *shape), dtype=np.float32)
+    for i, own in enumerate(found):
+        among = np.arange(own.size) if i % 2 else rng.integers(shape[0]) * shape[1] + np.arange(shape[1])
+        own.flat[rng.choice(among, K, replace=False)] = 1
+    return found
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """The fused maps of every set for the samples of an image."""
+
+    group: ImageGroup
+    attention: Attention
+    maps: Float[np.ndarray, "sample set row col"]
+
+
+def _fused(setup: Setup, groups: Sequence[ImageGroup], sets: Sets, stage: str) -> Iterator[_Fused]:
+    for group in track(groups, stage, "images"):
+        parts = list(setup.store.read([group]))
+        found = {i: maps for part in parts for i, maps in zip(part.sample_ids, part.maps, strict=True)}
+        maps = smoothed(np.stack([found[sample.sample_id] for sample in group.samples]), setup.config.grounding)
+        yield _Fused(group, parts[0], np.einsum("klh,slhrc->skrc", sets, maps, optimize=True))
+
+
+def _tables(setup: Setup, sets: Sets) -> Iterator[PairTable]:
+    config = setup.config
+    for image, one in enumerate(_fused(setup, setup.inputs.judged, sets, "words")):
+        pairs = pairs_of(one.group.samples, config.prompt)
+        yield table_of(one.maps, pairs, image, config.dependence.tolerance)
+
+
+def _differences(setup: Setup, sets: Sets) -> Float[np.ndarray, "set"]:
+    """How often a set's peak lies in the named object's box, less how often it does for another object's expression."""
+    own, swapped = [], []
+    for one in _fused(setup, setup.inputs.evaluated, sets, "truth"):
+        samples, geometry = one.group.samples, one.attention.geometry
+        boxes = geometry.to_cells(np.array([sample.box for sample in samples]))
+        flat = one.maps.reshape(*one.maps.shape[:2], -1).argmax(axis=-1)
+        rows, cols = np.divmod(flat, one.maps.shape[-1])
+        for i, (x0, y0, x1, y1) in enumerate(boxes):
+            inside = (x0 <= cols + 0.5) & (cols + 0.5 < x1) & (y0 <= rows + 0.5) & (rows + 0.5 < y1)
+            own.append(inside[i])
+            swapped += [inside[j] for j, other in enumerate(samples) if other.box != samples[i].box]
+    return np.mean(own, axis=0) - np.mean(swapped, axis=0)
+
+
+def _rows(
+    tables: Sequence[PairTable], differences: Float[np.ndarray, "set"], n_images: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    whole = joined(tables)
+    for number, difference in enumerate(track(differences, f"{n_images}", "sets")):
+        one = PairTable(**{**vars(whole), "overlap": whole.overlap[:, number], "stays": whole.stays[:, number]})
+        verdict = judge(one, RESAMPLES, seed)
+        kind = next(kind for kind, least in BANDS.items() if difference >= least)
+        yield {
+            "n_images": n_images,
+            "set": number,
+            "kind": kind,
+            "follows": verdict.follows.value,
+            "gap": verdict.gap,
+            "difference": float(difference),
+        }
