@@ -185,6 +185,7 @@ def _show(folder: Path) -> None:
     from locheads.report.run_record import read_run
     from locheads.report.steer_table import steer_table
     from locheads.report.tables import heads_table, results_table, slices_table
+    from locheads.report.verdict import follows_of
 
     record = read_run(folder)
     if record.heads is not None:
@@ -194,6 +195,8 @@ def _show(folder: Path) -> None:
     if record.audit is not None:
         for table in audit_tables(record):
             console.print(table)
+    if (follows := follows_of(record)) is not None:
+        console.print(follows.sentence)
     if record.metrics is not None:
         console.print(results_table(record, console.width))
         if record.metrics.slices:

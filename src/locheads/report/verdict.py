@@ -41,7 +41,7 @@ def verdict(record: RunRecord) -> Verdict:
         what = Path(record.external).name if record.external else "The model's own boxes"
         points = [_misses_sentence(metrics), *metrics.notes, *data]
         return Verdict("none", f"{what}, scored; no baseline stands beside it.", tuple(points))
-    follows = _follows(record)
+    follows = follows_of(record)
     if metrics is None or "localization_heads" not in metrics.methods:
         return _with_words(Verdict("none", "This run has no evaluation to judge.", ()), follows)
     outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
@@ -52,7 +52,7 @@ def verdict(record: RunRecord) -> Verdict:
     return _with_words(Verdict(tone, headline, tuple(points)), follows)
 
 
-def _follows(record: RunRecord) -> FollowsRecord | None:
+def follows_of(record: RunRecord) -> FollowsRecord | None:
     """Whether the heads follow the words, as the run judged it; None where it did not."""
     judged = [found.follows for found in (record.metrics, record.heads) if found is not None]
     return next((follows for follows in judged if follows is not None), None)
