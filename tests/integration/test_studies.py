@@ -70,8 +70,9 @@ def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., 
 def test_a_study_at_pocket_size(name: str, study: Study) -> None:
     folder, results = study(name)
     for result in results[:-1]:
-        # Too high a threshold fails one run of the sweep, which is a row with its reason.
-        assert result.code == 0 or (name == "fig13_threshold" and "runs failed" in result.err), result.err
+        # Too high a threshold fails one run of the sweep, and so do the answers of random weights, which lack words:
+        # each is a row with its reason.
+        assert result.code == 0 or (name in ("fig13_threshold", "rows") and "runs failed" in result.err), result.err
     assert results[-1].code == 0, results[-1].err
     assert LAYOUTS[name].title in " ".join(results[-1].out.split())
     cells = pd.read_csv(folder / "result.csv", dtype={"ours": str})

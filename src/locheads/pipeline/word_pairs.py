@@ -47,7 +47,8 @@ def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | Non
     if config.dependence.images == 0:
         return None
     verdict = verdict_on(setup, heads)
-    log.log(logging.INFO if verdict.follows == Follows.follow else logging.WARNING, "%s", verdict.sentence)
+    told = logging.INFO if verdict.follows in (Follows.follow, Follows.unknown) else logging.WARNING
+    log.log(told, "%s", verdict.sentence)
     grounding, dataset = config.grounding, config.dataset
     return FollowsRecord.of(
         verdict,
