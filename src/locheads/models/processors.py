@@ -73,8 +73,9 @@ def load_processor(source: str, config: ModelConfig, checkpoint: Any) -> Any:
     with readable(source, config) as path:
         processor = read(path, config, AutoProcessor.from_pretrained, named=source)
         _check_parts(processor, source)
-        # Not by an option of AutoProcessor: it hands that on to the tokenizer and to the video part.
-        if choice is not None and processor.image_processor.backend != choice.taken:
+        # Not by an option of AutoProcessor: it hands that on to the tokenizer and to the video part. A class that names
+        # no backend (Emu3's) has one form only.
+        if choice is not None and getattr(processor.image_processor, "backend", choice.taken) != choice.taken:
             processor.image_processor = read_image_processor(path, config, choice, source)
         with boundary(f"The settings of the processor of {source} cannot be completed", ModelError, PARTS):
             settings, _ = type(processor).get_processor_dict(path, revision=config.revision)

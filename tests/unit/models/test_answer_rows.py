@@ -47,7 +47,7 @@ def generated(name: str, i: int) -> tuple[list[int], list[np.ndarray]]:
     """By transformers' own `generate`, eager: -> (ids, of each the maps of the row that predicts it)."""
     one, image = lvlm(name), only(prepared(name), i)
     ids = torch.cat([image.prefix, image.suffixes[0]])[None]
-    with capture.eager(one.model):
+    with capture.attending(one.model, "eager"):
         output = one.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LIMIT, do_sample=False,
             output_attentions=True, return_dict_in_generate=True, pad_token_id=0,
