@@ -13,8 +13,10 @@ from pycocotools import mask as coco
 
 from locheads.audit.choice_grid import Choice
 from locheads.audit.config import AUDITED, COLUMNS, TRUTH
+from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
+from locheads.discovery.scores import with_dependence
 from locheads.evaluation.metrics import box_iou, inside, peaks
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
@@ -38,8 +40,8 @@ class AuditPlan:
     """Per `criterion_key`, for greedy selection."""
     sinks: Mapping[float, SinkCells]
     """By sink_factor."""
-    of_heads: Mapping[str, Float[np.ndarray, "layer head"]] = field(default_factory=dict)
-    """See `HeadScores`."""
+    dependence: HeadDependence | None = None
+    """Of the heads on the words, where it was measured."""
 
     @cached_property
     def greedy(self) -> dict[str, Choice]:
@@ -90,7 +92,7 @@ def ranking_key(choice: Choice) -> str:
 
 def own_heads(scores: Mapping[tuple[str, ...], HeadScores], plan: AuditPlan) -> OwnHeads:
     """Of the samples whose numbers these are, by `CriterionConfig.numbers_key`."""
-    found = {key: replace(of_key, of_heads=plan.of_heads) for key, of_key in scores.items()}
+    found = {key: with_dependence(of_key, plan.dependence) for key, of_key in scores.items()}
     return {
         key: greedy_heads(found[c.criterion.numbers_key()], plan.discoveries[criterion_key(c)], c.k, c.criterion)
         for key, c in plan.greedy.items()

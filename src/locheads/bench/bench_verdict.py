@@ -4,7 +4,7 @@ ground truth, against what they do on other images with it."""
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,12 +20,15 @@ from locheads.dependence.config import DependenceConfig
 from locheads.dependence.overlaps import PairTable, joined, smoothed, table_of
 from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, judge
+from locheads.evaluation.metrics import inside, peaks
+from locheads.grounding.boxes import Frames
 from locheads.pipeline.cli import dispatch
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.run_life import run_life
 from locheads.pipeline.setup import Setup
+from locheads.pipeline.word_pairs import maps_of
 from locheads.terminal import PlainConsole, track
-from locheads.types import Attention, ImageGroup
+from locheads.types import ImageGroup, Sample
 
 SETS, IMAGES, K, RESAMPLES = 240, (10, 20, 30, 60, 141), 3, 1000
 BANDS = {"points at what is named": 0.5, "in part": 0.2, "does not": -1.0}
@@ -96,42 +99,30 @@ def _sets(setup: Setup, n: int, seed: int) -> Sets:
     return found
 
 
-@dataclass(frozen=True)
-class _Fused:
-    """The fused maps of every set for the samples of an image."""
-
-    group: ImageGroup
-    attention: Attention
-    maps: Float[np.ndarray, "sample set row col"]
-
-
-def _fused(setup: Setup, groups: Sequence[ImageGroup], sets: Sets, stage: str) -> Iterator[_Fused]:
-    for group in track(groups, stage, "images"):
-        parts = list(setup.store.read([group]))
-        found = {i: maps for part in parts for i, maps in zip(part.sample_ids, part.maps, strict=True)}
-        maps = smoothed(np.stack([found[sample.sample_id] for sample in group.samples]), setup.config.grounding)
-        yield _Fused(group, parts[0], np.einsum("klh,slhrc->skrc", sets, maps, optimize=True))
+def _fused(setup: Setup, group: ImageGroup, sets: Sets) -> tuple[list[Sample], Float[np.ndarray, "sample set row col"]]:
+    """An image's samples, and the fused maps of every set for each."""
+    samples, maps = maps_of(setup, group, None)
+    return samples, np.einsum("klh,slhrc->skrc", sets, smoothed(maps, setup.config.grounding), optimize=True)
 
 
 def _tables(setup: Setup, sets: Sets) -> Iterator[PairTable]:
     config = setup.config
-    for image, one in enumerate(_fused(setup, setup.inputs.judged, sets, "words")):
-        pairs = pairs_of(one.group.samples, config.prompt)
-        yield table_of(one.maps, pairs, image, config.dependence.tolerance)
+    for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
+        samples, maps = _fused(setup, group, sets)
+        yield table_of(maps, pairs_of(samples, config.prompt), image, config.dependence.tolerance)
 
 
 def _differences(setup: Setup, sets: Sets) -> Float[np.ndarray, "set"]:
     """How often a set's peak lies in the named object's box, less how often it does for another object's expression."""
     own, swapped = [], []
-    for one in _fused(setup, setup.inputs.evaluated, sets, "truth"):
-        samples, geometry = one.group.samples, one.attention.geometry
-        boxes = geometry.to_cells(np.array([sample.box for sample in samples]))
-        flat = one.maps.reshape(*one.maps.shape[:2], -1).argmax(axis=-1)
-        rows, cols = np.divmod(flat, one.maps.shape[-1])
-        for i, (x0, y0, x1, y1) in enumerate(boxes):
-            inside = (x0 <= cols + 0.5) & (cols + 0.5 < x1) & (y0 <= rows + 0.5) & (rows + 0.5 < y1)
-            own.append(inside[i])
-            swapped += [inside[j] for j, other in enumerate(samples) if other.box != samples[i].box]
+    for group in track(setup.inputs.evaluated, "truth", "images"):
+        samples, maps = _fused(setup, group, sets)
+        (geometry,) = {attention.geometry for attention in setup.store.read([group], heads=())}
+        pointed = [peaks(of_sample, Frames.of([geometry] * len(sets))) for of_sample in maps]
+        for i, sample in enumerate(samples):
+            hits = [inside(points, [sample.box] * len(sets)) for points in pointed]
+            own.append(hits[i])
+            swapped += [hits[j] for j, other in enumerate(samples) if other.box != sample.box]
     return np.mean(own, axis=0) - np.mean(swapped, axis=0)
 
 
@@ -140,7 +131,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     whole = joined(tables)
     for number, difference in enumerate(track(differences, f"{n_images}", "sets")):
-        one = PairTable(**{**vars(whole), "overlap": whole.overlap[:, number], "stays": whole.stays[:, number]})
+        one = replace(whole, overlap=whole.overlap[:, number], stays=whole.stays[:, number])
         verdict = judge(one, RESAMPLES, seed)
         kind = next(kind for kind, least in BANDS.items() if difference >= least)
         yield {

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from locheads.dependence.pairs import Pairs
-from locheads.grounding.config import GroundingConfig
-from locheads.grounding.fuse import smoothing_matrix
+from locheads.grounding.config import GroundingConfig, Normalise
+from locheads.grounding.fuse import normalise, smoothing_matrix
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class PairTable:
         return PairTable(**{name: values[pairs] for name, values in vars(self).items()})
 
 
+SHARES = GroundingConfig(normalise=Normalise.sum)
+"""A map over its own sum."""
 NO_PAIRS = PairTable(
     np.empty(0, dtype=int), *(np.empty(0, dtype=bool),) * 3, np.empty(0, dtype=np.float16), np.empty(0, dtype=bool)
 )
@@ -46,7 +48,7 @@ def table_of(maps: Float[np.ndarray, "sample *head row col"], pairs: Pairs, imag
         image: its number.
         tolerance: see `DependenceConfig`.
     """
-    shares = _shares(maps)
+    shares = normalise(maps, SHARES)
     overlap = [np.minimum(shares[i], shares[j]).sum(axis=(-2, -1)) for i, j in _positions(pairs)]
     peaks = _peaks(maps)
     near = np.maximum(1, np.rint(tolerance * np.array(maps.shape[-2:]))).astype(int)
@@ -76,11 +78,6 @@ def smoothed(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> 
 
 def _positions(pairs: Pairs) -> Sequence[tuple[int, int]]:
     return list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
-
-
-def _shares(maps: Float[np.ndarray, "*n row col"]) -> Float[np.ndarray, "*n row col"]:
-    sums = maps.sum(axis=(-2, -1), keepdims=True)
-    return np.divide(maps, sums, out=np.zeros_like(maps), where=sums > 0)
 
 
 def _peaks(maps: Float[np.ndarray, "*n row col"]) -> Int[np.ndarray, "*n 2"]:

@@ -1,10 +1,12 @@
 """From attention maps to the numbers that discovery ranks heads by."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
+from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.criteria import numbers_of
 from locheads.map_numbers import ENTROPY, spatial_entropies
@@ -47,6 +49,11 @@ def stack_scores(parts: Sequence[HeadScores]) -> HeadScores:
     names = parts[0].numbers if parts else ()
     numbers = {name: np.concatenate([part[name] for part in parts]) for name in names}
     return HeadScores(tuple(i for part in parts for i in part.sample_ids), numbers)
+
+
+def with_dependence(scores: HeadScores, dependence: HeadDependence | None) -> HeadScores:
+    """The scores with what is known of the heads' dependence on the words, for criteria that read it."""
+    return scores if dependence is None else replace(scores, of_heads=dependence.arrays())
 
 
 def mean_entropy(scores: HeadScores) -> Float[np.ndarray, "layer head"]:

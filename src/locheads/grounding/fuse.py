@@ -60,21 +60,21 @@ def normalise(
 def smooth(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
     """The window is `kernel` cells wide and renormalised, as OpenCV's and torchvision's Gaussian blur are. Which
     border the paper uses is not documented; it matters for objects that touch the image's edge."""
-    if config.sigma == 0 or config.kernel == 1:
-        return maps
-    return ndimage.gaussian_filter(
-        maps, config.sigma, mode=config.border.value, radius=config.kernel // 2, axes=(-2, -1)
-    )
+    return _gaussian(maps, config, (-2, -1))
 
 
 def smoothing_matrix(side: int, config: GroundingConfig) -> Float[np.ndarray, "side side"]:
     """What `smooth` does along an axis of so many cells, as a product from the left: many times faster for the maps of
     all heads, and the same but for rounding."""
+    return _gaussian(np.eye(side), config, (0,))
+
+
+def _gaussian(
+    values: Float[np.ndarray, "*any"], config: GroundingConfig, axes: tuple[int, ...]
+) -> Float[np.ndarray, "*any"]:
     if config.sigma == 0 or config.kernel == 1:
-        return np.eye(side)
-    return ndimage.gaussian_filter(
-        np.eye(side), config.sigma, mode=config.border.value, radius=config.kernel // 2, axes=(0,)
-    )
+        return values
+    return ndimage.gaussian_filter(values, config.sigma, mode=config.border.value, radius=config.kernel // 2, axes=axes)
 
 
 def binarise(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from locheads.data.image_groups import merged, subset
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
+from locheads.discovery.scores import with_dependence
 from locheads.evaluation.methods import HeadPlan
 from locheads.models.engine import ALL_MAPS, top_heads_kept
-from locheads.pipeline.discover_stage import DiscoverResult, discover_heads, with_dependence
+from locheads.pipeline.discover_stage import DiscoverResult, discover_heads
 from locheads.pipeline.error_messages import log_file
 from locheads.pipeline.given_heads import maps_heads
 from locheads.pipeline.head_plan import plan_heads, with_own_heads

@@ -15,16 +15,16 @@ from locheads.audit.config import EMPTY_GRID, Grid
 from locheads.audit.effect_table import audit_frame, audit_record
 from locheads.audit.effects import AuditPlan, criterion_key, head_key, heads_to_read, measure, own_heads
 from locheads.config import Config, check
-from locheads.dependence.planted import Plant
+from locheads.dependence.head_dependence import HeadDependence
 from locheads.dependence.word_verdict import Follows
 from locheads.discovery.config import CriterionConfig, SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
-from locheads.discovery.scores import stack_scores
+from locheads.discovery.scores import stack_scores, with_dependence
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.grounding.config import Contrast, Sinks
 from locheads.grounding.contrast import read_maps
 from locheads.pipeline.head_numbers import head_numbers
-from locheads.pipeline.planted_store import with_plants
+from locheads.pipeline.planted_store import PlantedStore, planted_heads
 from locheads.pipeline.processes import Each, in_parts, processes
 from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
@@ -45,7 +45,9 @@ T = TypeVar("T")
 def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config = time.perf_counter(), run.config
-    run, choices = with_plants(run, config.audit), choices_of(config)
+    choices, planted = choices_of(config), planted_heads(run)
+    if planted:
+        run = dataclasses.replace(run, store=PlantedStore(run, planted))
     n_images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
     with processes(run.store, config.engine.processes, n_images) as each:
         plan, errors = _plan(run, choices, each)
@@ -67,8 +69,8 @@ def audit_stage(run: Setup, failures: Failures) -> None:
         "confidence": evaluation.confidence,
         "mode": config.audit.mode.value,
         "plant": config.audit.plant.value,
-        "planted": [str(head) for head in sorted(getattr(run.store, "planted", ()))],
-        "follows": _follows(run, plan) if config.audit.plant != Plant.none else {},
+        "planted": list(map(str, planted)),
+        "follows": _follows(run, plan) if planted else {},
         "seconds": round(time.perf_counter() - start, 1),
     }
     write_parquet(run.folder / "audit.parquet", frame)
@@ -125,8 +127,7 @@ def _check_choice(config: Config, choice: Choice) -> None:
 def _plan(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[AuditPlan, dict[int, str]]:
     """-> (what the workers need, why some choices have no heads)."""
     dependence = measure_dependence(run)
-    of_heads = {} if dependence is None else dependence.arrays()
-    discoveries, failed = _discoveries(run, choices, of_heads, each)
+    discoveries, failed = _discoveries(run, choices, dependence, each)
     heads, errors = {}, {}
     for number, choice in enumerate(choices):
         if criterion_key(choice) in failed:
@@ -137,12 +138,12 @@ def _plan(run: Setup, choices: Sequence[Choice], each: Each) -> tuple[AuditPlan,
         except DiscoveryError as error:
             errors[number] = str(error)
     factors = (c.grounding.sink_factor for c in choices if c.grounding.sinks == Sinks.mean_map)
-    plan = AuditPlan(tuple(choices), heads, discoveries, sink_cells(run, factors, each), of_heads)
+    plan = AuditPlan(tuple(choices), heads, discoveries, sink_cells(run, factors, each), dependence)
     return plan, errors
 
 
 def _discoveries(
-    run: Setup, choices: Sequence[Choice], of_heads: dict[str, np.ndarray], each: Each
+    run: Setup, choices: Sequence[Choice], dependence: HeadDependence | None, each: Each
 ) -> tuple[dict[str, Discovery], dict[str, str]]:
     """Per `criterion_key` what was discovered, or why nothing; the store is read once for all of them."""
     criteria = {criterion_key(choice): choice.criterion for choice in choices}
@@ -152,7 +153,7 @@ def _discoveries(
     found: dict[str, Discovery] = {}
     failed: dict[str, str] = {}
     for name, criterion in criteria.items():
-        own = dataclasses.replace(scores[criterion.numbers_key()], of_heads=of_heads)
+        own = with_dependence(scores[criterion.numbers_key()], dependence)
         try:
             found[name] = discover(own, run.inputs.positions(own), criterion)
         except DiscoveryError as error:

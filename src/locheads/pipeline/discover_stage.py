@@ -1,6 +1,6 @@
 """stage=discover: from the stored attention of the discovery samples to the localization heads."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.frequencies import discover, stability, top_heads
-from locheads.discovery.scores import mean_entropy, score_all
+from locheads.discovery.scores import mean_entropy, score_all, with_dependence
 from locheads.errors import DiscoveryError
 from locheads.evaluation.best_heads import head_iou
 from locheads.pipeline.setup import Failures, Setup, failed_in
@@ -18,7 +18,7 @@ from locheads.records.heads_file import FoundOn, HeadsFile, StabilityFile
 from locheads.store.digest import json_digest
 from locheads.store.key import code_digest
 from locheads.terminal import track
-from locheads.types import Discovery, HeadScores
+from locheads.types import Discovery
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,6 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
         head_iou=_head_iou(setup),
         dependence=dependence,
     )
-
-
-def with_dependence(scores: HeadScores, dependence: HeadDependence | None) -> HeadScores:
-    """The scores with what is known of the heads' dependence on the words, for criteria that read it."""
-    return scores if dependence is None else replace(scores, of_heads=dependence.arrays())
 
 
 def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"]:

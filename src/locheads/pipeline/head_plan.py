@@ -11,13 +11,13 @@ import numpy as np
 
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads, top_heads
-from locheads.discovery.scores import score_all
+from locheads.discovery.scores import score_all, with_dependence
 from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Contrast, Sinks
 from locheads.grounding.contrast import read_maps
 from locheads.grounding.sinks import SinkCells
-from locheads.pipeline.discover_stage import DiscoverResult, with_dependence
+from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.processes import Each
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.sink_cells import sink_cells

@@ -28,6 +28,12 @@ class Setup:
     given_heads: HeadSet | None = None
     """The heads of heads.set; None where discovery finds them."""
 
+    @property
+    def judged_split(self) -> str:
+        """Whose images `inputs.judged` are."""
+        dataset = self.config.dataset
+        return dataset.discovery_split if self.given_heads is None else dataset.split
+
 
 def failed_in(groups: list[ImageGroup], failures: Failures) -> list[str]:
     """Ids of the samples of these images that failed."""

@@ -24,7 +24,7 @@ from locheads.models.answer import check_makes_words
 from locheads.models.load import Lvlm
 from locheads.models.steering import NOTHING, Steering, answer_beginnings, repeated
 from locheads.pipeline.setup import Setup
-from locheads.pipeline.word_pairs import read_maps
+from locheads.pipeline.word_pairs import maps_of
 from locheads.records.steer_file import SteerFile
 from locheads.terminal import track
 from locheads.types import HeadIndex, ImageGroup, Sample
@@ -98,7 +98,7 @@ class _Work:
     def image(self, number: int, group: ImageGroup) -> Iterator[_Steered]:
         """Every expression against one about another object whose answer begins differently, drawn at random."""
         config = self.setup.config
-        samples, maps = read_maps(self.setup, group, self.ranking[: config.heads.k])
+        samples, maps = maps_of(self.setup, group, self.ranking[: config.heads.k])
         if len(samples) < 2:
             return
         cells = grounded_cells(maps, config.grounding)
@@ -181,7 +181,7 @@ def _record(work: _Work, found: Sequence[_Steered], source: str) -> SteerFile:
         effects=tuple(effects),
         heads=tuple(map(str, work.ranking[: max(k for *_, k in work.treatments)])),
         source=source,
-        split=config.dataset.split if setup.given_heads else config.dataset.discovery_split,
+        split=setup.judged_split,
         n_images=len(np.unique(images)),
         n_expressions=len(found),
         n_same_answer=work.n_same_answer,

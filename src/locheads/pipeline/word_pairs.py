@@ -49,11 +49,11 @@ def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | Non
     verdict = verdict_on(setup, heads)
     told = logging.INFO if verdict.follows in (Follows.follow, Follows.unknown) else logging.WARNING
     log.log(told, "%s", verdict.sentence)
-    grounding, dataset = config.grounding, config.dataset
+    grounding = config.grounding
     return FollowsRecord.of(
         verdict,
         heads=tuple(map(str, heads)),
-        split=dataset.split if setup.given_heads else dataset.discovery_split,
+        split=setup.judged_split,
         n_asked=len(judged),
         n_paraphrases=sum(sample.sample_id.endswith(TOGGLED) for group in judged for sample in group.samples),
         same_token=token_is_known(config.prompt),
@@ -82,13 +82,13 @@ def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTab
     config = setup.config
     tokens = Answers(config, setup.store).query_tokens(setup.inputs.judged) if config.prompt.asks else {}
     for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
-        samples, maps = read_maps(setup, group, heads)
+        samples, maps = maps_of(setup, group, heads)
         if len(samples) > 1:
             smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
             yield table_of(smooth, pairs_of(samples, config.prompt, tokens), image, config.dependence.tolerance)
 
 
-def read_maps(
+def maps_of(
     setup: Setup, group: ImageGroup, heads: Sequence[HeadIndex] | None
 ) -> tuple[list[Sample], Float[np.ndarray, "sample *head row col"]]:
     """The image's samples that have attention, and their maps."""

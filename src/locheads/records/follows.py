@@ -30,6 +30,10 @@ class DependenceGrids(Part):
     def of(cls, found: HeadDependence) -> Self:
         return cls(**found.arrays())
 
+    def found(self) -> HeadDependence:
+        """As it was measured."""
+        return HeadDependence(**dict(self))
+
 
 class FollowsRecord(Part):
     """Do these heads follow the words? See `WordVerdict`."""

@@ -82,6 +82,8 @@ class AttentionStore:
         self._images: dict[Path, str | None] = dict(images or {})
         self.sets_aside = True
         """Whether `read` does so with what proves damaged, or only raises."""
+        self.keeps = not self.is_of_other_versions
+        """Whether what is worked out of the maps is kept beside them."""
         self.appended: Callable[[Sequence[Part]], None] | None = None
         """Called with what was just stored."""
         if not (self.folder / KEY).exists():
@@ -231,7 +233,7 @@ class AttentionStore:
     ) -> Arrays:
         """What `make` works out of what is stored of the groups and of what it `depends_on` besides, or what an earlier
         run did; see `kept`. In a store of other versions nothing is kept."""
-        if self.is_of_other_versions:
+        if not self.keeps:
             return make()
         places = [
             [sample.sample_id, [[entry.shard.name, entry.position] for entry in self._valid(group, sample.sample_id)]]

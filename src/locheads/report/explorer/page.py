@@ -145,11 +145,12 @@ def _metrics(run: RunRecord, record: ExplorerFile) -> list[dict[str, Any]]:
         ("entropy", "spatial entropy", "nats; low: concentrated", number | {"digits": 2}, record.entropy),
         ("iou", "IoU of its map", "with the true masks of discovery", percent, iou),
     ]
-    if heads is not None and (words := heads.dependence) is not None:
+    if heads is not None and heads.dependence is not None:
+        words = heads.dependence.found()
         offered += [
             ("dependence", "dependence on the words", "0: the map stays whatever is asked", number, words.dependence),
             ("auc", "paraphrase over other object", "probability of the larger overlap", number, words.auc),
-            ("gap", "peak gap", "peak stays: same object less another", percent, words.stays_same - words.stays_other),
+            ("gap", "peak gap", "peak stays: same object less another", percent, words.gap),
         ]
     shape = (record.layers, record.heads_per_layer)
     return [
