@@ -55,8 +55,8 @@ run: install  # attend -> discover -> ground -> evaluate -> report on the pocket
 studies: install  # every study of experiments/ at pocket size, with its tables; ARGS="table5_criteria dataset.limit=100"
 	$(BIN)/python experiments/pocket_size.py $(ARGS)
 
-test: install  # unit and integration tests
-	$(BIN)/python -m pytest $(ARGS)
+test: install  # unit and integration tests, file by file on at most four cores
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 families:  # the families' tests with torchvision and timm, in an environment of its own, from PyTorch's index of CPU builds
 	$(MAKE) test VENV=.venv-families EXTRAS=families TORCH=$(or $(TORCH),cpu) \
