@@ -1,7 +1,9 @@
 """audit.plant: which criteria choose heads that look at one spot whatever is asked, on the pocket model."""
 
+import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,11 @@ from locheads.dependence.config import DependenceConfig
 from locheads.dependence.planted import Plant
 from locheads.discovery.config import DiscoveryConfig
 from locheads.models.engine import EngineConfig
+from locheads.records.audit_file import AuditFile
+from locheads.report.sweep_table import SweepRow, sweep_table
+from locheads.terminal import PlainConsole
 
+REC = "rec_acc@0.5"
 FILTERED = {"score": "s_img_entropy", "min_dependence": 0.5}
 Audit = Callable[..., dict[str, Any]]
 
@@ -41,13 +47,13 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
         rows = {"paper": record["base"], **{row["value"]: row for row in record["effects"]}}
         found = {
             name.split(",")[0] + ("+" if "min" in name else ""): (
-                row["metrics"]["rec_acc@0.5"]["value"],
+                row["metrics"][REC]["value"],
                 len(set(row["heads"].split()) & set(record["planted"])),
                 record["follows"].get(row["heads"]),
             )
             for name, row in rows.items()
         }
-        return {**record, "found": found}
+        return {**record, "found": found, "folder": folder}
 
     return run
 
@@ -80,3 +86,30 @@ def test_heads_that_point_at_another_object_fool_every_criterion(audit: Audit) -
     found = audit(Plant.other_object)["found"]
     assert found["words"][1] == found["paper"][1] == 3
     assert found["words"][2] == "follow" and found["words"][0] < 0.2
+
+
+def test_what_planting_changes_is_paired_with_the_same_choice_before(audit: Audit, clean: dict[str, Any]) -> None:
+    planted = audit(Plant.border_row)
+    assert clean["base"]["metrics"][REC]["planting"] is None
+    for now, before in zip([planted["base"], *planted["effects"]], [clean["base"], *clean["effects"]], strict=True):
+        found, change = now["metrics"][REC], now["metrics"][REC]["planting"]
+        assert change["value"] == pytest.approx(found["value"] - before["metrics"][REC]["value"], abs=1e-12)
+        assert change["low"] <= change["value"] <= change["high"]
+    assert planted["base"]["metrics"][REC]["planting"]["high"] < -0.3
+    assert planted["base"]["metrics"][REC]["difference"]["value"] == 0
+
+
+def test_a_sweep_is_one_table_of_choices_with_what_planting_changes(audit: Audit, clean: dict[str, Any]) -> None:
+    records = {"none": clean, "border_row": audit(Plant.border_row)}
+    rows = [
+        SweepRow({"audit.plant": k}, r["folder"], None, None, audit=AuditFile.read(r["folder"]))
+        for k, r in records.items()
+    ]
+    rows.append(SweepRow({"audit.plant": "jitter"}, Path("x"), None, "disk full"))
+    console = PlainConsole(file=io.StringIO(), width=100, color_system=None)
+    console.print(sweep_table(rows))
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    before, after = (line for line in lines if "this run's settings" in line)
+    assert before.startswith("nothing") and before.endswith("0 of 3")
+    assert after.startswith("5 border_row") and "] -" in after and after.endswith("3 of 3 same place")
+    assert any(line.startswith("audit.plant=jitter: disk full") for line in lines)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from running import TinyFiles, execute
 from tiny import headset
+from transformers import LlavaForConditionalGeneration
 
 from locheads.api import Grounder
 from locheads.config import Config, PathsConfig, Stage
@@ -19,8 +21,10 @@ from locheads.discovery.config import CriterionConfig, DiscoveryConfig, Draw, He
 from locheads.discovery.headset import doubts, read_headset
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.config import EvaluationConfig
+from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
 from locheads.pipeline.inputs import load_inputs
+from locheads.pocket.pocket_model import build_config, export
 from locheads.report.html import write_report
 from locheads.report.run_record import read_run
 from locheads.report.verdict import verdict
@@ -174,3 +178,27 @@ def test_ground_warns_of_heads_that_were_judged_not_to_follow(found: Path, tmp_p
     (tmp_path / "heads.json").write_text(json.dumps(content))
     with pytest.warns(UserWarning, match="were judged on train: These heads do not follow the words"):
         Grounder(heads=str(tmp_path / "heads.json"))
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def untrained(request: pytest.FixtureRequest, pocket: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A model of the pocket's shape, of which nothing was learned."""
+    folder = tmp_path_factory.mktemp("untrained")
+    torch.manual_seed(request.param)
+    export(LlavaForConditionalGeneration(build_config()).eval(), folder / "model")
+    return replace(
+        pocket,
+        model=ModelConfig(id=str(folder / "model")),
+        paths=PathsConfig(outputs=str(folder), cache=str(folder / "cache")),
+        stage=Stage.discover,
+    )
+
+
+def test_no_heads_of_an_untrained_model_follow(untrained: Config, run: Run) -> None:
+    """Neither those of the paper's criteria nor those that seem to depend on the words most. The trained model, whose
+    heads follow in the same samples, is the control (above)."""
+    for score in ("s_img_entropy", "s_img", "words", "dependence"):
+        folder = run(replace(untrained, criterion=CriterionConfig(name=score, score=score)))
+        follows = read(folder, "heads.json")["follows"]
+        assert follows["follows"] in ("same place", "elsewhere"), score  # type: ignore[index]
+        assert "These heads do not follow the words" in follows["sentence"]  # type: ignore[index]

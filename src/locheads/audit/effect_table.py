@@ -24,10 +24,12 @@ def audit_frame(
     heads: Sequence[str],
     *,
     confidence: float,
+    unplanted: Float[np.ndarray, "choice image metric 2"] | None = None,
 ) -> pd.DataFrame:
     """One row per choice: its settings, every metric (0 to 1) with interval, differences to the first choice.
 
-    Intervals are over images, those of differences paired. A choice in `errors` has no numbers.
+    Intervals are over images, those of differences paired. A choice in `errors` has no numbers. With `unplanted`, the
+    sums of every choice before heads were planted, differences to the choice itself are given, too.
     """
     options = list(dict.fromkeys(change.option for choice in choices for change in choice.changes))
     frame = pd.DataFrame([_settings(choice, options) for choice in choices])
@@ -38,9 +40,13 @@ def audit_frame(
         frame[metric] = values
         frame[f"{metric}_low"], frame[f"{metric}_high"] = wilson_ends(tops, bottoms, confidence)
         if metric in PRIMARY:
-            frame[f"{metric}_difference"] = values - values[0]
-            low, high = difference_ends((tops[:1], bottoms[:1]), (tops, bottoms), confidence)
-            frame[f"{metric}_difference_low"], frame[f"{metric}_difference_high"] = low, high
+            references = {"difference": (tops[:1], bottoms[:1])}
+            if unplanted is not None:
+                references["planting"] = (unplanted[:, :, i, 0], unplanted[:, :, i, 1])
+            for name, reference in references.items():
+                low, high = difference_ends(reference, (tops, bottoms), confidence)
+                frame[f"{metric}_{name}"] = values - sum_ratio(*reference)
+                frame[f"{metric}_{name}_low"], frame[f"{metric}_{name}_high"] = low, high
     frame["contradicts"] = ["; ".join(contradictions(choice)) for choice in choices]
     frame["error"] = [errors.get(i) for i in range(len(choices))]
     numbers = [column for column in frame.columns if column.startswith(METRICS)]
@@ -93,7 +99,8 @@ def _effect(choice: Choice, row: pd.Series) -> dict[str, Any]:
 def _row(row: pd.Series) -> dict[str, Any]:
     numbers: dict[str, dict[str, Any]] = {metric: _estimate(row, metric) for metric in METRICS}
     for metric in numbers.keys() & set(PRIMARY):
-        numbers[metric]["difference"] = _estimate(row, f"{metric}_difference")
+        for name in ("difference", "planting"):
+            numbers[metric][name] = _estimate(row, f"{metric}_{name}") if f"{metric}_{name}" in row else None
     return {
         "changes": row["changes"],
         "heads": row["heads"],

@@ -44,29 +44,21 @@ T = TypeVar("T")
 
 def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
-    start, config = time.perf_counter(), run.config
-    choices, planted = choices_of(config), planted_heads(run)
+    start, config, groups = time.perf_counter(), run.config, run.inputs.evaluated
+    choices, planted, unplanted = choices_of(config), planted_heads(run), None
     if planted:
+        _, without_heads, unplanted = _sums(run, choices)
+        unplanted[[*without_heads]] = np.nan
         run = dataclasses.replace(run, store=PlantedStore(run, planted))
-    n_images = max(len(run.inputs.evaluated), len(run.inputs.discovery))
-    with processes(run.store, config.engine.processes, n_images) as each:
-        plan, errors = _plan(run, choices, each)
-        sums = np.concatenate([*in_parts(each, partial(_measure, plan), run.inputs.evaluated, "audit")], axis=1)
-    evaluation, groups = config.evaluation, run.inputs.evaluated
-    frame = audit_frame(
-        choices,
-        # In the order in which `ratio_interval` has the images, so that sums round alike.
-        sums[:, np.argsort([group.image_id for group in groups], kind="stable")],
-        errors,
-        [_heads_text(plan, choice) for choice in choices],
-        confidence=evaluation.confidence,
-    )
+    plan, errors, sums = _sums(run, choices)
+    heads = [_heads_text(plan, choice) for choice in choices]
+    frame = audit_frame(choices, sums, errors, heads, confidence=config.evaluation.confidence, unplanted=unplanted)
     facts = {
         "split": config.dataset.split,
         "n_images": len(groups),
         "n_expressions": sum(len(group.samples) for group in groups),
         "n_failed": len(failed_in(groups, failures)),
-        "confidence": evaluation.confidence,
+        "confidence": config.evaluation.confidence,
         "mode": config.audit.mode.value,
         "plant": config.audit.plant.value,
         "planted": list(map(str, planted)),
@@ -77,6 +69,16 @@ def audit_stage(run: Setup, failures: Failures) -> None:
     write_text(run.folder / "audit.csv", csv_text(frame))
     AuditFile.parse(audit_record(choices, frame, config.audit, facts)).write(run.folder)
     write_bytes(run.folder / "audit.png", to_png(audit_effects(read_run(run.folder))))
+
+
+def _sums(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, str], np.ndarray]:
+    """-> (plan, why some choices have no heads, sums [choice, image, metric, 2] as `measure` gives them)."""
+    groups = run.inputs.evaluated
+    with processes(run.store, run.config.engine.processes, max(len(groups), len(run.inputs.discovery))) as each:
+        plan, errors = _plan(run, choices, each)
+        sums = np.concatenate([*in_parts(each, partial(_measure, plan), groups, "audit")], axis=1)
+    # In the order in which `ratio_interval` has the images, so that sums round alike.
+    return plan, errors, sums[:, np.argsort([group.image_id for group in groups], kind="stable")]
 
 
 def choices_of(config: Config) -> list[Choice]:

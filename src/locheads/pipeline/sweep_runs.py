@@ -8,13 +8,14 @@ import yaml
 from locheads.errors import StoreError
 from locheads.pipeline.receipt import DONE_BEFORE, OVERRIDES
 from locheads.pipeline.run_files import write_parquet
+from locheads.records.audit_file import AuditFile
 from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import PAGES, DoneBeforeFile, refuse_changed
 from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
 from locheads.terminal import console
 
-READ = ("status.json", "metrics.json", DONE_BEFORE, "provenance.json")
+READ = ("status.json", "metrics.json", "audit.json", DONE_BEFORE, "provenance.json")
 
 
 def summarise_sweep(folder: Path) -> list[str]:
@@ -66,4 +67,5 @@ def _finished(folder: Path, pairs: dict[str, str]) -> SweepRow:
     error = None if finished else (status and status.error) or "did not finish: see its run.log"
     metrics = None if error else MetricsRecord.read_if_there(folder)
     origin, digest = before.folder if before else None, provenance.digest if provenance else None
-    return SweepRow(pairs, folder, metrics, error, origin, digest)
+    audit = None if error else AuditFile.read_if_there(folder)
+    return SweepRow(pairs, folder, metrics, error, origin, digest, audit)

@@ -10,7 +10,7 @@ from locheads.records.record_base import Count, HeadName, Part, Record
 
 
 class AuditDifference(Part):
-    """To the run's own settings, on the same samples, with its interval; null where the choice failed."""
+    """On the same samples, with its interval; null where the choice failed."""
 
     value: StrictFloat | None
     low: StrictFloat | None
@@ -21,6 +21,9 @@ class AuditEstimate(AuditDifference):
     """A metric in [0, 1] with its interval."""
 
     difference: AuditDifference | None = None
+    """To the run's own settings."""
+    planting: AuditDifference | None = None
+    """With planted heads: to the same choice without them."""
 
 
 class AuditedChoice(Part):

@@ -33,6 +33,12 @@ def difference_cell(audit: AuditFile, row: AuditedChoice, metric: str) -> str:
     return found.text(METRIC[metric].unit, sign="+") if found else "failed"
 
 
+def planting_cell(audit: AuditFile, row: AuditedChoice, metric: str) -> str:
+    """What planting heads changed."""
+    found = estimate(audit, row.metrics[metric].planting) if metric in row.metrics else None
+    return found.text(METRIC[metric].unit, sign="+") if found else "failed"
+
+
 def by_option(audit: AuditFile) -> list[AuditedChoice]:
     """The effects, the option with the largest one first; within an option in the order of its values."""
     size: dict[str, float] = {}

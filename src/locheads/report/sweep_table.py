@@ -9,7 +9,9 @@ import pandas as pd
 from rich.table import Table
 
 from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, shown
+from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
+from locheads.report.audit_report import cell, planting_cell
 from locheads.report.tables import add_numbers
 from locheads.terminal import new_table
 
@@ -32,6 +34,8 @@ class SweepRow:
     """The earlier run that was taken over, because it had done the same."""
     digest: str | None = None
     """Of the run; the same for runs that have to give the same result."""
+    audit: AuditFile | None = None
+    """Of a run that audits."""
 
     @property
     def reason(self) -> str:
@@ -48,7 +52,10 @@ class SweepRow:
 
 
 def sweep_table(runs: Sequence[SweepRow]) -> Table:
-    """Table 4's layout for a sweep of heads.k, Table 5's for criterion x selection, else a row per run."""
+    """Table 4's layout for a sweep of heads.k, Table 5's for criterion x selection, for audits with planted heads a row
+    per choice, else a row per run."""
+    if any(run.audit and run.audit.planted for run in runs):
+        return _planted(runs)
     every = {key for run in runs for key in run.overrides}
     for keys, layout in ((TABLE4_KEYS, _table4), (TABLE5_KEYS, _table5)):
         if runs and keys in (every, set(swept_keys(runs))):
@@ -130,6 +137,31 @@ def _table5(runs: Sequence[SweepRow]) -> Table:
     for run in sorted(runs, key=lambda run: run.overrides.get("selection", "")):
         table.add_row(*_row(run, ["selection", "criterion"]))
     return table
+
+
+def _planted(runs: Sequence[SweepRow]) -> Table:
+    """Every choice of every audit with planted heads: whether it takes them, and what they cost."""
+    table = _captioned("Heads planted that look at one spot, in percent", runs, listed=False)
+    table.add_column("planted", no_wrap=True)
+    table.add_column("choice", overflow="fold")
+    add_numbers(table, METRIC[PRIMARY[0]].label, "by planting", "chosen")
+    table.add_column("these heads", no_wrap=True)
+    for audit in (run.audit for run in runs if run.audit):
+        first = f"{len(audit.planted)} {audit.plant}" if audit.planted else "nothing"
+        table.add_row(first, "this run's settings", *_planted_cells(audit, audit.base))
+        for row in audit.effects:
+            table.add_row("", row.value, *_planted_cells(audit, row))
+        table.add_section()
+    return table
+
+
+def _planted_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str, str]:
+    """Accuracy, what planting changed of it, how many of the chosen heads are planted, the verdict on them."""
+    chosen = row.heads.split()
+    taken = f"{len({*chosen} & {*audit.planted})} of {len(chosen)}"
+    verdict = audit.follows.get(row.heads)
+    changed = planting_cell(audit, row, PRIMARY[0]) if audit.planted else ""
+    return cell(audit, row, PRIMARY[0]), changed, taken, verdict.value if verdict else ""
 
 
 def _add_columns(table: Table, headings: Sequence[str], **look: Any) -> None:
