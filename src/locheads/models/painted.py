@@ -97,10 +97,16 @@ def _first_layer(model: Any) -> nn.Module:
 class NearSighted(TorchFunctionMode):
     """While open, tokens of a tower see themselves alone, so that each keeps to its own place.
 
-    Which place that is, neither a tower's attention decides nor a convolution that goes from one place to the next.
+    Which place that is, neither a tower's attention decides nor a convolution that goes from one place to the next, nor
+    a group norm, which has the mean and variance of the first image that it saw: where tokens are words of a picture
+    vocabulary, a change of either makes other words anywhere.
     Attention between different tokens, as of the queries of a Q-Former or resampler to the patches, stays as it is:
     there are not as many of the ones as of the others.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._moments: dict[Any, tuple[Tensor, Tensor]] = {}
 
     def __torch_function__(
         self, function: Any, types: Any, arguments: tuple = (), options: dict[str, Any] | None = None
@@ -109,6 +115,8 @@ class NearSighted(TorchFunctionMode):
             query, key, value = arguments[:3]
             if query.shape[-2] == key.shape[-2]:
                 return value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+        if function is nn.functional.group_norm:
+            return self._group_norm(*arguments, **options or {})
         if function is nn.functional.conv2d and len(arguments) > 3:
             pixels, weight, bias, stride, *how = arguments
             arguments = (pixels, _of_its_place(weight, stride), bias, stride, *how)
@@ -116,6 +124,13 @@ class NearSighted(TorchFunctionMode):
         if function in SOFTMAX and result.ndim > 2 and result.shape[-1] == result.shape[-2]:
             return torch.eye(result.shape[-1], dtype=result.dtype, device=result.device).expand_as(result)
         return result
+
+    def _group_norm(self, pixels: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+        apart = pixels.unflatten(1, (groups, -1))
+        over = tuple(range(2, apart.ndim))
+        variance, mean = self._moments.setdefault(weight, torch.var_mean(apart, over, correction=0, keepdim=True))
+        normed = ((apart - mean) * (variance + eps).rsqrt()).flatten(1, 2).movedim(1, -1)
+        return (normed * weight + bias).movedim(-1, 1)
 
 
 def _of_its_place(weight: Tensor, stride: int | tuple[int, ...]) -> Tensor:

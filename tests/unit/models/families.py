@@ -734,10 +734,11 @@ def emu3() -> Family:
 
 @torch.no_grad()
 def spelled(model: Any, *sizes: Any) -> Any:
-    """With a picture vocabulary of what its tower makes of noise: another patch is another word."""
+    """With a picture vocabulary of what its tower makes of coloured squares: another colour is another word."""
     tower, made = model.model.vqmodel, []
     hook = tower.quant_conv.register_forward_hook(lambda *call: made.append(call[-1]))
-    tower.encode(torch.randn(2, 3, 96, 96), *sizes)
+    squares = torch.rand(2, 3, 24, 24).repeat_interleave(4, -1).repeat_interleave(4, -2)
+    tower.encode(2 * squares - 1, *sizes)
     hook.remove()
     words = made[0].movedim(1, -1).flatten(0, -2)
     tower.quantize.embedding.weight.copy_(words[torch.randperm(len(words))[:CODES]])
@@ -776,4 +777,7 @@ NEED_PACKAGES = {cohere2_vision: ("torchvision",), llama4: ("torchvision",), mol
                  kimi_k25: ("torchvision",), perception_lm: ("timm", "torchvision"), gemma3n: ("timm",),
                  lfm2_vl: ("torchvision",)}  # fmt: skip
 """Builders that need packages which not every environment has."""
+MISSING = {one.__name__: ", ".join(name for name in packages if not find_spec(name))
+           for one, packages in NEED_PACKAGES.items() if not all(map(find_spec, packages))}  # fmt: skip
+"""Name of a case that cannot be built here -> the packages that it lacks."""
 FAMILY_BUILDERS |= {one.__name__: one for one, packages in NEED_PACKAGES.items() if all(map(find_spec, packages))}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILY_BUILDERS
+from families import FAMILY_BUILDERS, MISSING
+from test_families_geometry import near_sighted
 from torch import nn
 
 from locheads.errors import ConfigError, ModelError
@@ -23,24 +24,21 @@ from locheads.models.patch_grids import find_grids, whole_view
 
 PROMPT = PromptConfig(template="look <image>\n{expression}")
 SIZES = [(100, 90), (200, 60), (64, 64)]
-TILED = ["llava_next", "llava_onevision", "internvl", "aya_vision", "ovis2", "idefics3", "smolvlm", "lfm2_vl"]
+TILED = ["llava_next", "llava_onevision", "internvl", "aya_vision", "ovis2", "idefics3", "smolvlm", "lfm2_vl",
+         "cohere2_vision", "llama4", "perception_lm", "molmo2"]  # fmt: skip
 SMALL = {"wide": (130, 70), "square": (90, 90), "tall": (61, 97)}
+OF_WORDS = ("emu3", "chameleon")
+"""Their tokens are words of a picture vocabulary. That of a tiny random tower is made of what its neighbours hold as
+well, so here it sees its own place alone."""
 ANOTHER_PROMPT = "got_ocr2"
 """Its processor asks for a prompt of its own."""
-
-
-REFUSED = {
-    "fuyu": r"the processor makes no prompt with an image.*SPEAKER.*write an adapter",
-    "emu3": "cannot place the 153 image tokens.*only",
-    "chameleon": "cannot place the 16 image tokens.*only",
-}
-"""Fuyu's processor puts the image before the text by itself, and refuses a text that has a place for it. A word of a
-picture vocabulary becomes any other word as soon as anything near it is painted over."""
 
 
 @cache
 def family(name: str) -> tuple[Any, Any]:
     model, processor = FAMILY_BUILDERS[name]()
+    if name in OF_WORDS:
+        model = near_sighted(name)
     capture.install(model.eval())
     return model, processor
 
@@ -87,21 +85,21 @@ def check(name: str, tiles: bool) -> ProbedAdapter:
     return ours
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILY_BUILDERS if name not in REFUSED])
+@pytest.mark.parametrize("name", [*FAMILY_BUILDERS, *MISSING])
 def test_the_probe_finds_what_the_hand_written_adapter_knows(name: str, small: None) -> None:
+    if name in MISSING:
+        pytest.skip(f"{name} needs {MISSING[name]}")
     found = check(name, tiles=False).found()
     assert len(found["views"]) >= 1 and found["image_token"] >= 0
+
+
+def test_no_family_with_an_adapter_is_left_out() -> None:
+    assert {*FAMILIES} <= {*FAMILY_BUILDERS, *MISSING}
 
 
 @pytest.mark.parametrize("name", [name for name in TILED if name in FAMILY_BUILDERS])
 def test_the_probe_lays_out_tiles_as_the_hand_written_adapter_does(name: str, small: None) -> None:
     check(name, tiles=True)
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_the_probe_cannot_place_is_refused_with_the_reason(name: str, small: None) -> None:
-    with pytest.raises(ModelError, match=REFUSED[name]):
-        probe(*family(name))
 
 
 class Permuted(nn.Module):

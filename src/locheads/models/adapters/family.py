@@ -133,7 +133,7 @@ class FamilyAdapter:
         with boundary("The text that stands for the image cannot be written", ModelError, PARTS):
             image_text = self.image_text(inputs)
         questions = [self._ask(prompt, expression, image_text) for expression in expressions]
-        encoded = [self._tokenise(one, prompt.query) for one in questions]
+        encoded = [self._tokenise(one, prompt.query, inputs) for one in questions]
         ids = [torch.tensor(row) for row, _ in encoded]
         positions = self._image_positions(ids)
         end = int(positions[-1]) + 1 + self.after_image
@@ -214,7 +214,7 @@ class FamilyAdapter:
         question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
         return self.finish(fill(question, placeholder, image_text))
 
-    def _tokenise(self, question: PromptText, query: str) -> tuple[list[int], tuple[int, int]]:
+    def _tokenise(self, question: PromptText, query: str, inputs: Any) -> tuple[list[int], tuple[int, int]]:
         return tokenise(self.processor.tokenizer, question, query, self._adds_special(question))
 
     def _adds_special(self, question: PromptText) -> bool:

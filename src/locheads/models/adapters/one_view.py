@@ -307,7 +307,7 @@ class FuyuAdapter(FamilyAdapter):
         first = PromptText(f"{image}{asked.text}<0x04>", asked.start + len(image), asked.end + len(image))
         return fill(first, image, image_text)
 
-    def _tokenise(self, question: PromptText, query: str) -> tuple[list[int], tuple[int, int]]:
+    def _tokenise(self, question: PromptText, query: str, inputs: Any) -> tuple[list[int], tuple[int, int]]:
         image, begin, text = question.text.partition("<s>")
         words, cut = self.processor.tokenizer, len(image + begin)
         # Without the piece for a blank that the tokenizer puts before any text.

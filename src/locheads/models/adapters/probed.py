@@ -21,12 +21,13 @@ from locheads.geometry import Geometry
 from locheads.models.adapters.family import UNDER_THEIR_NAMES, Cells, FamilyAdapter, Sharing
 from locheads.models.capture import ONE_PASS
 from locheads.models.findings import Finding, Outcome
+from locheads.models.config import PromptConfig
 from locheads.models.painted import ASPECTS, PROMPT, NearSighted, decoder_call, find_places, noise
 from locheads.models.patch_grids import Grid, find_grids, whole_view
-from locheads.models.prompts import PromptText
+from locheads.models.prompts import IMAGE, PromptText, fill, prompt_text
 
 MARK = "probe"
-"""Stands for the rest of a prompt where only the image's part of it matters."""
+"""Stands for what is before and behind the image in a prompt, where only the image's part of it matters."""
 TYPES, COUNTED = "token_type_ids", "mm_token_type_ids"
 """How names of a token's type end, and the one that the model needs to count positions alone."""
 INSTEAD = "write an adapter (models/adapters/TEMPLATE.md), or choose a model of another family."
@@ -34,15 +35,18 @@ INSTEAD = "write an adapter (models/adapters/TEMPLATE.md), or choose a model of 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the checkpoint's processor makes of an image and a prompt that is nothing but the image and MARK."""
+    """What the checkpoint's processor makes of an image and a prompt that is nothing but the image between two MARKs."""
 
     ids: Int[Tensor, "token"]
     tensors: dict[str, Tensor]
     types: dict[str, Int[Tensor, "token"]]
     """`token_type_ids` and such, where the model takes them."""
+    before: list[int]
+    """The tokens that the processor puts before those of a prompt, where it gives the image no place in the text."""
+    beginning: str
     image_text: str
     ending: str
-    """What the processor puts behind a prompt."""
+    """What the processor puts before and behind a prompt."""
     special: bool
     """Whether the tokenizer may add its own first token."""
 
@@ -50,7 +54,7 @@ class Reading:
         """Equal for images of which the processor makes the same tokens and as many pixels."""
         whole = {name: value.numpy().tobytes() for name, value in self.tensors.items() if not value.is_floating_point()}
         shapes = [(name, tuple(value.shape)) for name, value in self.tensors.items()]
-        return hash((self.image_text, tuple(shapes), tuple(whole.items())))
+        return hash((self.image_text, tuple(self.before), tuple(shapes), tuple(whole.items())))
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,8 @@ class ProbedAdapter(FamilyAdapter):
     square = False
     not_for_model = ("reading", "found")
     probe: Probe
+    _in_text = True
+    """Whether the processor takes a place for the image in a prompt."""
 
     def examine(self, lvlm: Any) -> None:
         """Raises ModelError for a model whose image tokens cannot be placed, or of which a check fails."""
@@ -173,11 +179,8 @@ class ProbedAdapter(FamilyAdapter):
         with boundary("model.adapter=probe: the processor makes no prompt with an image", ModelError, INSTEAD):
             self._placeholder()
             self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
-            first = self._read(noise(*ASPECTS["square"], seed=0))
-            if not first.tensors:
-                self.stock_options = UNDER_THEIR_NAMES
-                first = self._read(noise(*ASPECTS["square"], seed=0))
-        self._ending, self._special = first.ending, first.special
+            first = self._first_reading(noise(*ASPECTS["square"], seed=0))
+        self._beginning, self._ending, self._special = first.beginning, first.ending, first.special
         # A processor of its own: tokenizers refuse to be used by two threads at once.
         self.probe = Probe(lvlm.model, copy.deepcopy(self)._read, self.tiles)
         behind = int((first.ids == self.image_token_id).nonzero()[-1, 0]) + 1
@@ -203,7 +206,8 @@ class ProbedAdapter(FamilyAdapter):
         return str(inputs["reading"].image_text)
 
     def finish(self, question: PromptText) -> PromptText:
-        return PromptText(question.text + self._ending, question.start, question.end)
+        first = "" if question.text.startswith(self._beginning) else self._beginning
+        return PromptText(first + question.text + self._ending, question.start + len(first), question.end + len(first))
 
     def cells(self, n_tokens: int, inputs: Any, view: Image.Image) -> Cells:
         return torch.from_numpy(inputs["found"].tokens.flatten()), inputs["found"].geometry
@@ -228,25 +232,52 @@ class ProbedAdapter(FamilyAdapter):
         reading = self._read(view)
         return {**reading.tensors, "reading": reading, "found": self.probe.view(view.size, reading)}
 
+    def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> PromptText:
+        if self._in_text or prompt.chat:
+            return super()._ask(prompt, expression, image_text)
+        return self.finish(fill(prompt_text(prompt, expression), IMAGE, ""))
+
+    def _tokenise(self, question: PromptText, query: str, inputs: Any) -> tuple[list[int], tuple[int, int]]:
+        ids, (first, end) = super()._tokenise(question, query, inputs)
+        before = inputs["reading"].before
+        return [*before, *ids], (first + len(before), end + len(before))
+
     def _adds_special(self, question: PromptText) -> bool:
         return self._special and super()._adds_special(question)
+
+    def _first_reading(self, view: Image.Image) -> Reading:
+        """Finds out whether the image has a place in the text, and what the model calls the pixels."""
+        try:
+            reading = self._read(view)
+        except Exception as refused:  # a processor raises whatever it likes
+            self._in_text = False
+            try:
+                reading = self._read(view)
+            except Exception:
+                raise refused from None
+        if reading.tensors:
+            return reading
+        self.stock_options = UNDER_THEIR_NAMES
+        return self._read(view)
 
     def _read(self, view: Image.Image) -> Reading:
         """What the whole processor makes of the image; the text is overheard where it goes to the tokenizer."""
         processor, heard = copy.copy(self.processor), _Overheard(self.processor.tokenizer)
         processor.tokenizer = heard
-        wrapped = self.wrapping.format(self.processor.image_token)
-        made = processor(text=wrapped + MARK, images=view, return_tensors="pt", **self.stock_options)
-        image_text, found, ending = heard.text.rpartition(MARK)
-        if not found:
+        image = self.wrapping.format(self.processor.image_token) if self._in_text else ""
+        made = processor(text=MARK + image + MARK, images=view, return_tensors="pt", **self.stock_options)
+        beginning, found, rest = heard.text.partition(MARK)
+        image_text, found_again, ending = rest.rpartition(MARK)
+        if not found_again:
             raise ModelError("model.adapter=probe: the processor does not keep the text of a prompt: " + INSTEAD)
-        before, after = self.wrapping.split("{}")
+        before, after = self.wrapping.split("{}") if self._in_text else ("", "")
         image_text = image_text.removeprefix(before).removesuffix(after)
         inputs = {name: made[name] for name in made if name in self._forward}
         ids = inputs.pop("input_ids")[0]
         types = {name: inputs.pop(name)[0] for name in list(inputs) if name.endswith(TYPES)}
         inputs.pop("attention_mask", None)
-        return Reading(ids, inputs, types, image_text, ending, heard.special)
+        first = ids[: len(ids) - heard.tokens].tolist()
+        return Reading(ids, inputs, types, first, beginning, image_text, ending, heard.special)
 
     def _placeholder(self) -> None:
         """What stands for the image in a prompt, and what the chat template puts around it."""
@@ -279,18 +310,21 @@ class ProbedAdapter(FamilyAdapter):
 
 
 class _Overheard:
-    """A tokenizer that remembers the text that it was given last."""
+    """A tokenizer that remembers the text with a MARK that it was given, and how many tokens it made of it."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self.text, self.special = tokenizer, "", True
+        self._tokenizer, self.text, self.special, self.tokens = tokenizer, "", True, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
     def __call__(self, text: Any, *arguments: Any, **options: Any) -> Any:
-        self.text = text if isinstance(text, str) else text[0]
-        self.special = options.get("add_special_tokens", True)
-        return self._tokenizer(text, *arguments, **options)
+        made, heard = self._tokenizer(text, *arguments, **options), text if isinstance(text, str) else text[0]
+        if MARK in heard:
+            ids = made["input_ids"]
+            self.text, self.special = heard, options.get("add_special_tokens", True)
+            self.tokens = len(ids if isinstance(text, str) and not isinstance(ids, Tensor) else ids[0])
+        return made
 
 
 def _alike(geometries: list[Geometry]) -> bool:
