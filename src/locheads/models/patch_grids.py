@@ -34,10 +34,12 @@ def find_grids(places: Places, moves: Bool[np.ndarray, "token"], width: int, hei
     local = _with_a_place(places)
     x, y = np.where(local[:, None], places.centres, np.nan).T
     grids, end = [], 0
+    moves = moves | local  # a word of a picture vocabulary may stay the same in another image
+    below = not moves[: int(local.argmax())].any()
     while local[end:].any():
         start = end + int(local[end:].argmax())
         stride, rows = _best_rows(x[start:], y[start:])
-        until = _free_until(local, start + stride * rows)
+        until = _free_until(local, moves, start + stride * rows, below)
         tokens = _laid_out(moves, local, (end, start, until), stride, rows)
         end = max(int(tokens.max(initial=0)), start + stride * rows - stride) + 1
         if tokens.size > 1:
@@ -119,9 +121,13 @@ def _step(row: Axis) -> float | None:
     return float(slope)
 
 
-def _free_until(local: Local, last: int) -> int:
-    """How far tokens without a place follow that may be cells on a bar below the image: those of the last grid."""
-    return last if local[last:].any() else len(local)
+def _free_until(local: Local, moves: Bool[np.ndarray, "token"], last: int, below: bool) -> int:
+    """How far tokens without a place follow that may be cells on a bar below the image: those of the last grid, or of
+    any where `below`, since there is none above the first."""
+    if not local[last:].any():
+        return len(local)
+    others = local[last:] | ~moves[last:]
+    return last + int(others.argmax()) if below else last
 
 
 def _laid_out(
@@ -253,5 +259,5 @@ def _side_by_side(parts: Sequence[Grid], places: Places) -> Grid:
 
 def _tile(grid: Grid, axis: int) -> int:
     """Which of the equal tiles it is along an axis."""
-    low, high = grid.geometry.window()[[axis, axis + 2]]
-    return round(low / (high - low))
+    geometry = grid.geometry
+    return round(-geometry.offset[axis] / (geometry.cols, geometry.rows)[axis])

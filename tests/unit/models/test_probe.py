@@ -19,7 +19,7 @@ from locheads.models.adapters import FAMILIES, PreparedInput, ProbedAdapter, pro
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.load import Lvlm, adapter_of, load_lvlm
-from locheads.models.painted import Places, noise
+from locheads.models.painted import NearSighted, Places, noise
 from locheads.models.patch_grids import find_grids, whole_view
 
 PROMPT = PromptConfig(template="look <image>\n{expression}")
@@ -30,6 +30,9 @@ SMALL = {"wide": (130, 70), "square": (90, 90), "tall": (61, 97)}
 OF_WORDS = ("emu3", "chameleon")
 """Their tokens are words of a picture vocabulary. That of a tiny random tower is made of what its neighbours hold as
 well, so here it sees its own place alone."""
+BARS = ("llama4",)
+"""Of one of its tiles all but a column is a bar where the image has the first of the sizes: not tiles that the probe can
+place."""
 ANOTHER_PROMPT = "got_ocr2"
 """Its processor asks for a prompt of its own."""
 
@@ -66,7 +69,7 @@ def check(name: str, tiles: bool) -> ProbedAdapter:
     ours = probe(model, processor, tiles)
     by_hand = FAMILIES[model.config.model_type](processor, model.config, Preprocess.native, tiles)
     assert ours.sharing == by_hand.sharing
-    for size in SIZES:
+    for size in SIZES[tiles and name in BARS :]:
         found, expected = (
             adapter.prepare(noise(*size, seed=3), ["the red cup", "dog"], PROMPT) for adapter in (ours, by_hand)
         )
@@ -79,6 +82,8 @@ def check(name: str, tiles: bool) -> ProbedAdapter:
         assert found.spans == expected.spans
         assert found.tensors.keys() == expected.tensors.keys()
         for field in ("prefix_positions", "token_types"):
+            if (name, field) == ("gemma3n", "token_types"):  # its forward takes them, and does nothing with them
+                continue
             one, other = getattr(found, field), getattr(expected, field)
             assert (one is None) == (other is None)
             assert one is None or torch.equal(one, other)
@@ -100,6 +105,32 @@ def test_no_family_with_an_adapter_is_left_out() -> None:
 @pytest.mark.parametrize("name", [name for name in TILED if name in FAMILY_BUILDERS])
 def test_the_probe_lays_out_tiles_as_the_hand_written_adapter_does(name: str, small: None) -> None:
     check(name, tiles=True)
+
+
+def test_a_group_norm_lets_no_place_move_another_while_the_probe_looks() -> None:
+    torch.manual_seed(0)
+    tower, pixels = nn.Sequential(nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 3, padding=1)), torch.randn(1, 4, 6, 6)
+    nn.init.normal_(tower[0].weight), nn.init.normal_(tower[0].bias)
+    painted = pixels.clone()
+    painted[..., 0] = 9
+    with torch.no_grad():
+        usual, changed = tower(pixels), tower(painted)
+        with NearSighted():
+            own, moved = tower(pixels), tower(painted)
+        centre = nn.functional.conv2d(tower[0](pixels), tower[1].weight[..., 1:2, 1:2], tower[1].bias)
+    torch.testing.assert_close(own, centre)
+    assert torch.equal(own[..., 1:], moved[..., 1:]) and not torch.equal(own[..., 0], moved[..., 0])
+    assert not torch.equal(usual[..., 3:], changed[..., 3:])
+
+
+def test_a_bar_below_a_tile_is_the_tile_s_where_none_is_above_the_first() -> None:
+    bar = Places(np.full((4, 2), np.nan), np.zeros((4, 2)), np.zeros(4))
+    cut = laid_out(3, 4, top=40, width=40)
+    tiles = [laid_out(4, 4, width=40), laid_out(4, 4, left=40, width=40), joined(cut, bar)]
+    last = laid_out(3, 4, left=40, top=40, width=40)
+    places = joined(*tiles, joined(last, bar))
+    grids = find_grids(places, np.ones(64, dtype=bool), 80, 70)
+    assert [grid.tokens.tolist() for grid in grids] == np.arange(64).reshape(4, 4, 4).tolist()
 
 
 class Permuted(nn.Module):

@@ -279,7 +279,8 @@ def attending_layers(text: Any) -> list[int]:
 
 
 def _slides(text: Any) -> bool:
-    """Whether any layer of the text decoder sees only a window of the sequence."""
+    """Whether any layer of the text decoder sees only a window or a chunk of the sequence."""
     kinds = getattr(text, "layer_types", None)
-    slides = kinds is None or "sliding_attention" in kinds
-    return getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True) and slides
+    if kinds is not None and "sliding_attention" not in kinds:
+        return "chunked_attention" in kinds
+    return getattr(text, "sliding_window", None) is not None and getattr(text, "use_sliding_window", True)

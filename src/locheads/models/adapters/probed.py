@@ -20,8 +20,8 @@ from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
 from locheads.models.adapters.family import UNDER_THEIR_NAMES, Cells, FamilyAdapter, Sharing
 from locheads.models.capture import ONE_PASS
-from locheads.models.findings import Finding, Outcome
 from locheads.models.config import PromptConfig
+from locheads.models.findings import Finding, Outcome
 from locheads.models.painted import ASPECTS, PROMPT, NearSighted, decoder_call, find_places, noise
 from locheads.models.patch_grids import Grid, find_grids, whole_view
 from locheads.models.prompts import IMAGE, PromptText, fill, prompt_text
@@ -35,7 +35,7 @@ INSTEAD = "write an adapter (models/adapters/TEMPLATE.md), or choose a model of 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the checkpoint's processor makes of an image and a prompt that is nothing but the image between two MARKs."""
+    """What the checkpoint's processor makes of an image and a prompt that is the image between two MARKs."""
 
     ids: Int[Tensor, "token"]
     tensors: dict[str, Tensor]
@@ -98,10 +98,13 @@ class Probe:
 
     def try_aspects(self) -> None:
         """Finds the views of three aspect ratios. Raises ModelError where the tokens of one cannot be placed."""
-        found = [self._find(*size) for size in ASPECTS.values()]
-        self.by_content = _alike([view.geometry for view in found])
-        keys = [self.read(noise(*size, seed=0)).content() if self.by_content else size for size in ASPECTS.values()]
-        self.views = dict(zip(keys, found, strict=True))
+        found = {size: self._find(*size) for size in ASPECTS.values()}
+        contents = [self.read(noise(*size, seed=0)).content() for size in found]
+        # Two rows of three tiles are as many as three of two: then the processor's tensors do not tell them apart.
+        shapes = {(content, view.tokens.shape) for content, view in zip(contents, found.values(), strict=True)}
+        alike = _alike([view.geometry for view in found.values()])
+        self.by_content = alike and len(shapes) == len(set(contents))
+        self.views = dict(zip(contents if self.by_content else found, found.values(), strict=True))
 
     def _find(self, width: int, height: int) -> View:
         reading = self.read(noise(width, height, seed=0))
@@ -266,9 +269,9 @@ class ProbedAdapter(FamilyAdapter):
         processor.tokenizer = heard
         image = self.wrapping.format(self.processor.image_token) if self._in_text else ""
         made = processor(text=MARK + image + MARK, images=view, return_tensors="pt", **self.stock_options)
-        beginning, found, rest = heard.text.partition(MARK)
-        image_text, found_again, ending = rest.rpartition(MARK)
-        if not found_again:
+        beginning, _, rest = heard.text.partition(MARK)
+        image_text, found, ending = rest.rpartition(MARK)
+        if not found:
             raise ModelError("model.adapter=probe: the processor does not keep the text of a prompt: " + INSTEAD)
         before, after = self.wrapping.split("{}") if self._in_text else ("", "")
         image_text = image_text.removeprefix(before).removesuffix(after)
@@ -285,10 +288,11 @@ class ProbedAdapter(FamilyAdapter):
         parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": MARK}]
         with_image, without = (self._chat(content) if chat else "" for content in (parts, parts[1:]))
         head, found, tail = with_image.partition(self.processor.image_token)
+        tail = tail.partition(MARK)[0]
         names = [str(token) for token in self.processor.tokenizer.get_added_vocab() if str(token) not in without]
-        before = next((name for name in names if found and head.endswith(name)), "")
-        after = next((name for name in names if found and tail.startswith(name)), "")
-        self.wrapping = before + "{}" + after
+        before = min((head.index(name) for name in names if name in head), default=len(head))
+        after = max((tail.rindex(name) + len(name) for name in names if name in tail), default=0)
+        self.wrapping = head[before:] + "{}" + tail[:after] if found else "{}"
 
     def _chat(self, content: list[dict[str, str]]) -> str:
         messages = [{"role": "user", "content": content}]

@@ -104,10 +104,9 @@ class PerceptionLmAdapter(TiledAdapter):
 class Llama4Adapter(TiledAdapter):
     """Tiles of the image with its aspect ratio kept, black at the right and bottom; then the view, squashed.
 
-    An image of one tile has no other view. Most layers see a chunk of 8,192 tokens only.
+    An image of one tile has no other view. Most layers see a chunk of 8,192 tokens only: nothing can be shared.
     """
 
-    sharing = Sharing.plain
     square = False
     not_for_model = ("aspect_ratios",)
 
