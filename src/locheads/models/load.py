@@ -21,7 +21,8 @@ from locheads.models.adapters import (
 )
 from locheads.models.config import PROBE, ModelConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.folder import FORMAT, WEIGHTS, refuse
+from locheads.models.folder_checks import WEIGHTS, refuse
+from locheads.models.folder_format import FORMAT
 from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
 from locheads.models.processors import (

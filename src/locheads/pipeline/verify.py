@@ -15,7 +15,7 @@ from locheads.errors import LocHeadsError, ModelError
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.findings import Finding, Outcome
-from locheads.models.folder import TEMPLATE, check_folder
+from locheads.models.folder_checks import TEMPLATE, check_folder
 from locheads.models.identity import ModelIdentity, identify
 from locheads.models.image_backend import INSTALL, PIL, TORCHVISION
 from locheads.models.load import Lvlm

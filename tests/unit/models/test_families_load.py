@@ -18,7 +18,8 @@ from locheads.geometry import Preprocess
 from locheads.models.attend import attend_image
 from locheads.models.config import DType, ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
-from locheads.models.folder import FORMAT, WEIGHTS, refuse
+from locheads.models.folder_checks import WEIGHTS, refuse
+from locheads.models.folder_format import FORMAT
 from locheads.models.load import decoder_shape, load_lvlm, read_identity
 
 NEED_TORCHVISION = (

@@ -21,7 +21,7 @@ from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.findings import Outcome
-from locheads.models.folder import check_folder
+from locheads.models.folder_checks import check_folder
 from locheads.models.load import Lvlm, load_lvlm
 from locheads.models.processors import load_processor
 

@@ -19,7 +19,8 @@ from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.convert.checkpoint import INDEXES
 from locheads.models.engine import EngineConfig
 from locheads.models.findings import Finding, Outcome
-from locheads.models.folder import FORMAT, WEIGHTS, check_folder
+from locheads.models.folder_checks import WEIGHTS, check_folder
+from locheads.models.folder_format import FORMAT
 from locheads.models.load import load_lvlm
 
 CHAT = PromptConfig(template="{expression}", chat=True)

@@ -31,8 +31,7 @@ OF_WORDS = ("emu3", "chameleon")
 """Their tokens are words of a picture vocabulary. That of a tiny random tower is made of what its neighbours hold as
 well, so here it sees its own place alone."""
 BARS = ("llama4",)
-"""Of one of its tiles all but a column is a bar where the image has the first of the sizes: not tiles that the probe can
-place."""
+"""Where the image has the first of the sizes, all but a column of a tile is a bar, and the probe cannot place it."""
 ANOTHER_PROMPT = "got_ocr2"
 """Its processor asks for a prompt of its own."""
 
