@@ -23,7 +23,7 @@ from locheads.errors import ConfigError
 from locheads.geometry import Preprocess, square_geometry
 from locheads.grounding.contrast import contrast_asked, references
 from locheads.models.adapters.family import FamilyAdapter
-from locheads.models.adapters.one_view import LlavaAdapter
+from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.attend import shares
 from locheads.models.config import ModelConfig, Query
 from locheads.models.engine import EngineConfig, Quantization

@@ -13,7 +13,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from locheads.errors import ModelError
 from locheads.geometry import Preprocess
 from locheads.models.adapters import FAMILIES, REFUSED, adapter_class
-from locheads.models.adapters.one_view import LlavaAdapter, PixtralAdapter
+from locheads.models.adapters.own_aspect import PixtralAdapter
+from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.variants import VARIANTS
 
 

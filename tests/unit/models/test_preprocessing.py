@@ -12,7 +12,7 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 
 from locheads.errors import ConfigError
 from locheads.geometry import Geometry, Preprocess
-from locheads.models.adapters.one_view import LlavaAdapter
+from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.config import PromptConfig
 
 SIDE, PATCH, GRID = 192, 16, 12

@@ -9,7 +9,7 @@ from PIL import Image
 from locheads.config import Config, check
 from locheads.errors import ConfigError, DataError
 from locheads.geometry import Preprocess
-from locheads.models.adapters.one_view import LlavaAdapter
+from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.config import PromptConfig, Query
 from locheads.models.prompts import PromptText, chat_prompt_text, fill, prompt_text, tokenise
 

@@ -9,7 +9,7 @@ from transformers import LlavaForConditionalGeneration as Llava
 
 from locheads.geometry import Preprocess
 from locheads.models import capture
-from locheads.models.adapters.one_view import LlavaAdapter
+from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.load import Lvlm
 
 SIDE, PATCH, LAYERS, HEADS, IMAGE_TOKEN, VOCABULARY = 32, 8, 3, 4, 4, 124

@@ -8,7 +8,7 @@ from locheads.discovery.headset import parse_heads, read_headset
 from locheads.geometry import Preprocess
 from locheads.grounding.config import GroundingConfig
 from locheads.models import capture
-from locheads.models.adapters.one_view import LlavaAdapter
+from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.findings import Outcome

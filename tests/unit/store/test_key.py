@@ -109,7 +109,7 @@ def test_the_code_of_the_attention_pass_is_complete() -> None:
     settings = set(walk_imports("locheads.config", without=NO_PART - {"locheads.config"}))
     silent = everything - counted - NO_PART - settings
     assert not silent, "only modules of NO_PART import these: name them there, or let the pass import them itself"
-    must = "capture attend batching prompts load placement adapters.family adapters.one_view variants"
+    must = "capture attend batching prompts load placement adapters.family adapters.square_view variants"
     assert {f"locheads.models.{name}" for name in must.split()} | {
         "locheads.data.image_files",
         "locheads.geometry",

@@ -18,7 +18,8 @@ from transformers.image_utils import ChannelDimension
 from locheads.errors import DataError, ModelError
 from locheads.geometry import Geometry, Preprocess, placed, stretched
 from locheads.models.adapters.family import Cells, FamilyAdapter, Sharing
-from locheads.models.adapters.one_view import module_of, side_of, square_root
+from locheads.models.adapters.own_aspect import module_of
+from locheads.models.adapters.square_view import side_of, square_root
 from locheads.models.prompts import PromptText
 
 
