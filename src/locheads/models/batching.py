@@ -65,7 +65,7 @@ class Batch:
     """What one forward pass takes, besides the images: B strips, padded on the right to T tokens."""
 
     input_ids: Int[Tensor, "batch token"]
-    position_ids: Int[Tensor, "batch token"] | Int[Tensor, "3 batch token"] | None
+    position_ids: Int[Tensor, "batch token"] | Int[Tensor, "axis batch token"] | None
     """None where the family counts for itself."""
     mask: Bool[Tensor, "batch 1 token token"] | Int[Tensor, "batch token"]
     """Block mask, True where a token may attend; or, where nothing is shared, 1 for tokens and 0 for padding."""
@@ -167,7 +167,7 @@ def _aligned(rows: Sequence[Int[Tensor, "n"]]) -> Int[Tensor, "batch longest"]:
     return torch.stack([_pad(row, longest, int(row[-1])) for row in rows])
 
 
-def _positions(strip: Strip) -> Int[Tensor, "token"] | Int[Tensor, "3 token"]:
+def _positions(strip: Strip) -> Int[Tensor, "token"] | Int[Tensor, "axis token"]:
     prefix = strip.image.prefix_positions
     if prefix is None:
         prefix = torch.arange(len(strip.image.prefix))

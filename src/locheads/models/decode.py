@@ -79,13 +79,13 @@ class Together:
         inputs = {name: tensor.to(self.lvlm.device) for name, tensor in inputs.items()}
         return self._forward(inputs, torch.arange(len(going)))
 
-    def _positions(self, going: Sequence[int]) -> Int[Tensor, "1 going"] | Int[Tensor, "3 1 going"]:
+    def _positions(self, going: Sequence[int]) -> Int[Tensor, "1 going"] | Int[Tensor, "axis 1 going"]:
         """Of a suffix and its answer they count on from the prefix's."""
         own = self.strip.image.prefix_positions
         start = len(self.strip.image.prefix) if own is None else int(own.max()) + 1
         lengths = self.strip.lengths()
         new = torch.tensor([[start + lengths[i] + len(self.answers[i]) - 1 for i in going]])
-        return new if own is None else new.expand(3, 1, -1)
+        return new if own is None else new.expand(len(own), 1, -1)
 
     def _mask(self, new: Int[Tensor, "going"]) -> Bool[Tensor, "1 1 going token"]:
         """What the new tokens see: the prefix, and all so far of their own segment."""

@@ -9,10 +9,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 import transformers as tf
 from families import MROPE
 from family_parts import (
     HIDDEN,
+    NAMED,
     QWEN_CHAT,
     Family,
     build,
@@ -29,8 +31,11 @@ from test_probe import PROMPT, SIZES, probe, small  # noqa: F401  the fixture ma
 
 from locheads.geometry import Geometry
 from locheads.models import capture
-from locheads.models.adapters import FAMILIES, ProbedAdapter
+from locheads.models.adapters import FAMILIES
+from locheads.models.findings import Outcome
+from locheads.models.load import Lvlm
 from locheads.models.painted import noise
+from locheads.models.verification.stock_prompt import check_prompt
 
 Corners = tuple[float, float, float, float]
 TOWER = {"depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": HIDDEN,
@@ -97,6 +102,75 @@ def video_llava() -> Family:
     return build(tf.VideoLlavaForConditionalGeneration, config), processor
 
 
+PIXELS = {"shortest_edge": 32 * 32, "longest_edge": 96 * 96}
+
+
+def video_llama_3() -> Family:
+    config = tf.VideoLlama3Config(
+        vision_config=vision(dict, 32, 8), text_config=text(tf.Qwen2Config).to_dict(),
+        image_token_id=token_id("<|image_pad|>"), video_token_id=token_id("<|video_pad|>"),
+    )  # fmt: skip
+    image_processor = images(
+        "video_llama_3.image_processing_pil_video_llama_3", "VideoLlama3ImageProcessorPil", patch_size=8, merge_size=2,
+        size=PIXELS,
+    )  # fmt: skip
+    processor = without_video(tf.VideoLlama3Processor, image_processor, tokenizer(), chat_template=QWEN_CHAT)
+    return build(tf.VideoLlama3ForConditionalGeneration, config), processor
+
+
+def paddleocr_vl() -> Family:
+    marks = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>",
+             "vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}  # fmt: skip
+    config = tf.PaddleOCRVLConfig(
+        vision_config=vision(dict, 32, 8), text_config=text(dict, rope_parameters=MROPE),
+        **{name: token_id(mark) for name, mark in marks.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "paddleocr_vl.image_processing_pil_paddleocr_vl", "PaddleOCRVLImageProcessorPil", patch_size=8, merge_size=2,
+        size=PIXELS,
+    )  # fmt: skip
+    processor = tf.PaddleOCRVLProcessor(
+        image_processor, tokenizer(image_token="<|image_pad|>"), chat_template=QWEN_CHAT
+    )
+    return build(tf.PaddleOCRVLForConditionalGeneration, config), processor
+
+
+def qianfan_ocr() -> Family:
+    """Its processor expands <image> to tokens of another name."""
+    config = tf.QianfanOCRConfig(
+        vision_config=vision(dict, 32, 4), text_config=text(tf.Qwen3Config).to_dict(), image_seq_length=16,
+        image_token_id=token_id("<IMG_CONTEXT>"),
+    )  # fmt: skip
+    image_processor = images(
+        "got_ocr2.image_processing_pil_got_ocr2", "GotOcr2ImageProcessorPil", size={"height": 32, "width": 32},
+        max_patches=6,
+    )  # fmt: skip
+    named = {name: NAMED[name] for name in ("start_image_token", "end_image_token", "context_image_token")}
+    processor = tf.QianfanOCRProcessor(
+        image_processor, tokenizer(**named), image_seq_length=16, chat_template=tagged("<image>")
+    )
+    return build(tf.QianfanOCRForConditionalGeneration, config), processor
+
+
+def hunyuan_vl() -> Family:
+    """Positions in four rows; rows of cells end in a token of the cells' own id, and one more stands at each end."""
+    marks = {"image_token_id": "<|image_pad|>", "im_start_id": "<|vision_start|>", "im_end_id": "<|vision_end|>",
+             "im_newline_id": "<im_col>"}  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 1, 1]}
+    config = tf.HunYuanVLConfig(
+        vision_config=vision(dict, 32, 8, out_hidden_size=HIDDEN, max_image_size=64, min_image_size=32),
+        text_config=text(dict, rope_parameters=rope), **{name: token_id(mark) for name, mark in marks.items()},
+    )  # fmt: skip
+    image_processor = images(
+        "hunyuan_vl.image_processing_pil_hunyuan_vl", "HunYuanVLImageProcessorPil", patch_size=8, merge_size=2,
+        size=PIXELS,
+    )  # fmt: skip
+    named = {"image_token": "<|image_pad|>", "image_start_token": "<|vision_start|>",
+             "image_end_token": "<|vision_end|>"}  # fmt: skip
+    processor = tf.HunYuanVLProcessor(image_processor, tokenizer("<s>", **named), chat_template=QWEN_CHAT)
+    return build(tf.HunYuanVLForConditionalGeneration, config), processor
+
+
 def whole_cells(width: int, height: int, least: int, most: int) -> tuple[int, int, Corners]:
     """Qwen's: both sides to the nearest 16 pixels; scaled by area, downwards or upwards, where it is out of bounds."""
     rows, cols = round(height / 16), round(width / 16)
@@ -128,13 +202,17 @@ UNKNOWN: dict[str, tuple[Callable[[], Family], Callable[[int, int], tuple[int, i
     "glm_ocr": (glm_ocr, lambda width, height: whole_cells(width, height, 32 * 32, 96 * 96)),
     "exaone4_5": (exaone4_5, lambda width, height: whole_cells(width, height, 32 * 32, 96 * 96)),
     "video_llava": (video_llava, middle),
+    "video_llama_3": (video_llama_3, lambda width, height: whole_cells(width, height, 32 * 32, 96 * 96)),
+    "paddleocr_vl": (paddleocr_vl, lambda width, height: whole_cells(width, height, 32 * 32, 96 * 96)),
+    "qianfan_ocr": (qianfan_ocr, lambda width, height: (4, 4, (0, 0, 4, 4))),
+    "hunyuan_vl": (hunyuan_vl, lambda width, height: whole_cells(width, height, 32 * 32, 96 * 96)),
 }
 
 
-def asked(name: str) -> ProbedAdapter:
+def asked(name: str) -> Lvlm:
     model, processor = UNKNOWN[name][0]()
     capture.install(model.eval())
-    return probe(model, processor)
+    return Lvlm(model, probe(model, processor), torch.device("cpu"))
 
 
 def apart(geometry: Geometry, expected: tuple[int, int, Corners]) -> float:
@@ -148,9 +226,11 @@ def apart(geometry: Geometry, expected: tuple[int, int, Corners]) -> float:
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_family_without_an_adapter_is_found_within_half_a_cell(name: str, small: None) -> None:  # noqa: F811
-    adapter, by_hand = asked(name), UNKNOWN[name][1]
+    lvlm, by_hand = asked(name), UNKNOWN[name][1]
+    adapter = lvlm.adapter
     assert adapter.config.model_type == name
     assert name not in FAMILIES
+    assert [one.text for one in check_prompt(lvlm, PROMPT) if one.outcome == Outcome.failed] == []
     for size in SIZES:
         geometry = adapter.prepare(noise(*size, seed=3), ["the red cup", "dog"], PROMPT).geometry
         assert apart(geometry, by_hand(*size)) < 0.5

@@ -60,9 +60,9 @@ class PreparedInput:
     tensors: dict[str, Tensor]
     """Whatever else the model's forward takes for the image, such as pixel_values [1, 3, height, width]."""
     geometry: Geometry
-    prefix_positions: Int[Tensor, "3 prefix"] | None = None
+    prefix_positions: Int[Tensor, "axis prefix"] | None = None
     """Position ids of the prefix where they are not 0, 1, 2, ... (M-RoPE). A suffix starts at their maximum + 1 and
-    counts up by one in all three rows."""
+    counts up by one in all rows, three or four."""
     token_types: Int[Tensor, "prefix"] | None = None
     """`token_type_ids` / `mm_token_type_ids` of the prefix where the model's forward wants them (suffixes: 0)."""
     token_types_name: str = "token_type_ids"
@@ -158,6 +158,11 @@ class FamilyAdapter:
         """The token that stands for a patch of the image."""
         return int(self.config.image_token_id)
 
+    @property
+    def placeholder(self) -> str:
+        """What stands for the image in a text that the family's processor takes."""
+        return str(self.processor.image_token)
+
     def examine(self, lvlm: Any) -> None:
         """What has to be found out on the loaded model (an `Lvlm`) before the first image."""
 
@@ -208,11 +213,10 @@ class FamilyAdapter:
         return self.processor.image_processor(view, return_tensors="pt", **self.image_options())
 
     def _ask(self, prompt: PromptConfig, expression: str, image_text: str) -> PromptText:
-        placeholder = self.processor.image_token
         if prompt.chat:
-            return self.finish(fill(chat_prompt_text(prompt, expression, self.processor), placeholder, image_text))
-        question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(placeholder))
-        return self.finish(fill(question, placeholder, image_text))
+            return self.finish(fill(chat_prompt_text(prompt, expression, self.processor), self.placeholder, image_text))
+        question = fill(prompt_text(prompt, expression), IMAGE, self.wrapping.format(self.placeholder))
+        return self.finish(fill(question, self.placeholder, image_text))
 
     def _tokenise(self, question: PromptText, query: str, inputs: Any) -> tuple[list[int], tuple[int, int]]:
         return tokenise(self.processor.tokenizer, question, query, self._adds_special(question))
@@ -229,7 +233,7 @@ class FamilyAdapter:
         if len(found[0]) == 0:
             raise ModelError(
                 f"The tokenizer makes no image tokens (id {token}) of the image's placeholder "
-                f"{self.processor.image_token!r}: the checkpoint's tokenizer and configuration do not fit together."
+                f"{self.placeholder!r}: the checkpoint's tokenizer and configuration do not fit together."
             )
         if any(len(one) != len(found[0]) or (one != found[0]).any() for one in found):
             raise DataError("An expression holds the model's image token: take it out.")

@@ -64,7 +64,7 @@ class View:
     tokens: Int[np.ndarray, "row col"]
     """Which of the image tokens are the grid."""
     geometry: Geometry
-    positions: Int[Tensor, "3 token"] | None
+    positions: Int[Tensor, "axis token"] | None
     """From the first image token on, which is at 0; None: they count up by one."""
 
     def of_size(self, width: int, height: int) -> "View":
@@ -82,7 +82,7 @@ class Probe:
         self.by_content = False
         """Whether images are laid out the same where the processor makes the same of them, whatever their size."""
         self.counts_itself = False
-        """Whether the model counts positions in three rows, and text not by one from the last on."""
+        """Whether the model counts positions in several rows, and text not by one from the last on."""
         self.image_token = self._image_token(*ASPECTS["square"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Probe":
@@ -133,11 +133,11 @@ class Probe:
         reading = self.read(image)
         return self._call(reading)[0][reading.ids == self.image_token]
 
-    def _call(self, reading: Reading) -> tuple[Float[Tensor, "token hidden"], Tensor | None]:
+    def _call(self, reading: Reading, **more: Tensor) -> tuple[Float[Tensor, "token hidden"], Tensor | None]:
         """-> (the decoder's input, the position ids that it is given)."""
         model = self.model
         rows = {"input_ids": reading.ids, "attention_mask": torch.ones_like(reading.ids), **reading.types}
-        tensors = reading.tensors | {name: row[None] for name, row in rows.items()}
+        tensors = reading.tensors | {name: row[None] for name, row in rows.items()} | more
         placed = {k: v.to(model.device, model.dtype if v.is_floating_point() else None) for k, v in tensors.items()}
         with boundary("model.adapter=probe: the model's forward pass failed", ModelError, INSTEAD):
             hidden, positions = decoder_call(model, placed)
@@ -154,15 +154,27 @@ class Probe:
             )
         return int(one.ids[moved].mode().values)
 
-    def _positions(self, reading: Reading) -> Int[Tensor, "3 token"] | None:
+    def _positions(self, reading: Reading) -> Int[Tensor, "axis token"] | None:
         found = self._call(reading)[1]
         if found is None or found.ndim < 3:
             return None
-        rows, where = found[-3:, 0].cpu().long(), (reading.ids == self.image_token).nonzero().squeeze(1)
+        where = (reading.ids == self.image_token).nonzero().squeeze(1)
         first, behind = int(where[0]), int(where[-1]) + 1
-        before, after = torch.arange(first), torch.arange(rows.shape[1] - behind) + rows[:, :behind].max() + 1
-        self.counts_itself |= not ((rows[:, :first] == before).all() and (rows[:, behind:] == after).all())
-        return None if self.counts_itself else rows[:, first:] - first
+        # Some give their decoder one row more than they take, the text's own count.
+        for rows in (found[-3:, 0].cpu().long(), found[:, 0].cpu().long()):
+            before, after = torch.arange(first), torch.arange(rows.shape[1] - behind) + rows[:, :behind].max() + 1
+            counted = (rows[:, :first] == before).all() and (rows[:, behind:] == after).all()
+            if counted and self._takes(reading, rows):
+                return rows[:, first:] - first
+        self.counts_itself = True
+        return None
+
+    def _takes(self, reading: Reading, rows: Int[Tensor, "axis token"]) -> bool:
+        try:
+            self._call(reading, position_ids=rows[:, None])
+        except ModelError:
+            return False
+        return True
 
 
 class ProbedAdapter(FamilyAdapter):
@@ -180,7 +192,7 @@ class ProbedAdapter(FamilyAdapter):
         if getattr(self.config, "is_encoder_decoder", False):
             raise ModelError(f"model.adapter=probe: the image goes to the encoder of an encoder-decoder: {INSTEAD}")
         with boundary("model.adapter=probe: the processor makes no prompt with an image", ModelError, INSTEAD):
-            self._placeholder()
+            self._find_placeholder()
             self._forward = set(inspect.signature(lvlm.model.base_model.forward).parameters)
             first = self._first_reading(noise(*ASPECTS["square"], seed=0))
         self._beginning, self._ending, self._special = first.beginning, first.ending, first.special
@@ -188,8 +200,9 @@ class ProbedAdapter(FamilyAdapter):
         self.probe = Probe(lvlm.model, copy.deepcopy(self)._read, self.tiles)
         behind = int((first.ids == self.image_token_id).nonzero()[-1, 0]) + 1
         self.after_image = max([int((types[behind:] != 0).sum()) for types in first.types.values()], default=0)
-        self.probe.try_aspects()
-        self._examine_rows(lvlm)
+        with boundary("model.adapter=probe: the model does not take what its processor makes", ModelError, INSTEAD):
+            self.probe.try_aspects()
+            self._examine_rows(lvlm)
 
     def found(self) -> dict[str, Any]:
         """What was found out, for the record of a run."""
@@ -204,6 +217,10 @@ class ProbedAdapter(FamilyAdapter):
     @property
     def image_token_id(self) -> int:
         return self.probe.image_token
+
+    @property
+    def placeholder(self) -> str:
+        return self._stands_for_it
 
     def image_text(self, inputs: Any) -> str:
         return str(inputs["reading"].image_text)
@@ -227,7 +244,7 @@ class ProbedAdapter(FamilyAdapter):
         if positions is not None:
             start = int(is_image.nonzero()[0, 0])
             more["prefix_positions"] = torch.cat(
-                [torch.arange(start).expand(3, -1), start + positions[:, : len(prefix) - start]], dim=1
+                [torch.arange(start).expand(len(positions), -1), start + positions[:, : len(prefix) - start]], dim=1
             )
         return more
 
@@ -267,7 +284,7 @@ class ProbedAdapter(FamilyAdapter):
         """What the whole processor makes of the image; the text is overheard where it goes to the tokenizer."""
         processor, heard = copy.copy(self.processor), _Overheard(self.processor.tokenizer)
         processor.tokenizer = heard
-        image = self.wrapping.format(self.processor.image_token) if self._in_text else ""
+        image = self.wrapping.format(self.placeholder) if self._in_text else ""
         made = processor(text=MARK + image + MARK, images=view, return_tensors="pt", **self.stock_options)
         beginning, _, rest = heard.text.partition(MARK)
         image_text, found, ending = rest.rpartition(MARK)
@@ -282,12 +299,18 @@ class ProbedAdapter(FamilyAdapter):
         first = ids[: len(ids) - heard.tokens].tolist()
         return Reading(ids, inputs, types, first, beginning, image_text, ending, heard.special)
 
-    def _placeholder(self) -> None:
+    def _find_placeholder(self) -> None:
         """What stands for the image in a prompt, and what the chat template puts around it."""
         chat = getattr(self.processor, "chat_template", None) is not None
         parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": MARK}]
         with_image, without = (self._chat(content) if chat else "" for content in (parts, parts[1:]))
-        head, found, tail = with_image.partition(self.processor.image_token)
+        # Some expand a placeholder of another name than their image tokens'.
+        texts = [str(text) for name, text in vars(self.processor).items() if "image" in name and isinstance(text, str)]
+        self._stands_for_it = str(self.processor.image_token)
+        if self._stands_for_it not in with_image:
+            written = (text for text in texts if text and text in with_image and text not in without)
+            self._stands_for_it = next(written, self._stands_for_it)
+        head, found, tail = with_image.partition(self.placeholder)
         tail = tail.partition(MARK)[0]
         names = [str(token) for token in self.processor.tokenizer.get_added_vocab() if str(token) not in without]
         before = min((head.index(name) for name in names if name in head), default=len(head))

@@ -50,7 +50,7 @@ def stock_inputs(adapter: FamilyAdapter, image: Image.Image, prompt: PromptConfi
     """What the checkpoint's processor makes of image and text in one call of its own, in which ours has no part."""
     processor, question = adapter.processor, prompt_text(prompt, expression)
     if not prompt.chat:
-        text = fill(question, IMAGE, adapter.wrapping.format(processor.image_token)).text
+        text = fill(question, IMAGE, adapter.wrapping.format(adapter.placeholder)).text
         return processor(images=image, text=text, return_tensors="pt", **adapter.stock_options)
     parts = [{"type": "image", "image": image}, {"type": "text", "text": question.text}]
     return processor.apply_chat_template(
