@@ -34,7 +34,10 @@ from locheads.models.identity import PARTS
 from locheads.models.load import Lvlm
 from locheads.types import Attention, HeadIndex, ImageGroup
 
-NOT_FINITE = "The model's attention is not finite: choose model.dtype=bfloat16 or float32."
+NOT_FINITE = (
+    "The model's attention is not finite: choose model.dtype=bfloat16 or float32, or where it is "
+    "float32, download the weights again."
+)
 NO_MEMORY = (
     "The forward pass of this single expression does not fit into the memory of the device: choose "
     "model.dtype=bfloat16, engine.quantization or engine.device_map=auto."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from locheads.errors import ModelError, boundary
 from locheads.models.config import DType
@@ -14,6 +15,8 @@ from locheads.models.convert.from_llava import DELTA_NORM
 from locheads.models.folder import Check, Folder, NotApplicable, apart
 
 BYTES = {DType.float32: 4, DType.bfloat16: 2, DType.float16: 2}
+SINGLE = ("model.safetensors", "pytorch_model.bin")
+"""Files that need none of the INDEXES."""
 PACKED = (".qweight", ".qzeros", ".SCB", ".absmax", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".scales")
 """Ends of tensors' names that only quantised weights have."""
 WRAPPED = {
@@ -41,10 +44,10 @@ def _weight_files(folder: Folder) -> str:
             "that they were made from."
         )
     indexed = any(name in folder.names for name in INDEXES)
-    if not indexed and not {"model.safetensors", "pytorch_model.bin"} & {file.name for file in files}:
+    if not indexed and not {*SINGLE} & {file.name for file in files}:
         raise ModelError(
             f"{folder.path} has weights ({files[0].name}) and no index that says what is where: download "
-            f"{INDEXES[0]}, too, or name a single file model.safetensors."
+            f"{INDEXES[files[0].suffix == '.bin']}, too, or name a single file {SINGLE[files[0].suffix == '.bin']}."
         )
     return f"{len(files)} files of {len(folder.tensors)} tensors"
 
@@ -71,13 +74,17 @@ def _tensor_names(folder: Folder) -> str:
             f"The tensors of {folder.path} are named as in LLaVA's original format, and config.json is not of it: "
             "take the original's config.json and convert it, python -m locheads.models.convert."
         )
-    packed = next((name for name in names if name.endswith(PACKED)), None)
+    packed = next((name for name, tensor in folder.tensors.items() if _is_packed(name, tensor)), None)
     if packed and "quantization_config" not in folder.settings:
         raise ModelError(
             f"{folder.path} holds quantised weights, such as {packed}, and config.json does not say how: use the "
             "checkpoint that it was made from."
         )
     return _layers(folder)
+
+
+def _is_packed(name: str, tensor: Tensor) -> bool:
+    return name.endswith(PACKED) or (name.endswith("weight") and tensor.dtype.itemsize == 1)
 
 
 def _layers(folder: Folder) -> str:

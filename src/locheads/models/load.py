@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[1] / "conf" / "model"
 """The files of `model=NAME`."""
 
+INFORMED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Weights that do not fit the model are told with its loading, and refused then."""
+
 
 @dataclass(frozen=True)
 class Lvlm:
@@ -131,7 +134,24 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
     if layers is not None:
         keep_layers(checkpoint, layers)
     loader = AutoModelForImageTextToText.from_pretrained
-    model, info = read(source, config, loader, config=checkpoint, output_loading_info=True, **options)
+    model, info = read(source, config, loader, config=checkpoint, **INFORMED, **options)
+    has_head = _check_complete(source, info)
+    adapter = adapted(config, engine, model, processor, source)
+    # Quantized and spread weights are already where they belong, and refuse to be moved.
+    placed = model.eval() if "device_map" in options else model.eval().to(device)
+    lvlm = Lvlm(placed, adapter, placed.device, has_head=has_head)
+    adapter.examine(lvlm)
+    return lvlm
+
+
+def _check_complete(source: str, info: dict[str, Any]) -> bool:
+    """Whether the weights hold what makes words of the last layer. Raises ModelError where the rest is not filled."""
+    if other := sorted(info["mismatched_keys"]):
+        name, saved, wanted = other[0]
+        raise ModelError(
+            f"{source} has {len(other)} weights of another shape than its config.json asks for, such as {name} "
+            f"({list(saved)}, not {list(wanted)}): one of them is of another model; download or save it again."
+        )
     missing = sorted(info["missing_keys"])
     # The words' probabilities are asked for by no attention map: `check_makes_words` refuses a model without them.
     has_head = not any(map(_is_head, missing))
@@ -140,12 +160,7 @@ def load_lvlm(config: ModelConfig, engine: EngineConfig, layers: int | None = No
             f"{source} lacks {len(missing)} weights of its model, such as {missing[0]}: the file is "
             "incomplete or belongs to another model; download or save it again."
         )
-    adapter = adapted(config, engine, model, processor, source)
-    # Quantized and spread weights are already where they belong, and refuse to be moved.
-    placed = model.eval() if "device_map" in options else model.eval().to(device)
-    lvlm = Lvlm(placed, adapter, placed.device, has_head=has_head)
-    adapter.examine(lvlm)
-    return lvlm
+    return has_head
 
 
 def _is_head(name: str) -> bool:

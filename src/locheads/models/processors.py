@@ -243,7 +243,7 @@ def _apart(name: str, error: Exception) -> str:
 def where(source: str) -> str:
     """Where the checkpoint was looked for."""
     if Path(source).is_dir():
-        return "the folder is there, but not a complete checkpoint"
+        return "the folder is there, but one of its files is missing, damaged or of another model"
     cache = f"looked for it among the downloads in {hub.HF_HUB_CACHE}"
     if hub.HF_HUB_OFFLINE:
         return f"{cache} only, because HF_HUB_OFFLINE is set (as it is for workers: run stage=fetch first)"

@@ -101,6 +101,13 @@ def sharded(index: bool = True, keep: int = 2, promised: str | None = None) -> M
     return make
 
 
+def pickled_shards(folder: Path) -> None:
+    weights = load_file(folder / WEIGHT)
+    for i, part in enumerate((sorted(weights)[::2], sorted(weights)[1::2]), start=1):
+        torch.save({key: weights[key] for key in part}, folder / f"pytorch_model-0000{i}-of-00002.bin")
+    (folder / WEIGHT).unlink()
+
+
 def truncated(folder: Path) -> None:
     (folder / WEIGHT).write_bytes((folder / WEIGHT).read_bytes()[:-1000])
 
@@ -168,6 +175,13 @@ FOLDERS: dict[str, tuple[Make, str, str]] = {
     "bitsandbytes": (settings(quantization_config={"quant_method": "bitsandbytes"}), "precision", "bitsandbytes"),
     "MLX": (settings(quantization={"group_size": 64, "bits": 4}), "precision", "is quantised for MLX"),
     "quantised in silence": (more("model.layers.0.q_proj.qweight"), "tensor names", "config.json does not say how"),
+    "in bytes in silence": (
+        tensors(lambda weights: {key: value.to(torch.int8) for key, value in weights.items()}), "tensor names",
+        "config.json does not say how",
+    ),
+    "shards of pickle without an index": (
+        pickled_shards, "weight files", "download pytorch_model.bin.index.json, too, or",
+    ),
     "MLX, not quantised": (of_mlx, "weight files", "holds weights of MLX"),
     "GGUF": (only(**{"llava-q4__gguf": 0}), "format", "holds llava-q4.gguf, quantised for llama.cpp"),
     "GGUF with settings": (gguf_beside, "weight files", "no weights for transformers, and holds llava-q4.gguf"),
@@ -273,6 +287,13 @@ def test_weights_of_pickle_are_looked_into_as_well(whole: Path) -> None:
     load_lvlm(ModelConfig(id=str(whole)), EngineConfig(device="cpu"))
     (whole / "pytorch_model.bin").write_bytes((whole / "pytorch_model.bin").read_bytes()[:-1000])
     assert [one.name for one in failures(whole)] == ["weight files"]
+
+
+def test_weights_of_another_shape_are_named(whole: Path) -> None:
+    shorten = tensors(lambda weights: weights | {key: weights[key][:-1] for key in weights if "linear_1.bias" in key})
+    shorten(whole)
+    with pytest.raises(ModelError, match=r"1 weights of another shape .*linear_1\.bias \(\[31\], not \[32\]\)"):
+        load_lvlm(ModelConfig(id=str(whole)), EngineConfig(device="cpu"))
 
 
 def test_a_second_copy_of_the_weights_does_no_harm(whole: Path) -> None:

@@ -15,7 +15,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from locheads.errors import ModelError, boundary
 from locheads.geometry import Geometry
+from locheads.models.adapters.family import PARTS
 from locheads.models.attend import model_inputs
 from locheads.models.batching import collate, single
 from locheads.models.findings import Finding, Outcome
@@ -64,7 +66,8 @@ def cell_vectors(lvlm: Lvlm, image: Image.Image) -> Float[Tensor, "cell hidden"]
     """What the decoder is given for the cells of the grid."""
     prepared = lvlm.adapter.prepare(image, ["it"], PROMPT)
     inputs = model_inputs(lvlm, collate(single(prepared), shared=False))
-    return decoder_input(lvlm.model, inputs)[0, prepared.image_tokens]
+    with boundary("The model's forward pass failed", ModelError, PARTS):
+        return decoder_input(lvlm.model, inputs)[0, prepared.image_tokens]
 
 
 def blocks(geometry: Geometry) -> list[Box]:
