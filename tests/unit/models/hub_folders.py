@@ -27,6 +27,10 @@ QWEN_VISION = {"hidden_size": 32, "intermediate_size": 48, "depth": 2, "num_head
                "fullatt_block_indexes": [1]}  # fmt: skip
 BORROWED = {"internvl3_8b_composed": ("qwen2_5_vl_7b", ("vocab.json", "merges.txt"))}
 """Folder -> whose files it is composed with."""
+OF_FAMILY = {"llava_1_5_7b_hf": ("llava", "real"), "llava_next_mistral": ("llava_next", "real but for config.json"),
+             "qwen2_5_vl_7b": ("qwen2_5_vl", "real"), "smolvlm_256m": ("idefics3", "real"),
+             "internvl3_8b_composed": ("internvl", "composed")}  # fmt: skip
+"""Folder -> the family's case in families.py, and what its files are."""
 
 
 def scaled(name: str, folder: Path, without: tuple[str, ...] = ()) -> Path:
