@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[1] / "conf" / "model"
 """The files of `model=NAME`."""
 
-INFORMED = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+INFORMED: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Weights that do not fit the model are told with its loading, and refused then."""
 
 

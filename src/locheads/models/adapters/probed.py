@@ -305,17 +305,20 @@ class ProbedAdapter(FamilyAdapter):
         parts: list[dict[str, str]] = [{"type": "image"}, {"type": "text", "text": MARK}]
         with_image, without = (self._chat(content) if chat else "" for content in (parts, parts[1:]))
         # Some expand a placeholder of another name than their image tokens'.
-        texts = [str(text) for name, text in vars(self.processor).items() if "image" in name and isinstance(text, str)]
-        self._stands_for_it = str(self.processor.image_token)
-        if self._stands_for_it not in with_image:
-            written = (text for text in texts if text and text in with_image and text not in without)
-            self._stands_for_it = next(written, self._stands_for_it)
+        names = [self.processor.image_token, *(text for name, text in vars(self.processor).items() if "image" in name)]
+        written = (name for name in names if isinstance(name, str) and name in with_image and name not in without)
+        self._stands_for_it = next(written, self.processor.image_token)
+        self.wrapping = self._around(with_image, without)
+
+    def _around(self, with_image: str, without: str) -> str:
+        """The image's tags and what is between them, {} for the image: from the first to the last that a chat without
+        an image lacks."""
         head, found, tail = with_image.partition(self.placeholder)
         tail = tail.partition(MARK)[0]
         names = [str(token) for token in self.processor.tokenizer.get_added_vocab() if str(token) not in without]
         before = min((head.index(name) for name in names if name in head), default=len(head))
         after = max((tail.rindex(name) + len(name) for name in names if name in tail), default=0)
-        self.wrapping = head[before:] + "{}" + tail[:after] if found else "{}"
+        return head[before:] + "{}" + tail[:after] if found else "{}"
 
     def _chat(self, content: list[dict[str, str]]) -> str:
         messages = [{"role": "user", "content": content}]
