@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,8 @@ def inputs_of_sweep(config: Config) -> Inputs:
 
 def _depend_on(config: Config, annotations: str | None) -> list[Any]:
     """What `load_inputs` depends on, but for the images. `annotations`: the digest of their files."""
-    settings = config.dataset, config.paths, config.discovery, config.dependence, config.seed, config.heads.set is None
-    return [annotations, settings, excluded_images(config, set())]
+    groups = [asdict(group) for group in (config.dataset, config.paths, config.discovery, config.dependence)]
+    return [annotations, groups, config.seed, config.heads.set is None, excluded_images(config, set())]
 
 
 def _image_digests(inputs: Inputs, cache: Path) -> dict[Path, str | None]:
