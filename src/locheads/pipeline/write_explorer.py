@@ -12,7 +12,6 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from locheads.config import Config
-from locheads.data.image_groups import subset
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched
 from locheads.grounding.config import Contrast, GroundingConfig
@@ -159,20 +158,21 @@ def _encoded_maps(
     group: ImageGroup, sample_id: str, store: AttentionStore, order: list[HeadIndex], budget: int, how: Contrast
 ) -> _EncodedMaps:
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
-    without_maps = next(iter(store.read(subset([group], {sample_id}), heads=())), None)
-    if without_maps is None:
+    grid = store.grid_of_all_maps(group, sample_id)
+    asked = order if grid is None else order[: _held(budget, *grid)]
+    attention = next(iter(read_maps(store.read, group, how, asked, sample_id)), None)
+    if attention is None:
         return _EncodedMaps(stretched(group.width, group.height, 1, 1))
-    geometry = without_maps.geometry
-    n = max(budget // (geometry.rows * geometry.cols), 1)
-    # Sums of maps are there where the maps of all heads are.
-    asked = order if without_maps.sums is None else order[:n]
-    (attention,) = read_maps(store.read, group, how, asked, sample_id)
-    kept = frozenset(asked if attention.heads is None else attention.heads)
-    heads = [head for head in order if head in kept][:n]
+    kept, geometry = frozenset(asked if attention.heads is None else attention.heads), attention.geometry
+    heads = [head for head in order if head in kept][: _held(budget, geometry.rows, geometry.cols)]
     maps = attention.chosen(0, heads)
     if not heads or not np.isfinite(maps).all():
         return _EncodedMaps(geometry)
     return _EncodedMaps(geometry, heads, *encode(maps))
+
+
+def _held(budget: int, rows: int, cols: int) -> int:
+    return max(budget // (rows * cols), 1)
 
 
 def _pictures(store: AttentionStore, groups: list[ImageGroup], threads: int) -> dict[str, bytes]:
