@@ -30,7 +30,7 @@ from locheads.types import HeadIndex, ImageGroup, Sample
 log = logging.getLogger(__name__)
 
 WORTH = 16_384
-"""Heads times images for which another process is worth its start."""
+"""Heads times images for which another process is worth its start; a few heads are fused here."""
 
 
 def measure_dependence(setup: Setup) -> HeadDependence | None:
@@ -91,8 +91,8 @@ def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTab
     """Image by image, of every head's maps, or of the fused map of some."""
     config, identity, judged = setup.config, setup.identity, setup.inputs.judged
     tokens = Answers(config, setup.store).query_tokens(judged) if config.prompt.asks else {}
-    maps_per_image = identity.layers * identity.heads if heads is None else 1
-    with processes(setup.store, config.engine.processes, len(judged), ceil(WORTH / maps_per_image)) as each:
+    number, worth = config.engine.processes if heads is None else 1, ceil(WORTH / (identity.layers * identity.heads))
+    with processes(setup.store, number, len(judged), worth) as each:
         parts = each(partial(_tables_of, config, heads, tokens), judged)
         tables = zip(track(judged, "words", "images"), chain.from_iterable(parts), strict=True)
         for image, (_, table) in enumerate(tables):
