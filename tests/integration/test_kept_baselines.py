@@ -13,6 +13,7 @@ from locheads.discovery.config import SelectionConfig, SelectionKind
 from locheads.evaluation.methods import HeadPlan
 from locheads.grounding.config import GroundingConfig, Sinks
 from locheads.pipeline import ground_stage as module
+from locheads.pipeline import head_plan
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
 from locheads.types import ImageGroup
 
@@ -117,3 +118,29 @@ def test_damaged_ones_are_grounded_again(
     assert f"{file} is damaged" in caplog.text and set(grounded) == {True}
     for name in SAME:
         assert (whole / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_sweep_over_k_looks_at_single_heads_once(
+    config: Config, store: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best set of each k is that of a run by itself; with another smoothing single heads are looked at again."""
+
+    def forget_search() -> None:
+        for name in ("single_hits", "best_rec"):
+            for path in store.rglob(f"{name}-*.kept"):
+                path.unlink()
+
+    looked: list[int] = []
+    real = head_plan.single_hits
+    monkeypatch.setattr(head_plan, "single_hits", lambda *rest: looked.append(1) or real(*rest))
+    by_k = [replace(config, heads=replace(config.heads, k=k)) for k in (1, 2, 3, 2)]
+    forget_search()
+    swept = [run(one) for one in by_k]
+    assert len(looked) == 1
+    for one, folder in zip(by_k, swept, strict=True):
+        forget_search()
+        forget(store)
+        assert (run(one) / "baselines.parquet").read_bytes() == (folder / "baselines.parquet").read_bytes()
+    looked.clear()
+    run(replace(config, grounding=GroundingConfig(sigma=0.5)))
+    assert len(looked) == 1

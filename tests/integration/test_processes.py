@@ -35,11 +35,13 @@ def grounding_in(config: Config, number: int | None, **changes: object) -> Confi
 def test_two_processes_ground_to_the_same_bytes(files: TinyFiles, store: Path, tmp_path: Path, run: Run) -> None:
     runs = []
     for number in (1, 2):
-        for kept in store.rglob("baselines-*.kept"):
-            kept.unlink()
+        for name in ("baselines", "single_hits", "best_rec", "dependence"):
+            for kept in store.rglob(f"{name}-*.kept"):
+                kept.unlink()
         runs.append(run(grounding_in(files.config(tmp_path, store), number)))
     one, two = runs
-    for name in ("predictions.parquet", "baselines.parquet", "scores.parquet", "metrics.json"):
+    assert json.loads((one / "heads.json").read_text())["dependence"]
+    for name in ("heads.json", "predictions.parquet", "baselines.parquet", "scores.parquet", "metrics.json"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
 
 

@@ -101,7 +101,7 @@ def _sets(setup: Setup, n: int, seed: int) -> Sets:
 
 def _fused(setup: Setup, group: ImageGroup, sets: Sets) -> tuple[list[Sample], Float[np.ndarray, "sample set row col"]]:
     """An image's samples, and the fused maps of every set for each."""
-    samples, maps = maps_of(setup, group, None)
+    samples, maps = maps_of(setup.store, group, None)
     return samples, np.einsum("klh,slhrc->skrc", sets, smoothed(maps, setup.config.grounding), optimize=True)
 
 

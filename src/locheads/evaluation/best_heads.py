@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from pycocotools import mask as coco
 from scipy.special import stdtr
 
@@ -46,9 +46,23 @@ def searched_groups(groups: Sequence[ImageGroup]) -> list[ImageGroup]:
     return [groups[i] for i in np.linspace(0, len(groups) - 1, n).round().astype(int)] if groups else []
 
 
+def single_hits(
+    each: Each, groups: Sequence[ImageGroup], config: GroundingConfig, sinks: SinkCells | None = None
+) -> Int[np.ndarray, "layer head"]:
+    """On how many of the searched expressions each head's own box hits: how the search begins, whatever k is.
+
+    Empty where the store lacks the maps of all heads (engine=compact), or where all samples failed.
+    """
+    try:
+        hits = list(chain.from_iterable(each(partial(_single_hits, config, sinks), searched_groups(groups))))
+    except LookupError:
+        hits = []
+    return np.sum(hits, axis=0) if hits else np.zeros((0, 0), dtype=int)
+
+
 def search_heads(
     read: Read,
-    each: Each,
+    single: Int[np.ndarray, "layer head"],
     groups: Sequence[ImageGroup],
     k: int,
     config: GroundingConfig,
@@ -56,22 +70,16 @@ def search_heads(
 ) -> tuple[HeadIndex, ...]:
     """Forward selection: the head whose own box has the best Acc@0.5, then, k - 1 times, the one that raises it most.
 
-    Boxes are those of the run's grounding. Of equal heads the one that is better by itself, then the first by (layer,
-    head). Greedy, so another set may be better still. Empty where the store lacks the maps of all heads
-    (engine=compact), or where all samples failed.
+    Boxes are those of the run's grounding, `single` of `single_hits`. Of equal heads the one that is better by itself,
+    then the first by (layer, head). Greedy, so another set may be better still. Empty where `single` is.
     """
-    images = searched_groups(groups)
-    try:
-        hits = list(chain.from_iterable(each(partial(_single_hits, config, sinks), images)))
-    except LookupError:
-        return ()
-    if not hits:
-        return ()
-    order = np.argsort(-np.sum(hits, axis=0), axis=None, kind="stable")[:CANDIDATES]
-    candidates = [HeadIndex(*divmod(int(i), hits[0].shape[1])) for i in order]
+    order = np.argsort(-single, axis=None, kind="stable")[:CANDIDATES]
+    candidates = [HeadIndex(*divmod(int(i), single.shape[1])) for i in order]
+    if min(k, len(candidates)) <= 1:
+        return tuple(candidates[:k])
     prepared = [
         (_fused(attention.chosen(row, candidates), _sinks(attention, sinks, candidates), config), geometry, box)
-        for group in images
+        for group in searched_groups(groups)
         for attention, row, geometry, box in _samples(read([group], candidates), group)
     ]
     chosen = [0]

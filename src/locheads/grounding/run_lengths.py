@@ -50,6 +50,8 @@ def _ends(
     times = np.tile(np.diff(cols), len(cells))
     first, many = np.repeat(np.cumsum(per_column) - per_column, times), np.repeat(per_column, times)
     across = np.arange(cols[0], cols[-1]) * geometry.height
-    tops = (starts[:, None] + across).ravel()
-    which = np.repeat(first - (np.cumsum(many) - many), many) + np.arange(many.sum())
-    return np.repeat(tops, many) + rows[edge[which]]
+    which = np.repeat(first - (np.cumsum(many) - many), many)
+    which += np.arange(len(which))
+    ends = np.repeat((starts[:, None] + across).ravel(), many)
+    ends += rows[edge][which]
+    return ends

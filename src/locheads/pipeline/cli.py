@@ -149,11 +149,12 @@ def dispatch(
     check(config)
     if (command := _command_of(config)) is not None:
         return command(config, folder, status)
-    if config.stage in (Stage.ground, Stage.evaluate, Stage.report, Stage.audit):
+    if config.stage in (Stage.discover, Stage.ground, Stage.evaluate, Stage.report, Stage.audit):
         from locheads.pipeline.processes import warm_up
 
-        stage = "audit" if config.stage == Stage.audit else "ground"
-        warm_up(config.engine.processes, f"locheads.pipeline.{stage}_stage")
+        loaded = {Stage.discover: ["word_pairs"], Stage.audit: ["audit_stage"]}
+        names = loaded.get(config.stage, ["head_plan", "ground_stage"])
+        warm_up(config.engine.processes, [f"locheads.pipeline.{name}" for name in names])
     from locheads.pipeline.stages import run_stages
 
     run_stages(config, folder, status, earlier, started)

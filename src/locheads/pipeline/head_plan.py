@@ -12,7 +12,7 @@ import numpy as np
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads, top_heads
 from locheads.discovery.scores import score_all, with_dependence
-from locheads.evaluation.best_heads import best_heads_by_iou, search_heads
+from locheads.evaluation.best_heads import best_heads_by_iou, search_heads, single_hits
 from locheads.evaluation.methods import HeadPlan, random_heads
 from locheads.grounding.config import Contrast, Sinks
 from locheads.grounding.contrast import read_maps
@@ -82,14 +82,16 @@ def _best_rec(setup: Setup, sinks: SinkCells | None, each: Each) -> tuple[HeadIn
         found = chain.from_iterable(each(partial(_image_by_image, work, contrast), images))
         return (one for _, one in zip(track(images, "best set", "images"), found, strict=True))
 
+    kept = partial(setup.store.kept, groups=[*groups, *setup.inputs.probed], depends_on=depends_on)
+
     def search() -> dict[str, np.ndarray]:
-        best = search_heads(read, on_each, groups, k, config.grounding, sinks)
+        # Most of the work, and the same for every k.
+        single = kept("single_hits", make=lambda: {"hits": single_hits(on_each, groups, config.grounding, sinks)})
+        best = search_heads(read, single["hits"], groups, k, config.grounding, sinks)
         return {"heads": np.array([[head.layer, head.head] for head in best], np.int64).reshape(-1, 2)}
 
     # One head more is one step more of the same search; where there was nothing to search, there still is not.
-    found = setup.store.kept(
-        "best_rec", [*groups, *setup.inputs.probed], depends_on, search, lambda known: not 0 < len(known["heads"]) < k
-    )
+    found = kept("best_rec", make=search, enough=lambda known: not 0 < len(known["heads"]) < k)
     best = tuple(HeadIndex(layer, head) for layer, head in found["heads"][:k].tolist())
     if not best:
         log.info("The best set by REC is left out: the store lacks the maps of all heads of discovery's samples.")

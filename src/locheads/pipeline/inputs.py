@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,8 +123,36 @@ def load_inputs(config: Config) -> Inputs:
 
 def with_images(inputs: Inputs, cache: Path) -> Inputs:
     """The same, with the digest of every image; a file that has not changed since the last time is not read again."""
-    paths = [group.path for group in inputs.all_groups]
-    return replace(inputs, images=file_digests(paths, cache, absent=True))
+    return replace(inputs, images=_image_digests(inputs, cache))
+
+
+_last: tuple[Any, Inputs] | None = None
+"""What the last run of this process read, and what that depended on."""
+
+
+def inputs_of_sweep(config: Config) -> Inputs:
+    """As `load_inputs` and `with_images`; the next run of a sweep finds what the last one read, where settings,
+    annotations, guarded files and all images are the same."""
+    global _last
+    cache = Path(config.paths.cache)
+    # Before anything is read, the digest of a hub copy is that of nothing: it is always read anew.
+    annotations = None if _last is None else open_dataset(config.dataset, config.paths).digest
+    same = _last is not None and _last[0] == _depend_on(config, annotations)
+    if _last is not None and same and _image_digests(_last[1], cache) == _last[1].images:
+        return _last[1]
+    inputs = with_images(load_inputs(config), cache)
+    _last = _depend_on(config, inputs.annotations), inputs
+    return inputs
+
+
+def _depend_on(config: Config, annotations: str | None) -> list[Any]:
+    """What `load_inputs` depends on, but for the images. `annotations`: the digest of their files."""
+    groups = [asdict(group) for group in (config.dataset, config.paths, config.discovery, config.dependence)]
+    return [annotations, groups, config.seed, config.heads.set is None, excluded_images(config, set())]
+
+
+def _image_digests(inputs: Inputs, cache: Path) -> dict[Path, str | None]:
+    return file_digests([group.path for group in inputs.all_groups], cache, absent=True)
 
 
 @dataclass(frozen=True)

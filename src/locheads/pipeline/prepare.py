@@ -17,7 +17,7 @@ from locheads.models.placement import check_unloaded
 from locheads.pipeline.answers import AnswerKeys, answer_keys
 from locheads.pipeline.audit_stage import choices_of
 from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
-from locheads.pipeline.inputs import Inputs, load_inputs, samples_file, with_images
+from locheads.pipeline.inputs import Inputs, inputs_of_sweep, load_inputs, samples_file
 from locheads.pipeline.open_store import open_store
 from locheads.pipeline.setup import Setup
 from locheads.pipeline.verified import verification_record
@@ -42,13 +42,11 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     _check_head_count(config, identity)
     maps_heads(config, identity)
     head_set = given_heads(config, identity)
-    inputs = load_inputs(config)
+    # One of many workers does not read all images: the store asks for those of its own shards.
+    inputs = inputs_of_sweep(config) if config.shard.count == 1 else load_inputs(config)
     if Contrast.probes in (config.grounding.contrast, *(choice.grounding.contrast for choice in audited)):
         inputs = _with_probes(config, inputs)
     _check_shown(config, inputs)
-    # One of many workers does not read all images: the store asks for those of its own shards.
-    if config.shard.count == 1:
-        inputs = with_images(inputs, Path(config.paths.cache))
     store = open_store(config, identity, inputs.annotations, inputs.images)
     made = _made(config, store)
     digest = run_digest(config, identity, inputs, head_set, made.key.made_with)

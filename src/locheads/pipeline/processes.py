@@ -28,15 +28,15 @@ Each = Callable[[Callable[[AttentionStore, list[ImageGroup]], T], list[ImageGrou
 """What a function of the store and some images gives for each CHUNK of the images, in their order."""
 
 
-def warm_up(number: int | None, module: str) -> None:
-    """Starts the server that `processes` are forked from, and returns at once: it loads `module`, whose functions they
-    will run, beside what this process does. Not forked from here, because threads would be left behind half-way.
+def warm_up(number: int | None, modules: list[str]) -> None:
+    """Starts the server that `processes` are forked from, and returns at once: it loads the `modules` whose functions
+    they will run, beside what this process does. Not forked from here, because threads would be left behind half-way.
 
     `number`: of processes, as engine.processes.
     """
     if _at_most(number) <= 1:
         return
-    get_context("forkserver").set_forkserver_preload(["__main__", module])
+    get_context("forkserver").set_forkserver_preload(["__main__", *modules])
     # Ctrl-C goes to all processes of a terminal, and the first one ends the others.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -98,7 +98,7 @@ class _Work:
     def image(self, number: int, group: ImageGroup) -> Iterator[_Steered]:
         """Every expression against one about another object whose answer begins differently, drawn at random."""
         config = self.setup.config
-        samples, maps = maps_of(self.setup, group, self.ranking[: config.heads.k])
+        samples, maps = maps_of(self.setup.store, group, self.ranking[: config.heads.k])
         if len(samples) < 2:
             return
         cells = grounded_cells(maps, config.grounding)

@@ -1,11 +1,16 @@
 """How heads depend on the words: from the stored maps of the images that are judged to numbers and to a verdict."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from math import ceil
 
 import numpy as np
 from jaxtyping import Float
 
+from locheads.config import Config
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
 from locheads.dependence.pairs import TOGGLED, pairs_of, token_is_known
@@ -14,13 +19,18 @@ from locheads.discovery.config import Require
 from locheads.errors import DiscoveryError
 from locheads.grounding.fuse import fuse
 from locheads.pipeline.answers import Answers
+from locheads.pipeline.processes import processes
 from locheads.pipeline.setup import Setup
 from locheads.records.follows import FollowsRecord
+from locheads.store.attention_store import AttentionStore
 from locheads.store.key import code_digest
 from locheads.terminal import track
 from locheads.types import HeadIndex, ImageGroup, Sample
 
 log = logging.getLogger(__name__)
+
+WORTH = 16_384
+"""Heads times images for which another process is worth its start; a few heads are fused here."""
 
 
 def measure_dependence(setup: Setup) -> HeadDependence | None:
@@ -79,22 +89,48 @@ def check_required(setup: Setup, verdict: FollowsRecord | None) -> None:
 
 def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTable]:
     """Image by image, of every head's maps, or of the fused map of some."""
-    config = setup.config
-    tokens = Answers(config, setup.store).query_tokens(setup.inputs.judged) if config.prompt.asks else {}
-    for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
-        samples, maps = maps_of(setup, group, heads)
-        if len(samples) > 1:
-            smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
-            yield table_of(smooth, pairs_of(samples, config.prompt, tokens), image, config.dependence.tolerance)
+    config, identity, judged = setup.config, setup.identity, setup.inputs.judged
+    tokens = Answers(config, setup.store).query_tokens(judged) if config.prompt.asks else {}
+    number, worth = config.engine.processes if heads is None else 1, ceil(WORTH / (identity.layers * identity.heads))
+    with processes(setup.store, number, len(judged), worth) as each:
+        parts = each(partial(_tables_of, config, heads, tokens), judged)
+        tables = zip(track(judged, "words", "images"), chain.from_iterable(parts), strict=True)
+        for image, (_, table) in enumerate(tables):
+            if table is not None:
+                yield replace(table, image=np.full_like(table.image, image))
+
+
+def _tables_of(
+    config: Config,
+    heads: Sequence[HeadIndex] | None,
+    tokens: Mapping[str, str],
+    store: AttentionStore,
+    groups: list[ImageGroup],
+) -> list[PairTable | None]:
+    """Of each image; None where it has no pair."""
+    return [_table(config, heads, tokens, *maps_of(store, group, heads)) for group in groups]
+
+
+def _table(
+    config: Config,
+    heads: Sequence[HeadIndex] | None,
+    tokens: Mapping[str, str],
+    samples: list[Sample],
+    maps: Float[np.ndarray, "sample *head row col"],
+) -> PairTable | None:
+    if len(samples) < 2:
+        return None
+    smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
+    return table_of(smooth, pairs_of(samples, config.prompt, tokens), 0, config.dependence.tolerance)
 
 
 def maps_of(
-    setup: Setup, group: ImageGroup, heads: Sequence[HeadIndex] | None
+    store: AttentionStore, group: ImageGroup, heads: Sequence[HeadIndex] | None
 ) -> tuple[list[Sample], Float[np.ndarray, "sample *head row col"]]:
     """The image's samples that have attention, and their maps."""
     found = {
         sample_id: attention.maps[row] if heads is None else attention.chosen(row, heads)
-        for attention in setup.store.read([group], heads=heads)
+        for attention in store.read([group], heads=heads)
         for row, sample_id in enumerate(attention.sample_ids)
     }
     samples = [sample for sample in group.samples if sample.sample_id in found]

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from locheads.config import Config
 from locheads.evaluation.methods import HeadPlan
 from locheads.geometry import Geometry, stretched
-from locheads.grounding.config import GroundingConfig
+from locheads.grounding.config import Contrast, GroundingConfig
 from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
@@ -25,12 +25,14 @@ from locheads.store.atomic import replacing, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.store.provenance import version
 from locheads.terminal import track
-from locheads.types import Attention, Box, Discovery, HeadIndex, ImageGroup
+from locheads.types import Box, Discovery, HeadIndex, ImageGroup
 
 SIDE = 480
 """Pixels of an image's long side: it is shown about this wide."""
 ENCODING = {"quality": 75, "method": 2}
 """The method that takes half the time of the next, for 4 % more bytes."""
+WRITERS = 16
+"""Images that are written at once: each waits for the disk."""
 CODES = 255
 """The largest code of a map's cell."""
 
@@ -81,8 +83,7 @@ def write_explorer(
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
-            attention = next(iter(read_maps(store.read, group, config.grounding.contrast, only=sample_id)), None)
-            encoded = _encoded_maps(group, attention, heads.order(own), budget)
+            encoded = _encoded_maps(group, sample_id, store, heads.order(own), budget, config.grounding.contrast)
             row, number = by_sample[sample_id], numbers[group.image_id]
             samples.append(_sample(group, row, encoded, heads.plan, config, at=file.tell(), image=number))
             file.write(encoded.codes.tobytes())
@@ -153,18 +154,25 @@ def _sample(
     )
 
 
-def _encoded_maps(group: ImageGroup, attention: Attention | None, order: list[HeadIndex], budget: int) -> _EncodedMaps:
+def _encoded_maps(
+    group: ImageGroup, sample_id: str, store: AttentionStore, order: list[HeadIndex], budget: int, how: Contrast
+) -> _EncodedMaps:
     """The first heads of `order` that the store has, as many as `budget` bytes hold, but at least one."""
+    grid = store.grid_of_all_maps(group, sample_id)
+    asked = order if grid is None else order[: _held(budget, *grid)]
+    attention = next(iter(read_maps(store.read, group, how, asked, sample_id)), None)
     if attention is None:
         return _EncodedMaps(stretched(group.width, group.height, 1, 1))
-    kept = frozenset(order if attention.heads is None else attention.heads)
-    stored = [head for head in order if head in kept]
-    rows, cols = attention.maps.shape[-2:]
-    heads = stored[: max(budget // (rows * cols), 1)]
+    kept, geometry = frozenset(asked if attention.heads is None else attention.heads), attention.geometry
+    heads = [head for head in order if head in kept][: _held(budget, geometry.rows, geometry.cols)]
     maps = attention.chosen(0, heads)
     if not heads or not np.isfinite(maps).all():
-        return _EncodedMaps(attention.geometry)
-    return _EncodedMaps(attention.geometry, heads, *encode(maps))
+        return _EncodedMaps(geometry)
+    return _EncodedMaps(geometry, heads, *encode(maps))
+
+
+def _held(budget: int, rows: int, cols: int) -> int:
+    return max(budget // (rows * cols), 1)
 
 
 def _pictures(store: AttentionStore, groups: list[ImageGroup], threads: int) -> dict[str, bytes]:
@@ -188,11 +196,11 @@ def _pictures(store: AttentionStore, groups: list[ImageGroup], threads: int) -> 
 
 def _write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> dict[str, int | None]:
     """-> image id -> the number of its file; None where there is none."""
-    numbers: dict[str, int | None] = dict.fromkeys(pictures)
-    for number, (image_id, content) in enumerate((key, value) for key, value in pictures.items() if value):
-        write_bytes(folder / image_name(number), content)
-        numbers[image_id] = number
-    return numbers
+    shown = {image_id: content for image_id, content in pictures.items() if content}
+    numbers: dict[str, int | None] = {image_id: number for number, image_id in enumerate(shown)}
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="picture") as pool:
+        list(pool.map(write_bytes, [folder / image_name(number) for number in range(len(shown))], shown.values()))
+    return dict.fromkeys(pictures) | numbers
 
 
 def encode(

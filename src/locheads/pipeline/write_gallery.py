@@ -33,8 +33,8 @@ def write_gallery(
     maps: dict[str, np.ndarray] = {}
     steps: dict[str, np.ndarray] = {}
     for group, sample_id in gallery_samples(groups, config.evaluation):
-        attention = next(iter(read_maps(store.read, group, config.grounding.contrast, only=sample_id)), None)
         heads = plan.heads(sample_id)
+        attention = next(iter(read_maps(store.read, group, config.grounding.contrast, heads, sample_id)), None)
         geometry = None
         if attention is not None and heads:
             geometry = attention.geometry

@@ -281,14 +281,18 @@ class AttentionStore:
                 self._images[group.path] = None
         return self._images[group.path]
 
+    def grid_of_all_maps(self, group: ImageGroup, sample_id: str) -> tuple[int, int] | None:
+        """(rows, columns) of a sample with the maps of all heads, without reading anything; None of any other."""
+        whole = _whole(self._valid(group, sample_id))
+        return None if whole is None else (whole.geometry.rows, whole.geometry.cols)
+
     def _whole_and_parts(self, group: ImageGroup) -> tuple[list[tuple[Entry, set[str]]], list[tuple[str, list[Entry]]]]:
         """-> (entries with all maps and the samples to take from each, samples in parts with their entries)."""
         whole: dict[int, tuple[Entry, set[str]]] = {}
         parts = []
         for sample in group.samples:
             entries = self._valid(group, sample.sample_id)
-            entry = next((entry for entry in reversed(entries) if entry.heads is None), None)
-            if entry is not None:
+            if (entry := _whole(entries)) is not None:
                 whole.setdefault(id(entry), (entry, set()))[1].add(sample.sample_id)
             elif entries:
                 parts.append((sample.sample_id, entries))
@@ -320,6 +324,11 @@ class AttentionStore:
 def count(groups: Iterable[ImageGroup]) -> int:
     """How many samples they hold."""
     return sum(len(group.samples) for group in groups)
+
+
+def _whole(entries: Sequence[Entry]) -> Entry | None:
+    """The last with the maps of all heads."""
+    return next((entry for entry in reversed(entries) if entry.heads is None), None)
 
 
 def _scored_by(attention: Attention, scored_by: tuple[str, ...] | None) -> Attention:

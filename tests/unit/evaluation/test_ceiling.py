@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.evaluation import best_heads as ceiling
-from locheads.evaluation.best_heads import search_heads, searched_groups
+from locheads.evaluation.best_heads import search_heads, searched_groups, single_hits
 from locheads.evaluation.metrics import box_iou
 from locheads.geometry import stretched
 from locheads.grounding.config import BoxRule, Component, GroundingConfig, Resolution, Rounding
@@ -55,7 +55,7 @@ def _search(read: ceiling.Read, groups: list[ImageGroup], k: int, config: Ground
     def each(work: Any, images: list[ImageGroup]) -> list[Any]:
         return [work(read([image], None), image) for image in images]
 
-    return search_heads(read, each, groups, k, config)
+    return search_heads(read, single_hits(each, groups, config), groups, k, config)
 
 
 def _accuracy(heads: tuple[HeadIndex, ...]) -> float:
