@@ -54,7 +54,7 @@ def test_the_same_answers_score_the_same(scored: Scored, finished: Finished, ans
     assert result.code == 0, result.err
     found, of_run = (pd.read_parquet(each / "scores.parquet") for each in (folder, finished.folder))
     own = of_run[of_run["method"] == "localization_heads"].set_index("sample_id")
-    columns = ["box_iou", "intersection", "union", "area_share", "same_category", "n_words", "true_x0"]
+    columns = ["box_iou", "intersection", "union", "area_share", "distractors", "n_words", "true_x0"]
     pd.testing.assert_frame_equal(found.set_index("sample_id").loc[own.index, columns], own[columns])
     metrics, expected = (json.loads((each / "metrics.json").read_text()) for each in (folder, finished.folder))
     for name, estimate in metrics["methods"]["predictions"].items():
