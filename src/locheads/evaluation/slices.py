@@ -27,7 +27,7 @@ NEGATIONS = frozenset(
 SLICES = {
     "review": "Review of the expression",
     "area": "Share of the image",
-    "distractors": "Distractors: other objects of its category",
+    "distractors": "Distractors",
     "words": "Words of the expression",
     "spatial": "Words of place",
     "negation": "Negation",

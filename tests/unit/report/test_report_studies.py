@@ -269,14 +269,17 @@ def test_comparisons_and_joined_reports_are_no_runs(make_run: MakeRun, tmp_path:
 
 
 def test_a_slice_is_a_row_with_its_own_figures_and_counts(make_run: MakeRun, tmp_path: Path) -> None:
-    folder = make_run("a", {"dataset.name": "ref_adv_s", "predictions": "/x/qwen25a3b_direct_predictions.jsonl"})
+    file = "/x/qwen25a3b_direct_predictions.jsonl"
+    folder = make_run("a", {"dataset.name": "ref_adv_s", "predictions": file, "model.id": "pocket"})
     metrics = read_json(folder / "metrics.json")
     found = {key: {"value": v, "low": v - 0.1, "high": v + 0.1} for key, v in {"rec_acc@0.5": 0.3}.items()}
     few = {"by": "distractors", "slice": "2 to 3", "n_expressions": 21, "n_images": 20, "metrics": found}
     write_json(folder / "metrics.json", metrics | {"slices": [few]})
     study = joined("slices", tmp_path)
     own = study.cells[study.cells["status"] == "measured"].set_index(["slice", "quantity"])
-    assert set(own["model"]) == {"qwen25a3b_direct_predictions"}
+    assert set(own["model"]) == {*study.origins["model"]} == {"qwen25a3b_direct_predictions"}
+    # The model that the settings name was not asked.
+    assert not [note for note in study.notes if "pocket size" in note]
     # The run is of another split than the published figures are.
     assert set(own["data"]) == {"ref_adv_s val"} and own["paper"].isna().all()
     assert own.loc[("2 to 3", "rec_acc50"), ["ours", "low", "high", "expressions"]].tolist() == [30, 20, 40, 21]

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -119,8 +118,7 @@ def setting(key: str, name: str | None = None) -> Axis:
 def _model(run: StudyRun) -> str:
     """The paper's name of the model, where it has one; of a file of predictions the file's."""
     name = str(run.setting("model.name", "?"))
-    predictions = run.setting("predictions")
-    return Path(predictions).stem if predictions else PAPER_MODELS.get(name, name)
+    return run.predictions or PAPER_MODELS.get(name, name)
 
 
 def _found_on(run: StudyRun) -> str:
