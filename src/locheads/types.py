@@ -39,8 +39,12 @@ class Sample:
     mask: dict[str, object]
     """The object's mask as COCO run-length code, {"size": [height, width], "counts": str}."""
     category: str
-    same_category: int | None = None
-    """Objects of that category in the image, this one included; None where the data set does not tell."""
+    distractors: int | None = None
+    """Other objects of that category in the image; None where the data set does not tell."""
+    negation: bool | None = None
+    """Whether the expression says what the object is not; None where the data set does not tell, but its words may."""
+    faulty: bool | None = None
+    """Whether reviewers found the expression or its box wrong; None where nobody looked (`data/review.py`)."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
 from PIL import Image, ImageOps
 from running import ROOT, Result, TinyFiles
 
@@ -53,6 +54,18 @@ def sweep(
         return result, pd.read_parquet(folder / "sweep.parquet")
 
     return start
+
+
+def test_a_review_that_comes_later_makes_another_result_of_the_same_maps(
+    sweep: Callable, grounded: list[int], files: TinyFiles, tmp_path: Path, no_model: None
+) -> None:
+    review = f"dataset.review='{tmp_path}/tiny_{{split}}_reviewed.json'"  # not there yet
+    sweep("heads.k=1", review)
+    assert tiny.write_review(files.folder, tmp_path, "larger") == review
+    _, again = sweep("heads.k=1", review)
+    assert grounded == [1, 1] and again["done_before"].isna().all()
+    _, third = sweep("heads.k=1", review)
+    assert grounded == [1, 1] and third["done_before"].notna().all()
 
 
 def test_only_what_is_missing_runs(sweep: Callable, grounded: list[int]) -> None:

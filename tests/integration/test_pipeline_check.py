@@ -1,6 +1,7 @@
 """`stage=check`: a table and an exit code, without a model."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,25 @@ def test_bad_data_end_with_1_and_the_table(files: TinyFiles, tmp_path: Path, che
     }  # fmt: skip
     assert verdicts["val", "text"] == verdicts["val", "masks"] == "warn"
     assert "names annotation 999" in " ".join(result.out.replace("│", " ").split())
+
+
+def test_a_review_is_joined_counted_and_compared(
+    files: TinyFiles, checked: Callable[..., Result], tmp_path: Path
+) -> None:
+    review = tiny.write_review(files.folder, tmp_path, "larger")
+    result = checked(files, review)
+    assert result.code == 0, result.err
+    assert "20 ok, 0 warn, 0 FAIL" in result.out and "24 clean, 6 faulty, 40 not reviewed" in result.out
+    path = tmp_path / "tiny_val_reviewed.json"
+    path.write_text(path.read_text().replace("red square on", "red square near"))
+    shutil.rmtree(tmp_path / "out")
+    result = checked(files, review)
+    assert result.code == 1
+    verdicts = _verdicts(tmp_path)
+    assert {key for key, state in verdicts.items() if state == "FAIL"} == {("val", "records")}
+    text = " ".join(result.out.replace("│", " ").split())
+    assert "6 unusable" in text and "18 clean, 6 faulty, 46 not reviewed" in text
+    assert "has 'the red square near the left' there" in text
 
 
 def test_official_counts_are_compared(files: TinyFiles, checked: Callable[..., Result], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from running import Finished, Result, TinyFiles
 
 from locheads.pipeline import stages
@@ -54,7 +55,7 @@ def test_the_same_answers_score_the_same(scored: Scored, finished: Finished, ans
     assert result.code == 0, result.err
     found, of_run = (pd.read_parquet(each / "scores.parquet") for each in (folder, finished.folder))
     own = of_run[of_run["method"] == "localization_heads"].set_index("sample_id")
-    columns = ["box_iou", "intersection", "union", "area_share", "same_category", "n_words", "true_x0"]
+    columns = ["box_iou", "intersection", "union", "area_share", "distractors", "n_words", "true_x0"]
     pd.testing.assert_frame_equal(found.set_index("sample_id").loc[own.index, columns], own[columns])
     metrics, expected = (json.loads((each / "metrics.json").read_text()) for each in (folder, finished.folder))
     for name, estimate in metrics["methods"]["predictions"].items():
@@ -65,6 +66,26 @@ def test_the_same_answers_score_the_same(scored: Scored, finished: Finished, ans
     assert metrics["slices"][0]["n_expressions"] > 0
     written = pd.read_parquet(folder / "predictions.parquet")
     assert list(written.columns.sort_values()) == list(answers.columns.sort_values())
+
+
+def test_reviewed_expressions_are_scored_apart(
+    scored: Scored, answers: pd.DataFrame, files: TinyFiles, tmp_path: Path
+) -> None:
+    lines = [_line(row) for row in answers.to_dict("records")]
+    folders = [scored(lines, "predictions_format=xyxy")[1]]
+    review = tiny.write_review(files.folder, tmp_path, "larger")
+    folders.append(scored(lines, "predictions_format=xyxy", review)[1])
+    without, found = (json.loads((folder / "metrics.json").read_text()) for folder in folders)
+    assert "review" not in {part["by"] for part in without["slices"]}
+    assert found["methods"] == without["methods"]
+    parts = {part["slice"]: part for part in found["slices"] if part["by"] == "review"}
+    assert {name: part["n_expressions"] for name, part in parts.items()} == {"clean": 24, "faulty": 6}
+    scores = pd.read_parquet(folders[1] / "scores.parquet").set_index("sample_id")
+    texts = answers.set_index("sample_id")["expression"].loc[scores.index]
+    faulty = scores["box_iou"][texts.str.contains("larger")]
+    assert parts["faulty"]["metrics"]["rec_mean_iou"]["value"] == pytest.approx(faulty.mean())
+    digests = [json.loads((folder / "provenance.json").read_text())["digest"] for folder in folders]
+    assert digests[0] != digests[1]
 
 
 def test_the_run_folder_and_the_page(scored: Scored, answers: pd.DataFrame) -> None:

@@ -166,6 +166,7 @@ def test_metrics_follow_from_scores(scores: pd.DataFrame, metrics: dict[str, Any
             "rec_acc@0.25": (rows["box_iou"] >= 0.25).mean(),
             "rec_acc@0.5": (rows["box_iou"] >= 0.5).mean(),
             "rec_acc@0.75": (rows["box_iou"] >= 0.75).mean(),
+            "rec_acc@0.9": (rows["box_iou"] >= 0.9).mean(),
             "rec_mean_iou": rows["box_iou"].mean(),
             "res_ciou": rows["intersection"].sum() / rows["union"].sum(),
             "res_miou": ratio.mean(),
@@ -190,14 +191,16 @@ def test_slices_follow_from_scores_and_instances(
     scores: pd.DataFrame, metrics: dict[str, Any], truth: dict[str, Any]
 ) -> None:
     own = scores[scores["method"] == "localization_heads"].set_index("sample_id")
-    assert set(own["same_category"]) == {2}  # two squares in every image
+    assert set(own["distractors"]) == {1}  # two squares in every image
     shares = {key: each["area"] / (each["size"][0] * each["size"][1]) for key, each in truth.items()}
     assert own["area_share"].to_dict() == pytest.approx(shares)
     found = {(each["by"], each["slice"]): each for each in metrics["slices"]}
     # EXPRESSIONS: three of the five name a side.
     assert found["spatial", "with"]["n_expressions"] == 18
     assert found["spatial", "without"]["metrics"]["rec_mean_iou"]["value"] == own[~own["spatial"]]["box_iou"].mean()
-    assert found["same_category", "2"]["n_expressions"] == found["same_category", "2"]["n_images"] * 5 == 30
+    assert found["distractors", "1"]["n_expressions"] == found["distractors", "1"]["n_images"] * 5 == 30
+    assert found["negation", "without"]["n_expressions"] == 30
+    assert not {"review"} & {by for by, _ in found}  # nobody reviewed them
 
 
 def test_predictions_are_free_of_the_truth(predictions: pd.DataFrame) -> None:

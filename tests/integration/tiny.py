@@ -55,6 +55,20 @@ def read_refs(folder: Path) -> list[dict[str, Any]]:
     return pickle.loads((folder / "refs(unc).p").read_bytes())
 
 
+def write_review(folder: Path, root: Path, faulty: str) -> str:
+    """A review of val as Ref-L4's, for dataset.review: expressions with the word `faulty` are."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for ref in (ref for ref in read_refs(folder) if ref["split"] == "val"):
+        for sentence in ref["sentences"]:
+            caption, number = sentence["sent"], len(images)
+            images.append({"id": number, "original_id": ref["image_id"], "caption": caption})
+            quality = {"caption_quality": int(faulty not in caption)}
+            annotations.append({"id": number, "image_id": number, "original_id": ref["ann_id"]} | quality)
+    (root / "tiny_val_reviewed.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    return f"dataset.review='{root}/tiny_{{split}}_reviewed.json'"
+
+
 def write_checkpoint(folder: Path, layers: int = LAYERS) -> Path:
     """A stock LLaVA of random weights, with the pocket's words, as `save_pretrained` writes it."""
     torch.manual_seed(3)

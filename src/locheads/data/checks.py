@@ -2,6 +2,7 @@
 
 import csv
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +18,8 @@ from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup
 
-Counts = tuple[int, int, int]
-"""(refs, images, expressions)."""
+Counts = tuple[int | None, ...]
+"""(refs, images, expressions); None where it is not published."""
 
 
 def official_counts(name: str) -> dict[str, Counts]:
@@ -26,7 +27,8 @@ def official_counts(name: str) -> dict[str, Counts]:
     text = (resources.files("locheads.data") / "split_counts.csv").read_text()
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     named = ((row, f"{row['dataset']}/{row['split_by']}") for row in rows)
-    return {r["split"]: (int(r["refs"]), int(r["images"]), int(r["expressions"])) for r, own in named if own == name}
+    counted = ("refs", "images", "expressions")
+    return {r["split"]: tuple(int(r[k]) if r[k] else None for k in counted) for r, own in named if own == name}
 
 
 _FEW = 0.01
@@ -102,9 +104,20 @@ def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
     text = "{:,} refs, {:,} images, {:,} expressions".format(*found)
     if official is None:
         return CheckState.ok, f"{text}; no official counts are known"
-    if found == official:
+    if all(known in (None, own) for known, own in zip(official, found, strict=True)):
         return CheckState.ok, f"{text}, as published"
-    return CheckState.fail, f"{text}, but published are {official[0]:,}, {official[1]:,} and {official[2]:,}"
+    known = ["?" if count is None else f"{count:,}" for count in official]
+    return CheckState.fail, f"{text}, but published are {known[0]}, {known[1]} and {known[2]}"
+
+
+def check_review(counts: Counter[bool | None], published: tuple[int, int] | None) -> CheckResult:
+    """`counts`: how many expressions of all splits are faulty, are not, and were not reviewed (None)."""
+    clean, faulty = counts[False], counts[True]
+    text = f"{clean:,} clean, {faulty:,} faulty, {counts[None]:,} not reviewed"
+    if published in (None, (clean, faulty)):
+        return CheckResult("all", "review", CheckState.ok, text + (", as published" if published else ""))
+    state = CheckState.warn if clean <= published[0] and faulty <= published[1] else CheckState.fail
+    return CheckResult("all", "review", state, f"{text}, but published are {published[0]:,} and {published[1]:,}")
 
 
 def _records(tally: Tally) -> _Answer:

@@ -157,8 +157,8 @@ class PredictionsConfig:
         )
 
 
-WHERE_IT_LIES = ("folder", "images", "links", "check_images", "test_splits")
-"""Settings of a data set that do not change what is read of it."""
+WHERE_IT_LIES = ("folder", "images", "review", "links", "check_images", "test_splits")
+"""Settings of a data set that do not change what is read of it; of the review's file the flags count."""
 
 
 @settings("dataset")
@@ -172,6 +172,9 @@ class DatasetConfig:
     """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"
     """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
+    review: str = ""
+    """Ref-L4's review of the expressions, a file per split ({split} in its name): clean and faulty ones are reported
+    apart. A split without such a file has no flags (only reader=refer)."""
     instances: str = "instances.json"
     """COCO json of the annotations (reader=coco or refer)."""
     images: str = ""
@@ -216,4 +219,10 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         known, others = self.reader in list(Reader) or is_dotted(self.reader), "or package.module:Class of your own"
-        require((known, f"dataset.reader={self.reader} is unknown: use one of {', '.join(Reader)}, {others}."))
+        require(
+            (known, f"dataset.reader={self.reader} is unknown: use one of {', '.join(Reader)}, {others}."),
+            (
+                not self.review or "{split}" in self.review,
+                f"dataset.review={self.review} has no {{split}}: write refcoco_{{split}}_reviewed.json, or alike.",
+            ),
+        )

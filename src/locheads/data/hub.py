@@ -4,7 +4,7 @@ What a copy calls its columns, its splits and its boxes is in its conf/dataset/*
 No code of a repository is run: `datasets` reads the tables only.
 
 A column is declared as a path of names joined by dots. It goes into mappings, into every item of a list, and into text
-that is JSON.
+that is JSON. `row_number` is the row's own, from 0.
 """
 
 import hashlib
@@ -50,8 +50,11 @@ COLUMN_CONTENTS = {
     "mask": "polygons, one flat polygon, or run-length code",
     "category": "the object's category",
     "crowd": "1 where the mask is of a crowd",
+    "distractors": "the other objects that the expression might mean: how many, or a list of them",
+    "negation": "whether the expression says what the object is not",
 }
 _NEEDED = ("file_name", "expressions", "box")
+_CORRECT = "correct dataset.columns"
 
 
 class HubDataSet(DataSetReader):
@@ -79,7 +82,10 @@ class HubDataSet(DataSetReader):
         for note in () if tally.counting else self._copy_notes:
             log.warning("%s", note)
         numbered = enumerate(self._table(split))
-        records = ((record, f"row {number} of {source}", f"{split}-{number}") for number, record in numbered)
+        records = (
+            ({"row_number": number} | record, f"row {number} of {source}", f"{split}-{number}")
+            for number, record in numbered
+        )
         rows = list(chain.from_iterable(tally.each(self._rows, records, tally)))
         if missing := boxes_only(tally):
             self.notes = [*self._copy_notes, *missing]
@@ -140,9 +146,9 @@ class HubDataSet(DataSetReader):
         mask = self._mask(value("mask"), box, size, where, tally)
         tally.seen["crowd"] += value("crowd") == 1
         ref_id = str(fallback_id if (own_id := value("ref_id")) is None else own_id)
-        category = str(value("category") or "")
+        about = str(value("category") or ""), _count(value("distractors"), where), _truth(value("negation"), where)
         return [
-            (image_id_of(name, of_coco=True), path, size, Sample(sample_id, ref_id, text, box, mask, category))
+            (image_id_of(name, of_coco=True), path, size, Sample(sample_id, ref_id, text, box, mask, *about))
             for sample_id, text in _expressions(value("expressions"), value("expression_ids"), ref_id, where)
         ]
 
@@ -196,6 +202,25 @@ def _text(value: Any, what: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where} has the {what} {short(value)}, which is no text: correct dataset.columns.")
     return value
+
+
+def _count(value: Any, where: str) -> int | None:
+    """A number as it is; of a list, how many things; text is read as JSON, or else its numbers are counted, as the
+    code of Ref-Adv does."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, str | list):
+        return len(re.findall(r"\d+", value) if isinstance(value, str) else value)
+    if value is not None and (type(value) is not int or value < 0):
+        raise DataError(f"{where} has the distractors {short(value)}, neither a number nor a list: {_CORRECT}.")
+    return value
+
+
+def _truth(value: Any, where: str) -> bool | None:
+    if value not in (None, 0, 1):
+        raise DataError(f"{where} has the negation {short(value)}, which is neither true nor false: {_CORRECT}.")
+    return None if value is None else bool(value)
 
 
 def _files(folder: Path, name: str, hub: str) -> list[Path]:

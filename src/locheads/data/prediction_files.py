@@ -168,7 +168,7 @@ def _no_numbers(where: str, what: str, values: object, count: str) -> DataError:
 
 def _is_nothing(values: object) -> bool:
     if isinstance(values, list):
-        return len(values) == 4 and all(isinstance(value, float) and math.isnan(value) for value in values)
+        return len(values) in (0, 4) and all(isinstance(value, float) and math.isnan(value) for value in values)
     return values is None or (isinstance(values, float) and math.isnan(values))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from locheads.data import refer_files
 from locheads.data.annotation_files import (
     field,
+    file_sha256,
     index_by_id,
     mapping,
     no_garbage_collection,
@@ -33,6 +34,7 @@ from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
 from locheads.data.own_reader import DataSetReader
 from locheads.data.pathnames import find_image, inner_name, slug
 from locheads.data.refer_files import load_plain_pickle
+from locheads.data.review import Review
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
@@ -65,7 +67,9 @@ class ReferDataSet(DataSetReader):
         if tally is not None and tally.counting:
             return self._read_files(split, tally)
         name = f"{slug(self._folder.name)}-{self.digest[:16]}-v{refer_files.VERSION}"
-        table = self._cache / "data" / name / f"{slug(split)}.parquet"
+        # The flags change no attention map, so they are no part of the digest.
+        reviewed = f"-{file_sha256(path)[:16]}" if (path := self._review(split)) else ""
+        table = self._cache / "data" / name / f"{slug(split)}{reviewed}.parquet"
         groups = refer_files.read_samples(table, self._images)
         if groups is None:
             groups = self._read_files(split, Tally())
@@ -82,6 +86,11 @@ class ReferDataSet(DataSetReader):
         """SHA-256 (hex) over the digests of the two annotation files."""
         self._check_layout()
         return sha256_of([self._refs_path, self._instances_path])
+
+    def _review(self, split: str) -> Path | None:
+        """The file with the flags of the split, if there is one."""
+        path = Path(self._config.review.replace("{split}", split))
+        return path if self._config.review and path.is_file() else None
 
     def _check_layout(self) -> None:
         for path in (self._folder, self._refs_path, self._instances_path):
@@ -101,7 +110,10 @@ class ReferDataSet(DataSetReader):
         of_split = (ref for ref in refs if ref["split"] == split)
         named = [(ref, f"ref {short(ref.get('ref_id', 'without ref_id'))} of {self._refs_path}") for ref in of_split]
         instances = _Instances(self._instances_path, named)
-        rows = sorted(chain.from_iterable(tally.each(self._rows, named, instances, tally)), key=itemgetter(0))
+        review = Review(path) if (path := self._review(split)) else None
+        rows = sorted(chain.from_iterable(tally.each(self._rows, named, instances, review, tally)), key=itemgetter(0))
+        if review:
+            review.end(tally)
         return group_samples([row for _, row in rows], f"split {split!r} of {self._refs_path}", tally)
 
     def _refs(self, split: str, tally: Tally) -> list:
@@ -123,7 +135,9 @@ class ReferDataSet(DataSetReader):
         """What an image is known by: its number in instances.json, or its file name."""
         return str(number)
 
-    def _rows(self, ref: dict, where: str, instances: "_Instances", tally: Tally) -> list[_KeyedRow]:
+    def _rows(
+        self, ref: dict, where: str, instances: "_Instances", review: Review | None, tally: Tally
+    ) -> list[_KeyedRow]:
         """The samples of one ref."""
         image_id, annotation_id, ref_id = (field(ref, key, int, where) for key in ("image_id", "ann_id", "ref_id"))
         image, of_image = instances.find("image", image_id, where)
@@ -140,12 +154,15 @@ class ReferDataSet(DataSetReader):
         mask = self._mask(annotation, box, size, named, tally)
         name = inner_name(field(image, "file_name", str, of_image), of_image, self._images)
         of_all = self._image_id(image_id, name), find_image(self._images, name), size
-        same = max(1, instances.same_category[image_id, category_id])  # a crowd alone counts no object
-        about = box, mask, field(category, "name", str, of_category), same
-        return [
-            ((image_id, ref_id, sent_id), (*of_all, Sample(str(sent_id), str(ref_id), text, *about)))
-            for sent_id, text in (_sentence(each, where) for each in field(ref, "sentences", list, where))
-        ]
+        others = max(0, instances.same_category[image_id, category_id] - 1)  # a crowd alone counts no object
+        about = box, mask, field(category, "name", str, of_category), others, None
+        rows = []
+        for sent_id, text in (_sentence(each, where) for each in field(ref, "sentences", list, where)):
+            sentence = f"sentence {sent_id} of {where}"
+            faulty = review.faulty(image_id, annotation_id, text, sentence, tally) if review else None
+            sample = Sample(str(sent_id), str(ref_id), text, *about, faulty)
+            rows.append(((image_id, ref_id, sent_id), (*of_all, sample)))
+        return rows
 
     def _mask(self, annotation: dict, box: Box, size: tuple[int, int], named: str, tally: Tally) -> dict[str, object]:
         segmentation = annotation.get("segmentation")

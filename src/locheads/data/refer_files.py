@@ -74,7 +74,7 @@ def load_plain_pickle(path: Path) -> object:
         ) from error
 
 
-VERSION = 4
+VERSION = 5
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
 
 

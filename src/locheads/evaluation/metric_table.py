@@ -200,6 +200,8 @@ METRICS = (
                shown=Place.TERMINAL | Place.PAGE | Place.AUDIT, min_width=100)
         for t in OTHER_THRESHOLDS
     ),
+    Metric("rec_acc@0.9", "REC Acc@0.9", "Acc\n@0.9", Outputs.BOX, ("box_iou",), _box_iou_from(0.9),
+           shown=Place.DETAILS),
     Metric("rec_mean_iou", "REC mean IoU", "mean\nIoU", Outputs.BOX, ("box_iou",), _same, shown=_WITHOUT_STUDIES),
     # cIoU (LISA; LAVT: overall IoU) weighs large objects more; mIoU (LISA: gIoU) weighs all alike.
     Metric("res_ciou", "RES cIoU", "RES\ncIoU", Outputs.MASK, _MASKS, lambda i, u: i, lambda i, u: u, primary=True,

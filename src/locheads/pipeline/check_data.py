@@ -8,11 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from locheads.config import Config, Stage
-from locheads.data.checks import CheckResult, CheckState, check_samples, official_counts
+from locheads.data.checks import CheckResult, CheckState, check_review, check_samples, official_counts
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
 from locheads.data.image_groups import exclude_images
 from locheads.data.own_reader import DataSetReader
+from locheads.data.review import PUBLISHED
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.models.adapters import Sharing
@@ -50,6 +51,7 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
     dataset, official = config.dataset, official_counts(config.dataset.official)
     verdicts: list[CheckResult] = []
     ids: Counter[str] = Counter()
+    flags: Counter[bool | None] = Counter()
     keys: dict[str, set[str]] = {}
     drawn_from: list[ImageGroup] = []
     folders = image_folders(dataset, config.paths)
@@ -58,12 +60,15 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
         groups = data.read(split, tally)
         verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
         ids.update(sample.sample_id for group in groups for sample in group.samples)
+        flags.update(sample.faulty for group in groups for sample in group.samples)
         keys[split] = group_keys(groups)
         drawn_from = groups if split == dataset.discovery_split else drawn_from
     if dataset.reader != Reader.hub:  # of a hub copy one split is read
         verdicts += [_absent(split) for split in official if split not in keys]
     if len(keys) > 1:
         verdicts.append(_ids_of_all(ids))
+    if {*flags} - {None}:
+        verdicts.append(check_review(flags, PUBLISHED.get(dataset.official)))
     if dataset.split in keys and dataset.discovery_split in keys:
         guard = excluded_images(config, keys[dataset.split])
         verdicts.append(_leakage(config, keys[dataset.discovery_split], guard))

@@ -6,6 +6,7 @@ from typing import Any
 
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
+from locheads.data.review import flags_of
 from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError, DataError
 from locheads.evaluation.best_heads import searched_groups
@@ -109,7 +110,7 @@ def run_digest(
     # Which heads they are counts, not where their file lies.
     settings["heads"]["set"] = None if head_set is None else [str(head) for head in head_set.heads]
     settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
-    data = [inputs.annotations, inputs.images_digest, inputs.trials]
+    data = [inputs.annotations, inputs.images_digest, inputs.trials, *flags_of(inputs.evaluated)]
     return json_digest([settings, identity.weights, data, made_with])
 
 

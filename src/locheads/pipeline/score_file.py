@@ -14,6 +14,7 @@ from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
 from locheads.data.own_reader import DataSetReader
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
+from locheads.data.review import flags_of
 from locheads.errors import DataError
 from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS
@@ -42,7 +43,7 @@ def score_file(config: Config, folder: Path, status: Status) -> None:
         split = data.read(config.dataset.split)
         folders = image_folders(config.dataset, config.paths)
         data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
-        record |= _identity(config, path, data)
+        record |= _identity(config, path, data, split)
         _score(config, folder, path, split, data)
     status.finish()
     if config.report.pages != Pages.never:
@@ -57,7 +58,7 @@ def _file(config: Config) -> Path:
     return path
 
 
-def _identity(config: Config, path: Path, data: DataSetReader) -> dict[str, Any]:
+def _identity(config: Config, path: Path, data: DataSetReader, split: list[ImageGroup]) -> dict[str, Any]:
     """What provenance.json says of the data and the file; the digest is equal where the figures must be."""
     form = {key: getattr(value, "value", value) for key, value in vars(config.predictions_format).items()}
     predictions = {"file": str(path), "sha256": sha256_of([path]), "format": form}
@@ -66,6 +67,7 @@ def _identity(config: Config, path: Path, data: DataSetReader) -> dict[str, Any]
     # Whatever may change what is read of the files, less where they lie.
     read = {key: value for key, value in dataclasses.asdict(config.dataset).items() if key not in WHERE_IT_LIES}
     settings = [predictions["sha256"], form, dataset, read, dataclasses.asdict(config.evaluation), config.seed]
+    settings += flags_of(split)
     return {
         "digest": json_digest(settings),
         "predictions": predictions,

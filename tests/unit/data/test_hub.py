@@ -85,9 +85,16 @@ def _ref_l4() -> list[dict[str, Any]]:
     return [row | INFO | {"file_name": "objects365_v2_00922765.jpg"}]
 
 
+def _ref_adv() -> list[dict[str, Any]]:
+    row = {"image": _image(), "file_name": "000000000009.jpg", "normal_caption": "a", "solution": list(XYXY)}
+    more = {"width": WIDTH, "height": HEIGHT, "image_source": "coco_val2017", "human_authored": True}
+    return [row | more | {"use_negation": True, "distractors": 5}]
+
+
 NOISE, BLOCK = ragged_mask(3), block_mask(HEIGHT, WIDTH, (5, 6, 15, 16))
 # What the box touches: (3.25, 4.5, 20.125, 25) in whole pixels.
 TOUCHED = block_mask(HEIGHT, WIDTH, (3, 4, 21, 25))
+FILE = "val-00000-of-00001.parquet"
 COPIES: dict[str, tuple[Callable[[], list[dict]], str, np.ndarray, str, list[str]]] = {
     "refcoco_jxu124": (_jxu124, "validation-00000-of-00001-7b2c.parquet", NOISE, "9", ["1", "2"]),
     "refcoco+_jxu124": (_jxu124, "validation-00000-of-00001.parquet", NOISE, "9", ["1", "2"]),
@@ -100,6 +107,7 @@ COPIES: dict[str, tuple[Callable[[], list[dict]], str, np.ndarray, str, list[str
     "refcocog_lmms": (_lmms, "val-00000-of-00001.parquet", BLOCK, "9", ["val-0-0", "val-0-1"]),
     "refcoco_m": (_refcoco_m, "validation-00000-of-00001.parquet", NOISE, "9", ["77-0", "77-1"]),
     "ref_l4": (_ref_l4, "ref-l4-val.parquet", TOUCHED, "objects365_v2_00922765.jpg", ["1-0"]),
+    "ref_adv_s": (_ref_adv, FILE, TOUCHED, "9", ["0"]),
 }
 
 
@@ -118,7 +126,7 @@ def _open(name: str, root: Path, rows: list[dict] | None = None, file: str = "")
         DatasetConfig(
             folder=str(root / "copy") if rows is not None else "",
             images=str(root / "images"),
-            **{key: declared[key] for key in ("hub", "columns", "split_names", "notes")},
+            **{key: declared[key] for key in ("hub", "columns", "split_names", "box_format", "notes")},
         ),
         root / "cache",
     )
@@ -261,6 +269,29 @@ def test_wrong_rows_are_named_or_counted(tmp_path: Path, case: str) -> None:
     tally = Tally(counting=True)
     assert data.read("val", tally) == []
     assert tally.rejected == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "count"), [(5, 5), (None, None), ([1, 2, 3], 3), ("[4, 7]", 2), ("6", 6), ("1; 4; 7", 3), ("", 0)]
+)
+def test_distractors_are_a_number_or_things_to_count(tmp_path: Path, written: Any, count: int | None) -> None:
+    (sample,) = samples_of(_open("ref_adv_s", tmp_path, [_ref_adv()[0] | {"distractors": written}], FILE).read("val"))
+    assert (sample.distractors, sample.negation) == (count, True)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("distractors", 1.5, "the distractors 1.5, neither a number nor a list"),
+        ("distractors", -1, "the distractors -1, neither"),
+        ("distractors", '{"a": 1}', "the distractors {'a': 1}, neither"),
+        ("use_negation", "False", "the negation 'False', which is neither true nor false"),
+    ],
+)
+def test_what_a_flag_or_a_count_cannot_be(tmp_path: Path, column: str, value: Any, text: str) -> None:
+    data = _open("ref_adv_s", tmp_path, [_ref_adv()[0] | {column: value}], FILE)
+    with pytest.raises(DataError, match=f"row 0 of dddraxxx/ref-adv-s val has {text}"):
+        data.read("val")
 
 
 def test_a_damaged_file_is_one_sentence(tmp_path: Path) -> None:

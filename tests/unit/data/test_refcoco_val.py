@@ -2,13 +2,19 @@
 
 import json
 import pickle
+from collections import defaultdict
 from pathlib import Path
+from zlib import crc32
 
+import numpy as np
 import pytest
 from refer_files import read_refer, refer
 
 from locheads.data.checks import CheckState, check_samples, official_counts
+from locheads.data.config import DatasetConfig
+from locheads.data.refer import ReferDataSet
 from locheads.data.tally import Tally
+from locheads.errors import DataError
 
 SOURCE = Path(__file__).parents[4] / "shared" / "data" / "refcoco_unc_val.json"
 
@@ -71,3 +77,36 @@ def test_the_checks_know_it(refcoco_val: Path) -> None:
     assert verdicts["counts"].text == "3,811 refs, 1,500 images, 10,834 expressions, as published"
     # The images are not part of the shared data.
     assert {question for question, v in verdicts.items() if v.state is CheckState.fail} == {"images"}
+
+
+def test_a_review_of_all_captions_is_joined(refcoco_val: Path, tmp_path: Path) -> None:
+    """Objects in any order, as the join is by ids; expected flags are counted off the source, without the reader."""
+    records = json.loads(SOURCE.read_text())
+    images, annotations = [], []
+    expected: dict[str, list[bool]] = defaultdict(list)
+    for i in np.random.default_rng(0).permutation(len(records)):
+        record = records[i]
+        for number, text in enumerate(record["sentences"]):
+            quality = int(crc32(f"{record['ref_id']} {number}".encode()) % 7 > 0)
+            images.append({"id": len(images), "original_id": record["image_id"], "caption": text})
+            about = {"image_id": len(annotations), "original_id": record["ref_id"], "bbox": record["bbox"]}
+            annotations.append(about | {"caption_quality": quality})
+            expected[str(record["ref_id"])].append(quality == 0)
+    path = tmp_path / "refcoco_val_reviewed.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    config = DatasetConfig(
+        folder=str(refcoco_val), images=str(refcoco_val), review=f"{tmp_path}/refcoco_{{split}}_reviewed.json"
+    )
+    samples = [s for group in ReferDataSet(config, tmp_path).read("val") for s in group.samples]
+    found: dict[str, list[bool | None]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: int(sample.sample_id)):
+        found[sample.ref_id].append(sample.faulty)
+    assert found == expected and len(samples) == 10_834
+    assert 1_300 < sum(map(sum, expected.values())) < 1_800  # so that flags at the wrong place would show
+    images[77]["caption"] += "?"
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    tally = Tally(counting=True)
+    assert sum(len(group.samples) for group in ReferDataSet(config, tmp_path).read("val", tally)) == 10_834
+    assert tally.rejected == 1 and repr(images[77]["caption"])[:-2] in tally.examples[0]
+    with pytest.raises(DataError, match="take both files from the same release"):
+        ReferDataSet(config, tmp_path).read("val")

@@ -343,16 +343,16 @@ def test_missing_folder(tmp_path: Path) -> None:
         read_refer(tmp_path / "refcoco", tmp_path, "val")
 
 
-def test_objects_of_the_same_category_are_counted_in_the_image(tiny: TinyRefer) -> None:
+def test_other_objects_of_the_category_are_counted_in_the_image(tiny: TinyRefer) -> None:
     def found() -> dict[str, int | None]:
-        return {s.sample_id: s.same_category for group in tiny.read() for s in group.samples}
+        return {s.sample_id: s.distractors for group in tiny.read() for s in group.samples}
 
     # Image 25 has two persons; 9 has one dog, and the dogs of image 3 are not its.
-    assert found() == {"40": 1, "32": 2, "30": 2, "31": 2}
+    assert found() == {"40": 0, "32": 1, "30": 1, "31": 1}
     extra = {"id": 6, "image_id": 9, "category_id": 18, "iscrowd": 0}  # of which no ref is about
     odd = [{"id": 7, "image_id": [9], "category_id": 18}, {"id": 8}, {"id": 10, "image_id": 9, "category_id": 1}]
     tiny.instances["annotations"] += [extra, extra | {"id": 9, "iscrowd": 1}, *odd]
-    assert found() == {"40": 2, "32": 2, "30": 2, "31": 2}
+    assert found() == {"40": 1, "32": 1, "30": 1, "31": 1}
     tiny.instances["annotations"][0]["iscrowd"] = 1  # the dog that the ref is about
     tiny.instances["annotations"].remove(extra)
-    assert found()["40"] == 1
+    assert found()["40"] == 0

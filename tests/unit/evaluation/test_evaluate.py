@@ -101,6 +101,7 @@ def test_the_summary_counts_every_row(predictions: pd.DataFrame, groups: list[Im
             "rec_acc@0.25": 2 / 3,
             "rec_acc@0.5": 2 / 3,  # an IoU of exactly .5 is a hit
             "rec_acc@0.75": 1 / 3,
+            "rec_acc@0.9": 1 / 3,
             "rec_mean_iou": 1.5 / 3,
             "res_ciou": 36 / 66,
             "res_miou": 1.5 / 3,

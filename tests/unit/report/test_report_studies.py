@@ -217,7 +217,7 @@ def test_every_layout_reads_its_paper_csv_whole(study: str, make_run: MakeRun, t
     found = build(layout, find_runs([str(tmp_path / "runs")]), EXPERIMENTS / study)
     raw = pd.read_csv(EXPERIMENTS / study / "paper.csv", dtype=str)
     assert layout.paper_columns() == set(raw.columns)
-    expected = sorted(value for column in layout.paper.figures for value in raw[column])
+    expected = sorted(value for column in layout.paper.figures for value in raw[column].dropna())
     assert sorted(found.cells["paper"].dropna()) == expected
 
 
@@ -266,3 +266,23 @@ def test_comparisons_and_joined_reports_are_no_runs(make_run: MakeRun, tmp_path:
         find_runs([str(tmp_path / "runs")])
     make_run("c", {})
     assert [run.provenance.digest for run in find_runs([str(tmp_path / "runs"), str(tmp_path / "runs" / "c")])] == ["c"]
+
+
+def test_a_slice_is_a_row_with_its_own_figures_and_counts(make_run: MakeRun, tmp_path: Path) -> None:
+    file = "/x/qwen25a3b_direct_predictions.jsonl"
+    folder = make_run("a", {"dataset.name": "ref_adv_s", "predictions": file, "model.id": "pocket"})
+    metrics = read_json(folder / "metrics.json")
+    found = {key: {"value": v, "low": v - 0.1, "high": v + 0.1} for key, v in {"rec_acc@0.5": 0.3}.items()}
+    few = {"by": "distractors", "slice": "2 to 3", "n_expressions": 21, "n_images": 20, "metrics": found}
+    write_json(folder / "metrics.json", metrics | {"slices": [few]})
+    study = joined("slices", tmp_path)
+    own = study.cells[study.cells["status"] == "measured"].set_index(["slice", "quantity"])
+    assert set(own["model"]) == {*study.origins["model"]} == {"qwen25a3b_direct_predictions"}
+    # The model that the settings name was not asked.
+    assert not [note for note in study.notes if "pocket size" in note]
+    # The run is of another split than the published figures are.
+    assert set(own["data"]) == {"ref_adv_s val"} and own["paper"].isna().all()
+    assert own.loc[("2 to 3", "rec_acc50"), ["ours", "low", "high", "expressions"]].tolist() == [30, 20, 40, 21]
+    assert own.loc[("all", "rec_acc50"), ["ours", "expressions"]].tolist() == [80, 400]
+    assert ("2 to 3", "rec_acc@0.75") not in own.index and ("all", "rec_acc@0.75") in own.index
+    assert study.table.set_index("slice")["REC Acc@0.5"]["2 to 3"].tolist()[-1] == "30.0† [20.0, 40.0]"

@@ -29,7 +29,7 @@ LINES = {
 Key = tuple[Labels, Labels, str]
 """Row, column, quantity."""
 Ours = tuple[Estimate | float | str, StudyRun]
-"""One of our figures, and the run that it comes from."""
+"""One of our figures, and the run, or the part of it, that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def build(layout: Layout, runs: Sequence[StudyRun], folder: Path) -> Study:
     failed -= {(row, column) for row, column, _ in ours}
     if not ours and not failed:
         raise StoreError(f"None of the {len(runs)} runs holds what {layout.study} shows: run its README's commands.")
-    counted = {id(run) for _, run in ours.values()}
-    used = [run for run in done if id(run) in counted]
+    counted = {run.folder for _, run in ours.values()}
+    used = [run for run in done if run.folder in counted]
     cells = _cells(layout, printed, ours, failed)
     table = text_table(layout, cells)
     sentences = [*layout.notes, *notes.of_runs(layout, runs, used, len(done) - len(used))]
@@ -100,7 +100,7 @@ def _measured(layout: Layout, runs: Sequence[StudyRun]) -> dict[Key, Ours]:
     for run in runs:
         for part, quantity in product(layout.parts(run), layout.quantities):
             if (value := quantity.of(part)) is not None:
-                found[layout.row_of(part), layout.column_of(part), quantity.key] = (value, run)
+                found[layout.row_of(part), layout.column_of(part), quantity.key] = (value, part)
     return found
 
 

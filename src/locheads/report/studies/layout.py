@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, shown
+from locheads.evaluation.slices import SLICES
 from locheads.records.follows import FollowsRecord
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import Estimate, Figure6, MetricsRecord, p_text
@@ -115,8 +116,9 @@ def setting(key: str, name: str | None = None) -> Axis:
 
 
 def _model(run: StudyRun) -> str:
+    """The paper's name of the model, where it has one; of a file of predictions the file's."""
     name = str(run.setting("model.name", "?"))
-    return PAPER_MODELS.get(name, name)
+    return run.predictions or PAPER_MODELS.get(name, name)
 
 
 def _found_on(run: StudyRun) -> str:
@@ -166,10 +168,10 @@ def _of_pass(measure: Callable[[TimedPass], Measured]) -> Measure:
 # Accuracy.
 
 
-def _quantity(metric: Metric, method: str = "localization_heads") -> Quantity:
-    """A metric with its interval."""
+def _quantity(metric: Metric, method: str | None = "localization_heads") -> Quantity:
+    """A metric with its interval; of the run's own method for None."""
     scale, decimals = metric.unit.value
-    measure = _of_metrics(lambda metrics: metrics.get(method, metric.key))
+    measure = _of_metrics(lambda metrics: metrics.get(method or metrics.own() or "", metric.key))
     return Quantity(metric.plain_name, metric.label, measure, scale, decimals)
 
 
@@ -184,6 +186,30 @@ ALL_METRICS = tuple(_quantity(metric) for metric in shown(Place.STUDIES).values(
 DIRECT_REC = replace(_quantity(METRIC[PRIMARY[0]], "direct_output"), key="direct", heading="asked for the box")
 HEADS_REC = replace(REC, key="heads_rec", heading="localization heads")
 UNPARSABLE = Quantity("unparsable", "answers without a box, %", _of_metrics(_unparsable), 100)
+
+# Accuracy by slices; a part per slice.
+
+
+def slices(run: StudyRun) -> list[StudyRun]:
+    """A part for all expressions, and one per slice, whose metrics are those of the run's own method there."""
+    if run.metrics is None or (own := run.metrics.own()) is None:
+        return []
+    parts = [run]
+    for of_slice in run.metrics.slices:
+        counts = {"n_expressions": of_slice.n_expressions, "n_images": of_slice.n_images}
+        metrics = run.metrics.model_copy(update={"methods": {own: of_slice.metrics}, **counts})
+        label = {"by": SLICES.get(of_slice.by, of_slice.by), "slice": of_slice.name}
+        parts.append(replace(run, metrics=metrics, part=label))
+    return parts
+
+
+def part(name: str, heading: str | None = None, default: str = "?") -> Axis:
+    """An axis along what tells a run's parts apart."""
+    return Axis(heading or name, lambda run: str(run.part.get(name, default)))
+
+
+REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 0.9))
+N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
 # Do the heads follow the words?
 

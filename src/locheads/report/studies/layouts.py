@@ -60,10 +60,6 @@ def _tau_of(run: StudyRun) -> str:
     return "elbow" if tau is None else f"{tau:g}"
 
 
-def _part(name: str) -> Axis:
-    return Axis(name, lambda run: str(run.part.get(name, "?")))
-
-
 _WITHOUT_MODEL = (
     "The paper prints this table without a model: the row of its defaults is what Tables 1 and 2 print for "
     "LLaVA-1.5-13B on RefCOCO val."
@@ -134,7 +130,7 @@ _LAYOUTS = (
     Layout(
         "table8_smoothing",
         "Table 8: Gaussian smoothing, in percent",
-        rows=(of.MODEL, EVALUATED, _part("parameter"), _part("value")),
+        rows=(of.MODEL, EVALUATED, of.part("parameter"), of.part("value")),
         quantities=(of.REC, of.RES),
         paper=Paper(_BOTH, ABLATED),
         varies=("grounding.kernel", "grounding.sigma"),
@@ -231,6 +227,17 @@ _LAYOUTS = (
             "Samples are of each trial. The pass costs some 600 tokens per image and 20 per expression where the "
             "model reads an image once for all its expressions; stage=check tells either draw's for a data set.",
         ),
+    ),
+    Layout(
+        "slices",
+        "Where the answers are right, by slices: REC in percent",
+        rows=(of.MODEL, EVALUATED, of.part("by", "slices", "all"), of.part("slice", default="all")),
+        quantities=(*of.REC_OF_OWN, of.N_EXPRESSIONS),
+        paper=Paper({quantity.key: ((), quantity.key) for quantity in of.REC_OF_OWN}),
+        varies=("heads.set", "discovery.", "predictions"),
+        parts=of.slices,
+        to_do=lambda row: not row[0].startswith("human"),
+        notes=("Published are the figures of Ref-Adv-s; those of its people are of a part of it.",),
     ),
     Layout(
         "transfer",

@@ -25,7 +25,7 @@ def of_runs(layout: Layout, runs: Sequence[StudyRun], used: Sequence[StudyRun], 
 
 
 def _pocket(used: Sequence[StudyRun]) -> str:
-    small = [POCKET in (run.setting("model.id"), run.setting("dataset.reader")) for run in used]
+    small = [POCKET in (run.predictions or run.setting("model.id"), run.setting("dataset.reader")) for run in used]
     if not any(small):
         return ""
     which = "All of our figures are" if all(small) else "Rows or columns named pocket are"
@@ -76,7 +76,7 @@ def _origin(run: StudyRun) -> dict[str, str]:
     gpus = hardware.get("gpus")
     machine = ", ".join(map(str, gpus)) if gpus else f"{hardware.get('processor')}, {hardware.get('cores')} cores"
     return {
-        "model": str(run.setting("model.name", "?")),
+        "model": run.predictions or str(run.setting("model.name", "?")),
         "revision": str(model.get("revision") or "none")[:12],
         "weights": str(model.get("weights") or "?")[:12],
         "precision": str(run.setting("model.dtype", "?")),

@@ -32,6 +32,11 @@ class StudyRun(RunRecord):
     """What tells it from the other rows of the same run, where a run has several."""
 
     @property
+    def predictions(self) -> str | None:
+        """The name of the file of predictions that was scored, without its ending; None where a model answered."""
+        return Path(self.setting("predictions")).stem if self.setting("predictions") else None
+
+    @property
     def error(self) -> str | None:
         """Why it has no result; None where it is done."""
         if self.status is not None and self.status.state == "done":
