@@ -1,13 +1,14 @@
 """How heads depend on the words: from the stored maps of the images that are judged to numbers and to a verdict."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from locheads.config import Config
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
-from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
+from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed, table_of
 from locheads.dependence.pairs import TOGGLED, pairs_of, token_is_known
 from locheads.dependence.word_verdict import Follows, WordVerdict, judge
 from locheads.discovery.config import Require
@@ -16,9 +17,10 @@ from locheads.grounding.fuse import fuse
 from locheads.pipeline.answers import Answers
 from locheads.pipeline.setup import Setup
 from locheads.records.follows import FollowsRecord
+from locheads.store.digest import json_digest
 from locheads.store.key import code_digest
 from locheads.terminal import track
-from locheads.types import HeadIndex, ImageGroup, Sample
+from locheads.types import HeadIndex, ImageGroup, Overlaps, Sample
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +83,40 @@ def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTab
     """Image by image, of every head's maps, or of the fused map of some."""
     config = setup.config
     tokens = Answers(config, setup.store).query_tokens(setup.inputs.judged) if config.prompt.asks else {}
-    for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
-        samples, maps = maps_of(setup, group, heads)
-        if len(samples) > 1:
-            smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
-            yield table_of(smooth, pairs_of(samples, config.prompt, tokens), image, config.dependence.tolerance)
+    stage = "overlaps" if heads is None else "verdict"
+    for image, group in enumerate(track(setup.inputs.judged, stage, "images")):
+        found = _of_every_head(setup, group) if heads is None else _of_fused(setup, group, heads)
+        for samples, overlaps in found:
+            yield table_of(overlaps, pairs_of(samples, config.prompt, tokens), image, config.dependence.tolerance)
+
+
+def _of_every_head(setup: Setup, group: ImageGroup) -> Iterable[tuple[list[Sample], Overlaps]]:
+    """From the maps where the store has those of all heads, else as the attention pass worked them out of them."""
+    if setup.store.has_all_maps(group):
+        samples, maps = maps_of(setup, group, None)
+        return [(samples, overlaps_of(smoothed(maps, setup.config.grounding), pairs_of(samples, setup.config.prompt)))]
+    own = {sample.sample_id: sample for sample in group.samples}
+    stored = setup.store.read_overlaps(group, overlaps_key(group, setup.config))
+    return (([own[sample_id] for sample_id in sample_ids], overlaps) for sample_ids, overlaps in stored)
+
+
+def _of_fused(setup: Setup, group: ImageGroup, heads: Sequence[HeadIndex]) -> Iterable[tuple[list[Sample], Overlaps]]:
+    samples, maps = maps_of(setup, group, heads)
+    if not samples:
+        return []
+    return [(samples, overlaps_of(fuse(maps, setup.config.grounding), pairs_of(samples, setup.config.prompt)))]
+
+
+def overlaps_key(group: ImageGroup, config: Config) -> str:
+    """What the overlaps of an image's maps depend on besides the maps: pairs, smoothing and our own code.
+
+    The tolerance is not in it, because the places of the peaks are kept.
+    """
+    pairs, grounding = pairs_of(group.samples, config.prompt), config.grounding
+    ids = [sample.sample_id for sample in group.samples]
+    which = [[ids[i], ids[j]] for i, j in zip(pairs.first, pairs.second, strict=True)]
+    smoothing = [grounding.kernel, grounding.sigma, grounding.border.value]
+    return json_digest([which, smoothing, code_digest(overlaps_of.__module__)])[:16]
 
 
 def maps_of(
