@@ -1,7 +1,7 @@
 """How heads depend on the words: from the stored maps of the images that are judged to numbers and to a verdict."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -85,26 +85,24 @@ def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTab
     tokens = Answers(config, setup.store).query_tokens(setup.inputs.judged) if config.prompt.asks else {}
     stage = "overlaps" if heads is None else "verdict"
     for image, group in enumerate(track(setup.inputs.judged, stage, "images")):
-        found = _of_every_head(setup, group) if heads is None else _of_fused(setup, group, heads)
-        for samples, overlaps in found:
+        for samples, overlaps in _overlaps(setup, group, heads):
             yield table_of(overlaps, pairs_of(samples, config.prompt, tokens), image, config.dependence.tolerance)
 
 
-def _of_every_head(setup: Setup, group: ImageGroup) -> Iterable[tuple[list[Sample], Overlaps]]:
-    """From the maps where the store has those of all heads, else as the attention pass worked them out of them."""
-    if setup.store.has_all_maps(group):
-        samples, maps = maps_of(setup, group, None)
-        return [(samples, overlaps_of(smoothed(maps, setup.config.grounding), pairs_of(samples, setup.config.prompt)))]
-    own = {sample.sample_id: sample for sample in group.samples}
-    stored = setup.store.read_overlaps(group, overlaps_key(group, setup.config))
-    return (([own[sample_id] for sample_id in sample_ids], overlaps) for sample_ids, overlaps in stored)
-
-
-def _of_fused(setup: Setup, group: ImageGroup, heads: Sequence[HeadIndex]) -> Iterable[tuple[list[Sample], Overlaps]]:
+def _overlaps(
+    setup: Setup, group: ImageGroup, heads: Sequence[HeadIndex] | None
+) -> Iterator[tuple[list[Sample], Overlaps]]:
+    """-> (samples that were asked together, the overlaps of their maps), from the maps where the store has them, else
+    as the attention pass worked them out of them."""
+    if heads is None and not setup.store.has_all_maps(group):
+        own = {sample.sample_id: sample for sample in group.samples}
+        for sample_ids, overlaps in setup.store.read_overlaps(group, overlaps_key(group, setup.config)):
+            yield [own[sample_id] for sample_id in sample_ids], overlaps
+        return
     samples, maps = maps_of(setup, group, heads)
-    if not samples:
-        return []
-    return [(samples, overlaps_of(fuse(maps, setup.config.grounding), pairs_of(samples, setup.config.prompt)))]
+    if len(samples) > 1:
+        smooth = smoothed(maps, setup.config.grounding) if heads is None else fuse(maps, setup.config.grounding)
+        yield samples, overlaps_of(smooth, pairs_of(samples, setup.config.prompt))
 
 
 def overlaps_key(group: ImageGroup, config: Config) -> str:
