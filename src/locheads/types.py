@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float16, UInt
 
 from locheads.errors import DiscoveryError
 from locheads.geometry import Geometry
@@ -143,6 +143,19 @@ class Attention:
         if self.heads is not None:
             raise ValueError("the attention store lacks the mean over all heads")
         return self.maps[row].mean(axis=(0, 1))
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """How much of the maps of some samples of one image stays where it was from one sample to another, of each head."""
+
+    overlap: Float16[np.ndarray, "pair *head"]
+    """Of pairs of the samples, in the order of `dependence.pairs`: sum of min(P, P') of the smoothed maps P over their
+    own sums, in [0, 1]."""
+    peaks: UInt[np.ndarray, "sample *head"]
+    """Of each smoothed map the cell of the largest weight, counted in reading order."""
+    shape: tuple[int, int]
+    """(rows, columns) of the maps."""
 
 
 @dataclass(frozen=True)

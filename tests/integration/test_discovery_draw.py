@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tiny
 from running import Result, TinyFiles
 
 from locheads.config import Config, Stage
+from locheads.dependence.config import DependenceConfig
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.pipeline.draw_costs import discovery_candidates, draw_costs
 from locheads.pipeline.inputs import Inputs, load_inputs, open_dataset
@@ -76,16 +78,22 @@ def test_samples_are_of_the_images_that_the_groups_say(files: TinyFiles, tmp_pat
 
 
 def test_the_cost_of_either_draw_is_told_before_the_run(files: TinyFiles, tmp_path: Path) -> None:
-    config = _config(files, tmp_path, Draw.image)
+    config = replace(_config(files, tmp_path, Draw.image), dependence=DependenceConfig(images=5))
     data = open_dataset(config.dataset, config.paths)
     told = draw_costs(config, discovery_candidates(config, data), TokenCost(shared=True, template=40)).split("; ")
     for text, draw in zip(told, (Draw.image, Draw.expression), strict=True):  # the one that is set comes first
-        groups = load_inputs(_config(files, tmp_path, draw)).discovery
-        lengths = [len(sample.expression) for group in groups for sample in group.samples]
+        inputs = load_inputs(replace(_config(files, tmp_path, draw), dependence=config.dependence))
+        groups, n = inputs.discovery, sum(len(group.samples) for group in inputs.discovery)
+        asked = {s.sample_id: s.expression for group in (*groups, *inputs.judged) for s in group.samples}
+        images = {group.image_id for group in (*groups, *inputs.judged)}
+        assert len(asked) > n  # some that are judged were not drawn
         # An image's 576 tokens and ten of the prompt, once; per expression a token for 4 characters, and two.
-        tokens = 586 * len(groups) + sum(length / 4 + 2 for length in lengths)
-        share = f"({len(lengths) / len(groups):.2f} per image), about {tokens:,.0f} tokens"
-        assert text == f"discovery.draw={draw.value}: {len(lengths)} expressions of {len(groups)} images {share}"
+        tokens = 586 * len(images) + sum(len(expression) / 4 + 2 for expression in asked.values())
+        judged = f"with those that are judged {len(asked)} of {len(images)}"
+        assert text == (
+            f"discovery.draw={draw.value}: {n} expressions of {len(groups)} images ({n / len(groups):.2f} per image), "
+            f"{judged}, about {tokens:,.0f} tokens"
+        )
 
 
 def test_no_cost_is_told_of_images_that_discovery_must_not_see(files: TinyFiles, tmp_path: Path) -> None:

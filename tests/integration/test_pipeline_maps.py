@@ -14,7 +14,6 @@ from running import Finished, TinyFiles
 from tiny import headset, write_headset
 
 from locheads.config import Config, Stage
-from locheads.dependence.config import DependenceConfig
 from locheads.discovery.config import CriterionConfig, HeadsConfig, SelectionConfig, SelectionKind
 from locheads.errors import ConfigError, StoreError
 from locheads.evaluation.config import EvaluationConfig
@@ -89,13 +88,12 @@ def test_results_are_the_same_to_the_byte_with_all_maps_and_with_few(
     assert passes == []
     compact = run(files.config(tmp_path / "compact", engine=TOP, **own))
     assert_same_results(whole, compact)
-    assert sum(images for images, _ in passes) == 14  # every image once, whatever greedy selection picks
+    # Every image once, whatever greedy selection picks; the eight that are judged once more, for the heads found.
+    assert sum(images for images, _ in passes) == 14 + 8
     passes.clear()
     assert_same_results(whole, run(files.config(tmp_path / "compact", engine=TOP, **own)))
     assert passes == []
-    # Eight of these 14 images are judged, and keep all maps.
-    run(files.config(tmp_path / "unjudged", engine=TOP, dependence=DependenceConfig(images=0), **own))
-    assert size(tmp_path / "unjudged" / "cache") < 0.6 * size(store)
+    assert size(tmp_path / "compact" / "cache") < 0.6 * size(store)
 
 
 def test_heads_that_a_later_run_needs_are_computed_alone_and_no_deeper(
@@ -107,7 +105,7 @@ def test_heads_that_a_later_run_needs_are_computed_alone_and_no_deeper(
     compact = run(files.config(tmp_path, engine=replace(ENGINE, maps="top 1"), heads=HeadsConfig(4), evaluation=few))
     assert passes, "k=4 needs heads that k=1 did not store"
     assert all(heads for _, heads in passes)
-    assert sum(images for images, _ in passes) == 6  # the evaluated ones only
+    assert sum(images for images, _ in passes) == 6 + 8  # the evaluated and the judged ones
     whole = run(files.config(tmp_path / "whole", store, heads=HeadsConfig(4), evaluation=few))
     assert_same_results(whole, compact)
 
@@ -131,7 +129,7 @@ def test_a_head_set_stores_only_its_heads_and_loads_only_their_layers(
     # The first run loaded all layers, once, because discovery needs them.
     assert layers == [5, 3]
     first, second = [[HeadIndex(0, 2)]], [[HeadIndex(1, 3), HeadIndex(2, 1)]]
-    assert [heads for _, heads in passes] == [None] * 8 + first * 6 + second * 6
+    assert [heads for _, heads in passes] == [None] * 8 + first * 14 + second * 14  # judged and evaluated ones
     # The whole run goes on from there, and computes what its baselines need.
     assert_same_results(run(files.config(tmp_path, engine=engine)), run(files.config(tmp_path / "w", finished.cache)))
 

@@ -1,9 +1,11 @@
 """Do the heads follow the words? The verdict of whole runs, on the pocket model and on one of random weights."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from locheads.api import Grounder
 from locheads.config import Config, PathsConfig, Stage
 from locheads.data.config import DatasetConfig
 from locheads.dependence.config import DependenceConfig
+from locheads.dependence.overlaps import PairTable, joined
 from locheads.dependence.pairs import TOGGLED
 from locheads.discovery.config import CriterionConfig, DiscoveryConfig, Draw, HeadsConfig, Require
 from locheads.discovery.headset import doubts, read_headset
@@ -23,7 +26,9 @@ from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.models.config import ModelConfig
 from locheads.models.engine import EngineConfig
+from locheads.pipeline import attention_pass, word_pairs
 from locheads.pipeline.inputs import load_inputs
+from locheads.pipeline.prepare import prepare
 from locheads.pocket.pocket_model import build_config, export
 from locheads.report.html import write_report
 from locheads.report.run_record import read_run
@@ -128,6 +133,80 @@ def test_few_maps_give_the_same_verdict(pocket: Config, found: Path, tmp_path: P
         assert read(folder, "heads.json")[name] == read(found, "heads.json")[name]
     given = run(replace(config, heads=HeadsConfig(set=str(found))))
     assert read(given, "metrics.json")["follows"]["follows"] == "follow"  # type: ignore[index]
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that the model is asked about from now on."""
+    seen: list[str] = []
+    real = attention_pass.attend_groups
+
+    def noting(lvlm: Any, batch: Any, *rest: Any) -> Any:
+        seen.extend(group.image_id for group, _ in batch)
+        return real(lvlm, batch, *rest)
+
+    monkeypatch.setattr(attention_pass, "attend_groups", noting)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def few(pocket: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """`pocket` up to discovery, in a store that keeps few maps, which is filled."""
+    cache = tmp_path_factory.mktemp("few") / "cache"
+    paths = replace(pocket.paths, cache=str(cache))
+    config = replace(pocket, engine=replace(pocket.engine, maps="top 4"), paths=paths, stage=Stage.discover)
+    execute(config, cache.parent / "run")
+    return config
+
+
+def tables(config: Config, folder: Path) -> PairTable:
+    return joined(word_pairs._tables(prepare(config, folder, {}), None))
+
+
+def test_the_overlaps_of_few_maps_are_those_of_all(pocket: Config, found: Path, few: Config, tmp_path: Path) -> None:
+    of_all, of_few = tables(pocket, tmp_path), tables(few, tmp_path)
+    np.testing.assert_allclose(of_few.overlap, of_all.overlap, rtol=0, atol=1e-3)
+    assert len(of_all.image) > 500 and of_all.overlap.std() > 0.1
+    for name in ("image", "same", "shares_word", "same_token", "stays"):
+        np.testing.assert_array_equal(getattr(of_few, name), getattr(of_all, name), err_msg=name)
+
+
+def test_another_smoothing_asks_the_judged_images_again_and_another_tolerance_does_not(
+    pocket: Config, found: Path, few: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = asked(monkeypatch)
+    near = {"dependence": replace(pocket.dependence, tolerance=0.4), "stage": Stage.discover}
+    wide = {"grounding": replace(pocket.grounding, sigma=3.0), "stage": Stage.discover}
+    execute(replace(few, **near), tmp_path / "near")
+    assert seen == []
+    execute(replace(few, **wide), tmp_path / "wide")
+    assert set(seen) == {group.image_id for group in load_inputs(few).judged}
+    for name, changes in (("near", near), ("wide", wide)):
+        execute(replace(pocket, **changes), tmp_path / f"{name} of all")
+        heads = [read(tmp_path / folder, "heads.json") for folder in (name, f"{name} of all")]
+        assert heads[0]["dependence"] == heads[1]["dependence"] != read(found, "heads.json")["dependence"]
+        assert heads[0]["follows"] == heads[1]["follows"] != read(found, "heads.json")["follows"]
+    seen.clear()
+    execute(few, tmp_path / "again")
+    assert seen == [] and read(tmp_path / "again", "heads.json")["follows"] == read(found, "heads.json")["follows"]
+
+
+def test_damaged_overlaps_are_asked_again(few: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Path(shutil.copytree(few.paths.cache, tmp_path / "cache"))
+    config = replace(few, paths=PathsConfig(outputs=str(tmp_path), cache=str(cache)))
+    for shard in cache.rglob("*.safetensors"):
+        content = bytearray(shard.read_bytes())
+        length = 8 + int.from_bytes(content[:8], "little")
+        arrays = json.loads(content[8:length])
+        if "0.overlap" in arrays:
+            content[length + arrays["0.overlap"]["data_offsets"][0]] ^= 64
+            shard.write_bytes(content)
+    for kept in cache.rglob("*.kept"):
+        kept.unlink()
+    seen = asked(monkeypatch)
+    execute(config, tmp_path / "mended")
+    assert seen and list(cache.rglob("*.damaged"))
+    before = read(Path(few.paths.cache).parent / "run", "heads.json")
+    assert read(tmp_path / "mended", "heads.json")["dependence"] == before["dependence"]
 
 
 def test_words_is_a_criterion_of_a_run(pocket: Config, found: Path, run: Run, no_model: None) -> None:

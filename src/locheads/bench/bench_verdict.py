@@ -17,7 +17,7 @@ from rich.table import Table
 from locheads.bench.meters import machine
 from locheads.config import Config, PathsConfig, Stage
 from locheads.dependence.config import DependenceConfig
-from locheads.dependence.overlaps import PairTable, joined, smoothed, table_of
+from locheads.dependence.overlaps import PairTable, joined, overlaps_of, smoothed, table_of
 from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, judge
 from locheads.evaluation.metrics import inside, peaks
@@ -107,9 +107,10 @@ def _fused(setup: Setup, group: ImageGroup, sets: Sets) -> tuple[list[Sample], F
 
 def _tables(setup: Setup, sets: Sets) -> Iterator[PairTable]:
     config = setup.config
-    for image, group in enumerate(track(setup.inputs.judged, "words", "images")):
+    for image, group in enumerate(track(setup.inputs.judged, "sets", "images")):
         samples, maps = _fused(setup, group, sets)
-        yield table_of(maps, pairs_of(samples, config.prompt), image, config.dependence.tolerance)
+        pairs = pairs_of(samples, config.prompt)
+        yield table_of(overlaps_of(maps, pairs), pairs, image, config.dependence.tolerance)
 
 
 def _differences(setup: Setup, sets: Sets) -> Float[np.ndarray, "set"]:

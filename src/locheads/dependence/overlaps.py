@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from locheads.dependence.pairs import Pairs
 from locheads.grounding.config import GroundingConfig, Normalise
 from locheads.grounding.fuse import normalise, smoothing_matrix
+from locheads.types import Overlaps
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,38 @@ NO_PAIRS = PairTable(
 """Of one head or fused map."""
 
 
-def table_of(maps: Float[np.ndarray, "sample *head row col"], pairs: Pairs, image: int, tolerance: float) -> PairTable:
+def overlaps_of(maps: Float[np.ndarray, "sample *head row col"], pairs: Pairs) -> Overlaps:
     """Of one image.
 
     Args:
         maps: smoothed; a map of zeros overlaps with none.
         pairs: of its samples.
-        image: its number.
-        tolerance: see `DependenceConfig`.
     """
     shares = normalise(maps, SHARES)
     overlap = [np.minimum(shares[i], shares[j]).sum(axis=(-2, -1)) for i, j in _positions(pairs)]
-    peaks = _peaks(maps)
-    near = np.maximum(1, np.rint(tolerance * np.array(maps.shape[-2:]))).astype(int)
-    stays = (np.abs(peaks[pairs.first] - peaks[pairs.second]) <= near).all(axis=-1)
-    heads = maps.shape[1:-2]
-    return PairTable(
-        np.full(len(pairs.same), image),
-        pairs.same,
-        pairs.shares_word,
-        pairs.same_token,
+    *heads, rows, cols = maps.shape[1:]
+    peaks = maps.reshape(len(maps), *heads, -1).argmax(axis=-1)
+    return Overlaps(
         np.array(overlap, np.float16).reshape(-1, *heads),
-        stays.reshape(-1, *heads),
+        peaks.astype(np.min_scalar_type(rows * cols - 1)),
+        (rows, cols),
     )
+
+
+def table_of(overlaps: Overlaps, pairs: Pairs, image: int, tolerance: float) -> PairTable:
+    """Of one image.
+
+    Args:
+        overlaps: of its samples' maps.
+        pairs: those that the overlaps are of.
+        image: its number.
+        tolerance: see `DependenceConfig`.
+    """
+    peaks = np.stack(np.divmod(overlaps.peaks.astype(int), overlaps.shape[1]), axis=-1)  # (row, col)
+    near = np.maximum(1, np.rint(tolerance * np.array(overlaps.shape))).astype(int)
+    stays = (np.abs(peaks[pairs.first] - peaks[pairs.second]) <= near).all(axis=-1)
+    found = pairs.same, pairs.shares_word, pairs.same_token, overlaps.overlap, stays
+    return PairTable(np.full(len(pairs.same), image), *found)
 
 
 def joined(tables: Iterable[PairTable]) -> PairTable:
@@ -78,9 +88,3 @@ def smoothed(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> 
 
 def _positions(pairs: Pairs) -> Sequence[tuple[int, int]]:
     return list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
-
-
-def _peaks(maps: Float[np.ndarray, "*n row col"]) -> Int[np.ndarray, "*n 2"]:
-    """(row, col) of the largest weight of each map, the first in reading order."""
-    flat = maps.reshape(*maps.shape[:-2], -1).argmax(axis=-1)
-    return np.stack(np.divmod(flat, maps.shape[-1]), axis=-1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from locheads.data.image_groups import merged, subset
+from locheads.data.image_groups import merged
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import with_dependence
@@ -19,6 +19,7 @@ from locheads.pipeline.head_plan import plan_heads, with_own_heads
 from locheads.pipeline.loader import Loader
 from locheads.pipeline.processes import this_process
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.pipeline.word_pairs import overlaps_key
 from locheads.store.attention_store import count
 from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.terminal import console
@@ -49,12 +50,9 @@ def attend_all_maps(setup: Setup, loader: Loader) -> AttendResult:
 
 
 def attend_few_maps(setup: Setup, loader: Loader) -> AttendResult:
-    """engine.maps="top N" or PATH: numbers of discovery's samples, maps of some heads of the evaluated ones, and all
-    maps of the few images on which the heads are judged."""
-    failures = Failures()
-    if not setup.given_heads:
-        failures |= _fill(setup, loader, setup.inputs.judged, EVERYTHING)
-        failures |= _fill(setup, loader, setup.inputs.discovery, _discovery_need(setup))
+    """engine.maps="top N" or PATH: numbers of discovery's samples and of the images on which the heads are judged, and
+    maps of some heads of the judged and of the evaluated ones."""
+    failures = Failures() if setup.given_heads else _fill_passes(setup, loader, _before_heads(setup))
     known = maps_heads(setup.config, setup.identity)
     if known is not None:
         return AttendResult(failures | _fill(setup, loader, grounded_groups(setup), NeededMaps(known)))
@@ -71,19 +69,38 @@ def attend_judged(setup: Setup, loader: Loader, heads: Sequence[HeadIndex]) -> F
 
 
 def attend_steered(setup: Setup, loader: Loader) -> Failures:
-    """stage=steer: all maps of the judged images, and what discovery needs where the heads are not given."""
-    failures = _fill(setup, loader, setup.inputs.judged, EVERYTHING)
-    if setup.given_heads:
-        return failures
-    need = EVERYTHING if setup.config.engine.maps == ALL_MAPS else _discovery_need(setup)
-    return failures | _fill(setup, loader, setup.inputs.discovery, need)
+    """stage=steer: what the dependence of every head follows from, and what discovery needs where it finds them."""
+    if setup.config.engine.maps != ALL_MAPS:
+        return _fill_passes(setup, loader, _before_heads(setup))
+    return _fill(setup, loader, merged([*setup.inputs.judged, *setup.inputs.discovery]), EVERYTHING)
 
 
 def grounded_groups(setup: Setup) -> list[ImageGroup]:
-    """The images of which the maps of the chosen heads are needed: those that are evaluated, with their probes, and
-    where the heads are given, those that are judged (others keep the maps of all heads)."""
-    inputs = setup.inputs
-    return merged([*(inputs.judged if setup.given_heads else []), *inputs.evaluated, *inputs.probed])
+    """The images of which the maps of the chosen heads are needed: those that are judged and those that are evaluated,
+    with their probes."""
+    return merged([*setup.inputs.judged, *setup.inputs.evaluated, *setup.inputs.probed])
+
+
+def _before_heads(setup: Setup) -> list[Pass]:
+    """Where few maps are kept, what is asked before the heads are known; once of an image that is judged and of which
+    discovery drew a sample, too."""
+    inputs, drawn = setup.inputs, {group.image_id for group in setup.inputs.discovery}
+    judged = [group for group in inputs.judged if group.image_id not in drawn]
+    shared = [group for group in inputs.judged if group.image_id in drawn]
+    key = {group.image_id: overlaps_key(group, setup.config) for group in inputs.judged}
+    overlaps = {sample.sample_id: key[group.image_id] for group in inputs.judged for sample in group.samples}
+    need = NeededMaps(frozenset(), overlaps=overlaps)
+    numbers = replace(need, scored_by=setup.config.criterion.numbers_key(), cells=True)
+    found = [Pass("judged", judged, need), Pass("discovery", merged([*shared, *inputs.discovery]), numbers)]
+    return [part for part in found if part.groups]
+
+
+def _fill_passes(setup: Setup, loader: Loader, passes: Sequence[Pass]) -> Failures:
+    """-> what failed of any of them."""
+    failures = Failures()
+    for part in passes:
+        failures |= _fill(setup, loader, part.groups, part.need or EVERYTHING)
+    return failures
 
 
 def attend_for(
@@ -95,12 +112,17 @@ def attend_for(
     failures: Failures,
     top: int = 0,
 ) -> Failures:
-    """Stores of these images what grounding by `plan` reads, and the maps of the `top` most frequent heads."""
-    if setup.config.selection.kind == SelectionKind.fixed or discovered is None:
-        return _fill(setup, loader, groups, _grounding_need(setup, discovered, plan, top))
-    failed = _fill(
-        setup, loader, groups, _grounding_need(setup, discovered, plan, top), partial(_own_heads, setup, discovered)
-    )
+    """Stores of these images what grounding by `plan` reads, and the maps of the `top` most frequent heads; of those
+    that are judged only (where the heads are not given), no more than the maps of the heads that may be judged."""
+    need = _grounding_need(setup, discovered, plan, top)
+    if discovered is None:
+        return _fill(setup, loader, groups, need)
+    ids = {group.image_id for group in setup.inputs.judged}
+    judged, groups = [g for g in groups if g.image_id in ids], [g for g in groups if g.image_id not in ids]
+    failed = _fill(setup, loader, judged, NeededMaps(frozenset([*plan.fixed, *discovered.discovery.ranking()[:top]])))
+    if setup.config.selection.kind == SelectionKind.fixed:
+        return failed | _fill(setup, loader, groups, need)
+    failed |= _fill(setup, loader, groups, need, partial(_own_heads, setup, discovered))
     # A sample whose scores were stored before has had no say in what was kept of it.
     evaluated = replace(setup, inputs=replace(setup.inputs, evaluated=groups))
     own = with_own_heads(evaluated, discovered, plan, failures | failed)
@@ -149,11 +171,7 @@ def passes(setup: Setup) -> list[Pass]:
     evaluated = Pass("evaluated", grounded_groups(setup), None if known is None else NeededMaps(known))
     if setup.given_heads:
         return [evaluated]
-    asked = {sample.sample_id for group in inputs.judged for sample in group.samples}
-    others = {sample.sample_id for group in inputs.discovery for sample in group.samples} - asked
-    rest = Pass("discovery", subset(inputs.discovery, others), _discovery_need(setup))
-    found = [Pass("judged", inputs.judged, EVERYTHING), rest]
-    return [*(part for part in found if part.groups), evaluated]
+    return [*_before_heads(setup), evaluated]
 
 
 def expected_cost(setup: Setup) -> TokenCost:
@@ -170,8 +188,8 @@ def _fill(
     setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: NeededMaps, picks: "Picks | None" = None
 ) -> Failures:
     if not setup.store.missing(groups, need):
-        n = count(groups)
-        log.info("The attention store %s holds %d of %d expressions.", setup.store.folder, n, n)
+        if n := count(groups):
+            log.info("The attention store %s holds %d of %d expressions.", setup.store.folder, n, n)
         return {}
     # Imported late: torch and transformers take seconds.
     from locheads.pipeline.attention_pass import fill
@@ -185,10 +203,6 @@ def _own_heads(setup: Setup, discovered: DiscoverResult, scores: HeadScores) -> 
     config, known = setup.config, with_dependence(scores, discovered.dependence)
     chosen = greedy_heads(known, discovered.discovery, config.heads.k, config.criterion)
     return {head for heads in chosen.values() for head in heads}
-
-
-def _discovery_need(setup: Setup) -> NeededMaps:
-    return NeededMaps(frozenset(), scored_by=setup.config.criterion.numbers_key(), cells=True)
 
 
 def _grounding_need(setup: Setup, discovered: DiscoverResult | None, plan: HeadPlan, top: int) -> NeededMaps:

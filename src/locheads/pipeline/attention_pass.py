@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from locheads.config import Config
+from locheads.dependence.overlaps import overlaps_of, smoothed
+from locheads.dependence.pairs import pairs_of
 from locheads.discovery.config import CriterionConfig
 from locheads.discovery.scores import score
 from locheads.geometry import Geometry
@@ -32,7 +34,7 @@ from locheads.store.needed_maps import EVERYTHING, NeededMaps
 from locheads.store.packed_maps import PackedMaps
 from locheads.store.store_files import Part
 from locheads.terminal import track
-from locheads.types import Attention, Failure, HeadIndex, HeadScores, ImageGroup
+from locheads.types import Attention, Failure, HeadIndex, HeadScores, ImageGroup, Overlaps, Sample
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +199,16 @@ class _Pass:
         if attended.heads is not None:
             return Storable(Part.of(attention, packed), failures)
         need = replace(self.lacking, own=self.need.own)
-        return Storable(Part.of(*to_store(attention, packed, need, self.config.criterion, self.picks)), failures)
+        kept = to_store(attention, packed, need, self.config.criterion, self.picks)
+        return Storable(Part.of(*kept, *self._overlaps([sample for sample, _ in finite], attention)), failures)
+
+    def _overlaps(self, samples: Sequence[Sample], whole: Attention) -> tuple[Overlaps | None, str | None]:
+        """-> (of an image's samples, what they depend on); nothing where none is needed, or all maps are kept."""
+        key = next((self.lacking.overlaps[s.sample_id] for s in samples if s.sample_id in self.lacking.overlaps), None)
+        if key is None:
+            return None, None
+        smooth = smoothed(whole.maps, self.config.grounding)
+        return overlaps_of(smooth, pairs_of(samples, self.config.prompt)), key
 
 
 @dataclass(frozen=True)

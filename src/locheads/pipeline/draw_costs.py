@@ -1,13 +1,14 @@
-"""What each draw of discovery costs, told before anything runs."""
+"""What each draw of discovery costs, with the images that are judged, told before anything runs."""
 
 from dataclasses import replace
 
 from locheads.config import Config
 from locheads.data.guard import group_keys
-from locheads.data.image_groups import exclude_images
+from locheads.data.image_groups import exclude_images, merged
 from locheads.data.own_reader import DataSetReader
 from locheads.discovery.config import Draw
-from locheads.pipeline.inputs import draw_samples, excluded_images
+from locheads.pipeline.inputs import draw_judged, draw_samples, excluded_images
+from locheads.store.attention_store import count
 from locheads.types import ImageGroup
 from locheads.workers.split_work import TokenCost
 
@@ -28,9 +29,11 @@ def discovery_candidates(config: Config, data: DataSetReader) -> list[ImageGroup
 
 
 def _told(config: Config, draw: Draw, candidates: list[ImageGroup], cost: TokenCost) -> str:
-    groups, _ = draw_samples(candidates, replace(config.discovery, draw=draw), config.seed)
-    expressions = sum(len(group.samples) for group in groups)
+    config = replace(config, discovery=replace(config.discovery, draw=draw))
+    drawn, _ = draw_samples(candidates, config.discovery, config.seed)
+    asked = merged([*draw_judged(candidates, drawn, config), *drawn])
     return (
-        f"discovery.draw={draw.value}: {expressions:,} expressions of {len(groups):,} images "
-        f"({expressions / len(groups):.2f} per image), about {sum(map(cost.of, groups)):,.0f} tokens"
+        f"discovery.draw={draw.value}: {count(drawn):,} expressions of {len(drawn):,} images "
+        f"({count(drawn) / len(drawn):.2f} per image), with those that are judged {count(asked):,} of {len(asked):,}, "
+        f"about {sum(map(cost.of, asked)):,.0f} tokens"
     )

@@ -23,6 +23,8 @@ NO_PART = frozenset(
     for name in (
         # Settings: their values are in the key.
         "config", "dotted", "models.engine", "discovery.config", "grounding.config", "models.config",
+        # Overlaps of maps: their code is in their own key (`overlaps_key`).
+        "dependence", "dependence.config", "dependence.overlaps", "dependence.pairs",
         # What is said, when, in which order, and how it is kept.
         "errors", "pipeline.signals", "pipeline.timing", "records", "records.provenance_file", "records.record_base",
         "store.atomic", "store.attention_store", "store.derived", "store.digest", "store.kept", "store.key",

@@ -143,12 +143,14 @@ def _steer(setup: Setup, status: Status) -> Failures:
     if given is None:
         with status.stage(Stage.discover):
             discovered = discover_heads(setup, failures)
-            follows = judge_heads(setup, top_heads(discovered.discovery, k))
+            heads = top_heads(discovered.discovery, k)
+            failures |= attend_judged(setup, loader, heads)
+            follows = judge_heads(setup, heads)
             write_heads(setup, discovered, follows, failures)
         ranking, source = discovered.discovery.ranking(), "this run"
     else:
         ranking, source = list(given.heads), given.source
-        follows = judge_heads(setup, ranking[:k])
+        follows = _judge_given(setup, loader, given, failures)
     check_required(setup, follows)
     with status.stage(Stage.steer):
         steer_stage(setup, ranking, source, measure_dependence(setup), loader.get(None))
@@ -171,7 +173,9 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     if setup.given_heads is None:
         with status.stage(Stage.discover):
             discovered = discovered or discover_heads(setup, failures)
-            follows = judge_heads(setup, top_heads(discovered.discovery, setup.config.heads.k))
+            heads = top_heads(discovered.discovery, setup.config.heads.k)
+            failures |= attend_judged(setup, loader, heads)
+            follows = judge_heads(setup, heads)
             write_heads(setup, discovered, follows, failures)
     else:
         with status.stage(Stage.judge):

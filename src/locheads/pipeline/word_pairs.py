@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from locheads.config import Config
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
-from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
+from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed, table_of
 from locheads.dependence.pairs import TOGGLED, pairs_of, token_is_known
 from locheads.dependence.word_verdict import Follows, WordVerdict, judge
 from locheads.discovery.config import Require
@@ -23,9 +23,10 @@ from locheads.pipeline.processes import processes
 from locheads.pipeline.setup import Setup
 from locheads.records.follows import FollowsRecord
 from locheads.store.attention_store import AttentionStore
+from locheads.store.digest import json_digest
 from locheads.store.key import code_digest
 from locheads.terminal import track
-from locheads.types import HeadIndex, ImageGroup, Sample
+from locheads.types import HeadIndex, ImageGroup, Overlaps, Sample
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,12 @@ def _tables(setup: Setup, heads: Sequence[HeadIndex] | None) -> Iterator[PairTab
     config, identity, judged = setup.config, setup.identity, setup.inputs.judged
     tokens = Answers(config, setup.store).query_tokens(judged) if config.prompt.asks else {}
     number, worth = config.engine.processes if heads is None else 1, ceil(WORTH / (identity.layers * identity.heads))
+    stage = "overlaps" if heads is None else "verdict"
     with processes(setup.store, number, len(judged), worth) as each:
         parts = each(partial(_tables_of, config, heads, tokens), judged)
-        tables = zip(track(judged, "words", "images"), chain.from_iterable(parts), strict=True)
-        for image, (_, table) in enumerate(tables):
-            if table is not None:
+        tables = zip(track(judged, stage, "images"), chain.from_iterable(parts), strict=True)
+        for image, (_, of_image) in enumerate(tables):
+            for table in of_image:
                 yield replace(table, image=np.full_like(table.image, image))
 
 
@@ -106,22 +108,44 @@ def _tables_of(
     tokens: Mapping[str, str],
     store: AttentionStore,
     groups: list[ImageGroup],
-) -> list[PairTable | None]:
-    """Of each image; None where it has no pair."""
-    return [_table(config, heads, tokens, *maps_of(store, group, heads)) for group in groups]
+) -> list[list[PairTable]]:
+    """Of each image, those of its samples that were asked together."""
+    how, tolerance = config.prompt, config.dependence.tolerance
+    return [
+        [
+            table_of(found, pairs_of(samples, how, tokens), 0, tolerance)
+            for samples, found in _overlaps(store, config, group, heads)
+        ]
+        for group in groups
+    ]
 
 
-def _table(
-    config: Config,
-    heads: Sequence[HeadIndex] | None,
-    tokens: Mapping[str, str],
-    samples: list[Sample],
-    maps: Float[np.ndarray, "sample *head row col"],
-) -> PairTable | None:
-    if len(samples) < 2:
-        return None
-    smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
-    return table_of(smooth, pairs_of(samples, config.prompt, tokens), 0, config.dependence.tolerance)
+def _overlaps(
+    store: AttentionStore, config: Config, group: ImageGroup, heads: Sequence[HeadIndex] | None
+) -> Iterator[tuple[list[Sample], Overlaps]]:
+    """-> (samples that were asked together, the overlaps of their maps), from the maps where the store has them, else
+    as the attention pass worked them out of them."""
+    if heads is None and not store.has_all_maps(group):
+        own = {sample.sample_id: sample for sample in group.samples}
+        for sample_ids, overlaps in store.read_overlaps(group, overlaps_key(group, config)):
+            yield [own[sample_id] for sample_id in sample_ids], overlaps
+        return
+    samples, maps = maps_of(store, group, heads)
+    if len(samples) > 1:
+        smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
+        yield samples, overlaps_of(smooth, pairs_of(samples, config.prompt))
+
+
+def overlaps_key(group: ImageGroup, config: Config) -> str:
+    """What the overlaps of an image's maps depend on besides the maps: pairs, smoothing and our own code.
+
+    The tolerance is not in it, because the places of the peaks are kept.
+    """
+    pairs, grounding = pairs_of(group.samples, config.prompt), config.grounding
+    ids = [sample.sample_id for sample in group.samples]
+    which = [[ids[i], ids[j]] for i, j in zip(pairs.first, pairs.second, strict=True)]
+    smoothing = [grounding.kernel, grounding.sigma, grounding.border.value]
+    return json_digest([which, smoothing, code_digest(overlaps_of.__module__)])[:16]
 
 
 def maps_of(

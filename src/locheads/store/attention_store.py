@@ -12,8 +12,9 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,13 +32,16 @@ from locheads.store.store_files import (
     Part,
     listing_of,
     load,
+    load_overlaps,
     read_listing,
     shard_of,
     write_shard,
 )
-from locheads.types import Attention, HeadIndex, ImageGroup
+from locheads.types import Attention, HeadIndex, ImageGroup, Overlaps
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FORMAT = 5
 """Raise it when the layout changes, so that old stores are not read as new ones. What the maps are made with is in the
@@ -223,6 +227,19 @@ class AttentionStore:
             stored = all(attention.scores is not None for attention in without_maps)
             yield from without_maps if stored else self.read([group], scored_by)
 
+    def has_all_maps(self, group: ImageGroup) -> bool:
+        """Whether those of the group's samples that have attention have the maps of all heads."""
+        return all(map(_whole, filter(None, (self._valid(group, sample.sample_id) for sample in group.samples))))
+
+    def read_overlaps(self, group: ImageGroup, key: str) -> Iterator[tuple[tuple[str, ...], Overlaps]]:
+        """-> (ids of samples that were asked together, the overlaps of their maps), of those that depend on `key`.
+
+        Raises DamagedShard as `read`.
+        """
+        own = (self._together(group, sample.sample_id, key) for sample in group.samples)
+        for entry in {id(entry): entry for entry in own if entry is not None}.values():
+            yield entry.sample_ids, self._checked(partial(load_overlaps, entry))
+
     def kept(
         self,
         name: str,
@@ -260,10 +277,15 @@ class AttentionStore:
             for entry in entries.values():
                 with suppress(DamagedShard):
                     self._load(entry, range(len(entry.sample_ids)), None)
+                    if entry.overlaps is not None:
+                        self._checked(partial(load_overlaps, entry))
 
     def _load(self, entry: Entry, rows: Sequence[int], heads: Sequence[HeadIndex] | None) -> Attention:
+        return self._checked(partial(load, entry, rows, heads))
+
+    def _checked(self, read: Callable[[], T]) -> T:
         try:
-            return load(entry, rows, heads)
+            return read()
         except DamagedShard as error:
             if self.sets_aside:
                 self.set_aside(error.shard, error.why)
@@ -306,7 +328,22 @@ class AttentionStore:
         return [entry for entry in entries if entry.image in (None, image)]
 
     def _lacks(self, group: ImageGroup, sample_id: str, need: NeededMaps) -> NeededMaps | None:
-        return lacking(need, sample_id, self._valid(group, sample_id))
+        key = need.overlaps.get(sample_id)
+        overlaps = None if key is None or self._has_overlaps(group, sample_id, key) else {sample_id: key}
+        return lacking(need, sample_id, self._valid(group, sample_id), overlaps)
+
+    def _has_overlaps(self, group: ImageGroup, sample_id: str, key: str) -> bool:
+        """Whether a sample's overlaps with all others of the group that have attention are stored, or all maps of the
+        group, from which they follow."""
+        stored = {sample.sample_id: self._valid(group, sample.sample_id) for sample in group.samples}
+        asked = {name for name, entries in stored.items() if entries}
+        entry = self._together(group, sample_id, key)
+        return all(map(_whole, stored.values())) or (entry is not None and asked <= set(entry.sample_ids))
+
+    def _together(self, group: ImageGroup, sample_id: str, key: str) -> Entry | None:
+        """Of the sample's entries with overlaps that depend on `key`, the one with the most samples."""
+        entries = [entry for entry in self._valid(group, sample_id) if entry.overlaps == key]
+        return max(entries, key=lambda entry: len(entry.sample_ids), default=None)
 
     def _index(self, shard: Path) -> None:
         try:

@@ -1,7 +1,7 @@
 """Which maps and numbers a reader of the store needs of the attention pass, so that the pass does no more than that."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from locheads.store.store_files import Entry
 from locheads.types import HeadIndex
@@ -21,10 +21,13 @@ class NeededMaps:
     """Whether the mean over all heads is needed."""
     cells: bool = False
     """Whether the cells above the mean are needed of all heads."""
+    overlaps: Mapping[str, str] = field(default_factory=dict)
+    """Samples of which all heads' overlaps with the image's others are needed, by id, and what these depend on
+    (`pipeline.word_pairs.overlaps_key`)."""
 
     def whole_model(self) -> bool:
         """Whether it takes the rows of every layer."""
-        return self.heads is None or self.scored_by is not None or self.mean or self.cells
+        return self.heads is None or self.scored_by is not None or self.mean or self.cells or bool(self.overlaps)
 
     def of_sample(self, sample_id: str) -> frozenset[HeadIndex]:
         """The heads whose maps this sample needs; only where `heads` is not None."""
@@ -34,20 +37,23 @@ class NeededMaps:
 EVERYTHING = NeededMaps()
 
 
-def lacking(need: NeededMaps, sample_id: str, entries: Iterable[Entry]) -> NeededMaps | None:
-    """What `entries` of a sample leave open of what it needs; None: nothing."""
+def lacking(
+    need: NeededMaps, sample_id: str, entries: Iterable[Entry], overlaps: Mapping[str, str] | None = None
+) -> NeededMaps | None:
+    """What `entries` of a sample leave open of what it needs; None: nothing. `overlaps`: those that are open."""
     entries = list(entries)
-    if any(entry.heads is None for entry in entries):
-        return None
-    if need.heads is None:
-        return need
-    stored = {head for entry in entries for head in entry.heads or ()}
-    open_ = NeededMaps(
-        heads=frozenset(need.of_sample(sample_id) - stored),
-        scored_by=None if any(entry.scored_by == need.scored_by for entry in entries) else need.scored_by,
-        mean=need.mean and not any(entry.mean for entry in entries),
-        cells=need.cells and not any(entry.cells for entry in entries),
-    )
+    open_ = NeededMaps(frozenset(), overlaps=overlaps or {})
+    if not any(entry.heads is None for entry in entries):
+        if need.heads is None:
+            return need
+        stored = {head for entry in entries for head in entry.heads or ()}
+        open_ = replace(
+            open_,
+            heads=frozenset(need.of_sample(sample_id) - stored),
+            scored_by=None if any(entry.scored_by == need.scored_by for entry in entries) else need.scored_by,
+            mean=need.mean and not any(entry.mean for entry in entries),
+            cells=need.cells and not any(entry.cells for entry in entries),
+        )
     return open_ if open_.heads or open_.whole_model() else None
 
 
@@ -61,4 +67,5 @@ def union(needs: Iterable[NeededMaps]) -> NeededMaps:
         scored_by=next((need.scored_by for need in needs if need.scored_by), None),
         mean=any(need.mean for need in needs),
         cells=any(need.cells for need in needs),
+        overlaps={sample_id: key for need in needs for sample_id, key in need.overlaps.items()},
     )

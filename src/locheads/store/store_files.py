@@ -8,6 +8,7 @@ the arrays are whole is found when they are read.
 import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import FileIO
@@ -24,14 +25,14 @@ from locheads.geometry import Geometry
 from locheads.store.atomic import replacing, write_json
 from locheads.store.digest import json_digest
 from locheads.store.packed_maps import PackedMaps
-from locheads.types import Attention, HeadIndex, HeadScores
+from locheads.types import Attention, HeadIndex, HeadScores, Overlaps
 
 LISTING = ".shard.json"
 
 FIRST_NUMBERS = ("sums", "entropy", "bottom_row")
 """The scores whose arrays have their names."""
 
-DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "U32": np.uint32}
+DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "U8": np.uint8, "U16": np.uint16, "U32": np.uint32}
 """The names that safetensors has for what is in a shard."""
 
 BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)
@@ -58,11 +59,25 @@ class Part:
     """Of the listing."""
 
     @classmethod
-    def of(cls, attention: Attention, packed: PackedMaps | None = None) -> "Part":
-        """`packed`: its maps, where they are packed already."""
-        packed = packed or PackedMaps.of(attention.maps)
-        arrays = _arrays(attention, packed)
-        return cls(arrays, _describe(attention, arrays))
+    def of(
+        cls,
+        attention: Attention,
+        packed: PackedMaps | None = None,
+        overlaps: Overlaps | None = None,
+        overlaps_key: str | None = None,
+    ) -> "Part":
+        """The arrays of one image.
+
+        Args:
+            attention: of some of its samples.
+            packed: its maps, where they are packed already.
+            overlaps: of the maps of all heads of the same samples.
+            overlaps_key: what they depend on.
+        """
+        arrays = _arrays(attention, packed or PackedMaps.of(attention.maps))
+        if overlaps is not None:
+            arrays |= {"overlap": overlaps.overlap, "cell_of_peak": overlaps.peaks}
+        return cls(arrays, _describe(attention, arrays) | {"overlaps": overlaps_key})
 
     @property
     def image_id(self) -> str:
@@ -94,6 +109,8 @@ class Entry:
     mean: bool
     cells: tuple[int, int] | None
     """(rows, columns) of a map where the cells above the mean are there."""
+    overlaps: str | None
+    """What the overlaps of the samples depend on, where they are there."""
     checksums: Mapping[str, int]
     """crc32 of each array but the maps."""
     head_checksum: int
@@ -151,9 +168,23 @@ def load(entry: Entry, rows: Sequence[int], heads: Sequence[HeadIndex] | None = 
     Raises:
         DamagedShard: what is read is not what was written.
     """
+    with _opened(entry) as arrays:
+        return _load(arrays, entry, list(rows), heads)
+
+
+def load_overlaps(entry: Entry) -> Overlaps:
+    """Of all samples of an entry that has them. Raises DamagedShard as `load`."""
+    with _opened(entry) as arrays:
+        return Overlaps(
+            arrays.whole("overlap"), arrays.whole("cell_of_peak"), (entry.geometry.rows, entry.geometry.cols)
+        )
+
+
+@contextmanager
+def _opened(entry: Entry) -> Iterator["_Arrays"]:
     try:
         with FileIO(entry.shard) as file:  # maps lie far apart: nothing is read ahead
-            return _load(_Arrays(entry, file), entry, list(rows), heads)
+            yield _Arrays(entry, file)
     except BROKEN as error:
         raise DamagedShard(entry.shard, str(error)) from error
 
@@ -333,6 +364,7 @@ def _entry(shard: Path, position: int, record: Mapping[str, Any], head_checksum:
         tuple(record["numbers"]),
         record["mean"],
         None if cells is None else tuple(cells),
+        record.get("overlaps"),  # earlier versions have none
         record["checksums"],
         head_checksum,
     )

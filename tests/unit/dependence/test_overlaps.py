@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from locheads.dependence.overlaps import NO_PAIRS, joined, smoothed, table_of
+from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed
+from locheads.dependence.overlaps import table_of as table_of_overlaps
 from locheads.dependence.pairs import Pairs
 from locheads.grounding.config import Border, GroundingConfig
 from locheads.grounding.fuse import smooth
@@ -16,6 +17,10 @@ def all_pairs(n: int) -> Pairs:
     first, second = np.array(list(itertools.combinations(range(n), 2)), dtype=int).reshape(-1, 2).T
     flags = [np.arange(len(first)) % k == 0 for k in (2, 3, 4)]
     return Pairs(first, second, *flags)
+
+
+def table_of(maps: np.ndarray, pairs: Pairs, image: int, tolerance: float) -> PairTable:
+    return table_of_overlaps(overlaps_of(maps, pairs), pairs, image, tolerance)
 
 
 @pytest.mark.parametrize("border", list(Border))
