@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
-from locheads.dependence.pairs import TOGGLED, pairs_of, token_is_known
+from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, WordVerdict, judge
 from locheads.discovery.config import Require
 from locheads.errors import DiscoveryError
@@ -49,17 +49,8 @@ def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | Non
     verdict = verdict_on(setup, heads)
     told = logging.INFO if verdict.follows in (Follows.follow, Follows.unknown) else logging.WARNING
     log.log(told, "%s", verdict.sentence)
-    grounding = config.grounding
-    return FollowsRecord.of(
-        verdict,
-        heads=tuple(map(str, heads)),
-        split=setup.judged_split,
-        n_asked=len(judged),
-        n_paraphrases=sum(sample.sample_id.endswith(TOGGLED) for group in judged for sample in group.samples),
-        same_token=token_is_known(config.prompt),
-        tolerance=config.dependence.tolerance,
-        smoothing={"kernel": grounding.kernel, "sigma": grounding.sigma, "border": grounding.border.value},
-    )
+    tolerance = config.dependence.tolerance
+    return FollowsRecord.of(verdict, heads, judged, setup.judged_split, config.prompt, config.grounding, tolerance)
 
 
 def verdict_on(setup: Setup, heads: Sequence[HeadIndex]) -> WordVerdict:
