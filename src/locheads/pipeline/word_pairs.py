@@ -10,7 +10,7 @@ from locheads.dependence.head_dependence import HeadDependence, head_dependence
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
 from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, WordVerdict, judge
-from locheads.discovery.config import Require
+from locheads.discovery.config import Require, SelectionKind
 from locheads.errors import DiscoveryError
 from locheads.grounding.fuse import fuse
 from locheads.pipeline.answers import Answers
@@ -41,16 +41,24 @@ def measure_dependence(setup: Setup) -> HeadDependence | None:
     return HeadDependence(**arrays) if arrays else None
 
 
+NOT_THE_OWN = (
+    "This is said of the {} most frequent heads: with selection.kind=greedy every expression is grounded with heads of "
+    "its own, which were not judged."
+)
+
+
 def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | None:
     """Whether the fused map of these heads follows the words; None where dependence.images=0."""
     config, judged = setup.config, setup.inputs.judged
     if config.dependence.images == 0:
         return None
-    verdict = verdict_on(setup, heads)
-    told = logging.INFO if verdict.follows in (Follows.follow, Follows.unknown) else logging.WARNING
-    log.log(told, "%s", verdict.sentence)
-    tolerance = config.dependence.tolerance
-    return FollowsRecord.of(verdict, heads, judged, setup.judged_split, config.prompt, config.grounding, tolerance)
+    verdict, tolerance = verdict_on(setup, heads), config.dependence.tolerance
+    found = FollowsRecord.of(verdict, heads, judged, setup.judged_split, config.prompt, config.grounding, tolerance)
+    if config.selection.kind == SelectionKind.greedy and setup.given_heads is None:
+        found = found.model_copy(update={"sentence": f"{found.sentence} {NOT_THE_OWN.format(len(heads))}"})
+    told = logging.INFO if found.follows in (Follows.follow, Follows.unknown) else logging.WARNING
+    log.log(told, "%s", found.sentence)
+    return found
 
 
 def verdict_on(setup: Setup, heads: Sequence[HeadIndex]) -> WordVerdict:
