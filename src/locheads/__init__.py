@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from locheads.api import Grounder, ground
     from locheads.data.config import DatasetConfig
+    from locheads.dependence.config import DependenceConfig
     from locheads.discovery.config import CriterionConfig
     from locheads.discovery.found_heads import FoundHeads, Judgement, save_heads
     from locheads.discovery.headset import HeadSet
@@ -60,6 +61,7 @@ _HOMES = {
     "PromptConfig": "models.config",
     "DatasetConfig": "data.config",
     "CriterionConfig": "discovery.config",
+    "DependenceConfig": "dependence.config",
     "GroundingConfig": "grounding.config",
     # Errors.
     "LocHeadsError": "errors",  # the base of all that a user's mistake raises: one sentence
@@ -72,6 +74,7 @@ __all__ = [
     "Attention",
     "CriterionConfig",
     "DatasetConfig",
+    "DependenceConfig",
     "FoundHeads",
     "Grounder",
     "Grounding",

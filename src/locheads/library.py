@@ -3,6 +3,7 @@
 Without Hydra and run folders. Every mistake is a LocHeadsError of one sentence.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -19,20 +20,29 @@ from locheads.data.config import DatasetConfig
 from locheads.data.image_files import open_image
 from locheads.data.masks import box_code, encode, tight_box
 from locheads.data.prediction_files import Answer
+from locheads.dependence.asked_pairs import AskedPairs
+from locheads.dependence.config import DependenceConfig
+from locheads.dependence.pairs import with_paraphrases
+from locheads.dependence.word_verdict import Follows
 from locheads.discovery.config import CriterionConfig, Draw
 from locheads.discovery.found_heads import FoundHeads
 from locheads.discovery.frequencies import discover, top_heads
-from locheads.discovery.scores import score, stack_scores
+from locheads.discovery.scores import score, stack_scores, with_dependence
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError, chosen
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.metric_table import PREDICTIONS
 from locheads.evaluation.summarise import summarise
 from locheads.evaluation.truth import score_answers
+from locheads.models.attend import attend as attend_group
 from locheads.models.attend import attend_image
 from locheads.models.config import PromptConfig
 from locheads.models.loaded import LoadedModel
-from locheads.types import Attention, Box, ImageGroup
+from locheads.records.follows import FollowsRecord
+from locheads.types import Attention, Box, HeadIndex, ImageGroup
+
+GIVEN = "the samples that were given"
+"""Whose images heads are judged on; `save_heads` says the split."""
 
 
 def attend(
@@ -95,13 +105,14 @@ def discover_heads(
     draw: str = Draw.expression,
     criterion: CriterionConfig | None = None,
     prompt: PromptConfig | None = None,
+    dependence: DependenceConfig | None = None,
     seed: int = 0,
 ) -> FoundHeads:
     """The k heads that are chosen most often over random draws of the samples (the paper's discovery).
 
     Args:
         model: of `load_model`.
-        samples: pairs of image and expression, or image groups of `read_samples`. No box is looked at.
+        samples: pairs of image and expression, or image groups of `read_samples`. Boxes only tell objects apart.
         k: how many heads.
         n_samples: samples of each trial. None: half of all, at most the paper's 1,000; trials of all samples would
             agree whatever they hold.
@@ -110,25 +121,36 @@ def discover_heads(
             attended whatever is drawn; those of an image group share the image's part of the pass.
         criterion: how a sample chooses heads (default: the paper's).
         prompt: what the model is asked (default: referseg).
+        dependence: on how many image groups it is judged whether heads follow the words (default: the first 60 with
+            expressions for several objects; `images=0`: none). These are attended a second time, with the found heads.
         seed: of the draws.
+
+    Warns (UserWarning) where the found heads do not follow the words.
 
     Raises:
         DataError: no samples, or one that cannot be asked.
         ConfigError: another draw, or counts below 1.
-        DiscoveryError: fewer than k heads were ever chosen.
+        DiscoveryError: fewer than k heads were ever chosen, or a criterion that reads the heads' dependence on the
+            words without image groups that have expressions for several objects.
     """
     by = chosen(Draw, draw)
     criterion, prompt = criterion or CriterionConfig(), prompt or PromptConfig()
+    words = AskedPairs(dependence or DependenceConfig(), prompt)
     parts, names = [], list[str]()
-    for attention in _attended(model, samples, prompt):
+    for attention in _attended(model, samples, prompt, words):
         parts.append(score(attention, criterion))
         names += [attention.image_id] * len(attention.sample_ids)
-    scores, images = stack_scores(parts), np.unique(names, return_inverse=True)[1]
+    measured = words.dependence()
+    scores, images = with_dependence(stack_scores(parts), measured), np.unique(names, return_inverse=True)[1]
     n_samples = n_samples or max(min(1000, len(scores.sample_ids) // 2), 1)
     draws = draw_trials(images, n_samples, trials, seed, by)
     found = discover(scores, draws, criterion, images)
     heads = tuple(top_heads(found, k))
-    return FoundHeads(heads, found, scores, tuple(draws), images, model.config, prompt, criterion, seed, by)
+    follows = _follows(model, heads, words, seed) if words.groups else None
+    if follows is not None and follows.follows not in (Follows.follow, Follows.unknown):
+        warnings.warn(follows.sentence, stacklevel=2)
+    asked = model.config, prompt, criterion
+    return FoundHeads(heads, found, scores, tuple(draws), images, *asked, seed, by, measured, follows)
 
 
 def read_samples(
@@ -190,17 +212,30 @@ def _maps(maps: Any) -> Float[np.ndarray, "*any row col"]:
 
 
 def _attended(
-    model: LoadedModel, samples: Iterable[ImageGroup | tuple[AnyImage, str]], prompt: PromptConfig
+    model: LoadedModel, samples: Iterable[ImageGroup | tuple[AnyImage, str]], prompt: PromptConfig, words: AskedPairs
 ) -> Iterable[Attention]:
     for i, one in enumerate(samples):
-        if isinstance(one, ImageGroup):
-            texts, ids = [sample.expression for sample in one.samples], [sample.sample_id for sample in one.samples]
-            yield replace(attend(model, open_image(one), texts, prompt=prompt, sample_ids=ids), image_id=one.image_id)
+        if isinstance(one, ImageGroup) and words.wants(one):
+            asked, n = with_paraphrases(one), len(one.samples)
+            found = attend_group(model, asked, open_image(asked), prompt)
+            words.add(asked, found.maps)
+            maps = found.maps[:n]
+            yield replace(found, sample_ids=found.sample_ids[:n], maps=maps, sums=map_numbers.attention_sum(maps))
+        elif isinstance(one, ImageGroup):
+            yield attend_group(model, one, open_image(one), prompt)
         else:
             image, expression = as_image(one[0]), one[1]
             # The same picture in several pairs is one image, however it was given.
             name = sha256(image.tobytes()).hexdigest()
             yield replace(attend(model, image, [expression], prompt=prompt, sample_ids=[str(i)]), image_id=name)
+
+
+def _follows(model: LoadedModel, heads: Sequence[HeadIndex], words: AskedPairs, seed: int) -> FollowsRecord:
+    texts = [[sample.expression for sample in group.samples] for group in words.groups]
+    pairs = zip(words.groups, texts, strict=True)
+    maps = [attend_image(model, open_image(group), asked, words.prompt, heads)[0] for group, asked in pairs]
+    verdict, tolerance = words.verdict(maps, seed), words.config.tolerance
+    return FollowsRecord.of(verdict, heads, words.groups, GIVEN, words.prompt, words.grounding, tolerance)
 
 
 def _answer(key: str, group: ImageGroup, box: Sequence[float] | None, mask: np.ndarray | None) -> Answer:

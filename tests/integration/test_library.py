@@ -12,8 +12,11 @@ from PIL import Image
 import locheads
 from locheads import (
     CriterionConfig,
+    DependenceConfig,
+    GroundingConfig,
     HeadIndex,
     ModelConfig,
+    PromptConfig,
     attend,
     attention_sum,
     discover_heads,
@@ -23,7 +26,12 @@ from locheads import (
     spatial_entropy,
 )
 from locheads.data.image_files import open_image
-from locheads.errors import ConfigError, DataError
+from locheads.dependence.head_dependence import head_dependence
+from locheads.dependence.overlaps import joined, smoothed, table_of
+from locheads.dependence.pairs import pairs_of, with_paraphrases
+from locheads.dependence.word_verdict import judge
+from locheads.discovery.criteria import CRITERIA, Criterion
+from locheads.errors import ConfigError, DataError, DiscoveryError
 from locheads.records.heads_file import HeadsFile
 
 PAGE = Path(__file__).parents[2] / "docs/library.md"
@@ -52,6 +60,13 @@ def page(tmp_path_factory, cache, val):
         for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)):
             exec(compile(block, f"block {number} of {PAGE.name}", "exec"), names)
     return names | {"folder": folder}
+
+
+@pytest.fixture
+def there(page, monkeypatch):
+    """The page's names, in its folder, from which its images are named."""
+    monkeypatch.chdir(page["folder"])
+    return page
 
 
 def test_the_page_shows_every_public_name():
@@ -196,6 +211,57 @@ def test_pairs_are_samples_as_groups_are(val):
     assert isinstance(one.heads[0], HeadIndex)
     # The same picture in several pairs is one image.
     assert one.images.tolist() == other.images.tolist() == [0] * len(pairs)
+
+
+def test_the_found_heads_are_judged_as_a_run_judges_them(there, tmp_path):
+    """By pairs that are made here, from maps that are asked one expression at a time."""
+    found = there["found"]
+    several = [with_paraphrases(g) for g in there["train"] if len({sample.ref_id for sample in g.samples}) > 1]
+    every, fused = [], []
+    for i, group in enumerate(several):
+        maps = np.concatenate([attend(there["own"], open_image(group), [s.expression]).maps for s in group.samples])
+        pairs = pairs_of(group.samples, PromptConfig())
+        chosen = maps[:, [h.layer for h in found.heads], [h.head for h in found.heads]]
+        every.append(table_of(smoothed(maps, GroundingConfig()), pairs, i, 1 / 12))
+        fused.append(table_of(smoothed(chosen, GroundingConfig()).sum(axis=1), pairs, i, 1 / 12))
+    np.testing.assert_allclose(found.dependence.dependence, head_dependence(joined(every)).dependence, atol=2e-3)
+    verdict = judge(joined(fused), 2000, 0)
+    assert len(several) > 10 and found.follows.n_asked == len(several) and found.follows.follows == verdict.follows
+    assert found.follows.gap == pytest.approx(verdict.gap, abs=0.01)
+    assert found.follows.dependence == pytest.approx(verdict.dependence, abs=2e-3)
+    kept = locheads.load_heads(there["folder"] / "heads.json").follows
+    assert (kept.split, kept.sentence) == ("train", found.follows.sentence)
+    unsaid = locheads.load_heads(locheads.save_heads(found, tmp_path)).follows
+    assert unsaid.split == "the samples that were given"
+
+
+def test_what_the_words_tell_changes_no_sample_and_can_be_left_out(there):
+    without = discover_heads(there["own"], there["train"], k=3, dependence=DependenceConfig(images=0))
+    assert without.dependence is without.follows is None
+    assert without.heads == there["found"].heads and without.scores.sample_ids == there["found"].scores.sample_ids
+    np.testing.assert_allclose(without.scores["sums"], there["found"].scores["sums"], atol=1e-5)
+    few = discover_heads(there["own"], there["train"], k=3, dependence=DependenceConfig(images=4)).follows
+    assert (few.n_asked, few.follows.value) == (4, "unknown")
+
+
+def test_criteria_that_read_the_words_rank_by_what_was_measured(there, monkeypatch):
+    by_words = discover_heads(there["own"], there["train"], k=3, criterion=CriterionConfig(score="dependence"))
+    order = np.argsort(-np.where(np.arange(8)[:, None] < 2, -1, by_words.dependence.dependence), axis=None)
+    assert [(head.layer, head.head) for head in by_words.heads] == [divmod(int(i), 8) for i in order[:3]]
+    # The first layer sees the image before any word has reached the query token.
+    monkeypatch.setitem(CRITERIA, "first", Criterion(lambda scores: np.arange(64.0).reshape(8, 8) + 0 * scores["sums"]))
+    with pytest.warns(UserWarning, match="do not follow the words: they look at the same place"):
+        discover_heads(there["own"], there["train"], k=1, criterion=CriterionConfig(score="first", skip_layers=0))
+
+
+@pytest.mark.parametrize("criterion", [{"score": "words"}, {"min_dependence": 0.5}])
+def test_pairs_of_image_and_expression_say_nothing_of_the_words(there, criterion):
+    pairs = [(open_image(group), sample.expression) for group in there["train"][:3] for sample in group.samples]
+    with pytest.raises(DiscoveryError, match="no image has expressions for several objects"):
+        discover_heads(there["own"], pairs, criterion=CriterionConfig(**criterion))
+    # Nor do answers whose tokens only a run keeps.
+    groups, prompt = there["train"][:2], PromptConfig(query="answer_word:1")
+    assert discover_heads(there["own"], groups, prompt=prompt).follows is None
 
 
 def test_whole_images_are_drawn_where_that_is_asked(val, tmp_path):

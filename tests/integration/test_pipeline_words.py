@@ -20,7 +20,15 @@ from locheads.data.config import DatasetConfig
 from locheads.dependence.config import DependenceConfig
 from locheads.dependence.overlaps import PairTable, joined
 from locheads.dependence.pairs import TOGGLED
-from locheads.discovery.config import CriterionConfig, DiscoveryConfig, Draw, HeadsConfig, Require
+from locheads.discovery.config import (
+    CriterionConfig,
+    DiscoveryConfig,
+    Draw,
+    HeadsConfig,
+    Require,
+    SelectionConfig,
+    SelectionKind,
+)
 from locheads.discovery.headset import doubts, read_headset
 from locheads.errors import ConfigError, DiscoveryError
 from locheads.evaluation.config import EvaluationConfig
@@ -220,6 +228,21 @@ def test_words_is_a_criterion_of_a_run(pocket: Config, found: Path, run: Run, no
     best = np.argsort(-words, axis=None)[:3]
     assert [(h["layer"], h["head"]) for h in heads["heads"]] == [divmod(int(i), 8) for i in best]  # type: ignore[index, attr-defined]  # fmt: skip
     assert "score" not in read(found, "heads.json") or read(found, "heads.json")["score"] is None
+
+
+def test_with_greedy_selection_it_is_said_which_heads_were_judged(
+    pocket: Config, found: Path, run: Run, no_model: None
+) -> None:
+    greedy = SelectionConfig(kind=SelectionKind.greedy)
+    of_greedy, of_fixed = (
+        read(folder, "heads.json")["follows"]
+        for folder in (run(replace(pocket, selection=greedy, stage=Stage.discover)), found)
+    )
+    sentence = of_fixed.pop("sentence")  # type: ignore[attr-defined]
+    assert "not judged" not in sentence
+    told = of_greedy.pop("sentence")  # type: ignore[attr-defined]
+    assert told.startswith(f"{sentence} This is said of the 3 most frequent heads: with selection.kind=greedy")
+    assert of_greedy == of_fixed
 
 
 def test_few_images_tell_nothing(files: TinyFiles, tmp_path: Path, run: Run) -> None:

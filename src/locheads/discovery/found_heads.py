@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.config import CriterionConfig, Draw, SelectionKind
 from locheads.discovery.frequencies import stability
 from locheads.models.config import ModelConfig, PromptConfig
+from locheads.records.follows import DependenceGrids, FollowsRecord
 from locheads.records.heads_file import FoundOn, HeadsFile
 from locheads.store.atomic import write_json
 from locheads.types import Discovery, HeadIndex, HeadScores
@@ -48,6 +50,10 @@ class FoundHeads:
     seed: int = 0
     draw: Draw = Draw.expression
     """What the trials drew."""
+    dependence: HeadDependence | None = None
+    """Of every head on the words; None where no image had expressions for several objects."""
+    follows: FollowsRecord | None = None
+    """Whether the heads follow the words (`.sentence`), as a run says it; None where `dependence` is."""
 
     def judge(self, sizes: Sequence[int] = ()) -> Judgement:
         """How far to trust the heads. `sizes`: numbers of samples per trial from which the heads are found again."""
@@ -68,6 +74,7 @@ def save_heads(found: FoundHeads, path: str | Path, data: tuple[str, str] | None
     Raises StoreError where it cannot be written.
     """
     path = Path(path) / "heads.json" if Path(path).is_dir() else Path(path)
+    follows = found.follows
     record = HeadsFile.of(
         found.discovery,
         found.heads,
@@ -81,6 +88,8 @@ def save_heads(found: FoundHeads, path: str | Path, data: tuple[str, str] | None
         n_failed=0,
         dataset=FoundOn(name=data[0], split=data[1]) if data else None,
         seed=found.seed,
+        dependence=None if found.dependence is None else DependenceGrids.of(found.dependence),
+        follows=follows.model_copy(update={"split": data[1]}) if data and follows else follows,
     )
     write_json(path, record.content())
     return path

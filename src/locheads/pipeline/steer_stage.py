@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,9 +16,8 @@ from locheads.dependence.head_dependence import HeadDependence
 from locheads.dependence.pairs import pairs_of
 from locheads.errors import DiscoveryError
 from locheads.evaluation.steer_effect import Kind, Mode, sentences, steer_effects
-from locheads.grounding.components import Components, choose
-from locheads.grounding.config import GroundingConfig
-from locheads.grounding.fuse import binarise, fuse
+from locheads.grounding.config import Resolution
+from locheads.grounding.ground_maps import ground_stack
 from locheads.models.adapters import PreparedInput
 from locheads.models.answer import check_makes_words
 from locheads.models.load import Lvlm
@@ -30,8 +29,6 @@ from locheads.terminal import track
 from locheads.types import HeadIndex, ImageGroup, Sample
 
 log = logging.getLogger(__name__)
-
-Cells = Bool[np.ndarray, "expression row col"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +98,9 @@ class _Work:
         samples, maps = maps_of(self.setup.store, group, self.ranking[: config.heads.k])
         if len(samples) < 2:
             return
-        cells = grounded_cells(maps, config.grounding)
         image = self.lvlm.adapter.prepare(open_image(group), [sample.expression for sample in samples], config.prompt)
+        on_grid = replace(config.grounding, resolution=Resolution.grid)
+        (cells,) = ground_stack(maps, [image.geometry] * len(samples), on_grid).chosen
         asked = answer_beginnings(self.lvlm, image, [NOTHING] * len(samples)).numpy()
         rng = np.random.default_rng([config.seed, 2**31 + 2, number])
         for i, others in enumerate(self._others(samples)):
@@ -131,12 +129,6 @@ class _Work:
         }
         steerings = [Steering(self.heads(kind, k, draw), biases[mode]) for mode, kind, k in self.treatments]
         return answer_beginnings(self.lvlm, repeated(image, i, len(steerings)), steerings).numpy()
-
-
-def grounded_cells(maps: Float[np.ndarray, "expression head row col"], config: GroundingConfig) -> Cells:
-    """Of the patch grid, those that the fused map of each expression is grounded on."""
-    fused = fuse(maps, config)
-    return choose(Components.of(binarise(fused, config.threshold, config.threshold_level())), fused, config.component)
 
 
 def moving(

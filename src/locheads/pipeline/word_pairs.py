@@ -13,9 +13,9 @@ from jaxtyping import Float
 from locheads.config import Config
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed, table_of
-from locheads.dependence.pairs import TOGGLED, pairs_of, token_is_known
+from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, WordVerdict, judge
-from locheads.discovery.config import Require
+from locheads.discovery.config import Require, SelectionKind
 from locheads.errors import DiscoveryError
 from locheads.grounding.fuse import fuse
 from locheads.pipeline.answers import Answers
@@ -52,25 +52,24 @@ def measure_dependence(setup: Setup) -> HeadDependence | None:
     return HeadDependence(**arrays) if arrays else None
 
 
+NOT_THE_OWN = (
+    "This is said of the {} most frequent heads: with selection.kind=greedy every expression is grounded with heads of "
+    "its own, which were not judged."
+)
+
+
 def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | None:
     """Whether the fused map of these heads follows the words; None where dependence.images=0."""
     config, judged = setup.config, setup.inputs.judged
     if config.dependence.images == 0:
         return None
-    verdict = verdict_on(setup, heads)
-    told = logging.INFO if verdict.follows in (Follows.follow, Follows.unknown) else logging.WARNING
-    log.log(told, "%s", verdict.sentence)
-    grounding = config.grounding
-    return FollowsRecord.of(
-        verdict,
-        heads=tuple(map(str, heads)),
-        split=setup.judged_split,
-        n_asked=len(judged),
-        n_paraphrases=sum(sample.sample_id.endswith(TOGGLED) for group in judged for sample in group.samples),
-        same_token=token_is_known(config.prompt),
-        tolerance=config.dependence.tolerance,
-        smoothing={"kernel": grounding.kernel, "sigma": grounding.sigma, "border": grounding.border.value},
-    )
+    verdict, tolerance = verdict_on(setup, heads), config.dependence.tolerance
+    found = FollowsRecord.of(verdict, heads, judged, setup.judged_split, config.prompt, config.grounding, tolerance)
+    if config.selection.kind == SelectionKind.greedy and setup.given_heads is None:
+        found = found.model_copy(update={"sentence": f"{found.sentence} {NOT_THE_OWN.format(len(heads))}"})
+    told = logging.INFO if found.follows in (Follows.follow, Follows.unknown) else logging.WARNING
+    log.log(told, "%s", found.sentence)
+    return found
 
 
 def verdict_on(setup: Setup, heads: Sequence[HeadIndex]) -> WordVerdict:

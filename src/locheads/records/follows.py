@@ -1,6 +1,7 @@
 """What a run says of its heads' dependence on the words: a section of heads.json and of metrics.json, and
 judgement.json of stage=judge."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import isfinite
 from typing import Annotated, ClassVar, Self
@@ -8,8 +9,12 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat
 
 from locheads.dependence.head_dependence import HeadDependence
+from locheads.dependence.pairs import TOGGLED, token_is_known
 from locheads.dependence.word_verdict import Follows, WordVerdict
+from locheads.grounding.config import GroundingConfig
+from locheads.models.config import PromptConfig
 from locheads.records.record_base import Count, FloatGrid, HeadName, Part, Record
+from locheads.types import HeadIndex, ImageGroup
 
 Known = Annotated[
     StrictFloat | None, BeforeValidator(lambda value: value if value is None or isfinite(value) else None)
@@ -64,9 +69,27 @@ class FollowsRecord(Part):
     """kernel, sigma and border of grounding."""
 
     @classmethod
-    def of(cls, verdict: WordVerdict, **more: object) -> Self:
-        """`more`: the fields that the verdict does not know."""
-        return cls.model_validate({**asdict(verdict), "sentence": verdict.sentence, **more})
+    def of(
+        cls,
+        verdict: WordVerdict,
+        heads: Sequence[HeadIndex],
+        judged: Sequence[ImageGroup],
+        split: str,
+        prompt: PromptConfig,
+        grounding: GroundingConfig,
+        tolerance: float,
+    ) -> Self:
+        """The verdict with what was asked for it: `judged` images, `with_paraphrases`, of this split."""
+        return cls(
+            **{**asdict(verdict), "sentence": verdict.sentence},
+            heads=tuple(map(str, heads)),
+            split=split,
+            n_asked=len(judged),
+            n_paraphrases=sum(sample.sample_id.endswith(TOGGLED) for group in judged for sample in group.samples),
+            same_token=token_is_known(prompt),
+            tolerance=tolerance,
+            smoothing={"kernel": grounding.kernel, "sigma": grounding.sigma, "border": grounding.border.value},
+        )
 
     def summary(self) -> dict[str, float | int | str]:
         """What a tracker shows beside a run."""

@@ -30,7 +30,7 @@ from locheads.report.figures import (
     method_intervals,
 )
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.tables import heads_caption, heads_rows, results_caption, slices_legend
+from locheads.report.tables import heads_caption, heads_rows, query_row, results_caption, slices_legend
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
 from locheads.store.atomic import write_bytes, write_text
@@ -102,6 +102,7 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         record=record,
         explorer=EXPLORER_PAGE if with_explorer else None,
         facts=facts(record),
+        query_row=query_row,
         verdict=verdict(record),
         metrics=record.metrics,
         main=shown(Place.PAGE),

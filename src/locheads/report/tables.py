@@ -6,6 +6,7 @@ from rich.table import Table
 from locheads.discovery.config import Draw
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
 from locheads.evaluation.slices import SLICES
+from locheads.models.config import Query, query_of
 from locheads.records.heads_file import FoundHead, HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, few_mark
 from locheads.report.run_record import RunRecord
@@ -131,6 +132,24 @@ def heads_caption(heads: HeadsFile) -> str:
         f"{int(heads.eligible.sum())} of {heads.eligible.size} heads eligible. "
         f"± is the standard deviation over trials.{_interval_text(heads)}"
     )
+
+
+def query_row(query: str | None) -> str:
+    """Where attention was taken from, in words. None: of a run that did not record it yet, the paper's."""
+    kind, number = query_of(query or Query.last)
+    return ROWS[kind].format(number)
+
+
+ROWS = {
+    Query.last: "the last token of the prompt",
+    Query.expression_last: "the last token of the expression",
+    Query.expression_mean: "the tokens of the expression (their mean)",
+    Query.answer_first: "the row that predicts the first token of the model's answer",
+    Query.answer_word: "the rows that predict word {} of the model's answer (their mean)",
+    Query.answer_mean: "the rows that predict the model's answer (their mean)",
+    Query.answer_numbers: "the rows that predict the numbers of the box in the model's answer (their mean)",
+    Query.answer_end: "the row that predicts the end of the model's answer",
+}
 
 
 def _drawn_text(heads: HeadsFile) -> str:

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from locheads.geometry import Preprocess, square_geometry
-from locheads.grounding.config import Border, GroundingConfig
 from locheads.models.adapters import PreparedInput
-from locheads.pipeline.steer_stage import compared, grounded_cells, hiding, moving
+from locheads.pipeline.steer_stage import compared, hiding, moving
 
 PREFIX = torch.tensor([1, 9, 9, 7, 9, 9, 9])
 """9: the image's tokens, the last of which is no cell of the grid; 7 stands between its rows."""
@@ -34,13 +33,3 @@ def test_the_change_of_log_odds() -> None:
     changes, becomes = compared(before, after, 0, 1)
     np.testing.assert_allclose(changes, np.log([1, (0.6 / 0.3) / (0.2 / 0.7), 3 / (0.2 / 0.7)]), atol=1e-12)
     assert becomes.tolist() == [False, True, False]
-
-
-def test_an_expression_is_grounded_on_the_largest_component_of_its_own_fused_map() -> None:
-    maps = np.zeros((2, 2, 6, 6), dtype=np.float32)
-    maps[0, :, :3, :3] = 1  # of both heads
-    maps[0, 0, 5, 5] = 1
-    maps[1, 1, 4:, 3:5] = 1
-    cells = grounded_cells(maps, GroundingConfig(kernel=1, border=Border.reflect))
-    assert np.argwhere(cells[0]).tolist() == [[row, col] for row in range(3) for col in range(3)]
-    assert np.argwhere(cells[1]).tolist() == [[row, col] for row in (4, 5) for col in (3, 4)]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from locheads.models.config import Query
 from locheads.records.heads_file import HeadsFile
-from locheads.report.tables import heads_caption, heads_rows
+from locheads.report.tables import heads_caption, heads_rows, query_row
 
 
 @pytest.fixture
@@ -51,3 +52,10 @@ def test_the_caption_says_what_the_figures_are_of(
 ) -> None:
     caption = heads_caption(heads(**more))
     assert said in caption and unsaid not in caption
+
+
+def test_the_row_of_every_query_is_told_in_words() -> None:
+    told = [query_row("answer_word:3" if kind == Query.answer_word else kind) for kind in Query]
+    assert len(set(told)) == len(Query) and "word 3 of" in query_row("answer_word:3")
+    # Of a run from before it was recorded.
+    assert query_row(None) == query_row("last") == "the last token of the prompt"
