@@ -17,7 +17,7 @@ from locheads.text import printable
 
 WIDE = 100
 """Columns of a terminal."""
-WORDS, HEADING, ABOVE = 44, 16, 10
+WORDS, HEADING, ABOVE = 30, 16, 10
 """Columns that words take before they are folded, where others need the room; a figure's heading; a group's."""
 
 Cell = str | Text

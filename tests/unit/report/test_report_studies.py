@@ -204,7 +204,7 @@ def test_the_files_hold_the_same_figures(make_run: MakeRun, tmp_path: Path) -> N
     assert "f00dfacecafe and changes" in page.read_text()
     text = printed(terminal_table(study))
     # The paper's figure, ours and the difference in one row, the intervals below.
-    row = next(line.split() for line in text.splitlines() if line.startswith("LLaVA-1.5-13B"))
+    row = next(line.split() for line in text.splitlines() if line.startswith(" LLaVA-1.5-13B"))
     at = row.index("76.1")
     assert row[at : at + 3] == ["76.1", "77.8", "+1.7"]
     assert "[76.8, 79.8]" in text and "[+0.7, +3.7]" in text and "In all rows: data: refcoco val." in text
