@@ -64,12 +64,10 @@ def _listed(content: Any) -> tuple[HeadIndex, ...]:
 
 def _scores(content: Mapping[str, Any]) -> Float[np.ndarray, "layer head"]:
     """A mean score per head, none of them missing."""
-    if empty := [key for key, value in content.items() if not np.size(value)]:
-        raise ValueError(f"{empty[0]!r} has no score")
-    means = {_place(key): float(np.mean(np.asarray(value, float))) for key, value in content.items()}
+    means = {_place(key): _mean(key, value) for key, value in content.items()}
     shape = tuple(1 + max(place[axis] for place in means) for axis in (0, 1))
-    if len(means) != shape[0] * shape[1] or not np.isfinite([*means.values()]).all() or min(means.values()) < 0:
-        raise ValueError(f"of {shape[0]} layers of {shape[1]} heads it has {len(means)} finite scores from 0 on")
+    if len(means) != shape[0] * shape[1]:
+        raise ValueError(f"of {shape[0]} layers of {shape[1]} heads it has {len(means)} scores")
     return np.array([[means[layer, head] for head in range(shape[1])] for layer in range(shape[0])])
 
 
@@ -77,6 +75,13 @@ def _place(key: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"(\d{1,5})-(\d{1,5})", key, re.ASCII)):
         raise ValueError(f"{key!r} is no layer-head")
     return int(found[1]), int(found[2])
+
+
+def _mean(key: str, value: Any) -> float:
+    scores = np.asarray(value, float)
+    if not scores.size or not np.isfinite(scores).all() or scores.min() < 0:
+        raise ValueError(f"{key!r} has no score, or one that is no number from 0 on")
+    return float(scores.mean())
 
 
 def _ranked(scores: Float[np.ndarray, "layer head"]) -> tuple[HeadIndex, ...]:

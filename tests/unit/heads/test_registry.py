@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from locheads.config import Config
+from locheads.discovery.config import HeadsConfig
 from locheads.discovery.headset import HeadSet, check_headset, published, published_for, read_headset
 from locheads.errors import ConfigError, LocHeadsError
 from locheads.heads.__main__ import main
 from locheads.heads.set_comparison import UNKNOWN, compare_sets, how_found, rank_agreement
+from locheads.models.config import ModelConfig
+from locheads.models.identity import ModelIdentity
+from locheads.pipeline.given_heads import given_heads
 from locheads.records.heads_file import HowFound
 from locheads.report.heads_page import write_heads_page
 from locheads.types import HeadIndex
@@ -91,7 +97,7 @@ def test_a_set_is_refused_by_a_model_that_it_does_not_fit(name: str) -> None:
 def test_heads_set_takes_every_set_where_the_model_fits(name: str) -> None:
     found = read_headset(name)
     config = Config(model=ModelConfig(id=found.model or ""), heads=HeadsConfig(set=name, k=len(found.heads)))
-    identity = ModelIdentity("weights", "source", found.layers, found.heads_per_layer)
+    identity = ModelIdentity("folder", "llava", found.layers, found.heads_per_layer, "weights")
     given = given_heads(config, identity)
     assert given is not None and given.heads == found.heads
     with pytest.raises(ConfigError, match="but this model has 4 layers of 2 heads"):
@@ -202,10 +208,10 @@ def test_scores_are_read_and_rank_every_head(tmp_path: Path) -> None:
         ([[1, 2, 3]], "is no head"),
         ([[99, 0]], "L99H0 does not exist in 32 layers of 32 heads"),
         ({"heads": []}, "'heads' is no layer-head"),
-        ({"0-0": [1.0], "1-1": [2.0]}, "of 2 layers of 2 heads it has 2 finite scores"),
-        ({"0-0": [1.0], "0-1": []}, "is no head set"),
+        ({"0-0": [1.0], "1-1": [2.0]}, "of 2 layers of 2 heads it has 2 scores"),
+        ({"0-0": [1.0], "0-1": []}, "'0-1' has no score"),
         ({"0-0": "high"}, "is no head set"),
-        ({"0-0": [1.0], "0-1": [-2.0]}, "finite scores from 0 on"),
+        ({"0-0": [1.0], "0-1": [-2.0]}, "'0-1' has no score, or one that is no number from 0 on"),
         (["L1H1", None], "is no head"),
     ],
 )
