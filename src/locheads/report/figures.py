@@ -149,7 +149,7 @@ def _grid(
         norm=scale,
         edgecolors=theme.surface,
         linewidth=0.8 if values.size <= MANY_CELLS else 0.2,
-        rasterized=values.size > MANY_CELLS,
+        rasterized=values.size > MANY_CELLS or not name,
     )
     axes.set_xlim(-0.5, per_layer - 0.5)
     axes.set_ylim(layers - 0.5, -0.5)
