@@ -103,10 +103,15 @@ def _parts(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[T
         if parts[-1] and _wide(_table(columns, rows, [*labels, *parts[-1], *bundle])) > width:
             parts.append([])
         parts[-1] += bundle
-    tables = [_table(columns, rows, [*labels, *part], most=width) for part in parts]
+    tables = [_table(columns, _filled(rows, part), [*labels, *part], most=width) for part in parts]
     for table in tables:
         table.width = min(width, _wide(table))
     return tables
+
+
+def _filled(rows: Sequence[Row], part: Sequence[int]) -> Sequence[Row]:
+    """The rows that have something to say in this part; all where none has."""
+    return [row for row in rows if any(str(row.cells[at]) for at in part)] or rows
 
 
 def _wide(table: Table) -> int:

@@ -86,6 +86,13 @@ def test_neighbours_of_a_group_stay_together_below_its_name() -> None:
     assert width(text) <= WIDE and [text.count(f"data {i}") for i in range(6)] == [1] * 6
 
 
+def test_a_row_stands_only_in_the_parts_where_it_has_figures() -> None:
+    wide = ["0.5 [0.0, 100.0]"] * 8
+    rows = [Row(["both", *wide]), Row(["first", *wide[:4], *[""] * 4]), Row(["last", *[""] * 6, *wide[:2]])]
+    text = printed(fitted_table("T", [*label("run"), *figures(*"abcdefgh")], rows))
+    assert [text.count(name) for name in ("both", "first", "last")] == [2, 1, 1] and text.count(wide[0]) == 14
+
+
 def test_text_of_users_is_shown_as_it_is() -> None:
     text = printed(
         fitted_table("[red]T[/]", [*label("[b]"), *figures("x")], [Row(["\x1b[31m:smile:", "[1, 2]"])], "[i]c")
