@@ -1,4 +1,4 @@
-"""What a command says in the terminal: tables, and progress with the time left."""
+"""What a command says in the terminal: text, and progress with the time left."""
 
 import sys
 import time
@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from locheads.text import printable
@@ -32,18 +30,6 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Through here goes every str that stands in a table."""
         return super().render_str(printable(text, keep="\n"), **options)
-
-
-def new_table(title: str | None = None, caption: str | None = None) -> Table:
-    return Table(
-        title=title,
-        caption=caption,
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        title_justify="left",
-        caption_justify="left",
-    )
 
 
 T = TypeVar("T")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from locheads.bench import bench_attention as attention
 from locheads.bench import bench_coverage as coverage
@@ -19,6 +18,7 @@ from locheads.bench import bench_scoring as evaluate
 from locheads.bench import bench_verdict as verdict
 from locheads.bench.shapes import SHAPES
 from locheads.errors import ConfigError, LocHeadsError, print_error
+from locheads.fitted_table import Row, figures, fitted_table, label
 from locheads.models.placement import pick_device
 from locheads.store.atomic import write_json
 from locheads.terminal import PlainConsole
@@ -57,17 +57,15 @@ def show(record: dict[str, Any]) -> None:
     """The record as a table."""
     where = record["machine"]
     console = PlainConsole(width=None if sys.stdout.isatty() else 140)
-    table = Table(title=f"{record['unit']}, {record['rounds']} interleaved rounds")
-    for column in ("step", "median", "min to max"):
-        table.add_column(column, justify="left" if column == "step" else "right")
     shown = {key: how for key, how in COLUMNS.items() if any(key in step for step in record["steps"])}
-    for heading, _ in shown.values():
-        table.add_column(heading, justify="right")
+    rows = []
     for step in record["steps"]:
         time = step["time"]
         cells = ["" if step.get(key) is None else form.format(step[key]) for key, (_, form) in shown.items()]
-        table.add_row(step["name"], f"{time['median']:.4g}", f"{time['min']:.4g} to {time['max']:.4g}", *cells)
-    console.print(table)
+        spread = f"{time['min']:.4g} to {time['max']:.4g}"
+        rows.append(Row([step["name"], f"{time['median']:.4g}", spread, *cells]))
+    headings = [*label("step"), *figures("median", "min to max", *(heading for heading, _ in shown.values()))]
+    console.print(fitted_table(f"{record['unit']}, {record['rounds']} interleaved rounds", headings, rows))
     if floor := record.get("floor"):
         console.print(
             f"Floor {floor['ms_per_expression']:.4g} ms per expression at {floor['matmul_flop_per_second'] / 1e9:.4g} "

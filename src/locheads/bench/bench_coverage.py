@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from scipy.special import betaincinv, ndtr
 
 from locheads.bench.meters import machine
 from locheads.evaluation.intervals import difference_ends, sum_ratio, t_ends, wilson_ends
+from locheads.fitted_table import Row, figures, fitted_table, label
+from locheads.terminal import console
 
 CONFIDENCE, IMAGES, REPEATS, RESAMPLES = 0.95, (30, 100, 300), 2000, 400
 RATES = (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98)
@@ -106,19 +106,18 @@ def percentile_ends(sums: list[np.ndarray], rng: np.random.Generator) -> Float[n
 
 def show(record: dict[str, Any]) -> None:
     """The worst coverage of every measure over cluster sizes and correlations, per number of images."""
-    table = Table(title=f"Least coverage in percent of a {record['nominal']:.0f} % interval (in brackets: bootstrap)")
     counts = sorted({row["pictures"] for row in record["rows"]})
-    table.add_column("measure")
-    for n in counts:
-        table.add_column(f"{n} images", justify="right")
+    rows = []
     for name in dict.fromkeys(row["measure"] for row in record["rows"]):
         cells = []
         for n in counts:
             found = [row for row in record["rows"] if row["measure"] == name and row["pictures"] == n]
             ours, control = (min(row[key] for row in found) for key in ("coverage", "bootstrap_coverage"))
             cells.append(f"{ours:.1f} ({control:.1f})")
-        table.add_row(name, *cells)
-    Console(width=120).print(table)
+        rows.append(Row([name, *cells]))
+    headings = [*label("measure"), *figures(*(f"{n} images" for n in counts))]
+    title = f"Least coverage in percent of a {record['nominal']:.0f} % interval (in brackets: bootstrap)"
+    console.print(fitted_table(title, headings, rows))
     print(f"{record['repeats']} repeats of each case, seed {record['seed']}, {record['seconds']:.0f} s.")
 
 

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from locheads.bench.meters import machine
 from locheads.bench.real_size import write_checkpoint, write_dataset
 from locheads.bench.shapes import Shape
 from locheads.errors import ConfigError
+from locheads.fitted_table import Row, figures, fitted_table, label
 from locheads.terminal import console
 
 log = logging.getLogger(__name__)
@@ -106,31 +106,20 @@ def show(record: dict[str, Any]) -> None:
     for size in dict.fromkeys(run["evaluated"] for run in record["runs"]):
         runs = [run for run in record["runs"] if run["evaluated"] == size]
         title = f"ms per expression: {size:,} on {runs[0]['images']:,} images, {runs[0]['discovery']:,} of discovery"
-        table = Table(title=title, caption=None)
-        for column in (
-            "run",
-            "stage",
-            "checkout",
-            "driving thread",
-            "CPU",
-            "wall",
-            "peak MiB",
-            "store MiB",
-            "exponent",
-        ):
-            table.add_column(column, justify="left" if column in ("run", "stage", "checkout") else "right")
+        rows = []
         for run in runs:
             for name, stage in run["stages"].items():
                 each = [f"{1000 * stage[clock] / stage['expressions']:.2f}" for clock in ("main", "cpu", "wall")]
                 exponent = record["exponents"].get(_key(run, name), "")
-                last = name == "total"
-                store = f"{run['store_mib']:,.0f}" if last else ""
+                store = f"{run['store_mib']:,.0f}" if name == "total" else ""
                 memory = f"{stage['peak_mib']:,.0f}" if "peak_mib" in stage else ""
-                table.add_row(
-                    run["name"], name, run["checkout"], *each, memory, store, exponent and f"{exponent:.2f}",
-                    end_section=last,
-                )  # fmt: skip
-        console.print(table)
+                own = [run["name"], run["checkout"], name]
+                rows.append(Row([*own, *each, memory, store, exponent and f"{exponent:.2f}"]))
+        headings = [
+            *label("run", "checkout", "stage"),
+            *figures("driving thread", "CPU", "wall", "peak MiB", "store MiB", "exponent"),
+        ]
+        console.print(fitted_table(title, headings, rows))
     console.print("CPU: of the run's own process, without those that it grounds in.")
     console.print(f"{record['machine']['processor']}; load average {record['machine']['load_average_at_start']}")
 

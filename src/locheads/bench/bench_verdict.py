@@ -1,7 +1,6 @@
 """How often the verdict on a head set is right: sets of random heads of the pocket model, judged on some images without
 ground truth, against what they do on other images with it."""
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.table import Table
 
 from locheads.bench.meters import machine
 from locheads.config import Config, PathsConfig, Stage
@@ -21,13 +19,14 @@ from locheads.dependence.overlaps import PairTable, joined, overlaps_of, smoothe
 from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, judge
 from locheads.evaluation.metrics import inside, peaks
+from locheads.fitted_table import Row, figures, fitted_table, label
 from locheads.grounding.boxes import Frames
 from locheads.pipeline.cli import dispatch
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.run_life import run_life
 from locheads.pipeline.setup import Setup
 from locheads.pipeline.word_pairs import maps_of
-from locheads.terminal import PlainConsole, track
+from locheads.terminal import console, track
 from locheads.types import ImageGroup, Sample
 
 SETS, IMAGES, K, RESAMPLES = 240, (10, 20, 30, 60, 141), 3, 1000
@@ -66,14 +65,14 @@ def benchmark(
 
 def show(record: dict[str, Any]) -> None:
     """Of each kind of set and number of images, how many sets got which verdict."""
-    table = Table(title=f"{record['sets']} sets of {record['k']} random heads: how many are judged how")
-    for column in ("the set", "images", *(verdict.value for verdict in Follows)):
-        table.add_column(column, justify="left" if column == "the set" else "right")
+    rows = []
     keys = dict.fromkeys((row["kind"], row["n_images"]) for row in record["rows"])
     for kind, n in sorted(keys, key=lambda key: (list(BANDS).index(key[0]), key[1])):
         own = [row["follows"] for row in record["rows"] if (row["kind"], row["n_images"]) == (kind, n)]
-        table.add_row(kind, str(n), *(str(own.count(verdict.value)) for verdict in Follows))
-    PlainConsole(width=None if sys.stdout.isatty() else 140).print(table)
+        rows.append(Row([kind, str(n), *(str(own.count(verdict.value)) for verdict in Follows)]))
+    headings = [*label("the set", "images"), *figures(*(verdict.value for verdict in Follows))]
+    title = f"{record['sets']} sets of {record['k']} random heads: how many are judged how"
+    console.print(fitted_table(title, headings, rows))
     print(f"Peak gap on the most images, with what the sets do: Pearson {record['correlation']:.2f}.")
 
 

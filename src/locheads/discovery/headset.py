@@ -1,12 +1,13 @@
 """Localization heads as a file: the heads.json of a run, or a set that is published with the package."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from locheads.dependence.word_verdict import Follows
@@ -14,7 +15,7 @@ from locheads.errors import ConfigError, StoreError
 from locheads.geometry import Preprocess
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.records.follows import FollowsRecord
-from locheads.records.heads_file import SCHEMA, AskedModel, HeadSetFile
+from locheads.records.heads_file import SCHEMA, AskedModel, HeadSetFile, HowFound
 from locheads.records.receipt_file import refuse_changed
 from locheads.records.record_base import decode_json
 from locheads.text import reason
@@ -47,6 +48,12 @@ class HeadSet:
     """What it was asked there; None where the file does not say."""
     follows: FollowsRecord | None = None
     """Whether these heads follow the words, as the run that found them judged; None where the file does not say."""
+    how: HowFound | None = None
+    """How they were found, in words."""
+    ranks: Mapping[HeadIndex, int] = field(default_factory=dict)
+    """The rank of every head whose rank the file tells, from 1: of `heads`, and of further ones."""
+    frequency: Mapping[HeadIndex, float] = field(default_factory=dict)
+    """The share of samples that chose the head, in [0, 1], where the file tells it."""
 
 
 def read_headset(name: str | Path) -> HeadSet:
@@ -77,13 +84,15 @@ def read_headset(name: str | Path) -> HeadSet:
 
 
 def published() -> list[str]:
-    """Names of the sets that come with the package, which are named as the files in conf/model/."""
+    """Names of the sets that come with the package. They begin with the name of a file in conf/model/."""
     return sorted(path.name.removesuffix(".json") for path in _folder().iterdir() if path.name.endswith(".json"))
 
 
 def published_for(model: str) -> HeadSet | None:
-    """The published set of the model with this id, if there is one."""
-    sets = (read_headset(name) for name in published())
+    """The published set that is taken for the model with this id unasked, if there is one: that which bears the name
+    of a file in conf/model/. The others must be named."""
+    models = resources.files("locheads") / "conf/model"
+    sets = (read_headset(name) for name in published() if (models / f"{name}.yaml").is_file())
     return next((found for found in sets if found.model == model), None)
 
 
@@ -183,7 +192,42 @@ def _head_set(file: HeadSetFile, name: str) -> HeadSet:
         tiles=model.tiles,
         prompt=_prompt(file),
         follows=file.follows,
+        how=file.how or _how_of_run(file),
+        ranks=_ranks(file),
+        frequency=_frequency(file),
     )
+
+
+def _how_of_run(file: HeadSetFile) -> HowFound:
+    query = (file.prompt_settings or {}).get("query")
+    return HowFound(
+        row=None if query is None else f"prompt.query={query}",
+        prompt=file.prompt,
+        data=" ".join((file.dataset.name, file.dataset.split)) if file.dataset else None,
+        criterion=file.criterion.get("name") if isinstance(file.criterion, dict) else None,
+        n_samples=file.n_samples if isinstance(file.n_samples, int) and file.n_samples > 0 else None,
+        date=None,
+        by_us=None,
+    )
+
+
+def _ranks(file: HeadSetFile) -> dict[HeadIndex, int]:
+    """Heads that were never chosen have no rank."""
+    if (grid := file.score if file.score is not None else file.frequency_mean) is not None:
+        order = np.argsort(-np.nan_to_num(grid), axis=None, kind="stable")
+        listed = [HeadIndex(*divmod(int(at), grid.shape[1])) for at in order if grid.flat[at] > 0]
+        heads = [head.index for head in file.found]
+        return {head: rank for rank, head in enumerate(dict.fromkeys([*heads, *listed]), start=1)}
+    return {head.index: rank for rank, head in enumerate(file.found, start=1)} | {
+        head.index: head.rank for head in file.also_ranked
+    }
+
+
+def _frequency(file: HeadSetFile) -> dict[HeadIndex, float]:
+    if file.frequency_mean is not None:
+        return {HeadIndex(*at): float(value) for at, value in np.ndenumerate(file.frequency_mean) if value > 0}
+    known = {head.index: head.frequency_mean for head in (*file.found, *file.also_ranked)}
+    return {head: value for head, value in known.items() if value is not None}
 
 
 def _prompt(file: HeadSetFile) -> PromptConfig | None:

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from locheads.config import Config, Stage
@@ -16,6 +16,7 @@ from locheads.data.own_reader import DataSetReader
 from locheads.data.review import PUBLISHED
 from locheads.data.tally import Tally
 from locheads.errors import DataError
+from locheads.fitted_table import Row, fitted_table, label, words
 from locheads.models.adapters import Sharing
 from locheads.pipeline.draw_costs import draw_costs
 from locheads.pipeline.inputs import excluded_images, image_folders, open_dataset
@@ -77,17 +78,11 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
     return verdicts + [CheckResult("all", "known defects", CheckState.warn, note) for note in data.notes]
 
 
-def table(name: str, verdicts: list[CheckResult]) -> Table:
+def table(name: str, verdicts: list[CheckResult]) -> RenderableType:
     """The verdicts as a table for the terminal."""
-    result = Table(title=f"{name}: {_summary(verdicts)}", title_justify="left")
-    for column in ("split", "question", "verdict", "what was found"):
-        result.add_column(column, no_wrap=column != "what was found", overflow="fold")
-    for number, verdict in enumerate(verdicts):
-        colour = _COLOURS[verdict.state]
-        new_split = number + 1 < len(verdicts) and verdicts[number + 1].split != verdict.split
-        cells = (verdict.split, verdict.question, Text(verdict.state, style=colour), verdict.text)
-        result.add_row(*cells, end_section=new_split)
-    return result
+    rows = [Row([v.split, v.question, Text(v.state, style=_COLOURS[v.state]), v.text]) for v in verdicts]
+    columns = [*label("split", "question", "verdict"), *words("what was found")]
+    return fitted_table(f"{name}: {_summary(verdicts)}", columns, rows)
 
 
 def _summary(verdicts: list[CheckResult]) -> str:

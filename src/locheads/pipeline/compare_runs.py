@@ -7,18 +7,19 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
-from rich.table import Table
+from rich.console import RenderableType
 
 from locheads.config import Config, Stage
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.intervals import POWER, Difference, compare
 from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
+from locheads.fitted_table import Row, figures, fitted_table, label
 from locheads.pipeline.run_life import Status
 from locheads.records.command_files import ComparedRun, CompareFile, LeftOut
 from locheads.records.metrics_file import few_legend, few_mark, p_text
 from locheads.records.receipt_file import read_receipt, refuse_changed
-from locheads.terminal import console, new_table, track
+from locheads.terminal import console, track
 
 log = logging.getLogger(__name__)
 
@@ -136,16 +137,12 @@ def common_samples(a: Scored, b: Scored) -> pd.Index:
     return shared
 
 
-def table(record: CompareFile) -> Table:
+def table(record: CompareFile) -> RenderableType:
     """compare.json as a table for the terminal, in percent; "images" is what so large a difference takes."""
-    result = new_table(f"a: {record.a.run}\nb: {record.b.run}", _caption(record))
-    result.add_column("percent", no_wrap=True)
-    for heading in ("a", "b", "b - a", "interval", "p", "images\nneeded", "design\neffect"):
-        result.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for metric, found in record.metrics.items():
         text = METRIC[metric].unit.text
-        result.add_row(
-            METRIC[metric].label,
+        cells = [
             text(found.a),
             text(found.b),
             f"{text(found.difference, '+')}{few_mark(record.n_images)}",
@@ -153,8 +150,13 @@ def table(record: CompareFile) -> Table:
             p_text(found.p).removeprefix("p\u00a0").removeprefix("=\u00a0"),
             f"{found.need.images:,}" if found.need else ABSENT,
             f"{found.design_effect:.2f}",
-        )
-    return result
+        ]
+        rows.append(Row([METRIC[metric].label, *cells]))
+    headings = [
+        *label("percent"),
+        *figures("a", "b", "b - a", "interval", "p", "images\nneeded", "design\neffect"),
+    ]
+    return fitted_table(f"a: {record.a.run}\nb: {record.b.run}", headings, rows, _caption(record))
 
 
 def _metrics(

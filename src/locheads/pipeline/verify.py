@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from locheads.config import Config, Stage
 from locheads.discovery.headset import HeadSet, check_headset, differences, published_for, read_headset
 from locheads.errors import LocHeadsError, ModelError
+from locheads.fitted_table import Row, fitted_table, label, words
 from locheads.models.attend import NO_MEMORY
 from locheads.models.batching import free_memory, is_out_of_memory
 from locheads.models.findings import Finding, Outcome
@@ -151,13 +152,11 @@ def _not_reached(why: str) -> Iterator[Finding]:
     return (Finding(name, Outcome.not_applicable, why) for name in CHECKS)
 
 
-def table(model: str, findings: list[Finding]) -> Table:
+def table(model: str, findings: list[Finding]) -> RenderableType:
     """The findings as a table for the terminal."""
     counts = (f"{sum(f.outcome == outcome for f in findings)} {outcome.value}" for outcome in Outcome)
-    result = Table(title=f"{model}: {', '.join(counts)}", title_justify="left")
-    for column in ("check", "verdict", "what was found"):
-        result.add_column(column, no_wrap=column == "verdict", overflow="fold")
+    rows = []
     for finding in findings:
         text = f"{finding.text}\nWhat to do: {finding.advice}" if finding.advice else finding.text
-        result.add_row(finding.name, Text(finding.outcome.value, style=_COLOURS[finding.outcome]), text)
-    return result
+        rows.append(Row([finding.name, Text(finding.outcome.value, style=_COLOURS[finding.outcome]), text]))
+    return fitted_table(f"{model}: {', '.join(counts)}", [*label("check", "verdict"), *words("what was found")], rows)

@@ -46,6 +46,30 @@ class FoundHead(OpenPart):
         return HeadIndex(self.layer, self.head)
 
 
+class RankedHead(FoundHead):
+    """A head of which a source tells the rank, but not all heads before it."""
+
+    rank: Size
+    """1 is the first."""
+
+
+class HowFound(Part):
+    """How the heads of a published set were found, in words; null: the source does not say, or is not known to us."""
+
+    row: str | None
+    """Of which token attention was taken."""
+    prompt: str | None
+    data: str | None
+    criterion: str | None
+    n_samples: Size | None
+    date: str | None
+    """Of the source: YYYY, YYYY-MM or YYYY-MM-DD."""
+    by_us: StrictBool | None
+    measured: dict[str, StrictFloat] = Field(default_factory=dict)
+    """What the source measured of these heads together: name -> share in [0, 1]."""
+    notes: tuple[str, ...] = ()
+
+
 class AskedModel(OpenPart):
     """Of the model in which the heads were found; how it saw the images."""
 
@@ -66,7 +90,7 @@ Model = Annotated[AskedModel, BeforeValidator(lambda value: {"id": value} if isi
 """The first versions wrote its id alone."""
 
 
-def _check_heads(found: tuple[FoundHead, ...], layers: int, heads_per_layer: int) -> None:
+def _check_heads(found: Sequence[FoundHead], layers: int, heads_per_layer: int) -> None:
     for head in found:
         if not (head.layer < layers and head.head < heads_per_layer):
             raise ValueError(f"head {head.index} does not exist in {layers} layers of {heads_per_layer} heads")
@@ -90,10 +114,22 @@ class HeadSetFile(Record):
     prompt_settings: dict[str, Any] | None = None
     dataset: FoundOn | None = None
     follows: FollowsRecord | None = None
+    how: HowFound | None = None
+    """Of a published set; a run's follows from the other fields."""
+    also_ranked: tuple[RankedHead, ...] = ()
+    """Further heads, which ground nothing."""
+    criterion: Any = None
+    n_samples: Any = None
+    frequency_mean: FloatGrid | None = None
+    score: FloatGrid | None = None
+    """What all heads are ranked by, where it is not their frequency."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _check_heads(self.found, self.layers, self.heads_per_layer)
+        _check_heads((*self.found, *self.also_ranked), self.layers, self.heads_per_layer)
+        check_grids(self, (self.layers, self.heads_per_layer))
+        if any(head.rank <= len(self.found) for head in self.also_ranked):
+            raise ValueError("also_ranked must hold ranks beyond those of heads")
         return self
 
 

@@ -1,13 +1,12 @@
 """audit.json, which choices matter: its figures as text for the page and the terminal, and the terminal's tables."""
 
-from rich.table import Table
+from rich.console import RenderableType
 
 from locheads.evaluation.metric_table import METRIC, PRIMARY, percent
+from locheads.fitted_table import Row, figures, fitted_table, label, words
 from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, few_legend, few_mark
 from locheads.report.run_record import RunRecord
-from locheads.report.tables import add_numbers
-from locheads.terminal import new_table
 
 
 def estimate(audit: AuditFile, found: AuditDifference | None) -> Estimate | None:
@@ -67,25 +66,27 @@ def caption(audit: AuditFile) -> str:
     )
 
 
-def audit_tables(record: RunRecord) -> list[Table]:
+def audit_tables(record: RunRecord) -> list[RenderableType]:
     """The effects of every option alone, and the best or closest combinations.
 
     Raises StoreError where the run has no readable audit.json.
     """
     audit = record.need(AuditFile)
-    effects = new_table("Effect of each option alone, in percent points", caption(audit))
-    for name in ("option", "value"):
-        effects.add_column(name, overflow="fold")
-    add_numbers(effects, *(METRIC[metric].label for metric in PRIMARY))
-    effects.add_row("this run's settings", "", *(cell(audit, audit.base, metric) for metric in PRIMARY), style="bold")
+    effects = [Row(["this run", "its own settings", *(cell(audit, audit.base, metric) for metric in PRIMARY)], "bold")]
     for row in by_option(audit):
         cells = [difference_cell(audit, row, metric) for metric in PRIMARY]
-        effects.add_row(row.option, row.value, *cells, style="red" if row.error else None)
+        effects.append(Row([row.option, row.value, *cells], "red" if row.error else None))
+    headings = [*label("option", "value"), *figures(*(METRIC[metric].label for metric in PRIMARY))]
     title, rows = ranked(audit)
-    combinations = new_table(title, "Contradictions are with what the paper says of its choices.")
-    add_numbers(combinations, METRIC[audit.metric].label)
-    for name in ("changes", "contradicts"):
-        combinations.add_column(name, overflow="fold")
-    for row in rows:
-        combinations.add_row(cell(audit, row, audit.metric), row.changes, "; ".join(row.contradicts) or "nothing")
-    return [effects, combinations]
+    combinations = [
+        Row([cell(audit, row, audit.metric), row.changes, "; ".join(row.contradicts) or "nothing"]) for row in rows
+    ]
+    return [
+        fitted_table("Effect of each option alone, in percent points", headings, effects, caption(audit)),
+        fitted_table(
+            title,
+            [*figures(METRIC[audit.metric].label), *words("changes", "contradicts")],
+            combinations,
+            "Contradictions are with what the paper says of its choices.",
+        ),
+    ]

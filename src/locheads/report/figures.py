@@ -3,6 +3,7 @@
 All raise StoreError where the record that they show is missing or cannot be read.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from locheads.discovery.headset import HeadSet
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label, percent
 from locheads.records.audit_file import AuditedChoice, AuditFile
@@ -21,6 +23,7 @@ from locheads.records.metrics_file import MetricsRecord, spearman_text
 from locheads.report.audit_report import by_option, difference, estimate
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import FONT, LIGHT, MAX_LABELS, Theme, label_axes, margin_labels, new_charts
+from locheads.types import HeadIndex
 
 MIN_FREQUENCY = 0.01
 """The paper's Fig. 6 leaves out heads that fewer than 1 % of the samples chose."""
@@ -94,9 +97,29 @@ def frequency_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """Layers x heads, coloured by selection frequency; the localization heads outlined, numbered and listed."""
     heads = record.need(HeadsFile)
     frequency = 100 * np.nan_to_num(heads.frequency_mean)
-    scale = Normalize(1e-9, max(float(frequency.max()), 1.0))
-    figure = _grid(heads, frequency, scale, theme, "selection frequency (%)", "Selection frequency of every head")
-    figure.supxlabel(_ranked_names(heads), color=theme.accent, fontsize=FONT - 1, fontweight="bold", linespacing=1.5)
+    names = "selection frequency (%)", "Selection frequency of every head"
+    figure = _grid(heads.heads, heads.skip_layers, frequency, _to_highest(frequency), theme, *names)
+    return _with_names(figure, theme, "Localization heads, most frequent first:", heads.heads)
+
+
+def head_set_grid(found: HeadSet, theme: Theme = LIGHT) -> Figure:
+    """Layers x heads of a head set, its heads outlined, numbered and listed; coloured where it tells frequencies."""
+    frequency = np.zeros((found.layers, found.heads_per_layer))
+    for head, value in found.frequency.items():
+        frequency[head.layer, head.head] = 100 * value
+    name = "selection frequency (%)" if found.frequency else ""
+    figure = _grid(found.heads, 0, frequency, _to_highest(frequency), theme, name, found.name)
+    return _with_names(figure, theme, "In the order of the source:", found.heads)
+
+
+def _to_highest(values: Float[np.ndarray, "layer head"]) -> Normalize:
+    """Of percent."""
+    return Normalize(1e-9, max(float(values.max()), 1.0))
+
+
+def _with_names(figure: Figure, theme: Theme, title: str, heads: Sequence[HeadIndex]) -> Figure:
+    look = {"color": theme.accent, "fontsize": FONT - 1, "fontweight": "bold", "linespacing": 1.5}
+    figure.supxlabel("\n".join([title, *_ranked_names(heads)]), **look)
     return figure
 
 
@@ -106,13 +129,16 @@ def dependence_grid(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     if heads.dependence is None:
         raise StoreError(f"{record.folder}: heads.json does not tell how heads depend on the words.")
     dependence = np.nan_to_num(heads.dependence.dependence)
-    return _grid(heads, dependence, Normalize(1e-9, 1.0), theme, "dependence", "Dependence of every head on the words")
+    names = "dependence", "Dependence of every head on the words"
+    return _grid(heads.heads, heads.skip_layers, dependence, Normalize(1e-9, 1.0), theme, *names)
 
 
 def _grid(
-    heads: HeadsFile, values: Float[np.ndarray, "layer head"], scale: Normalize, theme: Theme, name: str, title: str
-) -> Figure:
-    """A cell per head; those below the scale are empty, and layers that are never chosen from are hatched."""
+    marked: Sequence[HeadIndex], skip_layers: int, values: Float[np.ndarray, "layer head"], scale: Normalize,
+    theme: Theme, name: str, title: str,
+) -> Figure:  # fmt: skip
+    """A cell per head; those below the scale are empty, and the layers that are never chosen from are hatched.
+    `name`: of the values; "" where there are none."""
     layers, per_layer = values.shape
     figure, (axes,) = new_charts(theme, (5.0, 4.3))
     mesh = axes.pcolormesh(
@@ -123,21 +149,23 @@ def _grid(
         norm=scale,
         edgecolors=theme.surface,
         linewidth=0.8 if values.size <= MANY_CELLS else 0.2,
-        rasterized=values.size > MANY_CELLS,
+        rasterized=values.size > MANY_CELLS or not name,
     )
     axes.set_xlim(-0.5, per_layer - 0.5)
     axes.set_ylim(layers - 0.5, -0.5)
     axes.set_aspect("equal", adjustable="box")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 4, 5, 8, 10]))
-    if (skipped := min(heads.skip_layers, layers)) > 0:
+    if (skipped := min(skip_layers, layers)) > 0:
         _frame(axes, (-0.5, -0.5), per_layer, skipped, hatch="////", edgecolor=theme.muted, linewidth=0, alpha=0.6)
-    _mark_cells(axes, theme, heads, scale(values))
+    _mark_cells(axes, theme, marked, scale(values))
+    label_axes(axes, theme, "head", "layer", title)
+    if not name:
+        return figure
     bar = figure.colorbar(mesh, ax=axes, shrink=0.8, pad=0.02, aspect=24)
     bar.set_label(name, color=theme.ink, fontsize=FONT - 1)
     bar.ax.tick_params(colors=theme.muted, labelsize=FONT - 2)
     bar.outline.set_visible(False)
-    label_axes(axes, theme, "head", "layer", title)
     return figure
 
 
@@ -145,10 +173,10 @@ def _frame(axes: Axes, corner: tuple[float, float], width: float, height: float,
     axes.add_patch(Rectangle(corner, width, height, fill=False, **look))
 
 
-def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile, shares: Float[np.ndarray, "layer head"]) -> None:
+def _mark_cells(axes: Axes, theme: Theme, marked: Sequence[HeadIndex], shares: Float[np.ndarray, "layer head"]) -> None:
     """`shares`: of the ramp, by which each cell is coloured."""
     per_side = max(shares.shape)
-    for rank, index in enumerate(heads.heads, start=1):
+    for rank, index in enumerate(marked, start=1):
         _frame(axes, (index.head - 0.5, index.layer - 0.5), 1, 1, edgecolor=theme.accent, linewidth=2, zorder=3)
         # The ramp runs away from the page's colour, so its upper part needs the page's colour as ink.
         strong = shares[index.layer, index.head] > 0.4
@@ -165,12 +193,11 @@ def _mark_cells(axes: Axes, theme: Theme, heads: HeadsFile, shares: Float[np.nda
         )
 
 
-def _ranked_names(heads: HeadsFile, per_line: int = 4) -> str:
-    names = [f"{rank} = {index}" for rank, index in enumerate(heads.heads, start=1)]
+def _ranked_names(heads: Sequence[HeadIndex], per_line: int = 4) -> list[str]:
+    names = [f"{rank} = {index}" for rank, index in enumerate(heads, start=1)]
     if len(names) > MAX_LABELS:
         names = [*names[:MAX_LABELS], f"and {len(names) - MAX_LABELS} more"]
-    lines = [",   ".join(names[i : i + per_line]) for i in range(0, len(names), per_line)]
-    return "\n".join(["Localization heads, most frequent first:", *lines])
+    return [",   ".join(names[i : i + per_line]) for i in range(0, len(names), per_line)]
 
 
 def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:

@@ -133,11 +133,16 @@ def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric
 
 
 def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> dict[str, str] | None:
-    """The chart in both colour schemes as data URIs; None where the records that it shows are missing."""
+    """See `both_schemes`; None where the records that it shows are missing."""
     try:
-        figures = {"light": draw(record, LIGHT), "dark": draw(record, DARK)}
+        return both_schemes(partial(draw, record))
     except StoreError:
         return None
+
+
+def both_schemes(draw: Callable[[Theme], Figure]) -> dict[str, str]:
+    """The chart in both colour schemes as data URIs."""
+    figures = {"light": draw(LIGHT), "dark": draw(DARK)}
     return {scheme: _data_uri("image/svg+xml", to_svg(figure).encode()) for scheme, figure in figures.items()}
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
+from rich.console import RenderableType
 
 from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, shown
+from locheads.fitted_table import Column, Row, figures, fitted_table, label, words
 from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
 from locheads.report.audit_report import cell, planting_cell
-from locheads.report.tables import add_numbers
-from locheads.terminal import new_table
 
 TABLE4_KEYS = {"heads.k"}
 TABLE5_KEYS = {"criterion", "selection"}
@@ -51,7 +50,7 @@ class SweepRow:
         return [str(self.own(metric) or ("failed" if self.error else ABSENT)) for metric in PRIMARY]
 
 
-def sweep_table(runs: Sequence[SweepRow]) -> Table:
+def sweep_table(runs: Sequence[SweepRow]) -> RenderableType:
     """Table 4's layout for a sweep of heads.k, Table 5's for criterion x selection, for audits with planted heads a row
     per choice, else a row per run."""
     if any(run.audit and run.audit.planted for run in runs):
@@ -85,8 +84,8 @@ def _frame_row(run: SweepRow) -> dict[str, Any]:
     return {**row, "heads": heads, "error": run.reason or None, **origin}
 
 
-def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
-    """An empty table whose caption names the common settings and, where the rows cannot, the failures."""
+def _caption(runs: Sequence[SweepRow], listed: bool) -> str:
+    """The common settings and, where the rows cannot name them, the failures."""
     levels = {run.metrics.confidence for run in runs if run.metrics}
     confidence = f"{100 * levels.pop():.0f} % " if len(levels) == 1 else ""
     notes = [f"Brackets: {confidence}interval over images.{few_legend(*(run.cells()[0] for run in runs))}"]
@@ -100,59 +99,56 @@ def _captioned(title: str, runs: Sequence[SweepRow], listed: bool) -> Table:
     for run in failed if not listed else []:
         name = " ".join(f"{k}={v}" for k, v in run.overrides.items()) or str(run.folder)
         notes.append(f"{name}: {run.reason}")
-    return new_table(title, "\n".join(notes))
+    return "\n".join(notes)
 
 
-def _general(runs: Sequence[SweepRow]) -> Table:
-    table = _captioned(f"Sweep of {len(runs)} runs, in percent", runs, listed=True)
+def _general(runs: Sequence[SweepRow]) -> RenderableType:
     keys = swept_keys(runs)
-    _add_columns(table, keys, overflow="fold")
-    table.add_column("heads", overflow="fold")
+    rows = []
     for run in runs:
         last = " ".join(run.metrics.heads) if run.metrics else run.reason or "done"
-        table.add_row(*_row(run, keys), last, style="red" if run.error else None)
-    return table
+        rows.append(Row([*_cells(run, keys), last], "red" if run.error else None))
+    title = f"Sweep of {len(runs)} runs, in percent"
+    return fitted_table(title, [*_headings(keys), *words("heads")], rows, _caption(runs, listed=True))
 
 
-def _table4(runs: Sequence[SweepRow]) -> Table:
-    table = _captioned("Head count k (Table 4), in percent", runs, listed=False)
+def _table4(runs: Sequence[SweepRow]) -> RenderableType:
     ordered = sorted(runs, key=lambda run: _as_int(run.overrides.get("heads.k", "")))
-    table.add_column("", no_wrap=True)
-    for run in ordered:
-        table.add_column(f"k={run.overrides.get('heads.k', '?')}", justify="right")
+    headings = [*label(""), *figures(*(f"k={run.overrides.get('heads.k', '?')}" for run in ordered))]
+    rows = []
     for metric, cells in zip(PRIMARY, zip(*(run.cells() for run in ordered), strict=True), strict=True):
         # The interval on its own line: five of them side by side are wider than a terminal.
-        table.add_row(METRIC[metric].label.replace(" ", "\n", 1), *(cell.replace(" [", "\n[", 1) for cell in cells))
-    return table
+        name = METRIC[metric].label.replace(" ", "\n", 1)
+        rows.append(Row([name, *(cell.replace(" [", "\n[", 1) for cell in cells)]))
+    return fitted_table("Head count k (Table 4), in percent", headings, rows, _caption(runs, listed=False))
 
 
 def _as_int(value: str) -> int:
     return int(value) if value.lstrip("-").isdigit() else 0
 
 
-def _table5(runs: Sequence[SweepRow]) -> Table:
-    table = _captioned("Criterion and selection (Table 5), in percent", runs, listed=False)
-    _add_columns(table, ["strategy", "criterion"], no_wrap=True)
-    # sorted() is stable: within a strategy the criteria keep the order of the command line.
-    for run in sorted(runs, key=lambda run: run.overrides.get("selection", "")):
-        table.add_row(*_row(run, ["selection", "criterion"]))
-    return table
+def _table5(runs: Sequence[SweepRow]) -> RenderableType:
+    keys = ["selection", "criterion"]
+    # sorted() is stable: within a selection the criteria keep the order of the command line.
+    rows = [Row(_cells(run, keys)) for run in sorted(runs, key=lambda run: run.overrides.get("selection", ""))]
+    title = "Criterion and selection (Table 5), in percent"
+    return fitted_table(title, _headings(keys), rows, _caption(runs, listed=False))
 
 
-def _planted(runs: Sequence[SweepRow]) -> Table:
+def _planted(runs: Sequence[SweepRow]) -> RenderableType:
     """Every choice of every audit with planted heads: whether it takes them, and what they cost."""
-    table = _captioned("Heads planted that look at one spot, in percent", runs, listed=False)
-    table.add_column("planted", no_wrap=True)
-    table.add_column("choice", overflow="fold")
-    add_numbers(table, METRIC[PRIMARY[0]].label, "by planting", "chosen")
-    table.add_column("these heads", no_wrap=True)
+    rows = []
     for audit in (run.audit for run in runs if run.audit):
-        first = f"{len(audit.planted)} {audit.plant}" if audit.planted else "nothing"
-        table.add_row(first, "this run's settings", *_planted_cells(audit, audit.base))
-        for row in audit.effects:
-            table.add_row("", row.value, *_planted_cells(audit, row))
-        table.add_section()
-    return table
+        planted = f"{len(audit.planted)} {audit.plant}" if audit.planted else "nothing"
+        for choice, row in (("this run's settings", audit.base), *((row.value, row) for row in audit.effects)):
+            rows.append(Row([planted, choice, *_planted_cells(audit, row)]))
+    headings = [
+        *label("planted", "choice"),
+        *figures(METRIC[PRIMARY[0]].label, "by planting", "chosen"),
+        *words("these heads"),
+    ]
+    title = "Heads planted that look at one spot, in percent"
+    return fitted_table(title, headings, rows, _caption(runs, listed=False))
 
 
 def _planted_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str, str]:
@@ -164,11 +160,9 @@ def _planted_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str,
     return cell(audit, row, PRIMARY[0]), changed, taken, verdict.value if verdict else ""
 
 
-def _add_columns(table: Table, headings: Sequence[str], **look: Any) -> None:
-    for heading in headings:
-        table.add_column(heading, **look)
-    add_numbers(table, *(METRIC[metric].label for metric in PRIMARY))
+def _headings(keys: Sequence[str]) -> list[Column]:
+    return [*label(*keys), *figures(*(METRIC[metric].label for metric in PRIMARY))]
 
 
-def _row(run: SweepRow, keys: Sequence[str]) -> list[str]:
+def _cells(run: SweepRow, keys: Sequence[str]) -> list[str]:
     return [*(run.overrides.get(key, "") for key in keys), *run.cells()]

@@ -1,30 +1,22 @@
 """Terminal tables of one run."""
 
 import numpy as np
-from rich.table import Table
+from rich.console import RenderableType
 
 from locheads.discovery.config import Draw
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
 from locheads.evaluation.slices import SLICES
+from locheads.fitted_table import WIDE, Row, figures, fitted_table, label
 from locheads.models.config import Query, query_of
 from locheads.records.heads_file import FoundHead, HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, few_mark
 from locheads.report.run_record import RunRecord
-from locheads.terminal import new_table
 
-WIDE = 100
-"""Columns of a terminal."""
 Z = 1.96
 """Half a 95 % interval in standard deviations."""
 UNSTEADY = 3.0
 """Variance of the mean frequency by the trials over that by the images; more comes about by chance in less than 2 % of
 cases with five trials, even of a single head."""
-
-
-def add_numbers(table: Table, *headings: str) -> None:
-    """Adds columns of figures."""
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
 
 
 def columns(place: Place, width: int = WIDE) -> list[Metric]:
@@ -37,20 +29,18 @@ def metric_cell(metric: Metric, estimate: Estimate | None) -> str:
     return ABSENT if estimate is None else estimate.text(metric.unit, metric.primary)
 
 
-def results_table(record: RunRecord, width: int = WIDE) -> Table:
-    """Methods x metrics in percent, at most 100 columns wide; some fewer, in 80, where `width` is narrower.
+def results_table(record: RunRecord, width: int = WIDE) -> RenderableType:
+    """Methods x metrics in percent; some fewer, in 80 columns, where `width` is narrower than 100.
 
     Raises StoreError without a readable metrics.json.
     """
-    metrics = record.need(MetricsRecord)
-    table = new_table("Results in percent", results_caption(metrics))
-    shown = columns(Place.TERMINAL, width)
-    table.add_column("", no_wrap=True)
-    add_numbers(table, *(metric.heading for metric in shown))
+    metrics, shown = record.need(MetricsRecord), columns(Place.TERMINAL, width)
+    rows = []
     for method in metrics.rows():
         cells = [metric_cell(metric, metrics.get(method, metric.key)) for metric in shown]
-        table.add_row(method_label(method), *cells, style="bold" if method == "localization_heads" else None)
-    return table
+        rows.append(Row([method_label(method), *cells], "bold" if method == "localization_heads" else None))
+    headings = [*label(""), *figures(*(metric.heading for metric in shown))]
+    return fitted_table("Results in percent", headings, rows, results_caption(metrics), width)
 
 
 def results_caption(metrics: MetricsRecord) -> str:
@@ -67,23 +57,18 @@ def results_caption(metrics: MetricsRecord) -> str:
     )
 
 
-def slices_table(record: RunRecord, width: int = WIDE) -> Table:
-    """The run's own method on parts of the expressions, in percent; no wider than 100 columns, or than `width`.
+def slices_table(record: RunRecord, width: int = WIDE) -> RenderableType:
+    """The run's own method on parts of the expressions, in percent.
 
     Raises StoreError without a readable metrics.json.
     """
     metrics, shown = record.need(MetricsRecord), columns(Place.SLICES, width)
-    table = new_table("By slices, in percent", slices_legend(metrics) or None)
-    table.add_column("", no_wrap=True)
-    add_numbers(table, "expres-\nsions", *(metric.heading for metric in shown))
-    before = None
+    rows = []
     for part in metrics.slices:
-        if part.by != before:
-            table.add_row(SLICES.get(part.by, part.by), style="bold")
         cells = [metric_cell(metric, part.metrics.get(metric.key)) for metric in shown]
-        table.add_row(f"  {part.name}", str(part.n_expressions), *cells)
-        before = part.by
-    return table
+        rows.append(Row([SLICES.get(part.by, part.by), part.name, str(part.n_expressions), *cells]))
+    headings = [*label("of", "part"), *figures("expres-\nsions", *(metric.heading for metric in shown))]
+    return fitted_table("By slices, in percent", headings, rows, slices_legend(metrics), width)
 
 
 def slices_legend(metrics: MetricsRecord) -> str:
@@ -177,12 +162,8 @@ def _unsteady_text(heads: HeadsFile) -> str:
     return " The trials differ by more than that, because their thresholds do: take the intervals as too narrow."
 
 
-def heads_table(record: RunRecord) -> Table:
+def heads_table(record: RunRecord) -> RenderableType:
     """The localization heads, the most frequent first. Raises StoreError without a readable heads.json."""
     heads = record.need(HeadsFile)
-    table = new_table("Localization heads", heads_caption(heads))
-    table.add_column("head", no_wrap=True)
-    add_numbers(table, "frequency (%)", "attention sum", "head IoU (%)", "dependence")
-    for row in heads_rows(heads):
-        table.add_row(*row)
-    return table
+    headings = [*label("head"), *figures("frequency (%)", "attention sum", "head IoU (%)", "dependence")]
+    return fitted_table("Localization heads", headings, [Row(row) for row in heads_rows(heads)], heads_caption(heads))

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
+from locheads.fitted_table import Cell, Row, figures, fitted_table, label, words
 from locheads.records.command_files import PassStatus, ShardStatus, WorkersFile
 from locheads.store.attention_store import AttentionStore
 from locheads.terminal import PlainConsole
@@ -88,13 +89,11 @@ def headline(work: Pass, rows: Sequence[ShardRow]) -> str:
     return f"{work.name}: {'; '.join(parts)}."
 
 
-def _table(work: Pass, rows: Sequence[ShardRow]) -> Table:
-    result = Table(title=f"{work.name}: {len(rows)} shards", title_justify="left")
-    for column in ("shard", "state", "images", "tokens/s", "left", "heard of", "machine, process, job"):
-        result.add_column(column, justify="right" if column in ("shard", "images", "tokens/s") else "left")
+def _table(work: Pass, rows: Sequence[ShardRow]) -> RenderableType:
+    shown = []
     for row in rows:
         rate, left, worker = row.progress.tokens_per_second(), row.seconds_left(), row.progress.content.get("worker")
-        result.add_row(
+        cells: list[Cell] = [
             str(row.shard),
             Text(row.state, style=_COLOURS.get(row.state, "dim")),
             f"{'?' if row.stored is None else row.stored}/{row.images}",
@@ -102,8 +101,14 @@ def _table(work: Pass, rows: Sequence[ShardRow]) -> Table:
             "" if left is None else duration(left),
             f"{duration(row.progress.age_s)} ago" if worker else "",
             ", ".join(str(each) for each in worker.values() if each) if worker else "",
-        )
-    return result
+        ]
+        shown.append(Row(cells))
+    headings = [
+        *label("shard"),
+        *figures("state", "images", "tokens/s", "left", "heard of"),
+        *words("machine, process, job"),
+    ]
+    return fitted_table(f"{work.name}: {len(rows)} shards", headings, shown)
 
 
 def _status(row: ShardRow) -> ShardStatus:

@@ -1,9 +1,9 @@
 """An entry of the table of metrics is shown wherever it says, and nowhere else."""
 
-import io
 from pathlib import Path
 
 import pytest
+from printing import printed
 
 from locheads.audit.config import METRICS as AUDITED
 from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, Unit
@@ -14,7 +14,6 @@ from locheads.report.run_record import read_run
 from locheads.report.studies.layouts import LAYOUTS
 from locheads.report.tables import results_table, slices_table
 from locheads.store.atomic import read_json, write_json
-from locheads.terminal import PlainConsole
 
 
 @pytest.fixture
@@ -29,10 +28,7 @@ def measured(run_folder: Path) -> Path:
 
 
 def _lines(table: object, start: str) -> str:
-    console = PlainConsole(file=io.StringIO(), width=200, color_system=None)
-    console.print(table)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return next(line for line in text.splitlines() if line.strip().startswith(start))
+    return next(line for line in printed(table, 200).splitlines() if line.strip().startswith(start))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
@@ -48,7 +44,7 @@ def test_a_metric_is_shown_where_its_entry_says(metric: Metric, measured: Path) 
     assert f">{metric.label}<" in page and (metric.note == "" or metric.note.split("'")[0] in page)
     of_run, of_slice = results_table(record, 200), slices_table(record, 200)
     assert (text in _lines(of_run, "Localization heads ")) == bool(metric.shown & Place.TERMINAL)
-    assert (text in _lines(of_slice, "1 to 2")) == bool(metric.shown & Place.SLICES)
+    assert (text in _lines(of_slice, "Words of the expression ")) == bool(metric.shown & Place.SLICES)
     summary = record.metrics.summary()
     assert summary[f"localization_heads/{metric.key}"] == figure.value
     assert (metric.plain_name in summary) == bool(metric.shown & Place.SUMMARY)

@@ -14,12 +14,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from locheads.evaluation.metric_table import METHODS, percent
+from locheads.fitted_table import Row, fitted_table, label, words
 from locheads.pipeline.sweep_runs import read_sweep
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, spearman_text
 from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.sweep_table import SweepRow
-from locheads.report.tables import new_table
 from locheads.store.atomic import write_json, write_text
 from locheads.terminal import console
 
@@ -52,12 +52,8 @@ class EvidenceCallback(Callback):
         evidence = gather(runs, paper)
         write_json(folder / "evidence.json", evidence)
         write_text(folder / "evidence.md", render(evidence))
-        table = new_table("Did localization heads form?")
-        for heading in ("aim", "measured", "holds"):
-            table.add_column(heading)
-        for aim in evidence["aims"]:
-            table.add_row(aim["aim"], aim["measured"], "yes" if aim["holds"] else "NO")
-        console.print(table)
+        rows = [Row([aim["aim"], aim["measured"], "yes" if aim["holds"] else "NO"]) for aim in evidence["aims"]]
+        console.print(fitted_table("Did localization heads form?", [*label("aim"), *words("measured", "holds")], rows))
         console.print(f"Evidence: {folder / 'evidence.md'}", soft_wrap=True)
 
 

@@ -160,33 +160,41 @@ def _scaled(quantity: Quantity, value: Estimate | float | str) -> tuple[float | 
 def text_table(layout: Layout, cells: pd.DataFrame) -> pd.DataFrame:
     """Up to three lines a row: the paper's figures, ours, their difference."""
     names = [axis.name for axis in layout.rows]
-    quantities = {quantity.key: quantity for quantity in layout.quantities}
+    headings = column_name(layout, cells)
     lines = []
     for _, row in cells.groupby(names, sort=False):
         records = row.to_dict("records")
         labels = {name: str(records[0][name]) for name in names}
-        headings = [_heading(layout, cell, quantities[cell["quantity"]]) for cell in records]
         for source in LINES:
-            shown = [_text(cell, source, quantities[cell["quantity"]].decimals) for cell in records]
-            if any(shown) or (source == "ours" and layout.to_do(tuple(labels.values()))):
-                figures = dict(zip(headings, [text or MISSING for text in shown], strict=True))
+            shown = [shown_text(layout, cell, source) for cell in records]
+            if any(text not in ("", MISSING) for text in shown) or (source == "ours" and MISSING in shown):
+                figures = dict(zip(headings[row.index], [text or MISSING for text in shown], strict=True))
                 lines.append(labels | {SOURCE: source} | figures)
     table = pd.DataFrame(lines)
     return table.drop(columns=SOURCE) if layout.paper is None else table
 
 
-def _heading(layout: Layout, cell: dict[Any, Any], quantity: Quantity) -> str:
-    words = [str(cell[axis.name]) for axis in layout.columns]
-    return " ".join([*words, quantity.heading] if not words or len(layout.quantities) > 1 else words)
+def column_name(layout: Layout, cells: pd.DataFrame) -> pd.Series:
+    """Of each cell, what its column is called."""
+    headings = {quantity.key: quantity.heading for quantity in layout.quantities}
+    axes = [axis.name for axis in layout.columns]
+    if not axes:
+        return cells["quantity"].map(headings)
+    words = cells[axes].astype(str).agg(" ".join, axis=1)
+    return words + " " + cells["quantity"].map(headings) if len(headings) > 1 else words
 
 
-def _text(cell: dict[Any, Any], source: str, decimals: int) -> str:
-    """What a line shows of a cell; "" for nothing."""
+def shown_text(layout: Layout, cell: dict[Any, Any], source: str) -> str:
+    """What a line shows of a cell: MISSING for what is ours to measure, else "" for nothing."""
     if source == "ours" and cell["status"] == FAILED:
         return FAILED
     value, *ends = (cell[name] for name in LINES[source])
-    if pd.isna(value) or isinstance(value, str):
-        return value if isinstance(value, str) else ""
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        ours = source == "ours" and layout.to_do(tuple(str(cell[axis.name]) for axis in layout.rows))
+        return MISSING if ours else ""
+    decimals = next(quantity.decimals for quantity in layout.quantities if quantity.key == cell["quantity"])
     sign = "+" if source == "difference" else ""
     value, low, high = (None if pd.isna(v) else f"{v:{sign}.{decimals}f}" for v in (value, *ends))
     return f"{value}{few_mark(cell['images'])} [{low}, {high}]" if low is not None else str(value)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from rich.table import Table
+from rich.console import RenderableType
 
-from locheads.report.studies.build import MISSING, Study
+from locheads.fitted_table import Column, Kind, Row, fitted_table, label
+from locheads.report.studies.build import LINES, MISSING, Study, column_name, shown_text
 from locheads.report.studies.runs import StudyRun
 from locheads.report.theme import to_svg
 from locheads.store.atomic import write_text
-from locheads.terminal import new_table
 from locheads.text import csv_text, latex_text, markdown_text, printable
 
 
@@ -52,15 +52,21 @@ def latex(study: Study) -> str:
     return text + "".join(f"% {printable(' '.join(note.split()))}\n" for note in study.notes)
 
 
-def terminal_table(study: Study) -> Table:
-    """The table for the terminal; an interval stands below its figure."""
-    table = new_table(study.layout.title, "\n".join(study.notes))
-    labels = [axis.name for axis in study.layout.rows]
-    for name in study.table.columns:
-        table.add_column(str(name), justify="left" if name in labels else "right", overflow="fold")
-    for line in study.table.itertuples(index=False):
-        table.add_row(*(str(cell).replace(" [", "\n[", 1) for cell in line))
-    return table
+def terminal_table(study: Study) -> RenderableType:
+    """A row per row of the paper: its figures, ours beside them, and the difference; an interval below its figure."""
+    layout, names = study.layout, [axis.name for axis in study.layout.rows]
+    columns, bodies = label(*names), []
+    for heading, cells in study.cells.groupby(column_name(layout, study.cells), sort=False):
+        for source in LINES if layout.paper else ["ours"]:
+            texts = [shown_text(layout, cell, source).replace(" [", "\n[", 1) for cell in cells.to_dict("records")]
+            if set(texts) <= {"", MISSING} and layout.paper:
+                continue
+            kind = Kind.WORDS if cells["ours"].map(lambda value: isinstance(value, str)).any() else Kind.FIGURE
+            columns.append(Column(source, kind, str(heading)) if layout.paper else Column(str(heading), kind))
+            bodies.append(texts)
+    labels = study.cells[names].drop_duplicates().to_numpy().tolist()
+    rows = [Row([*map(str, own), *cells]) for own, *cells in zip(labels, *bodies, strict=True)]
+    return fitted_table(layout.title, columns, rows, "\n".join(study.notes))
 
 
 def _figure_name(run: StudyRun) -> str:
