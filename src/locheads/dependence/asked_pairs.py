@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from locheads.dependence.config import DependenceConfig
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
-from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, smoothed, table_of
+from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed, table_of
 from locheads.dependence.pairs import pairs_of, token_is_known
 from locheads.dependence.word_verdict import WordVerdict, judge
 from locheads.grounding.config import GroundingConfig
@@ -52,4 +52,5 @@ class AskedPairs:
         return judge(joined([NO_PAIRS, *tables]), self.config.resamples, seed)
 
     def _table(self, image: int, group: ImageGroup, maps: Float[np.ndarray, "sample *head row col"]) -> PairTable:
-        return table_of(maps, pairs_of(group.samples, self.prompt), image, self.config.tolerance)
+        pairs = pairs_of(group.samples, self.prompt)
+        return table_of(overlaps_of(maps, pairs), pairs, image, self.config.tolerance)
