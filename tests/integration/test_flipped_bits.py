@@ -6,6 +6,7 @@ flips that many (default: 150) and prints a table. Each flip is followed by the 
 it must give what it gave before, or say that something is damaged and give nothing else than before.
 """
 
+import itertools
 import logging
 import os
 import random
@@ -78,9 +79,16 @@ def store_reader(key: dict[str, Any], groups: list[ImageGroup]) -> Callable[[Pat
         assert store.folder == path.parent
         found: Value = {}
         for stored in store.read(groups):
+            about = plain([stored.geometry, stored.image, stored.image_id])
+            more = {name: array for name in ("sums", "mean", "cells") if (array := getattr(stored, name)) is not None}
             for i, sample_id in enumerate(stored.sample_ids):
-                arrays = [stored.maps[i], stored.scores if stored.sums is None else stored.sums[i]]
-                found[sample_id] = plain([arrays, stored.geometry, stored.image, stored.image_id])
+                heads = ["maps"] if stored.heads is None else stored.heads
+                maps = [stored.maps[i]] if stored.heads is None else stored.maps[i]
+                pieces = dict(zip(heads, maps, strict=True)) | {name: array[i] for name, array in more.items()}
+                found |= {f"{sample_id} {name}": about + plain(array) for name, array in pieces.items()}
+        keys = sorted({entry.overlaps for own in store._entries.values() for entry in own if entry.overlaps})
+        for group, of_pairs in itertools.product(groups, keys):
+            found |= {f"{ids}": plain(overlaps) for ids, overlaps in store.read_overlaps(group, of_pairs)}
         return found
 
     return read

@@ -107,5 +107,6 @@ def test_the_used_ids_and_the_guard_are_in_the_run_folder(
     assert len(record["evaluated"]) == 4
     assert [trial["samples"] for trial in record["trials"]] == [list(trial) for trial in inputs.trials]
     assert [trial["seed"] for trial in record["trials"]] == [[0, 0], [0, 1]]
+    assert record["judged"] == [sample.sample_id for group in inputs.judged for sample in group.samples] != []
     assert record["n_excluded_images"] == 2
     assert json.loads((folder / "provenance.json").read_text())["dataset"]["guard"]["val"] == 2

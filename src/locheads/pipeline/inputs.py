@@ -281,6 +281,7 @@ def samples_file(inputs: Inputs, config: Config) -> SamplesFile:
         evaluated=tuple(sample.sample_id for group in inputs.evaluated for sample in group.samples),
         discovery_split=config.dataset.discovery_split,
         trials=tuple(Trial(seed=(config.seed, i), samples=ids) for i, ids in enumerate(inputs.trials)),
+        judged=tuple(sample.sample_id for group in inputs.judged for sample in group.samples),
         n_excluded_images=inputs.n_excluded_images,
         guard=inputs.guard,
         notes=inputs.notes,

@@ -124,6 +124,8 @@ class SamplesFile(Record):
     evaluated: tuple[str, ...]
     discovery_split: str | None = None
     trials: tuple[Trial, ...] = ()
+    judged: tuple[str, ...] = ()
+    """Those from whose pairs it is judged whether heads follow the words."""
     n_excluded_images: Count = 0
     guard: dict[str, Count] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
