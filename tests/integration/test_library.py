@@ -27,7 +27,7 @@ from locheads import (
 )
 from locheads.data.image_files import open_image
 from locheads.dependence.head_dependence import head_dependence
-from locheads.dependence.overlaps import joined, smoothed, table_of
+from locheads.dependence.overlaps import joined, overlaps_of, smoothed, table_of
 from locheads.dependence.pairs import pairs_of, with_paraphrases
 from locheads.dependence.word_verdict import judge
 from locheads.discovery.criteria import CRITERIA, Criterion
@@ -222,8 +222,9 @@ def test_the_found_heads_are_judged_as_a_run_judges_them(there, tmp_path):
         maps = np.concatenate([attend(there["own"], open_image(group), [s.expression]).maps for s in group.samples])
         pairs = pairs_of(group.samples, PromptConfig())
         chosen = maps[:, [h.layer for h in found.heads], [h.head for h in found.heads]]
-        every.append(table_of(smoothed(maps, GroundingConfig()), pairs, i, 1 / 12))
-        fused.append(table_of(smoothed(chosen, GroundingConfig()).sum(axis=1), pairs, i, 1 / 12))
+        every.append(table_of(overlaps_of(smoothed(maps, GroundingConfig()), pairs), pairs, i, 1 / 12))
+        of_both = overlaps_of(smoothed(chosen, GroundingConfig()).sum(axis=1), pairs)
+        fused.append(table_of(of_both, pairs, i, 1 / 12))
     np.testing.assert_allclose(found.dependence.dependence, head_dependence(joined(every)).dependence, atol=2e-3)
     verdict = judge(joined(fused), 2000, 0)
     assert len(several) > 10 and found.follows.n_asked == len(several) and found.follows.follows == verdict.follows

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from locheads.errors import ConfigError, DataError, boundary, print_error
+from locheads.fitted_table import Row, fitted_table, label
 from locheads.pipeline.error_messages import LineFormatter, log_bug
-from locheads.terminal import PlainConsole, new_table
+from locheads.terminal import PlainConsole
 from locheads.text import csv_text, latex_text, markdown_text, printable, reason
 
 
@@ -23,10 +24,7 @@ def _shown(what: object) -> str:
 @pytest.mark.parametrize("text", ["a[/]b", "[bold]b", ":smile:", "[link=x]y[/link]", r"\[a]", "http://x.y/1 'q' 2.5"])
 def test_the_terminal_shows_what_looks_like_markup(text: str) -> None:
     assert _shown(text) == f"{text}\n"
-    table = new_table(text, text)
-    table.add_column(text)
-    table.add_row(text)
-    assert _shown(table).count(text) == 4
+    assert _shown(fitted_table(text, label(text), [Row([text])], text)).count(text) == 4
 
 
 @pytest.mark.parametrize(

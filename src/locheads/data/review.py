@@ -7,9 +7,11 @@ its flag: {"image_id": the former id, "original_id": COCO's annotation, "caption
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from glob import escape, glob
 from pathlib import Path
 
 from locheads.data.annotation_files import field, index_by_id, mapping, read_json, short
+from locheads.data.config import DatasetConfig
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import ImageGroup
@@ -56,6 +58,11 @@ class Review:
             for caption, _ in flags:
                 left = f"{short(caption)} of annotation {annotation} in image {image}"
                 tally.reject(DataError(f"{self._path} reviews {left}, which the refs do not hold: {_ADVICE}."))
+
+
+def review_files(config: DatasetConfig) -> list[Path]:
+    """Those of all splits that are there."""
+    return sorted(map(Path, glob("*".join(map(escape, config.review.split("{split}"))))))
 
 
 def flags_of(groups: Iterable[ImageGroup]) -> list[bool | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from locheads.config import Config, PathsConfig
+from locheads.data.annotation_files import file_sha256
 from locheads.data.config import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
@@ -21,6 +22,7 @@ from locheads.data.own_reader import DataSetReader, OwnDataSet
 from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
+from locheads.data.review import review_files
 from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
@@ -148,7 +150,8 @@ def inputs_of_sweep(config: Config) -> Inputs:
 def _depend_on(config: Config, annotations: str | None) -> list[Any]:
     """What `load_inputs` depends on, but for the images. `annotations`: the digest of their files."""
     groups = [asdict(group) for group in (config.dataset, config.paths, config.discovery, config.dependence)]
-    return [annotations, groups, config.seed, config.heads.set is None, excluded_images(config, set())]
+    reviews = {str(path): file_sha256(path) for path in review_files(config.dataset)}
+    return [annotations, groups, config.seed, config.heads.set is None, excluded_images(config, set()), reviews]
 
 
 def _image_digests(inputs: Inputs, cache: Path) -> dict[Path, str | None]:
