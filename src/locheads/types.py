@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Float16, UInt
+from jaxtyping import Bool, Float, Float16, Real, UInt
 
 from locheads.errors import DiscoveryError
 from locheads.geometry import Geometry
@@ -190,17 +190,23 @@ class Discovery:
     def ranking(self) -> list[HeadIndex]:
         """Heads that were chosen at least once, the most frequent first (or those with a score, the highest first);
         ties by (layer, head)."""
-        return _ranking(self.frequency_mean if self.score is None else self.score)
+        return heads_above_zero(self.frequency_mean if self.score is None else self.score)
 
     def ranking_per_trial(self) -> list[list[HeadIndex]]:
         """As `ranking`, for each trial alone: do other samples lead to the same heads?"""
         per_trial = self.frequency_per_trial if self.score_per_trial is None else self.score_per_trial
-        return [_ranking(of_trial) for of_trial in per_trial]
+        return [heads_above_zero(of_trial) for of_trial in per_trial]
 
 
-def _ranking(values: Float[np.ndarray, "layer head"]) -> list[HeadIndex]:
+def heads_by(values: Real[np.ndarray, "layer head"]) -> list[HeadIndex]:
+    """Every head, those with the highest value first; ties by (layer, head)."""
     order = np.argsort(-values, axis=None, kind="stable")
-    return [HeadIndex(*divmod(int(i), values.shape[1])) for i in order if values.flat[i] > 0]
+    return [HeadIndex(*divmod(int(i), values.shape[1])) for i in order]
+
+
+def heads_above_zero(values: Real[np.ndarray, "layer head"]) -> list[HeadIndex]:
+    """As `heads_by`, without those whose value is 0."""
+    return heads_by(values)[: int((values > 0).sum())]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
 from locheads.data.own_reader import DataSetReader
 from locheads.data.pathnames import find_image, inner_name, slug
 from locheads.data.refer_files import load_plain_pickle
-from locheads.data.review import Review
+from locheads.data.review import Review, review_file
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.types import Box, ImageGroup, Sample
@@ -68,7 +68,7 @@ class ReferDataSet(DataSetReader):
             return self._read_files(split, tally)
         name = f"{slug(self._folder.name)}-{self.digest[:16]}-v{refer_files.VERSION}"
         # The flags change no attention map, so they are no part of the digest.
-        reviewed = f"-{file_sha256(path)[:16]}" if (path := self._review(split)) else ""
+        reviewed = f"-{file_sha256(path)[:16]}" if (path := review_file(self._config, split)) else ""
         table = self._cache / "data" / name / f"{slug(split)}{reviewed}.parquet"
         groups = refer_files.read_samples(table, self._images)
         if groups is None:
@@ -86,11 +86,6 @@ class ReferDataSet(DataSetReader):
         """SHA-256 (hex) over the digests of the two annotation files."""
         self._check_layout()
         return sha256_of([self._refs_path, self._instances_path])
-
-    def _review(self, split: str) -> Path | None:
-        """The file with the flags of the split, if there is one."""
-        path = Path(self._config.review.replace("{split}", split))
-        return path if self._config.review and path.is_file() else None
 
     def _check_layout(self) -> None:
         for path in (self._folder, self._refs_path, self._instances_path):
@@ -110,7 +105,7 @@ class ReferDataSet(DataSetReader):
         of_split = (ref for ref in refs if ref["split"] == split)
         named = [(ref, f"ref {short(ref.get('ref_id', 'without ref_id'))} of {self._refs_path}") for ref in of_split]
         instances = _Instances(self._instances_path, named)
-        review = Review(path) if (path := self._review(split)) else None
+        review = Review(path) if (path := review_file(self._config, split)) else None
         rows = sorted(chain.from_iterable(tally.each(self._rows, named, instances, review, tally)), key=itemgetter(0))
         if review:
             review.end(tally)

@@ -60,6 +60,12 @@ class Review:
                 tally.reject(DataError(f"{self._path} reviews {left}, which the refs do not hold: {_ADVICE}."))
 
 
+def review_file(config: DatasetConfig, split: str) -> Path | None:
+    """The file with the flags of the split, if there is one."""
+    path = Path(config.review.replace("{split}", split))
+    return path if config.review and path.is_file() else None
+
+
 def review_files(config: DatasetConfig) -> list[Path]:
     """Those of all splits that are there."""
     return sorted(map(Path, glob("*".join(map(escape, config.review.split("{split}"))))))

@@ -19,7 +19,7 @@ from locheads.records.heads_file import SCHEMA, AskedModel, HeadSetFile, HowFoun
 from locheads.records.receipt_file import refuse_changed
 from locheads.records.record_base import decode_json
 from locheads.text import reason
-from locheads.types import HeadIndex
+from locheads.types import HeadIndex, heads_above_zero
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,9 @@ def _how_of_run(file: HeadSetFile) -> HowFound:
 def _ranks(file: HeadSetFile) -> dict[HeadIndex, int]:
     """Heads that were never chosen have no rank."""
     if (grid := file.score if file.score is not None else file.frequency_mean) is not None:
-        order = np.argsort(-np.nan_to_num(grid), axis=None, kind="stable")
-        listed = [HeadIndex(*divmod(int(at), grid.shape[1])) for at in order if grid.flat[at] > 0]
         heads = [head.index for head in file.found]
-        return {head: rank for rank, head in enumerate(dict.fromkeys([*heads, *listed]), start=1)}
+        listed = dict.fromkeys([*heads, *heads_above_zero(np.nan_to_num(grid))])
+        return {head: rank for rank, head in enumerate(listed, start=1)}
     return {head.index: rank for rank, head in enumerate(file.found, start=1)} | {
         head.index: head.rank for head in file.also_ranked
     }

@@ -21,7 +21,7 @@ from locheads.grounding.config import GroundingConfig
 from locheads.grounding.fuse import binarise, fuse
 from locheads.grounding.ground_maps import GroundedStack
 from locheads.grounding.sinks import SinkCells
-from locheads.types import Attention, Box, Discovery, HeadIndex, ImageGroup
+from locheads.types import Attention, Box, Discovery, HeadIndex, ImageGroup, heads_by
 
 MIN_FREQUENCY = 0.01
 """Fig. 6 leaves out heads that fewer than 1 % of the samples choose."""
@@ -73,8 +73,7 @@ def search_heads(
     Boxes are those of the run's grounding, `single` of `single_hits`. Of equal heads the one that is better by itself,
     then the first by (layer, head). Greedy, so another set may be better still. Empty where `single` is.
     """
-    order = np.argsort(-single, axis=None, kind="stable")[:CANDIDATES]
-    candidates = [HeadIndex(*divmod(int(i), single.shape[1])) for i in order]
+    candidates = heads_by(single)[:CANDIDATES]
     if min(k, len(candidates)) <= 1:
         return tuple(candidates[:k])
     prepared = [
@@ -83,7 +82,7 @@ def search_heads(
         for attention, row, geometry, box in _samples(read([group], candidates), group)
     ]
     chosen = [0]
-    while len(chosen) < min(k, len(order)):
+    while len(chosen) < min(k, len(candidates)):
         found = np.sum([_hits(m + m[chosen].sum(axis=0), g, b, config) for m, g, b in prepared], axis=0)
         found[chosen] = -1
         chosen.append(int(found.argmax()))
@@ -178,8 +177,7 @@ def head_iou(attentions: Iterable[Attention], groups: Iterable[ImageGroup]) -> F
 def best_heads_by_iou(iou: Float[np.ndarray, "layer head"], k: int) -> list[HeadIndex]:
     """The k heads of the whole model whose own maps cover the objects best; ties by (layer, head). Other heads may
     ground better: a map that covers an object is not yet a box, and the sum of maps is none of them."""
-    order = np.argsort(-iou, axis=None, kind="stable")[:k]
-    return [HeadIndex(*divmod(int(i), iou.shape[1])) for i in order]
+    return heads_by(iou)[:k]
 
 
 def figure6(discovery: Discovery, iou: Float[np.ndarray, "layer head"]) -> dict[str, Any]:

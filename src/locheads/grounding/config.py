@@ -183,6 +183,11 @@ class GroundingConfig:
     """The box ends where the image does. Not documented; false leaves in it what lies on padding bars."""
     mask: MaskRule = MaskRule.all_cells
 
+    @property
+    def smoothing(self) -> dict[str, int | float | str]:
+        """The settings that smooth a map."""
+        return {"kernel": self.kernel, "sigma": self.sigma, "border": self.border.value}
+
     def __post_init__(self) -> None:
         level = self.threshold_level()
         share = self.threshold in (ThresholdRule.quantile, ThresholdRule.max_fraction, ThresholdRule.fixed_area)

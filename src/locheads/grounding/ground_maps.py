@@ -52,7 +52,7 @@ def step_settings(config: GroundingConfig) -> dict[str, tuple[Any, ...]]:
     return {
         "contrasted": (config.contrast.value,),
         "prepared": (config.sinks.value, config.normalise.value),
-        "smoothed": (config.kernel, config.sigma, config.border.value) if smooths else (),
+        "smoothed": (*config.smoothing.values(),) if smooths else (),
         "places": (config.resolution.value, config.input_patch if on_input else 0, config.padding.value),
         "fields": () if on_grid else (config.upsampling.value,),
         "components": (config.threshold.value, config.threshold_level()),

@@ -17,7 +17,7 @@ from locheads.discovery.headset import parse_heads
 from locheads.errors import StoreError, boundary
 from locheads.records.heads_file import SCHEMA, HeadSetFile
 from locheads.records.record_base import decode_json
-from locheads.types import HeadIndex
+from locheads.types import HeadIndex, heads_by
 
 FORMS = 'a list of "L14H24" or [14, 24], or scores {"14-24": [...], ...}'
 
@@ -38,7 +38,7 @@ def read_foreign(path: Path, k: int, source: str, model: str | None, shape: tupl
     with boundary(f"{path} is no head set", StoreError, f"give {FORMS}."):
         content = decode_json(path.read_bytes())
         scores = _scores(content) if isinstance(content, Mapping) else None
-        listed = _ranked(scores)[:k] if scores is not None else _listed(content)
+        listed = heads_by(scores)[:k] if scores is not None else _listed(content)
     shape = shape or (scores.shape if scores is not None else None)
     if shape is None:
         raise StoreError(f"{path} does not tell how many layers and heads its model has: add --like SET or --shape.")
@@ -82,9 +82,3 @@ def _mean(key: str, value: Any) -> float:
     if not scores.size or not np.isfinite(scores).all() or scores.min() < 0:
         raise ValueError(f"{key!r} has no score, or one that is no number from 0 on")
     return float(scores.mean())
-
-
-def _ranked(scores: Float[np.ndarray, "layer head"]) -> tuple[HeadIndex, ...]:
-    """The highest first; ties by (layer, head)."""
-    order = np.argsort(-scores, axis=None, kind="stable")
-    return tuple(HeadIndex(*divmod(int(at), scores.shape[1])) for at in order)

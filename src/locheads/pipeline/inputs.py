@@ -137,17 +137,18 @@ def inputs_of_sweep(config: Config) -> Inputs:
     annotations, guarded files and all images are the same."""
     global _last
     cache = Path(config.paths.cache)
-    # Before anything is read, the digest of a hub copy is that of nothing: it is always read anew.
-    annotations = None if _last is None else open_dataset(config.dataset, config.paths).digest
-    same = _last is not None and _last[0] == _depend_on(config, annotations)
-    if _last is not None and same and _image_digests(_last[1], cache) == _last[1].images:
-        return _last[1]
+    if _last is not None:
+        depended_on, inputs = _last
+        # Before anything is read, the digest of a hub copy is that of nothing: it is always read anew.
+        now = _depend_on(config, open_dataset(config.dataset, config.paths).digest)
+        if now == depended_on and _image_digests(inputs, cache) == inputs.images:
+            return inputs
     inputs = with_images(load_inputs(config), cache)
     _last = _depend_on(config, inputs.annotations), inputs
     return inputs
 
 
-def _depend_on(config: Config, annotations: str | None) -> list[Any]:
+def _depend_on(config: Config, annotations: str) -> list[Any]:
     """What `load_inputs` depends on, but for the images. `annotations`: the digest of their files."""
     groups = [asdict(group) for group in (config.dataset, config.paths, config.discovery, config.dependence)]
     reviews = {str(path): file_sha256(path) for path in review_files(config.dataset)}

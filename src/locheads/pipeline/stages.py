@@ -1,5 +1,6 @@
 """The stages in their order: attend, discover, ground, evaluate, report. Each is a function from values to a value."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -19,7 +20,7 @@ from locheads.pipeline.attend_stage import (
     shards_status,
 )
 from locheads.pipeline.audit_stage import audit_stage
-from locheads.pipeline.discover_stage import discover_heads, write_heads
+from locheads.pipeline.discover_stage import DiscoverResult, discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
 from locheads.pipeline.found_model import found_record
 from locheads.pipeline.ground_stage import ground_stage
@@ -37,6 +38,7 @@ from locheads.report.html import PAGE, write_report
 from locheads.store.digest import json_digest
 from locheads.store.store_files import DamagedShard
 from locheads.terminal import track
+from locheads.types import HeadIndex
 
 WORTH = 128
 """Images to ground for which another process is worth its start."""
@@ -128,7 +130,17 @@ def _judge_alone(setup: Setup, status: Status) -> Failures:
 
 
 def _judge_given(setup: Setup, loader: Loader, given: HeadSet, failures: Failures) -> FollowsRecord | None:
-    heads = given.heads[: setup.config.heads.k]
+    return _judge(setup, loader, given.heads[: setup.config.heads.k], failures)
+
+
+def _judge_found(setup: Setup, loader: Loader, discovered: DiscoverResult, failures: Failures) -> FollowsRecord | None:
+    """-> heads.json."""
+    follows = _judge(setup, loader, top_heads(discovered.discovery, setup.config.heads.k), failures)
+    write_heads(setup, discovered, follows, failures)
+    return follows
+
+
+def _judge(setup: Setup, loader: Loader, heads: Sequence[HeadIndex], failures: Failures) -> FollowsRecord | None:
     failures |= attend_judged(setup, loader, heads)
     return judge_heads(setup, heads)
 
@@ -137,16 +149,13 @@ def _steer(setup: Setup, status: Status) -> Failures:
     """stage=steer -> heads.json where the heads are not given, and steer.json."""
     from locheads.pipeline.steer_stage import steer_stage  # only here: it loads torch
 
-    given, k, loader = setup.given_heads, setup.config.heads.k, Loader(setup.config)
+    given, loader = setup.given_heads, Loader(setup.config)
     with status.stage(Stage.attend):
         failures = attend_steered(setup, loader)
     if given is None:
         with status.stage(Stage.discover):
             discovered = discover_heads(setup, failures)
-            heads = top_heads(discovered.discovery, k)
-            failures |= attend_judged(setup, loader, heads)
-            follows = judge_heads(setup, heads)
-            write_heads(setup, discovered, follows, failures)
+            follows = _judge_found(setup, loader, discovered, failures)
         ranking, source = discovered.discovery.ranking(), "this run"
     else:
         ranking, source = list(given.heads), given.source
@@ -173,10 +182,7 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     if setup.given_heads is None:
         with status.stage(Stage.discover):
             discovered = discovered or discover_heads(setup, failures)
-            heads = top_heads(discovered.discovery, setup.config.heads.k)
-            failures |= attend_judged(setup, loader, heads)
-            follows = judge_heads(setup, heads)
-            write_heads(setup, discovered, follows, failures)
+            follows = _judge_found(setup, loader, discovered, failures)
     else:
         with status.stage(Stage.judge):
             follows = _judge_given(setup, loader, setup.given_heads, failures)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from locheads.config import Config
 from locheads.dependence.head_dependence import HeadDependence, head_dependence
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed, table_of
-from locheads.dependence.pairs import pairs_of
+from locheads.dependence.pairs import Pairs, pairs_of
 from locheads.dependence.word_verdict import Follows, WordVerdict, judge
 from locheads.discovery.config import Require, SelectionKind
 from locheads.errors import DiscoveryError
@@ -32,15 +32,18 @@ log = logging.getLogger(__name__)
 
 WORTH = 16_384
 """Heads times images for which another process is worth its start; a few heads are fused here."""
+NOT_THE_OWN = (
+    "This is said of the {} most frequent heads: with selection.kind=greedy every expression is grounded with heads of "
+    "its own, which were not judged."
+)
 
 
 def measure_dependence(setup: Setup) -> HeadDependence | None:
     """Of every head, on the judged images; None where dependence.images=0, or none of them has a pair."""
     groups, config = setup.inputs.judged, setup.config
-    grounding, how = config.grounding, config.dependence
     depends_on = [
         [[sample.ref_id, sample.expression, sample.box] for group in groups for sample in group.samples],
-        [grounding.kernel, grounding.sigma, grounding.border.value, how.tolerance],
+        [*config.grounding.smoothing.values(), config.dependence.tolerance],
         code_digest(head_dependence.__module__, pairs_of.__module__),
     ]
 
@@ -50,12 +53,6 @@ def measure_dependence(setup: Setup) -> HeadDependence | None:
 
     arrays = setup.store.kept("dependence", groups, depends_on, work_out) if groups else {}
     return HeadDependence(**arrays) if arrays else None
-
-
-NOT_THE_OWN = (
-    "This is said of the {} most frequent heads: with selection.kind=greedy every expression is grounded with heads of "
-    "its own, which were not judged."
-)
 
 
 def judge_heads(setup: Setup, heads: Sequence[HeadIndex]) -> FollowsRecord | None:
@@ -109,30 +106,30 @@ def _tables_of(
     groups: list[ImageGroup],
 ) -> list[list[PairTable]]:
     """Of each image, those of its samples that were asked together."""
-    how, tolerance = config.prompt, config.dependence.tolerance
-    return [
-        [
-            table_of(found, pairs_of(samples, how, tokens), 0, tolerance)
-            for samples, found in _overlaps(store, config, group, heads)
-        ]
-        for group in groups
-    ]
+    tolerance = config.dependence.tolerance
+    found = (_overlaps(store, config, tokens, group, heads) for group in groups)
+    return [[table_of(overlaps, pairs, 0, tolerance) for pairs, overlaps in of_image] for of_image in found]
 
 
 def _overlaps(
-    store: AttentionStore, config: Config, group: ImageGroup, heads: Sequence[HeadIndex] | None
-) -> Iterator[tuple[list[Sample], Overlaps]]:
-    """-> (samples that were asked together, the overlaps of their maps), from the maps where the store has them, else
-    as the attention pass worked them out of them."""
+    store: AttentionStore,
+    config: Config,
+    tokens: Mapping[str, str],
+    group: ImageGroup,
+    heads: Sequence[HeadIndex] | None,
+) -> Iterator[tuple[Pairs, Overlaps]]:
+    """-> (pairs of samples that were asked together, the overlaps of their maps), from the maps where the store has
+    them, else as the attention pass worked them out of them."""
     if heads is None and not store.has_all_maps(group):
         own = {sample.sample_id: sample for sample in group.samples}
         for sample_ids, overlaps in store.read_overlaps(group, overlaps_key(group, config)):
-            yield [own[sample_id] for sample_id in sample_ids], overlaps
+            yield pairs_of([own[sample_id] for sample_id in sample_ids], config.prompt, tokens), overlaps
         return
     samples, maps = maps_of(store, group, heads)
     if len(samples) > 1:
         smooth = smoothed(maps, config.grounding) if heads is None else fuse(maps, config.grounding)
-        yield samples, overlaps_of(smooth, pairs_of(samples, config.prompt))
+        pairs = pairs_of(samples, config.prompt, tokens)
+        yield pairs, overlaps_of(smooth, pairs)
 
 
 def overlaps_key(group: ImageGroup, config: Config) -> str:
@@ -140,11 +137,10 @@ def overlaps_key(group: ImageGroup, config: Config) -> str:
 
     The tolerance is not in it, because the places of the peaks are kept.
     """
-    pairs, grounding = pairs_of(group.samples, config.prompt), config.grounding
+    pairs = pairs_of(group.samples, config.prompt)
     ids = [sample.sample_id for sample in group.samples]
     which = [[ids[i], ids[j]] for i, j in zip(pairs.first, pairs.second, strict=True)]
-    smoothing = [grounding.kernel, grounding.sigma, grounding.border.value]
-    return json_digest([which, smoothing, code_digest(overlaps_of.__module__)])[:16]
+    return json_digest([which, [*config.grounding.smoothing.values()], code_digest(overlaps_of.__module__)])[:16]
 
 
 def maps_of(

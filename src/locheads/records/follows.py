@@ -88,7 +88,7 @@ class FollowsRecord(Part):
             n_paraphrases=sum(sample.sample_id.endswith(TOGGLED) for group in judged for sample in group.samples),
             same_token=token_is_known(prompt),
             tolerance=tolerance,
-            smoothing={"kernel": grounding.kernel, "sigma": grounding.sigma, "border": grounding.border.value},
+            smoothing=grounding.smoothing,
         )
 
     def summary(self) -> dict[str, float | int | str]:

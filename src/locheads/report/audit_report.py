@@ -16,9 +16,9 @@ def estimate(audit: AuditFile, found: AuditDifference | None) -> Estimate | None
     return Estimate(found.value, found.low, found.high, few_mark(audit.n_images))  # type: ignore[arg-type]
 
 
-def difference(audit: AuditFile, row: AuditedChoice, metric: str) -> Estimate | None:
-    """To the run's own settings on the same samples; None where the choice failed."""
-    return estimate(audit, row.metrics[metric].difference) if metric in row.metrics else None
+def difference(audit: AuditFile, row: AuditedChoice, metric: str, by: str = "difference") -> Estimate | None:
+    """To the run's own settings on the same samples, or what `planting` heads changed; None where the choice failed."""
+    return estimate(audit, getattr(row.metrics[metric], by)) if metric in row.metrics else None
 
 
 def cell(audit: AuditFile, row: AuditedChoice, metric: str) -> str:
@@ -27,14 +27,9 @@ def cell(audit: AuditFile, row: AuditedChoice, metric: str) -> str:
     return found.text(METRIC[metric].unit) if found else "failed"
 
 
-def difference_cell(audit: AuditFile, row: AuditedChoice, metric: str) -> str:
-    found = difference(audit, row, metric)
-    return found.text(METRIC[metric].unit, sign="+") if found else "failed"
-
-
-def planting_cell(audit: AuditFile, row: AuditedChoice, metric: str) -> str:
-    """What planting heads changed."""
-    found = estimate(audit, row.metrics[metric].planting) if metric in row.metrics else None
+def difference_cell(audit: AuditFile, row: AuditedChoice, metric: str, by: str = "difference") -> str:
+    """See `difference`."""
+    found = difference(audit, row, metric, by)
     return found.text(METRIC[metric].unit, sign="+") if found else "failed"
 
 

@@ -12,7 +12,7 @@ from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, sho
 from locheads.fitted_table import Column, Row, figures, fitted_table, label, words
 from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
-from locheads.report.audit_report import cell, planting_cell
+from locheads.report.audit_report import cell, difference_cell
 
 TABLE4_KEYS = {"heads.k"}
 TABLE5_KEYS = {"criterion", "selection"}
@@ -156,7 +156,7 @@ def _planted_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str,
     chosen = row.heads.split()
     taken = f"{len({*chosen} & {*audit.planted})} of {len(chosen)}"
     verdict = audit.follows.get(row.heads)
-    changed = planting_cell(audit, row, PRIMARY[0]) if audit.planted else ""
+    changed = difference_cell(audit, row, PRIMARY[0], "planting") if audit.planted else ""
     return cell(audit, row, PRIMARY[0]), changed, taken, verdict.value if verdict else ""
 
 

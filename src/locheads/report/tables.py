@@ -17,6 +17,17 @@ Z = 1.96
 UNSTEADY = 3.0
 """Variance of the mean frequency by the trials over that by the images; more comes about by chance in less than 2 % of
 cases with five trials, even of a single head."""
+ROWS = {
+    Query.last: "the last token of the prompt",
+    Query.expression_last: "the last token of the expression",
+    Query.expression_mean: "the tokens of the expression (their mean)",
+    Query.answer_first: "the row that predicts the first token of the model's answer",
+    Query.answer_word: "the rows that predict word {} of the model's answer (their mean)",
+    Query.answer_mean: "the rows that predict the model's answer (their mean)",
+    Query.answer_numbers: "the rows that predict the numbers of the box in the model's answer (their mean)",
+    Query.answer_end: "the row that predicts the end of the model's answer",
+}
+"""Where attention is taken from by `prompt.query`, in words."""
 
 
 def columns(place: Place, width: int = WIDE) -> list[Metric]:
@@ -120,21 +131,9 @@ def heads_caption(heads: HeadsFile) -> str:
 
 
 def query_row(query: str | None) -> str:
-    """Where attention was taken from, in words. None: of a run that did not record it yet, the paper's."""
+    """See ROWS. None: of a run that did not record it yet, the paper's."""
     kind, number = query_of(query or Query.last)
     return ROWS[kind].format(number)
-
-
-ROWS = {
-    Query.last: "the last token of the prompt",
-    Query.expression_last: "the last token of the expression",
-    Query.expression_mean: "the tokens of the expression (their mean)",
-    Query.answer_first: "the row that predicts the first token of the model's answer",
-    Query.answer_word: "the rows that predict word {} of the model's answer (their mean)",
-    Query.answer_mean: "the rows that predict the model's answer (their mean)",
-    Query.answer_numbers: "the rows that predict the numbers of the box in the model's answer (their mean)",
-    Query.answer_end: "the row that predicts the end of the model's answer",
-}
 
 
 def _drawn_text(heads: HeadsFile) -> str:
