@@ -186,4 +186,5 @@ def test_details_and_slices_are_tables_of_their_own(run_folder, metrics_json, ed
     assert "0.50 [0.25, 1.50]" in page.text  # KLD is no percentage
     assert "50.0 [25.0, 150.0]" in page.text
     assert "Words of place: <i>with" in page.text
+    assert "<summary>By slices: words of place</summary>" in page.source  # the kinds that there are
     assert "<i>with" not in page.source
