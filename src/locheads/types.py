@@ -15,6 +15,9 @@ from locheads.geometry import Geometry
 Box = tuple[float, float, float, float]
 """xyxy in pixels of the original image."""
 
+NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
+"""Around no object: its area is 0, so that no box overlaps it and no point lies in it."""
+
 
 @dataclass(frozen=True, order=True)
 class HeadIndex:
@@ -29,15 +32,16 @@ class HeadIndex:
 
 @dataclass(frozen=True)
 class Sample:
-    """One expression for one object."""
+    """One expression and what it names: one object, or, where the data set has such, several or none."""
 
     sample_id: str
     """The sentence id of the data set: unique in it."""
     ref_id: str
     expression: str
     box: Box
+    """Around all that is named; NO_BOX where nothing is."""
     mask: dict[str, object]
-    """The object's mask as COCO run-length code, {"size": [height, width], "counts": str}."""
+    """Of all that is named as COCO run-length code, {"size": [height, width], "counts": str}."""
     category: str
     distractors: int | None = None
     """Other objects of that category in the image; None where the data set does not tell."""
@@ -45,6 +49,15 @@ class Sample:
     """Whether the expression says what the object is not; None where the data set does not tell, but its words may."""
     faulty: bool | None = None
     """Whether reviewers found the expression or its box wrong; None where nobody looked (`data/review.py`)."""
+    boxes: tuple[Box, ...] | None = None
+    """A box for every object that is named, () for none; None where an expression always names one."""
+    heat: Path | None = None
+    """Image file of the true heat map, where the truth is neither box nor mask (AGD20K)."""
+
+    @property
+    def absent(self) -> bool:
+        """Whether nothing in the image is what the expression names."""
+        return self.boxes == ()
 
 
 @dataclass(frozen=True)
