@@ -51,6 +51,10 @@ class Sample:
     """Whether reviewers found the expression or its box wrong; None where nobody looked (`data/review.py`)."""
     boxes: tuple[Box, ...] | None = None
     """A box for every object that is named, () for none; None where an expression always names one."""
+    kinds: tuple[str, ...] = ()
+    """What the data set's publishers report apart, from coarse to fine, such as ("icon", "mobile icon")."""
+    screen: bool = False
+    """Whether the image is a screen, on which an answer is a click."""
     heat: Path | None = None
     """Image file of the true heat map, where the truth is neither box nor mask (AGD20K)."""
 

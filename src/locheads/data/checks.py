@@ -24,11 +24,23 @@ Counts = tuple[int | None, ...]
 
 def official_counts(name: str) -> dict[str, Counts]:
     """Split -> counts of "refcoco/unc", "refcoco+/unc" or "refcocog/umd"; empty for a name without official counts."""
-    text = (resources.files("locheads.data") / "split_counts.csv").read_text()
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    named = ((row, f"{row['dataset']}/{row['split_by']}") for row in rows)
     counted = ("refs", "images", "expressions")
-    return {r["split"]: tuple(int(r[k]) if r[k] else None for k in counted) for r, own in named if own == name}
+    rows = _published("split_counts.csv", name)
+    return {row["split"]: tuple(int(row[key]) if row[key] else None for key in counted) for row in rows}
+
+
+def official_kinds(name: str, split: str) -> dict[str, int | None]:
+    """Kind of expression (`Sample.kinds`) -> how many the publishers have of it in a split of "screenspot_v2/os-copilot"
+    and the like; None where that is not known. Empty where nothing is."""
+    rows = _published("kind_counts.csv", name)
+    return {r["kind"]: int(r["expressions"]) if r["expressions"] else None for r in rows if r["split"] == split}
+
+
+def _published(file: str, name: str) -> list[dict[str, str]]:
+    """The file's rows about DATASET/SPLIT_BY."""
+    text = (resources.files("locheads.data") / file).read_text()
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return [row for row in rows if f"{row['dataset']}/{row['split_by']}" == name]
 
 
 _FEW = 0.01
@@ -108,6 +120,24 @@ def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
         return CheckState.ok, f"{text}, as published"
     known = ["?" if count is None else f"{count:,}" for count in official]
     return CheckState.fail, f"{text}, but published are {known[0]}, {known[1]} and {known[2]}"
+
+
+def check_kinds(split: str, groups: list[ImageGroup], published: dict[str, int | None]) -> CheckResult | None:
+    """How many expressions of every kind there are; None where the data set tells of no kinds."""
+    found = Counter(kind for group in groups for sample in group.samples for kind in sample.kinds)
+    if not found:
+        return None
+    wrong = [
+        f"{found[kind]:,} {kind} instead of {'?' if kind not in published else f'{published[kind]:,}'}"
+        for kind in sorted({*found, *published})
+        if (known := published.get(kind, 0)) != found[kind] and not (known is None and found[kind])
+    ]
+    text = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.items()))
+    if not published:
+        return CheckResult(split, "kinds", CheckState.ok, f"{text}; no published counts are known")
+    if wrong:
+        return CheckResult(split, "kinds", CheckState.fail, "; ".join(wrong))
+    return CheckResult(split, "kinds", CheckState.ok, f"{text}, as published")
 
 
 def check_review(counts: Counter[bool | None], published: tuple[int, int] | None) -> CheckResult:

@@ -95,6 +95,7 @@ class Reader(StrEnum):
     """REFER's form, made at first use."""
     reasonseg = "reasonseg"
     refer = "refer"
+    screenspot = "screenspot"
 
 
 class QueryLength(StrEnum):
@@ -171,7 +172,7 @@ class DatasetConfig:
     folder: str = ""
     """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"
-    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
+    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name; screenspot: a pattern, *.json)."""
     review: str = ""
     """Ref-L4's review of the expressions, a file per split ({split} in its name): clean and faulty ones are reported
     apart. A split without such a file has no flags (only reader=refer)."""
@@ -195,7 +196,7 @@ class DatasetConfig:
     split_names: dict[str, str] = field(default_factory=dict)
     """Official name of a split: what the hub copy calls it."""
     box_format: BoxFormat = BoxFormat.xywh
-    """How the boxes of a hub copy or of your own JSONL are written."""
+    """How the boxes of a hub copy, of ScreenSpot or of your own JSONL are written."""
     query: QueryLength = QueryLength.all  # only reader=reasonseg
     notes: list[str] = field(default_factory=list)
     """Known defects of a hub copy: logged and recorded whenever it is used."""

@@ -148,6 +148,8 @@ class Metric:
     """One of the two numbers of the paper's tables: charts and differences show it, terminals with its interval."""
     min_width: int = 0
     """Columns of a terminal that is wide enough for it."""
+    rare: bool = False
+    """Of a truth that only some data sets have: see `told`."""
 
     def parts(self, rows: Any) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
         """Numerators and denominators per row of a table of scores: column -> values."""
@@ -189,6 +191,7 @@ def _near(pointed: np.ndarray, *columns: np.ndarray) -> np.ndarray:
 
 _MASKS = ("intersection", "union")
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
+_OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
 
 METRICS = (
     Metric("rec_acc@0.5", "REC Acc@0.5", "REC\nAcc@0.5", Outputs.BOX, ("box_iou",), _box_iou_from(0.5),
@@ -223,6 +226,12 @@ METRICS = (
     Metric("pointing_swapped", "Pointing, expression swapped", "\nswapped", Outputs.MAP, ("swapped",), np.nan_to_num,
            lambda swapped: ~np.isnan(swapped), shown=Place.PAGE, higher_is_better=False),
     Metric("pointing_chance", "Pointing by chance", "\nchance", Outputs.POINT, ("chance",), _same, shown=Place.PAGE),
+    Metric("click_acc", "Click accuracy", "click\nacc.", Outputs.POINT, ("clicked",), _same, shown=_OF_SOME_DATA,
+           rare=True,
+           note="Click accuracy is the share whose point, the maximum of the fused map or that of a file, lies in the "
+                "element's box, its edges included."),
+    Metric("click_acc_centre", "Click accuracy, centre of the box", "\ncentre", Outputs.BOX, ("clicked_centre",), _same,
+           shown=_OF_SOME_DATA, rare=True, note="Beside it that of the answered box's centre."),
     Metric("map_energy", "Energy in the box", "\nenergy", Outputs.MAP, ("map_energy",), _same, shown=Place.DETAILS,
            note="The others compare the fused map with the object's mask on the patch grid: the share of the map's "
                 "energy in the true box, the similarity (SIM) and the Kullback-Leibler divergence (KLD, lower is "
@@ -243,6 +252,13 @@ PRIMARY = tuple(metric.key for metric in METRICS if metric.primary)
 def shown(place: Place) -> dict[str, Metric]:
     """The metrics of a place, by key, in the order of the table."""
     return {metric.key: metric for metric in METRICS if metric.shown & place}
+
+
+def told(metrics: dict[str, Metric], found: Collection[str]) -> dict[str, Metric]:
+    """Those of `metrics` that a table about `found`, the keys that were measured, has columns for: the common ones, and
+    of the rare ones what was measured; none of the common ones where all that was measured is rare."""
+    common = not found or any(not METRIC[key].rare for key in found if key in METRIC)
+    return {key: metric for key, metric in metrics.items() if (key in found if metric.rare else common)}
 
 
 def measured(method: str, columns: Collection[str]) -> Iterator[Metric]:

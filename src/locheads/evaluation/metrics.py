@@ -70,6 +70,16 @@ def inside(points: ArrayLike, boxes: ArrayLike) -> Bool[np.ndarray, "n"]:
     return np.all((box[:, :2] <= at) & (at < box[:, 2:]), axis=1)
 
 
+def touching(points: ArrayLike, boxes: ArrayLike) -> Bool[np.ndarray, "n"]:
+    """As `inside`, but all four edges of a box belong to it: a click on an element.
+
+    ScreenSpot's code (likaixin2000/ScreenSpot-Pro-GUI-Grounding `eval_screenspot_pro.py`, x1 <= x <= x2); an answer
+    that it cannot read is wrong, as NaN is here.
+    """
+    at, box = np.asarray(points, dtype=np.float64).reshape(-1, 2), np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.all((box[:, :2] <= at) & (at <= box[:, 2:]), axis=1)
+
+
 def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
     return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
 

@@ -25,6 +25,7 @@ NEGATIONS = frozenset(
 """Words that say what an object is not, also as people type them: of "isn't" the letters before the apostrophe."""
 
 SLICES = {
+    "kind": "Kind",
     "review": "Review of the expression",
     "area": "Share of the image",
     "distractors": "Distractors",
@@ -46,6 +47,8 @@ _LIMITS = {
 }
 """Column, and name of a slice -> what its members stay below; each slice begins where the one before ends."""
 _UNKNOWN = "unknown"
+BETWEEN_KINDS = "; "
+"""Between a sample's kinds in scores.parquet."""
 
 
 def facts(sample: Sample, area: int) -> tuple[float, float, float, int, bool, bool]:
@@ -65,6 +68,8 @@ FACTS = ("faulty", "distractors", "area_share", "n_words", "spatial", "negation"
 def slices_of(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """(key of SLICES, name of the slice, its rows) of every slice that has rows, in the order of the tables; none of a
     kind of which nothing is known."""
+    if "kinds" in scores:
+        yield from _by_kind(scores)
     for key, (column, below) in _LIMITS.items():
         values = scores[column].to_numpy(dtype=float)
         if np.isnan(values).all():
@@ -74,3 +79,10 @@ def slices_of(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         for place, name in enumerate((*below, _UNKNOWN)):
             if len(rows := scores[places == place]):
                 yield key, name, rows
+
+
+def _by_kind(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The coarse kinds first, then by name."""
+    own = [kinds.split(BETWEEN_KINDS) if kinds else [] for kinds in scores["kinds"]]
+    for _, name in sorted({(place, name) for kinds in own for place, name in enumerate(kinds)}):
+        yield "kind", name, scores[[name in kinds for kinds in own]]

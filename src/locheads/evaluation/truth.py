@@ -18,9 +18,9 @@ from pycocotools import mask as coco
 from locheads.data.prediction_files import Answer
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS, WITHOUT_MAP
-from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
+from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union, touching
 from locheads.evaluation.rows import Row, prediction_row
-from locheads.evaluation.slices import FACTS, facts
+from locheads.evaluation.slices import BETWEEN_KINDS, FACTS, facts
 from locheads.types import ImageGroup, Sample
 
 T = TypeVar("T")
@@ -45,11 +45,15 @@ class Truth:
         table = [facts(sample, area) for sample, area in zip(samples, self._areas, strict=True)]
         self._facts = pd.DataFrame(table, columns=list(FACTS))
         self._facts["chance"] = box_shares(samples)
+        if any(sample.kinds for sample in samples):
+            self._facts["kinds"] = [BETWEEN_KINDS.join(sample.kinds) for sample in samples]
+        self._screens = any(sample.screen for sample in samples)
         self._facts[["image_width", "image_height"]] = np.array(sizes, dtype=np.float64).reshape(-1, 2)
 
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
-        true box, the peak, the image's size and FACTS.
+        true box, the peak, the image's size and FACTS. Of screens also clicked and clicked_centre, of samples that have
+        kinds these.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.
@@ -68,6 +72,9 @@ class Truth:
         scores["box_iou"] = box_iou(boxes, true_boxes)
         scores["intersection"], scores["union"] = overlaps[:, 0], overlaps[:, 1]
         scores["pointed"] = inside(points, true_boxes)
+        if self._screens:
+            scores["clicked"] = touching(points, true_boxes)
+            scores["clicked_centre"] = touching((boxes[:, :2] + boxes[:, 2:]) / 2, true_boxes)
         without = predictions["method"].isin(WITHOUT_MAP)
         scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
         scores[[f"true_{key}" for key in _BOX]] = true_boxes

@@ -8,7 +8,15 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from locheads.config import Config, Stage
-from locheads.data.checks import CheckResult, CheckState, check_review, check_samples, official_counts
+from locheads.data.checks import (
+    CheckResult,
+    CheckState,
+    check_kinds,
+    check_review,
+    check_samples,
+    official_counts,
+    official_kinds,
+)
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
 from locheads.data.image_groups import exclude_images
@@ -60,6 +68,8 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
         tally = Tally(counting=True)
         groups = data.read(split, tally)
         verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
+        if kinds := check_kinds(split, groups, official_kinds(dataset.official, split)):
+            verdicts.append(kinds)
         ids.update(sample.sample_id for group in groups for sample in group.samples)
         flags.update(sample.faulty for group in groups for sample in group.samples)
         keys[split] = group_keys(groups)

@@ -23,6 +23,7 @@ from locheads.data.pathnames import coco_id
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.data.review import review_files
+from locheads.data.screenspot import ScreenSpotDataSet
 from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
@@ -42,6 +43,7 @@ READERS: dict[str, type[DataSetReader]] = {
     Reader.pocket: ReferDataSet,
     Reader.reasonseg: ReasonSegDataSet,
     Reader.refer: ReferDataSet,
+    Reader.screenspot: ScreenSpotDataSet,
 }
 
 

@@ -174,6 +174,11 @@ class MetricsRecord(Record):
     def get(self, method: str, metric: str) -> Estimate | None:
         return self.methods.get(method, {}).get(metric)
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """The metrics that any method has."""
+        return frozenset(key for found in self.methods.values() for key in found)
+
     def own(self) -> str | None:
         """The method that the run is about; None where only baselines are told."""
         return next((method for method in OWN_METHODS if method in self.methods), None)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from locheads.errors import StoreError
-from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, method_label, shown
+from locheads.evaluation.metric_table import METRIC, PRIMARY, Place, method_label, shown, told
 from locheads.evaluation.slices import SLICES
 from locheads.records.gallery_file import GalleryItem
 from locheads.records.receipt_file import STEPS, renew_pages
@@ -98,6 +98,8 @@ def drawn(record: RunRecord) -> tuple[Charts, list[Panels]]:
 
 def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_explorer: bool = False) -> str:
     """The page as text; `with_explorer`: linked to the explorer beside it."""
+    measured = record.metrics.measured if record.metrics else frozenset()
+    details = {key: metric for key, metric in shown(Place.DETAILS).items() if key in measured}
     return page_template("page.html.j2").render(
         record=record,
         explorer=EXPLORER_PAGE if with_explorer else None,
@@ -105,9 +107,9 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         query_row=query_row,
         verdict=verdict(record),
         metrics=record.metrics,
-        main=shown(Place.PAGE),
-        details=_measured(shown(Place.DETAILS), record),
-        of_slices=shown(Place.SLICES),
+        main=told(shown(Place.PAGE), measured),
+        details=details,
+        of_slices=told(shown(Place.SLICES), measured),
         metric_table=METRIC,
         audited=[METRIC[key] for key in PRIMARY],
         audit_report=audit_report,
@@ -124,12 +126,6 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         provenance=provenance_rows(record.provenance.content()),
         digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )
-
-
-def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:
-    """Those that any method has: a run of another kind, or of an earlier version, lacks some."""
-    methods = record.metrics.methods if record.metrics else {}
-    return {key: metric for key, metric in metrics.items() if any(key in found for found in methods.values())}
 
 
 def _chart(record: RunRecord, draw: Callable[[RunRecord, Theme], Figure]) -> dict[str, str] | None:

@@ -4,7 +4,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from locheads.discovery.config import Draw
-from locheads.evaluation.metric_table import ABSENT, METRICS, Metric, Place, method_label, percent
+from locheads.evaluation.metric_table import ABSENT, Metric, Place, method_label, percent, shown, told
 from locheads.evaluation.slices import SLICES
 from locheads.fitted_table import WIDE, Row, figures, fitted_table, label
 from locheads.models.config import Query, query_of
@@ -30,9 +30,10 @@ ROWS = {
 """Where attention is taken from by `prompt.query`, in words."""
 
 
-def columns(place: Place, width: int = WIDE) -> list[Metric]:
+def columns(metrics: MetricsRecord, place: Place, width: int = WIDE) -> list[Metric]:
     """The metrics that a terminal of this width shows there; metrics.json and the page have the others, too."""
-    return [m for m in METRICS if m.shown & place and m.shown & Place.TERMINAL and m.min_width <= width]
+    there = told(shown(place), metrics.measured)
+    return [metric for metric in there.values() if metric.shown & Place.TERMINAL and metric.min_width <= width]
 
 
 def metric_cell(metric: Metric, estimate: Estimate | None) -> str:
@@ -45,12 +46,12 @@ def results_table(record: RunRecord, width: int = WIDE) -> RenderableType:
 
     Raises StoreError without a readable metrics.json.
     """
-    metrics, shown = record.need(MetricsRecord), columns(Place.TERMINAL, width)
-    rows = []
+    metrics = record.need(MetricsRecord)
+    there, rows = columns(metrics, Place.TERMINAL, width), []
     for method in metrics.rows():
-        cells = [metric_cell(metric, metrics.get(method, metric.key)) for metric in shown]
+        cells = [metric_cell(metric, metrics.get(method, metric.key)) for metric in there]
         rows.append(Row([method_label(method), *cells], "bold" if method == "localization_heads" else None))
-    headings = [*label(""), *figures(*(metric.heading for metric in shown))]
+    headings = [*label(""), *figures(*(metric.heading for metric in there))]
     return fitted_table("Results in percent", headings, rows, results_caption(metrics), width)
 
 
@@ -73,12 +74,12 @@ def slices_table(record: RunRecord, width: int = WIDE) -> RenderableType:
 
     Raises StoreError without a readable metrics.json.
     """
-    metrics, shown = record.need(MetricsRecord), columns(Place.SLICES, width)
-    rows = []
+    metrics = record.need(MetricsRecord)
+    there, rows = columns(metrics, Place.SLICES, width), []
     for part in metrics.slices:
-        cells = [metric_cell(metric, part.metrics.get(metric.key)) for metric in shown]
+        cells = [metric_cell(metric, part.metrics.get(metric.key)) for metric in there]
         rows.append(Row([SLICES.get(part.by, part.by), part.name, str(part.n_expressions), *cells]))
-    headings = [*label("of", "part"), *figures("expres-\nsions", *(metric.heading for metric in shown))]
+    headings = [*label("of", "part"), *figures("expres-\nsions", *(metric.heading for metric in there))]
     return fitted_table("By slices, in percent", headings, rows, slices_legend(metrics), width)
 
 

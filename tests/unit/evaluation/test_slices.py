@@ -8,7 +8,7 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.evaluation.config import EvaluationConfig
-from locheads.evaluation.metric_table import Place, shown
+from locheads.evaluation.metric_table import Place, shown, told
 from locheads.evaluation.slices import FACTS, SLICES, facts, slices_of
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.evaluation.truth import Truth
@@ -38,9 +38,10 @@ def test_facts_of_a_text(group: ImageGroup, text: str, words: int, spatial: bool
 
 
 def table(**columns: list) -> pd.DataFrame:
-    plain = {"faulty": 0.0, "distractors": 1.0, "area_share": 0.5, "n_words": 1, "spatial": False, "negation": False}
+    plain = {"faulty": 0.0, "distractors": 1.0, "area_share": 0.5, "n_words": 1, "spatial": False, "negation": False,
+             "kinds": "thing"}  # fmt: skip
     n = max(map(len, columns.values()))
-    return pd.DataFrame({key: columns.get(key, [plain[key]] * n) for key in FACTS})
+    return pd.DataFrame({key: columns.get(key, [plain[key]] * n) for key in (*FACTS, "kinds")})
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
     }  # fmt: skip
     whole = summarise(scores, config)["localization_heads"]
     of_all = next(s for s in slices if s["by"] == "area")
-    assert of_all["metrics"] == {metric: whole[metric] for metric in shown(Place.SLICES)}
+    assert of_all["metrics"] == {metric: whole[metric] for metric in told(shown(Place.SLICES), whole)}
     assert (of_all["n_expressions"], of_all["n_images"]) == (2, 1)
 
 
