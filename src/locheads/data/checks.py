@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from locheads.data.headers import inside, read_headers
-from locheads.data.image_files import open_image
+from locheads.data.image_files import image_header, open_image
+from locheads.data.image_groups import with_heat
 from locheads.data.masks import tight_box
 from locheads.data.tally import Tally
 from locheads.errors import DataError
@@ -30,8 +31,8 @@ def official_counts(name: str) -> dict[str, Counts]:
 
 
 def official_kinds(name: str, split: str) -> dict[str, int | None]:
-    """Kind of expression (`Sample.kinds`) -> how many the publishers have of it in a split of "screenspot_v2/os-copilot"
-    and the like; None where that is not known. Empty where nothing is."""
+    """Kind of expression (`Sample.kinds`) -> how many the publishers have of it in a split of
+    "screenspot_v2/os-copilot" and the like; None where that is not known. Empty where nothing is."""
     rows = _published("kind_counts.csv", name)
     return {r["kind"]: int(r["expressions"]) if r["expressions"] else None for r in rows if r["split"] == split}
 
@@ -71,13 +72,10 @@ def check_samples(
     `folders`: where images may lie once links are followed. Opens the header of every image, or all of it where
     `open_images` is set.
     """
-    objects = _Objects(groups)
     answers = {
         "counts": _counts(groups, official),
         "records": _records(tally),
-        "boxes inside": _boxes(objects),
-        "box format": _box_format(objects),
-        "masks": _masks(objects, tally),
+        **_truths(groups, tally),
         "ids": _ids(groups),
         "text": _text(groups),
         "images": _images(groups, open_images, folders),
@@ -86,6 +84,27 @@ def check_samples(
 
 
 _Answer = tuple[CheckState, str]
+
+
+def _truths(groups: list[ImageGroup], tally: Tally) -> dict[str, _Answer]:
+    """Of boxes and masks, or of the heat maps, which their reader has read, one by one, among the records."""
+    if with_heat(groups):
+        return {"heat maps": _heats(groups)}
+    objects = _Objects(groups)
+    return {
+        "boxes inside": _boxes(objects),
+        "box format": _box_format(objects),
+        "masks": _masks(objects, tally),
+    }
+
+
+def _heats(groups: list[ImageGroup]) -> _Answer:
+    """Whether they have their images' shapes: both are brought to one square, whatever these are."""
+    heats = [(heat, group) for group in groups for sample in group.samples if (heat := sample.heat) is not None]
+    other = [heat for heat, group in heats if image_header(heat).size != (group.width, group.height)]
+    if other:
+        return CheckState.warn, f"{len(other):,} of another size than their image, the first: {other[0]}"
+    return CheckState.ok, f"{len(heats):,}, of their images' sizes"
 
 
 class _Objects:

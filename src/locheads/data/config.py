@@ -88,6 +88,7 @@ class Frame(StrEnum):
 class Reader(StrEnum):
     """Of which form a data set is: see docs/data.md."""
 
+    agd20k = "agd20k"
     coco = "coco"
     hub = "hub"
     jsonl = "jsonl"
@@ -172,7 +173,7 @@ class DatasetConfig:
     folder: str = ""
     """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"
-    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name; screenspot: a pattern, *.json)."""
+    """File with the expressions: REFER's, or your own (jsonl: with {split} in its name); of ScreenSpot a pattern."""
     review: str = ""
     """Ref-L4's review of the expressions, a file per split ({split} in its name): clean and faulty ones are reported
     apart. A split without such a file has no flags (only reader=refer)."""
@@ -198,6 +199,10 @@ class DatasetConfig:
     box_format: BoxFormat = BoxFormat.xywh
     """How the boxes of a hub copy, of ScreenSpot or of your own JSONL are written."""
     query: QueryLength = QueryLength.all  # only reader=reasonseg
+    template: str = "where does one {phrase}"
+    """The expression about an affordance (only reader=agd20k): {phrase} is that of its affordance, ..."""
+    phrases: dict[str, str] = field(default_factory=dict)
+    """... by its name, such as hold: hold the {object}."""
     notes: list[str] = field(default_factory=list)
     """Known defects of a hub copy: logged and recorded whenever it is used."""
     official: str = ""

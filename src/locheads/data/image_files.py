@@ -133,6 +133,20 @@ def read_mask(path: Path, size: tuple[int, int], threshold: int | None, where: s
     return np.asarray(values.any(axis=2))
 
 
+def read_heat(path: Path) -> np.ndarray:
+    """A true heat map -> [height, width], 0 to 1: an image of 8 bits, a colour one by its brightness.
+
+    Raises DataError where it cannot be read, and where it has one value everywhere: nothing could be found by it.
+    """
+    with opened(path) as image:
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise DataError(f"The heat map {path} has pixels of more than 8 bits (mode {image.mode}): save it with 8.")
+        heat = np.asarray(image.convert("L"), dtype=np.float64) / 255
+    if np.ptp(heat) == 0:
+        raise DataError(f"The heat map {path} has one value everywhere, so it says nothing: take it anew or remove it.")
+    return heat
+
+
 def _values(image: Image.Image) -> np.ndarray:
     """[height, width, 3 or 1], whole numbers, without alpha."""
     if image.mode in ("L", "I") or image.mode.startswith("I;16"):

@@ -55,6 +55,11 @@ def boxes_only(tally: Tally) -> list[str]:
     return notes
 
 
+def with_heat(groups: Iterable[ImageGroup]) -> bool:
+    """Whether the truth is a heat map, and neither box nor mask: of all samples, or of none."""
+    return any(sample.heat is not None for group in groups for sample in group.samples)
+
+
 def image_numbers(groups: list[ImageGroup]) -> Int[np.ndarray, "sample"]:
     """Of each sample, in the groups' order, the position of its image."""
     return np.repeat(np.arange(len(groups)), np.array([len(group.samples) for group in groups], dtype=int))

@@ -60,6 +60,12 @@ def box_mask(box: Box, width: int, height: int, where: str) -> dict[str, object]
     return code
 
 
+def empty_code(width: int, height: int) -> dict[str, object]:
+    """Run-length code of a mask without a pixel."""
+    code = coco.frPyObjects({"size": [height, width], "counts": [width * height]}, height, width)
+    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+
+
 def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
     """As `box_mask`; None where the box touches no pixel of the image."""
     x0, y0, x1, y1 = touched(box, width, height)

@@ -85,6 +85,9 @@ def _contradiction(groups: list[ImageGroup]) -> str | None:
             if wrong := _wrong(sample, group, seen):
                 return f"the sample {sample.sample_id} of image {group.image_id} {wrong}"
             seen.add(sample.sample_id)
+    heats = {sample.heat is None for group in groups for sample in group.samples}
+    if len(heats) > 1:
+        return "some samples have a heat map as their truth and others have none, which no figure takes together"
     return None if groups else "there are no images"
 
 
@@ -95,7 +98,8 @@ def _wrong(sample: Sample, group: ImageGroup, seen: set[str]) -> str | None:
     rules = {
         "has the id of another sample": sample.sample_id in seen,
         "has no expression": not (isinstance(text, str) and text.strip()),
-        f"has the box {sample.box}, which must be (x0, y0, x1, y1)": not (x0 < x1 and y0 < y1),
+        f"has the box {sample.box}, which must be (x0, y0, x1, y1)": sample.heat is None
+        and not (x0 < x1 and y0 < y1),
         f"has the box {sample.box}, which leaves its image of {width} x {height} pixels": not inside(
             sample.box, width, height
         ),

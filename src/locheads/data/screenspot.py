@@ -2,9 +2,9 @@
 
 v2 (OS-Copilot/ScreenSpot-v2): `screenspot_{mobile,desktop,web}_v2.json` with records {"img_filename", "bbox": [x, y,
 width, height], "instruction", "data_type": "text" or "icon", "data_source"}, images in `screenspotv2_image/`. Pro
-(likaixin/ScreenSpot-Pro): `annotations/*.json` with records {"id", "img_filename", "bbox": [x0, y0, x1, y1], "img_size":
-[width, height], "instruction", "ui_type": "text" or "icon", "group", ...}, images in `images/`. Converted copies of v2
-have Pro's names and corners (microsoft/GUI-Actor); `dataset.box_format` says which of the two boxes are.
+(likaixin/ScreenSpot-Pro): `annotations/*.json` with records {"id", "img_filename", "bbox": [x0, y0, x1, y1],
+"img_size": [width, height], "instruction", "ui_type": "text" or "icon", "group", ...}, images in `images/`. Converted
+copies of v2 have Pro's names and corners (microsoft/GUI-Actor); `dataset.box_format` says which of the two boxes are.
 """
 
 import re
@@ -102,8 +102,8 @@ class ScreenSpotDataSet(DataSetReader):
         (width, height), sample = outside[0]
         raise DataError(
             f"{len(outside):,} of {len(rows):,} boxes of {self._folder} leave their image when read as "
-            f"{self._config.box_format.value}, the first that of {sample.sample_id}, {sample.box} in {width} x {height} "
-            "pixels: ScreenSpot-v2 has xywh, ScreenSpot-Pro and converted copies have xyxy, so correct "
+            f"{self._config.box_format.value}, the first that of {sample.sample_id}, {sample.box} in "
+            f"{width} x {height} pixels: ScreenSpot-v2 has xywh, ScreenSpot-Pro and converted copies have xyxy, so correct "
             "dataset.box_format."
         )
 

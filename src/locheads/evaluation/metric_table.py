@@ -85,6 +85,8 @@ class Unit(Enum):
     NATS = (1.0, 2)
     DEVIATIONS = (1, 2)
     """Standard deviations."""
+    # As the papers on AGD20K print all three measures.
+    THOUSANDTHS = (1.0, 3)
 
     def text(self, value: float, sign: str = "") -> str:
         """0.532 in percent -> "53.2"; a dash for NaN. `sign`: "+" shows the sign of a positive number."""
@@ -232,6 +234,14 @@ METRICS = (
                 "element's box, its edges included."),
     Metric("click_acc_centre", "Click accuracy, centre of the box", "\ncentre", Outputs.BOX, ("clicked_centre",), _same,
            shown=_OF_SOME_DATA, rare=True, note="Beside it that of the answered box's centre."),
+    Metric("agd_kld", "KLD, 224 pixels (nats)", "KLD\n224", Outputs.MAP, ("agd_kld",), _same, shown=_OF_SOME_DATA,
+           rare=True, unit=Unit.THOUSANDTHS, higher_is_better=False, bounded=False,
+           note="KLD (lower is better), SIM and NSS (0 is chance) compare the fused map with the true heat map, both "
+                "resized to 224 x 224 pixels, as the papers on AGD20K do. A failed map scores 27.63, 0 and 0."),
+    Metric("agd_sim", "SIM, 224 pixels", "SIM\n224", Outputs.MAP, ("agd_sim",), _same, shown=_OF_SOME_DATA, rare=True,
+           unit=Unit.THOUSANDTHS),
+    Metric("agd_nss", "NSS, 224 pixels", "NSS\n224", Outputs.MAP, ("agd_nss",), _same, shown=_OF_SOME_DATA, rare=True,
+           unit=Unit.THOUSANDTHS, bounded=False),
     Metric("map_energy", "Energy in the box", "\nenergy", Outputs.MAP, ("map_energy",), _same, shown=Place.DETAILS,
            note="The others compare the fused map with the object's mask on the patch grid: the share of the map's "
                 "energy in the true box, the similarity (SIM) and the Kullback-Leibler divergence (KLD, lower is "

@@ -1,13 +1,16 @@
 """What the heads and the baselines answer about one image."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
+from jaxtyping import Float, Int
 from pycocotools import mask as coco
 
+from locheads.data.image_files import read_heat
 from locheads.data.masks import box_code
-from locheads.evaluation.map_metrics import map_scores
+from locheads.evaluation.heat_metrics import heat_scores, on_square, truth_on_square
+from locheads.evaluation.map_metrics import PerMap, map_scores
 from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of
 from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
 from locheads.evaluation.metrics import peaks
@@ -43,7 +46,8 @@ def predict(
             yield from _rows(group, samples[part], stored[part], geometry, plan, config)
     for sample_id, sample in without.items():
         reason = failures.get(sample_id, "the attention store lost it while the run was going on")
-        methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)] * plan.baselines
+        methods = [(method, draw) for method, draw, _ in methods_of(plan, sample_id)]
+        methods += [(CENTRE_BOX, 0)] * (plan.baselines and sample.heat is None)
         yield from (prediction_row(group, sample, m, draw=draw, error=reason) for m, draw in methods)
 
 
@@ -71,13 +75,8 @@ def _rows(
     asked = [(*place, heads) for place, own in zip(places, methods, strict=True) for _, _, heads in own]
     maps, sinks, errors = heads_maps(asked, (geometry.rows, geometry.cols), plan.sinks)
     stack = ground_stack(maps, (geometry,) * len(asked), config, sinks)
-    # Several expressions mean one object.
-    masks = {str(sample.mask["counts"]): sample.mask for sample in samples}
-    covered = {counts: geometry.coverage(coco.decode(mask).astype(bool)) for counts, mask in masks.items()}
-    coverage = np.array([covered[str(sample.mask["counts"])] for sample in samples])
     truth = np.repeat(np.arange(len(samples)), [len(own) for own in methods])
-    boxes = np.array([sample.box for sample in samples], dtype=np.float64)
-    scores = map_scores(stack.fused, geometry, boxes[truth], coverage[truth])
+    scores = _scores_of_maps(stack.fused, geometry, samples, truth)
     points = peaks(stack.fused, Frames.of([geometry]))
     answers = zip(
         errors, map(stack.box, range(len(asked))), points.tolist(), stack.mask_codes(),
@@ -95,5 +94,20 @@ def _rows(
                 group, sample, method, draw=draw, heads=heads or (), box=box, counts=counts, point=at
             )
             yield found | dict(zip(scores, values, strict=True))
-        if plan.baselines:
+        if plan.baselines and sample.heat is None:
             yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts)
+
+
+def _scores_of_maps(
+    fused: Float[np.ndarray, "n row col"], geometry: Geometry, samples: Sequence[Sample], truth: Int[np.ndarray, "n"]
+) -> dict[str, PerMap]:
+    """How well each map lies on its truth; `truth`: which of the samples that is of."""
+    if samples[0].heat is not None:
+        heats = np.array([truth_on_square(read_heat(sample.heat)) for sample in samples if sample.heat is not None])
+        return heat_scores(on_square(fused, geometry), heats[truth])
+    # Several expressions mean one object.
+    masks = {str(sample.mask["counts"]): sample.mask for sample in samples}
+    covered = {counts: geometry.coverage(coco.decode(mask).astype(bool)) for counts, mask in masks.items()}
+    coverage = np.array([covered[str(sample.mask["counts"])] for sample in samples])
+    boxes = np.array([sample.box for sample in samples], dtype=np.float64)
+    return map_scores(fused, geometry, boxes[truth], coverage[truth])

@@ -1,6 +1,6 @@
 """One row per expression and method: what was answered, before anybody looks at the truth.
 
-But for MAP_METRICS: they need the map, which is not kept, so they are taken with the answer. Nothing that answers
+But for MAP_METRICS and HEAT_METRICS: they need the map, which is not kept, so they are taken with the answer. Nothing that answers
 reads them, and the file of the rows leaves them out (`SCHEMA`).
 """
 
@@ -12,10 +12,14 @@ import pyarrow as pa
 from jaxtyping import Bool
 from pycocotools import mask as coco
 
+from locheads.evaluation.heat_metrics import HEAT_METRICS
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.types import Box, HeadIndex, ImageGroup, Sample
 
 Row = dict[str, Any]
+
+OF_MAPS = (*MAP_METRICS, *HEAT_METRICS)
+"""What a row tells of its map: the former where the truth is a mask, the latter where it is a heat map."""
 
 SCHEMA = pa.schema(
     [
@@ -58,7 +62,7 @@ def prediction_row(
         "mask_height": group.height,
         "mask_width": group.width,
         "error": error,
-        **dict.fromkeys(MAP_METRICS),
+        **dict.fromkeys(OF_MAPS),
     }
 
 

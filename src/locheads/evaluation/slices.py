@@ -58,7 +58,8 @@ def facts(sample: Sample, area: int) -> tuple[float, float, float, int, bool, bo
     negation = not NEGATIONS.isdisjoint(letters) if sample.negation is None else sample.negation
     spatial = not SPATIAL_WORDS.isdisjoint(letters)
     faulty, others = (np.nan if value is None else float(value) for value in (sample.faulty, sample.distractors))
-    return faulty, others, area / (height * width), len(sample.expression.split()), spatial, negation
+    share = area / (height * width) if sample.heat is None else np.nan
+    return faulty, others, share, len(sample.expression.split()), spatial, negation
 
 
 FACTS = ("faulty", "distractors", "area_share", "n_words", "spatial", "negation")

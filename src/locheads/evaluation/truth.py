@@ -16,7 +16,8 @@ from jaxtyping import Float
 from pycocotools import mask as coco
 
 from locheads.data.prediction_files import Answer
-from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
+from locheads.evaluation.heat_metrics import OF_NO_HEAT
+from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union, touching
 from locheads.evaluation.rows import Row, prediction_row
@@ -44,7 +45,9 @@ class Truth:
         self._partners = partners(groups)
         table = [facts(sample, area) for sample, area in zip(samples, self._areas, strict=True)]
         self._facts = pd.DataFrame(table, columns=list(FACTS))
-        self._facts["chance"] = box_shares(samples)
+        self._heat = any(sample.heat is not None for sample in samples)
+        if not self._heat:
+            self._facts["chance"] = box_shares(samples)
         if any(sample.kinds for sample in samples):
             self._facts["kinds"] = [BETWEEN_KINDS.join(sample.kinds) for sample in samples]
         self._screens = any(sample.screen for sample in samples)
@@ -53,7 +56,7 @@ class Truth:
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
         true box, the peak, the image's size and FACTS. Of screens also clicked and clicked_centre, of samples that have
-        kinds these.
+        kinds these. Where the truth is a heat map HEAT_METRICS stand for all that boxes and masks give.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.
@@ -62,27 +65,40 @@ class Truth:
         """
         rows = np.array([self._position[key] for key in predictions["sample_id"]], dtype=int)
         boxes = predictions[_BOX].to_numpy(dtype=float)
-        true_boxes = self._boxes[rows]
-        overlaps = self._overlaps(predictions, rows)
         scores = predictions[["method", "draw", "sample_id", "image_id", "error"]].copy()
         points = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)
-        is_point = (predictions["method"] == POINTS).to_numpy()
+        is_point = (predictions["method"] == POINTS).to_numpy() | self._heat
         answers: np.ndarray = np.where(is_point[:, None], points[:, [0, 1, 0, 1]], boxes)
         scores["answered"] = ~np.isnan(answers).any(axis=1)
-        scores["box_iou"] = box_iou(boxes, true_boxes)
-        scores["intersection"], scores["union"] = overlaps[:, 0], overlaps[:, 1]
-        scores["pointed"] = inside(points, true_boxes)
-        if self._screens:
-            scores["clicked"] = touching(points, true_boxes)
-            scores["clicked_centre"] = touching((boxes[:, :2] + boxes[:, 2:]) / 2, true_boxes)
-        without = predictions["method"].isin(WITHOUT_MAP)
-        scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
-        scores[[f"true_{key}" for key in _BOX]] = true_boxes
+        if not self._heat:
+            scores = scores.assign(**self._of_objects(predictions, rows, boxes, points))
         scores[["peak_x", "peak_y"]] = points
         scores[[*self._facts]] = self._facts.iloc[rows].set_axis(scores.index)
-        found = predictions.reindex(columns=list(MAP_METRICS)).astype(float)
-        scores[list(MAP_METRICS)] = found.where(without, found.fillna(OF_NOTHING))
+        of_nothing = OF_NO_HEAT if self._heat else OF_NOTHING
+        found = predictions.reindex(columns=list(of_nothing)).astype(float)
+        without = predictions["method"].isin(WITHOUT_MAP)
+        scores[list(of_nothing)] = found.where(without, found.fillna(of_nothing))
         return scores
+
+    def _of_objects(
+        self, predictions: pd.DataFrame, rows: np.ndarray, boxes: np.ndarray, points: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The columns that a truth with a box and a mask gives."""
+        true_boxes, overlaps = self._boxes[rows], self._overlaps(predictions, rows)
+        clicks: dict[str, np.ndarray] = {}
+        if self._screens:
+            clicks["clicked"] = touching(points, true_boxes)
+            clicks["clicked_centre"] = touching((boxes[:, :2] + boxes[:, 2:]) / 2, true_boxes)
+        without = predictions["method"].isin(WITHOUT_MAP)
+        return {
+            "box_iou": box_iou(boxes, true_boxes),
+            "intersection": overlaps[:, 0],
+            "union": overlaps[:, 1],
+            "pointed": inside(points, true_boxes),
+            **clicks,
+            "swapped": np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners)),
+            **dict(zip((f"true_{key}" for key in _BOX), true_boxes.T, strict=True)),
+        }
 
     def _overlaps(self, predictions: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
         """[n, 2]: intersection and union in pixels. Masks stay in run-length code."""

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from locheads.config import Config, Stage
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
+from locheads.evaluation.heat_metrics import HEAT_METRICS
 from locheads.evaluation.intervals import POWER, Difference, compare
 from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
 from locheads.fitted_table import Row, figures, fitted_table, label
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 COMPARED = shown(Place.COMPARE)
 _TRUTH = ["image_id", "true_x0", "true_y0", "true_x1", "true_y1"]
-_ALWAYS = ["box_iou", "intersection", "union"]
+_ALWAYS = ("box_iou", "intersection", "union")
 _ANSWERS = list(dict.fromkeys([*_ALWAYS, *(column for metric in COMPARED.values() for column in metric.columns)]))
 
 
@@ -105,8 +106,9 @@ def read_scores(folder: Path) -> Scored:
         log.warning("%s has no receipt.json (an interrupted run, or an earlier version's): it is not checked.", folder)
     try:
         names = pq.read_schema(path).names
-        answers = [name for name in _ANSWERS if name in names or name in _ALWAYS]
-        rows = pd.read_parquet(path, columns=list(dict.fromkeys(["method", "sample_id", *_TRUTH, *answers])))
+        always, truth = (HEAT_METRICS, _TRUTH[:1]) if {*HEAT_METRICS} <= {*names} else (_ALWAYS, _TRUTH)
+        answers = [name for name in _ANSWERS if name in names or name in always]
+        rows = pd.read_parquet(path, columns=list(dict.fromkeys(["method", "sample_id", *truth, *answers])))
     # pyarrow raises its own errors, OSError or ValueError, by where the damage is.
     except Exception as error:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}): run that evaluation again.") from error
@@ -114,7 +116,7 @@ def read_scores(folder: Path) -> Scored:
     if method is None:
         raise StoreError(f"{path} holds no row of {', '.join(OWN_METHODS)}: run that evaluation again.")
     own = rows[rows["method"] == method].set_index("sample_id")
-    if not own.index.is_unique or not _are_numbers(own[answers]) or own[_ALWAYS].isna().any(axis=None):
+    if not own.index.is_unique or not _are_numbers(own[answers]) or own[[*always]].isna().any(axis=None):
         raise StoreError(f"{path} is damaged (a sample twice, or no number as a score): run that evaluation again.")
     return Scored(folder, method, own.drop(columns="method"))
 
@@ -128,7 +130,8 @@ def common_samples(a: Scored, b: Scored) -> pd.Index:
     shared = a.rows.index.intersection(b.rows.index)
     if not len(shared):
         raise DataError(f"{a.folder} and {b.folder} share no sample: compare runs on the same data set and split.")
-    differs = (a.rows.loc[shared, _TRUTH] != b.rows.loc[shared, _TRUTH]).any(axis=1)
+    truth = [name for name in _TRUTH if name in a.rows and name in b.rows]  # of heat maps the image alone
+    differs = (a.rows.loc[shared, truth] != b.rows.loc[shared, truth]).any(axis=1)
     if differs.any():
         raise DataError(
             f"{a.folder} and {b.folder} are about different data: sample {shared[differs][0]} has another image or "

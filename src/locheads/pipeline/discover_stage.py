@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from locheads.data.image_groups import with_heat
 from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.frequencies import discover, stability, top_heads
 from locheads.discovery.scores import mean_entropy, score_all, with_dependence
@@ -28,8 +29,8 @@ class DiscoverResult:
     discovery: Discovery
     stability: list[dict[str, Any]]
     """Per size of discovery.sizes each trial's heads."""
-    head_iou: Float[np.ndarray, "layer head"]
-    """Of each head's pseudo-masks with the truth: for analysis, never used in finding heads."""
+    head_iou: Float[np.ndarray, "layer head"] | None
+    """Of each head's pseudo-masks with the truth: for analysis, never used in finding heads. None without masks."""
     head_entropy: Float[np.ndarray, "layer head"]
     """Mean spatial entropy in nats over the samples with any component; NaN without any."""
     dependence: HeadDependence | None
@@ -56,8 +57,10 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
     )
 
 
-def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"]:
+def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"] | None:
     store, groups = setup.store, setup.inputs.discovery
+    if with_heat(groups):
+        return None
     truth = [sample.mask for group in groups for sample in group.samples]
     depends_on = json_digest(truth), code_digest(head_iou.__module__)
 

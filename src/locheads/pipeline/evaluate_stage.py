@@ -1,5 +1,7 @@
 """stage=evaluate: the files of predictions against the truth."""
 
+from typing import Any
+
 import pandas as pd
 
 from locheads.evaluation.best_heads import figure6
@@ -34,7 +36,7 @@ def evaluate_stage(
         best_iou_heads=[str(head) for head in plan.best_iou],
         best_rec_heads=[str(head) for head in plan.best_rec],
         follows=follows,
-        figure6=None if discovered is None else figure6(discovered.discovery, discovered.head_iou),
+        figure6=_figure6(discovered),
         notes=_contrast_notes(setup, failures),
     ).write(folder)
     rows = _shown(setup, scored[OWN])
@@ -42,6 +44,11 @@ def evaluate_stage(
     discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)
     heads = ExplorerHeads(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)
     write_explorer(folder, groups, setup.store, heads, rows, config)
+
+
+def _figure6(found: DiscoverResult | None) -> dict[str, Any] | None:
+    """None where the heads were given, or their discovery samples have no masks."""
+    return None if found is None or found.head_iou is None else figure6(found.discovery, found.head_iou)
 
 
 def _contrast_notes(setup: Setup, failures: Failures) -> list[str]:

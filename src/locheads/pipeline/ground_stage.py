@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
-from locheads.evaluation.rows import Row
+from locheads.evaluation.rows import OF_MAPS, Row
 from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
@@ -126,6 +125,6 @@ def _scored(
     for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
         table = table_of(rows, with_mask_score)
-        of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in MAP_METRICS}
+        of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in OF_MAPS}
         found[name] = table, truth.score(table.to_pandas().assign(**of_maps))
     return found

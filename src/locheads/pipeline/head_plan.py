@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from locheads.data.image_groups import with_heat
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads, top_heads
 from locheads.discovery.scores import score_all, with_dependence
@@ -47,10 +48,10 @@ def plan_heads(setup: Setup, discovered: DiscoverResult | None, each: Each) -> H
     return HeadPlan(
         fixed=tuple(top_heads(discovered.discovery, k)),
         greedy=None,
-        best_iou=tuple(best_heads_by_iou(discovered.head_iou, k)),
+        best_iou=() if discovered.head_iou is None else tuple(best_heads_by_iou(discovered.head_iou, k)),
         random=random_heads(discovered.discovery.eligible, k, draws, seed),
         sinks=sinks,
-        best_rec=_best_rec(setup, sinks, each),
+        best_rec=() if with_heat(setup.inputs.discovery) else _best_rec(setup, sinks, each),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from locheads.config import Config, PathsConfig
+from locheads.data.agd20k import Agd20kDataSet
 from locheads.data.annotation_files import file_sha256
 from locheads.data.config import DatasetConfig, Reader
 from locheads.data.guard import group_keys, guarded_keys
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 
 READERS: dict[str, type[DataSetReader]] = {
+    Reader.agd20k: Agd20kDataSet,
     Reader.coco: CocoDataSet,
     Reader.hub: HubDataSet,
     Reader.jsonl: JsonlDataSet,

@@ -6,6 +6,7 @@ from typing import Any
 
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
+from locheads.data.image_groups import with_heat
 from locheads.data.review import flags_of
 from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError, DataError
@@ -26,6 +27,7 @@ from locheads.segmenters.load_segmenter import check_segmenter, segmenter_identi
 from locheads.store.attention_store import AttentionStore
 from locheads.store.digest import json_digest
 from locheads.store.key import UNKNOWN, Key, MadeWith, difference
+from locheads.types import ImageGroup
 
 WITHOUT_EFFECT = (
     "audit", "engine", "explorer", "shard", "steer", "tracker", "paths", "report", "study", "stage", "predictions",
@@ -48,6 +50,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     if Contrast.probes in (config.grounding.contrast, *(choice.grounding.contrast for choice in audited)):
         inputs = _with_probes(config, inputs)
     _check_shown(config, inputs)
+    _check_truth(config.stage, config.dataset.name, inputs.evaluated)
     store = open_store(config, identity, inputs.annotations, inputs.images)
     made = _made(config, store)
     digest = run_digest(config, identity, inputs, head_set, made.key.made_with)
@@ -128,6 +131,14 @@ def _with_probes(config: Config, inputs: Inputs) -> Inputs:
             f"The sample id {own!r} of the data set is that of a probe of grounding.contrast=probes: rename it."
         )
     return dataclasses.replace(inputs, probed=probed)
+
+
+def _check_truth(stage: Stage, name: str, evaluated: list[ImageGroup]) -> None:
+    """Raises DataError where what the stage measures needs boxes or masks, and the truth is heat maps."""
+    if stage in (Stage.audit, Stage.direct) and with_heat(evaluated):
+        raise DataError(
+            f"stage={stage.value} measures boxes, but the truth of {name} is heat maps: use stage=evaluate or report."
+        )
 
 
 def _check_shown(config: Config, inputs: Inputs) -> None:

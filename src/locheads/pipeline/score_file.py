@@ -12,6 +12,7 @@ from locheads.config import Config, Pages, Stage
 from locheads.data.annotation_files import sha256_of
 from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
+from locheads.data.image_groups import with_heat
 from locheads.data.own_reader import DataSetReader
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.data.review import flags_of
@@ -41,6 +42,11 @@ def score_file(config: Config, folder: Path, status: Status) -> None:
     with recorded_provenance(folder) as record, status.stage(Stage.evaluate):
         path, data = _file(config), open_dataset(config.dataset, config.paths)
         split = data.read(config.dataset.split)
+        if with_heat(split):
+            raise DataError(
+                f"predictions={path} holds boxes, masks or points, but the truth of {config.dataset.name} is heat maps: "
+                "nothing of the file can be scored."
+            )
         folders = image_folders(config.dataset, config.paths)
         data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]
         record |= _identity(config, path, data, split)
