@@ -1,9 +1,9 @@
 """AGD20K: images with an affordance, and where on the object it is: a heat map, no box and no mask.
 
-As its authors publish it (lhc1224/Cross-View-AG, arXiv 2203.09905): `{Seen,Unseen}/testset/egocentric/AFFORDANCE/OBJECT/
-NAME.jpg` with the truth as an 8-bit image `{Seen,Unseen}/testset/GT/AFFORDANCE/OBJECT/NAME.png`. Their code, and
-LOCATE's, pass over images without a truth, and so does this reader. There are no expressions: `dataset.template` and
-`dataset.phrases` make them of the folders' names.
+As its authors publish it (lhc1224/Cross-View-AG, arXiv 2203.09905): `{Seen,Unseen}/testset/egocentric/AFFORDANCE/
+OBJECT/NAME.jpg` with the truth as an 8-bit image `{Seen,Unseen}/testset/GT/AFFORDANCE/OBJECT/NAME.png`. Their code,
+and LOCATE's, pass over images without a truth, and so does this reader. There are no expressions: `dataset.template`
+and `dataset.phrases` make them of the folders' names.
 """
 
 import filecmp
@@ -39,7 +39,9 @@ class Agd20kDataSet(DataSetReader):
             raise ConfigError(f"dataset.template={config.template} has no {{phrase}}: write where does one {{phrase}}.")
         for affordance, phrase in config.phrases.items():
             if OBJECT not in phrase:
-                raise ConfigError(f"dataset.phrases.{affordance}={phrase} has no {{object}}: write hold the {{object}}.")
+                raise ConfigError(
+                    f"dataset.phrases.{affordance}={phrase} has no {{object}}: write hold the {{object}}."
+                )
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
         """The images of one split in the order of affordance, object and name, each with its affordances. Opens the
@@ -53,7 +55,9 @@ class Agd20kDataSet(DataSetReader):
         seen: dict[str, Path] = {}
         rows = list(tally.each(self._row, images, split, seen))
         without = sum(1 for _ in self._root(split, "egocentric").glob("*/*/*")) - len(images)
-        self.notes = [f"{without} images of {split} have no truth and are passed over, as by the authors' code."][:without]
+        self.notes = [f"{without} images of {split} have no truth and are passed over, as by the authors' code."][
+            :without
+        ]
         return group_samples(rows, self._folder / FOLDERS[split], tally)
 
     def splits(self) -> list[str]:
@@ -73,14 +77,14 @@ class Agd20kDataSet(DataSetReader):
     def _truths(self, split: str) -> list[Path]:
         if split not in FOLDERS:
             raise DataError(
-                f"AGD20K is read for its test images, {' and '.join(FOLDERS)}, and has no split {split} with truths: heads "
-                "must be found on other data, so name them (heads.set)."
+                f"AGD20K is read for its test images, {' and '.join(FOLDERS)}, and has no split {split} with truths: "
+                "heads must be found on other data, so name them (heads.set)."
             )
         paths = sorted(self._root(split, "GT").glob("*/*/*.png"))
         if not paths:
             raise DataError(
-                f"{self._root(split, 'GT')} holds no AFFORDANCE/OBJECT/NAME.png, the truths of AGD20K: set paths.data to "
-                "the folder of all data sets, or dataset.folder to the one with Seen and Unseen."
+                f"{self._root(split, 'GT')} holds no AFFORDANCE/OBJECT/NAME.png, the truths of AGD20K: set paths.data "
+                "to the folder of all data sets, or dataset.folder to the one with Seen and Unseen."
             )
         return paths
 

@@ -98,8 +98,7 @@ def _wrong(sample: Sample, group: ImageGroup, seen: set[str]) -> str | None:
     rules = {
         "has the id of another sample": sample.sample_id in seen,
         "has no expression": not (isinstance(text, str) and text.strip()),
-        f"has the box {sample.box}, which must be (x0, y0, x1, y1)": sample.heat is None
-        and not (x0 < x1 and y0 < y1),
+        f"has the box {sample.box}, which must be (x0, y0, x1, y1)": sample.heat is None and not (x0 < x1 and y0 < y1),
         f"has the box {sample.box}, which leaves its image of {width} x {height} pixels": not inside(
             sample.box, width, height
         ),

@@ -103,8 +103,8 @@ class ScreenSpotDataSet(DataSetReader):
         raise DataError(
             f"{len(outside):,} of {len(rows):,} boxes of {self._folder} leave their image when read as "
             f"{self._config.box_format.value}, the first that of {sample.sample_id}, {sample.box} in "
-            f"{width} x {height} pixels: ScreenSpot-v2 has xywh, ScreenSpot-Pro and converted copies have xyxy, so correct "
-            "dataset.box_format."
+            f"{width} x {height} pixels: ScreenSpot-v2 has xywh, ScreenSpot-Pro and converted copies have xyxy, so "
+            "correct dataset.box_format."
         )
 
 

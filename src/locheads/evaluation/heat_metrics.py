@@ -1,10 +1,10 @@
 """How well a map lies on a true heat map: KLD, SIM and NSS as the papers on AGD20K report them.
 
-As in lhc1224/Cross-View-AG `code/cvpr/test.py`, `utils/evaluation.py` (AGD20K's authors) and Reagan1311/LOCATE `test.py`,
-`utils/evaluation.py`: map and truth are resized to 224 x 224 pixels linearly, whatever the image's shape; the map is
-scaled to 0..1 by its extremes; std is that of the population. They are not `map_metrics`, which compare a map with a mask
-on the patch grid. Two things are ours, because a division by 0 is nothing to average: a constant map is one of zeros, and
-its NSS is 0.
+As in lhc1224/Cross-View-AG `code/cvpr/test.py`, `utils/evaluation.py` (AGD20K's authors) and Reagan1311/LOCATE
+`test.py`, `utils/evaluation.py`: map and truth are resized to 224 x 224 pixels linearly, whatever the image's shape; the
+map is scaled to 0..1 by its extremes; std is that of the population. They are not `map_metrics`, which compare a map
+with a mask on the patch grid. Two things are ours, because a division by 0 is nothing to average: a constant map is one
+of zeros, and its NSS is 0.
 """
 
 from dataclasses import replace
@@ -24,8 +24,8 @@ FIXATED = 0.1
 """NSS counts the pixels whose truth, scaled to 0..1 by its extremes, is above this."""
 
 OF_NO_HEAT = {"agd_kld": -float(np.log(EPSILON)), "agd_sim": 0.0, "agd_nss": 0.0}
-"""What a failed map scores, so that it is counted in every mean: of KLD, whose 0 is perfect, the largest that its formula
-gives (27.63: a truth in a single pixel, which the map leaves out), a SIM of 0, and an NSS of 0, which is chance."""
+"""What a failed map scores, so that it is counted in every mean: of KLD, whose 0 is perfect, the largest that its
+formula gives (27.63: a truth in a single pixel, which the map leaves out), a SIM of 0, and an NSS of 0: chance."""
 
 HEAT_METRICS = tuple(OF_NO_HEAT)
 

@@ -267,8 +267,18 @@ def shown(place: Place) -> dict[str, Metric]:
 def told(metrics: dict[str, Metric], found: Collection[str]) -> dict[str, Metric]:
     """Those of `metrics` that a table about `found`, the keys that were measured, has columns for: the common ones, and
     of the rare ones what was measured; none of the common ones where all that was measured is rare."""
-    common = not found or any(not METRIC[key].rare for key in found if key in METRIC)
+    common = not only_rare(found)
     return {key: metric for key, metric in metrics.items() if (key in found if metric.rare else common)}
+
+
+def headline(found: Collection[str]) -> tuple[str, ...]:
+    """The metrics of a verdict on `found`: PRIMARY, or the rare ones where nothing else was measured."""
+    return tuple(told(METRIC, found)) if only_rare(found) else PRIMARY
+
+
+def only_rare(found: Collection[str]) -> bool:
+    """Whether something was measured, and all of it is of a truth that only some data sets have."""
+    return bool(found) and all(METRIC[key].rare for key in found if key in METRIC)
 
 
 def measured(method: str, columns: Collection[str]) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
 """One row per expression and method: what was answered, before anybody looks at the truth.
 
-But for MAP_METRICS and HEAT_METRICS: they need the map, which is not kept, so they are taken with the answer. Nothing that answers
-reads them, and the file of the rows leaves them out (`SCHEMA`).
+But for OF_MAPS: they need the map, which is not kept, so they are taken with the answer. Nothing that answers reads
+them, and the file of the rows leaves them out (`SCHEMA`).
 """
 
 from collections.abc import Sequence

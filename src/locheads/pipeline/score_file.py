@@ -44,8 +44,8 @@ def score_file(config: Config, folder: Path, status: Status) -> None:
         split = data.read(config.dataset.split)
         if with_heat(split):
             raise DataError(
-                f"predictions={path} holds boxes, masks or points, but the truth of {config.dataset.name} is heat maps: "
-                "nothing of the file can be scored."
+                f"predictions={path} holds boxes, masks or points, but the truth of {config.dataset.name} is heat "
+                "maps: nothing of the file can be scored."
             )
         folders = image_folders(config.dataset, config.paths)
         data.notes = [*data.notes, *check_headers(chosen(split, config), folders)]

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
+from PIL import Image
 
 from locheads.config import Config
 from locheads.evaluation.methods import HeadPlan
@@ -18,9 +20,10 @@ from locheads.grounding.config import Contrast, GroundingConfig
 from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import ground_stack
 from locheads.grounding.sinks import SinkCells
-from locheads.pipeline.write_gallery import answer, evenly_spaced, small_image
+from locheads.pipeline.write_gallery import HEAT_SIDE, answer, evenly_spaced, heat_image, heat_of, small_image
 from locheads.records.explorer_file import MAPS, VERSION, ExplorerFile, ExplorerSample, image_name
 from locheads.records.record_base import plain
+from locheads.report.draw_sample import Tile, to_bytes
 from locheads.store.atomic import replacing, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.store.provenance import version
@@ -80,12 +83,14 @@ def write_explorer(
     budget = int(1e6 * config.explorer.megabytes / len(shown))
     samples: list[ExplorerSample] = []
     numbers = _write_pictures(folder, _pictures(store, [group for group, _ in shown], max(config.engine.workers, 1)))
+    heats = _write_heats(folder, shown, first=sum(number is not None for number in numbers.values()))
     with replacing(folder / MAPS) as temporary, temporary.open("wb") as file:
         for group, sample_id in track(shown, "explorer", "samples"):
             own = heads.plan.heads(sample_id)
             encoded = _encoded_maps(group, sample_id, store, heads.order(own), budget, config.grounding.contrast)
             row, number = by_sample[sample_id], numbers[group.image_id]
-            samples.append(_sample(group, row, encoded, heads.plan, config, at=file.tell(), image=number))
+            sample = _sample(group, row, encoded, heads.plan, config, at=file.tell(), image=number)
+            samples.append(sample.model_copy(update=heats.get(sample_id, {})))
             file.write(encoded.codes.tobytes())
     _index(groups, heads, config, samples).write(folder)
 
@@ -135,7 +140,7 @@ def _sample(
 ) -> ExplorerSample:
     geometry, own = encoded.geometry, plan.heads(row["sample_id"])
     told, same = answer(group, row), None
-    if own and all(head in encoded.heads for head in own):
+    if own and told["true_box"] is not None and all(head in encoded.heads for head in own):
         same = encoded.box(own, config.grounding, plan.sinks) == told["box"]
     return ExplorerSample(
         **told,
@@ -201,6 +206,19 @@ def _write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> dict[str, in
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="picture") as pool:
         list(pool.map(write_bytes, [folder / image_name(number) for number in range(len(shown))], shown.values()))
     return dict.fromkeys(pictures) | numbers
+
+
+def _write_heats(folder: Path, shown: list[tuple[ImageGroup, str]], first: int) -> dict[str, dict[str, int]]:
+    """Sample id -> the number of the picture of its true heat map over its image, for samples that have one."""
+    heats = [(group, sample_id, heat) for group, sample_id in shown if (heat := heat_of(group, sample_id)) is not None]
+    for number, (group, _, heat) in enumerate(heats, first):
+        size = group.width, group.height
+        image = small_image(group, HEAT_SIDE, "PNG")
+        under = None if image is None else Image.open(BytesIO(image))
+        tile = Tile(under, size, (HEAT_SIDE, HEAT_SIDE), grey=True)
+        truth = np.asarray(heat_image(heat), dtype=np.float64)
+        write_bytes(folder / image_name(number), to_bytes(tile.heat(truth, (0, 0, *size)).image, "webp"))
+    return {sample_id: {"heat": number} for number, (_, sample_id, _) in enumerate(heats, first)}
 
 
 def encode(

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 from pycocotools import mask as coco
 
 from locheads.config import Config
-from locheads.data.image_files import open_image
+from locheads.data.image_files import open_image, read_heat
 from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
@@ -22,6 +23,9 @@ from locheads.records.gallery_file import MAPS, STEPS, GalleryFile, GalleryItem,
 from locheads.store.atomic import write_arrays, write_bytes
 from locheads.store.attention_store import AttentionStore
 from locheads.types import HeadIndex, ImageGroup
+
+HEAT_SIDE = 320
+"""Pixels of a true heat map's long side, at most: the pages show it no larger."""
 
 
 def write_gallery(
@@ -46,7 +50,8 @@ def write_gallery(
         name, content = f"gallery/{group.image_id}.jpg", small_image(group, 640, "JPEG", quality=90)
         if content is not None:
             write_bytes(folder / name, content)
-        items.append(_item(group, by_sample[sample_id], heads, geometry, name if content else None))
+        item = _item(group, by_sample[sample_id], heads, geometry, name if content else None)
+        items.append(_with_heat(item, folder, heat_of(group, sample_id), len(items)))
     write_arrays(folder / MAPS, maps)
     write_arrays(folder / STEPS, steps)
     GalleryFile(items=tuple(items)).write(folder)
@@ -105,16 +110,45 @@ def _item(
     )
 
 
+def heat_of(group: ImageGroup, sample_id: str) -> Path | None:
+    """The file of a sample's true heat map, where its truth is one."""
+    return next(sample.heat for sample in group.samples if sample.sample_id == sample_id)
+
+
+def heat_image(heat: Path) -> Image.Image:
+    """A true heat map of 8 bits as the pages show it."""
+    image = Image.fromarray(np.rint(255 * read_heat(heat)).astype(np.uint8))
+    image.thumbnail((HEAT_SIDE, HEAT_SIDE))
+    return image
+
+
+def _with_heat(item: GalleryItem, folder: Path, heat: Path | None, number: int) -> GalleryItem:
+    if heat is None:
+        return item
+    name, content = f"gallery/truth_{number:03d}.png", io.BytesIO()  # ids of samples may hold anything
+    heat_image(heat).save(content, "PNG")
+    write_bytes(folder / name, content.getvalue())
+    return item.model_copy(update={"heat": name})
+
+
 def answer(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
-    """What the gallery and the explorer both tell of a row of predictions; `box` is None where it has none."""
+    """What the gallery and the explorer both tell of a row of predictions; `box` is None where it has none, and where
+    the truth is a heat map: no box was asked for."""
+    if "true_x0" not in row:
+        return _about(group, row) | {"box": None, "true_box": None, "iou": 0.0}
     box, true_box = (tuple(float(row[f"{of}{end}"]) for end in ("x0", "y0", "x1", "y1")) for of in ("", "true_"))
+    return _about(group, row) | {
+        "box": None if any(map(math.isnan, box)) else box,
+        "true_box": true_box,
+        "iou": row["box_iou"],
+    }
+
+
+def _about(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         "sample_id": row["sample_id"],
         "image_id": group.image_id,
         "expression": row["expression"],
-        "box": None if any(map(math.isnan, box)) else box,
-        "true_box": true_box,
-        "iou": row["box_iou"],
         "error": row["error"] if isinstance(row["error"], str) else None,
     }
 

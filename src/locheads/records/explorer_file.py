@@ -46,9 +46,10 @@ class ExplorerSample(Part):
     """Cells per pixel, (x, y); see Geometry."""
     offset: tuple[StrictFloat, StrictFloat]
     """Cell coordinate of the image's top-left corner, (x, y)."""
-    true_box: PixelBox
+    true_box: PixelBox | None
+    """None where the truth is a heat map."""
     box: PixelBox | None
-    """The run's own answer."""
+    """The run's own answer; None where the truth is a heat map, too."""
     iou: Iou
     """Of the run's own box with the true box."""
     error: str | None
@@ -64,6 +65,8 @@ class ExplorerSample(Part):
     """Whether grounding its 8-bit maps gives the run's own box; None without maps."""
     image: Count | None = Field(validation_alias=AliasChoices("picture"), serialization_alias="picture")
     """Number of its image; None where it could not be read."""
+    heat: Count | None = None
+    """Number of the image of its true heat map, where the truth is one."""
 
     @property
     def cells(self) -> int:

@@ -28,9 +28,10 @@ class GalleryItem(Part):
     """Path of a copy of the image, relative to the run folder; None where it could not be opened."""
     box: PixelBox | None
     """The predicted box; None where there is none."""
-    true_box: PixelBox
+    true_box: PixelBox | None
+    """None where the truth is a heat map."""
     iou: Iou
-    """Of the two boxes; 0 where nothing was predicted."""
+    """Of the two boxes; 0 where nothing was predicted, or the truth is a heat map."""
     heads: tuple[HeadName, ...]
     width: Size
     """Of the original image, in pixels; the boxes' frame."""
@@ -41,6 +42,8 @@ class GalleryItem(Part):
     """(rows, columns) of the maps."""
     cell_box: PixelBox
     """The patch grid's rectangle in original pixels: beyond a padded image, inside a cropped one."""
+    heat: str | None = None
+    """Path of a copy of the true heat map, relative to the run folder; such a sample is shown without boxes."""
 
 
 class GalleryFile(Record):
@@ -72,6 +75,15 @@ def load_image(folder: Path, item: GalleryItem) -> UInt8[np.ndarray, "row col 3"
         with Image.open(own_file(folder, item.image or "")) as image:
             image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
             return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def load_heat(folder: Path, item: GalleryItem) -> Float[np.ndarray, "row col"] | None:
+    """The item's true heat map, 0 to 1; None where it has none, or it is missing, broken or outside the folder."""
+    try:
+        with Image.open(own_file(folder, item.heat or "")) as image:
+            return np.asarray(image.convert("L"), dtype=np.float64) / 255
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from locheads.evaluation.box_format_check import BoxCheck
 from locheads.evaluation.intervals import FEW_IMAGES
-from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, shown
+from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, only_rare, shown
 from locheads.records.follows import FollowsRecord
 from locheads.records.record_base import Count, Part, Record
 from locheads.types import HeadIndex
@@ -118,6 +118,12 @@ class Figure6(Part):
 def spearman_text(check: Figure6 | None) -> str:
     """The check's outcome in one line."""
     return (check or Figure6(spearman=None, p_value=None, n_heads=0, points=())).text()
+
+
+def answered(metrics: "MetricsRecord") -> str:
+    """What an answer is, which `n_empty` expressions lack: a box, or, where the truth is heat maps, a map that points
+    anywhere."""
+    return "map that points anywhere" if only_rare(metrics.measured) else "box"
 
 
 def p_text(p_value: float | None) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from locheads.grounding.components import hull
-from locheads.records.gallery_file import GalleryItem, load_image
+from locheads.records.gallery_file import GalleryItem, load_heat, load_image
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, heat_map
 from locheads.types import Box
@@ -140,13 +140,16 @@ def sample_panel(record: RunRecord, item: GalleryItem) -> Image.Image:
     image, maps = _image(record, item), record.maps.get(item.sample_id)
     if maps is None or maps.ndim != 3 or len(maps) == 0:
         maps = np.zeros((0, 1, 1), dtype=np.float32)
-    n_small = 1 + min(MAX_HEADS, max(len(maps) - 1, 0), len(item.heads))
+    n_small = 1 + bool(item.heat) + min(MAX_HEADS, max(len(maps) - 1, 0), len(item.heads))
     size, (large, small, cols) = (item.width, item.height), _layout(item, n_small)
     main = Tile(image, size, large, grey=len(maps) > 0)
     if len(maps):
         main.heat(maps[0], item.cell_box)
-    tiles = [(GAP, 0, f"Sum of {len(item.heads)} heads, IoU {item.iou:.2f}", main.boxes(item))]
+    told = "" if item.heat else f", IoU {item.iou:.2f}"
+    tiles = [(GAP, 0, f"Sum of {len(item.heads)} heads{told}", main.boxes(item))]
     around = [("Image", Tile(image, size, small))]
+    if item.heat:
+        around.append(("Truth", _truth_tile(record, item, Tile(image, size, small, grey=True))))
     for name, values in zip(item.heads[:MAX_HEADS], maps[1:], strict=False):
         around.append((name, Tile(image, size, small, grey=True).heat(values, item.cell_box)))
     for i, (title, tile) in enumerate(around):
@@ -193,10 +196,13 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
     above, hulls = tile().cells((steps.labels > 0).astype(int), frame), tile().cells(steps.labels, frame)
     hulls.hulls(steps.labels, steps.chosen, frame)
     boxes, mask = tile(grey=False).boxes(item), tile(grey=False).mask(steps.mask)
+    last = [("Above the threshold", above), ("Components, hulls", hulls), ("Box (true: blue)", boxes), ("Mask", mask)]
+    if item.heat:  # no box and no mask were asked for
+        last = [("Above the threshold", above), ("Truth", _truth_tile(record, item, tile()))]
     rows = [
         [("Image", tile(grey=False)), *heats(maps[1:])],
         [("Sum of the smoothed", tile().heat(maps[0], item.cell_box)), *heats(steps.smoothed, ", smoothed")],
-        [("Above the threshold", above), ("Components, hulls", hulls), ("Box (true: blue)", boxes), ("Mask", mask)],
+        last,
     ]
     width, height = rows[0][0][1].image.size
     across, down = max(width, STEP_WIDTH) + STEP_GAP, height + STEP_TITLE + STEP_GAP
@@ -211,6 +217,12 @@ def to_bytes(panel: Image.Image, kind: str) -> bytes:
     target = BytesIO()
     panel.save(target, kind, **({"quality": 78, "method": 2} if kind == "webp" else {"compress_level": 3}))
     return target.getvalue()
+
+
+def _truth_tile(record: RunRecord, item: GalleryItem, tile: Tile) -> Tile:
+    """With the true heat map over it, whatever its own size."""
+    heat = load_heat(record.folder, item)
+    return tile if heat is None else tile.heat(heat, (0, 0, item.width, item.height))
 
 
 def _image(record: RunRecord, item: GalleryItem) -> Image.Image | None:

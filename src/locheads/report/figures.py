@@ -203,6 +203,8 @@ def _ranked_names(heads: Sequence[HeadIndex], per_line: int = 4) -> list[str]:
 def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """One row per method: REC Acc@0.5 (circle) and RES cIoU (square) in percent, with their intervals."""
     metrics = record.need(MetricsRecord)
+    if metrics.measured and not metrics.measured & {*PRIMARY}:
+        raise StoreError(f"{record.folder}: metrics.json has neither boxes nor masks to compare.")
     figure, (axes,) = new_charts(theme, (5.0, 3.3))
     rows = metrics.rows()
     for metric, marker, shift in zip(PRIMARY, "os", (-0.16, 0.16), strict=True):

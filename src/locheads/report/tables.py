@@ -9,7 +9,7 @@ from locheads.evaluation.slices import SLICES
 from locheads.fitted_table import WIDE, Row, figures, fitted_table, label
 from locheads.models.config import Query, query_of
 from locheads.records.heads_file import FoundHead, HeadsFile
-from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, few_mark
+from locheads.records.metrics_file import Estimate, MetricsRecord, answered, few_legend, few_mark
 from locheads.report.run_record import RunRecord
 
 Z = 1.96
@@ -61,7 +61,8 @@ def results_caption(metrics: MetricsRecord) -> str:
     missing = f" ({metrics.n_missing} of them not in the file)" if metrics.n_missing else ""
     return (
         f"{metrics.split}: {metrics.n_images} images, {metrics.n_expressions} expressions, "
-        f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a box{reasons} (both count as misses). "
+        f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a {answered(metrics)}{reasons} "
+        "(both count as misses). "
         f"Brackets: {100 * metrics.confidence:.0f} % interval over images. "
         "* chosen with ground truth, of the discovery set."
         + _swapped_text(metrics)

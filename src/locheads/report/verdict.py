@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from locheads.dependence.word_verdict import SENTENCES, Follows
-from locheads.evaluation.metric_table import METRIC, PRIMARY, Outputs, method_label
+from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Outputs, Unit, headline, method_label
 from locheads.records.follows import FollowsRecord
-from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, few_mark
+from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, answered, few_mark
 from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
 """Methods that use no ground truth; those that were chosen with it are ceilings, not baselines to beat."""
 
-MEASURED = {Outputs.BOX: "boxes", Outputs.MASK: "masks"}
-"""What a primary metric compares, for the headline."""
+MEASURED = {Outputs.BOX: "boxes", Outputs.MASK: "masks", Outputs.MAP: "heat maps"}
+"""What a primary metric, or one of heat maps, compares, for the headline."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class Verdict:
     points: tuple[str, ...]
 
 
-def compare(ours: Estimate, other: Estimate) -> str:
-    """ "above" or "below" where the intervals do not overlap, else "open"."""
+def compare(ours: Estimate, other: Estimate, higher_is_better: bool = True) -> str:
+    """ "above" (better) or "below" where the intervals do not overlap, else "open"."""
+    if not higher_is_better:
+        ours, other = other, ours
     if ours.low > other.high:
         return "above"
     return "below" if ours.high < other.low else "open"
@@ -44,12 +46,13 @@ def verdict(record: RunRecord) -> Verdict:
     follows = follows_of(record)
     if metrics is None or "localization_heads" not in metrics.methods:
         return _with_words(Verdict("none", "This run has no evaluation to judge.", ()), follows)
-    outcomes = {m: _outcomes(metrics, m) for m in PRIMARY if metrics.get("localization_heads", m)}
-    tone, headline = _headline(outcomes)
+    judged = [m for m in headline(metrics.measured) if metrics.get("localization_heads", m)]
+    outcomes = {metric: _outcomes(metrics, metric) for metric in judged}
+    tone, sentence = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
     points += [*metrics.notes, *data, _scope_sentence(record, metrics)]
-    return _with_words(Verdict(tone, headline, tuple(points)), follows)
+    return _with_words(Verdict(tone, sentence, tuple(points)), follows)
 
 
 def follows_of(record: RunRecord) -> FollowsRecord | None:
@@ -80,7 +83,8 @@ def _caveats(follows: FollowsRecord) -> str:
 def _outcomes(metrics: MetricsRecord, metric: str) -> dict[str, str]:
     ours = metrics.get("localization_heads", metric)
     others = {b: metrics.get(b, metric) for b in BASELINES}
-    return {name: compare(ours, other) for name, other in others.items() if ours and other}
+    better = METRIC[metric].higher_is_better
+    return {name: compare(ours, other, better) for name, other in others.items() if ours and other}
 
 
 def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
@@ -88,7 +92,7 @@ def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
     kinds = [kind for per_baseline in outcomes.values() for kind in per_baseline.values()]
     if not kinds:
         return "none", "This run has no baselines to compare with."
-    compared = " and ".join(MEASURED[METRIC[metric].needs] for metric in outcomes)
+    compared = " and ".join(dict.fromkeys(MEASURED[METRIC[metric].needs] for metric in outcomes))
     if all(kind == "above" for kind in kinds):
         return "good", f"The localization heads beat every baseline that uses no ground truth, on {compared}."
     if not any(kind == "above" for kind in kinds):
@@ -96,7 +100,8 @@ def _headline(outcomes: dict[str, dict[str, str]]) -> tuple[str, str]:
     beaten = [b for b in BASELINES if all(per.get(b) == "above" for per in outcomes.values())]
     others = [b for b in BASELINES if b not in beaten and any(b in per for per in outcomes.values())]
     if not beaten:
-        return "mixed", f"The localization heads beat no baseline on both {compared} in this run."
+        every = "both " if " and " in compared else "every measure of "
+        return "mixed", f"The localization heads beat no baseline on {every}{compared} in this run."
     return "mixed", f"The localization heads beat {_listed(beaten)} in this run, but not {_listed(others, 'or')}."
 
 
@@ -113,14 +118,24 @@ OUTCOME_SENTENCES = {
     "below": "That is below {}: the intervals do not overlap.",
     "open": "No difference is shown from {}: the intervals overlap.",
 }
+MIRRORED = {"above": "below", "below": "above"}
+"""Where lower is better, what beats a baseline lies below it."""
 
 
 def _metric_sentence(metrics: MetricsRecord, metric: str, kinds: dict[str, str]) -> str:
-    parts = [f"{METRIC[metric].label} is {metrics.get('localization_heads', metric)} %."]
+    told, ours = METRIC[metric], metrics.get("localization_heads", metric)
+    percent = " %" if told.unit is Unit.PERCENT else " (lower is better)" if not told.higher_is_better else ""
+    parts = [f"{told.label} is {ours.text(told.unit) if ours else ABSENT}{percent}."]
     for kind, sentence in OUTCOME_SENTENCES.items():
-        names = [f"{method_label(m).lower()} ({metrics.get(m, metric)})" for m, k in kinds.items() if k == kind]
-        parts += [sentence.format(_joined(names))] if names else []
+        names = [f"{method_label(m).lower()} ({_figure(metrics, m, metric)})" for m, k in kinds.items() if k == kind]
+        better = OUTCOME_SENTENCES[MIRRORED.get(kind, kind)] if not told.higher_is_better else sentence
+        parts += [better.format(_joined(names))] if names else []
     return " ".join(parts)
+
+
+def _figure(metrics: MetricsRecord, method: str, metric: str) -> str:
+    found = metrics.get(method, metric)
+    return found.text(METRIC[metric].unit) if found else ABSENT
 
 
 CEILINGS = {
@@ -156,10 +171,10 @@ def _figure6_sentence(check: Figure6 | None) -> str:
 
 def _misses_sentence(metrics: MetricsRecord) -> str:
     if metrics.n_failed == 0 and metrics.n_empty == 0:
-        return f"All {metrics.n_expressions} expressions were processed and got a box."
+        return f"All {metrics.n_expressions} expressions were processed and got a {answered(metrics)}."
     return (
         f"Of {metrics.n_expressions} expressions, {metrics.n_failed} failed and {metrics.n_empty} got no "
-        "box; they count as misses in every number here."
+        f"{answered(metrics)}; they count as misses in every number here."
     )
 
 

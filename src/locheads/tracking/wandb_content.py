@@ -75,7 +75,9 @@ def boxed_image(folder: Path, item: GalleryItem, mask: Bool[np.ndarray, "height 
     image = load_image(folder, item)
     if image is None:
         return None
-    boxes = {"true": _box(item, item.true_box, TRUE, "true")}
+    boxes = {}
+    if item.true_box is not None:
+        boxes["true"] = _box(item, item.true_box, TRUE, "true")
     if item.box is not None:
         boxes["predicted"] = _box(item, item.box, PREDICTED, f"predicted, IoU {item.iou:.2f}")
     masks = None

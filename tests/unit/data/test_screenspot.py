@@ -22,7 +22,8 @@ PC = {"img_filename": "pc_x.png", "bbox": [910, 78, 44, 34], "instruction": "clo
 PHONE = {"img_filename": "mobile_y.png", "bbox": [10, 20, 300, 80], "instruction": "check the weather",
          "data_type": "text", "data_source": "ios"}  # fmt: skip
 PRO = {"id": "blender_windows_3", "img_filename": "blender/shot.png", "bbox": [3000, 100, 3020, 118],
-       "img_size": [3840, 2160], "instruction": "render", "ui_type": "icon", "group": "Creative", "application": "blender",
+       "img_size": [3840, 2160], "instruction": "render", "ui_type": "icon", "group": "Creative",
+       "application": "blender",
        "platform": "windows", "instruction_cn": "", "language": "en"}  # fmt: skip
 
 

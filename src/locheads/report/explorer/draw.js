@@ -101,7 +101,7 @@ const Draw = ((heat) => {
     const target = prepare(canvas, width, sample);
     if (result && show.map) drawHeat(target, result.fused, show.opacity);
     if (result && show.mask) drawMask(target, result);
-    if (!show.boxes) return;
+    if (!show.boxes || !sample.true_box) return; // where the truth is a heat map, no box was asked for
     drawBox(target, sample.true_box, COLOURS.truth, [7, 5]);
     if (runBox) drawBox(target, runBox, COLOURS.run, [2, 3]);
     if (result && result.box) drawBox(target, result.box, COLOURS.box, []);

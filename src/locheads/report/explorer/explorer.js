@@ -38,6 +38,8 @@
     image.alt = `Image ${sample.image_id} for “${sample.expression.slice(0, 200)}”`;
     if (sample.image === null) image.removeAttribute("src");
     else image.src = `data:image/webp;base64,${$(`image-${sample.image}`).textContent}`;
+    $("truth").hidden = sample.heat === null;
+    if (sample.heat !== null) $("truth-image").src = `data:image/webp;base64,${$(`image-${sample.heat}`).textContent}`;
     const problem = load(state.sample);
     const failed = sample.error ? `The run could not ground it: ${sample.error}. ` : "";
     $("problem").textContent = failed + problem;
@@ -114,11 +116,11 @@
     const list = (names.length > 6 ? `${names.length} heads` : names.join(" + ") || "No head selected")
       + (absent ? ` (${absent} more without a map here)` : "");
     const above = result ? result.cells.reduce((sum, cell) => sum + cell, 0) : 0;
-    const hit = box ? `IoU ${Ground.iou(box, sample.true_box).toFixed(2)} with the true box` : "no box";
+    const hit = box && sample.true_box ? `IoU ${Ground.iou(box, sample.true_box).toFixed(2)} with the true box` : "no box";
     const parts = result ? `${result.n} ${result.n === 1 ? "component" : "components"}` : "";
     readout.textContent = result ? `${list}: ${hit}; ${above} of ${result.cells.length} cells, ${parts}.` : `${list}.`;
     const own = sample.box ? `IoU ${sample.iou.toFixed(2)} with ${sample.own.join(" + ")}` : "no box";
-    $("against").textContent = `In the run: ${own}${result ? `; here ${same ? "the same" : "another"} box` : ""}.`;
+    $("against").textContent = sample.true_box === null ? "The truth is a heat map: no box was asked for." : `In the run: ${own}${result ? `; here ${same ? "the same" : "another"} box` : ""}.`;
   }
 
   const sameBox = (a, b) => (a && b ? a.every((value, i) => Math.abs(value - b[i]) < 1e-6) : !a && !b);

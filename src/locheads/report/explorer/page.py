@@ -60,7 +60,7 @@ def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
 def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> str:
     """The page with as many samples and heads as `limit` bytes hold."""
     shown = fit(record, limit)
-    numbers = sorted({s.image for s in shown if s.image is not None})
+    numbers = sorted(_numbers(shown))
     blocks = [(f"image-{number}", _base64(record.image(number))) for number in numbers]
     blocks += [(f"maps-{i}", _base64(record.codes(s))) for i, s in enumerate(shown)]
     style = "\n".join([page_template("page.css.j2").render(), (FOLDER / "explorer.css").read_text()])
@@ -213,10 +213,15 @@ def fit(record: ExplorerFile, limit: int = LIMIT) -> list[ExplorerSample]:
 
 def _without_maps(record: ExplorerFile, samples: Sequence[ExplorerSample]) -> float:
     """Bytes of a page with these samples beside their maps. Images count once; 6: an odd character is \\uXXXX."""
-    numbers = {s.image for s in samples if s.image is not None}
+    numbers = _numbers(samples)
     texts = sum(6 * len(s.expression) + 6 * len(s.error or "") + LINE for s in samples)
     images = sum(4 / 3 * len(record.image(number)) + 100 for number in numbers)
     return SHELL + PER_CELL * record.layers * record.heads_per_layer + texts + images
+
+
+def _numbers(samples: Sequence[ExplorerSample]) -> set[int]:
+    """Of the images that these samples show: their own, and those of true heat maps."""
+    return {number for s in samples for number in (s.image, s.heat) if number is not None}
 
 
 def _of_maps(samples: Sequence[ExplorerSample], n_heads: int | None = None) -> float:
