@@ -24,12 +24,20 @@ def commands(study: str) -> list[list[str]]:
     return [words[2:] for words in split if words[1:2] == ["run.py"]]
 
 
+def made_first(study: str) -> list[list[str]]:
+    """The arguments of Python in the lines of that block that make the data of the study."""
+    lines = (STUDIES / study / "README.md").read_text().split("```")[1].splitlines()
+    return [shlex.split(line)[1:] for line in lines if " -m locheads." in line]
+
+
 def main(arguments: list[str]) -> int:
     """Runs them one after the other, the rest also where one fails. Returns the exit code."""
     settings = [argument for argument in arguments if "=" in argument]
     names = [argument for argument in arguments if "=" not in argument] or studies()
     failed = []
     for name in names:
+        for made in made_first(name):
+            subprocess.run([sys.executable, *made], cwd=ROOT, check=True)
         for command in commands(name):
             own = [] if "stage=report" in command else settings
             print("python run.py", shlex.join([*command, *own]), flush=True)

@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,72 +11,54 @@ from PIL import Image
 from running import ROOT, Result, call
 
 sys.path.append(str(ROOT / "tests" / "unit" / "data"))
-from affordance_files import agd20k, write_affordances
+from affordance_files import agd20k
 
 from locheads.evaluation.heat_metrics import OF_NO_HEAT, heat_scores, on_square, truth_on_square
 from locheads.evaluation.metric_table import METRICS
 from locheads.geometry import Geometry
-from locheads.pocket.dataset import split_scenes
-from locheads.pocket.render import render
+from locheads.pocket.task_files import write_affordances, write_screens
 from locheads.report.run_record import read_run
 from locheads.store.atomic import read_json
 
 HEAT = {"agd_kld", "agd_sim", "agd_nss"}
 CLICKS = {"click_acc", "click_acc_centre"}
-N_IMAGES = 6
-
-
-def write_screens(root: Path) -> None:
-    """Pocket scenes as screens of ScreenSpot-v2: every object is an element, those above are text, the others icons."""
-    files: dict[str, list[dict[str, Any]]] = {"mobile": [], "web": []}
-    for number, (_, scene) in enumerate(split_scenes("val")[:N_IMAGES]):
-        name = f"screen_{number}.png"
-        (root / "screenspotv2_image").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(render(scene)).save(root / "screenspotv2_image" / name)
-        for item in scene.objects:
-            kind = "text" if item.box[1] < scene.height / 3 else "icon"
-            files[("mobile", "web")[number % 2]].append(
-                {"img_filename": name, "bbox": [round(v) for v in item.box], "instruction": f"the {item.shape}",
-                 "data_type": kind, "data_source": "pocket"}
-            )  # fmt: skip
-    for platform, records in files.items():
-        (root / f"screenspot_{platform}_v2.json").write_text(json.dumps(records))
+N_IMAGES = 4
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("maps")
     write_affordances(root / "AGD20K", N_IMAGES)
+    write_affordances(root / "AGD20K", 2, "Unseen", first=20)
     # A truth of which there is no image is none of a sample; an image that cannot be read is a sample that fails.
-    (broken,) = list((root / "AGD20K" / "Seen" / "testset" / "egocentric" / "hold").glob("*/*_000004.jpg"))
+    (broken,) = list((root / "AGD20K" / "Seen" / "testset" / "egocentric" / "hold").glob("*/*_000002.jpg"))
     broken.write_bytes(broken.read_bytes()[:2000])
-    write_screens(root / "screenspot_v2")
+    write_screens(root / "screenspot_v2", N_IMAGES)
     return root
 
 
 def _run(root: Path, patch: pytest.MonkeyPatch, *arguments: str) -> Result:
-    """With the heads that ship with the pocket model, which were found on its own train split."""
     common = [f"paths.data={root}", f"paths.outputs={root / 'out'}", "engine.threads=1", "engine.device=cpu",
-              "evaluation.random_draws=2", "evaluation.gallery=3", "evaluation.resamples=50"]  # fmt: skip
+              "evaluation.random_draws=2", "evaluation.gallery=3", "explorer.samples=3"]  # fmt: skip
     return call(patch, [*common, *arguments])
 
 
 def _finished(root: Path, name: str, *arguments: str) -> Path:
     folder = root / "out" / "runs" / name
     with pytest.MonkeyPatch.context() as patch:
-        result = _run(root, patch, "heads.set=pocket", f"hydra.run.dir={folder}", *arguments)
+        result = _run(root, patch, f"hydra.run.dir={folder}", *arguments)
     assert result.code == 0, result.err
     return folder
 
 
 @pytest.fixture(scope="module")
 def of_heat(root: Path) -> Path:
-    return _finished(root, "heat", "dataset=agd20k")
+    return _finished(root, "heat", "dataset=agd20k", "heads.set=pocket", "study=agd20k")
 
 
 @pytest.fixture(scope="module")
 def of_screens(root: Path) -> Path:
-    return _finished(root, "screens", "dataset=screenspot_v2")
+    return _finished(root, "screens", "dataset=screenspot_v2", "heads.set=pocket", "study=screenspot")
 
 
 def test_heat_maps_have_their_own_metrics_and_no_others(of_heat: Path) -> None:
@@ -99,6 +80,14 @@ def test_heat_maps_have_their_own_metrics_and_no_others(of_heat: Path) -> None:
     )
 
 
+def test_heads_are_found_without_boxes_and_no_baseline_asks_for_any(root: Path) -> None:
+    folder = _finished(root, "found", "dataset=agd20k", "dataset.discovery_split=unseen", "discovery.n_samples=3",
+                       "discovery.trials=1", "dataset.limit=2", "stage=evaluate")  # fmt: skip
+    heads, metrics = read_json(folder / "heads.json"), read_json(folder / "metrics.json")
+    assert len(heads["heads"]) == 3 and heads.get("head_iou") is None
+    assert metrics["figure6"] is None and not {"best_rec_heads", "best_iou_heads"} & {*metrics["methods"]}
+
+
 def test_the_figures_are_those_of_the_kept_maps(of_heat: Path, root: Path) -> None:
     """Worked out once more from the gallery's fused maps and the truths' files."""
     record, scores = read_run(of_heat), pd.read_parquet(of_heat / "scores.parquet")
@@ -112,7 +101,8 @@ def test_the_figures_are_those_of_the_kept_maps(of_heat: Path, root: Path) -> No
             where = Geometry(item.width, item.height, rows, cols, scale, (-x0 * scale[0], -y0 * scale[1]))
             truth = np.asarray(Image.open(heats[item.sample_id])) / 255
             fused = record.maps[item.sample_id][0]
-            found = heat_scores(on_square(fused, where), truth_on_square(truth))
+            scored = heat_scores(on_square(fused, where), truth_on_square(truth))
+            found = {key: float(value) for key, value in scored.items()}
             assert own.loc[item.sample_id, list(found)].to_dict() == pytest.approx(found, abs=1e-5)
             compared += 1
     assert compared >= 2
@@ -171,7 +161,7 @@ def test_screens_have_clicks_by_platform_beside_the_usual_metrics(of_screens: Pa
     [
         (["dataset=agd20k"], "has no split train with truths: heads must be found on other data"),
         (
-            ["dataset=agd20k", "heads.set=pocket", "stage=audit"],
+            ["dataset=agd20k", "dataset.discovery_split=unseen", "stage=audit"],
             "stage=audit measures boxes, but the truth of agd20k is",
         ),
         (["dataset=screenspot_v2"], "has one split, test, and no train"),
@@ -201,11 +191,8 @@ def test_points_of_another_model_are_scored_as_clicks(root: Path, of_screens: Pa
     path = root / "points.jsonl"
     lines = [{"id": i, "box": [x, y]} for i, x, y in answers[["sample_id", "peak_x", "peak_y"]].itertuples(index=False)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    folder = root / "out" / "runs" / "points"
-    with pytest.MonkeyPatch.context() as patch:
-        result = _run(root, patch, "dataset=screenspot_v2", "stage=evaluate", f"predictions={path}",
-                      "predictions_format.point_format=xy", f"hydra.run.dir={folder}")  # fmt: skip
-    assert result.code == 0, result.err
+    folder = _finished(root, "points", "dataset=screenspot_v2", "stage=evaluate", f"predictions={path}",
+                       "predictions_format.point_format=xy", "study=screenspot")  # fmt: skip
     ours = read_json(of_screens / "metrics.json")["methods"]["localization_heads"]
     assert read_json(folder / "metrics.json")["methods"]["points"]["click_acc"] == ours["click_acc"]
 
@@ -213,5 +200,6 @@ def test_points_of_another_model_are_scored_as_clicks(root: Path, of_screens: Pa
 def test_the_check_counts_kinds_and_the_truths(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = _run(root, monkeypatch, "dataset=agd20k", "stage=check", f"hydra.run.dir={root / 'out' / 'check'}")
     assert result.code == 1  # six images are not 1,675
-    points = {point["question"]: point for point in read_json(root / "out" / "check" / "check.json")["points"]}
+    verdicts = read_json(root / "out" / "check" / "check.json")
+    points = {point["question"]: point for point in verdicts if point["split"] == "seen"}
     assert f"{N_IMAGES} hold instead of 297" in points["kinds"]["text"] and points["heat maps"]["state"] == "ok"

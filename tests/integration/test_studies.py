@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from running import ROOT, Finished, Result, TinyFiles
 
+from locheads.pocket.task_files import write_all
 from locheads.report.studies.layouts import LAYOUTS
 from locheads.store.atomic import read_json, write_json
 
@@ -35,6 +36,8 @@ OF_STUDY = {
     "fig14_candidates": {"criterion.candidates": "1,10,14"},
     "sample_count": {"discovery.sizes": "[2,4,8,9]"},
 }
+OF_THEIR_OWN = ("agd20k", "screenspot")
+"""Studies whose data are made first, for the pocket model and its heads."""
 STUDIES = pocket_size.studies()
 
 Study = Callable[[str], tuple[Path, list[Result]]]
@@ -42,7 +45,8 @@ Study = Callable[[str], tuple[Path, list[Result]]]
 
 def small(name: str, words: list[str]) -> list[str]:
     """What makes a command of the README quick."""
-    more = [f"{key}={value}" for key, value in (SMALL | OF_STUDY.get(name, {})).items()]
+    few = {"dataset.limit": "3", "evaluation.gallery": "1"} if name in OF_THEIR_OWN else SMALL
+    more = [f"{key}={value}" for key, value in (few | OF_STUDY.get(name, {})).items()]
     return more if any("stage=" in word for word in words) else [*more, "stage=evaluate"]
 
 
@@ -54,13 +58,16 @@ def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., 
     tiny = [*files.arguments(outputs, store), f"paths.studies={studies}"]
 
     def start(name: str) -> tuple[Path, list[Result]]:
-        results = []
+        results, own = [], tiny
+        if name in OF_THEIR_OWN:
+            write_all(outputs / "task_files")
+            own = [word for word in tiny if word.startswith(("paths.", "engine.", "evaluation."))]
         for number, words in enumerate(pocket_size.commands(name)):
             said = [word.replace("outputs/", f"{outputs}/") for word in words]
             if "-m" not in words and not any("hydra.run.dir" in word for word in words):
                 # Two runs within a second would share a folder.
                 said.append(f"hydra.run.dir={outputs}/{name}/{number}")
-            results.append(command(*said, *tiny, *(() if "stage=report" in words else small(name, words))))
+            results.append(command(*said, *own, *(() if "stage=report" in words else small(name, words))))
         return studies / name, results
 
     return start

@@ -1,10 +1,10 @@
 """How well a map lies on a true heat map: KLD, SIM and NSS as the papers on AGD20K report them.
 
 As in lhc1224/Cross-View-AG `code/cvpr/test.py`, `utils/evaluation.py` (AGD20K's authors) and Reagan1311/LOCATE
-`test.py`, `utils/evaluation.py`: map and truth are resized to 224 x 224 pixels linearly, whatever the image's shape; the
-map is scaled to 0..1 by its extremes; std is that of the population. They are not `map_metrics`, which compare a map
-with a mask on the patch grid. Two things are ours, because a division by 0 is nothing to average: a constant map is one
-of zeros, and its NSS is 0.
+`test.py`, `utils/evaluation.py`: map and truth are resized to 224 x 224 pixels linearly, whatever the image's shape;
+the map is scaled to 0..1 by its extremes; std is that of the population. They are not `map_metrics`, which compare a
+map with a mask on the patch grid. Two things are ours, because a division by 0 is nothing to average: a constant map is
+one of zeros, and its NSS is 0.
 """
 
 from dataclasses import replace

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from affordance_files import CONF, agd20k, gaussian, write_affordance, write_affordances
+from affordance_files import CONF, agd20k
 from own_files import samples_of
 from PIL import Image
 from pycocotools import mask as coco
@@ -17,6 +17,7 @@ from locheads.data.checks import CheckState, check_kinds, check_samples, officia
 from locheads.data.image_files import read_heat
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
+from locheads.pocket.task_files import gaussian, write_affordance, write_affordances
 from locheads.types import NO_BOX
 
 COUNTS = Path(__file__).parents[4] / "shared" / "data" / "tasks" / "agd20k" / "seen_counts_from_SelectiveCL.txt"

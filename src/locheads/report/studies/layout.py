@@ -211,6 +211,15 @@ def part(name: str, heading: str | None = None, default: str = "?") -> Axis:
 REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 0.9))
 N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
+
+def kinds(run: StudyRun) -> list[StudyRun]:
+    """Of `slices` all expressions, and their kinds."""
+    return [part for part in slices(run) if part.part.get("by") in (None, SLICES["kind"])]
+
+
+CLICKS = tuple(_quantity(METRIC[key], None) for key in ("click_acc", "click_acc_centre"))
+HEAT = tuple(_quantity(METRIC[key]) for key in ("agd_kld", "agd_sim", "agd_nss"))
+
 # Do the heads follow the words?
 
 

@@ -240,6 +240,35 @@ _LAYOUTS = (
         notes=("Published are the figures of Ref-Adv-s; those of its people are of a part of it.",),
     ),
     Layout(
+        "agd20k",
+        "AGD20K: maps of affordances against true heat maps",
+        rows=(of.MODEL, setting("dataset.template", "asked")),
+        columns=(of.SPLIT,),
+        quantities=of.HEAT,
+        paper=Paper(
+            {
+                f"{split}_{quantity.key.removeprefix('agd_')}": ((split,), quantity.key)
+                for split in ("seen", "unseen")
+                for quantity in of.HEAT
+            },
+            {"asked": "trained"},
+        ),
+        varies=("heads.set", "dataset.template", "dataset.phrases", "discovery."),
+        to_do=lambda _: False,
+        notes=("KLD: lower is better. Published are methods that were trained on AGD20K's images of people.",),
+    ),
+    Layout(
+        "screenspot",
+        "ScreenSpot: clicks that hit their element, in percent",
+        rows=(of.MODEL, EVALUATED, of.part("slice", "kind", "all")),
+        quantities=(*of.CLICKS, of.N_EXPRESSIONS),
+        paper=Paper({"click_acc": ((), "click_acc")}),
+        varies=("heads.set", "discovery.", "predictions"),
+        parts=of.kinds,
+        to_do=lambda _: False,
+        notes=("TAG's figure, of the one other method without training, was not verified.",),
+    ),
+    Layout(
         "transfer",
         "Heads found on one data set, used on another: REC Acc@0.5 in percent",
         rows=(of.MODEL, of.FOUND_ON),
