@@ -161,7 +161,7 @@ def test_screens_have_clicks_by_platform_beside_the_usual_metrics(of_screens: Pa
     [
         (["dataset=agd20k"], "has no split train with truths: heads must be found on other data"),
         (
-            ["dataset=agd20k", "dataset.discovery_split=unseen", "stage=audit"],
+            ["dataset=agd20k", "dataset.discovery_split=unseen", "dataset.test_splits=[]", "stage=audit"],
             "stage=audit measures boxes, but the truth of agd20k is",
         ),
         (["dataset=screenspot_v2"], "has one split, test, and no train"),

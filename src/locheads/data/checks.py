@@ -146,10 +146,11 @@ def check_kinds(split: str, groups: list[ImageGroup], published: dict[str, int |
     found = Counter(kind for group in groups for sample in group.samples for kind in sample.kinds)
     if not found:
         return None
+    expected = {kind: published.get(kind, 0) for kind in sorted({*found, *published})}
     wrong = [
-        f"{found[kind]:,} {kind} instead of {'?' if kind not in published else f'{published[kind]:,}'}"
-        for kind in sorted({*found, *published})
-        if (known := published.get(kind, 0)) != found[kind] and not (known is None and found[kind])
+        f"{found[kind]:,} {kind} instead of {'some' if known is None else f'{known:,}'}"
+        for kind, known in expected.items()
+        if (found[kind] == 0 if known is None else found[kind] != known)
     ]
     text = ", ".join(f"{count:,} {kind}" for kind, count in sorted(found.items()))
     if not published:

@@ -90,6 +90,8 @@ def test_the_check_looks_at_heat_maps_and_counts(root: Path) -> None:
     # Of Unseen no counts are known, only which affordances there are.
     unseen = check_kinds("unseen", groups, dict.fromkeys(["hold", "cut_with"]))
     assert unseen is not None and unseen.state is CheckState.ok
+    fewer = check_kinds("unseen", groups, dict.fromkeys(["hold", "cut_with", "wash"]))
+    assert fewer is not None and fewer.text == "0 wash instead of some"
     heat = samples_of(groups)[0].heat
     assert heat is not None
     Image.fromarray(gaussian((9, 9), (4, 4), 2)).save(heat)
