@@ -3,6 +3,7 @@
 import ast
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from own_files import samples_of
 from PIL import Image
 from pycocotools import mask as coco
 
+from locheads.data.agd20k import Agd20kDataSet
 from locheads.data.checks import CheckState, check_kinds, check_samples, official_counts, official_kinds
 from locheads.data.image_files import read_heat
+from locheads.data.own_reader import OwnDataSet
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.pocket.task_files import gaussian, write_affordance, write_affordances
-from locheads.types import NO_BOX
+from locheads.types import NO_BOX, ImageGroup
 
 COUNTS = Path(__file__).parents[4] / "shared" / "data" / "tasks" / "agd20k" / "seen_counts_from_SelectiveCL.txt"
 OFFICIAL = "agd20k/authors"
@@ -107,6 +110,21 @@ def test_the_published_counts_are_the_transcribed_ones() -> None:
     assert official_counts(OFFICIAL) == {"seen": (1675, None, 1675)}
     unseen = official_kinds(OFFICIAL, "unseen")
     assert len(unseen) == 25 and {*unseen} < {*counts} and {*unseen.values()} == {None}
+
+
+def test_a_reader_of_ones_own_may_have_heat_maps_but_no_mixture(root: Path) -> None:
+    class Mixed(Agd20kDataSet):
+        def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
+            first, *rest = super().read(split, tally)
+            box = {"box": (1.0, 1.0, 5.0, 5.0), "heat": None}
+            return [replace(first, samples=tuple(replace(sample, **box) for sample in first.samples)), *rest]
+
+    own = OwnDataSet.__new__(OwnDataSet)
+    own._setting, own._own = "dataset.reader=mine:Reader", agd20k(root)
+    assert len(own.read("seen")) == 4
+    own._own = Mixed(own._own._config, root)
+    with pytest.raises(DataError, match="some samples have a heat map as their truth and others have none"):
+        own.read("seen")
 
 
 def test_what_is_wrong_is_one_sentence(root: Path) -> None:
