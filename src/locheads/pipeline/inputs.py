@@ -11,6 +11,7 @@ import numpy as np
 from locheads.config import Config, PathsConfig
 from locheads.data.annotation_files import file_sha256
 from locheads.data.config import DatasetConfig, Reader
+from locheads.data.flickr30k import FlickrDataSet
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import HubDataSet
@@ -20,6 +21,7 @@ from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.own_reader import DataSetReader, OwnDataSet
 from locheads.data.pathnames import coco_id
+from locheads.data.png import PngDataSet
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.data.review import review_files
@@ -38,8 +40,10 @@ log = logging.getLogger(__name__)
 
 READERS: dict[str, type[DataSetReader]] = {
     Reader.coco: CocoDataSet,
+    Reader.flickr30k: FlickrDataSet,
     Reader.hub: HubDataSet,
     Reader.jsonl: JsonlDataSet,
+    Reader.png: PngDataSet,
     Reader.pocket: ReferDataSet,
     Reader.reasonseg: ReasonSegDataSet,
     Reader.refer: ReferDataSet,
