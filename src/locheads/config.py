@@ -198,8 +198,8 @@ def _run_rules(c: Config) -> list[Rule]:
             c.dataset.asked == Asked.alone
             or c.predictions is not None
             or c.prompt.query in (Query.expression_last, Query.expression_mean),
-            f"dataset.asked=in_text puts several expressions into one prompt, where prompt.query={c.prompt.query} is the "
-            "same for all of them: use prompt.query=expression_mean or expression_last.",
+            f"dataset.asked=in_text puts several expressions into one prompt, where prompt.query={c.prompt.query} is "
+            "the same for all of them: use prompt.query=expression_mean or expression_last.",
         ),
         (
             c.dataset.asked == Asked.alone or c.stage not in (Stage.direct, Stage.steer),
