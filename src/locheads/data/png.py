@@ -64,6 +64,16 @@ class Panoptic(NamedTuple):
     categories: dict[int, dict]
 
 
+class Scene(NamedTuple):
+    """The segments of an image."""
+
+    number: int
+    """The image's id."""
+    ids: UInt32[np.ndarray, "height width"]
+    segments: dict[int, dict]
+    """By id, with their `category`."""
+
+
 class PngDataSet(DataSetReader):
     """The published folder, as the authors or F-LMM lay it out. Each split is kept as a table once it was read: the id
     images are opened then."""
@@ -99,9 +109,6 @@ class PngDataSet(DataSetReader):
     def _panoptic(self, split: str) -> Path:
         return self._annotations / f"panoptic_{split}2017.json"
 
-    def _first_folder(self, *folders: Path) -> Path:
-        return next((folder for folder in folders if folder.is_dir()), folders[0])
-
     @no_garbage_collection()
     def _read_files(self, split: str, tally: Tally) -> list[ImageGroup]:
         path = self._narratives(split)
@@ -110,7 +117,7 @@ class PngDataSet(DataSetReader):
         narratives = read_json(path)
         if not isinstance(narratives, list):
             raise DataError(f"{path} is no list of narratives: take the file from its publisher.")
-        images = self._first_folder(self._images / f"{split}2017", self._images)
+        images = _first_folder(self._images / f"{split}2017", self._images)
         named = self._named(narratives, split, path)
         rows = tally.each(self._rows, named, read_panoptic(self._panoptic(split)), split, images)
         return group_samples(chain.from_iterable(rows), path, tally)
@@ -129,50 +136,51 @@ class PngDataSet(DataSetReader):
         return bool(is_noun and segment.get("segment_ids"))
 
     def _rows(self, own: str, narrative: dict, where: str, panoptic: Panoptic, split: str, images: Path) -> list[Row]:
-        number = _number(narrative.get("image_id"), where)
-        if number not in panoptic.images or number not in panoptic.annotations:
-            raise DataError(
-                f"{where} is about image {number}, which {self._panoptic(split)} lacks: take both files anew."
-            )
-        image, annotation = panoptic.images[number], panoptic.annotations[number]
-        of_image = f"image {number} of {self._panoptic(split)}"
-        name = inner_name(field(image, "file_name", str, of_image), of_image)
-        size = side(image, "width", of_image), side(image, "height", of_image)
-        ids = self._ids(split, field(annotation, "file_name", str, of_image), size)
-        segments = {_number(s.get("id"), of_image): s for s in field(annotation, "segments_info", list, of_image)}
+        scene, name = self._scene(_number(narrative.get("image_id"), where), where, panoptic, split)
         phrases = field(narrative, "segments", list, where)
         texts = [field(phrase, "utterance", str, where) for phrase in phrases]
-        of_all = image_id_of(name, of_coco=True), images / name, size
+        of_image = image_id_of(name, of_coco=True), images / name, scene.ids.shape[::-1]
         return [
-            (*of_all, self._sample(f"{own}-{k}", phrase, _excerpt(texts, k), ids, segments, panoptic.categories, where))
+            (*of_image, self._sample(f"{own}-{k}", phrase, _excerpt(texts, k), scene, where))
             for k, phrase in enumerate(phrases)
             if self._is_grounded(phrase)
         ]
 
+    def _scene(self, number: int, where: str, panoptic: Panoptic, split: str) -> tuple[Scene, str]:
+        """The segments of an image, and the name of its file."""
+        path = self._panoptic(split)
+        if number not in panoptic.images or number not in panoptic.annotations:
+            raise DataError(f"{where} is about image {number}, which {path} lacks: take both files from one release.")
+        image, annotation, of_image = panoptic.images[number], panoptic.annotations[number], f"image {number} of {path}"
+        size = side(image, "width", of_image), side(image, "height", of_image)
+        ids = self._ids(split, inner_name(field(annotation, "file_name", str, of_image), of_image), size)
+        segments = {}
+        for segment in field(annotation, "segments_info", list, of_image):
+            category = panoptic.categories.get(field(segment, "category_id", int, of_image), {})
+            segments[field(segment, "id", int, of_image)] = segment | {"category": category}
+        return Scene(number, ids, segments), inner_name(field(image, "file_name", str, of_image), of_image)
+
     def _ids(self, split: str, name: str, size: tuple[int, int]) -> UInt32[np.ndarray, "height width"]:
         """The segment of every pixel."""
         nested = self._annotations / "panoptic_segmentation" / f"{split}2017"
-        path = self._first_folder(nested, self._annotations / f"panoptic_{split}2017") / inner_name(name, name)
+        path = _first_folder(nested, self._annotations / f"panoptic_{split}2017") / name
         with opened(path, f"image {Path(name).stem}") as image:
             if image.size != size:
                 raise DataError(f"{path} has another size than its image: take both from the same release.")
             return np.asarray(image.convert("RGB"), dtype=np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 
-    def _sample(
-        self, sample_id: str, phrase: dict, excerpt: Excerpt, ids: np.ndarray, segments: dict[int, dict],
-        categories: dict[int, dict], where: str,
-    ) -> Sample:  # fmt: skip
-        own = [_number(each, where) for each in phrase["segment_ids"]]
-        if absent := [each for each in own if each not in segments]:
+    def _sample(self, sample_id: str, phrase: dict, excerpt: Excerpt, scene: Scene, where: str) -> Sample:
+        own = sorted({_number(each, where) for each in phrase["segment_ids"]})
+        if absent := [each for each in own if each not in scene.segments]:
             raise DataError(f"{where} names segment {absent[0]}, which its image lacks: take both files anew.")
-        mask = np.isin(ids, own)
-        if mask.sum() != sum(segments[each].get("area", 0) for each in set(own)):
+        mask = np.isin(scene.ids, own)
+        if mask.sum() != sum(scene.segments[each].get("area", 0) for each in own):
             raise DataError(f"{where} has segments {own} of another area in the id image: take all from one release.")
-        found = [categories[_number(segments[each].get("category_id"), where)] for each in own]
+        categories = [scene.segments[_number(each, where)]["category"] for each in phrase["segment_ids"]]
         code, asked = encode(mask, where), last_noun(excerpt) if self._config.phrases == Phrases.nouns else excerpt
         return Sample(
-            sample_id, f"{where.split()[1]}-{'+'.join(map(str, sorted(own)))}", asked.parts[1], tight_box(code), code,
-            str(found[-1].get("name", "")), kinds=self._kinds(phrase, found), panoptic=True,
+            sample_id, f"{scene.number}-{'+'.join(map(str, own))}", asked.parts[1], tight_box(code), code,
+            str(categories[-1].get("name", "")), kinds=self._kinds(phrase, categories), panoptic=True,
             mask_side=ORIGINAL_SIDE if self._config.reading == PngReading.original else None,
             sentence=asked if self._config.asked == Asked.in_text else None,
         )  # fmt: skip
@@ -195,6 +203,11 @@ def read_panoptic(path: Path) -> Panoptic:
     )
     annotations = field(content, "annotations", list, str(path))
     return Panoptic(images, {_number(a.get("image_id"), str(path)): a for a in annotations}, categories)
+
+
+def _first_folder(*folders: Path) -> Path:
+    """The first that is there."""
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def _excerpt(texts: list[str], k: int) -> Excerpt:

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from locheads.evaluation.metrics import box_iou
 from locheads.types import Box
 
+
 def best_box_iou(boxes: Float[np.ndarray, "n 4"], truths: Sequence[Sequence[Box]]) -> Float[np.ndarray, "n"]:
     """IoU of box i with whichever of `truths[i]` it fits best; 0 for none."""
     counts = np.array([len(truth) for truth in truths], dtype=int)
