@@ -35,6 +35,8 @@ OF_STUDY = {
     "fig14_candidates": {"criterion.candidates": "1,10,14"},
     "sample_count": {"discovery.sizes": "[2,4,8,9]"},
 }
+OWN_DATA = {"flickr30k_entities", "table9_png"}
+"""Studies whose commands name data that only they are about."""
 STUDIES = pocket_size.studies()
 
 Study = Callable[[str], tuple[Path, list[Result]]]
@@ -55,12 +57,13 @@ def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., 
 
     def start(name: str) -> tuple[Path, list[Result]]:
         results = []
+        ours = [word for word in tiny if name not in OWN_DATA or not word.startswith("dataset.")]
         for number, words in enumerate(pocket_size.commands(name)):
             said = [word.replace("outputs/", f"{outputs}/") for word in words]
             if "-m" not in words and not any("hydra.run.dir" in word for word in words):
                 # Two runs within a second would share a folder.
                 said.append(f"hydra.run.dir={outputs}/{name}/{number}")
-            results.append(command(*said, *tiny, *(() if "stage=report" in words else small(name, words))))
+            results.append(command(*said, *ours, *(() if "stage=report" in words else small(name, words))))
         return studies / name, results
 
     return start

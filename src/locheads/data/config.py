@@ -95,6 +95,10 @@ class Reader(StrEnum):
     jsonl = "jsonl"
     pocket = "pocket"
     """REFER's form, made at first use."""
+    pocket_flickr30k = "pocket_flickr30k"
+    """Flickr30k Entities' form, made at first use."""
+    pocket_png = "pocket_png"
+    """The form of Panoptic Narrative Grounding, made at first use."""
     png = "png"
     """Panoptic Narrative Grounding."""
     reasonseg = "reasonseg"
@@ -156,7 +160,9 @@ class PngReading(StrEnum):
     groundlmm = "groundlmm"
 
 
-IN_TEXT = (Reader.flickr30k, Reader.png, Reader.pocket, Reader.refer)
+CAPTIONED = (Reader.pocket_flickr30k, Reader.pocket_png)
+"""Captions of the pocket scenes, made at first use."""
+IN_TEXT = (*CAPTIONED, Reader.flickr30k, Reader.png, Reader.pocket, Reader.refer)
 """Readers that know the text around an expression."""
 
 
@@ -252,9 +258,9 @@ class DatasetConfig:
     query: QueryLength = QueryLength.all  # only reader=reasonseg
     expressions: Expressions = Expressions.all  # only reader=refer or pocket
     asked: Asked = Asked.alone
-    boxes: BoxReading = BoxReading.any  # only reader=flickr30k
-    phrases: Phrases = Phrases.given  # only reader=png
-    reading: PngReading = PngReading.original  # only reader=png
+    boxes: BoxReading = BoxReading.any  # only reader=flickr30k or pocket_flickr30k
+    phrases: Phrases = Phrases.given  # only reader=png or pocket_png
+    reading: PngReading = PngReading.original  # only reader=png or pocket_png
     notes: list[str] = field(default_factory=list)
     """Known defects of a hub copy: logged and recorded whenever it is used."""
     official: str = ""
