@@ -202,6 +202,7 @@ def _average_recall(iou: np.ndarray) -> np.ndarray:
 _MASKS = ("intersection", "union")
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
+_OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
 
 METRICS = (
     Metric("rec_acc@0.5", "REC Acc@0.5", "REC\nAcc@0.5", Outputs.BOX, ("box_iou",), _box_iou_from(0.5),
@@ -243,13 +244,13 @@ METRICS = (
     Metric("click_acc_centre", "Click accuracy, centre of the box", "\ncentre", Outputs.BOX, ("clicked_centre",), _same,
            shown=_OF_SOME_DATA, rare=True, note="Beside it that of the answered box's centre."),
     Metric("phrase_r@1", "Phrase R@1", "phrase\nR@1", Outputs.BOX, ("best_box_iou",), _box_iou_from(0.5),
-           shown=_OF_SOME_DATA, rare=True,
+           shown=_OF_CAPTIONS, rare=True,
            note="Phrase R@1 is the share of phrases whose box has at least IoU 0.5 with a box of their entity."),
     Metric("png_average_recall", "PNG average recall", "PNG\nAR", Outputs.MASK, ("segment_iou",), _average_recall,
-           shown=_OF_SOME_DATA, rare=True,
+           shown=_OF_CAPTIONS, rare=True,
            note="PNG's average recall is the area below the curve of recall over thresholds of mask IoU from 0 to 1."),
     Metric("png_acc@0.5", "PNG Acc@0.5", "PNG\nAcc@0.5", Outputs.MASK, ("segment_iou",), lambda iou: iou > 0.5,
-           shown=_OF_SOME_DATA, rare=True, note="PNG's Acc@0.5 is the share of phrases with a mask IoU above 0.5."),
+           shown=_OF_CAPTIONS, rare=True, note="PNG's Acc@0.5 is the share of phrases with a mask IoU above 0.5."),
     Metric("map_energy", "Energy in the box", "\nenergy", Outputs.MAP, ("map_energy",), _same, shown=Place.DETAILS,
            note="The others compare the fused map with the object's mask on the patch grid: the share of the map's "
                 "energy in the true box, the similarity (SIM) and the Kullback-Leibler divergence (KLD, lower is "

@@ -1,4 +1,4 @@
-"""Captions of the pocket scenes: phrases that fit their objects, in both forms, with the scenes' own masks and boxes."""
+"""Captions of the pocket scenes: phrases that fit their objects, in both forms, with the scenes' masks and boxes."""
 
 from pathlib import Path
 
