@@ -12,6 +12,7 @@ import yaml
 from printing import printed
 
 from locheads.errors import StoreError
+from locheads.evaluation.metric_table import METRICS
 from locheads.report.studies.build import MISSING, Study, build
 from locheads.report.studies.layout import overlap
 from locheads.report.studies.layouts import LAYOUTS
@@ -213,7 +214,11 @@ def test_the_files_hold_the_same_figures(make_run: MakeRun, tmp_path: Path) -> N
 @pytest.mark.parametrize("study", list(LAYOUTS))
 def test_every_layout_reads_its_paper_csv_whole(study: str, make_run: MakeRun, tmp_path: Path) -> None:
     """Each figure of the file becomes a cell, and no figure is made up."""
-    make_run("a", {"grounding.kernel": 7, "grounding.sigma": 1.0})
+    folder = make_run("a", {"grounding.kernel": 7, "grounding.sigma": 1.0})
+    metrics = read_json(folder / "metrics.json")
+    of_some_data = {m.key: {"value": 0.5, "low": 0.4, "high": 0.6} for m in METRICS if m.rare}
+    metrics["methods"]["localization_heads"] |= of_some_data
+    write_json(folder / "metrics.json", metrics)
     write_json(tmp_path / "runs" / "a" / "stability.json", {"k": 1, "sizes": [{"n": 5, "tops": [["L3H1"]] * 2}]})
     layout = LAYOUTS[study]
     assert (layout.paper is not None) == (EXPERIMENTS / study / "paper.csv").exists()
