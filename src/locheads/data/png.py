@@ -131,7 +131,9 @@ class PngDataSet(DataSetReader):
             grounded = [(n, by_number.get(n) or drawn.choice(grounded)[1]) for n, _ in found]
         return [(f"{split}-{n}", record, f"narrative {n} of {path}") for n, record in grounded]
 
-    def _is_grounded(self, segment: dict) -> bool:
+    def _is_grounded(self, segment: object) -> bool:
+        if not isinstance(segment, dict):
+            return False
         is_noun = self._config.reading != PngReading.original or segment.get("noun")
         return bool(is_noun and segment.get("segment_ids"))
 
@@ -170,13 +172,14 @@ class PngDataSet(DataSetReader):
             return np.asarray(image.convert("RGB"), dtype=np.uint32) @ np.array([1, 256, 65536], dtype=np.uint32)
 
     def _sample(self, sample_id: str, phrase: dict, excerpt: Excerpt, scene: Scene, where: str) -> Sample:
-        own = sorted({_number(each, where) for each in phrase["segment_ids"]})
+        named = [_number(each, where) for each in field(phrase, "segment_ids", list, where)]
+        own = sorted(set(named))
         if absent := [each for each in own if each not in scene.segments]:
             raise DataError(f"{where} names segment {absent[0]}, which its image lacks: take both files anew.")
         mask = np.isin(scene.ids, own)
-        if mask.sum() != sum(scene.segments[each].get("area", 0) for each in own):
+        if mask.sum() != sum(field(scene.segments[each], "area", int, where) for each in own):
             raise DataError(f"{where} has segments {own} of another area in the id image: take all from one release.")
-        categories = [scene.segments[_number(each, where)]["category"] for each in phrase["segment_ids"]]
+        categories = [scene.segments[each]["category"] for each in named]
         code, asked = encode(mask, where), last_noun(excerpt) if self._config.phrases == Phrases.nouns else excerpt
         return Sample(
             sample_id, f"{scene.number}-{'+'.join(map(str, own))}", asked.parts[1], tight_box(code), code,

@@ -155,7 +155,7 @@ _LAYOUTS = (
         varies=("dataset.expressions", "dataset.asked", "prompt."),
         to_do=lambda row: row[0] == OUR_METHOD,
         notes=(
-            "F-LMM's figures follow its own protocol: the first expression of each object, all of an image in one text. "
+            "F-LMM's figures follow its own protocol: the first expression of each object, an image's in one text. "
             "The paper does not say how its own rows were asked; but for one figure they are those of its Table 2, "
             "where every expression is asked alone. Rows of different protocols do not compare.",
         ),
