@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from locheads.audit.config import AuditConfig
-from locheads.data.config import AnswerFormat, DatasetConfig, PredictionsConfig
+from locheads.data.config import AnswerFormat, Asked, DatasetConfig, PredictionsConfig
 from locheads.dependence.config import DependenceConfig, SteerConfig
 from locheads.discovery.config import (
     CriterionConfig,
@@ -193,6 +193,17 @@ def _run_rules(c: Config) -> list[Rule]:
         (
             c.stage != Stage.direct or c.direct.box_format is not None,
             f"stage=direct needs direct.box_format, how the model writes boxes: {formats}.",
+        ),
+        (
+            c.dataset.asked == Asked.alone
+            or c.predictions is not None
+            or c.prompt.query in (Query.expression_last, Query.expression_mean),
+            f"dataset.asked=in_text puts several expressions into one prompt, where prompt.query={c.prompt.query} is "
+            "the same for all of them: use prompt.query=expression_mean or expression_last.",
+        ),
+        (
+            c.dataset.asked == Asked.alone or c.stage not in (Stage.direct, Stage.steer),
+            f"stage={c.stage} asks an expression alone: use dataset.asked=alone.",
         ),
         (
             c.stage != Stage.steer or not c.prompt.asks,

@@ -2,7 +2,7 @@
 and y1 exclusive, unless a name says otherwise. Layers and heads count from 0."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +30,37 @@ class HeadIndex:
         return f"L{self.layer}H{self.head}"
 
 
+class Excerpt(str):
+    """A text that is asked whole for the sake of a part of it, whose tokens may be the query (`prompt.query`). Without
+    white space at its ends or several blanks in a row; the part is a half-open range of its characters."""
+
+    part: tuple[int, int]
+
+    def __new__(cls, text: str, part: tuple[int, int] = (0, 0)) -> "Excerpt":
+        excerpt = super().__new__(cls, text)
+        excerpt.part = part
+        return excerpt
+
+    @classmethod
+    def within(cls, before: str, part: str, after: str) -> "Excerpt":
+        """The part between what stands before and after it, white space made plain."""
+        head, own = " ".join(before.split()), " ".join(part.split())
+        if head and (before[-1].isspace() or part[:1].isspace()):
+            head += " "
+        return cls(" ".join((before + part + after).split()), (len(head), len(head) + len(own)))
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Before, part, after: the arguments of `within`."""
+        start, end = self.part
+        return self[:start], self[start:end], self[end:]
+
+    def reworded(self, part: str) -> "Excerpt":
+        """The same with another text as its part."""
+        before, _, after = self.parts
+        return Excerpt.within(before, part, after)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One expression and what it names: one object, or, where the data set has such, several or none."""
@@ -55,8 +86,26 @@ class Sample:
     """What the data set's publishers report apart, from coarse to fine, such as ("icon", "mobile icon")."""
     screen: bool = False
     """Whether the image is a screen, on which an answer is a click."""
+    phrase: bool = False
+    """Whether it is a phrase of a caption, of whose `boxes` any one is right (Flickr30k Entities)."""
+    panoptic: bool = False
+    """Whether it is a phrase of a caption that names segments of a panoptic segmentation (PNG)."""
+    mask_side: int | None = None
+    """PNG's masks are compared once they were resized to a square of this side and back; None: as they are."""
+    sentence: Excerpt | None = None
+    """What is asked in place of the expression alone: a text that holds it (`dataset.asked=in_text`)."""
     heat: Path | None = None
     """Image file of the true heat map, where the truth is neither box nor mask (AGD20K)."""
+
+    @property
+    def asked(self) -> str:
+        """The text that is put into the prompt."""
+        return self.expression if self.sentence is None else self.sentence
+
+    def reworded(self, expression: str) -> "Sample":
+        """The same sample asked by another expression."""
+        sentence = None if self.sentence is None else self.sentence.reworded(expression)
+        return replace(self, expression=expression, sentence=sentence)
 
     @property
     def absent(self) -> bool:

@@ -167,8 +167,8 @@ def test_screens_have_clicks_by_platform_beside_the_usual_metrics(of_screens: Pa
         (["dataset=screenspot_v2"], "has one split, test, and no train"),
         (["dataset=screenspot_v2", "heads.set=pocket", "dataset.box_format=xyxy"], "dataset.box_format"),
         (
-            ["dataset=agd20k", "heads.set=pocket", "dataset.phrases.hold=hold"],
-            "dataset.phrases.hold=hold has no {object}",
+            ["dataset=agd20k", "heads.set=pocket", "dataset.affordances.hold=hold"],
+            "dataset.affordances.hold=hold has no {object}",
         ),
         (
             ["dataset=agd20k", "stage=evaluate", "predictions=FILE", "predictions_format=xyxy"],

@@ -67,7 +67,7 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
         ("grounding.sigma=1e308", "grounding.sigma must be a number of cells, from 0 to 1000, not 1e+308."),
         ("dataset.split=tset", "There is no split 'tset' in "),
         ("dataset.split=train", "dataset.split and dataset.discovery_split are both train"),
-        ("dataset.reader=cocoa", "dataset.reader=cocoa is unknown: use one of coco, hub, "),
+        ("dataset.reader=cocoa", "dataset.reader=cocoa is unknown: use one of coco, flickr30k, "),
         ("dataset.folder=/no/such/folder", "/no/such/folder is not there"),
         ("dataset.images=/no/such/images", "The image folder /no/such/images is not there"),
         ("dataset.refs=refs(umd).p", "refs(umd).p is not there"),
@@ -101,6 +101,25 @@ def complaint(files: TinyFiles, tmp_path: Path, command: Callable[..., Result], 
 )  # fmt: skip
 def test_a_wrong_override(override: str, sentence: str, complaint: Callable[..., str]) -> None:
     assert sentence in complaint(override if "(" not in override else override.replace("=", "='", 1) + "'")
+
+
+FIRST = "dataset.expressions=first"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["dataset.asked=in_text", "dataset.reader=jsonl"], "which dataset.reader=jsonl does not know: use"),
+        (["dataset.asked=in_text"], "dataset.asked=in_text joins the expressions of all objects of an image"),
+        (["dataset.asked=in_text", FIRST], "where prompt.query=last is the same for all of them: use"),
+        (["dataset.asked=in_text", FIRST, "prompt.query=expression_mean", "stage=steer"],
+         "stage=steer asks an expression alone: use dataset.asked=alone."),
+    ],
+)  # fmt: skip
+def test_expressions_in_a_text_that_cannot_be_told_apart(
+    overrides: list[str], sentence: str, complaint: Callable[..., str]
+) -> None:
+    assert sentence in complaint(*overrides)
 
 
 def test_runs_that_the_stage_does_not_read(complaint: Callable[..., str]) -> None:

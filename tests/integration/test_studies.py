@@ -36,8 +36,10 @@ OF_STUDY = {
     "fig14_candidates": {"criterion.candidates": "1,10,14"},
     "sample_count": {"discovery.sizes": "[2,4,8,9]"},
 }
-OF_THEIR_OWN = ("agd20k", "screenspot")
+MAKE_DATA = ("agd20k", "screenspot")
 """Studies whose data are made first, for the pocket model and its heads."""
+NAME_DATA = {"flickr30k_entities", "table9_png"}
+"""Studies whose commands name data that only they are about."""
 STUDIES = pocket_size.studies()
 
 Study = Callable[[str], tuple[Path, list[Result]]]
@@ -45,7 +47,7 @@ Study = Callable[[str], tuple[Path, list[Result]]]
 
 def small(name: str, words: list[str]) -> list[str]:
     """What makes a command of the README quick."""
-    few = {"dataset.limit": "3", "evaluation.gallery": "1"} if name in OF_THEIR_OWN else SMALL
+    few = {"dataset.limit": "3", "evaluation.gallery": "1"} if name in MAKE_DATA else SMALL
     more = [f"{key}={value}" for key, value in (few | OF_STUDY.get(name, {})).items()]
     return more if any("stage=" in word for word in words) else [*more, "stage=evaluate"]
 
@@ -58,8 +60,9 @@ def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., 
     tiny = [*files.arguments(outputs, store), f"paths.studies={studies}"]
 
     def start(name: str) -> tuple[Path, list[Result]]:
-        results, own = [], tiny
-        if name in OF_THEIR_OWN:
+        results = []
+        own = [word for word in tiny if name not in NAME_DATA or not word.startswith("dataset.")]
+        if name in MAKE_DATA:
             write_all(outputs / "task_files")
             own = [word for word in tiny if word.startswith(("paths.", "engine.", "evaluation."))]
         for number, words in enumerate(pocket_size.commands(name)):

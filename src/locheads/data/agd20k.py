@@ -3,7 +3,7 @@
 As its authors publish it (lhc1224/Cross-View-AG, arXiv 2203.09905): `{Seen,Unseen}/testset/egocentric/AFFORDANCE/
 OBJECT/NAME.jpg` with the truth as an 8-bit image `{Seen,Unseen}/testset/GT/AFFORDANCE/OBJECT/NAME.png`. Their code,
 and LOCATE's, pass over images without a truth, and so does this reader. There are no expressions: `dataset.template`
-and `dataset.phrases` make them of the folders' names.
+and `dataset.affordances` make them of the folders' names.
 """
 
 import filecmp
@@ -37,10 +37,10 @@ class Agd20kDataSet(DataSetReader):
         super().__init__(config, cache)
         if PHRASE not in config.template:
             raise ConfigError(f"dataset.template={config.template} has no {{phrase}}: write where does one {{phrase}}.")
-        for affordance, phrase in config.phrases.items():
+        for affordance, phrase in config.affordances.items():
             if OBJECT not in phrase:
                 raise ConfigError(
-                    f"dataset.phrases.{affordance}={phrase} has no {{object}}: write hold the {{object}}."
+                    f"dataset.affordances.{affordance}={phrase} has no {{object}}: write hold the {{object}}."
                 )
 
     def read(self, split: str, tally: Tally | None = None) -> list[ImageGroup]:
@@ -69,7 +69,7 @@ class Agd20kDataSet(DataSetReader):
         """SHA-256 over names and contents of the truths of all splits, and how expressions are made."""
         truths = [path for split in self.splits() for path in self._truths(split)]
         files = [[str(path.relative_to(self._folder)), file_sha256(path)] for path in truths]
-        return json_digest([files, self._config.template, dict(self._config.phrases)])
+        return json_digest([files, self._config.template, dict(self._config.affordances)])
 
     def _root(self, split: str, what: str) -> Path:
         return self._folder / FOLDERS[split] / "testset" / what
@@ -106,11 +106,11 @@ class Agd20kDataSet(DataSetReader):
         )  # fmt: skip
 
     def _expression(self, affordance: str, thing: str) -> str:
-        phrase = self._config.phrases.get(affordance)
+        phrase = self._config.affordances.get(affordance)
         if phrase is None:
             raise DataError(
-                f"{self._folder} has the affordance {affordance}, for which dataset.phrases has no phrase: add "
-                f"dataset.phrases.{affordance}, such as {affordance.replace('_', ' ')} the {{object}}."
+                f"{self._folder} has the affordance {affordance}, for which dataset.affordances has no phrase: add "
+                f"dataset.affordances.{affordance}, such as {affordance.replace('_', ' ')} the {{object}}."
             )
         return self._config.template.replace(PHRASE, phrase.replace(OBJECT, thing.replace("_", " ")))
 

@@ -73,7 +73,7 @@ def check_samples(
     `open_images` is set.
     """
     answers = {
-        "counts": _counts(groups, official),
+        "counts": _counts(groups, tally, official),
         "records": _records(tally),
         **_truths(groups, tally),
         "ids": _ids(groups),
@@ -129,10 +129,12 @@ class _Objects:
         return np.where(overlap > 0, overlap / np.maximum(sum(areas) - overlap, 1e-12), 0.0)
 
 
-def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
-    refs = {sample.ref_id for group in groups for sample in group.samples}
-    found = (len(refs), len({group.image_id for group in groups}), sum(len(group.samples) for group in groups))
+def _counts(groups: list[ImageGroup], tally: Tally, official: Counts | None) -> _Answer:
+    refs, asked = {s.ref_id for group in groups for s in group.samples}, len({group.image_id for group in groups})
+    found = (len(refs), tally.seen["images"] or asked, sum(len(group.samples) for group in groups))
     text = "{:,} refs, {:,} images, {:,} expressions".format(*found)
+    if found[1] != asked:
+        text += f" about {asked:,} of them"
     if official is None:
         return CheckState.ok, f"{text}; no official counts are known"
     if all(known in (None, own) for known, own in zip(official, found, strict=True)):

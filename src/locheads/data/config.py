@@ -90,10 +90,18 @@ class Reader(StrEnum):
 
     agd20k = "agd20k"
     coco = "coco"
+    flickr30k = "flickr30k"
+    """Flickr30k Entities."""
     hub = "hub"
     jsonl = "jsonl"
     pocket = "pocket"
     """REFER's form, made at first use."""
+    pocket_flickr30k = "pocket_flickr30k"
+    """Flickr30k Entities' form, made at first use."""
+    pocket_png = "pocket_png"
+    """The form of Panoptic Narrative Grounding, made at first use."""
+    png = "png"
+    """Panoptic Narrative Grounding."""
     reasonseg = "reasonseg"
     refer = "refer"
     screenspot = "screenspot"
@@ -107,6 +115,56 @@ class QueryLength(StrEnum):
     """Phrases (`is_sentence` false)."""
     long = "long"
     """Sentences."""
+
+
+class Expressions(StrEnum):
+    """Which expressions of a REFER data set are read."""
+
+    all = "all"
+    first = "first"
+    """F-LMM's: of each object the first one, as it was typed (`raw`), in lower case; of several refs of one annotation
+    the last (mmdet `refcoco.py`, text_mode=select_first)."""
+
+
+class Asked(StrEnum):
+    """How an expression is put into the prompt."""
+
+    alone = "alone"
+    in_text = "in_text"
+    """The text that it is a part of: its caption, or the first expressions of all objects of the image one after the
+    other. The query is the expression's own tokens."""
+
+
+class BoxReading(StrEnum):
+    """What is right where an entity of Flickr30k Entities has several boxes."""
+
+    any = "any"
+    """Each of them (MDETR, GLIP: "any box")."""
+    merged = "merged"
+    """The box around them ("merged boxes")."""
+
+
+class Phrases(StrEnum):
+    """What is asked of a phrase of a narrative."""
+
+    given = "given"
+    """All of it."""
+    nouns = "nouns"
+    """Its last noun, which textblob's tagger finds in the caption; all of it where there is none."""
+
+
+class PngReading(StrEnum):
+    """How Panoptic Narrative Grounding is scored: src/locheads/data/png.py."""
+
+    original = "original"
+    flmm = "flmm"
+    groundlmm = "groundlmm"
+
+
+CAPTIONED = (Reader.pocket_flickr30k, Reader.pocket_png)
+"""Captions of the pocket scenes, made at first use."""
+IN_TEXT = (*CAPTIONED, Reader.flickr30k, Reader.png, Reader.pocket, Reader.refer)
+"""Readers that know the text around an expression."""
 
 
 @settings("predictions_format")
@@ -201,8 +259,13 @@ class DatasetConfig:
     query: QueryLength = QueryLength.all  # only reader=reasonseg
     template: str = "where does one {phrase}"
     """The expression about an affordance (only reader=agd20k): {phrase} is that of its affordance, ..."""
-    phrases: dict[str, str] = field(default_factory=dict)
+    affordances: dict[str, str] = field(default_factory=dict)
     """... by its name, such as hold: hold the {object}."""
+    expressions: Expressions = Expressions.all  # only reader=refer or pocket
+    asked: Asked = Asked.alone
+    boxes: BoxReading = BoxReading.any  # only reader=flickr30k or pocket_flickr30k
+    phrases: Phrases = Phrases.given  # only reader=png or pocket_png
+    reading: PngReading = PngReading.original  # only reader=png or pocket_png
     notes: list[str] = field(default_factory=list)
     """Known defects of a hub copy: logged and recorded whenever it is used."""
     official: str = ""
@@ -227,6 +290,18 @@ class DatasetConfig:
         known, others = self.reader in list(Reader) or is_dotted(self.reader), "or package.module:Class of your own"
         require(
             (known, f"dataset.reader={self.reader} is unknown: use one of {', '.join(Reader)}, {others}."),
+            (
+                self.asked == Asked.alone or self.reader in IN_TEXT,
+                f"dataset.asked=in_text needs the text around the expressions, which dataset.reader={self.reader} does "
+                f"not know: use dataset.asked=alone, or one of {', '.join(IN_TEXT)}.",
+            ),
+            (
+                self.asked == Asked.alone
+                or self.reader not in (Reader.pocket, Reader.refer)
+                or self.expressions == Expressions.first,
+                "dataset.asked=in_text joins the expressions of all objects of an image, one of each: add "
+                "dataset.expressions=first.",
+            ),
             (
                 not self.review or "{split}" in self.review,
                 f"dataset.review={self.review} has no {{split}}: write refcoco_{{split}}_reviewed.json, or alike.",

@@ -5,6 +5,7 @@ list of four numbers as a box, and turns runs that do not fill the image into wh
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pycocotools import mask as coco
@@ -85,6 +86,18 @@ def touched(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     x0, y0 = (max(0, math.floor(value)) for value in box[:2])
     x1, y1 = max(0, min(width, math.ceil(box[2]))), max(0, min(height, math.ceil(box[3])))
     return x0, y0, x1, y1
+
+
+def union(codes: Sequence[dict[str, object]]) -> dict[str, object]:
+    """The union of masks of one size, as run-length code."""
+    code = coco.merge(list(codes))
+    return {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
+
+
+def around(boxes: Iterable[Box]) -> Box:
+    """The smallest xyxy box around one or more."""
+    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    return min(x0), min(y0), max(x1), max(y1)
 
 
 def tight_box(code: dict[str, object]) -> Box:

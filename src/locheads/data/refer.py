@@ -28,7 +28,8 @@ from locheads.data.annotation_files import (
     whole_ids,
     xywh_box,
 )
-from locheads.data.config import DatasetConfig
+from locheads.data.config import Asked, DatasetConfig, Expressions
+from locheads.data.first_expressions import first_expressions, in_one_text
 from locheads.data.image_groups import Row, group_samples
 from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
 from locheads.data.own_reader import DataSetReader
@@ -37,6 +38,7 @@ from locheads.data.refer_files import load_plain_pickle
 from locheads.data.review import Review, review_file
 from locheads.data.tally import Tally
 from locheads.errors import DataError
+from locheads.store.digest import json_digest
 from locheads.types import Box, ImageGroup, Sample
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,10 @@ class ReferDataSet(DataSetReader):
         if tally is not None and tally.counting:
             return self._read_files(split, tally)
         name = f"{slug(self._folder.name)}-{self.digest[:16]}-v{refer_files.VERSION}"
+        return in_one_text(self._kept(split, name)) if self._config.asked == Asked.in_text else self._kept(split, name)
+
+    def _kept(self, split: str, name: str) -> list[ImageGroup]:
+        """The split, and its table below the folder of this name."""
         # The flags change no attention map, so they are no part of the digest.
         reviewed = f"-{file_sha256(path)[:16]}" if (path := review_file(self._config, split)) else ""
         table = self._cache / "data" / name / f"{slug(split)}{reviewed}.parquet"
@@ -83,9 +89,11 @@ class ReferDataSet(DataSetReader):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over the digests of the two annotation files."""
+        """SHA-256 (hex) over the digests of the two annotation files, and how expressions are taken if not as usual."""
         self._check_layout()
-        return sha256_of([self._refs_path, self._instances_path])
+        files = sha256_of([self._refs_path, self._instances_path])
+        usual = self._config.expressions == Expressions.all
+        return files if usual else json_digest([files, self._config.expressions, self._config.asked])
 
     def _check_layout(self) -> None:
         for path in (self._folder, self._refs_path, self._instances_path):
@@ -102,10 +110,13 @@ class ReferDataSet(DataSetReader):
         if split not in names:
             known = f"choose one of {', '.join(names[:20])}" if names else "it holds no ref"
             raise DataError(f"There is no split {split!r} in {self._refs_path}: {known}.")
-        of_split = (ref for ref in refs if ref["split"] == split)
+        of_split = [ref for ref in refs if ref["split"] == split]
+        if self._config.expressions == Expressions.first:
+            of_split = first_expressions(of_split)
         named = [(ref, f"ref {short(ref.get('ref_id', 'without ref_id'))} of {self._refs_path}") for ref in of_split]
         instances = _Instances(self._instances_path, named)
-        review = Review(path) if (path := review_file(self._config, split)) else None
+        path = review_file(self._config, split)
+        review = Review(path) if path and self._config.expressions == Expressions.all else None
         rows = sorted(chain.from_iterable(tally.each(self._rows, named, instances, review, tally)), key=itemgetter(0))
         if review:
             review.end(tally)

@@ -8,6 +8,7 @@ import codecs
 import io
 import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from locheads.data.pathnames import find_image
 from locheads.errors import DataError
 from locheads.store.atomic import write_bytes
 from locheads.store.derived import BLANK, KEY, read_derived, with_checksum
-from locheads.types import ImageGroup, Sample
+from locheads.types import Excerpt, ImageGroup, Sample
 
 # Plain containers that a pickle can only write as a global. Python 2 and 3 name their module differently.
 _SETS: dict[tuple[str, str], type] = {(m, k.__name__): k for m in ("builtins", "__builtin__") for k in (set, frozenset)}
@@ -81,11 +82,16 @@ VERSION = 5
 def write_samples(path: Path, groups: list[ImageGroup], images: Path) -> None:
     """One row per image, with its path below the folder `images`. Raises StoreError where it cannot be written."""
     rows = [
-        vars(group) | {"path": _below(group.path, images), "samples": [*map(vars, group.samples)]} for group in groups
+        vars(group) | {"path": _below(group.path, images), "samples": [*map(_columns, group.samples)]}
+        for group in groups
     ]
     content = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata({KEY: BLANK}), content)
     write_bytes(path, with_checksum(content.getvalue().to_pybytes()))
+
+
+def _columns(sample: Sample) -> dict[str, object]:
+    return vars(sample) | {"sentence": None if sample.sentence is None else sample.sentence.parts}
 
 
 def _below(path: Path, images: Path) -> str:
@@ -103,5 +109,20 @@ def _rows(content: bytes) -> list[dict]:
 
 
 def _group(row: dict, images: Path) -> ImageGroup:
-    samples = (Sample(**sample | {"box": tuple(sample["box"])}) for sample in row["samples"])
+    samples = (Sample(**sample | _own_types(**sample)) for sample in row["samples"])
     return ImageGroup(**row | {"path": find_image(images, row["path"]), "samples": tuple(samples)})
+
+
+def _own_types(
+    box: list[float],
+    boxes: list[list[float]] | None = None,
+    kinds: Sequence[str] = (),
+    sentence: list[str] | None = None,
+    **_: object,
+) -> dict[str, object]:
+    return {
+        "box": tuple(box),
+        "boxes": None if boxes is None else tuple(map(tuple, boxes)),
+        "kinds": tuple(kinds),
+        "sentence": None if sentence is None else Excerpt.within(*sentence),
+    }

@@ -22,7 +22,7 @@ class Tally:
     examples: list[str] = field(default_factory=list)
     """The first few sentences."""
     seen: Counter[str] = field(default_factory=Counter)
-    """Usable, but worth a count: "crowd", "overlap", "no mask"."""
+    """Usable, but worth a count: "crowd", "overlap", "no mask"; "images" of a list, some of which may hold nothing."""
 
     def each(self, call: Callable[..., T], items: Iterable[tuple], *more: Any) -> Iterator[T]:
         """`call(*item, *more)` of every item; none for a counted DataError. Raises it where nothing is counted."""

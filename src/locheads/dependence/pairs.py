@@ -64,7 +64,7 @@ def with_paraphrases(group: ImageGroup) -> ImageGroup:
     for sample in group.samples:
         texts.setdefault(sample.ref_id, set()).add(text_of(sample))
     toggled: Iterator[Sample] = (
-        replace(sample, sample_id=sample.sample_id + TOGGLED, expression=toggle_article(sample.expression))
+        replace(sample.reworded(toggle_article(sample.expression)), sample_id=sample.sample_id + TOGGLED)
         for sample in {sample.ref_id: sample for sample in group.samples}.values()
         if len(texts[sample.ref_id]) == 1
     )

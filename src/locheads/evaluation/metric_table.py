@@ -23,6 +23,10 @@ is exactly the threshold.
 """
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Of mask IoU: RES's Pr@t, the share of expressions whose mask IoU is at least t (LAVT, CVPR 2022)."""
+_THRESHOLDS = np.arange(0, 1, 0.00001)
+"""Of mask IoU, those of PNG's average recall (BCV-Uniandes/PNG `baseline/utils/meters.py`, which F-LMM copies)."""
+_WIDTHS_BELOW = np.concatenate([[0.0], np.cumsum(np.diff(_THRESHOLDS))])
+"""By how many thresholds are reached, the last left out as there: the sum of the distances to the next ones."""
 ABSENT = "\N{EN DASH}"
 """Stands where there is no number."""
 
@@ -191,9 +195,16 @@ def _near(pointed: np.ndarray, *columns: np.ndarray) -> np.ndarray:
     return pointed.astype(bool) | (away <= 0.05 * np.hypot(width, height))
 
 
+def _average_recall(iou: np.ndarray) -> np.ndarray:
+    """What each phrase adds to the area below the curve of recall over _THRESHOLDS: its IoU, rounded up to the next
+    threshold, and at most 0.99999."""
+    return _WIDTHS_BELOW[np.searchsorted(_THRESHOLDS[:-1], iou, side="right")]
+
+
 _MASKS = ("intersection", "union")
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
+_OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
 
 METRICS = (
     Metric("rec_acc@0.5", "REC Acc@0.5", "REC\nAcc@0.5", Outputs.BOX, ("box_iou",), _box_iou_from(0.5),
@@ -242,6 +253,14 @@ METRICS = (
            unit=Unit.THOUSANDTHS),
     Metric("agd_nss", "NSS, 224 pixels", "NSS\n224", Outputs.MAP, ("agd_nss",), _same, shown=_OF_SOME_DATA, rare=True,
            unit=Unit.THOUSANDTHS, bounded=False),
+    Metric("phrase_r@1", "Phrase R@1", "phrase\nR@1", Outputs.BOX, ("best_box_iou",), _box_iou_from(0.5),
+           shown=_OF_CAPTIONS, rare=True,
+           note="Phrase R@1 is the share of phrases whose box has at least IoU 0.5 with a box of their entity."),
+    Metric("png_average_recall", "PNG average recall", "PNG\nAR", Outputs.MASK, ("segment_iou",), _average_recall,
+           shown=_OF_CAPTIONS, rare=True,
+           note="PNG's average recall is the area below the curve of recall over thresholds of mask IoU from 0 to 1."),
+    Metric("png_acc@0.5", "PNG Acc@0.5", "PNG\nAcc@0.5", Outputs.MASK, ("segment_iou",), lambda iou: iou > 0.5,
+           shown=_OF_CAPTIONS, rare=True, note="PNG's Acc@0.5 is the share of phrases with a mask IoU above 0.5."),
     Metric("map_energy", "Energy in the box", "\nenergy", Outputs.MAP, ("map_energy",), _same, shown=Place.DETAILS,
            note="The others compare the fused map with the object's mask on the patch grid: the share of the map's "
                 "energy in the true box, the similarity (SIM) and the Kullback-Leibler divergence (KLD, lower is "

@@ -85,5 +85,6 @@ def slices_of(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def _by_kind(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """The coarse kinds first, then by name."""
     own = [kinds.split(BETWEEN_KINDS) if kinds else [] for kinds in scores["kinds"]]
-    for _, name in sorted({(place, name) for kinds in own for place, name in enumerate(kinds)}):
+    places = sorted({(place, name) for kinds in own for place, name in enumerate(kinds)})
+    for name in dict.fromkeys(name for _, name in places):
         yield "kind", name, scores[[name in kinds for kinds in own]]

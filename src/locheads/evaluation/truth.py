@@ -20,6 +20,7 @@ from locheads.evaluation.heat_metrics import OF_NO_HEAT
 from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union, touching
+from locheads.evaluation.phrase_metrics import best_box_iou, resized_mask_iou
 from locheads.evaluation.rows import Row, prediction_row
 from locheads.evaluation.slices import BETWEEN_KINDS, FACTS, facts
 from locheads.types import ImageGroup, Sample
@@ -50,13 +51,16 @@ class Truth:
             self._facts["chance"] = box_shares(samples)
         if any(sample.kinds for sample in samples):
             self._facts["kinds"] = [BETWEEN_KINDS.join(sample.kinds) for sample in samples]
+        self._boxes_of = [sample.boxes or () for sample in samples] if any(s.phrase for s in samples) else None
+        self._mask_sides = [sample.mask_side for sample in samples] if any(s.panoptic for s in samples) else None
         self._screens = any(sample.screen for sample in samples)
         self._facts[["image_width", "image_height"]] = np.array(sizes, dtype=np.float64).reshape(-1, 2)
 
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
         true box, the peak, the image's size and FACTS. Of screens also clicked and clicked_centre, of samples that have
-        kinds these. Where the truth is a heat map HEAT_METRICS stand for all that boxes and masks give.
+        kinds these, of phrases of captions best_box_iou or segment_iou. Where the truth is a heat map HEAT_METRICS stand
+        for all that boxes and masks give.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.
@@ -85,17 +89,22 @@ class Truth:
     ) -> dict[str, np.ndarray]:
         """The columns that a truth with a box and a mask gives."""
         true_boxes, overlaps = self._boxes[rows], self._overlaps(predictions, rows)
-        clicks: dict[str, np.ndarray] = {}
+        rare: dict[str, np.ndarray] = {}
         if self._screens:
-            clicks["clicked"] = touching(points, true_boxes)
-            clicks["clicked_centre"] = touching((boxes[:, :2] + boxes[:, 2:]) / 2, true_boxes)
+            rare["clicked"] = touching(points, true_boxes)
+            rare["clicked_centre"] = touching((boxes[:, :2] + boxes[:, 2:]) / 2, true_boxes)
+        if self._boxes_of is not None:
+            rare["best_box_iou"] = best_box_iou(boxes, [self._boxes_of[row] for row in rows])
+        if self._mask_sides is not None:
+            sides = [self._mask_sides[row] for row in rows]
+            rare["segment_iou"] = self._segment_iou(predictions, rows, overlaps, sides)
         without = predictions["method"].isin(WITHOUT_MAP)
         return {
             "box_iou": box_iou(boxes, true_boxes),
             "intersection": overlaps[:, 0],
             "union": overlaps[:, 1],
             "pointed": inside(points, true_boxes),
-            **clicks,
+            **rare,
             "swapped": np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners)),
             **dict(zip((f"true_{key}" for key in _BOX), true_boxes.T, strict=True)),
         }
@@ -111,6 +120,17 @@ class Truth:
             else:
                 result[i] = 0, self._areas[row]
         return result
+
+    def _segment_iou(
+        self, predictions: pd.DataFrame, rows: np.ndarray, overlaps: np.ndarray, sides: list[int | None]
+    ) -> np.ndarray:
+        """[n]: of the masks as they are, or resized to squares of these sides and back."""
+        ious = overlaps[:, 0] / np.maximum(overlaps[:, 1], 1)
+        columns = (predictions[key].tolist() for key in ("mask_counts", "mask_height", "mask_width"))
+        for i, (row, side, counts, height, width) in enumerate(zip(rows.tolist(), sides, *columns, strict=True)):
+            if side is not None and isinstance(counts, str):
+                ious[i] = resized_mask_iou({"size": [height, width], "counts": counts}, self._masks[row], side)
+        return ious
 
 
 def score_answers(

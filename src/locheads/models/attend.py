@@ -85,7 +85,7 @@ class QueryRows:
 
 def attend(lvlm: Lvlm, group: ImageGroup, image: Image, prompt: PromptConfig) -> Attention:
     """The attention pass for an image of a data set, see `attend_image`."""
-    maps, geometry = attend_image(lvlm, image, [sample.expression for sample in group.samples], prompt)
+    maps, geometry = attend_image(lvlm, image, [sample.asked for sample in group.samples], prompt)
     ids = tuple(sample.sample_id for sample in group.samples)
     return Attention(group.image_id, ids, maps, attention_sum(maps), geometry)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from locheads.errors import ConfigError, DataError, boundary
 from locheads.models.config import PromptConfig, Query, query_of
+from locheads.types import Excerpt
 
 IMAGE = "<image>"
 """Where the image goes in `prompt.template`, whatever the model's own image token is called."""
@@ -24,13 +25,15 @@ class PromptText:
 
 
 def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
-    """The template with the expression in place; `<image>` stays for the adapter to fill.
+    """The template with the expression in place, or the text whose part it is (`Excerpt`); `<image>` stays for the
+    adapter to fill.
 
     Raises:
         DataError: the expression is empty or blank, or holds the image's placeholder.
     """
     text = " ".join(expression.split())
-    if not text:
+    first, last = expression.part if isinstance(expression, Excerpt) else (0, len(text))
+    if not text[first:last]:
         raise DataError("The expression is empty: there is nothing to ground.")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
         raise DataError(
@@ -42,7 +45,7 @@ def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
     # Plain replacement, not str.format: an expression may hold braces, and so may a user's template.
     before, _, after = prompt.template.rpartition(SLOT)
     start = len(before := before.replace(SLOT, text + stop))
-    return PromptText(before + text + stop + after, start, start + len(text))
+    return PromptText(before + text + stop + after, start + first, start + last)
 
 
 def chat_prompt_text(prompt: PromptConfig, expression: str, processor: Any) -> PromptText:

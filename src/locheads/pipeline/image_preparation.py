@@ -123,7 +123,7 @@ def _without_culprits(
 
 
 def _ask(group: ImageGroup, image: Image, adapter: FamilyAdapter, prompt: PromptConfig) -> PreparedInput:
-    return adapter.prepare(image, [sample.expression for sample in group.samples], prompt)
+    return adapter.prepare(image, [sample.asked for sample in group.samples], prompt)
 
 
 def _askable(group: ImageGroup, prompt: PromptConfig) -> tuple[ImageGroup, list[Failure]]:
@@ -131,7 +131,7 @@ def _askable(group: ImageGroup, prompt: PromptConfig) -> tuple[ImageGroup, list[
     askable, failures = [], []
     for sample in group.samples:
         try:
-            prompt_text(prompt, sample.expression)
+            prompt_text(prompt, sample.asked)
             askable.append(sample)
         except DataError as error:
             failures.append(Failure(sample.sample_id, group.image_id, str(error)))

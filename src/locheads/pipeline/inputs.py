@@ -11,7 +11,8 @@ import numpy as np
 from locheads.config import Config, PathsConfig
 from locheads.data.agd20k import Agd20kDataSet
 from locheads.data.annotation_files import file_sha256
-from locheads.data.config import DatasetConfig, Reader
+from locheads.data.config import CAPTIONED, DatasetConfig, Reader
+from locheads.data.flickr30k import FlickrDataSet
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import HubDataSet
@@ -21,6 +22,7 @@ from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.own_reader import DataSetReader, OwnDataSet
 from locheads.data.pathnames import coco_id
+from locheads.data.png import PngDataSet
 from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.data.review import review_files
@@ -29,6 +31,7 @@ from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
+from locheads.pocket.captions import FLICKR, PNG, ensure_captions
 from locheads.pocket.dataset import ensure_dataset
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
@@ -40,9 +43,13 @@ log = logging.getLogger(__name__)
 READERS: dict[str, type[DataSetReader]] = {
     Reader.agd20k: Agd20kDataSet,
     Reader.coco: CocoDataSet,
+    Reader.flickr30k: FlickrDataSet,
     Reader.hub: HubDataSet,
     Reader.jsonl: JsonlDataSet,
+    Reader.png: PngDataSet,
     Reader.pocket: ReferDataSet,
+    Reader.pocket_flickr30k: FlickrDataSet,
+    Reader.pocket_png: PngDataSet,
     Reader.reasonseg: ReasonSegDataSet,
     Reader.refer: ReferDataSet,
     Reader.screenspot: ScreenSpotDataSet,
@@ -261,7 +268,7 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
     Raises:
         ConfigError: the reader's settings do not fit it.
     """
-    if dataset.reader == Reader.pocket:
+    if dataset.reader in (Reader.pocket, *CAPTIONED):
         folder, images = map(str, locate(dataset, paths))
         dataset = replace(dataset, folder=folder, images=images)
     return READERS.get(dataset.reader, OwnDataSet)(dataset, Path(paths.cache))
@@ -272,6 +279,9 @@ def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     if dataset.reader == Reader.pocket:
         root = ensure_dataset(Path(paths.cache))
         return root / "pocket", root / "images" / "train2014"
+    if dataset.reader in CAPTIONED:
+        root, images = ensure_captions(Path(paths.cache))
+        return root / (PNG if dataset.reader == Reader.pocket_png else FLICKR), images
     return Path(dataset.folder), Path(dataset.images)
 
 

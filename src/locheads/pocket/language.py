@@ -82,6 +82,11 @@ def _phrase(item: SceneObject, subset: tuple[str, ...]) -> str:
     return " ".join([*words, item.shape if "shape" in subset else "object"])
 
 
+def telling_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
+    """Words that fit the target alone, without its place: "the red circle"."""
+    return "the " + _phrase(scene.objects[target], _unique_subset(scene, target, rng))
+
+
 def matching(scene: Scene, item: SceneObject, subset: tuple[str, ...]) -> list[int]:
     """Indices of the objects that agree with `item` in the fields of `subset`."""
     return [i for i, o in enumerate(scene.objects) if all(getattr(o, f) == getattr(item, f) for f in subset)]

@@ -57,7 +57,7 @@ class TokenCost:
         """Tokens of all forward passes for the image."""
         image = group.width * group.height / PIXELS_PER_TOKEN if self.native else IMAGE_TOKENS
         prefix = image + self.template / CHARACTERS_PER_TOKEN
-        suffixes = [len(s.expression) / CHARACTERS_PER_TOKEN + AFTER_EXPRESSION for s in group.samples]
+        suffixes = [len(s.asked) / CHARACTERS_PER_TOKEN + AFTER_EXPRESSION for s in group.samples]
         return (prefix if self.shared else prefix * len(suffixes)) + sum(suffixes)
 
 

@@ -13,5 +13,5 @@ CONF = Path(__file__).parents[3] / "conf" / "dataset" / "agd20k.yaml"
 
 def agd20k(folder: Path, **changes: Any) -> Agd20kDataSet:
     declared = yaml.safe_load(CONF.read_text())
-    settings = {key: declared[key] for key in ("template", "phrases")} | changes
+    settings = {key: declared[key] for key in ("template", "affordances")} | changes
     return Agd20kDataSet(DatasetConfig(folder=str(folder), **settings), folder / "cache")

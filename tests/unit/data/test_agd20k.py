@@ -54,11 +54,11 @@ def test_images_with_their_affordances(root: Path) -> None:
 
 
 def test_the_expression_is_as_the_settings_say(root: Path) -> None:
-    asked = agd20k(root, template="the part to {phrase}", phrases={"hold": "grip {object}", "cut_with": "{object}"})
+    asked = agd20k(root, template="the part to {phrase}", affordances={"hold": "grip {object}", "cut_with": "{object}"})
     assert {s.expression.replace(s.category, "X") for s in samples_of(asked.read("seen"))} == {
         "the part to grip X", "the part to X"
     }  # fmt: skip
-    declared = yaml.safe_load(CONF.read_text())["phrases"]
+    declared = yaml.safe_load(CONF.read_text())["affordances"]
     assert {*declared} == {*official_kinds(OFFICIAL, "seen")} and len(declared) == 36
     assert all("{object}" in phrase for phrase in declared.values())
     assert asked.digest != agd20k(root).digest
@@ -132,10 +132,10 @@ def test_what_is_wrong_is_one_sentence(root: Path) -> None:
         agd20k(root).read("train")
     with pytest.raises(DataError, match=r"GT holds no AFFORDANCE/OBJECT/NAME\.png"):
         agd20k(root).read("unseen")
-    with pytest.raises(DataError, match=r"the affordance cut_with, for which dataset\.phrases has no phrase"):
-        agd20k(root, phrases={"hold": "hold the {object}"}).read("seen")
-    with pytest.raises(ConfigError, match=r"dataset\.phrases\.hold=hold it has no {object}"):
-        agd20k(root, phrases={"hold": "hold it"})
+    with pytest.raises(DataError, match=r"the affordance cut_with, for which dataset\.affordances has no phrase"):
+        agd20k(root, affordances={"hold": "hold the {object}"}).read("seen")
+    with pytest.raises(ConfigError, match=r"dataset\.affordances\.hold=hold it has no {object}"):
+        agd20k(root, affordances={"hold": "hold it"})
     with pytest.raises(ConfigError, match=r"dataset\.template=where has no {phrase}"):
         agd20k(root, template="where")
     place = agd20k(root).read("seen")[0].samples[0].heat

@@ -1,5 +1,6 @@
 """The text around the expression."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from locheads.geometry import Preprocess
 from locheads.models.adapters.square_view import LlavaAdapter
 from locheads.models.config import PromptConfig, Query
 from locheads.models.prompts import PromptText, chat_prompt_text, fill, prompt_text, tokenise
+from locheads.pocket.tokenizer import build_tokenizer
+from locheads.types import Excerpt, Sample
 
 PLAIN = "<image>\n{expression}"
 
@@ -217,3 +220,28 @@ def test_half_a_surrogate_pair_is_an_expression_that_cannot_be_asked() -> None:
     with pytest.raises(DataError, match="half of a surrogate pair"):
         prompt_text(PromptConfig(), "the \ud800 cup")
     assert prompt_text(PromptConfig(), "the \U0001f375 cup").text.endswith("cup.")
+
+
+def test_a_part_of_a_text_is_located_as_the_expression_of_a_longer_template() -> None:
+    """The text around the part written into the template gives the same prompt, and so the same attention."""
+    excerpt = Excerpt.within("in this picture , ", "the  red cup", " is left of it .")
+    assert str(excerpt) == "in this picture , the red cup is left of it ." and excerpt.part == (18, 29)
+    for template in ("Look: <image> {expression}", "<image>{expression}? I mean {expression}!"):
+        longer = template.replace("{expression}", "in this picture , {expression} is left of it .")
+        plain = PromptConfig(template=longer, full_stop=False)
+        found = prompt_text(PromptConfig(template=template), excerpt)
+        assert found == prompt_text(plain, "the red cup")
+        assert found != prompt_text(PromptConfig(template=template), str(excerpt))
+    ids, (first, end) = tokenise(build_tokenizer(), found, "expression_mean", special=True)
+    assert build_tokenizer().convert_ids_to_tokens(ids[first:end]) == ["the", "red", "[UNK]"]
+    with pytest.raises(DataError, match="The expression is empty"):
+        prompt_text(PromptConfig(), Excerpt.within("a text ", " ", "without part"))
+
+
+def test_another_article_stands_in_the_text_too() -> None:
+    sample = Sample("1", "1", "red cup", (0, 0, 1, 1), {}, "", sentence=Excerpt.within("this is ", "red cup", "."))
+    toggled = sample.reworded("the red cup")
+    assert (toggled.expression, str(toggled.asked)) == ("the red cup", "this is the red cup.")
+    assert toggled.sentence is not None and toggled.sentence.parts == ("this is ", "the red cup", ".")
+    assert sample.reworded("cup").asked[8:11] == "cup" and copy.deepcopy(toggled) == toggled
+    assert copy.deepcopy(toggled.sentence).part == (8, 19)

@@ -203,12 +203,20 @@ def slices(run: StudyRun) -> list[StudyRun]:
     return parts
 
 
+def kinds(run: StudyRun) -> list[StudyRun]:
+    """A part for all expressions, and one per kind that the data set tells apart."""
+    return [each for each in slices(run) if each is run or each.part["by"] == SLICES["kind"]]
+
+
 def part(name: str, heading: str | None = None, default: str = "?") -> Axis:
     """An axis along what tells a run's parts apart."""
     return Axis(heading or name, lambda run: str(run.part.get(name, default)))
 
 
 REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 0.9))
+PHRASE_R1, PNG_RECALL, PNG_ACC = (
+    _quantity(METRIC[key], None) for key in ("phrase_r@1", "png_average_recall", "png_acc@0.5")
+)
 N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
 

@@ -17,19 +17,24 @@ ON_VAL = {"data": "refcoco val"}
 ABLATED = {"model": "LLaVA-1.5-13B", **ON_VAL}
 """See _WITHOUT_MODEL; a test compares the figures."""
 
+_OF_PNG = ("all", "things", "stuff", "singulars", "plurals")
 _SPLITS = {"refcoco": ("val", "testA", "testB"), "refcoco+": ("val", "testA", "testB"), "refcocog": ("val", "test")}
+
+
+def _paper_of_all_splits(quantity: Quantity) -> Paper:
+    places = [(data, split) for data, splits in _SPLITS.items() for split in splits]
+    return Paper({f"{data}_{split}": ((data, split), quantity.key) for data, split in places})
 
 
 def _of_all_splits(study: str, title: str, quantity: Quantity, notes: tuple[str, ...] = ()) -> Layout:
     """Tables 1 and 2."""
-    figures = {f"{data}_{split}": ((data, split), quantity.key) for data, splits in _SPLITS.items() for split in splits}
     return Layout(
         study,
         title,
         rows=(KIND, METHOD),
         columns=(of.DATA, of.SPLIT),
         quantities=(quantity,),
-        paper=Paper(figures),
+        paper=_paper_of_all_splits(quantity),
         to_do=lambda row: row[0] == OUR_METHOD,
         notes=notes,
     )
@@ -53,6 +58,19 @@ def _smoothing_rows(run: StudyRun) -> list[StudyRun]:
     rows = [{"parameter": "sigma", "value": f"{sigma:.1f}"}] if kernel == 7 else []
     rows += [{"parameter": "kernel", "value": str(kernel)}] if sigma == 1 else []
     return [replace(run, part=row) for row in rows]
+
+
+def _asked(run: StudyRun) -> str:
+    """What of a phrase is asked, and with how much around it."""
+    around = {"alone": "alone", "in_text": "in the caption"}[str(run.setting("dataset.asked", "alone"))]
+    return f"{'its noun' if run.setting('dataset.phrases') == 'nouns' else 'the phrase'}, {around}"
+
+
+def _protocol(run: StudyRun) -> str:
+    if run.setting("dataset.expressions", "all") == "all":
+        return "every expression, alone"
+    together = run.setting("dataset.asked") == "in_text"
+    return f"first expression, {'all of an image in one text' if together else 'alone'}"
 
 
 def _tau_of(run: StudyRun) -> str:
@@ -126,6 +144,21 @@ _LAYOUTS = (
         ),
         varies=("direct.", "prompt."),
         notes=("How the paper asks, and how it reads the answers, is not known to us.",),
+    ),
+    Layout(
+        "table7_flmm",
+        "Table 7: beside F-LMM, RES cIoU in percent",
+        rows=(KIND, METHOD, Axis("protocol", _protocol)),
+        columns=(of.DATA, of.SPLIT),
+        quantities=(of.RES,),
+        paper=_paper_of_all_splits(of.RES),
+        varies=("dataset.expressions", "dataset.asked", "prompt."),
+        to_do=lambda row: row[0] == OUR_METHOD,
+        notes=(
+            "F-LMM's figures follow its own protocol: the first expression of each object, an image's in one text. "
+            "The paper does not say how its own rows were asked; but for one figure they are those of its Table 2, "
+            "where every expression is asked alone. Rows of different protocols do not compare.",
+        ),
     ),
     Layout(
         "table8_smoothing",
@@ -253,7 +286,7 @@ _LAYOUTS = (
             },
             {"asked": "trained"},
         ),
-        varies=("heads.set", "dataset.template", "dataset.phrases", "discovery."),
+        varies=("heads.set", "dataset.template", "dataset.affordances", "discovery."),
         to_do=lambda _: False,
         notes=("KLD: lower is better. Published are methods that were trained on AGD20K's images of people.",),
     ),
@@ -267,6 +300,33 @@ _LAYOUTS = (
         parts=of.kinds,
         to_do=lambda _: False,
         notes=("TAG's figure, of the one other method without training, was not verified.",),
+    ),
+    Layout(
+        "table9_png",
+        "Table 9: Panoptic Narrative Grounding, in percent",
+        rows=(KIND, METHOD, setting("dataset.reading", "evaluation"), Axis("asked", _asked)),
+        columns=(of.part("slice", "phrases", "all"),),
+        quantities=(of.PNG_RECALL, of.PNG_ACC),
+        paper=Paper({f"png_{name}": ((name,), of.PNG_RECALL.key) for name in _OF_PNG}),
+        varies=("dataset.", "prompt."),
+        parts=of.kinds,
+        to_do=lambda row: row[0] == OUR_METHOD,
+        notes=(
+            "The paper names neither its metric nor whose evaluation it follows: its row stands with F-LMM's "
+            "evaluation, beside which it is printed, and with the nouns of the caption, whose maps it takes.",
+        ),
+    ),
+    Layout(
+        "flickr30k_entities",
+        "Flickr30k Entities: phrases of a caption, R@1 at IoU 0.5 in percent",
+        rows=(of.MODEL, EVALUATED, setting("dataset.boxes", "right box"), Axis("asked", _asked)),
+        columns=(of.part("slice", "phrases", "all"),),
+        quantities=(of.PHRASE_R1, of.N_EXPRESSIONS),
+        paper=Paper({"all": (("all",), of.PHRASE_R1.key)}),
+        varies=("dataset.", "prompt."),
+        parts=of.kinds,
+        to_do=lambda _: False,
+        notes=("The paper has no such figures; those of MDETR, which was trained for it, are its repository's.",),
     ),
     Layout(
         "transfer",
