@@ -59,8 +59,8 @@ class Truth:
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
         true box, the peak, the image's size and FACTS. Of screens also clicked and clicked_centre, of samples that have
-        kinds these, of phrases of captions best_box_iou or segment_iou. Where the truth is a heat map HEAT_METRICS stand
-        for all that boxes and masks give.
+        kinds these, of phrases of captions best_box_iou or segment_iou. Where the truth is a heat map HEAT_METRICS
+        stand for all that boxes and masks give.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.

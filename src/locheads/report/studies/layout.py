@@ -220,11 +220,6 @@ PHRASE_R1, PNG_RECALL, PNG_ACC = (
 N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
 
-def kinds(run: StudyRun) -> list[StudyRun]:
-    """Of `slices` all expressions, and their kinds."""
-    return [part for part in slices(run) if part.part.get("by") in (None, SLICES["kind"])]
-
-
 CLICKS = tuple(_quantity(METRIC[key], None) for key in ("click_acc", "click_acc_centre"))
 HEAT = tuple(_quantity(METRIC[key]) for key in ("agd_kld", "agd_sim", "agd_nss"))
 
