@@ -86,8 +86,8 @@ class Sample:
     """What the data set's publishers report apart, from coarse to fine, such as ("icon", "mobile icon")."""
     screen: bool = False
     """Whether the image is a screen, on which an answer is a click."""
-    phrase: bool = False
-    """Whether it is a phrase of a caption, of whose `boxes` any one is right (Flickr30k Entities)."""
+    alternatives: tuple[Box, ...] = ()
+    """Boxes of which any one is right, where the data set is scored so (Flickr30k Entities)."""
     panoptic: bool = False
     """Whether it is a phrase of a caption that names segments of a panoptic segmentation (PNG)."""
     mask_side: int | None = None
@@ -111,6 +111,15 @@ class Sample:
     def absent(self) -> bool:
         """Whether nothing in the image is what the expression names."""
         return self.boxes == ()
+
+    @property
+    def objects(self) -> tuple[Box, ...]:
+        """The box of every object that is named."""
+        return (self.box,) if self.boxes is None else self.boxes
+
+    def is_apart_from(self, other: "Sample") -> bool:
+        """Whether both name something, and no object is named by both: told by the boxes."""
+        return bool(self.objects and other.objects) and set(self.objects).isdisjoint(other.objects)
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,13 @@ class Reader(StrEnum):
     coco = "coco"
     flickr30k = "flickr30k"
     """Flickr30k Entities."""
+    grefcoco = "grefcoco"
     hub = "hub"
     jsonl = "jsonl"
     pocket = "pocket"
     """REFER's form, made at first use."""
+    pocket_counts = "pocket_counts"
+    """gRefCOCO's form, made at first use: expressions that none, one or several of a scene's objects match."""
     pocket_flickr30k = "pocket_flickr30k"
     """Flickr30k Entities' form, made at first use."""
     pocket_png = "pocket_png"
@@ -105,6 +108,12 @@ class Reader(StrEnum):
     reasonseg = "reasonseg"
     refer = "refer"
     screenspot = "screenspot"
+
+
+MADE = (Reader.pocket, Reader.pocket_counts)
+"""Data sets that are made at first use."""
+OF_REFER_FORM = (*MADE, Reader.grefcoco, Reader.refer)
+"""Their refs and images lie as REFER's do."""
 
 
 class QueryLength(StrEnum):
@@ -236,7 +245,7 @@ class DatasetConfig:
     """Ref-L4's review of the expressions, a file per split ({split} in its name): clean and faulty ones are reported
     apart. A split without such a file has no flags (only reader=refer)."""
     instances: str = "instances.json"
-    """COCO json of the annotations (reader=coco or refer)."""
+    """COCO json of the annotations (reader=coco, grefcoco or refer)."""
     images: str = ""
     """Folder with the COCO images."""
     links: list[str] = field(default_factory=list)

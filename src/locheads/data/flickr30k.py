@@ -108,7 +108,7 @@ class FlickrDataSet(DataSetReader):
         return Sample(
             sample_id, f"{name}-{phrase.entity}", phrase.excerpt[start:end], whole,
             union([box_mask(box, *entities.size, where) for box in boxes]), "/".join(phrase.types),
-            boxes=tuple(boxes) if self._config.boxes == BoxReading.any else (whole,), kinds=phrase.types, phrase=True,
+            alternatives=tuple(boxes) if self._config.boxes == BoxReading.any else (whole,), kinds=phrase.types,
             sentence=phrase.excerpt if self._config.asked == Asked.in_text else None,
         )  # fmt: skip
 

@@ -26,6 +26,7 @@ NEGATIONS = frozenset(
 
 SLICES = {
     "kind": "Kind",
+    "objects": "Objects that are named",
     "review": "Review of the expression",
     "area": "Share of the image",
     "distractors": "Distractors",
@@ -37,6 +38,7 @@ SLICES = {
 
 _INFINITE = float("inf")
 _LIMITS = {
+    "objects": ("n_objects", {"none": 1, "one": 2, "two": 3, "three and more": _INFINITE}),
     "review": ("faulty", {"clean": 1, "faulty": _INFINITE}),
     "area": ("area_share", {"under 5 %": 0.05, "5 to 10 %": 0.1, "10 to 20 %": 0.2, "20 % and more": _INFINITE}),
     # From 2 on those of Ref-Adv (arXiv 2602.23898), whose expressions have no fewer.
@@ -58,7 +60,7 @@ def facts(sample: Sample, area: int) -> tuple[float, float, float, int, bool, bo
     negation = not NEGATIONS.isdisjoint(letters) if sample.negation is None else sample.negation
     spatial = not SPATIAL_WORDS.isdisjoint(letters)
     faulty, others = (np.nan if value is None else float(value) for value in (sample.faulty, sample.distractors))
-    share = area / (height * width) if sample.heat is None else np.nan
+    share = np.nan if sample.absent or sample.heat is not None else area / (height * width)
     return faulty, others, share, len(sample.expression.split()), spatial, negation
 
 
@@ -72,6 +74,8 @@ def slices_of(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     if "kinds" in scores:
         yield from _by_kind(scores)
     for key, (column, below) in _LIMITS.items():
+        if column not in scores:
+            continue
         values = scores[column].to_numpy(dtype=float)
         if np.isnan(values).all():
             continue

@@ -16,7 +16,7 @@ import pyarrow as pa
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
-from locheads.evaluation.rows import OF_MAPS, Row
+from locheads.evaluation.rows import OF_CANDIDATES, OF_MAPS, Row
 from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
@@ -86,8 +86,9 @@ def _ground(
     # A segmenter is here, on its device; its masks are scored after it.
     work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures)
     with ExitStack() as files:
-        more = {OWN: COLUMNS if answers else ()}
-        write = {n: files.enter_context(writing(folder / n, segmenter is not None, more.get(n, ()))) for n in scores}
+        several = _of_candidates(groups)
+        more = {OWN: [*several, *(COLUMNS if answers else ())], OTHERS: several}
+        write = {n: files.enter_context(writing(folder / n, segmenter is not None, more[n])) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
                 masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
@@ -118,13 +119,19 @@ def _files(plan: HeadPlan) -> tuple[str, ...]:
     return (OWN, OTHERS) if plan.baselines else (OWN,)
 
 
+def _of_candidates(groups: list[ImageGroup]) -> list[pa.Field]:
+    """The further columns of a data set whose expressions may name several objects."""
+    several = any(sample.boxes is not None for group in groups for sample in group.samples)
+    return list(OF_CANDIDATES) if several else []
+
+
 def _scored(
     plan: HeadPlan, groups: list[ImageGroup], answers: list[list[Row]], with_mask_score: bool = False
 ) -> Scored:
     truth, found = Truth(groups), {}
     for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
-        table = table_of(rows, with_mask_score)
+        table = table_of(rows, with_mask_score, _of_candidates(groups))
         of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in OF_MAPS}
         found[name] = table, truth.score(table.to_pandas().assign(**of_maps))
     return found

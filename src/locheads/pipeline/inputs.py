@@ -11,13 +11,14 @@ import numpy as np
 from locheads.config import Config, PathsConfig
 from locheads.data.agd20k import Agd20kDataSet
 from locheads.data.annotation_files import file_sha256
-from locheads.data.config import CAPTIONED, DatasetConfig, Reader
+from locheads.data.config import CAPTIONED, MADE, OF_REFER_FORM, DatasetConfig, Reader
 from locheads.data.flickr30k import FlickrDataSet
+from locheads.data.grefcoco import GrefDataSet
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import HubDataSet
 from locheads.data.image_files import check_image_folder
-from locheads.data.image_groups import exclude_images, image_numbers, limit, shuffle, subset
+from locheads.data.image_groups import exclude_images, image_numbers, limit, shuffle, subset, without_absent
 from locheads.data.jsonl import JsonlDataSet
 from locheads.data.own_coco import CocoDataSet
 from locheads.data.own_reader import DataSetReader, OwnDataSet
@@ -32,7 +33,8 @@ from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
 from locheads.pocket.captions import FLICKR, PNG, ensure_captions
-from locheads.pocket.dataset import ensure_dataset
+from locheads.pocket.counts import COUNTS
+from locheads.pocket.dataset import IMAGES, TABLES, ensure_dataset
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
 from locheads.types import HeadScores, ImageGroup
@@ -44,10 +46,12 @@ READERS: dict[str, type[DataSetReader]] = {
     Reader.agd20k: Agd20kDataSet,
     Reader.coco: CocoDataSet,
     Reader.flickr30k: FlickrDataSet,
+    Reader.grefcoco: GrefDataSet,
     Reader.hub: HubDataSet,
     Reader.jsonl: JsonlDataSet,
     Reader.png: PngDataSet,
     Reader.pocket: ReferDataSet,
+    Reader.pocket_counts: GrefDataSet,
     Reader.pocket_flickr30k: FlickrDataSet,
     Reader.pocket_png: PngDataSet,
     Reader.reasonseg: ReasonSegDataSet,
@@ -117,7 +121,7 @@ def load_inputs(config: Config) -> Inputs:
     data = open_dataset(dataset, config.paths)
     evaluated = data.read(dataset.split)
     discovery = Drawn() if config.heads.set is not None else _draw(config, data, evaluated)
-    if dataset.reader in (Reader.pocket, Reader.refer):
+    if dataset.reader in OF_REFER_FORM:
         check_image_folder(locate(dataset, config.paths)[1])
     selected = chosen(evaluated, config)
     judged = draw_judged(selected if config.heads.set is not None else discovery.candidates, discovery.groups, config)
@@ -184,7 +188,8 @@ class Drawn:
 
 def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> Drawn:
     dataset = config.dataset
-    candidates, n_excluded, guard = _guarded(config, evaluated, data.read(dataset.discovery_split))
+    # An expression of nothing has no head that points at it: from absent ones nothing can be learnt.
+    candidates, n_excluded, guard = _guarded(config, evaluated, without_absent(data.read(dataset.discovery_split)))
     if not candidates:
         raise DataError(
             f"No expression of {dataset.discovery_split} is left for discovery once the images of "
@@ -208,7 +213,8 @@ def draw_judged(candidates: list[ImageGroup], drawn: list[ImageGroup], config: C
 
     With discovery.draw=image they are taken from the images that were `drawn` whole, as long as these suffice.
     """
-    several = [group for group in candidates if len({sample.ref_id for sample in group.samples}) > 1]
+    present = without_absent(candidates)
+    several = [group for group in present if len({sample.ref_id for sample in group.samples}) > 1]
     order = np.random.default_rng([config.seed, 2**31 + 1]).permutation(len(several))
     if config.discovery.draw == Draw.image:
         whole = {(group.image_id, len(group.samples)) for group in drawn}
@@ -257,7 +263,7 @@ def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banne
 def excluded_images(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
     """Evaluated split, or guarded file -> keys of the images that discovery must not see."""
     dataset = config.dataset
-    beside = locate(dataset, config.paths)[0] if dataset.reader in (Reader.pocket, Reader.refer) else None
+    beside = locate(dataset, config.paths)[0] if dataset.reader in OF_REFER_FORM else None
     others = guarded_keys(dataset.guard, beside, dataset.discovery_split, Path(config.paths.cache))
     return {dataset.split: evaluated} | others
 
@@ -268,7 +274,7 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
     Raises:
         ConfigError: the reader's settings do not fit it.
     """
-    if dataset.reader in (Reader.pocket, *CAPTIONED):
+    if dataset.reader in (*MADE, *CAPTIONED):
         folder, images = map(str, locate(dataset, paths))
         dataset = replace(dataset, folder=folder, images=images)
     return READERS.get(dataset.reader, OwnDataSet)(dataset, Path(paths.cache))
@@ -276,9 +282,9 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     """-> (folder with the annotations, folder with the images). Makes the pocket data where it is asked for."""
-    if dataset.reader == Reader.pocket:
-        root = ensure_dataset(Path(paths.cache))
-        return root / "pocket", root / "images" / "train2014"
+    if dataset.reader in MADE:
+        root = ensure_dataset(Path(paths.cache), COUNTS if dataset.reader == Reader.pocket_counts else None)
+        return root / TABLES, root / IMAGES
     if dataset.reader in CAPTIONED:
         root, images = ensure_captions(Path(paths.cache))
         return root / (PNG if dataset.reader == Reader.pocket_png else FLICKR), images

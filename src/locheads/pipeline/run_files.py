@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from locheads.config import Config
 from locheads.evaluation.box_format_check import BoxFormatMonitor
-from locheads.evaluation.metric_table import LOCALIZATION_HEADS
+from locheads.evaluation.metric_table import LOCALIZATION_HEADS, OBJECTS
 from locheads.evaluation.rows import SCHEMA, Row
+from locheads.evaluation.several import objects_notes
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.evaluation.truth import Truth
 from locheads.records.metrics_file import MetricsRecord
@@ -30,10 +31,10 @@ ROWS = 2_000
 """Of a row group, at least; the last may have fewer."""
 
 
-def table_of(rows: Iterable[Row], with_mask_score: bool = False) -> pa.Table:
-    """Of a file of predictions."""
-    schema = SCHEMA.append(pa.field("mask_score", pa.float64())) if with_mask_score else SCHEMA
-    return pa.Table.from_pylist(list(rows), schema)
+def table_of(rows: Iterable[Row], with_mask_score: bool = False, more: Iterable[pa.Field] = ()) -> pa.Table:
+    """Of a file of predictions. `more`: further columns."""
+    score = [pa.field("mask_score", pa.float64())] if with_mask_score else []
+    return pa.Table.from_pylist(list(rows), pa.schema([*SCHEMA, *score, *more]))
 
 
 @contextmanager
@@ -84,6 +85,7 @@ def metrics_record(
     """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also given by slices; `more`
     holds what only some runs have."""
     own = scores[scores["method"] == method]
+    of_objects = objects_notes(own[OBJECTS]) if OBJECTS in own else []
     return MetricsRecord.parse(
         {
             "split": config.dataset.split,
@@ -95,6 +97,7 @@ def metrics_record(
             "methods": summarise(scores, config.evaluation),
             "slices": summarise_slices(scores, method, config.evaluation),
             **more,
+            "notes": [*more.get("notes", ()), *of_objects],
         }
     )
 

@@ -16,6 +16,7 @@ from locheads.data.image_files import open_image, read_heat
 from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
+from locheads.evaluation.several import answered_boxes
 from locheads.geometry import Geometry
 from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import GroundedStack, ground_stack
@@ -150,7 +151,18 @@ def _about(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
         "image_id": group.image_id,
         "expression": row["expression"],
         "error": row["error"] if isinstance(row["error"], str) else None,
+        **_several(group, row),
     }
+
+
+def _several(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The fields of SeveralBoxes; nothing where an expression always names one object."""
+    (sample,) = (sample for sample in group.samples if sample.sample_id == row["sample_id"])
+    if sample.boxes is None:
+        return {}
+    (found,) = answered_boxes(pd.DataFrame([row]))
+    boxes = () if found is None else tuple(map(tuple, found.tolist()))
+    return {"true_boxes": sample.boxes, "boxes": boxes, "right": bool(row["grec"])}
 
 
 def small_image(group: ImageGroup, side: int, kind: str, **options: int) -> bytes | None:

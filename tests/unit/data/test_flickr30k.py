@@ -55,7 +55,7 @@ def test_phrases_of_a_caption_and_the_boxes_of_their_entities(config: DatasetCon
     (group,) = read(config)
     assert (group.image_id, group.width, group.height) == ("11.jpg", 100, 80)
     assert group.path.is_file()
-    found = {s.sample_id: (s.ref_id, s.expression, s.kinds, s.boxes) for s in group.samples}
+    found = {s.sample_id: (s.ref_id, s.expression, s.kinds, s.alternatives) for s in group.samples}
     left, right = (0.0, 0.0, 20.0, 40.0), (60.0, 10.0, 100.0, 80.0)
     assert found == {
         "11-0-0": ("11-1", "Two men", ("people",), (left, right)),
@@ -63,7 +63,7 @@ def test_phrases_of_a_caption_and_the_boxes_of_their_entities(config: DatasetCon
         "11-1-0": ("11-1", "Some people", ("people", "other"), (left, right)),
     }
     first = group.samples[0]
-    assert first.box == (0.0, 0.0, 100.0, 80.0) and first.sentence is None and first.phrase
+    assert first.box == (0.0, 0.0, 100.0, 80.0) and first.sentence is None and first.boxes is None
     mask = np.zeros((80, 100), bool)
     mask[:40, :20] = mask[10:, 60:] = True
     np.testing.assert_array_equal(coco.decode(first.mask), mask)

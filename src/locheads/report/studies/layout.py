@@ -217,6 +217,9 @@ REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 
 PHRASE_R1, PNG_RECALL, PNG_ACC = (
     _quantity(METRIC[key], None) for key in ("phrase_r@1", "png_average_recall", "png_acc@0.5")
 )
+OF_SEVERAL = tuple(
+    _quantity(METRIC[key], None) for key in ("grec_pr", "grec_pr_iou", "n_acc", "t_acc", "gres_giou", "gres_ciou")
+)
 N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
 
