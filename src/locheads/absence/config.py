@@ -5,11 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from locheads.settings import Count, settings
+from locheads.errors import DataError
+from locheads.settings import Count, require, settings
 
 
 class AbsenceScore(StrEnum):
-    """What speaks for "it is not there": numbers in [0, 1], 1 for nothing to be seen (`scores.py`). Later than the
+    """What speaks for "it is not there": numbers in [0, 1], 1 for nothing to be seen (`absence_scores.py`). Later than the
     paper, whose map always answers."""
 
     off = "off"
@@ -33,7 +34,7 @@ class AbsenceScore(StrEnum):
     """The one of these with the largest AUROC on the calibration samples."""
 
 
-class ThresholdRule(StrEnum):
+class AbsenceRule(StrEnum):
     """Which score is the lowest that says "none", worked out on the calibration samples."""
 
     equal_error = "equal_error"
@@ -49,10 +50,38 @@ class AbsenceConfig:
     """The answer "none". Calibrated on images of the discovery split, which the leakage guard keeps apart."""
 
     score: AbsenceScore = AbsenceScore.off
-    rule: ThresholdRule = ThresholdRule.equal_error
+    rule: AbsenceRule = AbsenceRule.equal_error
     false_alarm: Annotated[float, Field(gt=0, lt=1, description="must lie between 0 and 1")] = 0.05
     """Only rule=false_alarm."""
     threshold: Annotated[float | None, Field(ge=0, description="must be 0 or more")] = None
     """Scores from here on say "none"; null: by `rule`. Given, nothing is calibrated."""
     images: Count = 100
     """Of the discovery split, drawn whole, on which the threshold is worked out."""
+
+    def __post_init__(self) -> None:
+        require(
+            (
+                self.threshold is None or self.score not in (AbsenceScore.off, AbsenceScore.calibrated),
+                f"absence.threshold={self.threshold} is one of a score that is named: set absence.score to another than "
+                f"{self.score}.",
+            )
+        )
+
+    @property
+    def on(self) -> bool:
+        return self.score != AbsenceScore.off
+
+    @property
+    def calibrates(self) -> bool:
+        return self.on and self.threshold is None
+
+    @property
+    def needs_probes(self) -> bool:
+        return self.score in (AbsenceScore.probes, AbsenceScore.calibrated)
+
+    def lacks_kinds(self, split: str) -> DataError:
+        """What is said where there is nothing to calibrate on."""
+        return DataError(
+            f"absence.score={self.score} is calibrated on {split}, and the {self.images} images drawn there have not "
+            "both absent and present objects: set dataset.absent=swapped, or absence.threshold to a number of your own."
+        )

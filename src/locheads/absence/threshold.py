@@ -6,7 +6,7 @@ from typing import assert_never
 import numpy as np
 from jaxtyping import Bool, Float
 
-from locheads.absence.config import AbsenceConfig, ThresholdRule
+from locheads.absence.config import AbsenceConfig, AbsenceRule
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ def threshold_of(scores: Float[np.ndarray, "n"], absent: Bool[np.ndarray, "n"], 
     there."""
     found = rates(scores, absent)
     match config.rule:
-        case ThresholdRule.equal_error:
+        case AbsenceRule.equal_error:
             badness = np.abs(found.false_alarm - (1 - found.n_acc))
-        case ThresholdRule.youden:
+        case AbsenceRule.youden:
             badness = found.false_alarm - found.n_acc
-        case ThresholdRule.false_alarm:
+        case AbsenceRule.false_alarm:
             badness = np.where(found.false_alarm <= config.false_alarm, -found.n_acc, np.inf)
         case _:
             assert_never(config.rule)

@@ -67,6 +67,13 @@ def subset(groups: list[ImageGroup], sample_ids: Collection[str]) -> list[ImageG
     return [group for group in kept if group.samples]
 
 
+def without_absent(groups: list[ImageGroup]) -> list[ImageGroup]:
+    """Only the samples that name something, as `subset`; the same groups where all do."""
+    absent = any(sample.absent for group in groups for sample in group.samples)
+    present = [sample.sample_id for group in groups for sample in group.samples if not sample.absent]
+    return subset(groups, present) if absent else groups
+
+
 def merged(groups: Iterable[ImageGroup]) -> list[ImageGroup]:
     """Every image once, with all samples that any of the groups has of it."""
     images: dict[tuple[str, Path], tuple[ImageGroup, dict[str, Sample]]] = {}

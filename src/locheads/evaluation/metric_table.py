@@ -36,6 +36,8 @@ class Outputs(Flag):
     """A place in the image: the peak of a map, or a point of a file."""
     MAP = auto()
     """A map over the whole image."""
+    ABSENCE = auto()
+    """How much speaks for "it is not there"."""
 
 
 _AREA, _ALL = Outputs.BOX | Outputs.MASK, Outputs.BOX | Outputs.MASK | Outputs.POINT | Outputs.MAP
@@ -58,7 +60,7 @@ MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX = "mean_of_all_heads", "random_heads
 PREDICTIONS, POINTS, DIRECT_OUTPUT = "predictions", "points", "direct_output"
 
 METHODS = {
-    LOCALIZATION_HEADS: Method("Localization heads", _ALL, own=True),
+    LOCALIZATION_HEADS: Method("Localization heads", _ALL | Outputs.ABSENCE, own=True),
     PREDICTIONS: Method("Predictions of a file", _AREA, own=True),
     POINTS: Method("Points of a file", Outputs.POINT, own=True),
     DIRECT_OUTPUT: Method("Asked for the box", _AREA, own=True),
@@ -188,6 +190,8 @@ def _near(pointed: np.ndarray, *columns: np.ndarray) -> np.ndarray:
 
 
 _MASKS = ("intersection", "union")
+_OF_ABSENCE = Place.TERMINAL | Place.PAGE | Place.COMPARE | Place.STUDIES | Place.SUMMARY
+"""Not by slices: neither is a mean over expressions, of which a part has one of its own."""
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
 METRICS = (
@@ -233,6 +237,14 @@ METRICS = (
     Metric("map_sim", "SIM", "\nSIM", Outputs.MAP, ("map_sim",), _same, shown=Place.DETAILS),
     Metric("map_nss", "NSS", "\nNSS", Outputs.MAP, ("map_nss",), _same, shown=Place.DETAILS, unit=Unit.DEVIATIONS,
            bounded=False),
+    Metric("absence_auroc", "AUROC of absence", "none\nAUROC", Outputs.ABSENCE, ("auroc_above", "auroc_below"),
+           lambda above, below: above, lambda above, below: below, shown=_OF_ABSENCE,
+           note="AUROC of absence is how often, of an expression whose object is absent and one whose object is there, "
+                "the first has the higher score of absence: 50 is chance."),
+    Metric("absence_aurc", "AURC", "none\nAURC", Outputs.ABSENCE, ("aurc",), _same, shown=_OF_ABSENCE,
+           higher_is_better=False,
+           note="AURC is the mean share of wrong boxes over all coverages, where the expressions with the highest "
+                "score of absence are left unanswered first; every answer to an absent one is wrong."),
 )  # fmt: skip
 """In the order of files and tables."""
 

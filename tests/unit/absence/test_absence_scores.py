@@ -6,7 +6,7 @@ from math import hypot, log
 import numpy as np
 import pytest
 
-from locheads.absence import scores
+from locheads.absence import absence_scores as scores
 from locheads.absence.config import AbsenceScore
 
 FLAT = np.full((1, 2, 3, 4), 1 / 24)
