@@ -59,6 +59,15 @@ class Sample:
         """Whether nothing in the image is what the expression names."""
         return self.boxes == ()
 
+    @property
+    def objects(self) -> tuple[Box, ...]:
+        """The box of every object that is named."""
+        return (self.box,) if self.boxes is None else self.boxes
+
+    def is_apart_from(self, other: "Sample") -> bool:
+        """Whether both name something, and no object is named by both: told by the boxes."""
+        return bool(self.objects and other.objects) and set(self.objects).isdisjoint(other.objects)
+
 
 @dataclass(frozen=True)
 class ImageGroup:

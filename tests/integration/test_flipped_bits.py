@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from inspect import signature
 from pathlib import Path
@@ -117,7 +117,7 @@ def read_shard_progress(path: Path) -> Value:
 
 def read_pocket(path: Path) -> Value:
     root = next(parent for parent in path.parents if parent.name.startswith("pocket-v"))
-    if damage := dataset.find_damage(root):
+    if damage := dataset.find_damage(root, dataset.POCKET):
         raise StoreError(damage)
     files = [file for file in root.rglob("*") if file.is_file() and file.name != dataset.MANIFEST]
     return {str(file): plain(file.read_bytes()) for file in files}
@@ -161,8 +161,8 @@ def quick() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         # Files that are younger than two seconds are remembered, too, and the pocket data set is a small one.
         patch.setattr(digest, "SETTLED_NS", -1)
-        patch.setattr(dataset, "SPLITS", {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
-        patch.setattr(dataset, "ANNOTATION_DIGEST", "")
+        splits = {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))}
+        patch.setattr(dataset, "POCKET", replace(dataset.POCKET, splits=splits, digest=""))
         yield patch
 
 

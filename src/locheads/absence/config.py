@@ -10,8 +10,8 @@ from locheads.settings import Count, require, settings
 
 
 class AbsenceScore(StrEnum):
-    """What speaks for "it is not there": numbers in [0, 1], 1 for nothing to be seen (`absence_scores.py`). Later than the
-    paper, whose map always answers."""
+    """What speaks for "it is not there": a number in [0, 1], 1 for nothing to be seen (`absence_scores.py`). Later than
+    the paper, whose map always answers."""
 
     off = "off"
     """The map always answers."""
@@ -38,7 +38,8 @@ class AbsenceRule(StrEnum):
     """Which score is the lowest that says "none", worked out on the calibration samples."""
 
     equal_error = "equal_error"
-    """As many in a hundred targeted expressions are taken for absent as absent ones for targeted, as nearly as can be."""
+    """Of a hundred targeted expressions as many are taken for absent as of a hundred absent ones for targeted, as nearly
+    as can be."""
     youden = "youden"
     """N-acc + T-acc is largest (Youden 1950)."""
     false_alarm = "false_alarm"
@@ -62,7 +63,7 @@ class AbsenceConfig:
         require(
             (
                 self.threshold is None or self.score not in (AbsenceScore.off, AbsenceScore.calibrated),
-                f"absence.threshold={self.threshold} is one of a score that is named: set absence.score to another than "
+                f"absence.threshold={self.threshold} is the threshold of one score: name it as absence.score, which is "
                 f"{self.score}.",
             )
         )

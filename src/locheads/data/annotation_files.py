@@ -22,7 +22,7 @@ NO_FILES = "The data set has no annotation file: correct dataset.folder or datas
 _LARGEST = 1e9
 """No coordinate comes near; also keeps C code from overflowing."""
 _LARGEST_ID = 2**63
-_ADVICE = "take the file anew from its publisher, or correct the record"
+ADVICE = "take the file anew from its publisher, or correct the record"
 _NAMES = {int: "a whole number", str: "text", list: "a list", dict: "a mapping"}
 # UTF-32 first: its mark begins with that of UTF-16.
 _MARKS = {BOM_UTF32_LE: "utf-32", BOM_UTF32_BE: "utf-32", BOM_UTF16_LE: "utf-16", BOM_UTF16_BE: "utf-16"}
@@ -31,21 +31,21 @@ _MARKS = {BOM_UTF32_LE: "utf-32", BOM_UTF32_BE: "utf-32", BOM_UTF16_LE: "utf-16"
 def mapping(record: object, where: str) -> dict:
     """The record, if it is a mapping. `where` names it in the DataError."""
     if not isinstance(record, dict):
-        raise DataError(f"{where} is not a mapping but {type(record).__name__}: {_ADVICE}.")
+        raise DataError(f"{where} is not a mapping but {type(record).__name__}: {ADVICE}.")
     return record
 
 
 def field(record: object, key: str, kind: type[T], where: str) -> T:
     """`record[key]`, checked to be of exactly this kind. `where` names the record in the DataError."""
     if key not in mapping(record, where):
-        raise DataError(f"{where} has no {key!r}: {_ADVICE}.")
+        raise DataError(f"{where} has no {key!r}: {ADVICE}.")
     value = record[key]  # type: ignore[index]
     # `True` is an int in Python, but no data set means it as one.
     if not isinstance(value, kind) or isinstance(value, bool):
         found = f"of type {type(value).__name__} where {_NAMES[kind]} is needed, {short(value)}"
-        raise DataError(f"{where} has {key!r} {found}: {_ADVICE}.")
+        raise DataError(f"{where} has {key!r} {found}: {ADVICE}.")
     if isinstance(value, int) and abs(value) > _LARGEST_ID:
-        raise DataError(f"{where} has a {key!r} of more than 64 bits: {_ADVICE}.")
+        raise DataError(f"{where} has a {key!r} of more than 64 bits: {ADVICE}.")
     if isinstance(value, str):
         check_text(value, key, where)
     return value
@@ -64,7 +64,7 @@ def whole_ids(records: object, *keys: str) -> None:
 def check_text(value: str, key: str, where: str) -> None:
     """Raises DataError for half of a surrogate pair, which JSON may hold and neither a tokenizer nor a file takes."""
     if any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise DataError(f"{where} has half of a surrogate pair in {key!r}, which is no letter: {_ADVICE}.")
+        raise DataError(f"{where} has half of a surrogate pair in {key!r}, which is no letter: {ADVICE}.")
 
 
 def name_of(record: dict, key: str, default: str, where: str) -> str:
@@ -73,7 +73,7 @@ def name_of(record: dict, key: str, default: str, where: str) -> str:
     if value is None:
         return default
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise DataError(f"{where} has {key!r} of type {type(value).__name__}, not a text or a number: {_ADVICE}.")
+        raise DataError(f"{where} has {key!r} of type {type(value).__name__}, not a text or a number: {ADVICE}.")
     check_text(str(value), key, where)
     return str(value)
 
@@ -92,7 +92,7 @@ def side(record: dict, key: str, where: str) -> int:
     """The width or height of an image in pixels. Raises DataError where no JPEG could have it."""
     value = field(record, key, int, where)
     if not 1 <= value <= 65_535:
-        raise DataError(f"{where} has the {key} {short(value)}, but an image has 1 to 65535 pixels a side: {_ADVICE}.")
+        raise DataError(f"{where} has the {key} {short(value)}, but an image has 1 to 65535 pixels a side: {ADVICE}.")
     return value
 
 
@@ -105,7 +105,7 @@ def xywh_box(record: dict, where: str) -> tuple[float, float, float, float]:
     if not are_numbers(values, 4) or min(values[2:]) <= 0:
         raise DataError(
             f"{where} has the bbox {short(values)}, which is not [x, y, width, height] in pixels with finite "
-            f"numbers and a width and height above 0: {_ADVICE}."
+            f"numbers and a width and height above 0: {ADVICE}."
         )
     x, y, width, height = map(float, values)
     return x, y, x + width, y + height

@@ -19,15 +19,27 @@ from locheads.errors import DataError
 from locheads.types import ImageGroup
 
 Counts = tuple[int | None, ...]
-"""(refs, images, expressions); None where it is not published."""
+"""(refs, images, expressions), or expressions by the number of objects; None where it is not published."""
+
+
+THIRD_PARTY = "third_party"
+"""Ends the name of counts that are not the publisher's."""
 
 
 def official_counts(name: str) -> dict[str, Counts]:
     """Split -> counts of "refcoco/unc", "refcoco+/unc" or "refcocog/umd"; empty for a name without official counts."""
+    return _published(name, ("refs", "images", "expressions"))
+
+
+def official_objects(name: str) -> dict[str, Counts]:
+    """Split -> expressions that name no object, one, two, three and more; alike."""
+    return _published(name, ("none", "one", "two", "more"))
+
+
+def _published(name: str, counted: tuple[str, ...]) -> dict[str, Counts]:
     text = (resources.files("locheads.data") / "split_counts.csv").read_text()
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     named = ((row, f"{row['dataset']}/{row['split_by']}") for row in rows)
-    counted = ("refs", "images", "expressions")
     return {r["split"]: tuple(int(r[k]) if r[k] else None for k in counted) for r, own in named if own == name}
 
 
@@ -52,16 +64,26 @@ class CheckResult:
 
 
 def check_samples(
-    split: str, groups: list[ImageGroup], tally: Tally, official: Counts | None, open_images: bool, folders: list[Path]
+    split: str,
+    groups: list[ImageGroup],
+    tally: Tally,
+    official: Counts | None,
+    open_images: bool,
+    folders: list[Path],
+    of_objects: Counts | None = None,
+    third_party: bool = False,
 ) -> list[CheckResult]:
     """All verdicts on one split. `tally` is the one that counted while the groups were read.
 
     `folders`: where images may lie once links are followed. Opens the header of every image, or all of it where
-    `open_images` is set.
+    `open_images` is set. `of_objects`: see `official_objects`; only where an expression may name several objects or
+    none. `third_party`: the counts are not the publisher's, so that others are no failure.
     """
     objects = _Objects(groups)
+    several = any(sample.boxes is not None for group in groups for sample in group.samples)
     answers = {
-        "counts": _counts(groups, official),
+        "counts": _counts(groups, official, third_party),
+        **({"objects": _objects(groups, of_objects, third_party)} if several else {}),
         "records": _records(tally),
         "boxes inside": _boxes(objects),
         "box format": _box_format(objects),
@@ -77,10 +99,11 @@ _Answer = tuple[CheckState, str]
 
 
 class _Objects:
-    """One sample of every ref: its expressions share box and mask. Columns of a row per object."""
+    """One sample of every ref: its expressions share box and mask. Columns of a row per ref that names something."""
 
     def __init__(self, groups: list[ImageGroup]) -> None:
-        pairs = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
+        samples = [(group, sample) for group in groups for sample in {s.ref_id: s for s in group.samples}.values()]
+        pairs = [(group, sample) for group, sample in samples if not sample.absent]
         self.names = np.array([f"ref {sample.ref_id} of image {group.image_id}" for group, sample in pairs])
         self.boxes = np.array([sample.box for _, sample in pairs]).reshape(-1, 4)
         self.of_masks = np.array([tight_box(sample.mask) for _, sample in pairs]).reshape(-1, 4)
@@ -98,16 +121,30 @@ class _Objects:
         return np.where(overlap > 0, overlap / np.maximum(sum(areas) - overlap, 1e-12), 0.0)
 
 
-def _counts(groups: list[ImageGroup], official: Counts | None) -> _Answer:
+def _counts(groups: list[ImageGroup], official: Counts | None, third_party: bool) -> _Answer:
     refs = {sample.ref_id for group in groups for sample in group.samples}
     found = (len(refs), len({group.image_id for group in groups}), sum(len(group.samples) for group in groups))
-    text = "{:,} refs, {:,} images, {:,} expressions".format(*found)
+    return _compared("{:,} refs, {:,} images, {:,} expressions".format(*found), found, official, third_party)
+
+
+def _objects(groups: list[ImageGroup], official: Counts | None, third_party: bool) -> _Answer:
+    """How many objects the expressions name."""
+    named = Counter(min(len(sample.objects), 3) for group in groups for sample in group.samples)
+    found = tuple(named[count] for count in range(4))
+    text = "{:,} expressions name none, {:,} one, {:,} two, {:,} three and more".format(*found)
+    return _compared(text, found, official, third_party)
+
+
+def _compared(text: str, found: Counts, official: Counts | None, third_party: bool) -> _Answer:
     if official is None:
         return CheckState.ok, f"{text}; no official counts are known"
     if all(known in (None, own) for known, own in zip(official, found, strict=True)):
-        return CheckState.ok, f"{text}, as published"
+        return CheckState.ok, f"{text}, as {'third parties count' if third_party else 'published'}"
     known = ["?" if count is None else f"{count:,}" for count in official]
-    return CheckState.fail, f"{text}, but published are {known[0]}, {known[1]} and {known[2]}"
+    listed = f"{', '.join(known[:-1])} and {known[-1]}"
+    if third_party:
+        return CheckState.warn, f"{text}, but third parties (not the publisher) count {listed}"
+    return CheckState.fail, f"{text}, but published are {listed}"
 
 
 def check_review(counts: Counter[bool | None], published: tuple[int, int] | None) -> CheckResult:

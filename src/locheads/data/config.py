@@ -89,12 +89,21 @@ class Reader(StrEnum):
     """Of which form a data set is: see docs/data.md."""
 
     coco = "coco"
+    grefcoco = "grefcoco"
     hub = "hub"
     jsonl = "jsonl"
     pocket = "pocket"
     """REFER's form, made at first use."""
+    pocket_counts = "pocket_counts"
+    """gRefCOCO's form, made at first use: expressions that none, one or several of a scene's objects match."""
     reasonseg = "reasonseg"
     refer = "refer"
+
+
+MADE = (Reader.pocket, Reader.pocket_counts)
+"""Data sets that are made at first use."""
+OF_REFER_FORM = (*MADE, Reader.grefcoco, Reader.refer)
+"""Their refs and images lie as REFER's do."""
 
 
 class QueryLength(StrEnum):
@@ -186,7 +195,7 @@ class DatasetConfig:
     """Ref-L4's review of the expressions, a file per split ({split} in its name): clean and faulty ones are reported
     apart. A split without such a file has no flags (only reader=refer)."""
     instances: str = "instances.json"
-    """COCO json of the annotations (reader=coco or refer)."""
+    """COCO json of the annotations (reader=coco, grefcoco or refer)."""
     images: str = ""
     """Folder with the COCO images."""
     links: list[str] = field(default_factory=list)

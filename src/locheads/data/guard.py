@@ -10,7 +10,7 @@ from pathlib import Path
 
 from locheads.data.annotation_files import field, read_json, read_lines, sha256_of
 from locheads.data.pathnames import coco_id, image_id_of, image_key, inner_name
-from locheads.data.refer_files import load_plain_pickle
+from locheads.data.refer_files import load_refs
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
 from locheads.store.derived import read_derived_json, write_derived_json
@@ -28,7 +28,7 @@ def group_keys(groups: Iterable[ImageGroup]) -> set[str]:
 def guarded_keys(entries: Iterable[str], folder: Path | None, discovery_split: str, cache: Path) -> dict[str, set[str]]:
     """File -> the keys of the images that it says are evaluated.
 
-    An entry is "beside", a refs file (`*.p`: every split but `discovery_split`, and "train", counts as evaluated), a
+    An entry is "beside", a refs file (`*.p`, `grefs(*).json`: every split but `discovery_split`, and "train", counts as evaluated), a
     folder of such, a JSONL file (`image`) or a COCO json (`images`). Raises ConfigError for another kind of
     file, DataError for one that is absent or damaged. What refs files say is kept below `cache`, by their digest.
     """
@@ -40,11 +40,15 @@ def guarded_keys(entries: Iterable[str], folder: Path | None, discovery_split: s
 
 
 def _beside(folder: Path | None) -> list[Path]:
-    return [] if folder is None else sorted(folder.absolute().parent.glob("*/refs(*).p"))
+    return [] if folder is None else _refs_files(folder.absolute().parent, "*/")
+
+
+def _refs_files(folder: Path, below: str = "") -> list[Path]:
+    return sorted(path for name in ("refs(*).p", "grefs(*).json") for path in folder.glob(below + name))
 
 
 def _files(path: Path) -> list[Path]:
-    found = sorted([*path.glob("refs(*).p"), *path.glob("*/refs(*).p")]) if path.is_dir() else [path]
+    found = sorted([*_refs_files(path), *_refs_files(path, "*/")]) if path.is_dir() else [path]
     if not found or not found[0].is_file():
         raise DataError(
             f"dataset.guard names {path}, which is neither a file nor a folder with refs files: correct it, or take it "
@@ -54,7 +58,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _keys(path: Path, own: set[str], cache: Path) -> set[str]:
-    if path.suffix == ".p":
+    if path.suffix == ".p" or path.match("grefs(*).json"):
         return {key for split, keys in _refs_keys(path, cache).items() if split not in own for key in keys}
     if path.suffix == ".jsonl":
         lines = read_lines(path, Tally())
@@ -71,10 +75,8 @@ def _refs_keys(path: Path, cache: Path) -> dict[str, list[str]]:
     kept = cache / "data" / f"guard-{sha256_of([path])[:16]}.json"
     if (content := read_derived_json(kept)) is not None:
         return content["splits"]
-    refs, keys = load_plain_pickle(path), defaultdict(set)
-    if not isinstance(refs, list):
-        raise DataError(f"{path} holds no list of refs: take the file from its publisher.")
-    for number, ref in enumerate(refs):
+    keys = defaultdict(set)
+    for number, ref in enumerate(load_refs(path)):
         where = f"ref number {number} of {path}"
         keys[field(ref, "split", str, where)].add(str(field(ref, "image_id", int, where)))
     found = {split: sorted(ids) for split, ids in keys.items()}

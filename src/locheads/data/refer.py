@@ -8,10 +8,12 @@ decides.
 
 import logging
 from collections import Counter
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from locheads.data import refer_files
 from locheads.data.annotation_files import (
@@ -33,7 +35,7 @@ from locheads.data.image_groups import Row, group_samples
 from locheads.data.masks import box_mask, is_absent, overlapping, to_rle
 from locheads.data.own_reader import DataSetReader
 from locheads.data.pathnames import find_image, inner_name, slug
-from locheads.data.refer_files import load_plain_pickle
+from locheads.data.refer_files import load_refs
 from locheads.data.review import Review, review_file
 from locheads.data.tally import Tally
 from locheads.errors import DataError
@@ -104,7 +106,8 @@ class ReferDataSet(DataSetReader):
             raise DataError(f"There is no split {split!r} in {self._refs_path}: {known}.")
         of_split = (ref for ref in refs if ref["split"] == split)
         named = [(ref, f"ref {short(ref.get('ref_id', 'without ref_id'))} of {self._refs_path}") for ref in of_split]
-        instances = _Instances(self._instances_path, named)
+        wanted = {annotation_id for ref, where in named for annotation_id in self._annotation_ids(ref, where)}
+        instances = Instances(self._instances_path, named, wanted)
         review = Review(path) if (path := review_file(self._config, split)) else None
         rows = sorted(chain.from_iterable(tally.each(self._rows, named, instances, review, tally)), key=itemgetter(0))
         if review:
@@ -113,10 +116,7 @@ class ReferDataSet(DataSetReader):
 
     def _refs(self, split: str, tally: Tally) -> list:
         """The refs of all splits."""
-        path = self._refs_path
-        refs = load_plain_pickle(path)
-        if not isinstance(refs, list) or not refs:
-            raise DataError(f"{path} holds no list of refs ({type(refs).__name__}): take the file from its publisher.")
+        refs = load_refs(self._refs_path)
         whole_ids(refs, "ref_id", "ann_id", "image_id")
         for ref in refs:
             whole_ids(ref.get("sentences") if isinstance(ref, dict) else None, "sent_id")
@@ -126,38 +126,55 @@ class ReferDataSet(DataSetReader):
         named = ((ref, f"ref number {number} of {self._refs_path}") for number, ref in enumerate(refs))
         return sorted({field(ref, "split", str, where) for ref, where in named})
 
+    def _annotation_ids(self, ref: dict, where: str) -> list[int]:
+        """Those that the ref is about."""
+        return [field(ref, "ann_id", int, where)]
+
     def _image_id(self, number: int, name: str) -> str:
         """What an image is known by: its number in instances.json, or its file name."""
         return str(number)
 
     def _rows(
-        self, ref: dict, where: str, instances: "_Instances", review: Review | None, tally: Tally
+        self, ref: dict, where: str, instances: "Instances", review: Review | None, tally: Tally
     ) -> list[_KeyedRow]:
         """The samples of one ref."""
-        image_id, annotation_id, ref_id = (field(ref, key, int, where) for key in ("image_id", "ann_id", "ref_id"))
+        image_id, ref_id = (field(ref, key, int, where) for key in ("image_id", "ref_id"))
         image, of_image = instances.find("image", image_id, where)
+        size = side(image, "width", of_image), side(image, "height", of_image)
+        about = self._about(ref, where, size, instances, tally)
+        name = inner_name(field(image, "file_name", str, of_image), of_image, self._images)
+        of_all = self._image_id(image_id, name), find_image(self._images, name), size
+        rows = []
+        for sent_id, text in (_sentence(each, where) for each in field(ref, "sentences", list, where)):
+            sentence = f"sentence {sent_id} of {where}"
+            faulty = review.faulty(image_id, ref["ann_id"], text, sentence, tally) if review else None
+            sample = Sample(str(sent_id), str(ref_id), text, faulty=faulty, **about)
+            rows.append(((image_id, ref_id, sent_id), (*of_all, sample)))
+        return rows
+
+    def _about(
+        self, ref: dict, where: str, size: tuple[int, int], instances: "Instances", tally: Tally
+    ) -> dict[str, Any]:
+        """The fields of a `Sample` that say what the ref is about: it is one annotation."""
+        named = self._object(field(ref, "ann_id", int, where), ref, where, size, instances, tally)
+        others = instances.same_category[ref["image_id"], named.category_id]
+        # A crowd alone counts no object.
+        return {"box": named.box, "mask": named.mask, "category": named.category, "distractors": max(0, others - 1)}
+
+    def _object(
+        self, annotation_id: int, ref: dict, where: str, size: tuple[int, int], instances: "Instances", tally: Tally
+    ) -> "NamedObject":
         annotation, named = instances.find("annotation", annotation_id, where)
-        if (other := field(annotation, "image_id", int, named)) != image_id:
+        if (other := field(annotation, "image_id", int, named)) != ref["image_id"]:
             raise DataError(
-                f"{where} is about image {image_id}, but its {named} lies in image {other}: take both files "
+                f"{where} is about image {ref['image_id']}, but its {named} lies in image {other}: take both files "
                 "from the same release."
             )
         category_id = field(annotation, "category_id", int, named)
         category, of_category = instances.find("category", category_id, named)
-        size = side(image, "width", of_image), side(image, "height", of_image)
         box = xywh_box(annotation, named)
         mask = self._mask(annotation, box, size, named, tally)
-        name = inner_name(field(image, "file_name", str, of_image), of_image, self._images)
-        of_all = self._image_id(image_id, name), find_image(self._images, name), size
-        others = max(0, instances.same_category[image_id, category_id] - 1)  # a crowd alone counts no object
-        about = box, mask, field(category, "name", str, of_category), others, None
-        rows = []
-        for sent_id, text in (_sentence(each, where) for each in field(ref, "sentences", list, where)):
-            sentence = f"sentence {sent_id} of {where}"
-            faulty = review.faulty(image_id, annotation_id, text, sentence, tally) if review else None
-            sample = Sample(str(sent_id), str(ref_id), text, *about, faulty)
-            rows.append(((image_id, ref_id, sent_id), (*of_all, sample)))
-        return rows
+        return NamedObject(box, mask, field(category, "name", str, of_category), category_id)
 
     def _mask(self, annotation: dict, box: Box, size: tuple[int, int], named: str, tally: Tally) -> dict[str, object]:
         segmentation = annotation.get("segmentation")
@@ -187,14 +204,24 @@ def _check_sentence_ids(refs: list, path: Path, tally: Tally) -> None:
                 first_ref[sent_id] = ref.get("ref_id")
 
 
-class _Instances:
+@dataclass(frozen=True)
+class NamedObject:
+    """An annotation that a ref is about; the fields are those of `Sample`."""
+
+    box: Box
+    mask: dict[str, object]
+    category: str
+    category_id: int
+
+
+class Instances:
     """The records of instances.json that some refs point to."""
 
-    def __init__(self, path: Path, refs: list[tuple[dict, str]]) -> None:
+    def __init__(self, path: Path, refs: list[tuple[dict, str]], annotations: set[int]) -> None:
         content, self._path = read_instances(path), path
         needed = {
             "image": ("images", {field(ref, "image_id", int, where) for ref, where in refs}),
-            "annotation": ("annotations", {field(ref, "ann_id", int, where) for ref, where in refs}),
+            "annotation": ("annotations", annotations),
             "category": ("categories", None),
         }
         self._records = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from locheads.data.annotation_files import no_garbage_collection, readable, short
+from locheads.data.annotation_files import no_garbage_collection, read_json, readable, short
 from locheads.data.pathnames import find_image
 from locheads.errors import DataError
 from locheads.store.atomic import write_bytes
@@ -74,7 +74,15 @@ def load_plain_pickle(path: Path) -> object:
         ) from error
 
 
-VERSION = 5
+def load_refs(path: Path) -> list:
+    """The refs of a pickle, or of a JSON file where it is named so (gRefCOCO). Raises DataError where it is neither."""
+    refs = read_json(path) if path.suffix == ".json" else load_plain_pickle(path)
+    if not isinstance(refs, list) or not refs:
+        raise DataError(f"{path} holds no list of refs ({type(refs).__name__}): take the file from its publisher.")
+    return refs
+
+
+VERSION = 6
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
 
 
@@ -103,5 +111,9 @@ def _rows(content: bytes) -> list[dict]:
 
 
 def _group(row: dict, images: Path) -> ImageGroup:
-    samples = (Sample(**sample | {"box": tuple(sample["box"])}) for sample in row["samples"])
+    samples = (Sample(**sample | _boxes(**sample)) for sample in row["samples"])
     return ImageGroup(**row | {"path": find_image(images, row["path"]), "samples": tuple(samples)})
+
+
+def _boxes(box: list[float], boxes: list[list[float]] | None, **_: object) -> dict[str, object]:
+    return {"box": tuple(box), "boxes": None if boxes is None else tuple(map(tuple, boxes))}

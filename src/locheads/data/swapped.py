@@ -77,19 +77,24 @@ def with_swapped(groups: Sequence[ImageGroup], categories: Categories, seed: int
     """
     rng, moved = np.random.default_rng([seed, 2**31 + 3]), defaultdict[int, list[Sample]](list)
     lacking: dict[str, list[int]] = {}
-    for sample in (sample for group in groups for sample in group.samples):
-        name = sample.category
-        if name not in lacking:
-            lacking[name] = [i for i, g in enumerate(groups) if name not in categories.get(g.path.name, {name})]
-        if lacking[name] and not sample.absent and (not named or names_category(sample)):
-            target = lacking[name][int(rng.integers(len(lacking[name])))]
+    for sample in (sample for group in groups for sample in group.samples if not sample.absent):
+        if sample.category not in lacking:
+            lacking[sample.category] = _images_without(sample.category, groups, categories)
+        if (images := lacking[sample.category]) and (not named or names_category(sample)):
+            target = images[int(rng.integers(len(images)))]
             moved[target].append(_about(groups[target], sample))
     return [replace(g, samples=(*map(_counted, g.samples), *moved[i])) for i, g in enumerate(groups)]
 
 
+def _images_without(category: str, groups: Sequence[ImageGroup], categories: Categories) -> list[int]:
+    """Positions of the images that are known to hold none of the categories, which commas part (gRefCOCO)."""
+    names = frozenset(category.split(", "))
+    return [i for i, group in enumerate(groups) if names.isdisjoint(categories.get(group.path.name, names))]
+
+
 def names_category(sample: Sample) -> bool:
     """Whether the expression holds the words of its category's name, as they are."""
-    return set(sample.category.casefold().split()) <= set(sample.expression.casefold().split())
+    return set(sample.category.casefold().replace(",", " ").split()) <= set(sample.expression.casefold().split())
 
 
 def _counted(sample: Sample) -> Sample:

@@ -8,10 +8,18 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from locheads.config import Config, Stage
-from locheads.data.checks import CheckResult, CheckState, check_review, check_samples, official_counts
+from locheads.data.checks import (
+    THIRD_PARTY,
+    CheckResult,
+    CheckState,
+    check_review,
+    check_samples,
+    official_counts,
+    official_objects,
+)
 from locheads.data.config import Reader
 from locheads.data.guard import group_keys
-from locheads.data.image_groups import exclude_images
+from locheads.data.image_groups import exclude_images, without_absent
 from locheads.data.own_reader import DataSetReader
 from locheads.data.review import PUBLISHED
 from locheads.data.tally import Tally
@@ -59,11 +67,15 @@ def collect(config: Config, data: DataSetReader) -> list[CheckResult]:
     for split in _splits(config, data):
         tally = Tally(counting=True)
         groups = data.read(split, tally)
-        verdicts += check_samples(split, groups, tally, official.get(split), dataset.check_images, folders)
+        of_objects = official_objects(dataset.official).get(split)
+        verdicts += check_samples(
+            split, groups, tally, official.get(split), dataset.check_images, folders, of_objects,
+            dataset.official.endswith(THIRD_PARTY),
+        )  # fmt: skip
         ids.update(sample.sample_id for group in groups for sample in group.samples)
         flags.update(sample.faulty for group in groups for sample in group.samples)
         keys[split] = group_keys(groups)
-        drawn_from = groups if split == dataset.discovery_split else drawn_from
+        drawn_from = without_absent(groups) if split == dataset.discovery_split else drawn_from
     if dataset.reader != Reader.hub:  # of a hub copy one split is read
         verdicts += [_absent(split) for split in official if split not in keys]
     if len(keys) > 1:

@@ -10,7 +10,8 @@ import numpy as np
 
 from locheads.config import Config, PathsConfig
 from locheads.data.annotation_files import file_sha256
-from locheads.data.config import Absent, DatasetConfig, Reader
+from locheads.data.config import MADE, OF_REFER_FORM, Absent, DatasetConfig, Reader
+from locheads.data.grefcoco import GrefDataSet
 from locheads.data.guard import group_keys, guarded_keys
 from locheads.data.headers import check_headers
 from locheads.data.hub import HubDataSet
@@ -28,7 +29,8 @@ from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
-from locheads.pocket.dataset import ensure_dataset
+from locheads.pocket.counts import COUNTS
+from locheads.pocket.dataset import IMAGES, TABLES, ensure_dataset
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
 from locheads.types import HeadScores, ImageGroup
@@ -38,9 +40,11 @@ log = logging.getLogger(__name__)
 
 READERS: dict[str, type[DataSetReader]] = {
     Reader.coco: CocoDataSet,
+    Reader.grefcoco: GrefDataSet,
     Reader.hub: HubDataSet,
     Reader.jsonl: JsonlDataSet,
     Reader.pocket: ReferDataSet,
+    Reader.pocket_counts: GrefDataSet,
     Reader.reasonseg: ReasonSegDataSet,
     Reader.refer: ReferDataSet,
 }
@@ -109,7 +113,7 @@ def load_inputs(config: Config) -> Inputs:
     data = open_dataset(dataset, config.paths, config.seed)
     evaluated = data.read(dataset.split)
     discovery = Drawn() if config.heads.set is not None else _draw(config, data, evaluated)
-    if dataset.reader in (Reader.pocket, Reader.refer):
+    if dataset.reader in OF_REFER_FORM:
         check_image_folder(locate(dataset, config.paths)[1])
     selected = chosen(evaluated, config)
     judged = draw_judged(selected if config.heads.set is not None else discovery.candidates, discovery.groups, config)
@@ -270,7 +274,7 @@ def _warn_of_numbers(dataset: DatasetConfig, candidates: list[ImageGroup], banne
 def excluded_images(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
     """Evaluated split, or guarded file -> keys of the images that discovery must not see."""
     dataset = config.dataset
-    beside = locate(dataset, config.paths)[0] if dataset.reader in (Reader.pocket, Reader.refer) else None
+    beside = locate(dataset, config.paths)[0] if dataset.reader in OF_REFER_FORM else None
     others = guarded_keys(dataset.guard, beside, dataset.discovery_split, Path(config.paths.cache))
     return {dataset.split: evaluated} | others
 
@@ -283,7 +287,7 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig, seed: int = 0) -> D
     Raises:
         ConfigError: the reader's settings do not fit it.
     """
-    if dataset.reader == Reader.pocket:
+    if dataset.reader in MADE:
         folder, images = map(str, locate(dataset, paths))
         dataset = replace(dataset, folder=folder, images=images)
     own = READERS.get(dataset.reader, OwnDataSet)(dataset, Path(paths.cache))
@@ -292,9 +296,9 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig, seed: int = 0) -> D
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     """-> (folder with the annotations, folder with the images). Makes the pocket data where it is asked for."""
-    if dataset.reader == Reader.pocket:
-        root = ensure_dataset(Path(paths.cache))
-        return root / "pocket", root / "images" / "train2014"
+    if dataset.reader in MADE:
+        root = ensure_dataset(Path(paths.cache), COUNTS if dataset.reader == Reader.pocket_counts else None)
+        return root / TABLES, root / IMAGES
     return Path(dataset.folder), Path(dataset.images)
 
 

@@ -8,6 +8,8 @@ import logging
 import pickle
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,51 +27,77 @@ from locheads.store.digest import file_digest, json_digest
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
-ANNOTATION_DIGEST = "7d2266ad4f652c9cdde2f5c74a95845be5ac4c8720846820fa273e3e3e798c0b"
-SPLITS = {
-    "train": (300, (3, 4, 5)),
-    "val": (190, (3, 4, 5)),
-    "testA": (60, (3,)),
-    "testB": (60, (5,)),
-}
 CATEGORIES = [{"supercategory": "shape", "id": i, "name": name} for i, name in enumerate(SHAPES, start=1)]
 IMAGES, TABLES = Path("images") / "train2014", Path("pocket")
 INSTANCES, REFS, KINDS_FILE = TABLES / "instances.json", TABLES / "refs(unc).p", TABLES / "kinds.json"
 MANIFEST = "manifest.json"
 _REFS_PER_IMAGE = 3
-_FIRST_IMAGE = 100_000
 _SENTENCES_PER_REF = (2, 3)
 _DRAWS = 30  # tries to find different ones
 _JPEG_QUALITY = 92
 
 
-def ensure_dataset(cache_dir: Path) -> Path:
-    """Root folder of the data set under `cache_dir`; builds it in seconds where it is absent or damaged."""
-    root = Path(cache_dir) / f"pocket-v{VERSION}"
-    damage = find_damage(root) if root.exists() else "absent"
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PocketData:
+    """A data set of pocket scenes."""
+
+    name: str
+    version: int
+    digest: str
+    """Of its annotations; "" does not check them."""
+    splits: dict[str, tuple[int, tuple[int, ...]]]
+    """Number of images, and how many objects they may hold."""
+    first_image: int
+    refs: Path
+    """A pickle, or JSON where it is named so."""
+    add_refs: Callable[[list[Record], dict[str, str], Scene, str, list[Record]], None]
+    """(refs, kinds, scene, split, the scene's annotations): adds the scene's refs, and the kinds of their sentences."""
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}-v{self.version}"
+
+    @property
+    def files(self) -> set[str]:
+        """All that the manifest names, relative to the root."""
+        n_images = sum(count for count, _ in self.splits.values())
+        images = {str(IMAGES / file_name(self.first_image + i)) for i in range(n_images)}
+        return images | {str(name) for name in (INSTANCES, self.refs, KINDS_FILE)}
+
+
+def ensure_dataset(cache_dir: Path, data: PocketData | None = None) -> Path:
+    """Root folder of the data set (None: POCKET) under `cache_dir`; builds it in seconds where it is absent or damaged.
+
+    Raises StoreError where it cannot be written.
+    """
+    data = data or POCKET
+    root = Path(cache_dir) / data.folder
+    damage = find_damage(root, data) if root.exists() else "absent"
     if damage is None:
         return root
     if root.exists():
         log.warning("The pocket data set in %s is damaged (%s) and is built again.", root, damage)
     try:
-        _build_beside(root)
+        _build_beside(root, data)
     except OSError as error:
         raise StoreError(f"Cannot write the pocket data set to {root}: {error.strerror or error}.") from error
     return root
 
 
-def find_damage(root: Path) -> str | None:
+def find_damage(root: Path, data: PocketData) -> str | None:
     """What is wrong with a built data set, in words; None if nothing is. Every file is hashed: that takes 20 ms.
 
     So a machine that died while it was built needs no care: what did not reach the disk is found here.
     """
     try:
         manifest = json.loads((root / MANIFEST).read_text())
-        if ANNOTATION_DIGEST and manifest["annotations"] != ANNOTATION_DIGEST:
+        if data.digest and manifest["annotations"] != data.digest:
             return "it holds other annotations than this version's"
         hashes = manifest["tables"] | {name: entry["sha256"] for name, entry in manifest["pictures"].items()}
-        if hashes.keys() != _names():
+        if hashes.keys() != data.files:
             return f"{MANIFEST} names other files"
         for name, digest in hashes.items():
             if file_digest(root / name) != digest:
@@ -84,51 +112,45 @@ def file_name(image_id: int) -> str:
     return f"COCO_train2014_{image_id:012d}.jpg"
 
 
-def _names() -> set[str]:
-    """Of all files that the manifest names, relative to the root."""
-    n_images = sum(count for count, _ in SPLITS.values())
-    images = {str(IMAGES / file_name(_FIRST_IMAGE + i)) for i in range(n_images)}
-    return images | {str(name) for name in (INSTANCES, REFS, KINDS_FILE)}
-
-
-def split_scenes(split: str) -> list[tuple[int, Scene]]:
-    """(image_id, scene) of every image of a split, in the order of the ids. The seed is the image id."""
-    start = _FIRST_IMAGE
-    for name, (count, objects) in SPLITS.items():
+def split_scenes(split: str, data: PocketData | None = None) -> list[tuple[int, Scene]]:
+    """(image_id, scene) of every image of a split, in the order of the ids. The seed is the image id. None: POCKET."""
+    data = data or POCKET
+    start = data.first_image
+    for name, (count, objects) in data.splits.items():
         if name == split:
             return [(i, sample_scene(i, objects)) for i in range(start, start + count)]
         start += count
-    raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(SPLITS)}.")
+    raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(data.splits)}.")
 
 
-def _build_beside(root: Path) -> None:
+def _build_beside(root: Path, data: PocketData) -> None:
     """Builds in a temporary folder beside `root` and renames it; another process may win the race."""
     root.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".pocket-", dir=root.parent))
     try:
         fresh = temporary / "fresh"
-        _build(fresh)
-        if root.exists() and find_damage(root) is not None:
+        _build(fresh, data)
+        if root.exists() and find_damage(root, data) is not None:
             root.rename(temporary / "damaged")
         try:
             fresh.rename(root)
         except OSError:
-            if find_damage(root) is not None:
+            if find_damage(root, data) is not None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _build(root: Path) -> None:
+def _build(root: Path, data: PocketData) -> None:
     (root / IMAGES).mkdir(parents=True)
     (root / TABLES).mkdir()
-    info = {"description": "LocHeads pocket scenes", "version": str(VERSION)}
+    info = {"description": "LocHeads pocket scenes", "version": str(data.version)}
     instances: dict[str, Any] = {"info": info, "images": [], "annotations": [], "categories": CATEGORIES}
     refs: list[dict[str, Any]] = []
     kinds: dict[str, str] = {}
     images = {}
-    for split in SPLITS:
-        for image_id, scene in split_scenes(split):
+    for split in data.splits:
+        for image_id, scene in split_scenes(split, data):
             path = root / IMAGES / file_name(image_id)
             Image.fromarray(render(scene)).save(path, quality=_JPEG_QUALITY, subsampling=0)
             images[str(IMAGES / path.name)] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
@@ -137,15 +159,18 @@ def _build(root: Path) -> None:
             annotations = [_annotation(first + i, image_id, scene, item) for i, item in enumerate(scene.objects)]
             instances["images"].append(entry)
             instances["annotations"] += annotations
-            _add_refs(refs, kinds, scene, split, annotations)
+            data.add_refs(refs, kinds, scene, split, annotations)
     digest = json_digest([instances, refs])  # whatever the encoding of images and pickle
-    if ANNOTATION_DIGEST and digest != ANNOTATION_DIGEST:
+    if data.digest and digest != data.digest:
         raise DataError(f"The pocket data set came out different here: annotation digest {digest[:12]}.")
     write_json(root / INSTANCES, instances)
     write_json(root / KINDS_FILE, kinds)
-    write_bytes(root / REFS, pickle.dumps(refs, protocol=2))
-    hashes = {str(name): file_digest(root / name) for name in (INSTANCES, REFS, KINDS_FILE)}
-    write_json(root / MANIFEST, {"version": VERSION, "annotations": digest, "tables": hashes, "pictures": images})
+    if data.refs.suffix == ".json":
+        write_json(root / data.refs, refs)
+    else:
+        write_bytes(root / data.refs, pickle.dumps(refs, protocol=2))
+    hashes = {str(name): file_digest(root / name) for name in (INSTANCES, data.refs, KINDS_FILE)}
+    write_json(root / MANIFEST, {"version": data.version, "annotations": digest, "tables": hashes, "pictures": images})
 
 
 def _annotation(ann_id: int, image_id: int, scene: Scene, item: SceneObject) -> dict[str, Any]:
@@ -173,9 +198,7 @@ def _segmentation(which: int, mask: np.ndarray, item: SceneObject) -> list[list[
     return {"size": list(mask.shape), "counts": [background - 1, *runs]}
 
 
-def _add_refs(
-    refs: list[dict[str, Any]], kinds: dict[str, str], scene: Scene, split: str, annotations: list[dict[str, Any]]
-) -> None:
+def _add_refs(refs: list[Record], kinds: dict[str, str], scene: Scene, split: str, annotations: list[Record]) -> None:
     """Some of the scene's objects with their sentences; the kind of each sentence by its id as text."""
     rng = np.random.default_rng([scene.seed, 4])
     for target in sorted(rng.permutation(len(scene.objects))[:_REFS_PER_IMAGE].tolist()):
@@ -183,20 +206,24 @@ def _add_refs(
         ids = range(len(kinds) + 1, len(kinds) + 1 + len(expressions))
         kinds |= {str(i): e.kind for i, e in zip(ids, expressions, strict=True)}
         of = annotations[target]
-        refs.append({
-            "ref_id": len(refs) + 1,
-            "ann_id": of["id"],
-            "category_id": of["category_id"],
-            "image_id": of["image_id"],
-            "split": split,
-            # as in the real files, this is not the image's name: readers go by image_id
-            "file_name": file_name(of["image_id"]).replace(".jpg", f"_{of['id']}.jpg"),
-            "sent_ids": list(ids),
-            "sentences": [
-                {"sent_id": i, "sent": e.text, "raw": e.text, "tokens": e.text.split()}
-                for i, e in zip(ids, expressions, strict=True)
-            ],
-        })  # fmt: skip
+        about = {"ann_id": of["id"], "category_id": of["category_id"], "image_id": of["image_id"]}
+        # As in the real files, this is not the image's name: readers go by image_id.
+        name = file_name(of["image_id"]).replace(".jpg", f"_{of['id']}.jpg")
+        texts = {i: e.text for i, e in zip(ids, expressions, strict=True)}
+        refs.append(ref_record(len(refs) + 1, about, split, name, texts))
+
+
+def ref_record(ref_id: int, about: Record, split: str, name: str, texts: dict[int, str]) -> Record:
+    """A ref as REFER's files hold it. `texts`: its expressions by the ids of their sentences."""
+    sentences = [{"sent_id": i, "sent": text, "raw": text, "tokens": text.split()} for i, text in texts.items()]
+    return {
+        "ref_id": ref_id,
+        **about,
+        "split": split,
+        "file_name": name,
+        "sent_ids": list(texts),
+        "sentences": sentences,
+    }
 
 
 def _expressions(scene: Scene, target: int, rng: np.random.Generator) -> list[Expression]:
@@ -208,3 +235,15 @@ def _expressions(scene: Scene, target: int, rng: np.random.Generator) -> list[Ex
             expression = sample_expression(scene, target, rng)
             found.setdefault(expression.text.removeprefix("the "), expression)
     return list(found.values())
+
+
+POCKET = PocketData(
+    name="pocket",
+    version=2,
+    digest="7d2266ad4f652c9cdde2f5c74a95845be5ac4c8720846820fa273e3e3e798c0b",
+    splits={"train": (300, (3, 4, 5)), "val": (190, (3, 4, 5)), "testA": (60, (3,)), "testB": (60, (5,))},
+    first_image=100_000,
+    refs=REFS,
+    add_refs=_add_refs,
+)
+"""Expressions that fit one object each."""

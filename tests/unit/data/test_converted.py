@@ -36,7 +36,7 @@ def test_later_runs_unpickle_nothing(
     tiny: TinyRefer, data: ReferDataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     direct = data.read("val")
-    monkeypatch.setattr(refer, "load_plain_pickle", lambda path: pytest.fail(f"{path} was unpickled"))
+    monkeypatch.setattr(refer, "load_refs", lambda path: pytest.fail(f"{path} was unpickled"))
     monkeypatch.setattr(refer, "read_json", lambda path: pytest.fail(f"{path} was parsed"))
     again = open_refer(tiny.folder, tiny.images, tmp_path / "cache")
     assert again.read("val") == direct

@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from pycocotools import mask as coco_mask
 
 from locheads.errors import DataError
 from locheads.pocket import dataset
-from locheads.pocket.dataset import ANNOTATION_DIGEST, INSTANCES, REFS, SPLITS, ensure_dataset, split_scenes
+from locheads.pocket.dataset import INSTANCES, POCKET, REFS, ensure_dataset, split_scenes
+
+SPLITS = POCKET.splits
 
 MINIMUM = {"train": (290, 1500), "val": (180, 1000), "testA": (60, 1), "testB": (60, 1)}
 
@@ -38,8 +41,8 @@ def refs(root):
 
 def small_splits(monkeypatch):
     """A data set of nine images, for the tests that build several times."""
-    monkeypatch.setattr(dataset, "SPLITS", {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
-    monkeypatch.setattr(dataset, "ANNOTATION_DIGEST", "")
+    splits = {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))}
+    monkeypatch.setattr(dataset, "POCKET", replace(POCKET, splits=splits, digest=""))
 
 
 def content(folder):
@@ -47,14 +50,14 @@ def content(folder):
 
 
 def test_the_content_has_the_expected_digest(root):
-    assert ANNOTATION_DIGEST
-    assert json.loads((root / "manifest.json").read_text())["annotations"] == ANNOTATION_DIGEST
+    assert POCKET.digest
+    assert json.loads((root / "manifest.json").read_text())["annotations"] == POCKET.digest
 
 
 def test_two_builds_are_equal_byte_for_byte(tmp_path, monkeypatch):
     small_splits(monkeypatch)
     assert content(ensure_dataset(tmp_path / "a")) == content(ensure_dataset(tmp_path / "b"))
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [f"pocket-v{dataset.VERSION}"]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [f"pocket-v{POCKET.version}"]
 
 
 def test_an_intact_data_set_is_left_alone(tmp_path, monkeypatch):
@@ -83,7 +86,7 @@ def test_a_damaged_data_set_is_built_again_with_a_warning(tmp_path, monkeypatch,
 
 def test_a_different_digest_is_refused(tmp_path, monkeypatch):
     small_splits(monkeypatch)
-    monkeypatch.setattr(dataset, "ANNOTATION_DIGEST", "0" * 64)
+    monkeypatch.setattr(dataset, "POCKET", replace(POCKET, digest="0" * 64))
     with pytest.raises(DataError, match="came out different"):
         ensure_dataset(tmp_path)
     assert list(tmp_path.iterdir()) == []
