@@ -264,8 +264,8 @@ def _absence_rules(c: Config) -> list[Rule]:
         ),
         (
             not c.absence.calibrates or c.dataset.discovery_split not in c.dataset.test_splits,
-            f"absence.score={c.absence.score} is calibrated on dataset.discovery_split={c.dataset.discovery_split}, a test "
-            "split: choose another, or set absence.threshold.",
+            f"absence.score={c.absence.score} is calibrated on the test split {c.dataset.discovery_split} "
+            "(dataset.discovery_split): choose another, or set absence.threshold.",
         ),
     ]
 

@@ -38,8 +38,8 @@ class AbsenceRule(StrEnum):
     """Which score is the lowest that says "none", worked out on the calibration samples."""
 
     equal_error = "equal_error"
-    """Of a hundred targeted expressions as many are taken for absent as of a hundred absent ones for targeted, as nearly
-    as can be."""
+    """The share of targeted expressions that are taken for absent is, as nearly as can be, that of the absent ones that
+    are taken for targeted."""
     youden = "youden"
     """N-acc + T-acc is largest (Youden 1950)."""
     false_alarm = "false_alarm"

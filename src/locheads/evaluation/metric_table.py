@@ -241,7 +241,8 @@ METRICS = (
            lambda above, below: above, lambda above, below: below, shown=_OF_ABSENCE,
            note="AUROC of absence is how often, of an expression whose object is absent and one whose object is there, "
                 "the first has the higher score of absence: 50 is chance."),
-    Metric("absence_aurc", "AURC", "none\nAURC", Outputs.ABSENCE, ("aurc",), _same, shown=_OF_ABSENCE,
+    Metric("absence_aurc", "AURC", "none\nAURC", Outputs.ABSENCE, ("aurc_above", "aurc_below"),
+           lambda above, below: above, lambda above, below: below, shown=_OF_ABSENCE,
            higher_is_better=False,
            note="AURC is the mean share of wrong boxes over all coverages, where the expressions with the highest "
                 "score of absence are left unanswered first; every answer to an absent one is wrong."),

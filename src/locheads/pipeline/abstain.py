@@ -142,7 +142,10 @@ def abstaining(rows: Sequence[Row], threshold: float) -> list[Row]:
 
 def _none(row: Row) -> Row:
     empty = np.zeros((row["mask_height"], row["mask_width"]), dtype=bool)
-    return row | dict.fromkeys(("x0", "y0", "x1", "y1")) | {"mask_counts": mask_counts(empty)}
+    none = dict.fromkeys(("x0", "y0", "x1", "y1")) | {"mask_counts": mask_counts(empty)}
+    if "n_answered" in row:  # of several candidates none is the answer
+        none |= {"n_answered": 0, "objects_mask": none["mask_counts"]}
+    return row | none
 
 
 def score_columns(rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -152,11 +155,11 @@ def score_columns(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 
 
 def with_figures(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> pd.DataFrame:
-    """The run's own rows of a whole split with the columns of AUROC, where some objects are absent and some not, and
-    of AURC. A row without a score is placed wrongly against all others."""
-    absent = _absent(scores, groups)
-    wrong = (absent | ~(scores[WITHOUT_NONE].to_numpy() >= 0.5)).astype(float)
-    found = scores.assign(aurc=aurc_parts(scores[SCORE].fillna(-1).to_numpy(), wrong))
+    """The run's own rows of a whole split with the columns of AURC, and of AUROC where some objects are absent and some
+    not. A row without a score is placed wrongly against all others."""
+    absent, (counted, *_, parts) = _absent(scores, groups), _risk(scores, groups)
+    found = scores.assign(aurc_above=0.0, aurc_below=counted.astype(float))
+    found.loc[counted, "aurc_above"] = parts
     if 0 < absent.sum() < len(absent):
         found["auroc_above"], found["auroc_below"] = auroc_parts(_placed(scores[SCORE], absent), absent)
     return found
@@ -165,11 +168,9 @@ def with_figures(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> pd.DataF
 def absence_part(
     scores: pd.DataFrame, groups: Sequence[ImageGroup], abstention: Abstention, config: EvaluationConfig
 ) -> AbsencePart:
-    """What metrics.json says, of the rows of `with_figures`."""
-    absent = _absent(scores, groups)
-    wrong = (absent | ~(scores[WITHOUT_NONE].to_numpy() >= 0.5)).astype(float)
-    coverage, risk = risk_coverage(scores[SCORE].fillna(-1).to_numpy(), wrong)
-    at = np.unique(np.linspace(0, len(scores) - 1, min(CURVE, len(scores))).round().astype(int))
+    """What metrics.json says, of the run's own rows."""
+    absent, (_, coverage, risk, _) = _absent(scores, groups), _risk(scores, groups)
+    at = np.unique(np.linspace(0, len(risk) - 1, min(CURVE, len(risk))).round().astype(int))
     names = [name for name in map(column, AbsenceScore) if name in scores]
     both = 0 < absent.sum() < len(absent)
     return AbsencePart(
@@ -185,6 +186,17 @@ def absence_part(
     )
 
 
+def _risk(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(rows that name one object or none, coverage, risk, `aurc_parts` of these): whether a box is right is asked of
+    one object only, as in REC."""
+    objects = _objects(scores, groups)
+    counted = objects <= 1
+    rows = scores[counted]
+    wrong = ((objects[counted] == 0) | ~(rows[WITHOUT_NONE].to_numpy() >= 0.5)).astype(float)
+    values = rows[SCORE].fillna(-1).to_numpy()
+    return counted, *risk_coverage(values, wrong), aurc_parts(values, wrong)
+
+
 def _auroc(scores: pd.DataFrame, name: str, absent: np.ndarray, config: EvaluationConfig) -> Estimate:
     images, _ = pd.factorize(scores["image_id"], sort=True)
     parts = auroc_parts(_placed(scores[name], absent), absent)
@@ -197,5 +209,10 @@ def _placed(scores: pd.Series, absent: np.ndarray) -> np.ndarray:
 
 
 def _absent(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> np.ndarray:
-    absent = {sample.sample_id for group in groups for sample in group.samples if sample.absent}
-    return scores["sample_id"].isin(absent).to_numpy()
+    return _objects(scores, groups) == 0
+
+
+def _objects(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> np.ndarray:
+    """How many objects each row's expression names."""
+    named = {s.sample_id: 1 if s.boxes is None else len(s.boxes) for group in groups for s in group.samples}
+    return scores["sample_id"].map(named).to_numpy()
