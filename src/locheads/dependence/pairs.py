@@ -51,7 +51,7 @@ def pairs_of(samples: Sequence[Sample], prompt: PromptConfig, tokens: Mapping[st
     found = [
         (i, j, a.ref_id == b.ref_id, bool(content_words(a) & content_words(b)), own[i] == own[j])
         for (i, a), (j, b) in combinations(enumerate(samples), 2)
-        if text_of(a) != text_of(b) and (a.ref_id == b.ref_id or a.box != b.box)
+        if text_of(a) != text_of(b) and (a.ref_id == b.ref_id or a.is_apart_from(b))
     ]
     columns = list(zip(*found, strict=True)) or [()] * 5
     positions, flags = columns[:2], columns[2:]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from locheads.dependence.pairs import content_words, text_of, words_of
 from locheads.geometry import Geometry
-from locheads.types import Sample
+from locheads.types import NO_BOX, Box, Sample
 
 SPREAD = 1.0
 """Standard deviation of a spot, in cells."""
@@ -70,9 +70,10 @@ def planted_map(
         case Plant.background:
             return _even(~_covered(image, geometry), grid)
         case Plant.salient_object:
-            return _spot(_centre(max(image, key=_area), geometry), grid)
+            objects = [box for one in image for box in one.objects]
+            return _spot(_centre(max(objects, key=_area, default=NO_BOX), geometry), grid)
         case Plant.other_object:
-            return _spot(_centre(_next_object(sample, image), geometry), grid)
+            return _spot(_centre(next(iter(_next_object(sample, image).objects), NO_BOX), geometry), grid)
         case Plant.jitter:
             moved = np.random.default_rng([*seed, _number(text_of(sample))]).integers(-JITTER, JITTER + 1, 2)
             place = np.clip(_anywhere(seed, grid) + moved, 0, np.array(grid) - 1)
@@ -109,9 +110,9 @@ def _anywhere(seed: Sequence[int], grid: tuple[int, int]) -> Float[np.ndarray, "
     return np.random.default_rng(seed).integers(0, grid).astype(float)
 
 
-def _centre(sample: Sample, geometry: Geometry) -> Float[np.ndarray, "2"]:
+def _centre(box: Box, geometry: Geometry) -> Float[np.ndarray, "2"]:
     """(row, col) of the middle of an object, in cells."""
-    x0, y0, x1, y1 = geometry.to_cells(np.array([sample.box]))[0]
+    x0, y0, x1, y1 = geometry.to_cells(np.array([box]))[0]
     return np.array([(y0 + y1) / 2 - 0.5, (x0 + x1) / 2 - 0.5])
 
 
@@ -120,17 +121,17 @@ def _next_object(sample: Sample, image: Sequence[Sample]) -> Sample:
     refs = {one.ref_id: one for one in image}
     names = list(refs)
     at = names.index(sample.ref_id)
-    return next((refs[name] for name in names[at + 1 :] + names[:at] if refs[name].box != sample.box), sample)
+    return next((refs[name] for name in names[at + 1 :] + names[:at] if refs[name].is_apart_from(sample)), sample)
 
 
-def _area(sample: Sample) -> float:
-    x0, y0, x1, y1 = sample.box
+def _area(box: Box) -> float:
+    x0, y0, x1, y1 = box
     return (x1 - x0) * (y1 - y0)
 
 
 def _covered(image: Sequence[Sample], geometry: Geometry) -> np.ndarray:
     rows, cols = np.indices((geometry.rows, geometry.cols)) + 0.5
-    boxes = geometry.to_cells(np.array([sample.box for sample in image]))
+    boxes = geometry.to_cells(np.array([box for sample in image for box in sample.objects]).reshape(-1, 4))
     return np.any([(x0 <= cols) & (cols < x1) & (y0 <= rows) & (rows < y1) for x0, y0, x1, y1 in boxes], axis=0)
 
 

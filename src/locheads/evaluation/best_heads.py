@@ -104,11 +104,13 @@ def _single_hits(
 
 
 def _samples(attentions: Iterable[Attention], group: ImageGroup) -> Iterator[tuple[Attention, int, Geometry, Box]]:
-    """(stored attention, which of its samples, its geometry, the true box) one after the other."""
-    boxes = {sample.sample_id: sample.box for sample in group.samples}
+    """(stored attention, which of its samples, its geometry, the true box) one after the other, of those that name one
+    object."""
+    boxes = {sample.sample_id: sample.box for sample in group.samples if len(sample.objects) == 1}
     for attention in attentions:
         for row, sample_id in enumerate(attention.sample_ids):
-            yield attention, row, attention.geometry, boxes[sample_id]
+            if sample_id in boxes:
+                yield attention, row, attention.geometry, boxes[sample_id]
 
 
 def _sinks(

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from locheads.evaluation import several
+
 OTHER_THRESHOLDS = (0.25, 0.75)
 """Of box IoU, beside 0.5: REC's Acc@t, the share of expressions whose box IoU is at least t.
 
@@ -23,6 +25,8 @@ is exactly the threshold.
 """
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Of mask IoU: RES's Pr@t, the share of expressions whose mask IoU is at least t (LAVT, CVPR 2022)."""
+GRES_PRECISIONS = (0.7, 0.8, 0.9)
+"""Of GRES's Pr@t, over the expressions that name something (ReLA)."""
 ABSENT = "\N{EN DASH}"
 """Stands where there is no number."""
 
@@ -120,6 +124,20 @@ class Place(Flag):
 EVERYWHERE = ~Place.DETAILS
 
 
+class Named(Enum):
+    """Of which expressions a metric speaks, where the data set says how many objects each names."""
+
+    ANY = 0
+    SOME = 1
+    """Those of one object or several."""
+    ONE = 2
+    """Those of exactly one."""
+
+
+OBJECTS = "n_objects"
+"""Column of the scores: how many objects the expression names. Not there where every expression names one."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """The ratio of two sums over expressions. A mean has denominators of 1."""
@@ -150,12 +168,19 @@ class Metric:
     """One of the two numbers of the paper's tables: charts and differences show it, terminals with its interval."""
     min_width: int = 0
     """Columns of a terminal that is wide enough for it."""
+    of: Named = Named.SOME
+    """The others have the denominator 0."""
 
     def parts(self, rows: Any) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
         """Numerators and denominators per row of a table of scores: column -> values."""
         columns = [np.asarray(rows[name]) for name in self.columns]
         above = np.asarray(self.above(*columns), dtype=np.float64)
-        return above, np.ones(len(above)) if self.below is None else np.asarray(self.below(*columns), dtype=np.float64)
+        below = np.ones(len(above)) if self.below is None else np.asarray(self.below(*columns), dtype=np.float64)
+        if OBJECTS not in rows or self.of == Named.ANY:
+            return above, below
+        named = np.asarray(rows[OBJECTS])
+        counts = named == 1 if self.of == Named.ONE else named > 0
+        return np.where(counts, above, 0.0), np.where(counts, below, 0.0)
 
     @property
     def plain_name(self) -> str:
@@ -166,17 +191,16 @@ def _same(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _mask_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """0 for an empty union."""
-    return intersection / np.where(union > 0, union, 1)
-
-
 def _box_iou_from(threshold: float) -> Callable[..., ArrayLike]:
     return lambda iou: iou >= threshold
 
 
 def _mask_iou_from(threshold: float) -> Callable[..., ArrayLike]:
-    return lambda intersection, union: _mask_iou(intersection, union) >= threshold
+    return lambda intersection, union: several.mask_iou(intersection, union) >= threshold
+
+
+def _official_iou_from(threshold: float) -> Callable[..., ArrayLike]:
+    return lambda *columns: several.official_iou(*columns) >= threshold
 
 
 def _near(pointed: np.ndarray, *columns: np.ndarray) -> np.ndarray:
@@ -190,28 +214,35 @@ def _near(pointed: np.ndarray, *columns: np.ndarray) -> np.ndarray:
 
 
 _MASKS = ("intersection", "union")
+_ONE = Named.ONE
+_ANSWERED = (OBJECTS, "n_answered")
+_OBJECT_MASKS = ("objects_intersection", "objects_union")
+_BY_LISA = (*_ANSWERED, *_OBJECT_MASKS, "object_pixels")
 _OF_ABSENCE = Place.TERMINAL | Place.PAGE | Place.COMPARE | Place.STUDIES | Place.SUMMARY
 """Not by slices: neither is a mean over expressions, of which a part has one of its own."""
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
+_OF_SEVERAL = EVERYWHERE & ~Place.STUDIES
+
 METRICS = (
     Metric("rec_acc@0.5", "REC Acc@0.5", "REC\nAcc@0.5", Outputs.BOX, ("box_iou",), _box_iou_from(0.5),
-           name="rec_acc50", primary=True,
+           name="rec_acc50", primary=True, of=_ONE,
            note="REC compares boxes: Acc@t is the share of expressions whose box has at least IoU t with the true "
                 "box."),
     *(
         Metric(f"rec_acc@{t}", f"REC Acc@{t}", f"Acc\n@{t}", Outputs.BOX, ("box_iou",), _box_iou_from(t),
-               shown=Place.TERMINAL | Place.PAGE | Place.AUDIT, min_width=100)
+               shown=Place.TERMINAL | Place.PAGE | Place.AUDIT, min_width=100, of=_ONE)
         for t in OTHER_THRESHOLDS
     ),
     Metric("rec_acc@0.9", "REC Acc@0.9", "Acc\n@0.9", Outputs.BOX, ("box_iou",), _box_iou_from(0.9),
-           shown=Place.DETAILS),
-    Metric("rec_mean_iou", "REC mean IoU", "mean\nIoU", Outputs.BOX, ("box_iou",), _same, shown=_WITHOUT_STUDIES),
+           shown=Place.DETAILS, of=_ONE),
+    Metric("rec_mean_iou", "REC mean IoU", "mean\nIoU", Outputs.BOX, ("box_iou",), _same, shown=_WITHOUT_STUDIES,
+           of=_ONE),
     # cIoU (LISA; LAVT: overall IoU) weighs large objects more; mIoU (LISA: gIoU) weighs all alike.
     Metric("res_ciou", "RES cIoU", "RES\ncIoU", Outputs.MASK, _MASKS, lambda i, u: i, lambda i, u: u, primary=True,
            note="RES compares masks: cIoU is the sum of all intersections over the sum of all unions, mIoU the mean "
                 "over expressions."),
-    Metric("res_miou", "RES mIoU", "\nmIoU", Outputs.MASK, _MASKS, _mask_iou, shown=_WITHOUT_STUDIES),
+    Metric("res_miou", "RES mIoU", "\nmIoU", Outputs.MASK, _MASKS, several.mask_iou, shown=_WITHOUT_STUDIES),
     *(
         Metric(f"res_pr@{t}", f"RES Pr@{t}", f"\nPr@{t}", Outputs.MASK, _MASKS, _mask_iou_from(t), shown=Place.DETAILS,
                note="Pr@t is the share of expressions whose mask has at least IoU t." if t == 0.5 else "")
@@ -221,13 +252,14 @@ METRICS = (
            note="Pointing is the share whose fused map has its maximum inside the object."),
     Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,
            ("pointed", "peak_x", "peak_y", "true_x0", "true_y0", "true_x1", "true_y1", "image_width", "image_height"),
-           _near, min_width=108,
+           _near, min_width=108, of=_ONE,
            note="Pointing within 5 % also counts a maximum no further from the true box than 5 % of the image's "
                 "diagonal."),
     Metric("pointing_swapped", "Pointing, expression swapped", "\nswapped", Outputs.MAP, ("swapped",), np.nan_to_num,
            lambda swapped: ~np.isnan(swapped), shown=Place.PAGE, higher_is_better=False),
     Metric("pointing_chance", "Pointing by chance", "\nchance", Outputs.POINT, ("chance",), _same, shown=Place.PAGE),
     Metric("map_energy", "Energy in the box", "\nenergy", Outputs.MAP, ("map_energy",), _same, shown=Place.DETAILS,
+           of=_ONE,
            note="The others compare the fused map with the object's mask on the patch grid: the share of the map's "
                 "energy in the true box, the similarity (SIM) and the Kullback-Leibler divergence (KLD, lower is "
                 "better) of the two distributions, and the map's mean standard score on the object (NSS, 0 is "
@@ -237,12 +269,50 @@ METRICS = (
     Metric("map_sim", "SIM", "\nSIM", Outputs.MAP, ("map_sim",), _same, shown=Place.DETAILS),
     Metric("map_nss", "NSS", "\nNSS", Outputs.MAP, ("map_nss",), _same, shown=Place.DETAILS, unit=Unit.DEVIATIONS,
            bounded=False),
+    # gRefCOCO's tasks: only where an expression may name several objects or none.
+    Metric("grec_pr", "GREC Pr@(F1=1, IoU\u22650.5)", "GREC\nPr", Outputs.BOX, (OBJECTS, "grec"), lambda n, right: right,
+           of=Named.ANY, shown=_OF_SEVERAL, name="grec_pr",
+           note="GREC Pr is the share of expressions with a box for every object and no other one; gRefCOCO's own code "
+                "compares boxes by the generalised IoU, mmdet by IoU."),
+    Metric("grec_pr_iou", "GREC Pr, plain IoU (mmdet)", "\nIoU", Outputs.BOX, (OBJECTS, "grec_iou"),
+           lambda n, right: right, of=Named.ANY, shown=Place.DETAILS),
+    Metric("n_acc", "N-acc", "\nN-acc", Outputs.BOX, _ANSWERED, several.none_said, lambda n, _: n == 0, of=Named.ANY,
+           shown=_OF_SEVERAL,
+           note="N-acc is the share of the expressions of nothing that are answered with nothing, T-acc that of the "
+                "others that are answered with something."),
+    Metric("t_acc", "T-acc", "\nT-acc", Outputs.BOX, _ANSWERED, several.some_answered, lambda n, _: n > 0,
+           of=Named.ANY, shown=_OF_SEVERAL),
+    Metric("gres_giou", "GRES gIoU", "GRES\ngIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS), several.official_iou,
+           of=Named.ANY, shown=_OF_SEVERAL,
+           note="GRES gIoU is the mean IoU of masks, in which a right answer of nothing counts 1; in GRES cIoU a false "
+                "mask adds its area to the union. GSVA lets a mask count where nothing was said, LISA's code counts 1 "
+                "wherever the union is empty."),
+    Metric("gres_ciou", "GRES cIoU", "\ncIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS),
+           lambda n, said, i, u: several.official_intersection(n, said, i),
+           lambda n, said, i, u: several.official_union(n, said, u), of=Named.ANY, shown=_OF_SEVERAL),
+    *(
+        Metric(f"gres_pr@{t}", f"GRES Pr@{t}", f"\nPr@{t}", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS),
+               _official_iou_from(t), shown=Place.DETAILS)
+        for t in GRES_PRECISIONS
+    ),
+    Metric("gres_giou_gsva", "GRES gIoU (GSVA)", "GSVA\ngIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS),
+           several.gsva_iou, of=Named.ANY, shown=Place.DETAILS),
+    Metric("gres_ciou_gsva", "GRES cIoU (GSVA)", "\ncIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS),
+           lambda n, said, i, u: i, lambda n, said, i, u: several.official_union(n, said, u), of=Named.ANY,
+           shown=Place.DETAILS),
+    Metric("gres_giou_lisa", "GRES gIoU (LISA)", "LISA\ngIoU", Outputs.MASK, _BY_LISA,
+           lambda n, said, i, u, whole: several.lisa_iou(said, i, u, whole), of=Named.ANY, shown=Place.DETAILS),
+    Metric("gres_ciou_lisa", "GRES cIoU (LISA)", "\ncIoU", Outputs.MASK, _BY_LISA,
+           lambda n, said, i, u, whole: np.where(said == 0, 0, i),
+           lambda n, said, i, u, whole: several.lisa_union(said, u, whole), of=Named.ANY, shown=Place.DETAILS),
     Metric("absence_auroc", "AUROC of absence", "none\nAUROC", Outputs.ABSENCE, ("auroc_above", "auroc_below"),
-           lambda above, below: above, lambda above, below: below, shown=_OF_ABSENCE,
+           lambda above, below: above, lambda above, below: below, of=Named.ANY,
+           shown=_OF_ABSENCE,
            note="AUROC of absence is how often, of an expression whose object is absent and one whose object is there, "
                 "the first has the higher score of absence: 50 is chance."),
     Metric("absence_aurc", "AURC", "none\nAURC", Outputs.ABSENCE, ("aurc_above", "aurc_below"),
-           lambda above, below: above, lambda above, below: below, shown=_OF_ABSENCE,
+           lambda above, below: above, lambda above, below: below, of=Named.ANY,
+           shown=_OF_ABSENCE,
            higher_is_better=False,
            note="AURC is the mean share of wrong boxes over all coverages, where the expressions with the highest "
                 "score of absence are left unanswered first; every answer to an absent one is wrong."),

@@ -1,7 +1,7 @@
 """What the heads and the baselines answer about one image."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, repeat
 
 import numpy as np
 from pycocotools import mask as coco
@@ -11,9 +11,10 @@ from locheads.evaluation.map_metrics import map_scores
 from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of
 from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
 from locheads.evaluation.metrics import peaks
-from locheads.evaluation.rows import Row, mask_counts, prediction_row
+from locheads.evaluation.rows import Row, candidate_columns, mask_counts, prediction_row
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
+from locheads.grounding.candidates import candidates
 from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
 from locheads.types import Attention, Box, ImageGroup, Sample
@@ -83,10 +84,12 @@ def _rows(
         errors, map(stack.box, range(len(asked))), points.tolist(), stack.mask_codes(),
         zip(*(values.tolist() for values in scores.values()), strict=True), strict=True,
     )  # fmt: skip
+    several = any(sample.boxes is not None for sample in samples)
+    found_of = iter(map(candidate_columns, candidates(stack))) if several else repeat({})
     centre = centre_box(group)
     centre_counts = _box_counts(group, centre)
     for sample, own in zip(samples, methods, strict=True):
-        for (method, draw, heads), (error, box, point, counts, values) in zip(own, answers):  # noqa: B905
+        for (method, draw, heads), (error, box, point, counts, values), more in zip(own, answers, found_of):  # noqa: B905
             if error is not None:
                 yield prediction_row(group, sample, method, draw=draw, heads=heads or (), error=error)
                 continue
@@ -94,6 +97,6 @@ def _rows(
             found = prediction_row(
                 group, sample, method, draw=draw, heads=heads or (), box=box, counts=counts, point=at
             )
-            yield found | dict(zip(scores, values, strict=True))
+            yield found | dict(zip(scores, values, strict=True)) | more
         if plan.baselines:
             yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts)

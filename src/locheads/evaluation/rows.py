@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from pycocotools import mask as coco
 
 from locheads.evaluation.map_metrics import MAP_METRICS
+from locheads.grounding.candidates import Candidates
 from locheads.types import Box, HeadIndex, ImageGroup, Sample
 
 Row = dict[str, Any]
@@ -29,6 +30,22 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of a file of predictions: boxes and peak in pixels of the image, the mask in COCO's run-length code."""
+
+OF_CANDIDATES = pa.schema(
+    [
+        ("candidate_boxes", pa.list_(pa.list_(pa.float64()))),
+        ("candidate_scores", pa.list_(pa.float64())),
+        ("n_answered", pa.int32()),
+        ("objects_mask", pa.string()),
+    ]
+)
+"""Further columns where expressions may name several objects: see `several.ANSWER`."""
+
+
+def candidate_columns(found: Candidates) -> Row:
+    """The cells of OF_CANDIDATES."""
+    values = found.boxes, found.scores, found.n_answered, found.mask
+    return dict(zip(OF_CANDIDATES.names, values, strict=True))
 
 
 def prediction_row(

@@ -25,6 +25,7 @@ NEGATIONS = frozenset(
 """Words that say what an object is not, also as people type them: of "isn't" the letters before the apostrophe."""
 
 SLICES = {
+    "objects": "Objects that are named",
     "review": "Review of the expression",
     "area": "Share of the image",
     "distractors": "Distractors",
@@ -36,6 +37,7 @@ SLICES = {
 
 _INFINITE = float("inf")
 _LIMITS = {
+    "objects": ("n_objects", {"none": 1, "one": 2, "two": 3, "three and more": _INFINITE}),
     "review": ("faulty", {"clean": 1, "faulty": _INFINITE}),
     "area": ("area_share", {"under 5 %": 0.05, "5 to 10 %": 0.1, "10 to 20 %": 0.2, "20 % and more": _INFINITE}),
     # From 2 on those of Ref-Adv (arXiv 2602.23898), whose expressions have no fewer.
@@ -55,7 +57,8 @@ def facts(sample: Sample, area: int) -> tuple[float, float, float, int, bool, bo
     negation = not NEGATIONS.isdisjoint(letters) if sample.negation is None else sample.negation
     spatial = not SPATIAL_WORDS.isdisjoint(letters)
     faulty, others = (np.nan if value is None else float(value) for value in (sample.faulty, sample.distractors))
-    return faulty, others, area / (height * width), len(sample.expression.split()), spatial, negation
+    share = np.nan if sample.absent else area / (height * width)
+    return faulty, others, share, len(sample.expression.split()), spatial, negation
 
 
 FACTS = ("faulty", "distractors", "area_share", "n_words", "spatial", "negation")
@@ -66,6 +69,8 @@ def slices_of(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """(key of SLICES, name of the slice, its rows) of every slice that has rows, in the order of the tables; none of a
     kind of which nothing is known."""
     for key, (column, below) in _LIMITS.items():
+        if column not in scores:
+            continue
         values = scores[column].to_numpy(dtype=float)
         if np.isnan(values).all():
             continue

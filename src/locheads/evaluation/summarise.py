@@ -8,7 +8,7 @@ import pandas as pd
 
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.intervals import ratio_interval
-from locheads.evaluation.metric_table import METHODS, Metric, Place, measured, shown
+from locheads.evaluation.metric_table import METHODS, OBJECTS, Metric, Place, measured, shown
 from locheads.evaluation.slices import slices_of
 
 
@@ -48,6 +48,9 @@ def _intervals(
     images, _ = pd.factorize(rows["image_id"], sort=True)
     found = {}
     for key, metric in metrics.items():
-        interval = ratio_interval(*metric.parts(rows), images, confidence=config.confidence, bounded=metric.bounded)
+        parts = metric.parts(rows)
+        if OBJECTS in rows and not parts[1].any():
+            continue  # it speaks of none of these expressions
+        interval = ratio_interval(*parts, images, confidence=config.confidence, bounded=metric.bounded)
         found[key] = {end: None if np.isnan(value) else value for end, value in vars(interval).items()}
     return found

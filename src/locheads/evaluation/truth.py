@@ -6,7 +6,7 @@ own object. Heads that follow the words point at it no more often than chance; h
 as often as before. It costs no forward pass: both expressions were asked anyway.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -17,11 +17,12 @@ from pycocotools import mask as coco
 
 from locheads.data.prediction_files import Answer
 from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
-from locheads.evaluation.metric_table import POINTS, PREDICTIONS, WITHOUT_MAP
+from locheads.evaluation.metric_table import OBJECTS, POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.rows import Row, prediction_row
+from locheads.evaluation.several import FAILED, answered_boxes, points_at, score_boxes, union_share
 from locheads.evaluation.slices import FACTS, facts
-from locheads.types import ImageGroup, Sample
+from locheads.types import Box, ImageGroup, Sample
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class Truth:
         self._masks = [sample.mask for sample in samples]
         self._areas = [int(coco.area(mask)) for mask in self._masks]
         self._boxes = np.array([sample.box for sample in samples], dtype=np.float64).reshape(-1, 4)
+        self._objects = None if all(sample.boxes is None for sample in samples) else [s.objects for s in samples]
         sizes = [(group.width, group.height) for group in groups for _ in group.samples]
         self._position = {sample.sample_id: i for i, sample in enumerate(samples)}
         self._partners = partners(groups)
@@ -49,7 +51,8 @@ class Truth:
 
     def score(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
-        true box, the peak, the image's size and FACTS.
+        true box, the peak, the image's size and FACTS; where expressions may name several objects or none, OBJECTS and
+        `several.COLUMNS`, too.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
         of another expression about the image points at this object; NaN where these predictions hold none.
@@ -59,6 +62,7 @@ class Truth:
         rows = np.array([self._position[key] for key in predictions["sample_id"]], dtype=int)
         boxes = predictions[_BOX].to_numpy(dtype=float)
         true_boxes = self._boxes[rows]
+        objects = None if self._objects is None else [self._objects[row] for row in rows]
         overlaps = self._overlaps(predictions, rows)
         scores = predictions[["method", "draw", "sample_id", "image_id", "error"]].copy()
         points = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)
@@ -67,15 +71,32 @@ class Truth:
         scores["answered"] = ~np.isnan(answers).any(axis=1)
         scores["box_iou"] = box_iou(boxes, true_boxes)
         scores["intersection"], scores["union"] = overlaps[:, 0], overlaps[:, 1]
-        scores["pointed"] = inside(points, true_boxes)
+        scores["pointed"] = inside(points, true_boxes) if objects is None else points_at(points, objects)
         without = predictions["method"].isin(WITHOUT_MAP)
-        scores["swapped"] = np.where(without, np.nan, swapped_pointing(predictions, true_boxes, self._partners))
+        swapped = swapped_pointing(predictions, true_boxes, self._partners, objects)
+        scores["swapped"] = np.where(without, np.nan, swapped)
         scores[[f"true_{key}" for key in _BOX]] = true_boxes
         scores[["peak_x", "peak_y"]] = points
         scores[[*self._facts]] = self._facts.iloc[rows].set_axis(scores.index)
         found = predictions.reindex(columns=list(MAP_METRICS)).astype(float)
         scores[list(MAP_METRICS)] = found.where(without, found.fillna(OF_NOTHING))
+        if objects is not None:
+            self._score_several(scores, predictions, rows, objects)
         return scores
+
+    def _score_several(
+        self, scores: pd.DataFrame, predictions: pd.DataFrame, rows: np.ndarray, objects: list[tuple[Box, ...]]
+    ) -> None:
+        """Adds OBJECTS and `several.COLUMNS`."""
+        scores[OBJECTS] = [len(own) for own in objects]
+        answers = answered_boxes(predictions)
+        scores["n_answered"] = [FAILED if own is None else len(own) for own in answers]
+        for name, right in score_boxes(answers, objects).items():
+            scores[name] = right
+        masks = predictions.reindex(columns=["objects_mask"])["objects_mask"].fillna(predictions["mask_counts"])
+        masked = predictions.assign(mask_counts=masks)
+        scores[["objects_intersection", "objects_union"]] = self._overlaps(masked, rows)
+        scores["object_pixels"] = np.array(self._areas)[rows]
 
     def _overlaps(self, predictions: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
         """[n, 2]: intersection and union in pixels. Masks stay in run-length code."""
@@ -126,16 +147,20 @@ def partners(groups: Iterable[ImageGroup]) -> dict[str, str]:
     for group in groups:
         for i, sample in enumerate(group.samples):
             after = group.samples[i + 1 :] + group.samples[:i]
-            other = next((s for s in after if s.box != sample.box), None)
+            other = next((s for s in after if s.is_apart_from(sample)), None)
             if other is not None:
                 found[sample.sample_id] = other.sample_id
     return found
 
 
 def swapped_pointing(
-    predictions: pd.DataFrame, true_boxes: Float[np.ndarray, "n 4"], partner_of: dict[str, str]
+    predictions: pd.DataFrame,
+    true_boxes: Float[np.ndarray, "n 4"],
+    partner_of: dict[str, str],
+    objects: Sequence[Sequence[Box]] | None = None,
 ) -> Float[np.ndarray, "n"]:
-    """Per row of `predictions` 1 where its partner's peak lies in the row's own object, else 0.
+    """Per row of `predictions` 1 where its partner's peak lies in the row's own object (or one of its `objects`, where
+    there may be several), else 0.
 
     NaN where the sample has no partner, or the table no row of that partner by the same method and draw.
     """
@@ -144,15 +169,18 @@ def swapped_pointing(
     others = (partner_of.get(sample_id) for sample_id in ids)
     partner = np.array([row_of.get(key, -1) for key in zip(methods, draws, others, strict=True)], dtype=int)
     peaks = predictions[["peak_x", "peak_y"]].to_numpy(dtype=float)[partner]
-    return np.where(partner < 0, np.nan, inside(peaks, true_boxes))
+    hits = inside(peaks, true_boxes) if objects is None else points_at(peaks, objects)
+    return np.where(partner < 0, np.nan, hits)
 
 
 def box_shares(samples: Iterable[Sample]) -> Float[np.ndarray, "n"]:
-    """Share of its image that each sample's box covers: how often a random point of it would lie in the box."""
+    """Share of its image that each sample's boxes cover: how often a random point of it would lie in one."""
     shares = []
     for sample in samples:
         height, width = np.array(sample.mask["size"], dtype=float)
         # Within the image: boxes of data sets may leave it, but no point does.
         x0, y0, x1, y1 = np.clip(sample.box, 0, [width, height, width, height])
         shares.append((x1 - x0) * (y1 - y0) / (height * width))
+        if sample.boxes is not None:
+            shares[-1] = union_share(sample.boxes, int(width), int(height))
     return np.array(shares)

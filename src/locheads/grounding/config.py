@@ -142,6 +142,30 @@ class MaskRule(StrEnum):
     """Only those of the component that made the box."""
 
 
+class CandidateScore(StrEnum):
+    """What tells one component of the fused map from another as a candidate, as a share of the best one's."""
+
+    mass = "mass"
+    """Sum of the map over the component, above the threshold."""
+    peak = "peak"
+    """Maximum of the map."""
+    area = "area"
+    """Its cells."""
+
+
+class StandOut(StrEnum):
+    """Which candidates are the answer where an expression may name several objects."""
+
+    share = "share"
+    """Those that score at least `stand_out_share` of the best."""
+    gap = "gap"
+    """Those before the largest relative drop of the sorted scores; the weakest is followed by `stand_out_share`."""
+    best = "best"
+    """The best alone."""
+    all = "all"
+    """Every component above the threshold."""
+
+
 LEVELS = {
     ThresholdRule.mean: 1.0,
     ThresholdRule.otsu: 0.0,
@@ -182,6 +206,10 @@ class GroundingConfig:
     clamp: bool = True
     """The box ends where the image does. Not documented; false leaves in it what lies on padding bars."""
     mask: MaskRule = MaskRule.all_cells
+    candidate_score: CandidateScore = CandidateScore.mass
+    """Only for data sets whose expressions may name several objects, as the next two: the single box does not change."""
+    stand_out: StandOut = StandOut.share
+    stand_out_share: Annotated[float, Field(gt=0, le=1, description="must lie above 0 and not exceed 1")] = 0.5
 
     @property
     def smoothing(self) -> dict[str, int | float | str]:

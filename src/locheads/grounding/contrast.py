@@ -66,7 +66,7 @@ def uncontrasted(groups: Iterable[ImageGroup], how: Contrast, failed: Collection
 
 def _differ(one: Sample, other: Sample) -> bool:
     """Whether they mean different objects. Several refs of a data set may have the same box."""
-    return one.ref_id != other.ref_id and one.box != other.box
+    return one.ref_id != other.ref_id and (one.absent or other.absent or one.is_apart_from(other))
 
 
 def contrasted(attentions: Iterable[Attention], references: Mapping[str, Collection[str]]) -> Iterator[Attention]:

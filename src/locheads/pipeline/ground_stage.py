@@ -17,7 +17,7 @@ from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
 from locheads.evaluation.predict import predict
-from locheads.evaluation.rows import Row
+from locheads.evaluation.rows import OF_CANDIDATES, Row
 from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
@@ -96,8 +96,9 @@ def _ground(
     # A segmenter is here, on its device; its masks are scored after it.
     work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures, abstention)
     with ExitStack() as files:
-        more = {OWN: [*([pa.field(SCORE, pa.float64())] if abstention else []), *(COLUMNS if answers else ())]}
-        write = {n: files.enter_context(writing(folder / n, segmenter is not None, more.get(n, ()))) for n in scores}
+        several, scored = _of_candidates(groups), [] if abstention is None else [pa.field(SCORE, pa.float64())]
+        more = {OWN: [*several, *scored, *(COLUMNS if answers else ())], OTHERS: several}
+        write = {n: files.enter_context(writing(folder / n, segmenter is not None, more[n])) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
                 masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
@@ -142,6 +143,12 @@ def _files(plan: HeadPlan) -> tuple[str, ...]:
     return (OWN, OTHERS) if plan.baselines else (OWN,)
 
 
+def _of_candidates(groups: list[ImageGroup]) -> list[pa.Field]:
+    """The further columns of a data set whose expressions may name several objects."""
+    several = any(sample.boxes is not None for group in groups for sample in group.samples)
+    return list(OF_CANDIDATES) if several else []
+
+
 def _scored(
     plan: HeadPlan,
     abstention: Abstention | None,
@@ -149,20 +156,22 @@ def _scored(
     answers: list[list[Row]],
     with_mask_score: bool = False,
 ) -> Scored:
-    truth, found = Truth(groups), {}
+    of_rows, found = partial(_table_and_scores, Truth(groups), _of_candidates(groups), with_mask_score), {}
     for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
         if abstention is None or name != OWN:
-            found[name] = _table_and_scores(truth, rows, with_mask_score)
+            found[name] = of_rows(rows)
             continue
-        _, always = _table_and_scores(truth, rows, with_mask_score)
-        table, scores = _table_and_scores(truth, abstaining(rows, abstention.threshold), with_mask_score)
+        _, always = of_rows(rows)
+        table, scores = of_rows(abstaining(rows, abstention.threshold))
         of_absence = score_columns(rows) | {WITHOUT_NONE: always["box_iou"]}
         found[name] = table.append_column(SCORE, pa.array(of_absence[SCORE])), scores.assign(**of_absence)
     return found
 
 
-def _table_and_scores(truth: Truth, rows: list[Row], with_mask_score: bool) -> tuple[pa.Table, pd.DataFrame]:
-    table = table_of(rows, with_mask_score)
+def _table_and_scores(
+    truth: Truth, more: list[pa.Field], with_mask_score: bool, rows: list[Row]
+) -> tuple[pa.Table, pd.DataFrame]:
+    table = table_of(rows, with_mask_score, more)
     of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in MAP_METRICS}
     return table, truth.score(table.to_pandas().assign(**of_maps))

@@ -30,10 +30,10 @@ ROWS = 2_000
 """Of a row group, at least; the last may have fewer."""
 
 
-def table_of(rows: Iterable[Row], with_mask_score: bool = False) -> pa.Table:
-    """Of a file of predictions."""
-    schema = SCHEMA.append(pa.field("mask_score", pa.float64())) if with_mask_score else SCHEMA
-    return pa.Table.from_pylist(list(rows), schema)
+def table_of(rows: Iterable[Row], with_mask_score: bool = False, more: Iterable[pa.Field] = ()) -> pa.Table:
+    """Of a file of predictions. `more`: further columns."""
+    score = [pa.field("mask_score", pa.float64())] if with_mask_score else []
+    return pa.Table.from_pylist(list(rows), pa.schema([*SCHEMA, *score, *more]))
 
 
 @contextmanager

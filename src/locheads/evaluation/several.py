@@ -1,0 +1,163 @@
+"""Answers of several boxes, or of none, against expressions that name several objects, or none (gRefCOCO).
+
+GREC (boxes): an expression is right if every true box is matched by one answered box and no answered box is left over.
+GRES (masks): the mask of all answers against that of all objects; "none" is right or wrong as a whole. Both count how
+often "none" is said rightly (N-acc) and an object is answered where there is one (T-acc). Per expression, as columns of
+the scores; the table of metrics adds them up.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from locheads.evaluation.metrics import inside
+from locheads.types import Box
+
+MATCHED = 0.5
+"""From this overlap on two boxes are one object."""
+FAILED = -1
+"""As the number of answered boxes of an expression that could not be processed: it said neither none nor some."""
+ANSWER = ("candidate_boxes", "candidate_scores", "n_answered", "objects_mask")
+"""Columns of a file of predictions: boxes with their scores, the best first; how many of them are the answer, which is
+none where it is 0; the mask of these together, in COCO's run-length code. Null where the single box is the answer."""
+COLUMNS = ("n_answered", "grec", "grec_iou", "objects_intersection", "objects_union", "object_pixels")
+"""Columns of the scores, beside the number of objects."""
+
+
+def overlaps(a: ArrayLike, b: ArrayLike, generalised: bool = True) -> Float[np.ndarray, "n m"]:
+    """Of every box of `a` with every box of `b`, both xyxy with x0 < x1 and y0 < y1: IoU, or the generalised IoU less
+    the share of the box around both that neither covers (Rezatofighi et al., CVPR 2019), in (-1, 1].
+
+    gRefCOCO's own evaluation (`mdetr/datasets/refexp.py`) compares the generalised one, mmdet (`grefcoco_metric.py`)
+    the other.
+    """
+    one, other = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
+    one, other = one[:, None], other[None]
+    shared = _areas(np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:]))
+    union = _areas(one[..., :2], one[..., 2:]) + _areas(other[..., :2], other[..., 2:]) - shared
+    found = shared / union
+    if not generalised:
+        return found
+    around = _areas(np.minimum(one[..., :2], other[..., :2]), np.maximum(one[..., 2:], other[..., 2:]))
+    return found - (around - union) / around
+
+
+def matches(found: Float[np.ndarray, "n m"], threshold: float = MATCHED) -> int:
+    """How many pairs of different boxes there are: the pair with the largest overlap first, down to the threshold."""
+    left, pairs = found.copy(), 0
+    for _ in range(min(found.shape)):
+        i, j = np.unravel_index(left.argmax(), left.shape)
+        if left[i, j] < threshold:
+            break
+        left[i], left[:, j] = -np.inf, -np.inf
+        pairs += 1
+    return pairs
+
+
+def is_right(answered: ArrayLike, objects: Sequence[Box], generalised: bool = True) -> bool:
+    """Whether F1 is 1: as many answered boxes as objects, and each a match. Of no object: no box."""
+    boxes = np.asarray(answered, dtype=np.float64).reshape(-1, 4)
+    if len(boxes) != len(objects):
+        return False
+    return not len(objects) or matches(overlaps(boxes, objects, generalised)) == len(objects)
+
+
+def points_at(points: ArrayLike, objects: Sequence[Sequence[Box]]) -> np.ndarray:
+    """Whether point i (x, y) lies in a box of `objects[i]`."""
+    at = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    return np.array([inside(np.tile(p, (len(own), 1)), own).any() for p, own in zip(at, objects, strict=True)], dtype=bool)
+
+
+def union_share(boxes: Sequence[Box], width: int, height: int) -> float:
+    """Share of the image that any of the boxes covers."""
+    if not boxes:
+        return 0.0
+    x0, y0, x1, y1 = np.clip(np.array(boxes, dtype=np.float64), 0, [width, height, width, height]).T
+    xs, ys = np.unique([x0, x1]), np.unique([y0, y1])
+    x, y = (xs[1:] + xs[:-1])[:, None, None] / 2, (ys[1:] + ys[:-1])[None, :, None] / 2
+    covered = ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=-1)
+    return float((covered * np.diff(xs)[:, None] * np.diff(ys)).sum() / (width * height))
+
+
+def answered_boxes(predictions: pd.DataFrame) -> list[Float[np.ndarray, "box 4"] | None]:
+    """Per row the boxes of its answer, none or several; None where the sample failed.
+
+    Without the columns ANSWER, or where they are null, the single box is the answer, and no box says that none is there.
+    """
+    single = predictions[["x0", "y0", "x1", "y1"]].to_numpy(dtype=float)
+    table = predictions.reindex(columns=["candidate_boxes", "n_answered", "error"])
+    return [
+        _answer(boxes, count, box, isinstance(error, str))
+        for box, (boxes, count, error) in zip(single, table.itertuples(index=False), strict=True)
+    ]
+
+
+def _answer(boxes: Any, count: float | None, box: np.ndarray, failed: bool) -> np.ndarray | None:
+    if count is not None and not np.isnan(count):
+        own = [] if boxes is None else [list(each) for each in boxes[: int(count)]]
+        return np.array(own, dtype=np.float64).reshape(-1, 4)
+    if not np.isnan(box).any():
+        return box[None]
+    return None if failed else np.zeros((0, 4))
+
+
+def score_boxes(answers: Sequence[np.ndarray | None], objects: Sequence[Sequence[Box]]) -> dict[str, np.ndarray]:
+    """"grec" and "grec_iou" of every answer: whether F1 is 1, by the generalised and by the plain IoU."""
+    pairs = list(zip(answers, objects, strict=True))
+    return {
+        name: np.array([own is not None and is_right(own, true, generalised) for own, true in pairs], dtype=bool)
+        for name, generalised in (("grec", True), ("grec_iou", False))
+    }
+
+
+# The parts of the metrics, per expression: columns -> numerators or denominators.
+
+
+def none_said(objects: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    return (objects == 0) & (answered == 0)
+
+
+def some_answered(objects: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    return (objects > 0) & (answered > 0)
+
+
+def mask_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """0 for an empty union."""
+    return intersection / np.where(union > 0, union, 1)
+
+
+def official_iou(objects: np.ndarray, answered: np.ndarray, shared: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """1 for a right "none", 0 for a wrong one, else the masks' IoU (ReLA, `refer_evaluation.py`)."""
+    return np.where(objects == 0, answered == 0, np.where(answered == 0, 0.0, mask_iou(shared, union)))
+
+
+def official_intersection(objects: np.ndarray, answered: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    return np.where((objects == 0) | (answered == 0), 0, shared)
+
+
+def official_union(objects: np.ndarray, answered: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """A false mask's area counts; nothing where "none" is right."""
+    return np.where(none_said(objects, answered), 0, union)
+
+
+def gsva_iou(objects: np.ndarray, answered: np.ndarray, shared: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """A mask keeps its IoU where "none" was said of something (GSVA, `solver.py`)."""
+    return np.where(objects == 0, answered == 0, mask_iou(shared, union))
+
+
+def lisa_iou(answered: np.ndarray, shared: np.ndarray, union: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Masks alone, empty where "none" was said: 1 wherever the union is empty (LISA's `validate`)."""
+    own, whole = np.where(answered == 0, 0, shared), np.where(answered == 0, pixels, union)
+    return np.where(whole == 0, answered != FAILED, mask_iou(own, whole))
+
+
+def lisa_union(answered: np.ndarray, union: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    return np.where(answered == 0, pixels, union)
+
+
+def _areas(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.prod(np.clip(high - low, 0, None), axis=-1)
