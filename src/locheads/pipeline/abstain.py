@@ -125,7 +125,7 @@ def scores_of(
 
 
 def with_scores(rows: Sequence[Row], scores: Mapping[str, Scores], score: AbsenceScore) -> list[Row]:
-    """The rows of the run's own heads with their scores; those of a sample without any hold none."""
+    """Rows of any methods with their sample's scores; those of a sample without any hold none."""
     return [row | _columns(scores.get(row["sample_id"], {}), score) for row in rows]
 
 

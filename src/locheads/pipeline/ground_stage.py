@@ -165,7 +165,7 @@ def _scored(
         _, always = of_rows(rows)
         table, scores = of_rows(abstaining(rows, abstention.threshold))
         of_absence = score_columns(rows) | {WITHOUT_NONE: always["box_iou"]}
-        found[name] = table.append_column(SCORE, pa.array(of_absence[SCORE])), scores.assign(**of_absence)
+        found[name] = table.append_column(SCORE, pa.array(of_absence[SCORE], from_pandas=True)), scores.assign(**of_absence)
     return found
 
 
