@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from locheads.absence.config import AbsenceScore
+from locheads.grounding.config import GroundingConfig
 from locheads.grounding.contrast import contrast
+from locheads.grounding.fuse import normalise, smooth, without_sinks
 
 Maps = Float[np.ndarray, "n head row col"]
 PerSample = Float[np.ndarray, "n"]
@@ -59,6 +61,13 @@ def own_scores(maps: Maps, smoothed: Maps, fused: Float[np.ndarray, "n row col"]
     if maps.shape[1] < 2:
         return single
     return single | {AbsenceScore.agreement: agreement(smoothed), AbsenceScore.scatter: scatter(smoothed)}
+
+
+def scores_of_one(maps: Float[np.ndarray, "head row col"], config: GroundingConfig) -> dict[str, float]:
+    """`own_scores` of one expression."""
+    stack = maps[None]
+    smoothed = smooth(normalise(without_sinks(stack, config), config), config)
+    return {name.value: float(value[0]) for name, value in own_scores(stack, smoothed, smoothed.sum(axis=1)).items()}
 
 
 def shared(
