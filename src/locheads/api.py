@@ -95,8 +95,8 @@ class Grounder:
         self._lvlm: Lvlm = loaded or load_lvlm(config, EngineConfig(device=device), layers)
 
     def __call__(self, image: AnyImage, expression: str) -> Grounding:
-        """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names, and what
-        speaks for its not being there.
+        """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names, and how
+        much speaks for its absence.
 
         Args:
             image: a file or its bytes, turned upright as its EXIF says; a PIL image; an array [height, width],

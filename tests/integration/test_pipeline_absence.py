@@ -170,7 +170,7 @@ def test_what_cannot_be_scored_is_said_before_the_model_loads(
         (
             "absence.score=mass",
             "dataset.test_splits=[train]",
-        ): "absence.score=mass is calibrated on the test split train",
+        ): "absence.score=mass is calibrated on the test split",
     }.items():
         result = command(*given, *overrides)
         assert result.code == 1

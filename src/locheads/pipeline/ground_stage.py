@@ -165,7 +165,8 @@ def _scored(
         _, always = of_rows(rows)
         table, scores = of_rows(abstaining(rows, abstention.threshold))
         of_absence = score_columns(rows) | {WITHOUT_NONE: always["box_iou"]}
-        found[name] = table.append_column(SCORE, pa.array(of_absence[SCORE], from_pandas=True)), scores.assign(**of_absence)
+        table = table.append_column(SCORE, pa.array(of_absence[SCORE], from_pandas=True))
+        found[name] = table, scores.assign(**of_absence)
     return found
 
 
