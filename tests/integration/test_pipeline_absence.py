@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from pycocotools import mask as coco
 from running import Result, TinyFiles, execute
 
@@ -21,13 +22,8 @@ from locheads.records.metrics_file import MetricsRecord
 
 @pytest.fixture(scope="module")
 def two_categories(files: TinyFiles, tmp_path_factory: pytest.TempPathFactory) -> TinyFiles:
-    """The tiny files, in which every other image holds cups instead of squares."""
     found = files.copy(tmp_path_factory.mktemp("two"))
-    content = json.loads((found.folder / "instances.json").read_text())
-    content["categories"].append({"supercategory": "thing", "id": 2, "name": "cup"})
-    for annotation in content["annotations"]:
-        annotation["category_id"] = 1 + annotation["image_id"] % 2
-    (found.folder / "instances.json").write_text(json.dumps(content))
+    tiny.name_two_categories(found.folder)
     return found
 
 

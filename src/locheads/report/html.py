@@ -107,7 +107,7 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         query_row=query_row,
         verdict=verdict(record),
         metrics=record.metrics,
-        main=_measured(shown(Place.PAGE), record),
+        main=_belonging(shown(Place.PAGE), record),
         details=_measured(shown(Place.DETAILS), record),
         of_slices=shown(Place.SLICES),
         metric_table=METRIC,
@@ -128,6 +128,11 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         provenance=provenance_rows(record.provenance.content()),
         digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )
+
+
+def _belonging(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:
+    methods = record.metrics.methods.values() if record.metrics else []
+    return {key: metric for key, metric in metrics.items() if metric.belongs(methods)}
 
 
 def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:

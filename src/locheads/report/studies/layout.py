@@ -209,6 +209,7 @@ def part(name: str, heading: str | None = None, default: str = "?") -> Axis:
 
 
 REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 0.9))
+OF_ABSENCE = tuple(_quantity(METRIC[key]) for key in ("absence_auroc", "n_acc", "t_acc", "absence_aurc"))
 N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
 # Do the heads follow the words?

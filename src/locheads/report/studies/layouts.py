@@ -240,6 +240,23 @@ _LAYOUTS = (
         notes=("Published are the figures of Ref-Adv-s; those of its people are of a part of it.",),
     ),
     Layout(
+        "absence",
+        "Is it there? Scores of absence, in percent",
+        rows=(
+            of.MODEL,
+            EVALUATED,
+            setting("dataset.absent", "absent"),
+            setting("absence.score", "score"),
+            setting("absence.rule", "rule"),
+        ),
+        quantities=(*of.OF_ABSENCE, of.REC),
+        varies=("absence.", "dataset.absent"),
+        notes=(
+            "N-acc and T-acc are of the threshold that was worked out on the discovery split; a chance score has the "
+            "AUROC 50. REC counts an answer withheld as a miss.",
+        ),
+    ),
+    Layout(
         "transfer",
         "Heads found on one data set, used on another: REC Acc@0.5 in percent",
         rows=(of.MODEL, of.FOUND_ON),
