@@ -223,8 +223,9 @@ _ONE = Named.ONE
 _ANSWERED = (OBJECTS, "n_answered")
 _OBJECT_MASKS = ("objects_intersection", "objects_union")
 _BY_LISA = (*_ANSWERED, *_OBJECT_MASKS, "object_pixels")
-_OF_ABSENCE = Place.TERMINAL | Place.PAGE | Place.COMPARE | Place.SUMMARY
-"""Not by slices: neither is a mean over expressions, of which a part has one of its own."""
+_OF_ABSENCE = Place.TERMINAL | Place.PAGE
+"""Nowhere else: an expression's part is of the whole split, so that no slice, and no samples that two runs share, have
+figures of their own by it."""
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
 _OF_SEVERAL = EVERYWHERE & ~Place.STUDIES
