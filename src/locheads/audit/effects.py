@@ -17,7 +17,9 @@ from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import with_dependence
+from locheads.evaluation.metric_table import OBJECTS
 from locheads.evaluation.metrics import box_iou, inside, peaks
+from locheads.evaluation.several import points_at
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
@@ -182,6 +184,10 @@ def measure(
     boxes = np.array([sample.box for _, sample in samples], dtype=np.float64)
     sizes = [(group.width, group.height) for group, _ in samples]
     truth = dict(zip(TRUTH, np.column_stack([boxes, sizes]).T, strict=True))
+    objects = [sample.objects for _, sample in samples]
+    several = any(sample.boxes is not None for _, sample in samples)
+    if several:
+        truth[OBJECTS] = np.array([len(own) for own in objects])
     result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
     for contrast, numbers in groupby(plan.order, lambda number: plan.choices[number].grounding.contrast):
         grids = _by_grid(read(contrast), place, samples, plan, own)
@@ -190,7 +196,7 @@ def measure(
             for same in grids:
                 rows[same.rows] = _rows(same, number, plan, own)
             table = truth | dict(zip(COLUMNS, rows.T, strict=True))
-            table["pointed"] = inside(rows[:, -2:], boxes)
+            table["pointed"] = points_at(rows[:, -2:], objects) if several else inside(rows[:, -2:], boxes)
             for i, metric in enumerate(AUDITED):
                 for j, part in enumerate(metric.parts(table)):
                     result[number, :, i, j] = np.bincount(image, weights=part, minlength=len(groups))

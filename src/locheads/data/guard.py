@@ -28,9 +28,9 @@ def group_keys(groups: Iterable[ImageGroup]) -> set[str]:
 def guarded_keys(entries: Iterable[str], folder: Path | None, discovery_split: str, cache: Path) -> dict[str, set[str]]:
     """File -> the keys of the images that it says are evaluated.
 
-    An entry is "beside", a refs file (`*.p`, `grefs(*).json`: every split but `discovery_split`, and "train", counts as evaluated), a
-    folder of such, a JSONL file (`image`) or a COCO json (`images`). Raises ConfigError for another kind of
-    file, DataError for one that is absent or damaged. What refs files say is kept below `cache`, by their digest.
+    An entry is "beside", a refs file (`*.p`, `grefs(*).json`: every split but `discovery_split`, and "train", counts as
+    evaluated), a folder of such, a JSONL file (`image`) or a COCO json (`images`). Raises ConfigError for another kind
+    of file, DataError for one that is absent or damaged. What refs files say is kept below `cache`, by their digest.
     """
     files: dict[str, set[str]] = {}
     for entry in entries:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from locheads.evaluation import several
+from locheads.evaluation import several_formulas as several
 
 OTHER_THRESHOLDS = (0.25, 0.75)
 """Of box IoU, beside 0.5: REC's Acc@t, the share of expressions whose box IoU is at least t.
@@ -229,6 +229,7 @@ figures of their own by it."""
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
 _OF_SEVERAL = EVERYWHERE & ~Place.STUDIES
+_SUMS = _OF_SEVERAL & ~Place.SLICES
 
 METRICS = (
     Metric("rec_acc@0.5", "REC Acc@0.5", "REC\nAcc@0.5", Outputs.BOX, ("box_iou",), _box_iou_from(0.5),
@@ -276,18 +277,18 @@ METRICS = (
     Metric("map_nss", "NSS", "\nNSS", Outputs.MAP, ("map_nss",), _same, shown=Place.DETAILS, unit=Unit.DEVIATIONS,
            bounded=False),
     # gRefCOCO's tasks: only where an expression may name several objects or none.
-    Metric("grec_pr", "GREC Pr@(F1=1, IoU\u22650.5)", "GREC\nPr", Outputs.BOX, (OBJECTS, "grec"), lambda n, right: right,
-           of=Named.ANY, shown=_OF_SEVERAL, name="grec_pr",
+    Metric("grec_pr", "GREC Pr@(F1=1, IoU\u22650.5)", "GREC\nPr", Outputs.BOX, (OBJECTS, "grec"),
+           lambda n, right: right, of=Named.ANY, shown=_OF_SEVERAL,
            note="GREC Pr is the share of expressions with a box for every object and no other one; gRefCOCO's own code "
                 "compares boxes by the generalised IoU, mmdet by IoU."),
     Metric("grec_pr_iou", "GREC Pr, plain IoU (mmdet)", "\nIoU", Outputs.BOX, (OBJECTS, "grec_iou"),
            lambda n, right: right, of=Named.ANY, shown=Place.DETAILS),
     Metric("n_acc", "N-acc", "\nN-acc", Outputs.BOX, _ANSWERED, several.none_said, lambda n, _: n == 0, of=Named.ANY,
-           shown=_OF_SEVERAL,
+           shown=_SUMS,
            note="N-acc is the share of the expressions of nothing that are answered with nothing, T-acc that of the "
                 "others that are answered with something."),
     Metric("t_acc", "T-acc", "\nT-acc", Outputs.BOX, _ANSWERED, several.some_answered, lambda n, _: n > 0,
-           of=Named.ANY, shown=_OF_SEVERAL),
+           of=Named.ANY, shown=_SUMS),
     Metric("gres_giou", "GRES gIoU", "GRES\ngIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS), several.official_iou,
            of=Named.ANY, shown=_OF_SEVERAL,
            note="GRES gIoU is the mean IoU of masks, in which a right answer of nothing counts 1; in GRES cIoU a false "
@@ -295,7 +296,7 @@ METRICS = (
                 "wherever the union is empty."),
     Metric("gres_ciou", "GRES cIoU", "\ncIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS),
            lambda n, said, i, u: several.official_intersection(n, said, i),
-           lambda n, said, i, u: several.official_union(n, said, u), of=Named.ANY, shown=_OF_SEVERAL),
+           lambda n, said, i, u: several.official_union(n, said, u), of=Named.ANY, shown=_SUMS),
     *(
         Metric(f"gres_pr@{t}", f"GRES Pr@{t}", f"\nPr@{t}", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS),
                _official_iou_from(t), shown=Place.DETAILS)

@@ -6,12 +6,12 @@ often "none" is said rightly (N-acc) and an object is answered where there is on
 the scores; the table of metrics adds them up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
 from locheads.evaluation.metrics import inside
@@ -19,8 +19,6 @@ from locheads.types import Box
 
 MATCHED = 0.5
 """From this overlap on two boxes are one object."""
-FAILED = -1
-"""As the number of answered boxes of an expression that could not be processed: it said neither none nor some."""
 ANSWER = ("candidate_boxes", "candidate_scores", "n_answered", "objects_mask")
 """Columns of a file of predictions: boxes with their scores, the best first; how many of them are the answer, which is
 none where it is 0; the mask of these together, in COCO's run-length code. Null where the single box is the answer."""
@@ -28,15 +26,16 @@ COLUMNS = ("n_answered", "grec", "grec_iou", "objects_intersection", "objects_un
 """Columns of the scores, beside the number of objects."""
 
 
-def overlaps(a: ArrayLike, b: ArrayLike, generalised: bool = True) -> Float[np.ndarray, "n m"]:
+def overlaps(
+    a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"], generalised: bool = True
+) -> Float[np.ndarray, "n m"]:
     """Of every box of `a` with every box of `b`, both xyxy with x0 < x1 and y0 < y1: IoU, or the generalised IoU less
     the share of the box around both that neither covers (Rezatofighi et al., CVPR 2019), in (-1, 1].
 
     gRefCOCO's own evaluation (`mdetr/datasets/refexp.py`) compares the generalised one, mmdet (`grefcoco_metric.py`)
     the other.
     """
-    one, other = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (a, b))
-    one, other = one[:, None], other[None]
+    one, other = a[:, None], b[None]
     shared = _areas(np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:]))
     union = _areas(one[..., :2], one[..., 2:]) + _areas(other[..., :2], other[..., 2:]) - shared
     found = shared / union
@@ -58,25 +57,29 @@ def matches(found: Float[np.ndarray, "n m"], threshold: float = MATCHED) -> int:
     return pairs
 
 
-def is_right(answered: ArrayLike, objects: Sequence[Box], generalised: bool = True) -> bool:
+def is_right(answered: Float[np.ndarray, "n 4"], objects: Float[np.ndarray, "m 4"], generalised: bool = True) -> bool:
     """Whether F1 is 1: as many answered boxes as objects, and each a match. Of no object: no box."""
-    boxes = np.asarray(answered, dtype=np.float64).reshape(-1, 4)
-    if len(boxes) != len(objects):
+    if len(answered) != len(objects):
         return False
-    return not len(objects) or matches(overlaps(boxes, objects, generalised)) == len(objects)
+    return not len(objects) or matches(overlaps(answered, objects, generalised)) == len(objects)
 
 
-def points_at(points: ArrayLike, objects: Sequence[Sequence[Box]]) -> np.ndarray:
+def points_at(points: Float[np.ndarray, "n 2"], objects: Sequence[Sequence[Box]]) -> Bool[np.ndarray, "n"]:
     """Whether point i (x, y) lies in a box of `objects[i]`."""
-    at = np.asarray(points, dtype=np.float64).reshape(-1, 2)
-    return np.array([inside(np.tile(p, (len(own), 1)), own).any() for p, own in zip(at, objects, strict=True)], dtype=bool)
+    pairs = zip(points, map(as_array, objects), strict=True)
+    return np.array([inside(np.tile(point, (len(own), 1)), own).any() for point, own in pairs], dtype=bool)
+
+
+def as_array(boxes: Iterable[Sequence[float]]) -> Float[np.ndarray, "n 4"]:
+    """Boxes as rows, which may be none."""
+    return np.array([list(box) for box in boxes], dtype=np.float64).reshape(-1, 4)
 
 
 def union_share(boxes: Sequence[Box], width: int, height: int) -> float:
     """Share of the image that any of the boxes covers."""
     if not boxes:
         return 0.0
-    x0, y0, x1, y1 = np.clip(np.array(boxes, dtype=np.float64), 0, [width, height, width, height]).T
+    x0, y0, x1, y1 = np.clip(as_array(boxes), 0, [width, height, width, height]).T
     xs, ys = np.unique([x0, x1]), np.unique([y0, y1])
     x, y = (xs[1:] + xs[:-1])[:, None, None] / 2, (ys[1:] + ys[:-1])[None, :, None] / 2
     covered = ((x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)).any(axis=-1)
@@ -86,7 +89,8 @@ def union_share(boxes: Sequence[Box], width: int, height: int) -> float:
 def answered_boxes(predictions: pd.DataFrame) -> list[Float[np.ndarray, "box 4"] | None]:
     """Per row the boxes of its answer, none or several; None where the sample failed.
 
-    Without the columns ANSWER, or where they are null, the single box is the answer, and no box says that none is there.
+    Without the columns ANSWER, or where they are null, the single box is the answer, and no box says that none is
+    there.
     """
     single = predictions[["x0", "y0", "x1", "y1"]].to_numpy(dtype=float)
     table = predictions.reindex(columns=["candidate_boxes", "n_answered", "error"])
@@ -98,65 +102,32 @@ def answered_boxes(predictions: pd.DataFrame) -> list[Float[np.ndarray, "box 4"]
 
 def _answer(boxes: Any, count: float | None, box: np.ndarray, failed: bool) -> np.ndarray | None:
     if count is not None and not np.isnan(count):
-        own = [] if boxes is None else [list(each) for each in boxes[: int(count)]]
-        return np.array(own, dtype=np.float64).reshape(-1, 4)
+        return as_array([] if boxes is None else boxes[: int(count)])
     if not np.isnan(box).any():
         return box[None]
     return None if failed else np.zeros((0, 4))
 
 
+def objects_notes(objects: ArrayLike) -> list[str]:
+    """What a reader of the figures must know where expressions may name several objects or none. `objects`: how many
+    each names."""
+    named = np.asarray(objects)
+    none, one = int((named == 0).sum()), int((named == 1).sum())
+    several = len(named) - none - one
+    return [
+        f"Of {len(named):,} expressions {none:,} name no object, {one:,} one and {several:,} several. REC, pointing "
+        "within 5 % and energy are of those that name one; RES, pointing and the other figures of maps of those that "
+        "name any (a peak in any of the boxes counts); GREC and GRES of all."
+    ]
+
+
 def score_boxes(answers: Sequence[np.ndarray | None], objects: Sequence[Sequence[Box]]) -> dict[str, np.ndarray]:
-    """"grec" and "grec_iou" of every answer: whether F1 is 1, by the generalised and by the plain IoU."""
-    pairs = list(zip(answers, objects, strict=True))
+    """ "grec" and "grec_iou" of every answer: whether F1 is 1, by the generalised and by the plain IoU."""
+    pairs = list(zip(answers, map(as_array, objects), strict=True))
     return {
         name: np.array([own is not None and is_right(own, true, generalised) for own, true in pairs], dtype=bool)
         for name, generalised in (("grec", True), ("grec_iou", False))
     }
-
-
-# The parts of the metrics, per expression: columns -> numerators or denominators.
-
-
-def none_said(objects: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    return (objects == 0) & (answered == 0)
-
-
-def some_answered(objects: np.ndarray, answered: np.ndarray) -> np.ndarray:
-    return (objects > 0) & (answered > 0)
-
-
-def mask_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """0 for an empty union."""
-    return intersection / np.where(union > 0, union, 1)
-
-
-def official_iou(objects: np.ndarray, answered: np.ndarray, shared: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """1 for a right "none", 0 for a wrong one, else the masks' IoU (ReLA, `refer_evaluation.py`)."""
-    return np.where(objects == 0, answered == 0, np.where(answered == 0, 0.0, mask_iou(shared, union)))
-
-
-def official_intersection(objects: np.ndarray, answered: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    return np.where((objects == 0) | (answered == 0), 0, shared)
-
-
-def official_union(objects: np.ndarray, answered: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """A false mask's area counts; nothing where "none" is right."""
-    return np.where(none_said(objects, answered), 0, union)
-
-
-def gsva_iou(objects: np.ndarray, answered: np.ndarray, shared: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """A mask keeps its IoU where "none" was said of something (GSVA, `solver.py`)."""
-    return np.where(objects == 0, answered == 0, mask_iou(shared, union))
-
-
-def lisa_iou(answered: np.ndarray, shared: np.ndarray, union: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Masks alone, empty where "none" was said: 1 wherever the union is empty (LISA's `validate`)."""
-    own, whole = np.where(answered == 0, 0, shared), np.where(answered == 0, pixels, union)
-    return np.where(whole == 0, answered != FAILED, mask_iou(own, whole))
-
-
-def lisa_union(answered: np.ndarray, union: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    return np.where(answered == 0, pixels, union)
 
 
 def _areas(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -20,7 +20,8 @@ from locheads.evaluation.map_metrics import MAP_METRICS, OF_NOTHING
 from locheads.evaluation.metric_table import OBJECTS, POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.rows import Row, prediction_row
-from locheads.evaluation.several import FAILED, answered_boxes, points_at, score_boxes, union_share
+from locheads.evaluation.several import answered_boxes, points_at, score_boxes, union_share
+from locheads.evaluation.several_formulas import FAILED
 from locheads.evaluation.slices import FACTS, facts
 from locheads.types import Box, ImageGroup, Sample
 

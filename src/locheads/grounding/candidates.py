@@ -51,9 +51,6 @@ def n_standing_out(scores: Sequence[float], config: GroundingConfig) -> int:
     match config.stand_out:
         case StandOut.share:
             return sum(score >= config.stand_out_share for score in scores)
-        case StandOut.gap:
-            ratios = np.divide([*scores[1:], config.stand_out_share * scores[-1]], scores)
-            return int(ratios.argmin()) + 1
         case StandOut.best:
             return 1
         case StandOut.all:
@@ -70,7 +67,8 @@ def _of_place(
     order = [_order(np.flatnonzero(components.owner == i), boxes, values) for i in range(len(field))]
     scores = [(values[own] / values[own[0]]).tolist() if len(own) else [] for own in order]
     counts = [n_standing_out(own, config) for own in scores]
-    cells = np.stack([np.isin(components.labels[i], own[:n] + 1) for i, (own, n) in enumerate(zip(order, counts, strict=True))])
+    answered = zip(components.labels, order, counts, strict=True)
+    cells = np.stack([np.isin(labels, own[:count] + 1) for labels, own, count in answered])
     masks = _masks(place, cells)
     return [
         Candidates(tuple(map(tuple, boxes[own].tolist())), tuple(score), count, mask)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, cell_boxes
 from locheads.grounding.components import Components, choose
-from locheads.grounding.config import BoxRule, Component, GroundingConfig, MaskRule, Resolution
+from locheads.grounding.config import BoxRule, Component, GroundingConfig, MaskRule, Resolution, StandOut
 from locheads.grounding.fuse import binarise, normalise, smooth, without_sinks
 from locheads.grounding.lattice import framed, lattice, upsample
 from locheads.grounding.run_lengths import mask_codes
@@ -62,6 +62,10 @@ def step_settings(config: GroundingConfig) -> dict[str, tuple[Any, ...]]:
             config.rounding.value,
         ),
         "mask_cells": (config.mask.value,),
+        "candidates": (
+            config.candidate_score.value, config.stand_out.value,
+            config.stand_out_share if config.stand_out == StandOut.share else 0,
+        ),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from locheads.config import Config, Stage
 from locheads.errors import ConfigError, DataError, StoreError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.intervals import POWER, Difference, compare
-from locheads.evaluation.metric_table import ABSENT, METRIC, OWN_METHODS, Place, measured, shown
+from locheads.evaluation.metric_table import ABSENT, METRIC, OBJECTS, OWN_METHODS, Place, measured, shown
 from locheads.fitted_table import Row, figures, fitted_table, label
 from locheads.pipeline.run_life import Status
 from locheads.records.command_files import ComparedRun, CompareFile, LeftOut
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 COMPARED = shown(Place.COMPARE)
 _TRUTH = ["image_id", "true_x0", "true_y0", "true_x1", "true_y1"]
 _ALWAYS = ["box_iou", "intersection", "union"]
-_ANSWERS = list(dict.fromkeys([*_ALWAYS, *(column for metric in COMPARED.values() for column in metric.columns)]))
+_ANSWERS = list(
+    dict.fromkeys([*_ALWAYS, *(column for metric in COMPARED.values() for column in metric.columns), OBJECTS])
+)
 
 
 @dataclass(frozen=True)

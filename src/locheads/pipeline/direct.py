@@ -46,7 +46,8 @@ def direct_stage(run: Setup) -> Failures:
                 if answer is not None:
                     frame = frame_in(answer.geometry, direct.frame, direct.cell_pixels)
                     written = read_answer(answer.answer.text, direct.box_format, frame, group.width, group.height)
-                    monitor.add(written, group, sample, frame)
+                    if len(sample.objects) == 1:
+                        monitor.add(written, group, sample, frame)
                 rows.append(direct_row(group, sample, written.box, source.failures.get(sample.sample_id)))
                 text = answer and answer.answer.text.strip()
                 parsed = {"parsed": written.box is not None, "fault": written.fault}

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from locheads.config import Config
 from locheads.evaluation.box_format_check import BoxFormatMonitor
-from locheads.evaluation.metric_table import LOCALIZATION_HEADS
+from locheads.evaluation.metric_table import LOCALIZATION_HEADS, OBJECTS
 from locheads.evaluation.rows import SCHEMA, Row
+from locheads.evaluation.several import objects_notes
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.evaluation.truth import Truth
 from locheads.records.metrics_file import MetricsRecord
@@ -84,6 +85,7 @@ def metrics_record(
     """metrics.json, from rows of `Truth.score`. `method` is the one that is counted and also given by slices; `more`
     holds what only some runs have."""
     own = scores[scores["method"] == method]
+    of_objects = objects_notes(own[OBJECTS]) if OBJECTS in own else []
     return MetricsRecord.parse(
         {
             "split": config.dataset.split,
@@ -95,6 +97,7 @@ def metrics_record(
             "methods": summarise(scores, config.evaluation),
             "slices": summarise_slices(scores, method, config.evaluation),
             **more,
+            "notes": [*more.get("notes", ()), *of_objects],
         }
     )
 

@@ -117,7 +117,9 @@ def _monitored(
     read: list[str],
 ) -> Iterator[Answer]:
     """The answers, looked at on their way; `read` gets the id of each."""
-    samples = {sample.sample_id: (group, sample) for group in evaluated for sample in group.samples}
+    # Only of a single object it is known which box was meant.
+    single = ((group, sample) for group in evaluated for sample in group.samples if len(sample.objects) == 1)
+    samples = {sample.sample_id: (group, sample) for group, sample in single}
     for answer in answers:
         read.append(answer.sample_id)
         # A box that is a mask's was not written.

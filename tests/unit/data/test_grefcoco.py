@@ -117,7 +117,7 @@ def test_a_ref_of_refer_is_named(tiny: TinyRefer, data: GrefDataSet) -> None:
 
 
 def test_a_review_is_refused(tiny: TinyRefer, data: GrefDataSet) -> None:
-    with pytest.raises(ConfigError, match="dataset.review is of expressions that name one object"):
+    with pytest.raises(ConfigError, match=r"dataset\.review is of expressions that name one object"):
         write(tiny, REFS_OF_TWO_IMAGES, review="flags_{split}.json")
 
 
