@@ -99,7 +99,7 @@ def _values(
 
 def _order(
     own: Int[np.ndarray, "candidate"], boxes: Float[np.ndarray, "component 4"], values: Float[np.ndarray, "component"]
-) -> Int[np.ndarray, "candidate"]:
+) -> Int[np.ndarray, "with_box"]:
     """The components of one map that have a box, the best first."""
     with_box = own[~np.isnan(boxes[own]).any(axis=1)]
     return with_box[np.argsort(-values[with_box], kind="stable")]
