@@ -26,9 +26,10 @@ from locheads.discovery.headset import (
 from locheads.errors import ConfigError, DataError
 from locheads.errors import chosen as one_of
 from locheads.geometry import Geometry
+from locheads.grounding.candidates import Candidates, candidates
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
 from locheads.grounding.contrast import PROBES, contrast_asked
-from locheads.grounding.ground_maps import ground_maps
+from locheads.grounding.ground_maps import ground_maps, ground_stack
 from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
@@ -37,6 +38,7 @@ from locheads.models.load import Lvlm, decoder_shape, load_lvlm
 from locheads.models.loaded import LoadedModel, model_name, settings_of
 from locheads.types import Grounding, HeadIndex
 
+_NO_LIST = 'The expressions must be a list of texts, such as ["the cup"].'
 Heads = HeadSet | str | Path | Iterable[str | HeadIndex]
 """A head set (or the heads.json of a run, a folder with one, a published name), or the names of heads."""
 
@@ -113,7 +115,7 @@ class Grounder:
         """As calls for each of the expressions, in one pass. With contrast="others" they must mean different objects:
         each one's maps are contrasted with those of the others."""
         if isinstance(expressions, str) or not expressions:
-            raise DataError('The expressions must be a list of texts, such as ["the cup"].')
+            raise DataError(_NO_LIST)
         maps, geometry = self._maps(image, expressions)
         return [self._ground(own, geometry) for own in maps]
 
@@ -122,6 +124,14 @@ class Grounder:
         if self._grounding.contrast != Contrast.none:
             return found
         return replace(found, absence=scores_of_one(maps, self._grounding))
+
+    def candidates(self, image: AnyImage, expressions: Sequence[str]) -> list[Candidates]:
+        """Boxes with scores of all that stands out, for expressions that may name several objects; see `Candidates`.
+        One pass for all expressions, as `each`."""
+        if isinstance(expressions, str) or not expressions:
+            raise DataError(_NO_LIST)
+        maps, geometry = self._maps(image, expressions)
+        return candidates(ground_stack(maps, (geometry,) * len(maps), self._grounding))
 
     def maps(self, image: AnyImage, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
         """The maps of `heads`, one by one, contrasted where `grounding` says so, and where their cells lie in the

@@ -32,8 +32,8 @@ SCORE = "absence"
 """Column of the score that decides; those of all scores have its name behind it: `column`."""
 WITHOUT_NONE = "box_iou_without_none"
 """Column of scores.parquet: the box IoU that there is where the run always answers."""
-CURVE = 101
-"""Points of the risk-coverage curve that metrics.json holds."""
+CURVE = 100
+"""Points of the risk-coverage curve that metrics.json holds, from 1 % coverage on."""
 
 Scores = Mapping[AbsenceScore, float]
 
@@ -170,7 +170,7 @@ def absence_part(
 ) -> AbsencePart:
     """What metrics.json says, of the run's own rows."""
     absent, (_, coverage, risk, _) = _absent(scores, groups), _risk(scores, groups)
-    at = np.unique(np.linspace(0, len(risk) - 1, min(CURVE, len(risk))).round().astype(int))
+    at = np.unique(np.ceil(np.arange(1, CURVE + 1) / CURVE * len(risk)).astype(int)) - 1
     names = [name for name in map(column, AbsenceScore) if name in scores]
     both = 0 < absent.sum() < len(absent)
     return AbsencePart(

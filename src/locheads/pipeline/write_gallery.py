@@ -15,6 +15,7 @@ from locheads.data.image_files import open_image
 from locheads.errors import DataError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan, take
+from locheads.evaluation.several import answered_boxes
 from locheads.geometry import Geometry
 from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import GroundedStack, ground_stack
@@ -116,7 +117,18 @@ def answer(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
         "true_box": true_box,
         "iou": row["box_iou"],
         "error": row["error"] if isinstance(row["error"], str) else None,
+        **_several(group, row),
     }
+
+
+def _several(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The fields of SeveralBoxes; nothing where an expression always names one object."""
+    (sample,) = (sample for sample in group.samples if sample.sample_id == row["sample_id"])
+    if sample.boxes is None:
+        return {}
+    (found,) = answered_boxes(pd.DataFrame([row]))
+    boxes = () if found is None else tuple(map(tuple, found.tolist()))
+    return {"true_boxes": sample.boxes, "boxes": boxes, "right": bool(row["grec"])}
 
 
 def small_image(group: ImageGroup, side: int, kind: str, **options: int) -> bytes | None:

@@ -8,12 +8,12 @@ from jaxtyping import UInt8
 from pydantic import AliasChoices, Field, PrivateAttr, StrictBool, StrictFloat, model_validator
 
 from locheads.errors import StoreError
+from locheads.records.gallery_file import SeveralBoxes
 from locheads.records.record_base import (
     Count,
     FloatGrid,
     HeadName,
     Iou,
-    Part,
     PixelBox,
     Record,
     Size,
@@ -31,7 +31,7 @@ def image_name(number: int) -> str:
     return f"explorer/pictures/{number:04d}.webp"
 
 
-class ExplorerSample(Part):
+class ExplorerSample(SeveralBoxes):
     """One sample of the evaluated split."""
 
     sample_id: str

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, StrictBool
 
 from locheads.records.record_base import HeadName, Iou, Part, PixelBox, Record, Size, decode_json, own_file
 from locheads.types import Box
@@ -18,7 +18,18 @@ LONG_SIDE = 720
 """Images are reduced to this many pixels before they are drawn: a panel is shown no larger."""
 
 
-class GalleryItem(Part):
+class SeveralBoxes(Part):
+    """What a sample has besides where expressions may name several objects, or none."""
+
+    true_boxes: tuple[PixelBox, ...] | None = None
+    """Of every object that is named; None where an expression names one, whose box is `true_box`."""
+    boxes: tuple[PixelBox, ...] | None = None
+    """Of the whole answer; none where it is that nothing is there."""
+    right: StrictBool | None = None
+    """Whether each object has its box and no box is left over."""
+
+
+class GalleryItem(SeveralBoxes):
     """One sample of the evaluated split with its prediction."""
 
     sample_id: str
@@ -41,6 +52,18 @@ class GalleryItem(Part):
     """(rows, columns) of the maps."""
     cell_box: PixelBox
     """The patch grid's rectangle in original pixels: beyond a padded image, inside a cropped one."""
+
+    @property
+    def hit(self) -> bool:
+        """Whether the answer is right: by its box, or by all its boxes."""
+        return self.iou >= 0.5 if self.right is None else self.right
+
+    @property
+    def measured(self) -> str:
+        """How good the answer is, in words."""
+        if self.true_boxes is None:
+            return f"IoU {self.iou:.2f}"
+        return f"{len(self.boxes or ())} boxes for {len(self.true_boxes)} objects"
 
 
 class GalleryFile(Record):

@@ -95,8 +95,12 @@ class Tile:
         return self
 
     def boxes(self, item: GalleryItem) -> "Tile":
-        """The true box (dashed) and the predicted one (solid)."""
-        return self.box(item.true_box, TRUE_BOX, dashed=True).box(item.box, PREDICTED_BOX)
+        """The true box (dashed) and the predicted one (solid), or all of them."""
+        for true in (item.true_box,) if item.true_boxes is None else item.true_boxes:
+            self.box(true, TRUE_BOX, dashed=True)
+        for own in (item.box,) if item.boxes is None else item.boxes:
+            self.box(own, PREDICTED_BOX)
+        return self
 
     def mask(self, mask: Bool[np.ndarray, "height width"]) -> "Tile":
         """Green over the image inside the mask, dark grey outside; an empty array stands for no mask."""
@@ -145,7 +149,7 @@ def sample_panel(record: RunRecord, item: GalleryItem) -> Image.Image:
     main = Tile(image, size, large, grey=len(maps) > 0)
     if len(maps):
         main.heat(maps[0], item.cell_box)
-    tiles = [(GAP, 0, f"Sum of {len(item.heads)} heads, IoU {item.iou:.2f}", main.boxes(item))]
+    tiles = [(GAP, 0, f"Sum of {len(item.heads)} heads, {item.measured}", main.boxes(item))]
     around = [("Image", Tile(image, size, small))]
     for name, values in zip(item.heads[:MAX_HEADS], maps[1:], strict=False):
         around.append((name, Tile(image, size, small, grey=True).heat(values, item.cell_box)))

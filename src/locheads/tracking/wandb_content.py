@@ -1,6 +1,6 @@
 """What W&B gets of a finished run folder: numbers, figures, tables with images, and the result as an artifact."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from matplotlib.figure import Figure
 from PIL import Image
 
+from locheads.evaluation.several import ANSWER
 from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.report.draw_sample import sample_panel
 from locheads.report.figures import attention_sum_curve, dependence_grid, figure6_scatter, frequency_grid
@@ -75,9 +76,11 @@ def boxed_image(folder: Path, item: GalleryItem, mask: Bool[np.ndarray, "height 
     image = load_image(folder, item)
     if image is None:
         return None
-    boxes = {"true": _box(item, item.true_box, TRUE, "true")}
-    if item.box is not None:
-        boxes["predicted"] = _box(item, item.box, PREDICTED, f"predicted, IoU {item.iou:.2f}")
+    true = (item.true_box,) if item.true_boxes is None else item.true_boxes
+    boxes = {"true": _boxes(item, true, TRUE, "true")} if true else {}
+    own = item.boxes if item.boxes is not None else () if item.box is None else (item.box,)
+    if own:
+        boxes["predicted"] = _boxes(item, own, PREDICTED, f"predicted, {item.measured}")
     masks = None
     if mask is not None and mask.size:
         height, width, _ = image.shape
@@ -86,15 +89,17 @@ def boxed_image(folder: Path, item: GalleryItem, mask: Bool[np.ndarray, "height 
     return wandb.Image(image, caption=item.expression, boxes=boxes, masks=masks)
 
 
-def _box(item: GalleryItem, box: Box, label: int, caption: str) -> dict[str, Any]:
+def _boxes(item: GalleryItem, boxes: Iterable[Box], label: int, caption: str) -> dict[str, Any]:
     """In shares of the image, because the copy that is shown may be smaller than the original."""
     names, sides = ("minX", "minY", "maxX", "maxY"), (item.width, item.height) * 2
-    position = {name: value / side for name, value, side in zip(names, box, sides, strict=True)}
-    return {"box_data": [{"position": position, "class_id": label, "box_caption": caption}], "class_labels": LABELS}
+    places = [{name: value / side for name, value, side in zip(names, box, sides, strict=True)} for box in boxes]
+    data = [{"position": position, "class_id": label, "box_caption": caption} for position in places]
+    return {"box_data": data, "class_labels": LABELS}
 
 
 def _predictions(folder: Path) -> Any:
-    return wandb.Table(dataframe=pd.read_parquet(folder / "predictions.parquet").drop(columns="mask_counts"))
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    return wandb.Table(dataframe=rows.drop(columns=["mask_counts", *ANSWER], errors="ignore"))
 
 
 def _result(run: Any, record: RunRecord) -> Any:

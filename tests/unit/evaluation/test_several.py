@@ -192,7 +192,8 @@ def test_hits_by_the_generalised_iou_are_hits_by_iou_and_not_the_other_way_round
         hits.append([is_right(np.array([other]), np.array([box]), generalised) for generalised in (True, False)])
     generalised, plain = np.array(hits).T
     assert not (generalised & ~plain).any()
-    assert 0.02 < (generalised != plain).sum() / plain.sum() < 0.2
+    # 7.2 % at this jitter, a fifth of the short side.
+    assert 0.055 < (generalised != plain).sum() / plain.sum() < 0.09
 
 
 def boxes(rows: list[list[int]]) -> np.ndarray:

@@ -102,8 +102,8 @@ const Draw = ((heat) => {
     if (result && show.map) drawHeat(target, result.fused, show.opacity);
     if (result && show.mask) drawMask(target, result);
     if (!show.boxes) return;
-    drawBox(target, sample.true_box, COLOURS.truth, [7, 5]);
-    if (runBox) drawBox(target, runBox, COLOURS.run, [2, 3]);
+    for (const box of sample.true_boxes ?? [sample.true_box]) drawBox(target, box, COLOURS.truth, [7, 5]);
+    for (const box of sample.boxes ?? (runBox ? [runBox] : [])) drawBox(target, box, COLOURS.run, [2, 3]);
     if (result && result.box) drawBox(target, result.box, COLOURS.box, []);
   }
 

@@ -114,10 +114,13 @@
     const list = (names.length > 6 ? `${names.length} heads` : names.join(" + ") || "No head selected")
       + (absent ? ` (${absent} more without a map here)` : "");
     const above = result ? result.cells.reduce((sum, cell) => sum + cell, 0) : 0;
-    const hit = box ? `IoU ${Ground.iou(box, sample.true_box).toFixed(2)} with the true box` : "no box";
+    const named = sample.true_boxes ? sample.true_boxes.length : 1; // an IoU is with the one object
+    const iou = box && named === 1 ? `IoU ${Ground.iou(box, sample.true_box).toFixed(2)} with the true box` : "";
+    const hit = box ? iou || `one box, ${named || "no"} objects named` : "no box";
     const parts = result ? `${result.n} ${result.n === 1 ? "component" : "components"}` : "";
     readout.textContent = result ? `${list}: ${hit}; ${above} of ${result.cells.length} cells, ${parts}.` : `${list}.`;
-    const own = sample.box ? `IoU ${sample.iou.toFixed(2)} with ${sample.own.join(" + ")}` : "no box";
+    const several = sample.boxes && `${sample.boxes.length} boxes for ${named} objects`;
+    const own = several || sample.box ? several || `IoU ${sample.iou.toFixed(2)} with ${sample.own.join(" + ")}` : "no box";
     $("against").textContent = `In the run: ${own}${result ? `; here ${same ? "the same" : "another"} box` : ""}.`;
   }
 

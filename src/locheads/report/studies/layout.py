@@ -210,6 +210,9 @@ def part(name: str, heading: str | None = None, default: str = "?") -> Axis:
 
 REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 0.9))
 OF_ABSENCE = tuple(_quantity(METRIC[key]) for key in ("absence_auroc", "n_acc", "t_acc", "absence_aurc"))
+OF_SEVERAL = tuple(
+    _quantity(METRIC[key], None) for key in ("grec_pr", "grec_pr_iou", "n_acc", "t_acc", "gres_giou", "gres_ciou")
+)
 N_EXPRESSIONS = Quantity("n", "expressions", _of_metrics(lambda metrics: metrics.n_expressions), decimals=0)
 
 # Do the heads follow the words?

@@ -257,6 +257,15 @@ _LAYOUTS = (
         ),
     ),
     Layout(
+        "grefcoco",
+        "Several objects, one or none: GREC and GRES in percent",
+        rows=(of.MODEL, EVALUATED),
+        quantities=(*of.OF_SEVERAL, of.REC, of.N_EXPRESSIONS),
+        paper=Paper({key: ((), key) for key in ("grec_pr_iou", "n_acc")}),
+        varies=("heads.set", "discovery.", "grounding.", "predictions"),
+        notes=("The published figures are mmdetection's, whose code compares boxes by the plain IoU.",),
+    ),
+    Layout(
         "transfer",
         "Heads found on one data set, used on another: REC Acc@0.5 in percent",
         rows=(of.MODEL, of.FOUND_ON),
