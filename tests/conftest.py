@@ -11,7 +11,7 @@ import pytest
 os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
 os.environ.pop("WANDB_API_KEY", None)
 
-SHAPED = ("dependence", "discovery", "evaluation", "geometry", "grounding", "map_numbers", "models.capture")
+SHAPED = ("absence", "dependence", "discovery", "evaluation", "geometry", "grounding", "map_numbers", "models.capture")
 """Modules and packages whose annotated shapes and types are compared with what is passed and returned."""
 
 # Before anything of the package is imported. LOCHEADS_SHAPES=0 leaves it out, for a session without beartype.

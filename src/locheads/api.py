@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from locheads.absence.absence_scores import scores_of_one
 from locheads.data.arrays import AnyImage, as_image
 from locheads.discovery.headset import (
     HeadSet,
@@ -96,7 +97,8 @@ class Grounder:
         self._lvlm: Lvlm = loaded or load_lvlm(config, EngineConfig(device=device), layers)
 
     def __call__(self, image: AnyImage, expression: str) -> Grounding:
-        """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names.
+        """Box (xyxy, pixels), pseudo-mask [height, width] and heat map [row, col] of what the expression names, and how
+        much speaks for its absence.
 
         Args:
             image: a file or its bytes, turned upright as its EXIF says; a PIL image; an array [height, width],
@@ -107,7 +109,7 @@ class Grounder:
         Raises:
             DataError: the image cannot be read, or is none of these, which is said by name; no expression.
         """
-        return ground_maps(*self.maps(image, expression), self._grounding)
+        return self._ground(*self.maps(image, expression))
 
     def each(self, image: AnyImage, expressions: Sequence[str]) -> list[Grounding]:
         """As calls for each of the expressions, in one pass. With contrast="others" they must mean different objects:
@@ -115,7 +117,13 @@ class Grounder:
         if isinstance(expressions, str) or not expressions:
             raise DataError(_NO_LIST)
         maps, geometry = self._maps(image, expressions)
-        return [ground_maps(own, geometry, self._grounding) for own in maps]
+        return [self._ground(own, geometry) for own in maps]
+
+    def _ground(self, maps: Float[np.ndarray, "head row col"], geometry: Geometry) -> Grounding:
+        found = ground_maps(maps, geometry, self._grounding)
+        if self._grounding.contrast != Contrast.none:
+            return found
+        return replace(found, absence=scores_of_one(maps, self._grounding))
 
     def candidates(self, image: AnyImage, expressions: Sequence[str]) -> list[Candidates]:
         """Boxes with scores of all that stands out, for expressions that may name several objects; see `Candidates`.

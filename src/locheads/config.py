@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from locheads.absence.config import AbsenceConfig, AbsenceScore
 from locheads.audit.config import AuditConfig
 from locheads.data.config import AnswerFormat, Asked, DatasetConfig, PredictionsConfig
 from locheads.dependence.config import DependenceConfig, SteerConfig
@@ -109,6 +110,7 @@ class Config:
     dependence: DependenceConfig = field(default_factory=DependenceConfig)
     steer: SteerConfig = field(default_factory=SteerConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
+    absence: AbsenceConfig = field(default_factory=AbsenceConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
@@ -149,6 +151,7 @@ def check(config: Config) -> None:
         *_heads_rules(config),
         *_run_rules(config),
         *_maps_rules(config),
+        *_absence_rules(config),
         *(_audit_rules(config) if config.stage == Stage.audit else []),
     )
 
@@ -255,6 +258,25 @@ def _maps_rules(c: Config) -> list[Rule]:
             c.heads.set is None or not (mean_map or c.stage == Stage.audit),
             f"heads.set={c.heads.set} leaves discovery out, and grounding.sinks=mean_map and stage=audit need it: "
             "set heads.set=null.",
+        ),
+    ]
+
+
+def _absence_rules(c: Config) -> list[Rule]:
+    pairs = c.absence.score in (AbsenceScore.agreement, AbsenceScore.scatter)
+    return [
+        (
+            not c.absence.on or c.selection.kind == SelectionKind.fixed,
+            f"absence.score={c.absence.score} compares the same heads' maps of every expression: use selection=fixed.",
+        ),
+        (
+            not pairs or c.heads.k > 1,
+            f"absence.score={c.absence.score} compares the maps of several heads: raise heads.k, or choose another.",
+        ),
+        (
+            not c.absence.calibrates or c.dataset.discovery_split not in c.dataset.test_splits,
+            f"absence.score={c.absence.score} is calibrated on the test split {c.dataset.discovery_split} "
+            "(dataset.discovery_split): choose another, or set absence.threshold.",
         ),
     ]
 

@@ -295,6 +295,9 @@ class Grounding:
     heatmap: Float[np.ndarray, "row col"]
     """The fused map on the patch grid."""
     geometry: Geometry
+    absence: Mapping[str, float] = field(default_factory=dict)
+    """What speaks for "it is not there": the scores of `AbsenceScore` that need no other question, each in [0, 1]. From
+    which value on nothing is there, a run works out on samples (docs/absence.md). Empty for contrasted maps."""
 
 
 @dataclass(frozen=True)

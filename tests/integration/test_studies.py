@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
 from running import ROOT, Finished, Result, TinyFiles
 
 from locheads.pocket.task_files import write_all
@@ -35,6 +36,7 @@ OF_STUDY = {
     "table4_head_count": {"heads.k": "1,2,3,4,5"},
     "fig13_threshold": {"criterion.tau": "null,0.1,0.9"},
     "fig14_candidates": {"criterion.candidates": "1,10,14"},
+    "absence": {"heads.k": "2"},  # which can agree, or not
     "sample_count": {"discovery.sizes": "[2,4,8,9]"},
 }
 MAKE_DATA = ("agd20k", "screenspot")
@@ -58,20 +60,24 @@ def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., 
     """The README's commands of a study -> (its folder with the results, what was printed)."""
     outputs, studies = tmp_path / "out", tmp_path / "experiments"
     shutil.copytree(ROOT / "experiments", studies, ignore=shutil.ignore_patterns("result*"))
-    tiny = [*files.arguments(outputs, store), f"paths.studies={studies}"]
+    own = files.copy(tmp_path / "data")
 
     def start(name: str) -> tuple[Path, list[Result]]:
         results = []
-        own = [word for word in tiny if name not in NAME_DATA or not word.startswith("dataset.")]
+        given = [*(own if name == "absence" else files).arguments(outputs, store), f"paths.studies={studies}"]
+        if name == "absence":
+            tiny.name_two_categories(own.folder)
+        if name in NAME_DATA:
+            given = [word for word in given if not word.startswith("dataset.")]
         if name in MAKE_DATA:
             write_all(outputs / "task_files")
-            own = [word for word in tiny if word.startswith(("paths.", "engine.", "evaluation."))]
+            given = [word for word in given if word.startswith(("paths.", "engine.", "evaluation."))]
         for number, words in enumerate(pocket_size.commands(name)):
             said = [word.replace("outputs/", f"{outputs}/") for word in words]
             if "-m" not in words and not any("hydra.run.dir" in word for word in words):
                 # Two runs within a second would share a folder.
                 said.append(f"hydra.run.dir={outputs}/{name}/{number}")
-            results.append(command(*said, *own, *(() if "stage=report" in words else small(name, words))))
+            results.append(command(*said, *given, *(() if "stage=report" in words else small(name, words))))
         return studies / name, results
 
     return start
@@ -102,10 +108,10 @@ def test_tables_and_pages_come_back_without_model_and_data(
     model = Path(shutil.copytree(files.model, tmp_path / "model"))
     studies = Path(shutil.copytree(ROOT / "experiments", tmp_path / "experiments"))
     outputs = tmp_path / "out"
-    tiny = [*replace(own, model=model).arguments(outputs, store), f"paths.studies={studies}"]
+    given = [*replace(own, model=model).arguments(outputs, store), f"paths.studies={studies}"]
     sweep = [f"{key}={value}" for key, value in SMALL.items()]
-    assert command("-m", "experiment=table4_head_count", *tiny, *sweep).code == 0
-    report = ["stage=report", "experiment=table4_head_count", f"runs=[{outputs}/table4_head_count]", *tiny]
+    assert command("-m", "experiment=table4_head_count", *given, *sweep).code == 0
+    report = ["stage=report", "experiment=table4_head_count", f"runs=[{outputs}/table4_head_count]", *given]
     assert command(*report, f"hydra.run.dir={tmp_path}/first").code == 0
     made = [*(studies / "table4_head_count").glob("result.*"), *outputs.rglob("report.html")]
     before = {path: path.read_bytes() for path in made}

@@ -126,6 +126,16 @@ class QueryLength(StrEnum):
     """Sentences."""
 
 
+class Absent(StrEnum):
+    """Expressions that name nothing in their image, for a data set that has none (data/swapped.py)."""
+
+    none = "none"
+    swapped = "swapped"
+    """Every expression once more, about another image without an annotated object of its category."""
+    swapped_named = "swapped_named"
+    """The same, only of expressions that name their category: others may fit what they were not said of."""
+
+
 class Expressions(StrEnum):
     """Which expressions of a REFER data set are read."""
 
@@ -292,6 +302,8 @@ class DatasetConfig:
     """Leaves out this many expressions before the limit counts."""
     shuffle: bool = False
     """Offset and limit count in a random order of the images (drawn with `seed`), not in the file's."""
+    absent: Absent = Absent.none
+    """Whether expressions are asked about images that lack what they name, too."""
     check_images: bool = False
     """stage=check opens every image; takes minutes."""
 

@@ -44,6 +44,8 @@ class Outputs(Flag):
     """A place in the image: the peak of a map, or a point of a file."""
     MAP = auto()
     """A map over the whole image."""
+    ABSENCE = auto()
+    """How much speaks for "it is not there"."""
 
 
 _AREA, _ALL = Outputs.BOX | Outputs.MASK, Outputs.BOX | Outputs.MASK | Outputs.POINT | Outputs.MAP
@@ -66,7 +68,7 @@ MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX = "mean_of_all_heads", "random_heads
 PREDICTIONS, POINTS, DIRECT_OUTPUT = "predictions", "points", "direct_output"
 
 METHODS = {
-    LOCALIZATION_HEADS: Method("Localization heads", _ALL, own=True),
+    LOCALIZATION_HEADS: Method("Localization heads", _ALL | Outputs.ABSENCE, own=True),
     PREDICTIONS: Method("Predictions of a file", _AREA, own=True),
     POINTS: Method("Points of a file", Outputs.POINT, own=True),
     DIRECT_OUTPUT: Method("Asked for the box", _AREA, own=True),
@@ -189,6 +191,11 @@ class Metric:
         return np.where(counts, above, 0.0), np.where(counts, below, 0.0)
 
     @property
+    def of_some_data(self) -> bool:
+        """Whether only some data sets can have it."""
+        return self.rare or self.of == Named.ANY
+
+    @property
     def plain_name(self) -> str:
         return self.name or self.key
 
@@ -230,6 +237,9 @@ _ONE = Named.ONE
 _ANSWERED = (OBJECTS, "n_answered")
 _OBJECT_MASKS = ("objects_intersection", "objects_union")
 _BY_LISA = (*_ANSWERED, *_OBJECT_MASKS, "object_pixels")
+_OF_ABSENCE = Place.TERMINAL | Place.PAGE
+"""Nowhere else: an expression's part is of the whole split, so that no slice, and no samples that two runs share, have
+figures of their own by it."""
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
 _OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
@@ -340,6 +350,17 @@ METRICS = (
     Metric("gres_ciou_lisa", "GRES cIoU (LISA)", "\ncIoU", Outputs.MASK, _BY_LISA,
            lambda n, said, i, u, whole: np.where(said == 0, 0, i),
            lambda n, said, i, u, whole: several.lisa_union(said, u, whole), of=Named.ANY, shown=Place.DETAILS),
+    Metric("absence_auroc", "AUROC of absence", "none\nAUROC", Outputs.ABSENCE, ("auroc_above", "auroc_below"),
+           lambda above, below: above, lambda above, below: below, of=Named.ANY,
+           shown=_OF_ABSENCE,
+           note="AUROC of absence is how often, of an expression whose object is absent and one whose object is there, "
+                "the first has the higher score of absence: 50 is chance."),
+    Metric("absence_aurc", "AURC", "none\nAURC", Outputs.ABSENCE, ("aurc_above", "aurc_below"),
+           lambda above, below: above, lambda above, below: below, of=Named.ANY,
+           shown=_OF_ABSENCE,
+           higher_is_better=False,
+           note="AURC is the mean share of wrong boxes over all coverages, where the expressions with the highest "
+                "score of absence are left unanswered first; every answer to an absent one is wrong."),
 )  # fmt: skip
 """In the order of files and tables."""
 
@@ -356,7 +377,7 @@ def told(metrics: dict[str, Metric], found: Collection[str]) -> dict[str, Metric
     """Those of `metrics` that a table about `found`, the keys that were measured, has columns for: the common ones, and
     of the rare ones what was measured; none of the common ones where all that was measured is rare."""
     common = not only_rare(found)
-    return {key: metric for key, metric in metrics.items() if (key in found if metric.rare else common)}
+    return {key: metric for key, metric in metrics.items() if (key in found if metric.of_some_data else common)}
 
 
 def headline(found: Collection[str]) -> tuple[str, ...]:
@@ -366,7 +387,7 @@ def headline(found: Collection[str]) -> tuple[str, ...]:
 
 def only_rare(found: Collection[str]) -> bool:
     """Whether something was measured, and all of it is of a truth that only some data sets have."""
-    return bool(found) and all(METRIC[key].rare for key in found if key in METRIC)
+    return bool(found) and all(METRIC[key].of_some_data for key in found if key in METRIC)
 
 
 def measured(method: str, columns: Collection[str]) -> Iterator[Metric]:

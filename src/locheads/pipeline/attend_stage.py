@@ -76,9 +76,10 @@ def attend_steered(setup: Setup, loader: Loader) -> Failures:
 
 
 def grounded_groups(setup: Setup) -> list[ImageGroup]:
-    """The images of which the maps of the chosen heads are needed: those that are judged and those that are evaluated,
-    with their probes."""
-    return merged([*setup.inputs.judged, *setup.inputs.evaluated, *setup.inputs.probed])
+    """The images of which the maps of the chosen heads are needed: those that are judged, those that are evaluated, and
+    those on which the threshold of absence is worked out, with their probes."""
+    inputs = setup.inputs
+    return merged([*inputs.judged, *inputs.evaluated, *inputs.calibration, *inputs.probed])
 
 
 def _before_heads(setup: Setup) -> list[Pass]:

@@ -48,7 +48,7 @@ def check_dataset(config: Config, folder: Path, status: Status) -> None:
         DataError: a verdict is FAIL, or the data set cannot be read at all.
     """
     with status.stage(Stage.check):
-        verdicts = collect(config, open_dataset(config.dataset, config.paths))
+        verdicts = collect(config, open_dataset(config.dataset, config.paths, config.seed))
         CheckFile.parse({"points": [vars(verdict) for verdict in verdicts]}).write(folder)
         console.print(table(config.dataset.name, verdicts))
         if failed := sum(verdict.state == CheckState.fail for verdict in verdicts):

@@ -182,6 +182,7 @@ def _command_of(config: Config) -> Command | None:
 def _show(folder: Path) -> None:
     """Prints the tables of what the run folder holds, and where it lies."""
     from locheads.records.steer_file import SteerFile
+    from locheads.report.absence_report import absence_table
     from locheads.report.audit_report import audit_tables
     from locheads.report.run_record import read_run
     from locheads.report.steer_table import steer_table
@@ -200,6 +201,8 @@ def _show(folder: Path) -> None:
         console.print(follows.sentence)
     if record.metrics is not None:
         console.print(results_table(record, console.width))
+        if record.metrics.absence is not None:
+            console.print(absence_table(record, console.width))
         if record.metrics.slices:
             console.print(slices_table(record, console.width))
     console.print(f"Run folder: {folder}", soft_wrap=True)

@@ -8,6 +8,7 @@ from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
 from locheads.grounding.config import Contrast
 from locheads.grounding.contrast import uncontrasted
+from locheads.pipeline.abstain import Abstention, absence_part, with_figures
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, write_parquet
 from locheads.pipeline.setup import Failures, Setup
@@ -24,11 +25,16 @@ def evaluate_stage(
     failures: Failures,
     scored: dict[str, pd.DataFrame],
     follows: FollowsRecord | None,
+    abstention: Abstention | None = None,
 ) -> None:
     """What `ground_stage` scored -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
-    scores = pd.concat([scored[OWN], scored[OTHERS]], ignore_index=True)
+    own = scored[OWN] if abstention is None else with_figures(scored[OWN], groups)
+    scores = pd.concat([own, scored[OTHERS]], ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
+    more: dict[str, Any] = {}
+    if abstention is not None:
+        more["absence"] = absence_part(own, groups, abstention, config.evaluation)
     metrics_record(
         scores,
         config,
@@ -38,6 +44,7 @@ def evaluate_stage(
         follows=follows,
         figure6=_figure6(discovered),
         notes=_contrast_notes(setup, failures),
+        **more,
     ).write(folder)
     rows = _shown(setup, scored[OWN])
     write_gallery(folder, groups, setup.store, plan, rows, config)

@@ -21,6 +21,7 @@ from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.contrast import read_maps
+from locheads.pipeline.abstain import SCORE, WITHOUT_NONE, Abstention, abstaining, score_columns, scores_of, with_scores
 from locheads.pipeline.answers import COLUMNS, Answers
 from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
@@ -37,19 +38,22 @@ Scored = dict[str, tuple[pa.Table, pd.DataFrame]]
 """File of predictions -> its rows of some images, and their scores."""
 
 
-def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -> dict[str, pd.DataFrame]:
+def ground_stage(
+    setup: Setup, plan: HeadPlan, failures: Failures, each: Each, abstention: Abstention | None = None
+) -> dict[str, pd.DataFrame]:
     """The localization heads and every baseline on the evaluated split -> predictions.parquet, baselines.parquet.
 
     Gives the rows of `Truth.score` of each file: some of them need the maps, which are not kept. The baselines are kept
     beside the maps, because another criterion or selection changes none of them: in two files of parquet as bytes.
+    `abstention`: when the run's own heads say "none"; the baselines always answer.
     """
     segmenter = load_segmenter(setup.config.segmenter, setup.config.engine)
     if segmenter is not None:
-        return _ground(setup, plan, failures, each, segmenter)
+        return _ground(setup, plan, failures, each, abstention, segmenter)
     path, made = setup.folder / OTHERS, {}
 
     def make() -> dict[str, np.ndarray]:
-        made.update(_ground(setup, plan, failures, each))
+        made.update(_ground(setup, plan, failures, each, abstention))
         files = {"rows": path.read_bytes(), "scores": made[OTHERS].to_parquet(index=False)}
         return {name: np.frombuffer(content, np.uint8) for name, content in files.items()}
 
@@ -60,7 +64,7 @@ def ground_stage(setup: Setup, plan: HeadPlan, failures: Failures, each: Each) -
     if made:
         return made
     write_bytes(path, found["rows"].tobytes())
-    own = _ground(setup, replace(plan, baselines=False), failures, each)
+    own = _ground(setup, replace(plan, baselines=False), failures, each, abstention)
     return own | {OTHERS: pd.read_parquet(BytesIO(found["scores"].tobytes()))}
 
 
@@ -77,22 +81,27 @@ def _baselines_depend_on(setup: Setup, plan: HeadPlan, failures: Failures) -> li
 
 
 def _ground(
-    setup: Setup, plan: HeadPlan, failures: Failures, each: Each, segmenter: Segmenter | None = None
+    setup: Setup,
+    plan: HeadPlan,
+    failures: Failures,
+    each: Each,
+    abstention: Abstention | None,
+    segmenter: Segmenter | None = None,
 ) -> dict[str, pd.DataFrame]:
     config, folder, groups = setup.config, setup.folder, setup.inputs.evaluated
     answers = Answers(config, setup.store) if config.prompt.asks else None
     scores: dict[str, list[pd.DataFrame]] = {name: [] for name in _files(plan)}
     images = iter(track(groups, "ground", "images"))
     # A segmenter is here, on its device; its masks are scored after it.
-    work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures)
+    work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures, abstention)
     with ExitStack() as files:
-        several = _of_candidates(groups)
-        more = {OWN: [*several, *(COLUMNS if answers else ())], OTHERS: several}
+        several, scored = _of_candidates(groups), [] if abstention is None else [pa.field(SCORE, pa.float64())]
+        more = {OWN: [*several, *scored, *(COLUMNS if answers else ())], OTHERS: several}
         write = {n: files.enter_context(writing(folder / n, segmenter is not None, more[n])) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
                 masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
-                found = _scored(plan, chunk, list(map(masked, found, chunk)), with_mask_score=True)
+                found = _scored(plan, abstention, chunk, list(map(masked, found, chunk)), with_mask_score=True)
             for name, (table, part) in found.items():
                 write[name](answers.beside(table, chunk) if answers and name == OWN else table)
                 scores[name].append(part)
@@ -102,17 +111,31 @@ def _ground(
 
 
 def _scored_answers(
-    plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
+    plan: HeadPlan,
+    config: GroundingConfig,
+    failures: Failures,
+    abstention: Abstention | None,
+    store: AttentionStore,
+    groups: list[ImageGroup],
 ) -> Scored:
-    return _scored(plan, groups, _answers(plan, config, failures, store, groups))
+    return _scored(plan, abstention, groups, _answers(plan, config, failures, abstention, store, groups))
 
 
 def _answers(
-    plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
+    plan: HeadPlan,
+    config: GroundingConfig,
+    failures: Failures,
+    abstention: Abstention | None,
+    store: AttentionStore,
+    groups: list[ImageGroup],
 ) -> list[list[Row]]:
     """Rows of all methods, image by image."""
     read = partial(read_maps, store.read, how=config.contrast)
-    return [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures)) for g in groups]
+    rows = [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures)) for g in groups]
+    if abstention is None:
+        return rows
+    scores = [scores_of(store, group, plan, config, abstention.probes) for group in groups]
+    return [with_scores(*each, abstention.score) for each in zip(rows, scores, strict=True)]
 
 
 def _files(plan: HeadPlan) -> tuple[str, ...]:
@@ -126,12 +149,29 @@ def _of_candidates(groups: list[ImageGroup]) -> list[pa.Field]:
 
 
 def _scored(
-    plan: HeadPlan, groups: list[ImageGroup], answers: list[list[Row]], with_mask_score: bool = False
+    plan: HeadPlan,
+    abstention: Abstention | None,
+    groups: list[ImageGroup],
+    answers: list[list[Row]],
+    with_mask_score: bool = False,
 ) -> Scored:
-    truth, found = Truth(groups), {}
+    of_rows, found = partial(_table_and_scores, Truth(groups), _of_candidates(groups), with_mask_score), {}
     for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
-        table = table_of(rows, with_mask_score, _of_candidates(groups))
-        of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in OF_MAPS}
-        found[name] = table, truth.score(table.to_pandas().assign(**of_maps))
+        if abstention is None or name != OWN:
+            found[name] = of_rows(rows)
+            continue
+        _, always = of_rows(rows)
+        table, scores = of_rows(abstaining(rows, abstention.threshold))
+        of_absence = score_columns(rows) | {WITHOUT_NONE: always["box_iou"]}
+        table = table.append_column(SCORE, pa.array(of_absence[SCORE], from_pandas=True))
+        found[name] = table, scores.assign(**of_absence)
     return found
+
+
+def _table_and_scores(
+    truth: Truth, more: list[pa.Field], with_mask_score: bool, rows: list[Row]
+) -> tuple[pa.Table, pd.DataFrame]:
+    table = table_of(rows, with_mask_score, more)
+    of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in OF_MAPS}
+    return table, truth.score(table.to_pandas().assign(**of_maps))

@@ -11,7 +11,7 @@ import numpy as np
 from locheads.config import Config, PathsConfig
 from locheads.data.agd20k import Agd20kDataSet
 from locheads.data.annotation_files import file_sha256
-from locheads.data.config import CAPTIONED, MADE, OF_REFER_FORM, DatasetConfig, Reader
+from locheads.data.config import CAPTIONED, MADE, OF_REFER_FORM, Absent, DatasetConfig, Reader
 from locheads.data.flickr30k import FlickrDataSet
 from locheads.data.grefcoco import GrefDataSet
 from locheads.data.guard import group_keys, guarded_keys
@@ -28,6 +28,7 @@ from locheads.data.reasonseg import ReasonSegDataSet
 from locheads.data.refer import ReferDataSet
 from locheads.data.review import review_files
 from locheads.data.screenspot import ScreenSpotDataSet
+from locheads.data.swapped import SwappedDataSet
 from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
@@ -80,6 +81,8 @@ class Inputs:
     the only one of its object. Their samples may be among the others."""
     probed: list[ImageGroup] = field(default_factory=list)
     """Images with the probes of grounding.contrast=probes, which are no samples; see `prepare`."""
+    calibration: list[ImageGroup] = field(default_factory=list)
+    """Whole images of the discovery split, guarded as discovery's are, on which the threshold of absence is found."""
     notes: tuple[str, ...] = ()
     """Known defects of the data set's copy, and what its images' headers leave open."""
     images: Mapping[Path, str | None] = field(default_factory=dict)
@@ -89,7 +92,7 @@ class Inputs:
     def all_groups(self) -> list[ImageGroup]:
         """The images of every part, some of them several times, in the order in which they are asked: first those that
         are judged, with all their expressions."""
-        return [*self.judged, *self.discovery, *self.evaluated, *self.probed]
+        return [*self.judged, *self.discovery, *self.evaluated, *self.calibration, *self.probed]
 
     @property
     def images_digest(self) -> str | None:
@@ -118,14 +121,18 @@ def load_inputs(config: Config) -> Inputs:
         ConfigError: a reader whose settings do not fit it.
     """
     dataset = config.dataset
-    data = open_dataset(dataset, config.paths)
+    data = open_dataset(dataset, config.paths, config.seed)
     evaluated = data.read(dataset.split)
     discovery = Drawn() if config.heads.set is not None else _draw(config, data, evaluated)
     if dataset.reader in OF_REFER_FORM:
         check_image_folder(locate(dataset, config.paths)[1])
     selected = chosen(evaluated, config)
     judged = draw_judged(selected if config.heads.set is not None else discovery.candidates, discovery.groups, config)
-    headers = check_headers([*selected, *discovery.groups, *judged], image_folders(dataset, config.paths))
+    calibration: list[ImageGroup] = []
+    if config.absence.calibrates:
+        known = discovery.candidates or _guarded(config, evaluated, data.read(dataset.discovery_split))[0]
+        calibration = _draw_calibration(config, known)
+    headers = check_headers([*selected, *discovery.groups, *judged, *calibration], image_folders(dataset, config.paths))
     return Inputs(
         evaluated=selected,
         discovery=discovery.groups,
@@ -134,6 +141,7 @@ def load_inputs(config: Config) -> Inputs:
         annotations=data.digest,
         guard=discovery.guard,
         judged=judged,
+        calibration=calibration,
         notes=(*data.notes, *headers),
     )
 
@@ -165,7 +173,8 @@ def inputs_of_sweep(config: Config) -> Inputs:
 
 def _depend_on(config: Config, annotations: str) -> list[Any]:
     """What `load_inputs` depends on, but for the images. `annotations`: the digest of their files."""
-    groups = [asdict(group) for group in (config.dataset, config.paths, config.discovery, config.dependence)]
+    parts = (config.dataset, config.paths, config.discovery, config.dependence, config.absence)
+    groups = [asdict(group) for group in parts]
     reviews = {str(path): file_sha256(path) for path in review_files(config.dataset)}
     return [annotations, groups, config.seed, config.heads.set is None, excluded_images(config, set()), reviews]
 
@@ -183,19 +192,20 @@ class Drawn:
     n_excluded: int = 0
     guard: dict[str, int] = field(default_factory=dict)
     candidates: list[ImageGroup] = field(default_factory=list)
-    """What it was drawn from."""
+    """What it was drawn from, and the absent samples beside it."""
 
 
 def _draw(config: Config, data: DataSetReader, evaluated: list[ImageGroup]) -> Drawn:
     dataset = config.dataset
+    candidates, n_excluded, guard = _guarded(config, evaluated, data.read(dataset.discovery_split))
     # An expression of nothing has no head that points at it: from absent ones nothing can be learnt.
-    candidates, n_excluded, guard = _guarded(config, evaluated, without_absent(data.read(dataset.discovery_split)))
-    if not candidates:
+    present = without_absent(candidates)
+    if not present:
         raise DataError(
             f"No expression of {dataset.discovery_split} is left for discovery once the images of "
             f"{dataset.split} are excluded: choose another dataset.discovery_split."
         )
-    return Drawn(*draw_samples(candidates, config.discovery, config.seed), n_excluded, guard, candidates)
+    return Drawn(*draw_samples(present, config.discovery, config.seed), n_excluded, guard, candidates)
 
 
 def draw_samples(
@@ -221,6 +231,18 @@ def draw_judged(candidates: list[ImageGroup], drawn: list[ImageGroup], config: C
         missed = [(group.image_id, len(group.samples)) not in whole for group in several]
         order = order[np.argsort(np.array(missed, dtype=bool)[order], kind="stable")]
     return [with_paraphrases(several[i]) for i in np.sort(order[: config.dependence.images])]
+
+
+def _draw_calibration(config: Config, candidates: list[ImageGroup]) -> list[ImageGroup]:
+    """absence.images whole images at random, in their order, with their absent samples.
+
+    Raises DataError where they hold no absent or no other ones.
+    """
+    order = np.random.default_rng([config.seed, 2**31 + 2]).permutation(len(candidates))
+    drawn = [candidates[i] for i in np.sort(order[: config.absence.images])]
+    if len({sample.absent for group in drawn for sample in group.samples}) < 2:
+        raise config.absence.lacks_kinds(config.dataset.discovery_split)
+    return drawn
 
 
 def chosen(split: list[ImageGroup], config: Config) -> list[ImageGroup]:
@@ -268,8 +290,10 @@ def excluded_images(config: Config, evaluated: set[str]) -> dict[str, set[str]]:
     return {dataset.split: evaluated} | others
 
 
-def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
+def open_dataset(dataset: DatasetConfig, paths: PathsConfig, seed: int = 0) -> DataSetReader:
     """The data set behind its reader. Reads nothing yet, but makes the pocket data where it is asked for.
+
+    `seed`: of the absent samples that dataset.absent makes.
 
     Raises:
         ConfigError: the reader's settings do not fit it.
@@ -277,7 +301,8 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
     if dataset.reader in (*MADE, *CAPTIONED):
         folder, images = map(str, locate(dataset, paths))
         dataset = replace(dataset, folder=folder, images=images)
-    return READERS.get(dataset.reader, OwnDataSet)(dataset, Path(paths.cache))
+    own = READERS.get(dataset.reader, OwnDataSet)(dataset, Path(paths.cache))
+    return own if dataset.absent == Absent.none else SwappedDataSet(own, dataset, Path(paths.cache), seed)
 
 
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
@@ -306,7 +331,14 @@ def samples_file(inputs: Inputs, config: Config) -> SamplesFile:
         discovery_split=config.dataset.discovery_split,
         trials=tuple(Trial(seed=(config.seed, i), samples=ids) for i, ids in enumerate(inputs.trials)),
         judged=tuple(sample.sample_id for group in inputs.judged for sample in group.samples),
+        **_calibrated_on(inputs),
         n_excluded_images=inputs.n_excluded_images,
         guard=inputs.guard,
         notes=inputs.notes,
     )
+
+
+def _calibrated_on(inputs: Inputs) -> dict[str, tuple[str, ...]]:
+    """Only where there is a calibration: the file has no field that says nothing."""
+    ids = tuple(sample.sample_id for group in inputs.calibration for sample in group.samples)
+    return {"calibration": ids} if ids else {}

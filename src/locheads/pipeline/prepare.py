@@ -47,8 +47,9 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     head_set = given_heads(config, identity)
     # One of many workers does not read all images: the store asks for those of its own shards.
     inputs = inputs_of_sweep(config) if config.shard.count == 1 else load_inputs(config)
-    if Contrast.probes in (config.grounding.contrast, *(choice.grounding.contrast for choice in audited)):
-        inputs = _with_probes(config, inputs)
+    contrasts = Contrast.probes in (config.grounding.contrast, *(choice.grounding.contrast for choice in audited))
+    if contrasts or config.absence.needs_probes:
+        inputs = _with_probes(config, inputs, contrasts)
     _check_shown(config, inputs)
     _check_truth(config.stage, config.dataset.name, inputs.evaluated)
     store = open_store(config, identity, inputs.annotations, inputs.images)
@@ -114,21 +115,25 @@ def run_digest(
     settings["heads"]["set"] = None if head_set is None else [str(head) for head in head_set.heads]
     settings["segmenter"] = segmenter_identity(config.segmenter, Path(config.paths.cache))
     data = [inputs.annotations, inputs.images_digest, inputs.trials, *flags_of(inputs.evaluated)]
+    # What the guard leaves of the calibration, as of discovery.
+    data += [sample.sample_id for group in inputs.calibration for sample in group.samples]
     return json_digest([settings, identity.weights, data, made_with])
 
 
-def _with_probes(config: Config, inputs: Inputs) -> Inputs:
-    """With the probes of the evaluated images, and of those on which the best set is searched.
+def _with_probes(config: Config, inputs: Inputs, contrasts: bool) -> Inputs:
+    """With the probes of the evaluated images and of those on which absence is calibrated, and where maps are
+    contrasted with them of those on which the best set is searched.
 
     Raises DataError where a sample of the data set has the id of a probe.
     """
-    searched = searched_groups(inputs.discovery) if config.engine.maps == ALL_MAPS else []
-    probed = [probes_of(group) for group in [*inputs.evaluated, *searched]]
+    searched = searched_groups(inputs.discovery) if contrasts and config.engine.maps == ALL_MAPS else []
+    probed = [probes_of(group) for group in [*inputs.evaluated, *inputs.calibration, *searched]]
     ids = {sample.sample_id for group in probed for sample in group.samples}
     taken = (s.sample_id for group in inputs.all_groups for s in group.samples if s.sample_id in ids)
     if (own := next(taken, None)) is not None:
         raise DataError(
-            f"The sample id {own!r} of the data set is that of a probe of grounding.contrast=probes: rename it."
+            f"The sample id {own!r} of the data set is that of a probe, which grounding.contrast=probes and "
+            "absence.score=probes ask: rename it."
         )
     return dataclasses.replace(inputs, probed=probed)
 

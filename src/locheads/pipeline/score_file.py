@@ -40,7 +40,7 @@ def score_file(config: Config, folder: Path, status: Status) -> None:
         LocHeadsError: whatever a user can correct, as one sentence.
     """
     with recorded_provenance(folder) as record, status.stage(Stage.evaluate):
-        path, data = _file(config), open_dataset(config.dataset, config.paths)
+        path, data = _file(config), open_dataset(config.dataset, config.paths, config.seed)
         split = data.read(config.dataset.split)
         if with_heat(split):
             raise DataError(

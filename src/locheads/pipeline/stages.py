@@ -9,6 +9,7 @@ from locheads.data.image_groups import merged
 from locheads.discovery.frequencies import top_heads
 from locheads.discovery.headset import HeadSet
 from locheads.models.engine import ALL_MAPS
+from locheads.pipeline.abstain import abstention
 from locheads.pipeline.attend_stage import (
     attend_all_maps,
     attend_few_maps,
@@ -198,8 +199,9 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
             failures |= attend_for(setup, loader, grounded_groups(setup), discovered, plan, failures)
         with processes(setup.store, setup.config.engine.processes, len(setup.inputs.evaluated), WORTH) as each:
             plan = with_own_heads(setup, discovered, plan or plan_heads(setup, discovered, each), failures)
-            scored = ground_stage(setup, plan, failures, each)
+            none = abstention(setup, plan)
+            scored = ground_stage(setup, plan, failures, each, none)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, failures, scored, follows)
+            evaluate_stage(setup, discovered, plan, failures, scored, follows, none)
     return failures

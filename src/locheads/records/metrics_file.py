@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from locheads.evaluation.box_format_check import BoxCheck
 from locheads.evaluation.intervals import FEW_IMAGES
 from locheads.evaluation.metric_table import METHODS, OWN_METHODS, Place, Unit, only_rare, shown
+from locheads.records.absence_part import CalibrationPart, Share
 from locheads.records.follows import FollowsRecord
 from locheads.records.record_base import Count, Part, Record
 from locheads.types import HeadIndex
@@ -115,6 +116,26 @@ class Figure6(Part):
         return f"Spearman {RHO}\u00a0=\u00a0{self.spearman:.2f}, {p_text(self.p_value)}, {self.n_heads} heads"
 
 
+class AbsencePart(Part):
+    """How the run decides that what an expression names is not there, and how well."""
+
+    score: str
+    """A member of AbsenceScore."""
+    threshold: StrictFloat
+    """Scores from here on say "none"."""
+    calibration: CalibrationPart | None
+    """None where the threshold was given."""
+    n_targeted: Count
+    n_absent: Count
+    n_unscored: Count
+    """Expressions without a score: they count as placed wrongly against all others."""
+    auroc: dict[str, Estimate]
+    """Of every score on the evaluated expressions; empty where all or none are absent."""
+    coverage: tuple[Share, ...]
+    risk: tuple[Share, ...]
+    """Share of wrong boxes among the answered expressions, at each coverage."""
+
+
 def spearman_text(check: Figure6 | None) -> str:
     """The check's outcome in one line."""
     return (check or Figure6(spearman=None, p_value=None, n_heads=0, points=())).text()
@@ -163,6 +184,8 @@ class MetricsRecord(Record):
     """Of runs about written boxes."""
     follows: FollowsRecord | None = None
     """Whether the localization heads follow the words; None where that was not judged."""
+    absence: AbsencePart | None = None
+    """None where the run always answers."""
     notes: Names = ()
     """What a reader of the figures must know."""
 

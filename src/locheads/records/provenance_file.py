@@ -126,6 +126,8 @@ class SamplesFile(Record):
     trials: tuple[Trial, ...] = ()
     judged: tuple[str, ...] = ()
     """Those from whose pairs it is judged whether heads follow the words."""
+    calibration: tuple[str, ...] = ()
+    """Those on which the threshold of absence was worked out."""
     n_excluded_images: Count = 0
     guard: dict[str, Count] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -57,6 +57,7 @@ def _own_facts(record: RunRecord) -> list[tuple[str, Any]]:
         ("Criterion", s("criterion.name") or (heads.criterion.get("name") if heads else None)),
         ("Selection", f"{s('selection.kind') or (heads.selection if heads else '?')}, k = {s('heads.k') or '?'}"),
         ("Discovery", _discovery(record)),
+        *([("Absence", absence)] if (absence := s("absence.score", "off")) != "off" else []),
         *([("Contrast", contrast)] if (contrast := s("grounding.contrast", "none")) != "none" else []),
     ]
 

@@ -18,6 +18,7 @@ from locheads.evaluation.slices import SLICES
 from locheads.records.gallery_file import GalleryItem
 from locheads.records.receipt_file import STEPS, renew_pages
 from locheads.report import audit_report
+from locheads.report.absence_report import absence_caption, absence_rows, risk_coverage_curve
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
 from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page
 from locheads.report.facts import baseline_notes, facts, provenance_rows
@@ -45,6 +46,7 @@ CHARTS: Mapping[str, Callable[[RunRecord, Theme], Figure]] = {
     "dependence": dependence_grid,
     "curve": attention_sum_curve,
     "scatter": figure6_scatter,
+    "risk": risk_coverage_curve,
 }
 """By the name that the page's template has for it."""
 
@@ -119,6 +121,8 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         method_label=method_label,
         results_caption=results_caption,
         baseline_notes=baseline_notes(record),
+        absence_rows=absence_rows,
+        absence_caption=absence_caption,
         heads_rows=heads_rows,
         heads_caption=heads_caption,
         panels=panels,

@@ -113,7 +113,9 @@ def _look(config: Config) -> tuple[list[ShardRow], str]:
     rows = [row for work in passes(run) for row in shard_rows(run.store, work, config.shard, cost)]
     if run.given_heads:
         return rows, ""
-    return rows, draw_costs(config, discovery_candidates(config, open_dataset(config.dataset, config.paths)), cost)
+    return rows, draw_costs(
+        config, discovery_candidates(config, open_dataset(config.dataset, config.paths, config.seed)), cost
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -217,6 +217,7 @@ REC_OF_OWN = tuple(_quantity(METRIC[f"rec_acc@{t}"], None) for t in (0.5, 0.75, 
 PHRASE_R1, PNG_RECALL, PNG_ACC = (
     _quantity(METRIC[key], None) for key in ("phrase_r@1", "png_average_recall", "png_acc@0.5")
 )
+OF_ABSENCE = tuple(_quantity(METRIC[key]) for key in ("absence_auroc", "n_acc", "t_acc", "absence_aurc"))
 OF_SEVERAL = tuple(
     _quantity(METRIC[key], None) for key in ("grec_pr", "grec_pr_iou", "n_acc", "t_acc", "gres_giou", "gres_ciou")
 )

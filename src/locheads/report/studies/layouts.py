@@ -329,6 +329,23 @@ _LAYOUTS = (
         notes=("The paper has no such figures; those of MDETR, which was trained for it, are its repository's.",),
     ),
     Layout(
+        "absence",
+        "Is it there? Scores of absence, in percent",
+        rows=(
+            of.MODEL,
+            EVALUATED,
+            setting("dataset.absent", "absent"),
+            setting("absence.score", "score"),
+            setting("absence.rule", "rule"),
+        ),
+        quantities=(*of.OF_ABSENCE, of.REC),
+        varies=("absence.", "dataset.absent"),
+        notes=(
+            "N-acc and T-acc are of the threshold that was worked out on the discovery split; a chance score has the "
+            "AUROC 50. REC counts an answer withheld as a miss.",
+        ),
+    ),
+    Layout(
         "grefcoco",
         "Several objects, one or none: GREC and GRES in percent",
         rows=(of.MODEL, EVALUATED),
