@@ -188,6 +188,7 @@ def _near(pointed: np.ndarray, *columns: np.ndarray) -> np.ndarray:
 
 
 _MASKS = ("intersection", "union")
+_OF_PROMPTS = Place.TERMINAL | Place.PAGE | Place.COMPARE
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
 METRICS = (
@@ -213,6 +214,12 @@ METRICS = (
                note="Pr@t is the share of expressions whose mask has at least IoU t." if t == 0.5 else "")
         for t in PRECISIONS
     ),
+    Metric("points_inside", "Prompt's points inside", "points\ninside", Outputs.MASK, ("points_inside",), _same,
+           shown=_OF_PROMPTS,
+           note="Points inside is the share of the points that the segmenter is given for the object which lie in its "
+                "true mask; points beside, the share of those for the background which lie outside it."),
+    Metric("points_beside", "Prompt's points beside", "\nbeside", Outputs.MASK, ("points_beside",), np.nan_to_num,
+           lambda beside: ~np.isnan(beside), shown=_OF_PROMPTS),
     Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
     Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,

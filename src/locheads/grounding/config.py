@@ -203,8 +203,8 @@ class GroundingConfig:
     def smoothing(self) -> dict[str, int | float | str]:
         """The settings that smooth a map. Those of former stores name no scale: theirs is that of cells."""
         named = {"kernel": self.kernel, "sigma": self.sigma, "border": self.border.value}
-        by_grid = {"smoothing_scale": self.smoothing_scale.value} if self.smoothing_scale != SmoothingScale.cells else {}
-        return named | by_grid
+        scale = self.smoothing_scale
+        return named if scale == SmoothingScale.cells else named | {"smoothing_scale": scale.value}
 
     def __post_init__(self) -> None:
         level = self.threshold_level()

@@ -16,6 +16,7 @@ import pyarrow as pa
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
+from locheads.evaluation.point_shares import point_shares
 from locheads.evaluation.predict import predict
 from locheads.evaluation.rows import Row
 from locheads.evaluation.segmented import segment_rows
@@ -26,6 +27,7 @@ from locheads.pipeline.answers import COLUMNS, Answers
 from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.load_segmenter import load_segmenter
 from locheads.segmenters.segmenter import Segmenter
 from locheads.store.atomic import write_bytes
@@ -85,14 +87,18 @@ def _ground(
     scores: dict[str, list[pd.DataFrame]] = {name: [] for name in _files(plan)}
     images = iter(track(groups, "ground", "images"))
     # A segmenter is here, on its device; its masks are scored after it.
-    work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures)
+    work = (
+        partial(_scored_answers, plan, config.grounding, failures)
+        if segmenter is None
+        else partial(_answers, plan, config.grounding, failures, config.segmenter.reads_map)
+    )
     with ExitStack() as files:
         more = {OWN: COLUMNS if answers else ()}
         write = {n: files.enter_context(writing(folder / n, segmenter is not None, more.get(n, ()))) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
-                masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
-                found = _scored(plan, chunk, list(map(masked, found, chunk)), with_mask_score=True)
+                masked = partial(segment_rows, segmenter=segmenter, config=config.segmenter)
+                found = _scored(plan, chunk, list(map(masked, found, chunk)), config.segmenter)
             for name, (table, part) in found.items():
                 write[name](answers.beside(table, chunk) if answers and name == OWN else table)
                 scores[name].append(part)
@@ -104,15 +110,20 @@ def _ground(
 def _scored_answers(
     plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
 ) -> Scored:
-    return _scored(plan, groups, _answers(plan, config, failures, store, groups))
+    return _scored(plan, groups, _answers(plan, config, failures, False, store, groups))
 
 
 def _answers(
-    plan: HeadPlan, config: GroundingConfig, failures: Failures, store: AttentionStore, groups: list[ImageGroup]
+    plan: HeadPlan,
+    config: GroundingConfig,
+    failures: Failures,
+    with_maps: bool,
+    store: AttentionStore,
+    groups: list[ImageGroup],
 ) -> list[list[Row]]:
     """Rows of all methods, image by image."""
     read = partial(read_maps, store.read, how=config.contrast)
-    return [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures)) for g in groups]
+    return [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures, with_maps)) for g in groups]
 
 
 def _files(plan: HeadPlan) -> tuple[str, ...]:
@@ -120,12 +131,15 @@ def _files(plan: HeadPlan) -> tuple[str, ...]:
 
 
 def _scored(
-    plan: HeadPlan, groups: list[ImageGroup], answers: list[list[Row]], with_mask_score: bool = False
+    plan: HeadPlan, groups: list[ImageGroup], answers: list[list[Row]], segmented: SegmenterConfig | None = None
 ) -> Scored:
+    """`segmented`: how the masks were asked for, where a segmenter made them."""
     truth, found = Truth(groups), {}
     for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
-        table = table_of(rows, with_mask_score)
+        table = table_of(rows, with_mask_score=segmented is not None)
         of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in MAP_METRICS}
-        found[name] = table, truth.score(table.to_pandas().assign(**of_maps))
+        scores = truth.score(table.to_pandas().assign(**of_maps))
+        asked = {} if segmented is None else point_shares(rows, groups, segmented)
+        found[name] = table, scores.assign(**asked)
     return found
