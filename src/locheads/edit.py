@@ -53,7 +53,7 @@ def recoloured(
     if not mask.any():
         return image.copy()
     lab = cv2.cvtColor(np.asarray(image).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    target = cv2.cvtColor(np.float32([[colour]]) / 255, cv2.COLOR_RGB2LAB)[0, 0]
+    target = cv2.cvtColor(np.array([[colour]], dtype=np.float32) / 255, cv2.COLOR_RGB2LAB)[0, 0]
     lab[..., 1:] = target[1:]
     lab[..., 0] = np.clip(lab[..., 0] + target[0] - lab[..., 0][mask].mean(), 0, 100)
     edited = 255 * np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
@@ -151,10 +151,7 @@ def _edit(options: argparse.Namespace) -> str:
     if colour is None:
         _diffusers()
     mask = dilated(_mask(options, image, segmenter, EngineConfig(device=options.device)), options.dilate)
-    if colour is None:
-        edited = _by_pipeline(options, image, mask)
-    else:
-        edited = recoloured(image, mask, colour, options.feather)
+    edited = _by_pipeline(options, image, mask) if colour is None else recoloured(image, mask, colour, options.feather)
     _write(edited, options.out)
     return f"Wrote {options.out}: {int(mask.sum()):,} pixels are what {options.expression!r} names."
 

@@ -96,7 +96,9 @@ def test_what_a_pipeline_raises_is_one_sentence() -> None:
     def broken(**_: Any) -> Any:
         raise TypeError("unexpected keyword argument 'mask_image'")
 
-    with pytest.raises(ModelError, match=r"cannot inpaint the image \(TypeError: unexpected keyword argument 'mask_image'\)"):
+    with pytest.raises(
+        ModelError, match=r"cannot inpaint the image \(TypeError: unexpected keyword argument 'mask_image'\)"
+    ):
         edit.inpainted(*striped(), "x", broken)
 
 
