@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pycocotools import mask as coco
 
 from locheads.errors import ConfigError
@@ -15,6 +17,7 @@ from locheads.segmenters.prompting import FusedMap, asked_again, grown, high_cel
 from locheads.segmenters.segmenter import Prompt
 from locheads.types import ImageGroup, Sample
 
+CONF = Path(__file__).parents[3] / "conf" / "segmenter"
 BARS = square_geometry(120, 60, 168, 12, Preprocess.pad)
 """Three rows of cells above the image and three below lie on bars."""
 
@@ -170,6 +173,22 @@ def test_the_share_of_points_in_the_true_mask_is_that_of_a_loop() -> None:
     assert found["points_inside"].std() > 0.1
     assert set(point_shares(rows, groups, config())) == {"points_inside"}
     assert point_shares(rows, groups, config(prompt=PromptKind.box)) == {}  # as before there were points
+
+
+@pytest.mark.parametrize("name", ["flmm", "groundlmm", "gensam", "pinpoint"])
+def test_a_recipe_is_a_file_of_settings_that_are_taken(name: str) -> None:
+    found = SegmenterConfig(**yaml.safe_load((CONF / f"{name}.yaml").read_text()))
+    box, size, peak = (20.0, 10.0, 60.0, 30.0), (120, 60), (44.0, 21.0)
+    mask = np.ones((60, 120), bool)
+    prompt = prompt_of(found, box, size, peak, mask, FusedMap(np.random.default_rng(1).random((12, 12)), BARS))
+    expected = {
+        "flmm": ((19.0, 9.0, 61.0, 31.0), 0, 0, 1),
+        "groundlmm": (box, 1, 0, 1),
+        "gensam": (box, len(prompt.negatives), len(prompt.points), 2),
+        "pinpoint": (box, 5, 0, 1),
+    }
+    assert (prompt.box, len(prompt.points), len(prompt.negatives), found.rounds) == expected[name]
+    assert name != "gensam" or len(prompt.points) > 1
 
 
 @pytest.mark.parametrize(
