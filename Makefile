@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 EXTRAS ?=
-ALL_EXTRAS = demo,families,gpu,nouns,sam
+ALL_EXTRAS = demo,edit,families,gpu,nouns,sam
 TORCH ?=
 TORCH_INDEX = $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH))
 COMMA := ,
@@ -26,7 +26,7 @@ endef
 help:
 	@grep -E '^[a-z]+:.*#' Makefile | sed -E 's/:[^#]*#/:/'
 
-install: $(patsubst %,$(INSTALLED)-%,$(subst $(COMMA), ,$(EXTRAS))) $(INSTALLED)  # the environment in .venv, at the versions of requirements.lock; EXTRAS=demo,families,gpu,nouns,sam
+install: $(patsubst %,$(INSTALLED)-%,$(subst $(COMMA), ,$(EXTRAS))) $(INSTALLED)  # the environment in .venv, at the versions of requirements.lock; EXTRAS=demo,edit,families,gpu,nouns,sam
 
 $(INSTALLED): requirements.lock pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

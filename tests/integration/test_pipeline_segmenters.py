@@ -16,9 +16,10 @@ from locheads.config import Config, Stage
 from locheads.evaluation.config import EvaluationConfig
 from locheads.pipeline.inputs import load_inputs
 from locheads.segmenters import __main__ as check
-from locheads.segmenters.config import PromptKind, SegmenterConfig, SegmenterKind
+from locheads.segmenters.config import Negatives, PointRule, PromptKind, SegmenterConfig, SegmenterKind
 from locheads.segmenters.sam import Sam
 from locheads.segmenters.segmenter import Prompt
+from locheads.store.atomic import read_json
 
 sys.path.append(str(ROOT / "tests" / "unit" / "segmenters"))
 from sam_parts import tiny_sam, tiny_sam2
@@ -99,6 +100,28 @@ def test_the_box_segmenter_makes_the_mask_the_box(files: TinyFiles, store: Path,
     assert (rows[BOX] == rows[BOX].round()).all(axis=None)  # pixels, because the box is now the mask's
     own = scores[scores["method"] == "localization_heads"]
     np.testing.assert_allclose(own["intersection"] / own["union"], own["box_iou"], atol=1e-12)
+
+
+def test_the_points_of_a_prompt_are_measured_without_sam(
+    files: TinyFiles, finished: Finished, store: Path, tmp_path: Path, run: Run
+) -> None:
+    segmenter = SegmenterConfig(
+        kind=SegmenterKind.box, prompt=PromptKind.points, points=PointRule.high, negatives=Negatives.lowest
+    )
+    folder = run(files.config(tmp_path, store, segmenter=segmenter, evaluation=FEW))
+    scores, methods = pd.read_parquet(folder / "scores.parquet"), read_json(folder / "metrics.json")["methods"]
+    for method, rows in scores.groupby("method"):
+        assert methods[method]["points_inside"]["value"] == pytest.approx(rows["points_inside"].mean())
+        if method == "centre_box":  # no map says what lies beside it
+            assert "points_beside" not in methods[method] and rows["points_beside"].isna().all()
+        else:
+            assert methods[method]["points_beside"]["value"] == pytest.approx(rows["points_beside"].mean())
+    centre = scores[scores["method"] == "centre_box"]
+    assert set(centre["points_inside"]) <= {0.0, 1.0}  # the box's centre
+    assert 0 < scores["points_inside"].mean() < 1
+    plain = pd.read_parquet(finished.folder / "scores.parquet")
+    assert not [name for name in plain.columns if name.startswith("points_")]
+    assert not [name for name in predictions(folder).columns if name in ("fused", "asked")]
 
 
 def test_a_segmenter_changes_the_digest_and_its_batch_does_not(

@@ -74,8 +74,8 @@ def _default_grid() -> Grid:
 
 def _default_single() -> Grid:
     """A finer lattice has some 200 times as many cells as the grid, and costs as much more; `kneed` finds no knee in
-    many curves. Contrast is no reading of the paper. The others are what the released code does and nobody would
-    choose."""
+    many curves. Contrast is no reading of the paper. Both scales of smoothing are one on a grid of 24, where half of
+    all combinations would be measured twice. The others are what the released code does and nobody would choose."""
     return {
         "criterion": {
             "elbow": ["chord", "kneed"],
@@ -84,6 +84,7 @@ def _default_single() -> Grid:
         },
         "grounding": {
             "contrast": ["none", "others"],
+            "smoothing_scale": ["cells", "grid"],
             "padding": ["mapped", "ignored"],
             "rounding": ["none", "truncated"],
             "resolution": [

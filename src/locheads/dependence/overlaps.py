@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from locheads.dependence.pairs import Pairs
 from locheads.grounding.config import GroundingConfig, Normalise
-from locheads.grounding.fuse import normalise, smoothing_matrix
+from locheads.grounding.fuse import normalise, smoothing_matrices
 from locheads.types import Overlaps
 
 
@@ -82,7 +82,7 @@ def joined(tables: Iterable[PairTable]) -> PairTable:
 
 def smoothed(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
     """As grounding smooths them, but for rounding."""
-    rows, cols = (smoothing_matrix(side, config).astype(maps.dtype) for side in maps.shape[-2:])
+    rows, cols = (matrix.astype(maps.dtype) for matrix in smoothing_matrices(maps.shape[-2:], config))
     return rows @ maps @ cols.T
 
 

@@ -240,6 +240,7 @@ _BY_LISA = (*_ANSWERED, *_OBJECT_MASKS, "object_pixels")
 _OF_ABSENCE = Place.TERMINAL | Place.PAGE
 """Nowhere else: an expression's part is of the whole split, so that no slice, and no samples that two runs share, have
 figures of their own by it."""
+_OF_PROMPTS = Place.TERMINAL | Place.PAGE | Place.COMPARE
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
 _OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
@@ -271,6 +272,12 @@ METRICS = (
                note="Pr@t is the share of expressions whose mask has at least IoU t." if t == 0.5 else "")
         for t in PRECISIONS
     ),
+    Metric("points_inside", "Prompt's points inside", "points\ninside", Outputs.MASK, ("points_inside",), _same,
+           shown=_OF_PROMPTS,
+           note="Points inside is the share of the points that the segmenter is given for the object which lie in its "
+                "true mask; points beside, the share of those for the background which lie outside it."),
+    Metric("points_beside", "Prompt's points beside", "\nbeside", Outputs.MAP, ("points_beside",), _same,
+           shown=_OF_PROMPTS),
     Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
     Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,

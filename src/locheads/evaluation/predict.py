@@ -20,6 +20,7 @@ from locheads.grounding.boxes import Frames
 from locheads.grounding.candidates import candidates
 from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
+from locheads.segmenters.prompting import FusedMap
 from locheads.types import Attention, Box, ImageGroup, Sample
 
 
@@ -29,8 +30,9 @@ def predict(
     plan: HeadPlan,
     config: GroundingConfig,
     failures: Mapping[str, str],
+    with_maps: bool = False,
 ) -> Iterator[Row]:
-    """Rows of all methods for one image's expressions.
+    """Rows of all methods for one image's expressions. `with_maps`: each with its fused map, for a segmenter's prompt.
 
     A sample without attention still gets its rows, empty and with the reason that `failures` (sample id -> reason)
     gives, so that it counts as a miss of every method.
@@ -44,7 +46,8 @@ def predict(
         step = len(samples) if config.resolution == Resolution.grid else 1
         for start in range(0, len(samples), step):
             part = slice(start, start + step)
-            yield from _rows(group, samples[part], stored[part], geometry, plan, config)
+            for row, fused in _rows(group, samples[part], stored[part], geometry, plan, config):
+                yield row | {"fused": fused} if with_maps else row
     for sample_id, sample in without.items():
         reason = failures.get(sample_id, "the attention store lost it while the run was going on")
         methods = [(method, draw) for method, draw, _ in methods_of(plan, sample_id)]
@@ -70,7 +73,7 @@ def _rows(
     geometry: Geometry,
     plan: HeadPlan,
     config: GroundingConfig,
-) -> Iterator[Row]:
+) -> Iterator[tuple[Row, FusedMap | None]]:
     """All methods of all samples are one stack; what cannot be grounded takes part as a map of zeros."""
     methods = [methods_of(plan, sample.sample_id) for sample in samples]
     asked = [(*place, heads) for place, own in zip(places, methods, strict=True) for _, _, heads in own]
@@ -79,8 +82,9 @@ def _rows(
     truth = np.repeat(np.arange(len(samples)), [len(own) for own in methods])
     scores = _scores_of_maps(stack.fused, geometry, samples, truth)
     points = peaks(stack.fused, Frames.of([geometry]))
+    maps_of = (FusedMap(fused, geometry) for fused in stack.fused)
     answers = zip(
-        errors, map(stack.box, range(len(asked))), points.tolist(), stack.mask_codes(),
+        errors, maps_of, map(stack.box, range(len(asked))), points.tolist(), stack.mask_codes(),
         zip(*(values.tolist() for values in scores.values()), strict=True), strict=True,
     )  # fmt: skip
     several = any(sample.boxes is not None for sample in samples)
@@ -88,17 +92,17 @@ def _rows(
     centre = centre_box(group)
     centre_counts = _box_counts(group, centre)
     for sample, own in zip(samples, methods, strict=True):
-        for (method, draw, heads), (error, box, point, counts, values), more in zip(own, answers, found_of):  # noqa: B905
+        for (method, draw, heads), (error, fused, box, point, counts, values), more in zip(own, answers, found_of):  # noqa: B905
             if error is not None:
-                yield prediction_row(group, sample, method, draw=draw, heads=heads or (), error=error)
+                yield prediction_row(group, sample, method, draw=draw, heads=heads or (), error=error), None
                 continue
             at = None if np.isnan(point[0]) else (point[0], point[1])
             found = prediction_row(
                 group, sample, method, draw=draw, heads=heads or (), box=box, counts=counts, point=at
             )
-            yield found | dict(zip(scores, values, strict=True)) | more
+            yield found | dict(zip(scores, values, strict=True)) | more, fused
         if plan.baselines and sample.heat is None:
-            yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts)
+            yield prediction_row(group, sample, CENTRE_BOX, box=centre, counts=centre_counts), None
 
 
 def _scores_of_maps(

@@ -7,29 +7,31 @@ from locheads.data.image_files import open_image
 from locheads.errors import DataError, ModelError
 from locheads.evaluation.rows import Row, mask_counts
 from locheads.grounding.boxes import tight_boxes
+from locheads.segmenters.config import SegmenterConfig
+from locheads.segmenters.prompting import prompt_of
 from locheads.segmenters.segmenter import Prompt, Segmentation, Segmenter
 from locheads.types import ImageGroup
 
 NO_MEMORY = "the segmentation of the image does not fit into the memory"
 
 
-def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_of_mask: bool = False) -> list[Row]:
-    """The rows with the segmenter's masks and `mask_score`; the image is embedded once for all of them.
+def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, config: SegmenterConfig) -> list[Row]:
+    """The rows with the segmenter's masks, `mask_score` and what it was asked; the image is embedded once for all.
 
     Rows without a box keep their empty mask. An image that cannot be opened or a box without area is recorded in
-    the row's error; its box stays, its mask is a miss. `box_of_mask`: the box becomes the mask's tight box.
+    the row's error; its box stays, its mask is a miss. With config.box the box becomes the mask's tight box.
     """
-    prompts: list[Prompt] = []
     asked: list[Row] = []
-    done = [dict(row, mask_score=None) for row in rows]
+    done = [dict(row, mask_score=None, asked=None) for row in rows]
     for row in done:
         if row["x0"] is None:
             continue
         try:
-            prompts.append(_prompt(row))
+            row["asked"] = _prompt(row, config)
             asked.append(row)
         except ValueError as error:
             _fail(row, str(error))
+    prompts = [row["asked"] for row in asked]
     try:
         found = segmenter.segment(open_image(group), prompts) if prompts else []
     except (DataError, MemoryError, RuntimeError) as error:
@@ -40,7 +42,7 @@ def segment_rows(rows: list[Row], group: ImageGroup, segmenter: Segmenter, box_o
         return done
     _check(found, prompts, group)
     for row, answer in zip(asked, found, strict=True):
-        _fill(row, answer, box_of_mask)
+        _fill(row, answer, config.box)
     return done
 
 
@@ -59,13 +61,12 @@ def _check(found: list[Segmentation], prompts: list[Prompt], group: ImageGroup) 
             )
 
 
-def _prompt(row: Row) -> Prompt:
-    mask = None
+def _prompt(row: Row, config: SegmenterConfig) -> Prompt:
+    mask, size = None, (row["mask_width"], row["mask_height"])
     if row["mask_counts"] is not None:
-        size = [row["mask_height"], row["mask_width"]]
-        mask = coco.decode({"size": size, "counts": row["mask_counts"]}).astype(bool)
-    point = None if row["peak_x"] is None else (row["peak_x"], row["peak_y"])
-    return Prompt((row["x0"], row["y0"], row["x1"], row["y1"]), point, mask)
+        mask = coco.decode({"size": size[::-1], "counts": row["mask_counts"]}).astype(bool)
+    peak = None if row["peak_x"] is None else (row["peak_x"], row["peak_y"])
+    return prompt_of(config, (row["x0"], row["y0"], row["x1"], row["y1"]), size, peak, mask, row.get("fused"))
 
 
 def _fill(row: Row, answer: Segmentation, box_of_mask: bool) -> None:

@@ -35,6 +35,19 @@ class Contrast(StrEnum):
     the attention pass asks besides): needs no other expression."""
 
 
+class SmoothingScale(StrEnum):
+    """What `sigma` and `kernel` are counted in. The paper names no unit, and its LLaVA-1.5 has a grid of 24 x 24, on
+    which the two are the same to the bit; on other grids its words fit either."""
+
+    cells = "cells"
+    """Cells of the model's own grid."""
+    grid = "grid"
+    """Cells of a grid whose longer side has SMOOTHING_SIDE: on [row, col] cells both are taken times
+    max(row, col) / 24, sigma as it comes, kernel by its reach of (kernel - 1) / 2 cells, which is rounded to whole ones
+    (halves up), so that it stays odd. One factor for both axes: cells are square in the image, or nearly, and the
+    longer side is what the original LLaVA pads to."""
+
+
 class Normalise(StrEnum):
     """What each head's map is divided by before the sum. The paper sums; it names no division."""
 
@@ -142,6 +155,10 @@ class MaskRule(StrEnum):
     """Only those of the component that made the box."""
 
 
+SMOOTHING_SIDE = 24
+"""Cells of LLaVA-1.5's grid."""
+
+
 class CandidateScore(StrEnum):
     """What tells one component of the fused map from another as a candidate, as a share of the best one's."""
 
@@ -187,6 +204,7 @@ class GroundingConfig:
     """Width of the Gaussian's window in cells, odd (documented)."""
     sigma: Annotated[float, Field(ge=0, le=1000, description="must be a number of cells, from 0 to 1000")] = 1.0
     """In cells (documented); 0 switches smoothing off."""
+    smoothing_scale: SmoothingScale = SmoothingScale.cells
     border: Border = Border.mirror
     resolution: Resolution = Resolution.grid
     upsampling: Upsampling = Upsampling.bilinear
@@ -212,8 +230,10 @@ class GroundingConfig:
 
     @property
     def smoothing(self) -> dict[str, int | float | str]:
-        """The settings that smooth a map."""
-        return {"kernel": self.kernel, "sigma": self.sigma, "border": self.border.value}
+        """The settings that smooth a map. Those of former stores name no scale: theirs is that of cells."""
+        named = {"kernel": self.kernel, "sigma": self.sigma, "border": self.border.value}
+        scale = self.smoothing_scale
+        return named if scale == SmoothingScale.cells else named | {"smoothing_scale": scale.value}
 
     def __post_init__(self) -> None:
         level = self.threshold_level()

@@ -1,12 +1,14 @@
 """The chosen heads' maps -> one fused map -> the cells above its threshold (paper, grounding steps 1 and 2)."""
 
+from collections.abc import Sequence
+from math import floor
 from typing import assert_never
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from locheads.grounding.config import GroundingConfig, Normalise, Sinks, ThresholdRule
+from locheads.grounding.config import SMOOTHING_SIDE, GroundingConfig, Normalise, Sinks, SmoothingScale, ThresholdRule
 
 
 def fuse(
@@ -60,21 +62,37 @@ def normalise(
 def smooth(maps: Float[np.ndarray, "*n row col"], config: GroundingConfig) -> Float[np.ndarray, "*n row col"]:
     """The window is `kernel` cells wide and renormalised, as OpenCV's and torchvision's Gaussian blur are. Which
     border the paper uses is not documented; it matters for objects that touch the image's edge."""
-    return _gaussian(maps, config, (-2, -1))
+    return _gaussian(maps, maps.shape[-2:], config, (-2, -1))
 
 
-def smoothing_matrix(side: int, config: GroundingConfig) -> Float[np.ndarray, "side side"]:
-    """What `smooth` does along an axis of so many cells, as a product from the left: many times faster for the maps of
-    all heads, and the same but for rounding."""
-    return _gaussian(np.eye(side), config, (0,))
+def smoothing_matrices(
+    grid: Sequence[int], config: GroundingConfig
+) -> tuple[Float[np.ndarray, "row row"], Float[np.ndarray, "col col"]]:
+    """What `smooth` does along each axis of maps [row, col], as products from the left: many times faster for the maps
+    of all heads, and the same but for rounding."""
+    rows, cols = grid
+    return _gaussian(np.eye(rows), grid, config, (0,)), _gaussian(np.eye(cols), grid, config, (0,))
+
+
+def window(grid: Sequence[int], config: GroundingConfig) -> tuple[float, int]:
+    """-> (sigma, how far the window reaches on either side), both in cells of maps of this shape."""
+    match config.smoothing_scale:
+        case SmoothingScale.cells:
+            return config.sigma, config.kernel // 2
+        case SmoothingScale.grid:
+            factor = max(grid) / SMOOTHING_SIDE
+            return config.sigma * factor, floor(config.kernel // 2 * factor + 0.5)
+        case _:
+            assert_never(config.smoothing_scale)
 
 
 def _gaussian(
-    values: Float[np.ndarray, "*any"], config: GroundingConfig, axes: tuple[int, ...]
+    values: Float[np.ndarray, "*any"], grid: Sequence[int], config: GroundingConfig, axes: tuple[int, ...]
 ) -> Float[np.ndarray, "*any"]:
-    if config.sigma == 0 or config.kernel == 1:
+    sigma, reach = window(grid, config)
+    if sigma == 0 or reach == 0:
         return values
-    return ndimage.gaussian_filter(values, config.sigma, mode=config.border.value, radius=config.kernel // 2, axes=axes)
+    return ndimage.gaussian_filter(values, sigma, mode=config.border.value, radius=reach, axes=axes)
 
 
 def binarise(

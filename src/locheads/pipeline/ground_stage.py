@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import LOCALIZATION_HEADS
+from locheads.evaluation.point_shares import point_shares
 from locheads.evaluation.predict import predict
 from locheads.evaluation.rows import OF_CANDIDATES, OF_MAPS, Row
 from locheads.evaluation.segmented import segment_rows
@@ -26,6 +27,7 @@ from locheads.pipeline.answers import COLUMNS, Answers
 from locheads.pipeline.processes import Each, chunks
 from locheads.pipeline.run_files import OTHERS, OWN, table_of, writing
 from locheads.pipeline.setup import Failures, Setup, failed_in
+from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.load_segmenter import load_segmenter
 from locheads.segmenters.segmenter import Segmenter
 from locheads.store.atomic import write_bytes
@@ -93,15 +95,19 @@ def _ground(
     scores: dict[str, list[pd.DataFrame]] = {name: [] for name in _files(plan)}
     images = iter(track(groups, "ground", "images"))
     # A segmenter is here, on its device; its masks are scored after it.
-    work = partial(_scored_answers if segmenter is None else _answers, plan, config.grounding, failures, abstention)
+    work = (
+        partial(_scored_answers, plan, config.grounding, failures, abstention)
+        if segmenter is None
+        else partial(_answers, plan, config.grounding, failures, abstention, config.segmenter.reads_map)
+    )
     with ExitStack() as files:
         several, scored = _of_candidates(groups), [] if abstention is None else [pa.field(SCORE, pa.float64())]
         more = {OWN: [*several, *scored, *(COLUMNS if answers else ())], OTHERS: several}
         write = {n: files.enter_context(writing(folder / n, segmenter is not None, more[n])) for n in scores}
         for chunk, found in zip(chunks(groups), each(work, groups), strict=True):
             if segmenter is not None:
-                masked = partial(segment_rows, segmenter=segmenter, box_of_mask=config.segmenter.box)
-                found = _scored(plan, abstention, chunk, list(map(masked, found, chunk)), with_mask_score=True)
+                masked = partial(segment_rows, segmenter=segmenter, config=config.segmenter)
+                found = _scored(plan, abstention, chunk, list(map(masked, found, chunk)), config.segmenter)
             for name, (table, part) in found.items():
                 write[name](answers.beside(table, chunk) if answers and name == OWN else table)
                 scores[name].append(part)
@@ -118,7 +124,7 @@ def _scored_answers(
     store: AttentionStore,
     groups: list[ImageGroup],
 ) -> Scored:
-    return _scored(plan, abstention, groups, _answers(plan, config, failures, abstention, store, groups))
+    return _scored(plan, abstention, groups, _answers(plan, config, failures, abstention, False, store, groups))
 
 
 def _answers(
@@ -126,12 +132,13 @@ def _answers(
     config: GroundingConfig,
     failures: Failures,
     abstention: Abstention | None,
+    with_maps: bool,
     store: AttentionStore,
     groups: list[ImageGroup],
 ) -> list[list[Row]]:
     """Rows of all methods, image by image."""
     read = partial(read_maps, store.read, how=config.contrast)
-    rows = [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures)) for g in groups]
+    rows = [list(predict(g, read(g, heads=heads_of(plan, g)), plan, config, failures, with_maps)) for g in groups]
     if abstention is None:
         return rows
     scores = [scores_of(store, group, plan, config, abstention.probes) for group in groups]
@@ -153,9 +160,10 @@ def _scored(
     abstention: Abstention | None,
     groups: list[ImageGroup],
     answers: list[list[Row]],
-    with_mask_score: bool = False,
+    segmented: SegmenterConfig | None = None,
 ) -> Scored:
-    of_rows, found = partial(_table_and_scores, Truth(groups), _of_candidates(groups), with_mask_score), {}
+    """`segmented`: how the masks were asked for, where a segmenter made them."""
+    of_rows, found = partial(_table_and_scores, Truth(groups), groups, segmented), {}
     for name in _files(plan):
         rows = [r for r in chain.from_iterable(answers) if (r["method"] == LOCALIZATION_HEADS) == (name == OWN)]
         if abstention is None or name != OWN:
@@ -170,8 +178,9 @@ def _scored(
 
 
 def _table_and_scores(
-    truth: Truth, more: list[pa.Field], with_mask_score: bool, rows: list[Row]
+    truth: Truth, groups: list[ImageGroup], segmented: SegmenterConfig | None, rows: list[Row]
 ) -> tuple[pa.Table, pd.DataFrame]:
-    table = table_of(rows, with_mask_score, more)
+    table = table_of(rows, segmented is not None, _of_candidates(groups))
     of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in OF_MAPS}
-    return table, truth.score(table.to_pandas().assign(**of_maps))
+    asked = {} if segmented is None else point_shares(rows, groups, segmented)
+    return table, truth.score(table.to_pandas().assign(**of_maps)).assign(**asked)

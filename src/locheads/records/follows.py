@@ -66,7 +66,7 @@ class FollowsRecord(Part):
     """Whether only pairs count whose attention was taken from the same token."""
     tolerance: StrictFloat
     smoothing: dict[str, StrictFloat | int | str] = Field(default_factory=dict)
-    """kernel, sigma and border of grounding."""
+    """Of grounding: `GroundingConfig.smoothing`."""
 
     @classmethod
     def of(

@@ -80,7 +80,8 @@ def segmenter_identity(config: SegmenterConfig, cache: Path | None = None) -> di
         _named(config)
         kept["source"] = source_digests(config.kind)[config.kind]
     elif config.kind not in WITH_WEIGHTS:
-        return {"kind": kept["kind"], "box": kept["box"]} if config.kind != SegmenterKind.none else {}
+        read = ("kind", "box", "margin", "margin_pixels")
+        return {key: kept[key] for key in read} if config.kind != SegmenterKind.none else {}
     path = Path(config.checkpoint or "")
     if config.checkpoint and path.exists():
         kinds = (".safetensors", ".bin", ".json")

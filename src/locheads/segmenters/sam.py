@@ -1,22 +1,24 @@
 """SAM: one embedding per image, prompts in batches. Three implementations of the same two steps."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, assert_never
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch.nn import functional
 from transformers import AutoConfig, Sam2Model, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 from locheads.errors import ConfigError, ModelError, boundary
-from locheads.segmenters.config import PromptKind, SegmenterConfig, SegmenterKind
+from locheads.segmenters.config import MaskChoice, PromptKind, SegmenterConfig, SegmenterKind
+from locheads.segmenters.prompting import asked_again, labelled
 from locheads.segmenters.sam_checkpoint import check_fit, read_meta, sam_model
 from locheads.segmenters.segmenter import Prompt, Segmentation
 
@@ -37,13 +39,27 @@ class Sam(ABC):
         if not prompts:
             return []
         embedding = self._embed(image)
-        found: list[Segmentation] = []
-        for start in range(0, len(prompts), self._config.batch):
-            batch = prompts[start : start + self._config.batch]
-            masks, scores = self._decode(embedding, image, batch)
-            # One by one: all masks of a large image at its full size would not fit.
-            found += [self._best(m, s, image) for m, s in zip(masks, scores, strict=True)]
-        return found
+        found = dict(self._round(embedding, image, enumerate(prompts)))
+        for _ in range(1, self._config.rounds):
+            # A mask without a pixel has no box to ask with: it stays.
+            masks = {i: answer.mask for i, answer in found.items() if answer.mask.any()}
+            again = [(i, asked_again(prompts[i], mask, self._config.round_margin)) for i, mask in masks.items()]
+            found |= self._round(embedding, image, again)
+        return [found[i] for i in range(len(prompts))]
+
+    def _round(
+        self, embedding: Any, image: Image.Image, prompts: Iterable[tuple[int, Prompt]]
+    ) -> Iterator[tuple[int, Segmentation]]:
+        """Numbered prompts -> their answers. A batch has equally many points in every prompt."""
+        n_points = lambda item: len(item[1].positives) + len(item[1].negatives)  # noqa: E731
+        for _, alike in groupby(sorted(prompts, key=n_points), n_points):
+            same = list(alike)
+            for start in range(0, len(same), self._config.batch):
+                numbers, batch = zip(*same[start : start + self._config.batch], strict=True)
+                masks, scores = self._decode(embedding, image, batch)
+                # One by one: all masks of a large image at its full size would not fit.
+                for i, prompt, m, s in zip(numbers, batch, masks, scores, strict=True):
+                    yield i, self._best(m, s, image, prompt)
 
     @abstractmethod
     def _embed(self, image: Image.Image) -> Any:
@@ -57,26 +73,38 @@ class Sam(ABC):
     def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
         """Logits [1, 1, y, x] -> [1, 1, height, width]."""
 
-    def _best(self, logits: torch.Tensor, scores: torch.Tensor, image: Image.Image) -> Segmentation:
-        best = int(scores.argmax())
-        mask = self._upscale(logits[best][None, None], image)[0, 0] > 0
-        return Segmentation(mask.cpu().numpy(), float(scores[best]))
+    def _best(self, logits: torch.Tensor, scores: torch.Tensor, image: Image.Image, prompt: Prompt) -> Segmentation:
+        match self._config.choice:
+            case MaskChoice.score:
+                best = int(scores.argmax())
+            case MaskChoice.last:
+                best = len(scores) - 1
+            case MaskChoice.overlap:
+                if prompt.mask is None:
+                    raise ValueError("it has no pseudo-mask, which segmenter.choice=overlap needs")
+                masks = [self._mask(each, image) for each in logits]
+                best = int(np.argmax([(m & prompt.mask).sum() / max((m | prompt.mask).sum(), 1) for m in masks]))
+            case _:
+                assert_never(self._config.choice)
+        return Segmentation(self._mask(logits[best], image), float(scores[best]))
+
+    def _mask(self, logits: torch.Tensor, image: Image.Image) -> Bool[np.ndarray, "height width"]:
+        return (self._upscale(logits[None, None], image)[0, 0] > 0).cpu().numpy()
 
     def _boxes(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 4"] | None:
         match self._config.prompt:
-            case PromptKind.points:
+            case PromptKind.points if not prompts[0].again:
                 return None
-            case PromptKind.box | PromptKind.box_point | PromptKind.mask:
+            case PromptKind.points | PromptKind.box | PromptKind.box_point | PromptKind.mask:
                 return np.array([prompt.box for prompt in prompts], dtype=np.float64)
             case _:
                 assert_never(self._config.prompt)
 
-    def _points(self, prompts: Sequence[Prompt]) -> Float[np.ndarray, "prompt 1 2"] | None:
-        if self._config.prompt not in (PromptKind.points, PromptKind.box_point):
-            return None
-        # A map without a peak has no box, so it never gets here; a prompt made by hand may.
-        centres = [(np.array(prompt.box[:2]) + prompt.box[2:]) / 2 for prompt in prompts]
-        return np.array([[p.point or c] for p, c in zip(prompts, centres, strict=True)], dtype=np.float64)
+    def _points(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[Float[np.ndarray, "prompt n 2"], Float[np.ndarray, "prompt n"]] | tuple[None, None]:
+        """With their labels."""
+        return labelled(prompts) if self._config.asks_points else (None, None)
 
     def _masks(self, prompts: Sequence[Prompt], side: int, squash: bool) -> torch.Tensor | None:
         """Low-resolution logits [prompt, 1, side, side]."""
@@ -88,6 +116,9 @@ class Sam(ABC):
     def _tensor(self, values: np.ndarray | None) -> torch.Tensor | None:
         return None if values is None else torch.as_tensor(values, dtype=torch.float32, device=self._device)
 
+    def _whole(self, labels: np.ndarray | None) -> torch.Tensor | None:
+        return None if labels is None else torch.as_tensor(labels, dtype=torch.int, device=self._device)
+
 
 class OfTransformers(Sam):
     """A model of transformers. A prompt is a row of the batch, because SamModel takes one mask per row."""
@@ -95,12 +126,18 @@ class OfTransformers(Sam):
     _model: Any
 
     def _predict(
-        self, embedding: Any, boxes: np.ndarray | None, points: np.ndarray | None, masks: torch.Tensor | None
+        self,
+        embedding: Any,
+        boxes: np.ndarray | None,
+        points: np.ndarray | None,
+        labels: np.ndarray | None,
+        masks: torch.Tensor | None,
     ) -> tuple[Any, Any]:
         out = self._model(
             image_embeddings=embedding,
             input_boxes=self._tensor(None if boxes is None else boxes[:, None]),
             input_points=self._tensor(None if points is None else points[:, None]),
+            input_labels=self._whole(None if labels is None else labels[:, None]),
             input_masks=masks,
             multimask_output=self._config.multimask,
         )
@@ -131,12 +168,13 @@ class SamHf(OfTransformers):
 
     def _decode(self, embedding: torch.Tensor, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
         size = (image.height, image.width)
+        points, labels = self._points(prompts)
         boxes, points = (
             None if found is None else self._processor._normalize_coordinates(self._side, found, size, is_box)
-            for found, is_box in ((self._boxes(prompts), True), (self._points(prompts), False))
+            for found, is_box in ((self._boxes(prompts), True), (points, False))
         )
         embeddings = embedding.expand(len(prompts), -1, -1, -1)
-        return self._predict(embeddings, boxes, points, self._masks(prompts, self._low, squash=False))
+        return self._predict(embeddings, boxes, points, labels, self._masks(prompts, self._low, squash=False))
 
     def _upscale(self, logits: torch.Tensor, image: Image.Image) -> torch.Tensor:
         """To the input's size, without its bars, to the image's size: the steps of Meta's postprocess_masks."""
@@ -165,14 +203,10 @@ class SegmentAnything(Sam):
 
     def _decode(self, embedding: None, image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
         size, to_input = (image.height, image.width), self._predictor.transform
-        boxes, points = self._boxes(prompts), self._points(prompts)
-        labels = None
-        if points is not None:
-            points = to_input.apply_coords(points, size)
-            labels = torch.ones(points.shape[:2], dtype=torch.int, device=self._device)
+        boxes, (points, labels) = self._boxes(prompts), self._points(prompts)
         _, scores, logits = self._predictor.predict_torch(
-            self._tensor(points),
-            labels,
+            self._tensor(None if points is None else to_input.apply_coords(points, size)),
+            self._whole(labels),
             self._tensor(None if boxes is None else to_input.apply_boxes(boxes, size)),
             self._masks(prompts, self._predictor.model.prompt_encoder.mask_input_size[0], squash=False),
             multimask_output=self._config.multimask,
@@ -201,11 +235,12 @@ class Sam2(OfTransformers):
 
     def _decode(self, embedding: list[torch.Tensor], image: Image.Image, prompts: Sequence[Prompt]) -> tuple[Any, Any]:
         factor = self._side / np.array([image.width, image.height])
-        boxes, points = self._boxes(prompts), self._points(prompts)
+        boxes, (points, labels) = self._boxes(prompts), self._points(prompts)
         return self._predict(
             [level.expand(len(prompts), -1, -1, -1) for level in embedding],
             None if boxes is None else boxes * np.tile(factor, 2),
             None if points is None else points * factor,
+            labels,
             self._masks(prompts, self._model.prompt_encoder.mask_input_size[0], squash=True),
         )
 

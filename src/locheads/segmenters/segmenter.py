@@ -11,6 +11,8 @@ from PIL import Image
 
 from locheads.types import Box
 
+Point = tuple[float, float]
+"""(x, y) in pixels of the image."""
 ROUNDS = 5
 """Of GrabCut, as in OpenCV's documentation."""
 
@@ -20,15 +22,27 @@ class Prompt:
     """One object of an image, in pixels of it."""
 
     box: Box
-    point: tuple[float, float] | None = None
-    """(x, y) on the object."""
+    point: Point | None = None
+    """On the object: the map's peak."""
     mask: Bool[np.ndarray, "height width"] | None = None
     """A guess."""
+    points: tuple[Point, ...] = ()
+    """On the object, as segmenter.points chooses them."""
+    negatives: tuple[Point, ...] = ()
+    """Beside it."""
+    again: bool = False
+    """Of a further round: the box is that of the mask before."""
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.box
         if not (np.isfinite(self.box).all() and x1 > x0 and y1 > y0):
             raise ValueError("its box has no area: there is nothing to segment")
+
+    @property
+    def positives(self) -> tuple[Point, ...]:
+        """`points`; where there are none the peak, and without a peak the box's centre."""
+        x0, y0, x1, y1 = self.box
+        return self.points or (self.point or ((x0 + x1) / 2, (y0 + y1) / 2),)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from locheads.dependence.overlaps import NO_PAIRS, PairTable, joined, overlaps_of, smoothed
 from locheads.dependence.overlaps import table_of as table_of_overlaps
 from locheads.dependence.pairs import Pairs
-from locheads.grounding.config import Border, GroundingConfig
+from locheads.grounding.config import Border, GroundingConfig, SmoothingScale
 from locheads.grounding.fuse import smooth
 
 
@@ -24,10 +24,13 @@ def table_of(maps: np.ndarray, pairs: Pairs, image: int, tolerance: float) -> Pa
 
 
 @pytest.mark.parametrize("border", list(Border))
+@pytest.mark.parametrize("scale", list(SmoothingScale))
 @pytest.mark.parametrize(("kernel", "sigma"), [(7, 1.0), (3, 2.0), (1, 1.0), (5, 0.0), (31, 4.0)])
-def test_smoothing_by_a_matrix_is_that_of_grounding(border: Border, kernel: int, sigma: float) -> None:
-    config = GroundingConfig(kernel=kernel, sigma=sigma, border=border)
-    maps = np.random.default_rng(0).random((2, 3, 9, 6)).astype(np.float32)
+def test_smoothing_by_a_matrix_is_that_of_grounding(
+    border: Border, kernel: int, sigma: float, scale: SmoothingScale
+) -> None:
+    config = GroundingConfig(kernel=kernel, sigma=sigma, border=border, smoothing_scale=scale)
+    maps = np.random.default_rng(0).random((2, 3, 19, 12)).astype(np.float32)
     np.testing.assert_allclose(smoothed(maps, config), smooth(maps, config), rtol=0, atol=2e-6)
     other = replace(config, sigma=sigma + 1)
     if kernel > 1:

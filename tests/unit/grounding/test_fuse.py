@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from locheads.grounding.config import Border, GroundingConfig
+from locheads.grounding.config import Border, GroundingConfig, SmoothingScale
 from locheads.grounding.fuse import binarise, fuse
 
 
@@ -71,6 +71,40 @@ def test_the_borders_differ_at_a_corner() -> None:
     ones = np.ones((1, 9, 9))
     assert fuse(ones, GroundingConfig(border=Border.mirror))[0, 0] == pytest.approx(1.0, abs=1e-12)
     assert fuse(ones, GroundingConfig(border=Border.constant))[0, 0] == pytest.approx((w.sum()) ** 2, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sigma", "kernel"),
+    [((12, 12), 0.5, 5), ((48, 36), 2.0, 13), ((9, 16), 2 / 3, 5), ((16, 9), 2 / 3, 5), ((6, 32), 4 / 3, 9)],
+)
+def test_by_the_grid_the_window_is_as_much_of_the_longer_side_as_on_24_cells(
+    shape: tuple[int, int], sigma: float, kernel: int
+) -> None:
+    """The loops are given sigma 1 and a reach of 3 cells times longer side / 24, worked out by hand."""
+    map_ = np.random.default_rng(5).random(shape)
+    found = fuse(map_[None], GroundingConfig(smoothing_scale=SmoothingScale.grid))
+    np.testing.assert_allclose(found, blur_by_loops(map_, kernel, sigma, "mirror"), rtol=0, atol=1e-12)
+    # The negative control: another sigma or window is seen a thousand times beyond that accuracy.
+    for other_kernel, other_sigma in ((kernel, 1.02 * sigma), (kernel + 2, sigma)):
+        assert np.abs(found - blur_by_loops(map_, other_kernel, other_sigma, "mirror")).max() > 1e-9
+    assert np.abs(found - fuse(map_[None], GroundingConfig())).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 13), (7, 24)])
+@pytest.mark.parametrize(("kernel", "sigma"), [(7, 1.0), (9, 0.7), (1, 1.0), (5, 0.0)])
+def test_with_24_cells_on_the_longer_side_both_scales_are_one_to_the_bit(
+    shape: tuple[int, int], kernel: int, sigma: float
+) -> None:
+    maps = np.random.default_rng(6).random((2, 3, *shape)).astype(np.float32)
+    configs = [GroundingConfig(kernel=kernel, sigma=sigma, smoothing_scale=scale) for scale in SmoothingScale]
+    np.testing.assert_array_equal(*(fuse(maps, config) for config in configs))
+    if kernel > 1 and sigma > 0:
+        assert not np.array_equal(*(fuse(maps[..., :6, :6], config) for config in configs))
+
+
+def test_a_grid_on_which_the_window_is_one_cell_is_not_smoothed() -> None:
+    maps = np.random.default_rng(7).random((1, 3, 3))  # a reach of 3 cells of 24 is 0.4 of 3
+    np.testing.assert_array_equal(fuse(maps, GroundingConfig(smoothing_scale=SmoothingScale.grid)), maps[0])
 
 
 @pytest.mark.parametrize("options", [{"sigma": 0.0}, {"kernel": 1}])

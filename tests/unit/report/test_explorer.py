@@ -13,7 +13,7 @@ import pytest
 
 from explorer_files import EXPRESSIONS, GEOMETRIES, HEADS, LAYERS, build_explorer
 from locheads.errors import StoreError
-from locheads.grounding.config import Border, Component, GroundingConfig, Padding, Rounding
+from locheads.grounding.config import Border, Component, GroundingConfig, Padding, Rounding, SmoothingScale
 from locheads.grounding.ground_maps import ground_maps
 from locheads.pipeline.write_explorer import decode, encode
 from locheads.records.explorer_file import ExplorerFile, ExplorerSample
@@ -55,10 +55,12 @@ def test_a_map_of_zeros_stays_one():
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 @pytest.mark.parametrize("padding", Padding)
 @pytest.mark.parametrize("rounding", Rounding)
-def test_the_pages_boxes_are_pythons_however_cells_become_pixels(padding, rounding):
+@pytest.mark.parametrize("scale", SmoothingScale)
+def test_the_pages_boxes_are_pythons_however_cells_become_pixels(padding, rounding, scale):
     config = GroundingConfig(
-        kernel=9, border=Border.reflect, component=Component.all_cells, padding=padding, rounding=rounding
-    )
+        kernel=9, border=Border.reflect, smoothing_scale=scale, component=Component.all_cells, padding=padding,
+        rounding=rounding,
+    )  # fmt: skip
     plain = {key: getattr(value, "value", value) for key, value in vars(config).items()} | {"level": 1.3}
     rng, cases = np.random.default_rng(3), []
     for geometry in (*GEOMETRIES, replace(GEOMETRIES[0], width=427, height=333)):

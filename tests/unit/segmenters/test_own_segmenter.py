@@ -64,10 +64,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def rows_of(module: str, name: str, tmp_path: Path) -> list[dict[str, Any]]:
     image = make_image()
     image.save(tmp_path / "a.png")
-    segmenter = load_segmenter(SegmenterConfig(kind=f"{module}:{name}"), EngineConfig(device="cpu"))
+    config = SegmenterConfig(kind=f"{module}:{name}")
+    segmenter = load_segmenter(config, EngineConfig(device="cpu"))
     assert segmenter is not None
     row = {"x0": 10.0, "y0": 10.0, "x1": 60.0, "y1": 50.0, "peak_x": None, "mask_counts": None, "error": None}
-    return segment_rows([row], ImageGroup("7", tmp_path / "a.png", image.width, image.height, ()), segmenter)
+    row |= {"mask_height": image.height, "mask_width": image.width}
+    return segment_rows([row], ImageGroup("7", tmp_path / "a.png", image.width, image.height, ()), segmenter, config)
 
 
 def test_it_is_made_asked_and_its_masks_are_taken(module: str, tmp_path: Path) -> None:

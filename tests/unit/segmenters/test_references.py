@@ -83,42 +83,42 @@ class Recording:
 def test_one_call_per_image_with_all_its_rows(group: ImageGroup) -> None:
     segmenter = Recording()
     nothing = row(x0=None, y0=None, x1=None, y1=None, mask_counts=None, peak_x=None, peak_y=None)
-    rows = segment_rows([row(), nothing, row(x1=90.0)], group, segmenter)
+    rows = segment_rows([row(), nothing, row(x1=90.0)], group, segmenter, SegmenterConfig())
     ((first, second),) = segmenter.asked
     assert first.point == (50.0, 40.0) and first.mask is not None and first.mask.sum() == 1200
     assert second.box == (40.0, 30.0, 90.0, 60.0)
     assert [r["mask_score"] for r in rows] == [0.5, None, 0.5]
     assert coco.area({"size": [110, 150], "counts": rows[0]["mask_counts"]}) == 600
-    assert rows[1] == nothing | {"mask_score": None}
+    assert rows[1] == nothing | {"mask_score": None, "asked": None}
     assert (rows[0]["y0"], rows[0]["error"]) == (30.0, None)
 
 
 def test_the_box_follows_the_mask_only_where_that_is_asked(group: ImageGroup) -> None:
-    (kept,) = segment_rows([row()], group, Recording())
-    (moved,) = segment_rows([row()], group, Recording(), box_of_mask=True)
+    (kept,) = segment_rows([row()], group, Recording(), SegmenterConfig())
+    (moved,) = segment_rows([row()], group, Recording(), SegmenterConfig(box=True))
     assert [kept[key] for key in ("x0", "y0", "x1", "y1")] == [40, 30, 80, 60]
     assert [moved[key] for key in ("x0", "y0", "x1", "y1")] == [40, 45, 80, 60]
 
 
 def test_what_fails_is_recorded_and_keeps_its_box(group: ImageGroup) -> None:
     for error in (MemoryError(), RuntimeError("CUDA out of memory"), RuntimeError("can't allocate memory: 99 GB")):
-        flat, fine = segment_rows([row(y1=30.0), row()], group, Recording(error))
+        flat, fine = segment_rows([row(y1=30.0), row()], group, Recording(error), SegmenterConfig())
         assert "its box has no area" in flat["error"]
         assert fine["error"] == f"no mask: {NO_MEMORY}"
         assert fine["mask_counts"] is None and fine["x0"] == 40
     absent = ImageGroup("1", group.path.with_name("b.png"), 150, 110, ())
-    assert "is not there" in segment_rows([row()], absent, Recording())[0]["error"]
+    assert "is not there" in segment_rows([row()], absent, Recording(), SegmenterConfig())[0]["error"]
 
 
 def test_an_image_larger_than_is_safe_to_decode_is_recorded(group: ImageGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    (found,) = segment_rows([row()], group, BoxSegmenter())
+    (found,) = segment_rows([row()], group, BoxSegmenter(), SegmenterConfig())
     assert "more pixels than is safe to decode" in found["error"]
 
 
 def test_a_bug_is_not_a_failed_sample(group: ImageGroup) -> None:
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        segment_rows([row()], group, Recording(RuntimeError("shapes do not match")))
+        segment_rows([row()], group, Recording(RuntimeError("shapes do not match")), SegmenterConfig())
 
 
 def test_no_segmenter_is_none_and_only_what_changes_masks_identifies_one(tmp_path: Path) -> None:

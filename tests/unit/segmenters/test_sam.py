@@ -13,7 +13,7 @@ from locheads.errors import ConfigError, LocHeadsError, ModelError
 from locheads.models.engine import EngineConfig
 from locheads.segmenters import sam
 from locheads.segmenters.__main__ import main
-from locheads.segmenters.config import PromptKind, SamSize, SegmenterConfig, SegmenterKind
+from locheads.segmenters.config import MaskChoice, PromptKind, SamSize, SegmenterConfig, SegmenterKind
 from locheads.segmenters.load_segmenter import check_segmenter, load_segmenter
 from locheads.segmenters.sam_checkpoint import read_meta, sam_model
 from locheads.segmenters.segmenter import Prompt
@@ -24,6 +24,13 @@ PROMPTS = [
     Prompt((0.0, 0.0, 150.0, 110.0), (10.0, 100.0), np.ones((110, 150), bool)),
     Prompt((100.0, 10.0, 140.5, 30.25), (120.0, 20.0), np.zeros((110, 150), bool)),
 ]
+POINTED = [
+    replace(PROMPTS[0], points=((50.0, 40.0), (70.0, 60.0)), negatives=((5.0, 5.0), (140.0, 100.0))),
+    replace(PROMPTS[1], points=((20.0, 90.0),), negatives=((120.0, 10.0),)),
+    replace(PROMPTS[2], points=((110.0, 15.0), (130.0, 20.0))),
+]
+"""Not all with equally many points."""
+ASKED = {"prompt": PromptKind.points, "multimask": True, "choice": MaskChoice.last, "rounds": 2}
 
 
 def named_weights(skip: str = "", extra: str = "") -> dict[str, torch.Tensor]:
@@ -142,6 +149,15 @@ def test_both_packages_give_the_same_masks(side: int, tmp_path: Path, monkeypatc
             assert (ours.mask & theirs.mask).sum() / (ours.mask | theirs.mask).sum() >= 0.99
             assert ours.score == pytest.approx(theirs.score, abs=1e-4)
         masks[kind] = [answer.mask for answer in found[0]]
+    asked = SegmenterConfig(checkpoint=str(path), size=SamSize.vit_b, batch=2, **ASKED)  # type: ignore[arg-type]
+    ours, theirs = (
+        load_segmenter(replace(asked, kind=name), CPU).segment(image, POINTED)  # type: ignore[union-attr]
+        for name in (SegmenterKind.sam_hf, SegmenterKind.segment_anything)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.mask & other.mask).sum() / (one.mask | other.mask).sum() >= 0.99
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+    masks["asked"] = [answer.mask for answer in ours]
     # The negative control: other prompts, other masks.
     pairs = [(masks[a][0], masks[b][0]) for a in masks for b in masks if a < b]
     pairs += [(masks[PromptKind.box][0], masks[PromptKind.box][1])]
@@ -167,6 +183,80 @@ def test_batches_change_nothing_and_the_image_is_embedded_once(
         assert (one.mask == other.mask).mean() > 0.999
         assert one.score == pytest.approx(other.score, abs=1e-5)
     assert segmenter.segment(make_image(), []) == []
+
+
+@pytest.mark.parametrize("kind", [SegmenterKind.sam_hf, SegmenterKind.sam2])
+def test_prompts_of_different_numbers_of_points_are_answered_as_each_by_itself(
+    kind: SegmenterKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = (tiny_sam if kind is SegmenterKind.sam_hf else tiny_sam2)(tmp_path / "sam")
+    config = SegmenterConfig(kind=kind, checkpoint=str(folder), batch=2, **ASKED)  # type: ignore[arg-type]
+    segmenter = load_segmenter(config, CPU)
+    assert isinstance(segmenter, sam.OfTransformers)
+    together = segmenter.segment(make_image(), POINTED)
+    for one, prompt in zip(together, POINTED, strict=True):
+        (other,) = segmenter.segment(make_image(), [prompt])
+        assert (one.mask == other.mask).mean() > 0.999
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    # What the model is given says which points lie beside the object: without that all would be on it.
+    given, real = [], segmenter._predict
+    monkeypatch.setattr(segmenter, "_predict", lambda *inputs: given.append(inputs[3]) or real(*inputs))
+    segmenter.segment(make_image(), POINTED)
+    assert sorted(row for labels in given[: len(given) // 2] for row in labels.tolist()) == [
+        [1.0, 0.0], [1.0, 1.0], [1.0, 1.0, 0.0, 0.0],
+    ]  # fmt: skip
+
+
+class Planned(sam.Sam):
+    """Answers every prompt with three masks: its box's left third, its middle third, and the image's upper half."""
+
+    def __init__(self, **changes: object) -> None:
+        super().__init__(SegmenterConfig(**{"multimask": True} | changes), torch.device("cpu"))  # type: ignore[arg-type]
+        self.embedded, self.asked = 0, []
+
+    def _embed(self, image: object) -> None:
+        self.embedded += 1
+
+    def _decode(self, embedding: object, image: object, prompts: list[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked.append((self._boxes(prompts), *self._points(prompts)))
+        logits = -torch.ones(len(prompts), 3, 110, 150)
+        for each, prompt in zip(logits, prompts, strict=True):
+            x0, y0, x1, y1 = (round(value) for value in prompt.box)
+            third = (x1 - x0) // 3
+            each[0, y0:y1, x0 : x0 + third] = each[1, y0:y1, x0 + third : x0 + 2 * third] = each[2, :55] = 1
+        return logits, torch.tensor([[0.2, 0.9, 0.5]] * len(prompts))
+
+    def _upscale(self, logits: torch.Tensor, image: object) -> torch.Tensor:
+        return logits
+
+
+BOX = (30.0, 20.0, 90.0, 80.0)
+
+
+def test_which_of_three_masks_is_taken_has_a_name() -> None:
+    guess = np.zeros((110, 150), bool)
+    guess[20:80, 30:45] = True
+    prompt, image = Prompt(BOX, None, guess), make_image()
+    found = {choice: Planned(choice=choice).segment(image, [prompt])[0] for choice in MaskChoice}
+    assert {choice: answer.score for choice, answer in found.items()} == pytest.approx(
+        {MaskChoice.score: 0.9, MaskChoice.overlap: 0.2, MaskChoice.last: 0.5}
+    )
+    assert found[MaskChoice.overlap].mask.sum() == 60 * 20 and found[MaskChoice.last].mask.sum() == 55 * 150
+    with pytest.raises(ValueError, match=r"no pseudo-mask, which segmenter\.choice=overlap needs"):
+        Planned(choice="overlap").segment(image, [Prompt(BOX)])
+
+
+def test_the_second_round_asks_with_the_box_of_the_first_rounds_mask() -> None:
+    fake = Planned(prompt=PromptKind.points, rounds=2)
+    points = ((40.0, 30.0), (50.0, 60.0))
+    answers = fake.segment(make_image(), [Prompt(BOX, points=points, negatives=((1.0, 1.0),)), Prompt((0, 0, 2, 2))])
+    assert fake.embedded == 1
+    # The batches: one point, three points; then those whose mask is not empty. A box 2 pixels wide has no third.
+    (first, *_), (_, three, labels), (again, same, _) = fake.asked
+    assert first is None and labels.tolist() == [[1.0, 1.0, 0.0]]
+    assert three.tolist() == same.tolist() == [[*map(list, points), [1.0, 1.0]]]
+    assert again.tolist() == [[48.0, 14.0, 72.0, 86.0]]  # 50 to 70 and 20 to 80, 10 % more on each side
+    assert answers[0].mask.sum() == 8 * 72 and not answers[1].mask.any()
 
 
 def test_the_input_is_metas_to_the_pixel(tmp_path: Path) -> None:

@@ -41,8 +41,10 @@ const Ground = (() => {
   }
 
   function smooth(map, grid, settings) {
-    if (settings.sigma === 0 || settings.kernel === 1) return map;
-    const weights = window1d(settings.sigma, (settings.kernel - 1) / 2);
+    const scale = settings.smoothing_scale === "grid" ? Math.max(grid.rows, grid.cols) / 24 : 1;
+    const reach = Math.floor(((settings.kernel - 1) / 2) * scale + 0.5);
+    if (settings.sigma === 0 || reach === 0) return map;
+    const weights = window1d(settings.sigma * scale, reach);
     const down = smoothAxis(map, grid.rows, grid.cols, grid.cols, 1, weights, settings.border);
     return smoothAxis(down, grid.cols, 1, grid.rows, grid.cols, weights, settings.border);
   }
@@ -150,8 +152,8 @@ const Ground = (() => {
     return x1 > x0 && y1 > y0 ? [x0, y0, x1, y1] : null;
   }
 
-  /* Everything in between, too. `g`: the sample (grid and geometry); `settings`: kernel, sigma, border, level,
-     component, padding, rounding. */
+  /* Everything in between, too. `g`: the sample (grid and geometry); `settings`: kernel, sigma, border, smoothing_scale,
+     level, component, padding, rounding. */
   function run(maps, g, settings) {
     const fused = fuse(maps, g, settings);
     const cells = binarise(fused, settings.level);

@@ -21,7 +21,9 @@ from locheads.store.atomic import write_text
 EXPLORER_PAGE = "explorer.html"
 FOLDER = Path(__file__).parent
 SCRIPTS = ("ground.js", "draw.js", "grid.js", "explorer.js")
-FIXED = {"kernel": 7, "sigma": 1.0, "border": "mirror", "padding": "mapped", "rounding": "none"}
+FIXED = {
+    "kernel": 7, "sigma": 1.0, "border": "mirror", "smoothing_scale": "cells", "padding": "mapped", "rounding": "none",
+}  # fmt: skip
 """The defaults, where the run's settings do not name them."""
 LIMIT = 30_000_000
 """Bytes of the self-contained page. Browsers open larger files, but mail and chat refuse them."""
@@ -74,6 +76,7 @@ def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> 
         blocks=blocks,
         held=contents(record, shown),
         grounding=_start(record),
+        unit="cells" if _start(record)["smoothing_scale"] == "cells" else "cells of a grid of 24",
     )
 
 
