@@ -231,7 +231,7 @@ def _attended(
 
 
 def _follows(model: LoadedModel, heads: Sequence[HeadIndex], words: AskedPairs, seed: int) -> FollowsRecord:
-    texts = [[sample.expression for sample in group.samples] for group in words.groups]
+    texts = [[sample.asked for sample in group.samples] for group in words.groups]
     pairs = zip(words.groups, texts, strict=True)
     maps = [attend_image(model, open_image(group), asked, words.prompt, heads)[0] for group, asked in pairs]
     verdict, tolerance = words.verdict(maps, seed), words.config.tolerance

@@ -1,5 +1,6 @@
 """How phrases of captions are scored: Flickr30k Entities by boxes, Panoptic Narrative Grounding (PNG) by masks."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,15 +28,27 @@ def resized_mask_iou(prediction: dict[str, Any], truth: dict[str, Any], side: in
     """IoU of two masks in run-length code that were resized to a square of this side and back, and are soft: the sum of
     p t over that of p + t - p t (PNG's `compute_mask_IoU`, `Resize((256, 256))` of torchvision 0.8: bilinear, without
     smoothing before it). 0 where both are empty."""
-    p, t = (_resized(coco.decode(code), side) for code in (prediction, truth))
+    window = _window([prediction, truth], side)
+    p, t = (_resized(coco.decode(code), side, window) for code in (prediction, truth))
     shared = float((p * t).sum())
     union = float(p.sum() + t.sum()) - shared
     return shared / union if union > 0 else 0.0
 
 
-def _resized(mask: np.ndarray, side: int) -> Float[np.ndarray, "height width"]:
-    rows, columns = (_there_and_back(n, side) for n in mask.shape)
-    return np.asarray(columns @ (rows @ mask.astype(np.float64)).T).T
+def _window(codes: list[dict[str, Any]], side: int) -> tuple[slice, slice]:
+    """Rows and columns around the masks, beyond which they stay 0 when they are resized: time goes with this area."""
+    boxes = np.array([coco.toBbox(code) for code in codes])
+    low, high = boxes[:, :2].min(axis=0), (boxes[:, :2] + boxes[:, 2:]).max(axis=0)
+    height, width = codes[0]["size"]
+    reach = [math.ceil(n / side) + 3 for n in (width, height)]
+    (x0, y0), (x1, y1) = np.maximum(low - reach, 0).astype(int), (high + reach).astype(int)
+    return slice(y0, min(y1, height)), slice(x0, min(x1, width))
+
+
+def _resized(mask: np.ndarray, side: int, window: tuple[slice, slice]) -> Float[np.ndarray, "rows columns"]:
+    """The soft mask in the window."""
+    rows, columns = (_there_and_back(n, side)[part, part] for n, part in zip(mask.shape, window, strict=True))
+    return np.asarray(columns @ (rows @ mask[window].astype(np.float64)).T).T
 
 
 @lru_cache(maxsize=256)

@@ -30,9 +30,17 @@ def prompt_text(prompt: PromptConfig, expression: str) -> PromptText:
 
     Raises:
         DataError: the expression is empty or blank, or holds the image's placeholder.
+        ConfigError: it is a part of a text, and the query is the same for all parts.
     """
     text = " ".join(expression.split())
-    first, last = expression.part if isinstance(expression, Excerpt) else (0, len(text))
+    first, last = 0, len(text)
+    if isinstance(expression, Excerpt):
+        first, last = expression.part
+        if prompt.query not in (Query.expression_last, Query.expression_mean):
+            raise ConfigError(
+                f"Several expressions are parts of one text, whose prompt.query={prompt.query} is the same for all of "
+                "them: use prompt.query=expression_mean or expression_last."
+            )
     if not text[first:last]:
         raise DataError("The expression is empty: there is nothing to ground.")
     if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

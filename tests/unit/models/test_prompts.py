@@ -228,14 +228,16 @@ def test_a_part_of_a_text_is_located_as_the_expression_of_a_longer_template() ->
     assert str(excerpt) == "in this picture , the red cup is left of it ." and excerpt.part == (18, 29)
     for template in ("Look: <image> {expression}", "<image>{expression}? I mean {expression}!"):
         longer = template.replace("{expression}", "in this picture , {expression} is left of it .")
-        plain = PromptConfig(template=longer, full_stop=False)
-        found = prompt_text(PromptConfig(template=template), excerpt)
+        plain, mean = PromptConfig(template=longer, full_stop=False), Query.expression_mean
+        found = prompt_text(PromptConfig(template=template, query=mean), excerpt)
         assert found == prompt_text(plain, "the red cup")
         assert found != prompt_text(PromptConfig(template=template), str(excerpt))
     ids, (first, end) = tokenise(build_tokenizer(), found, "expression_mean", special=True)
     assert build_tokenizer().convert_ids_to_tokens(ids[first:end]) == ["the", "red", "[UNK]"]
     with pytest.raises(DataError, match="The expression is empty"):
-        prompt_text(PromptConfig(), Excerpt.within("a text ", " ", "without part"))
+        prompt_text(PromptConfig(query=mean), Excerpt.within("a text ", " ", "without part"))
+    with pytest.raises(ConfigError, match=r"prompt.query=last is the same for all of them"):
+        prompt_text(PromptConfig(), excerpt)
 
 
 def test_another_article_stands_in_the_text_too() -> None:
