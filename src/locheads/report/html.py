@@ -105,9 +105,9 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         query_row=query_row,
         verdict=verdict(record),
         metrics=record.metrics,
-        main=shown(Place.PAGE),
+        main=_belonging(shown(Place.PAGE), record),
         details=_measured(shown(Place.DETAILS), record),
-        of_slices=shown(Place.SLICES),
+        of_slices=_belonging(shown(Place.SLICES), record),
         metric_table=METRIC,
         audited=[METRIC[key] for key in PRIMARY],
         audit_report=audit_report,
@@ -124,6 +124,11 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         provenance=provenance_rows(record.provenance.content()),
         digest=record.provenance.digest or (record.heads.digest if record.heads else ""),
     )
+
+
+def _belonging(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:
+    methods = record.metrics.methods.values() if record.metrics else []
+    return {key: metric for key, metric in metrics.items() if metric.belongs(methods)}
 
 
 def _measured(metrics: dict[str, Metric], record: RunRecord) -> dict[str, Metric]:

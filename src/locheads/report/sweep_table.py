@@ -65,7 +65,9 @@ def sweep_table(runs: Sequence[SweepRow]) -> RenderableType:
 def sweep_frame(runs: Sequence[SweepRow]) -> pd.DataFrame:
     """One row per run: its overrides as text, each metric in [0, 1] with `_low` and `_high`, heads, error, and where
     the result comes from."""
-    return pd.DataFrame([_frame_row(run) for run in runs])
+    methods = [run.metrics.methods.get(run.metrics.own() or "", {}) for run in runs if run.metrics]
+    metrics = [key for key, metric in shown(Place.PAGE).items() if metric.belongs(methods)]
+    return pd.DataFrame([_frame_row(run, metrics) for run in runs])
 
 
 def swept_keys(runs: Sequence[SweepRow]) -> list[str]:
@@ -74,9 +76,9 @@ def swept_keys(runs: Sequence[SweepRow]) -> list[str]:
     return [key for key in keys if len(runs) < 2 or len({run.overrides.get(key) for run in runs}) > 1]
 
 
-def _frame_row(run: SweepRow) -> dict[str, Any]:
+def _frame_row(run: SweepRow, metrics: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = dict(run.overrides)
-    for metric in shown(Place.PAGE):
+    for metric in metrics:
         for end, field in (("", "value"), ("_low", "low"), ("_high", "high")):
             row[f"{metric}{end}"] = getattr(run.own(metric), field, None)
     heads = " ".join(run.metrics.heads) if run.metrics else None

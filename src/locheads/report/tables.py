@@ -45,7 +45,8 @@ def results_table(record: RunRecord, width: int = WIDE) -> RenderableType:
 
     Raises StoreError without a readable metrics.json.
     """
-    metrics, shown = record.need(MetricsRecord), columns(Place.TERMINAL, width)
+    metrics = record.need(MetricsRecord)
+    shown = [metric for metric in columns(Place.TERMINAL, width) if metric.belongs(metrics.methods.values())]
     rows = []
     for method in metrics.rows():
         cells = [metric_cell(metric, metrics.get(method, metric.key)) for metric in shown]
@@ -73,7 +74,8 @@ def slices_table(record: RunRecord, width: int = WIDE) -> RenderableType:
 
     Raises StoreError without a readable metrics.json.
     """
-    metrics, shown = record.need(MetricsRecord), columns(Place.SLICES, width)
+    metrics = record.need(MetricsRecord)
+    shown = [metric for metric in columns(Place.SLICES, width) if metric.belongs(metrics.methods.values())]
     rows = []
     for part in metrics.slices:
         cells = [metric_cell(metric, part.metrics.get(metric.key)) for metric in shown]

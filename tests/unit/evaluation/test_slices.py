@@ -8,8 +8,8 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.evaluation.config import EvaluationConfig
-from locheads.evaluation.metric_table import Place, shown
-from locheads.evaluation.slices import FACTS, SLICES, facts, slices_of
+from locheads.evaluation.metric_table import OBJECTS, Named, Place, shown
+from locheads.evaluation.slices import SLICES, facts, slices_of
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.evaluation.truth import Truth
 from locheads.types import ImageGroup
@@ -40,7 +40,7 @@ def test_facts_of_a_text(group: ImageGroup, text: str, words: int, spatial: bool
 def table(**columns: list) -> pd.DataFrame:
     plain = {"faulty": 0.0, "distractors": 1.0, "area_share": 0.5, "n_words": 1, "spatial": False, "negation": False}
     n = max(map(len, columns.values()))
-    return pd.DataFrame({key: columns.get(key, [plain[key]] * n) for key in FACTS})
+    return pd.DataFrame({key: columns.get(key, [value] * n) for key, value in (plain | {OBJECTS: 1}).items()})
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,7 @@ def table(**columns: list) -> pd.DataFrame:
                                                                         "7 and more": 2, "unknown": 1}),
         ("review", "faulty", [1.0, 0.0, np.nan, 0.0], {"clean": 2, "faulty": 1, "unknown": 1}),
         ("words", "n_words", [0, 2, 3, 4, 5, 7, 8, 99], {"1 to 2": 2, "3 to 4": 2, "5 to 7": 2, "8 and more": 2}),
+        ("objects", OBJECTS, [0, 1, 2, 3, 9], {"none": 1, "one": 1, "two": 1, "three and more": 2}),
         ("spatial", "spatial", [True, False, True], {"without": 1, "with": 2}),
         ("negation", "negation", [True, False, True], {"without": 1, "with": 2}),
     ],
@@ -65,6 +66,7 @@ def test_edges_of_the_slices(key: str, column: str, values: list, expected: dict
 
 def test_a_kind_of_which_nothing_is_known_has_no_slice() -> None:
     assert {by for by, _, _ in slices_of(table(faulty=[np.nan] * 3))} == {*SLICES} - {"review"}
+    assert {by for by, _, _ in slices_of(table(faulty=[1.0]).drop(columns=OBJECTS))} == {*SLICES} - {"objects"}
 
 
 def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
@@ -90,7 +92,9 @@ def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:
     }  # fmt: skip
     whole = summarise(scores, config)["localization_heads"]
     of_all = next(s for s in slices if s["by"] == "area")
-    assert of_all["metrics"] == {metric: whole[metric] for metric in shown(Place.SLICES)}
+    assert of_all["metrics"] == {
+        metric: whole[metric] for metric, entry in shown(Place.SLICES).items() if entry.of != Named.ANY
+    }
     assert (of_all["n_expressions"], of_all["n_images"]) == (2, 1)
 
 
