@@ -223,7 +223,7 @@ _OBJECT_MASKS = ("objects_intersection", "objects_union")
 _BY_LISA = (*_ANSWERED, *_OBJECT_MASKS, "object_pixels")
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 
-_OF_SEVERAL = EVERYWHERE & ~Place.STUDIES
+_OF_SEVERAL = _WITHOUT_STUDIES & ~Place.AUDIT
 _SUMS = _OF_SEVERAL & ~Place.SLICES
 
 METRICS = (
