@@ -11,6 +11,7 @@ import pytest
 import tiny
 from running import ROOT, Finished, Result, TinyFiles
 
+from locheads.pipeline import inputs
 from locheads.pocket.task_files import write_all
 from locheads.report.studies.layouts import LAYOUTS
 from locheads.store.atomic import read_json, write_json
@@ -56,8 +57,12 @@ def small(name: str, words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def study(files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result]) -> Study:
+def study(
+    files: TinyFiles, tmp_path: Path, store: Path, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> Study:
     """The README's commands of a study -> (its folder with the results, what was printed)."""
+    splits = {"train": (6, (3, 4)), "val": (4, (3, 4))}
+    monkeypatch.setattr(inputs, "COUNTS", replace(inputs.COUNTS, splits=splits, digest=""))
     outputs, studies = tmp_path / "out", tmp_path / "experiments"
     shutil.copytree(ROOT / "experiments", studies, ignore=shutil.ignore_patterns("result*"))
     own = files.copy(tmp_path / "data")

@@ -4,7 +4,7 @@ A new metric is an entry of METRICS and a test. metrics.json, the terminal, the 
 the studies follow from the entry.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from math import isfinite
@@ -190,6 +190,11 @@ class Metric:
         counts = named == 1 if self.of == Named.ONE else named > 0
         return np.where(counts, above, 0.0), np.where(counts, below, 0.0)
 
+    def belongs(self, methods: Iterable[Collection[str]]) -> bool:
+        """Whether a table of methods, each with the keys of its metrics, has it; a dash stands only for what every data
+        set could have."""
+        return self.of != Named.ANY or any(self.key in keys for keys in methods)
+
     @property
     def of_some_data(self) -> bool:
         """Whether only some data sets can have it."""
@@ -245,7 +250,7 @@ _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
 _OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
 
-_OF_SEVERAL = EVERYWHERE & ~Place.STUDIES
+_OF_SEVERAL = _WITHOUT_STUDIES & ~Place.AUDIT
 _SUMS = _OF_SEVERAL & ~Place.SLICES
 
 METRICS = (

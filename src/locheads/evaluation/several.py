@@ -70,7 +70,7 @@ def points_at(points: Float[np.ndarray, "n 2"], objects: Sequence[Sequence[Box]]
     return np.array([inside(np.tile(point, (len(own), 1)), own).any() for point, own in pairs], dtype=bool)
 
 
-def as_array(boxes: Iterable[Sequence[float] | np.ndarray]) -> Float[np.ndarray, "n 4"]:
+def as_array(boxes: Iterable[Iterable[float]]) -> Float[np.ndarray, "n 4"]:
     """Boxes as rows, which may be none."""
     return np.array([list(box) for box in boxes], dtype=np.float64).reshape(-1, 4)
 

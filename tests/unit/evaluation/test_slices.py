@@ -8,8 +8,8 @@ import pytest
 from pycocotools import mask as coco
 
 from locheads.evaluation.config import EvaluationConfig
-from locheads.evaluation.metric_table import Place, shown, told
-from locheads.evaluation.slices import FACTS, SLICES, facts, slices_of
+from locheads.evaluation.metric_table import OBJECTS, Place, shown, told
+from locheads.evaluation.slices import SLICES, facts, slices_of
 from locheads.evaluation.summarise import summarise, summarise_slices
 from locheads.evaluation.truth import Truth
 from locheads.types import ImageGroup
@@ -41,7 +41,7 @@ def table(**columns: list) -> pd.DataFrame:
     plain = {"faulty": 0.0, "distractors": 1.0, "area_share": 0.5, "n_words": 1, "spatial": False, "negation": False,
              "kinds": "thing"}  # fmt: skip
     n = max(map(len, columns.values()))
-    return pd.DataFrame({key: columns.get(key, [plain[key]] * n) for key in (*FACTS, "kinds")})
+    return pd.DataFrame({key: columns.get(key, [value] * n) for key, value in (plain | {OBJECTS: 1}).items()})
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def table(**columns: list) -> pd.DataFrame:
                                                                         "7 and more": 2, "unknown": 1}),
         ("review", "faulty", [1.0, 0.0, np.nan, 0.0], {"clean": 2, "faulty": 1, "unknown": 1}),
         ("words", "n_words", [0, 2, 3, 4, 5, 7, 8, 99], {"1 to 2": 2, "3 to 4": 2, "5 to 7": 2, "8 and more": 2}),
+        ("objects", OBJECTS, [0, 1, 2, 3, 9], {"none": 1, "one": 1, "two": 1, "three and more": 2}),
         ("spatial", "spatial", [True, False, True], {"without": 1, "with": 2}),
         ("negation", "negation", [True, False, True], {"without": 1, "with": 2}),
     ],
@@ -66,6 +67,7 @@ def test_edges_of_the_slices(key: str, column: str, values: list, expected: dict
 
 def test_a_kind_of_which_nothing_is_known_has_no_slice() -> None:
     assert {by for by, _, _ in slices_of(table(faulty=[np.nan] * 3))} == {*SLICES} - {"review"}
+    assert {by for by, _, _ in slices_of(table(faulty=[1.0]).drop(columns=OBJECTS))} == {*SLICES} - {"objects"}
 
 
 def test_slices_add_up_to_the_whole(group: ImageGroup) -> None:

@@ -15,6 +15,9 @@ from locheads.report.studies.layouts import LAYOUTS
 from locheads.report.tables import results_table, slices_table
 from locheads.store.atomic import read_json, write_json
 
+WIDE = 320
+"""Columns of a terminal that has room for all metrics in one table."""
+
 
 @pytest.fixture
 def measured(run_folder: Path) -> Path:
@@ -28,7 +31,7 @@ def measured(run_folder: Path) -> Path:
 
 
 def _lines(table: object, start: str) -> str:
-    return next(line for line in printed(table, 200).splitlines() if line.strip().startswith(start))
+    return next(line for line in printed(table, WIDE).splitlines() if line.strip().startswith(start))
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.key)
@@ -42,7 +45,7 @@ def test_a_metric_is_shown_where_its_entry_says(metric: Metric, measured: Path) 
     assert (cell in results) == bool(metric.shown & (Place.PAGE | Place.DETAILS))
     assert (cell in slices) == bool(metric.shown & Place.SLICES)
     assert f">{metric.label}<" in page and (metric.note == "" or metric.note.split("'")[0] in page)
-    of_run, of_slice = results_table(record, 200), slices_table(record, 200)
+    of_run, of_slice = results_table(record, WIDE), slices_table(record, WIDE)
     assert (text in _lines(of_run, "Localization heads ")) == bool(metric.shown & Place.TERMINAL)
     assert (text in _lines(of_slice, "Words of the expression ")) == bool(metric.shown & Place.SLICES)
     summary = record.metrics.summary()
