@@ -130,7 +130,7 @@ class Draw(StrEnum):
 class Until(StrEnum):
     """How many samples discovery asks."""
 
-    count = "count"
+    count = "count"  # type: ignore[assignment]
     """n_samples of each trial (the paper)."""
     stable = "stable"
     """50 of each trial, 100, 200, ..., at most n_samples, until the heads are final: until the same k come first in

@@ -58,11 +58,12 @@ def support(
 def share_again(
     added: Float[np.ndarray, "image head"], part: float, k: int, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> float:
-    """The share of resamples of the images, drawn with replacement, in which the k heads with the highest sums are those
-    of all images. Ties go to the first head; a head without votes does not come again. 0 for a single image, which tells nothing of others.
+    """The share of resamples of the images, drawn with replacement, in which the k heads with the highest sums are
+    those of all images. Ties go to the first head; a head without votes does not come again. 0 for a single image,
+    which tells nothing of others.
 
     `part`: how many images a resample has, as a share of all. n of N samples that are drawn *without* replacement vary
-    as N n / (N - n) that are drawn with it: half of a record agrees with the whole as often as a resample as large as it.
+    as N n / (N - n) that are drawn with it: half of a record agrees with the whole as often as a resample of its size.
     """
     n_images = len(added)
     if n_images < 2:

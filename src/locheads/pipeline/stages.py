@@ -9,6 +9,7 @@ from locheads.data.image_groups import merged
 from locheads.discovery.frequencies import top_heads
 from locheads.discovery.headset import HeadSet
 from locheads.models.engine import ALL_MAPS
+from locheads.pipeline.ask_until_stable import with_enough_samples
 from locheads.pipeline.attend_stage import (
     attend_all_maps,
     attend_discovery,
@@ -20,7 +21,6 @@ from locheads.pipeline.attend_stage import (
     shards_status,
 )
 from locheads.pipeline.audit_stage import audit_stage
-from locheads.pipeline.ask_until_stable import with_enough_samples
 from locheads.pipeline.discover_stage import DiscoverResult, discover_heads, write_heads
 from locheads.pipeline.evaluate_stage import evaluate_stage
 from locheads.pipeline.found_model import found_record

@@ -141,8 +141,8 @@ class SupportRecord(Part):
     resamples: Size
     """Of each point of the curve."""
     curve: tuple[tuple[Size, StrictFloat], ...] = Field(min_length=1)
-    """(samples, share of the resamples with so many in which the same k heads come first, in whatever order), ascending;
-    the last: of all samples that were asked."""
+    """(samples, share of the resamples with so many in which the same k heads come first, in whatever order),
+    ascending; the last: of all samples that were asked."""
 
     @property
     def share(self) -> float:
