@@ -37,9 +37,9 @@ def audit_frame(
 ) -> pd.DataFrame:
     """One row per choice: its settings, every metric (0 to 1) with interval, differences to the first choice.
 
-    Intervals are over images, those of differences paired; `joint`: see `joint_confidences`. A choice in `errors` has no
-    numbers. With `unplanted`, the sums of every choice before heads were planted, differences to the choice itself are
-    given, too.
+    Intervals are over images, those of differences paired; `joint`: see `joint_confidences`. A choice in `errors` has
+    no numbers. With `unplanted`, the sums of every choice before heads were planted, differences to the choice itself
+    are given, too.
     """
     options = list(dict.fromkeys(change.option for choice in choices for change in choice.changes))
     frame = pd.DataFrame([_settings(choice, options) for choice in choices])

@@ -109,7 +109,7 @@ def wilson_ends(
 def wilson_p(
     tops: Real[np.ndarray, "*way image"], bottoms: Real[np.ndarray, "*way image"], value: Real[np.ndarray, "*#way"]
 ) -> Float[np.ndarray, "*way"]:
-    """How compatible ratios in [0, 1] are with `value`: the interval of `wilson_ends` at the confidence 1 - p ends at it.
+    """How compatible ratios in [0, 1] are with `value`: `wilson_ends` at the confidence 1 - p end at it.
 
     1 where the ratio is the value, or where there are fewer than two images.
     """

@@ -84,16 +84,18 @@ def _options(audit: AuditFile) -> list[str]:
     if audit.joint_confidence:
         each = 100 * audit.joint_confidence[PRIMARY[0]]
         sentences.append(
-            f"These intervals hold for all {audit.n_choices} combinations at once with {100 * audit.confidence:g} %, so "
-            f"each by itself is one of {each:.2f} %: with that many, some would leave out zero by chance."
+            f"These intervals hold for all {audit.n_choices} combinations at once with {100 * audit.confidence:g} %; "
+            f"each by itself is one of {each:.2f} %. Of so many, some intervals of {100 * audit.confidence:g} % would "
+            "leave out zero by chance."
         )
     return sentences
 
 
 def _best(audit: AuditFile) -> list[str]:
-    if not audit.best or (found := audit.best[0].confirmed) is None or audit.best[0].picked is None:
+    best = audit.best[0] if audit.best else None
+    if best is None or (found := best.confirmed) is None or best.picked is None:
         return []
-    name, best = METRIC[audit.metric].label, audit.best[0]
+    name = METRIC[audit.metric].label
     lead = "" if found.difference is None else f", {_points(audit, found.difference)} points from this run's settings"
     sentences = [
         f"The best of {audit.n_choices} combinations by {name} on {audit.n_images - (audit.n_confirming or 0)} of the "
@@ -154,8 +156,10 @@ def _scope(audit: AuditFile) -> str:
 
 def _points(audit: AuditFile, found: AuditDifference) -> str:
     """With the interval that holds together with all others, where there is one."""
-    ends = joint_ends(found) if isinstance(found, JointDifference) else (found.low, found.high)
-    return Estimate(found.value, *ends, few_mark(audit.n_images)).text(METRIC[PRIMARY[0]].unit, sign="+")  # type: ignore[arg-type,misc]
+    ends = joint_ends(found) if isinstance(found, JointDifference) else None
+    low, high = ends or (found.low, found.high)
+    shown = Estimate(found.value, low, high, few_mark(audit.n_images))  # type: ignore[arg-type]
+    return shown.text(METRIC[PRIMARY[0]].unit, sign="+")
 
 
 def _text(audit: AuditFile, found: AuditDifference) -> str:
