@@ -9,6 +9,8 @@ from locheads.records.metrics_file import Estimate, few_mark
 
 NAMED = 6
 """Options that a sentence names, the others are counted."""
+TELLING = 0.95
+"""What more of all readings share is not worth saying of the compatible ones."""
 NO_EVIDENCE = (
     "That a reading is compatible, or the closest, is no evidence that the authors did it: it says what their figures "
     "do not rule out."
@@ -72,12 +74,14 @@ def _options(audit: AuditFile) -> list[str]:
     sentences = []
     for metric in PRIMARY:
         moving, name = _moving(audit, metric), METRIC[metric].label
-        small = [o for o, rows in effects_by(audit, metric).items()
-                 if o not in moving and all(_is_small(found) for _, found in rows)]  # fmt: skip
-        open_ = [o for o in effects_by(audit, metric) if o not in moving and o not in small]
+        rest = {o: [found for _, found in rows] for o, rows in effects_by(audit, metric).items() if o not in moving}
+        small = [o for o, found in rest.items() if all(map(_is_small, found))]
+        same = [o for o, found in rest.items() if o not in small and not any(one.value for one in found)]
+        open_ = [o for o in rest if o not in small and o not in same]
         told = [f"{o}={row.value} ({_points(audit, d)})" for o, (row, d) in moving.items()]
         sentences += [f"{name} is surely moved by {_some(told)}."] if told else []
         sentences += [f"Less than a point of {name}, up or down, hangs on {_some(small)}."] if small else []
+        sentences += [f"Here {name} is the same with every value of {_some(same)}."] if same else []
         sentences += [f"These images do not settle whether {name} hangs on {_some(open_)}."] if open_ else []
     failed = sorted({row.option for row in audit.effects if row.error})
     sentences += [f"A value of {_some(failed)} could not be measured: see the table."] if failed else []
@@ -122,7 +126,7 @@ def _targets(audit: AuditFile) -> list[str]:
         sentences = [f"{n} of {all_} combinations are compatible with all {len(each)} targets ({_some(each)})."]
     if n == 0:
         return [*sentences, "What gave these figures is none of the combinations that were tried, on data like these."]
-    shared = [f"{c.option}={c.value}" for c in audit.in_common if c.members == n and c.readings < all_]
+    shared = [f"{c.option}={c.value}" for c in audit.in_common if c.members == n and c.readings < TELLING * all_]
     sentences += [f"All of them have {_some(shared)} in common."] if shared and n > 1 else []
     if len(audit.targets) == 1 and n > 1:
         sentences.append("One figure cannot identify one of hundreds; more make the set smaller (audit.targets, "
