@@ -119,7 +119,7 @@ def _targets(audit: AuditFile) -> list[str]:
         return []
     n, all_ = audit.n_compatible, audit.n_choices - audit.n_failed_choices
     first = audit.targets[0]
-    each = [f"{target_text(target)} alone with {target.alone}" for target in audit.targets]
+    each = [f"{target_text(target)}: {target.alone} by itself" for target in audit.targets]
     if len(audit.targets) == 1:
         sentences = [f"{n} of {all_} combinations are compatible with {target_text(first)}."]
     else:
