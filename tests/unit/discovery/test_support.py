@@ -47,7 +47,9 @@ def test_the_public_reruns_heads_come_again_as_often_as_its_record_says() -> Non
         # Heads that fall together change this by a few points, and those are not public.
         assert found == pytest.approx(published, abs=0.10)
     fresh = share_again(votes, 0.5, 3, np.random.default_rng(1), 2000)
-    assert fresh == pytest.approx(0.84, abs=0.03) and fresh < drawn - 0.04, "500 new samples agree less often than 500 of the record itself"
+    assert fresh == pytest.approx(0.84, abs=0.03) and fresh < drawn - 0.04, (
+        "500 new samples agree less often than 500 of the record itself"
+    )
 
 
 def test_a_draw_of_two_heads_is_a_binomial() -> None:
