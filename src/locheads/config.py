@@ -23,6 +23,7 @@ from locheads.discovery.config import (
     Require,
     SelectionConfig,
     SelectionKind,
+    Until,
 )
 from locheads.errors import Rule
 from locheads.evaluation.config import DirectConfig, EvaluationConfig
@@ -221,6 +222,11 @@ def _run_rules(c: Config) -> list[Rule]:
             c.shard.count == 1 or c.stage in (Stage.attend, Stage.status),
             f"shard.count={c.shard.count} cuts up the attention pass only: add stage=attend, and run the later stages "
             "without it once all shards are done.",
+        ),
+        (
+            c.discovery.until == Until.count or (c.shard.count == 1 and c.stage != Stage.status),
+            "discovery.until=stable asks the model in rounds, each after the last one's result, and workers cannot "
+            "share that: set discovery.until=count.",
         ),
     ]
 

@@ -16,7 +16,8 @@ from locheads.data.config import DatasetConfig
 from locheads.discovery.config import HeadsConfig
 from locheads.pipeline.audit_stage import choices_of
 
-RANDOM = AuditConfig(mode=AuditMode.random, n=40, target=0.1)
+HEADS = {"value": 0.05, "metric": "res_ciou", "heads.k": 1}
+RANDOM = AuditConfig(mode=AuditMode.random, n=40, target=0.1, targets=[HEADS])
 Run = Callable[[Config], Path]
 
 
@@ -62,9 +63,19 @@ def test_the_record_answers_which_and_what_would_give(files: TinyFiles, store: P
     frame, record = audited(folder)
     assert record["base"]["changes"] == "none"
     assert record["base_contradicts"] == []
-    values = [row["metrics"]["rec_acc@0.5"]["value"] for row in record["closest"]]
-    expected = np.sort(np.abs(frame["rec_acc@0.5"].dropna() - 0.1))[: len(values)]
-    np.testing.assert_allclose(np.abs(np.array(values) - 0.1), expected, atol=1e-12)
+    (closest,) = record["closest"]
+    expected = np.abs(frame["rec_acc@0.5"].dropna() - 0.1).min()
+    assert abs(closest["metrics"]["rec_acc@0.5"]["value"] - 0.1) == pytest.approx(expected, abs=1e-12)
+    p = frame[["target_0_p", "target_1_p"]].to_numpy()
+    assert frame["compatible"].tolist() == (p >= 0.025).all(axis=1).tolist()
+    assert record["n_compatible"] == frame["compatible"].sum()
+    assert [t["alone"] for t in record["targets"]] == [(p[:, j] >= 0.05).sum() for j in range(2)]
+    # A target's own settings: every combination with one head, as that combination itself gives.
+    one_head = frame["changes"] == "heads.k=1"
+    assert frame["target_1"][0] == frame.loc[one_head, "res_ciou"].item() != frame["res_ciou"][0]
+    best = record["best"][0]
+    assert best["picked"] == max(row["picked"] for row in record["best"])
+    assert 0 < record["n_confirming"] < record["n_images"]
     effects = {(row["option"], row["value"]): row for row in record["effects"]}
     alone = effects["grounding.threshold", "mean, level 2.0"]
     row = frame[frame["changes"] == "grounding.threshold=mean, level 2.0"].iloc[0]
@@ -77,6 +88,7 @@ def test_the_record_answers_which_and_what_would_give(files: TinyFiles, store: P
         assert (folder / name).stat().st_size > 1000
     page = (folder / "report.html").read_text()
     assert "Audit: which choices matter" in page and "metrics.json is missing" not in page
+    assert "no evaluation to judge" not in page and "options alone surely move" in page
 
 
 def test_the_command_line_prints_the_tables_and_loads_no_model(
@@ -91,6 +103,26 @@ def test_the_command_line_prints_the_tables_and_loads_no_model(
     assert "Effect of each option alone, in percent points" in result.out
     assert "grounding.sigma" in result.out
     assert "criterion.floor" not in result.out
+
+
+def test_targets_of_another_split_count_as_well(
+    files: TinyFiles, finished: Finished, tmp_path: Path, command: Callable[..., Result], no_model: None
+) -> None:
+    few = ["stage=audit", "engine.processes=1", "audit.single={grounding: {resolution: []}, criterion: {elbow: []}}"]
+    few += ["audit.grid={criterion: {score: [], floor: [], weighting: [], candidates: []}, selection: {kind: []}}"]
+    shared = [*files.arguments(tmp_path / "out", finished.cache), *few, "audit.target=0.1"]
+    assert command(*shared, "study=first").code == 0
+    (first,) = (tmp_path / "out" / "first").iterdir()
+    result = command(*shared, "study=second", f"audit.beside=[{first}]")
+    assert result.code == 0, result.err
+    (second,) = (tmp_path / "out" / "second").iterdir()
+    (alone, before), (frame, record) = audited(first), audited(second)
+    assert [t["beside"] for t in record["targets"]] == [False, True]
+    assert record["targets"][1]["alone"] == before["n_compatible"]
+    # The same images twice: each target must be met at half of what is allowed to be wrong.
+    assert frame["compatible"].tolist() == (alone["target_0_p"] >= 0.025).tolist()
+    other = command(*shared, "study=third", "grounding.sigma=0.5", f"audit.beside=[{first}]")
+    assert other.code == 1 and "was made with other settings of grounding." in other.err
 
 
 @pytest.mark.parametrize("split", ["testA", "testB", "test"])
@@ -113,6 +145,12 @@ def test_what_counts_as_a_test_split_is_declared() -> None:
         ("audit.metric=acc", "audit.metric=acc is unknown: use one of rec_acc@0.5"),
         ("audit.target=86.5", "audit.target must lie between 0 and 1 (0.865, not 86.5)"),
         ("audit.n=0", "audit.n must be at least 1"),
+        ("audit.confirmation=1", "audit.confirmation must be a share of the images, between 0 and 1"),
+        ("audit.targets=[{value: 0.5, heads.kk: 1}]", "The audit cannot set heads.kk to 1: Key 'kk' not in"),
+        ("audit.targets=[{value: 0.5, grounding.kernel: 4}]", "grounding.kernel must be odd and positive, not 4."),
+        ("audit.targets=[{value: 86.5}]", "value must lie between 0 and 1 (0.865, not 86.5)."),
+        ("audit.paper=LLaVA-1.5-7B", "audit.paper=LLaVA-1.5-7B: the paper has no figure of rec_acc@0.5 for it on"),
+        ("audit.beside=[nowhere]", "nowhere has no audit.json: give a run folder that holds one."),
         ("+audit.grid.model.id=[a]", "audit.grid.model cannot be varied"),
         ("audit.grid.grounding.sigma=[wide]", "The audit cannot set grounding.sigma to 'wide': Value 'wide'"),
         ("+audit.grid.grounding.kernel=[4]", "grounding.kernel must be odd and positive, not 4."),

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from locheads.audit.targets import Target
 from locheads.dependence.planted import Plant
 from locheads.evaluation.metric_table import PRIMARY, Place, shown
-from locheads.settings import Seed, require, settings
+from locheads.settings import Seed, Text, require, settings
 
 Grid = dict[str, dict[str, list[Any]]]
 
@@ -119,7 +120,21 @@ class AuditConfig:
     metric: str = PRIMARY[0]
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
-    """Which combinations come closest to this value (0 to 1) of the metric?"""
+    """Which combinations are compatible with this value (0 to 1) of the metric?"""
+    targets: list[dict[str, Any]] = field(default_factory=list)
+    """More of them, all at once: {value: 0.731, metric: res_ciou, heads.k: 2} is a figure that was measured with these
+    settings (none are needed), whatever the combination. Each such change is measured with every combination."""
+    paper: Text | None = None
+    """A model as the paper writes it, such as LLaVA-1.5-7B: its figures in the paper's Tables 1, 2, 4, 5 and 8 for the
+    run's data set and split are targets, too."""
+    paper_metrics: list[Text] = field(default_factory=lambda: [PRIMARY[0]])
+    """Which of them. The paper's masks come from SAM and the audit's are pseudo-masks, so its res_ciou is left out."""
+    beside: list[Text] = field(default_factory=list)
+    """Folders of finished audits of other splits, of the same combinations: their targets count as well."""
+    confirmation: Annotated[float, Field(gt=0, lt=1, description="must be a share of the images, between 0 and 1")] = (
+        0.5
+    )
+    """The best combinations are picked on the other images and confirmed on these, drawn with `seed`."""
 
     def __post_init__(self) -> None:
         groups = ", ".join(GROUPS)
@@ -130,4 +145,23 @@ class AuditConfig:
                 for name, grid in (("grid", self.grid), ("single", self.single))
                 for group in grid
             ),
-        )
+            *((metric in METRICS, f"audit.paper_metrics holds {metric}: use {', '.join(METRICS)}.")
+              for metric in self.paper_metrics),
+        )  # fmt: skip
+        self.own_targets()
+
+    def own_targets(self) -> list[Target]:
+        """Those that are listed here. Raises ConfigError for one that is none."""
+        listed = [{"value": self.target}] * (self.target is not None) + self.targets
+        return [self._target(dict(one)) for one in listed]
+
+    def _target(self, one: dict[str, Any]) -> Target:
+        text, metric, value = f"audit.targets holds {one}", one.pop("metric", self.metric), one.pop("value", None)
+        is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        require(
+            (metric in METRICS, f"{text}: metric must be one of {', '.join(METRICS)}."),
+            (is_share, f"{text}: value must lie between 0 and 1 (0.865, not 86.5)."),
+            *((name.split(".")[0] in GROUPS and name.count(".") == 1,
+               f"{text}: {name} is no setting of {', '.join(GROUPS)}.") for name in one),
+        )  # fmt: skip
+        return Target(metric, float(value), one)

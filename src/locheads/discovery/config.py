@@ -127,6 +127,16 @@ class Draw(StrEnum):
     expressions of an image are alike: the intervals of the frequencies know that."""
 
 
+class Until(StrEnum):
+    """How many samples discovery asks."""
+
+    count = "count"  # type: ignore[assignment]
+    """n_samples of each trial (the paper)."""
+    stable = "stable"
+    """50 of each trial, 100, 200, ..., at most n_samples, until the heads are final: until the same k come first in
+    enough resamples of the images (`confidence`, see discovery/support.py)."""
+
+
 @settings("discovery")
 class DiscoveryConfig:
     """The samples that discovery sees."""
@@ -135,6 +145,9 @@ class DiscoveryConfig:
     n_samples: Count = 1000
     """Expressions of each trial, whatever is drawn."""
     trials: Annotated[int, Field(ge=1, le=10_000)] = 5
+    until: Until = Until.count
+    confidence: Annotated[float, Field(gt=0, lt=1, description="must lie between 0 and 1")] = 0.95
+    """With which the heads are called final, and how many samples would have sufficed is told."""
     sizes: Annotated[list[Count], Field(description="must be a number of samples, 1 or more")] = field(
         default_factory=list
     )

@@ -10,9 +10,10 @@ import numpy as np
 from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.config import CriterionConfig, Draw, SelectionKind
 from locheads.discovery.frequencies import stability
+from locheads.discovery.support import support
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.records.follows import DependenceGrids, FollowsRecord
-from locheads.records.heads_file import FoundOn, HeadsFile
+from locheads.records.heads_file import FoundOn, HeadsFile, SupportRecord
 from locheads.store.atomic import write_json
 from locheads.types import Discovery, HeadIndex, HeadScores
 
@@ -27,6 +28,8 @@ class Judgement:
     """The share of these that are among the localization heads; 1: every trial leads to the same set."""
     margin: float
     """Selection frequency of the last localization head less that of the first head after it, in [0, 1]."""
+    support: SupportRecord
+    """How often the same heads come first where the images are drawn anew, and how many samples suffice (`.enough`)."""
     stability: list[dict[str, Any]]
     """Per number of samples {"n", "tops"}: each trial's k heads from so many of its samples."""
 
@@ -64,7 +67,8 @@ class FoundHeads:
         following = frequency[ranking[k].layer, ranking[k].head] if len(ranking) > k else 0.0
         last = frequency[self.heads[-1].layer, self.heads[-1].head]
         fewer = stability(self.scores, self.trials, self.criterion, sizes, k, self.seed, self.images, self.draw)
-        return Judgement(tops, sum(among) / (k * len(tops)), float(last - following), fewer)
+        again = support(self.scores, self.trials, self.criterion, self.images, k, self.seed)
+        return Judgement(tops, sum(among) / (k * len(tops)), float(last - following), again, fewer)
 
 
 def save_heads(found: FoundHeads, path: str | Path, data: tuple[str, str] | None = None) -> Path:

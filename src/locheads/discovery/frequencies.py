@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from locheads.discovery.config import CriterionConfig, Draw
 from locheads.discovery.criteria import find_criterion
 from locheads.discovery.rank import best_heads, eligible_heads, rank_values, tau_of
-from locheads.discovery.trials import random_order
+from locheads.discovery.trials import order_of_trial
 from locheads.errors import DiscoveryError
 from locheads.evaluation.intervals import wilson_ends
 from locheads.types import Discovery, HeadIndex, HeadScores
@@ -66,6 +66,17 @@ def discover(
     )
 
 
+def added_by_samples(
+    scores: HeadScores, trials: Sequence[np.ndarray], criterion: CriterionConfig
+) -> list[Float[np.ndarray, "sample layer head"]]:
+    """Per trial what each of its samples adds to the sums by which `discover` ranks the heads: a vote for each of its
+    candidates, or, where the criterion ranks by a mean, the head's value."""
+    values = [_values(scores.rows(t), scores["sums"][t].mean(axis=0, dtype=np.float64), criterion) for t in trials]
+    if find_criterion(criterion.score).pooled:
+        return [_added(of_trial) for of_trial in values]
+    return [best_heads(of_trial, criterion.candidates).astype(np.float64) for of_trial in values]
+
+
 def top_heads(discovery: Discovery, k: int) -> list[HeadIndex]:
     """The k localization heads. Raises DiscoveryError where fewer heads were ever chosen."""
     ranking = discovery.ranking()
@@ -99,7 +110,11 @@ def _values(
 
 def _pooled(values: Float[np.ndarray, "sample layer head"]) -> Float[np.ndarray, "layer head"]:
     """Each head's mean, the highest being the best; a sample that must not choose the head adds nothing."""
-    return -np.where(np.isfinite(values), values, 0.0).mean(axis=0)
+    return _added(values).mean(axis=0)
+
+
+def _added(values: Float[np.ndarray, "sample layer head"]) -> Float[np.ndarray, "sample layer head"]:
+    return -np.where(np.isfinite(values), values, 0.0)
 
 
 def _ends(
@@ -142,8 +157,7 @@ def stability(
     Returns:
         Per size that the trials reach, ascending: {"n", "tops": each trial's k heads}.
     """
-    generators = (np.random.default_rng([seed, 2, i]) for i in range(len(trials)))
-    orders = [trial[random_order(images[trial], rng, draw)] for trial, rng in zip(trials, generators, strict=True)]
+    orders = [trial[order_of_trial(images[trial], seed, i, draw)] for i, trial in enumerate(trials)]
     reach = min((len(order) for order in orders), default=0)
     result = []
     for size in sorted({size for size in sizes if size <= reach}):

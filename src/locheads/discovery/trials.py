@@ -38,6 +38,11 @@ def draw_trials(
     return [np.sort(random_order(images, generator, by)[:size]) for generator in generators]
 
 
+def order_of_trial(images: Int[np.ndarray, "sample"], seed: int, trial: int, draw: Draw) -> Int[np.ndarray, "sample"]:
+    """The order in which a trial's samples, of these images, are asked where fewer may do: drawn once per trial."""
+    return random_order(images, np.random.default_rng([seed, 2, trial]), draw)
+
+
 def random_order(
     images: Int[np.ndarray, "sample"], generator: np.random.Generator, draw: Draw
 ) -> Int[np.ndarray, "sample"]:

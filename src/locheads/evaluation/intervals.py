@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 from pydantic import ConfigDict, StrictFloat, StrictInt
 from pydantic.dataclasses import dataclass
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
 FEW_IMAGES = 30
 """On fewer the intervals are rough: their coverage was simulated from here on. Figures of fewer are marked."""
@@ -97,18 +97,40 @@ def wilson_ends(
     Sources: Wilson 1927 with the effective sample size of Korn & Graubard 1998 (Franco et al. 2019 compare the kinds);
     Kish 1965.
     """
-    total, images, share = bottoms.sum(axis=-1), _effective(bottoms), sum_ratio(tops, bottoms)
+    images, share, worth = _effective(bottoms), sum_ratio(tops, bottoms), _worth(tops, bottoms)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t2 = _t(images, confidence) ** 2 / worth
+        middle = (share + t2 / 2) / (1 + t2)
+        half = np.sqrt(t2 * share * (1 - share) + t2**2 / 4) / (1 + t2)
+    low, high = np.minimum(middle - half, share), np.maximum(middle + half, share)
+    return _where_known(bottoms, np.where(share <= 0, 0.0, low), np.where(share >= 1, 1.0, high), (0.0, 1.0))
+
+
+def wilson_p(
+    tops: Real[np.ndarray, "*way image"], bottoms: Real[np.ndarray, "*way image"], value: Real[np.ndarray, "*#way"]
+) -> Float[np.ndarray, "*way"]:
+    """How compatible ratios in [0, 1] are with `value`: `wilson_ends` at the confidence 1 - p end at it.
+
+    1 where the ratio is the value, or where there are fewer than two images.
+    """
+    share, value = sum_ratio(tops, bottoms), np.asarray(value, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(share - value) * np.sqrt(_worth(tops, bottoms) / (value * (1 - value)))
+    p = 2 * stdtr(np.maximum(_effective(bottoms) - 1, 1), -t)
+    few = (bottoms > 0).sum(axis=-1) < 2
+    return np.where(few | (share == value), 1.0, np.nan_to_num(p))
+
+
+def _worth(tops: np.ndarray, bottoms: np.ndarray) -> _Number:
+    """As many independent expressions the images are worth; see `wilson_ends`."""
+    total, images = bottoms.sum(axis=-1), _effective(bottoms)
     size = HALF * _over(total, images)  # of an effective image, halved
     all_ = total + 2 * size
     centre = _over(tops.sum(axis=-1) + size, all_)
     variance = _squares(tops, bottoms, centre) * _over(total, all_) ** 2
     variance += _over(size, all_) ** 2 / HALF * (centre**2 + (1 - centre) ** 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t2 = _t(images, confidence) ** 2 / (centre * (1 - centre) / variance * _over(total, all_))
-        middle = (share + t2 / 2) / (1 + t2)
-        half = np.sqrt(t2 * share * (1 - share) + t2**2 / 4) / (1 + t2)
-    low, high = np.minimum(middle - half, share), np.maximum(middle + half, share)
-    return _where_known(bottoms, np.where(share <= 0, 0.0, low), np.where(share >= 1, 1.0, high), (0.0, 1.0))
+        return centre * (1 - centre) / variance * _over(total, all_)
 
 
 def t_ends(
@@ -117,7 +139,7 @@ def t_ends(
     """(low, high) of ratios without bounds: Student's t with the jackknife's variance over images, to which the most
     unusual image counts HALF once more (values that are far from normal are seen too rarely on few images)."""
     ratio, images = sum_ratio(tops, bottoms), _effective(bottoms)
-    extreme = (_influences(tops, bottoms, ratio) ** 2).max(axis=-1, initial=0)
+    extreme = (influences(tops, bottoms, ratio) ** 2).max(axis=-1, initial=0)
     half = _t(images, confidence) * np.sqrt(_squares(tops, bottoms, ratio) + HALF * extreme)
     return _where_known(bottoms, ratio - half, ratio + half, (np.nan, np.nan))
 
@@ -135,7 +157,7 @@ def difference_ends(
     be. After Agresti & Min 2005, who add a half to each kind of discordant pair of 0/1 answers.
     """
     difference = sum_ratio(*b) - sum_ratio(*a)
-    parts = _influences(*b, sum_ratio(*b)) - _influences(*a, sum_ratio(*a))
+    parts = influences(*b, sum_ratio(*b)) - influences(*a, sum_ratio(*a))
     known = (a[1] > 0) & (b[1] > 0)
     n, images = known.sum(axis=-1), np.minimum(_effective(a[1]), _effective(b[1]))
     change = np.abs(_over(*b) - _over(*a))
@@ -150,10 +172,10 @@ def difference_ends(
 def _squares(tops: np.ndarray, bottoms: np.ndarray, ratio: _Number) -> _Number:
     """The jackknife's variance over images of sum(tops) / sum(bottoms), about `ratio`."""
     n = (bottoms > 0).sum(axis=-1)
-    return _over(n - 1, n) * (_influences(tops, bottoms, ratio) ** 2).sum(axis=-1)
+    return _over(n - 1, n) * (influences(tops, bottoms, ratio) ** 2).sum(axis=-1)
 
 
-def _influences(tops: np.ndarray, bottoms: np.ndarray, ratio: _Number) -> Float[np.ndarray, "*way image"]:
+def influences(tops: np.ndarray, bottoms: np.ndarray, ratio: _Number) -> Float[np.ndarray, "*way image"]:
     """How far the ratio moves when an image is left out (its sign turned)."""
     rest = bottoms.sum(axis=-1, keepdims=True) - bottoms
     return np.where(bottoms > 0, _over(tops - ratio[..., None] * bottoms, rest), 0.0)

@@ -68,8 +68,9 @@ def attend_judged(setup: Setup, loader: Loader, heads: Sequence[HeadIndex]) -> F
     return _fill(setup, loader, setup.inputs.judged, NeededMaps(frozenset(heads)))
 
 
-def attend_steered(setup: Setup, loader: Loader) -> Failures:
-    """stage=steer: what the dependence of every head follows from, and what discovery needs where it finds them."""
+def attend_discovery(setup: Setup, loader: Loader) -> Failures:
+    """What the dependence of every head follows from, and what discovery needs where it finds them: for stage=steer,
+    and for a look of discovery.until=stable."""
     if setup.config.engine.maps != ALL_MAPS:
         return _fill_passes(setup, loader, _before_heads(setup))
     return _fill(setup, loader, merged([*setup.inputs.judged, *setup.inputs.discovery]), EVERYTHING)

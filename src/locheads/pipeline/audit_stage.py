@@ -4,23 +4,34 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from locheads.audit.choice_grid import Change, Choice, combinations
-from locheads.audit.config import EMPTY_GRID, Grid
-from locheads.audit.effect_table import audit_frame, audit_record
+from locheads.audit.compatible import P, Variants, beside, target_columns, variants
+from locheads.audit.config import EMPTY_GRID, GROUPS, LARGEST, Grid
+from locheads.audit.effect_table import (
+    audit_frame,
+    audit_record,
+    compatible_record,
+    joint_confidences,
+    picked_record,
+)
 from locheads.audit.effects import AuditPlan, criterion_key, head_key, heads_to_read, measure, own_heads
+from locheads.audit.paper_targets import paper_targets
+from locheads.audit.targets import Target
 from locheads.config import Config, check
 from locheads.dependence.head_dependence import HeadDependence
 from locheads.dependence.word_verdict import Follows
 from locheads.discovery.config import CriterionConfig, SelectionKind
 from locheads.discovery.frequencies import discover, top_heads
 from locheads.discovery.scores import stack_scores, with_dependence
-from locheads.errors import ConfigError, DiscoveryError
+from locheads.errors import ConfigError, DiscoveryError, StoreError
 from locheads.grounding.config import Contrast, Sinks
 from locheads.grounding.contrast import read_maps
 from locheads.pipeline.head_numbers import head_numbers
@@ -30,35 +41,44 @@ from locheads.pipeline.run_files import write_parquet
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.pipeline.sink_cells import sink_cells
 from locheads.pipeline.word_pairs import measure_dependence, verdict_on
-from locheads.records.audit_file import AuditFile
+from locheads.records.audit_file import AuditFile, AuditTarget
 from locheads.report.figures import audit_effects
 from locheads.report.run_record import read_run
 from locheads.report.theme import to_png
 from locheads.store.atomic import write_bytes, write_text
 from locheads.store.attention_store import AttentionStore
-from locheads.text import csv_text
+from locheads.text import csv_text, reason
 from locheads.types import Attention, Discovery, HeadScores, ImageGroup
 
 T = TypeVar("T")
+SAME = ("seed", "model", "prompt", "discovery", *GROUPS)
+"""Groups of settings that audits of the same readings have in common."""
 
 
 def audit_stage(run: Setup, failures: Failures) -> None:
     """Measures every combination -> audit.parquet, audit.csv, audit.json, audit.png."""
     start, config, groups = time.perf_counter(), run.config, run.inputs.evaluated
-    choices, planted, unplanted = choices_of(config), planted_heads(run), None
+    choices, targets, planted, unplanted = choices_of(config), targets_of(config), planted_heads(run), None
     if planted:
         _, without_heads, unplanted = _sums(run, choices)
         unplanted[[*without_heads]] = np.nan
         run = dataclasses.replace(run, store=PlantedStore(run, planted))
-    plan, errors, sums = _sums(run, choices)
-    heads = [_heads_text(plan, choice) for choice in choices]
-    frame = audit_frame(choices, sums, errors, heads, confidence=config.evaluation.confidence, unplanted=unplanted)
+    measured = with_variants(choices, targets)
+    plan, errors, of_all = _sums(run, measured.choices)
+    heads, sums = [_heads_text(plan, choice) for choice in choices], of_all[: len(choices)]
+    confidence, own_errors = config.evaluation.confidence, {i: e for i, e in errors.items() if i < len(choices)}
+    joint = joint_confidences(sums, own_errors, confidence, config.audit.seed)
+    frame = audit_frame(choices, sums, own_errors, heads, confidence=confidence, joint=joint, unplanted=unplanted)
+    frame = frame.assign(**target_columns(targets, measured.at, of_all, [*errors]))
     facts = {
+        **picked_record(frame, sums, config.audit, next(iter(targets), None), confidence),
+        **_held_against(config, frame, targets),
+        "joint_confidence": joint,
         "split": config.dataset.split,
         "n_images": len(groups),
         "n_expressions": sum(len(group.samples) for group in groups),
         "n_failed": len(failed_in(groups, failures)),
-        "confidence": config.evaluation.confidence,
+        "confidence": confidence,
         "mode": config.audit.mode.value,
         "plant": config.audit.plant.value,
         "planted": list(map(str, planted)),
@@ -81,6 +101,68 @@ def _sums(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, s
     return plan, errors, sums[:, np.argsort([group.image_id for group in groups], kind="stable")]
 
 
+def _held_against(config: Config, frame: pd.DataFrame, targets: Sequence[Target]) -> dict[str, Any]:
+    """What audit.json says of the readings that are compatible with the targets; nothing without any."""
+    split = f"{config.dataset.name} {config.dataset.split}"
+    own = [
+        AuditTarget(metric=t.metric, value=t.value, settings=t.changed, source=t.source, split=split, alone=0)
+        for t in targets
+    ]
+    columns = [frame[[P.format(j) for j in range(len(own))]].to_numpy()]
+    for folder in config.audit.beside:
+        others, p = beside(Path(folder), frame)
+        own += [target.model_copy(update={"beside": True}) for target in others]
+        columns.append(p)
+    if not own:
+        return {}
+    p = np.concatenate(columns, axis=1)
+    return compatible_record(base_choice(config), frame, own, p, config.evaluation.confidence)
+
+
+def check_beside(config: Config) -> None:
+    """Raises ConfigError or StoreError for a folder of audit.beside that holds no audit of the same readings."""
+    for folder in config.audit.beside:
+        AuditFile.read(Path(folder))
+        try:
+            theirs = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(Path(folder) / "config.yaml"))
+            other: Any = OmegaConf.to_object(theirs)
+        except (OSError, OmegaConfBaseException) as error:
+            raise StoreError(f"audit.beside: {folder}/config.yaml cannot be read ({reason(error)}).") from error
+        if differing := [name for name in SAME if getattr(other, name) != getattr(config, name)]:
+            raise ConfigError(f"audit.beside: {folder} was made with other settings of {', '.join(differing)}.")
+
+
+def targets_of(config: Config) -> list[Target]:
+    """The figures that a reading must give on the run's split. Raises ConfigError for one that makes no sense, and
+    where audit.beside has nothing to stand beside."""
+    audit, data = config.audit, (config.dataset.name, config.dataset.split)
+    found = audit.own_targets()
+    if audit.paper is not None:
+        found += paper_targets(Path(config.paths.studies), audit.paper, data, audit.paper_metrics)
+    for choice in (base_choice(config).changed(*_changes(target)) for target in found):
+        _check_choice(config, choice)
+    if config.audit.beside and not found:
+        raise ConfigError("audit.beside adds the targets of other audits to the run's own: set audit.target, too.")
+    return found
+
+
+def with_variants(choices: Sequence[Choice], targets: Sequence[Target]) -> Variants:
+    """All that is measured. Raises ConfigError where that is too much."""
+    found = variants(choices, [_changes(target) for target in targets])
+    if len(found.choices) > LARGEST:
+        raise ConfigError(
+            f"The audit's {len(choices)} combinations are {len(found.choices)} with the settings of its targets, more "
+            f"than {LARGEST}: lower audit.n, or give it fewer targets with settings."
+        )
+    return found
+
+
+def _changes(target: Target) -> list[Change]:
+    """Its settings with the types of the schema."""
+    places = ((*name.split("."), value) for name, value in target.settings.items())
+    return [_change(_schema(group), group, key, value) for group, key, value in places]
+
+
 def choices_of(config: Config) -> list[Choice]:
     """All combinations, the run's own settings first. Raises ConfigError for a value that makes no sense."""
     options, singles = options_of(config.audit.grid), options_of(config.audit.single)
@@ -99,14 +181,17 @@ def base_choice(config: Config) -> Choice:
 
 def options_of(grid: Grid) -> list[list[Change]]:
     """The values with the types of the schema. Raises ConfigError for one that does not fit."""
-    whole = OmegaConf.structured(Config)
     options = []
     for group, settings in grid.items():
-        schema = OmegaConf.structured(OmegaConf.get_type(whole, group))
+        schema = _schema(group)
         for key, values in settings.items():
             found = [_change(schema, group, key, value) for value in values]
             options += [found] if found else []
     return options
+
+
+def _schema(group: str) -> Any:
+    return OmegaConf.structured(OmegaConf.get_type(OmegaConf.structured(Config), group))
 
 
 def _change(schema: Any, group: str, key: str, value: Any) -> Change:

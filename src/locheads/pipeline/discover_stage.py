@@ -10,16 +10,17 @@ from locheads.data.image_groups import with_heat
 from locheads.dependence.head_dependence import HeadDependence
 from locheads.discovery.frequencies import discover, stability, top_heads
 from locheads.discovery.scores import mean_entropy, score_all, with_dependence
+from locheads.discovery.support import support
 from locheads.errors import DiscoveryError
 from locheads.evaluation.best_heads import head_iou
 from locheads.pipeline.setup import Failures, Setup, failed_in
 from locheads.pipeline.word_pairs import measure_dependence
 from locheads.records.follows import DependenceGrids, FollowsRecord
-from locheads.records.heads_file import FoundOn, HeadsFile, StabilityFile
+from locheads.records.heads_file import FoundOn, HeadsFile, StabilityFile, SupportRecord
 from locheads.store.digest import json_digest
 from locheads.store.key import code_digest
 from locheads.terminal import track
-from locheads.types import Discovery
+from locheads.types import Discovery, HeadScores
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class DiscoverResult:
     """What the discovery samples tell of every head."""
 
     discovery: Discovery
+    support: SupportRecord
+    """How often its heads come again where the images are drawn anew."""
     stability: list[dict[str, Any]]
     """Per size of discovery.sizes each trial's heads."""
     head_iou: Float[np.ndarray, "layer head"] | None
@@ -43,18 +46,25 @@ def discover_heads(setup: Setup, failures: Failures) -> DiscoverResult:
     if len(failed) == sum(len(group.samples) for group in groups):
         reason = failures[failed[0]]
         raise DiscoveryError(f"Every one of the {len(failed)} discovery samples failed, the first because: {reason}")
-    config, how, store = setup.config, setup.config.discovery, setup.store
-    stored = store.read_numbers(track(groups, "discover", "images"), config.criterion.numbers_key())
+    config, how = setup.config, setup.config.discovery
     dependence = measure_dependence(setup)
-    scores = with_dependence(score_all(stored, config.criterion), dependence)
+    scores = with_dependence(stored_scores(setup), dependence)
     trials, images = setup.inputs.positions(scores), setup.inputs.images_of(scores)
     return DiscoverResult(
         discovery=discover(scores, trials, config.criterion, images),
         stability=stability(scores, trials, config.criterion, how.sizes, config.heads.k, config.seed, images, how.draw),
+        support=support(scores, trials, config.criterion, images, config.heads.k, config.seed, how.confidence),
         head_entropy=mean_entropy(scores),
         head_iou=_head_iou(setup),
         dependence=dependence,
     )
+
+
+def stored_scores(setup: Setup) -> HeadScores:
+    """Of the discovery samples that have attention."""
+    groups, criterion = setup.inputs.discovery, setup.config.criterion
+    stored = setup.store.read_numbers(track(groups, "discover", "images"), criterion.numbers_key())
+    return score_all(stored, criterion)
 
 
 def _head_iou(setup: Setup) -> Float[np.ndarray, "layer head"] | None:
@@ -92,6 +102,7 @@ def write_heads(setup: Setup, found: DiscoverResult, follows: FollowsRecord | No
         digest=setup.digest,
         dependence=None if found.dependence is None else DependenceGrids.of(found.dependence),
         follows=follows,
+        support=found.support,
     ).write(setup.folder)
     if found.stability:
         StabilityFile.parse({"k": config.heads.k, "sizes": found.stability}).write(setup.folder)

@@ -1,9 +1,11 @@
 """Before the first stage: everything that can be checked without loading weights."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from locheads.audit.choice_grid import Choice
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
 from locheads.data.image_groups import with_heat
@@ -17,7 +19,7 @@ from locheads.models.engine import ALL_MAPS, Quantization
 from locheads.models.identity import ModelIdentity, adapter_identity, identify
 from locheads.models.placement import check_unloaded
 from locheads.pipeline.answers import AnswerKeys, answer_keys
-from locheads.pipeline.audit_stage import choices_of
+from locheads.pipeline.audit_stage import check_beside, choices_of, targets_of, with_variants
 from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, inputs_of_sweep, load_inputs, samples_file
 from locheads.pipeline.open_store import open_store
@@ -40,7 +42,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     """Checks everything that can be checked without loading weights, and opens the store."""
     check_unloaded(config.model, config.engine)
     check_segmenter(config.segmenter)
-    audited = choices_of(config) if config.stage == Stage.audit else []
+    audited = _audited(config) if config.stage == Stage.audit else []
     identity = identify(config.model, Path(config.paths.cache))
     _check_head_count(config, identity)
     maps_heads(config, identity)
@@ -73,6 +75,12 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
         record["heads"] = given_record(head_set, config.heads.k)
     samples_file(inputs, config).write(folder)
     return Setup(config, folder, inputs, identity, store, digest, head_set)
+
+
+def _audited(config: Config) -> Sequence[Choice]:
+    """All that stage=audit will measure."""
+    check_beside(config)
+    return with_variants(choices_of(config), targets_of(config)).choices
 
 
 def _made(config: Config, store: AttentionStore) -> AttentionStore | AnswerKeys:

@@ -10,13 +10,14 @@ from locheads.discovery.frequencies import top_heads
 from locheads.discovery.headset import HeadSet
 from locheads.models.engine import ALL_MAPS
 from locheads.pipeline.abstain import abstention
+from locheads.pipeline.ask_until_stable import with_enough_samples
 from locheads.pipeline.attend_stage import (
     attend_all_maps,
+    attend_discovery,
     attend_few_maps,
     attend_for,
     attend_judged,
     attend_shards,
-    attend_steered,
     grounded_groups,
     shards_status,
 )
@@ -152,7 +153,8 @@ def _steer(setup: Setup, status: Status) -> Failures:
 
     given, loader = setup.given_heads, Loader(setup.config)
     with status.stage(Stage.attend):
-        failures = attend_steered(setup, loader)
+        setup = with_enough_samples(setup, loader)
+        failures = attend_discovery(setup, loader)
     if given is None:
         with status.stage(Stage.discover):
             discovered = discover_heads(setup, failures)
@@ -170,12 +172,14 @@ def _steer(setup: Setup, status: Status) -> Failures:
 def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
     """attend -> discover (not where the heads are given) -> audit, or ground -> evaluate; up to the stage asked for.
 
+    With discovery.until=stable its samples are asked in rounds before all else, and only as many as it takes are used.
     With engine.maps=all one pass of the model comes first. Where few maps are kept, discovery's samples are attended,
     the heads are discovered, and then the evaluated samples are attended.
     """
     last, few_maps = setup.config.stage, setup.config.engine.maps != ALL_MAPS
     loader = Loader(setup.config)
     with status.stage(Stage.attend):
+        setup = with_enough_samples(setup, loader)
         attended = attend_few_maps(setup, loader) if few_maps else attend_all_maps(setup, loader)
     failures, discovered, plan = attended.failures, attended.discovered, attended.plan
     if last == Stage.attend:

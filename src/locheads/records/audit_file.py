@@ -17,10 +17,17 @@ class AuditDifference(Part):
     high: StrictFloat | None
 
 
+class JointDifference(AuditDifference):
+    """Also with the interval that it has where those of all combinations are to hold at once (max-type)."""
+
+    joint_low: StrictFloat | None = None
+    joint_high: StrictFloat | None = None
+
+
 class AuditEstimate(AuditDifference):
     """A metric in [0, 1] with its interval."""
 
-    difference: AuditDifference | None = None
+    difference: JointDifference | None = None
     """To the run's own settings."""
     planting: AuditDifference | None = None
     """With planted heads: to the same choice without them."""
@@ -40,6 +47,43 @@ class AuditedChoice(Part):
     contradicts: tuple[str, ...]
     """Documented choices of the paper that it goes against."""
     error: str | None
+    picked: StrictFloat | None = None
+    """The metric on the images by which it was picked as best."""
+    confirmed: AuditEstimate | None = None
+    """The metric on the other images, which had no say."""
+
+
+class AuditTarget(Part):
+    """A figure that a reading must give to be compatible."""
+
+    metric: str
+    value: StrictFloat
+    settings: str
+    """What it was measured with, whatever the reading."""
+    source: str
+    split: str
+    alone: Count
+    """Readings that are compatible with this target, were it the only one."""
+    beside: StrictBool = False
+    """Whether another audit measured it (audit.beside)."""
+
+
+class CommonValue(Part):
+    """How often a value of an option is among the compatible readings, and among all."""
+
+    option: str
+    value: str
+    members: Count
+    readings: Count
+
+
+class PickedAgain(Part):
+    """In what share of random halves of the images the same reading is picked as on all of them."""
+
+    splits: Count
+    best: StrictFloat
+    closest: StrictFloat | None = None
+    """To the first target; None without one."""
 
 
 class AuditFile(Record):
@@ -68,4 +112,17 @@ class AuditFile(Record):
     base_contradicts: tuple[str, ...]
     effects: tuple[AuditedChoice, ...]
     best: tuple[AuditedChoice, ...]
-    closest: tuple[AuditedChoice, ...]
+    """Picked on a part of the images, and confirmed on the others; of earlier versions, picked on all."""
+    closest: tuple[AuditedChoice, ...] = ()
+    """The one closest to the first target, on all images; of earlier versions ten."""
+    joint_confidence: dict[str, StrictFloat] = Field(default_factory=dict)
+    """Metric -> the confidence of each interval with which all hold at once."""
+    n_confirming: Count | None = None
+    """Images that had no say in which readings are best; None of earlier versions."""
+    again: PickedAgain | None = None
+    targets: tuple[AuditTarget, ...] = ()
+    n_compatible: Count | None = None
+    """Readings that no target rules out; None without targets."""
+    compatible: tuple[AuditedChoice, ...] = ()
+    """Some of them, those first that contradict the paper least; audit.csv marks all."""
+    in_common: tuple[CommonValue, ...] = ()

@@ -133,6 +133,30 @@ class HeadSetFile(Record):
         return self
 
 
+class SupportRecord(Part):
+    """How often the k localization heads come again where the images are drawn anew (`discovery.support`)."""
+
+    confidence: StrictFloat
+    """With which they are called final."""
+    resamples: Size
+    """Of each point of the curve."""
+    curve: tuple[tuple[Size, StrictFloat], ...] = Field(min_length=1)
+    """(samples, share of the resamples with so many in which the same k heads come first, in whatever order),
+    ascending; the last: of all samples that were asked."""
+
+    @property
+    def share(self) -> float:
+        """Of the resamples as large as what was asked: how far the heads are final."""
+        return self.curve[-1][1]
+
+    @property
+    def enough(self) -> int | None:
+        """The fewest samples of the curve from which on the share reaches the confidence; None: all do not suffice."""
+        short = [i for i, (_, share) in enumerate(self.curve) if share < self.confidence]
+        reaching = self.curve[short[-1] + 1 if short else 0 :]
+        return reaching[0][0] if reaching else None
+
+
 class HeadsFile(Record):
     """heads.json of a run."""
 
@@ -184,6 +208,8 @@ class HeadsFile(Record):
     """On the words, of every head; None where it was not measured."""
     follows: FollowsRecord | None = None
     """Whether the localization heads follow the words."""
+    support: SupportRecord | None = None
+    """How far they are final; None where it was not measured."""
     score: FloatGrid | None = None
     """What the heads are ranked by where that is not their frequency; None where it is."""
     made_from: dict[str, str] = Field(default_factory=dict)

@@ -1,12 +1,19 @@
 """audit.json, which choices matter: its figures as text for the page and the terminal, and the terminal's tables."""
 
 from rich.console import RenderableType
+from rich.text import Text
 
-from locheads.evaluation.metric_table import METRIC, PRIMARY, percent
+from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, percent
 from locheads.fitted_table import Row, figures, fitted_table, label, words
 from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, few_legend, few_mark
+from locheads.report.audit_outcome import audit_outcome
 from locheads.report.run_record import RunRecord
+
+BEST_NOTE = (
+    "Contradictions are with what the paper says of its choices. What is best where it was picked is so partly by "
+    "chance; the other images had no say."
+)
 
 
 def estimate(audit: AuditFile, found: AuditDifference | None) -> Estimate | None:
@@ -42,12 +49,41 @@ def by_option(audit: AuditFile) -> list[AuditedChoice]:
     return sorted(audit.effects, key=lambda row: (-size[row.option], row.option))
 
 
-def ranked(audit: AuditFile) -> tuple[str, tuple[AuditedChoice, ...]]:
-    """Title and rows of the combinations closest to the target, or without one of the best."""
+def best_title(audit: AuditFile) -> str:
+    """Where the readings were picked, and where they are confirmed."""
     name = METRIC[audit.metric].label
-    closest = f"The {len(audit.closest)} closest to {name} = {percent(audit.target or 0)}"
-    title = f"The {len(audit.best)} best by {name}" if audit.target is None else closest
-    return title, audit.closest or audit.best
+    if audit.n_confirming is None:
+        return f"The {len(audit.best)} best by {name}, on the images by which they were picked"
+    return f"The {len(audit.best)} best by {name} on {audit.n_images - audit.n_confirming} images, and on the others"
+
+
+def picked_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str]:
+    """The metric where the reading was picked and where it was confirmed, and there the difference to this run's
+    settings; of earlier versions on all images, and no more."""
+    if row.confirmed is None or row.picked is None:
+        return cell(audit, row, audit.metric), ABSENT, ABSENT
+    unit, mark = METRIC[audit.metric].unit, few_mark(audit.n_confirming or 0)
+    both = (row.confirmed, row.confirmed.difference)
+    found, difference = (Estimate(e.value, e.low, e.high, mark) for e in both if e is not None)  # type: ignore[arg-type]
+    return unit.text(row.picked), found.text(unit), difference.text(unit, sign="+")
+
+
+def target_rows(audit: AuditFile) -> list[tuple[str, str, str, str]]:
+    """Per target: metric and value, with which settings, where, how many readings are compatible with it alone."""
+    return [
+        (f"{METRIC[t.metric].label} = {percent(t.value)}", t.settings or "its own", f"{t.split} {t.source}".strip(),
+         str(t.alone))
+        for t in audit.targets
+    ]  # fmt: skip
+
+
+def common_rows(audit: AuditFile, most: int = 12) -> list[tuple[str, str, str, str]]:
+    """Option, value, its share of the compatible readings and of all; the most telling first."""
+    of_all = audit.n_choices
+    return [
+        (c.option, c.value, f"{c.members} of {audit.n_compatible}", f"{c.readings} of {of_all}")
+        for c in audit.in_common[:most]
+    ]
 
 
 def caption(audit: AuditFile) -> str:
@@ -62,26 +98,53 @@ def caption(audit: AuditFile) -> str:
 
 
 def audit_tables(record: RunRecord) -> list[RenderableType]:
-    """The effects of every option alone, and the best or closest combinations.
+    """The outcome in sentences, the effects of every option alone, the best readings and the compatible ones.
 
     Raises StoreError where the run has no readable audit.json.
     """
     audit = record.need(AuditFile)
+    headline, found = audit_outcome(audit)
+    return [
+        Text("\n".join([headline, *(f"- {sentence}" for sentence in found)])),
+        _effects_table(audit),
+        _best_table(audit),
+        *([_targets_table(audit)] if audit.targets else []),
+        *([_common_table(audit), _members_table(audit)] if audit.n_compatible else []),
+    ]
+
+
+def _effects_table(audit: AuditFile) -> RenderableType:
     effects = [Row(["this run", "its own settings", *(cell(audit, audit.base, metric) for metric in PRIMARY)], "bold")]
     for row in by_option(audit):
         cells = [difference_cell(audit, row, metric) for metric in PRIMARY]
         effects.append(Row([row.option, row.value, *cells], "red" if row.error else None))
     headings = [*label("option", "value"), *figures(*(METRIC[metric].label for metric in PRIMARY))]
-    title, rows = ranked(audit)
-    combinations = [
-        Row([cell(audit, row, audit.metric), row.changes, "; ".join(row.contradicts) or "nothing"]) for row in rows
+    return fitted_table("Effect of each option alone, in percent points", headings, effects, caption(audit))
+
+
+def _best_table(audit: AuditFile) -> RenderableType:
+    rows = [
+        Row([*picked_cells(audit, row), row.changes, "; ".join(row.contradicts) or "nothing"]) for row in audit.best
     ]
-    return [
-        fitted_table("Effect of each option alone, in percent points", headings, effects, caption(audit)),
-        fitted_table(
-            title,
-            [*figures(METRIC[audit.metric].label), *words("changes", "contradicts")],
-            combinations,
-            "Contradictions are with what the paper says of its choices.",
-        ),
+    headings = [*figures("picked", "confirmed", "difference"), *words("changes", "contradicts")]
+    return fitted_table(best_title(audit), headings, rows, BEST_NOTE)
+
+
+def _targets_table(audit: AuditFile) -> RenderableType:
+    headings = [*label("target"), *words("with", "of"), *figures("compatible, alone")]
+    return fitted_table("Targets", headings, [Row(row) for row in target_rows(audit)])
+
+
+def _common_table(audit: AuditFile) -> RenderableType:
+    headings = [*label("option", "value"), *figures("compatible", "all")]
+    return fitted_table("What compatible readings share", headings, [Row(row) for row in common_rows(audit)])
+
+
+def _members_table(audit: AuditFile) -> RenderableType:
+    rows = [
+        Row([cell(audit, row, audit.metric), row.changes, "; ".join(row.contradicts) or "nothing"])
+        for row in audit.compatible
     ]
+    title = f"{len(rows)} of the {audit.n_compatible} compatible readings, those first that contradict the paper least"
+    headings = [*figures(METRIC[audit.metric].label), *words("changes", "contradicts")]
+    return fitted_table(title, headings, rows, "audit.csv marks all of them.")

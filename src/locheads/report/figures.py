@@ -20,6 +20,7 @@ from locheads.evaluation.metric_table import METRIC, PRIMARY, method_label, perc
 from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord, spearman_text
+from locheads.report.audit_outcome import is_clear, joint_ends
 from locheads.report.audit_report import by_option, difference, estimate
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import FONT, LIGHT, MAX_LABELS, Theme, label_axes, margin_labels, new_charts
@@ -237,7 +238,8 @@ def _marker(axes: Axes, theme: Theme, x: list[float], y: list[float], marker: st
 def audit_effects(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     """What each option alone does to REC Acc@0.5 and RES cIoU, in percent points, with paired intervals.
 
-    Strong colour: the interval leaves out zero.
+    Thick: each option's own interval; thin: the one that holds together with all others. Strong colour: that one
+    leaves out zero.
     """
     audit = record.need(AuditFile)
     rows = [row for row in by_option(audit) if all(difference(audit, row, metric) for metric in PRIMARY)]
@@ -249,9 +251,11 @@ def audit_effects(record: RunRecord, theme: Theme = LIGHT) -> Figure:
         for y, row in enumerate(rows):
             if (found := difference(audit, row, metric)) is None:
                 continue
-            clear = found.low > 0 or found.high < 0
-            colour = theme.accent if clear else theme.muted
-            axes.plot([100 * found.low, 100 * found.high], [y, y], color=colour, linewidth=2)
+            joint = row.metrics[metric].difference
+            ends = joint_ends(joint) if joint is not None else None
+            colour = theme.accent if joint is not None and is_clear(joint) else theme.muted
+            for (low, high), width in (((found.low, found.high), 2.4), (ends or (found.low, found.high), 0.9)):
+                axes.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=width)
             axes.plot([100 * found.value], [y], "o", color=colour, markersize=5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         base = estimate(audit, audit.base.metrics.get(metric))

@@ -31,6 +31,7 @@ from locheads.report.figures import (
     method_intervals,
 )
 from locheads.report.run_record import RunRecord, read_run
+from locheads.report.support_curve import support_curve
 from locheads.report.tables import heads_caption, heads_rows, query_row, results_caption, slices_legend
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
@@ -45,6 +46,7 @@ CHARTS: Mapping[str, Callable[[RunRecord, Theme], Figure]] = {
     "frequency": frequency_grid,
     "dependence": dependence_grid,
     "curve": attention_sum_curve,
+    "support": support_curve,
     "scatter": figure6_scatter,
     "risk": risk_coverage_curve,
 }

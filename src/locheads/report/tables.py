@@ -128,7 +128,7 @@ def heads_caption(heads: HeadsFile) -> str:
     return (
         f"{heads.n_samples} samples x {heads.trials} trials{_drawn_text(heads)}, {heads.n_failed} failed, {tau}, "
         f"{int(heads.eligible.sum())} of {heads.eligible.size} heads eligible. "
-        f"± is the standard deviation over trials.{_interval_text(heads)}"
+        f"± is the standard deviation over trials.{_interval_text(heads)}{_support_text(heads)}"
     )
 
 
@@ -161,6 +161,17 @@ def _unsteady_text(heads: HeadsFile) -> str:
     if len(over_images) < len(over_trials) or over_trials.sum() <= UNSTEADY * over_images.sum():
         return ""
     return " The trials differ by more than that, because their thresholds do: take the intervals as too narrow."
+
+
+def _support_text(heads: HeadsFile) -> str:
+    """Are the heads final, and how many samples would have sufficed? Nothing of earlier versions."""
+    if (found := heads.support) is None:
+        return ""
+    wanted = f"{100 * found.confidence:g} %"
+    first = f"come first in {percent(found.share)} % of {found.resamples} resamples of the images"
+    if found.enough is None:
+        return f" The same {heads.k} {first}, fewer than {wanted}: they are not final, ask more samples."
+    return f" The same {heads.k} {first}; from {found.enough} samples on it is {wanted} or more."
 
 
 def heads_table(record: RunRecord) -> RenderableType:

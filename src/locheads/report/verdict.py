@@ -7,6 +7,7 @@ from locheads.dependence.word_verdict import SENTENCES, Follows
 from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Outputs, Unit, headline, method_label
 from locheads.records.follows import FollowsRecord
 from locheads.records.metrics_file import RHO, Estimate, Figure6, MetricsRecord, answered, few_mark
+from locheads.report.audit_outcome import audit_outcome
 from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
@@ -44,6 +45,9 @@ def verdict(record: RunRecord) -> Verdict:
         points = [_misses_sentence(metrics), *metrics.notes, *data]
         return Verdict("none", f"{what}, scored; no baseline stands beside it.", tuple(points))
     follows = follows_of(record)
+    if record.audit is not None:
+        outcome, found = audit_outcome(record.audit)
+        return Verdict("none", outcome, (*found, *data, *([follows.sentence] if follows else [])))
     if metrics is None or "localization_heads" not in metrics.methods:
         return _with_words(Verdict("none", "This run has no evaluation to judge.", ()), follows)
     judged = [m for m in headline(metrics.measured) if metrics.get("localization_heads", m)]

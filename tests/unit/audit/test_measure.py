@@ -16,6 +16,7 @@ from locheads.discovery.config import CriterionConfig, SelectionConfig
 from locheads.errors import ConfigError
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.metric_table import PRIMARY
 from locheads.evaluation.predict import predict
 from locheads.evaluation.summarise import summarise
 from locheads.evaluation.truth import Truth
@@ -81,7 +82,7 @@ def test_every_sum_is_that_of_the_pipeline(tmp_path) -> None:
     sums = measure(groups, lambda _: (attention for _, attention in scenes), plan)
     frame = audit_frame(
         choices, sums[:, np.argsort([g.image_id for g in groups], kind="stable")], {}, [""] * len(choices),
-        confidence=0.95,
+        confidence=0.95, joint=dict.fromkeys(PRIMARY, 0.99),
     )  # fmt: skip
     import pandas as pd
 

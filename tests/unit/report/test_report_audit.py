@@ -10,6 +10,7 @@ import pytest
 
 from locheads.errors import StoreError
 from locheads.records.audit_file import AuditFile
+from locheads.report.audit_outcome import audit_outcome
 from locheads.report.audit_report import audit_tables, by_option
 from locheads.report.figures import audit_effects
 from locheads.report.html import write_report
@@ -64,9 +65,70 @@ def test_the_option_that_matters_most_is_on_top(audited: Path) -> None:
     assert text.index("grounding.sigma") < text.index("grounding.border") < text.index("criterion.elbow")
     assert "-30.0† [-31.0, -29.0]" in text and "51.5† [49.5, 53.5]" in text
     assert "† on fewer than 30 images" in " ".join(text.split())
-    assert "The 1 closest to REC Acc@0.5 = 86.5" in text
+    assert "The 2 best by REC Acc@0.5, on the images by which they were picked" in text
     assert "grounding.sigma=2.0 (paper: sigma 1.0)" in text
     assert "4 combinations, 1 of them impossible" in " ".join(text.split())
+
+
+AGAINST = {
+    "joint_confidence": {"rec_acc@0.5": 0.999, "res_ciou": 0.99}, "n_confirming": 4,
+    "again": {"splits": 200, "best": 0.13, "closest": 0.2}, "n_compatible": 2,
+    "targets": [
+        {"metric": "rec_acc@0.5", "value": 0.865, "settings": "", "source": "", "split": "pocket val", "alone": 3},
+        {"metric": "res_ciou", "value": 0.5, "settings": "heads.k=1", "source": "table4", "split": "pocket val",
+         "alone": 2},
+    ],
+    "in_common": [{"option": "grounding.box", "value": "hull", "members": 2, "readings": 2}],
+}  # fmt: skip
+"""What an audit of this version adds, with two targets."""
+
+
+@pytest.fixture
+def against(audited: Path, edit_json: Callable[..., None]) -> Path:
+    """Whose largest effect is no longer clear once all intervals are to hold."""
+    record = json.loads((audited / "audit.json").read_text())
+    sigma = record["effects"][1]["metrics"]["rec_acc@0.5"]["difference"]
+    sigma |= {"joint_low": -0.62, "joint_high": 0.02}
+    best = record["effects"][0] | {"picked": 0.6, "confirmed": {
+        "value": 0.5, "low": 0.4, "high": 0.6, "difference": {"value": -0.01, "low": -0.05, "high": 0.03}}}  # fmt: skip
+    edit_json(audited / "audit.json", **AGAINST, effects=record["effects"], best=[best], compatible=[best])
+    return audited
+
+
+def test_the_page_begins_with_what_the_audit_found(against: Path) -> None:
+    page = write_report(against).read_text()
+    first = page[page.index('<section id="verdict"') :]
+    first = first[: first.index("</section>")]
+    assert "no evaluation to judge" not in page
+    assert "<h2>None of 2 options alone surely moves REC Acc@0.5.</h2>" in first
+    assert "These images do not settle whether REC Acc@0.5 hangs on grounding.sigma and" in first
+    assert "RES cIoU is surely moved by grounding.sigma=" in first
+    assert "hold for all 4 combinations at once with 95 %; each by itself is one of 99.90 %" in first
+    assert "reaches 60.0 there, and 50.0† [40.0, 60.0] on the 4 others, which had no say, -1.0" in first
+    assert "picks the combination that is best on all in 13 % of 200 splits" in first
+    assert "2 of 3 combinations are compatible with all 2 targets" in first
+    assert "RES cIoU = 50.0 on pocket val with heads.k=1: 2 by itself" in first
+    assert "All of them have grounding.box=hull in common." in first
+    assert "is no evidence that the authors did it" in first
+    assert "is the closest on a random half of them in 20 % of 200 splits" in first
+    assert "What compatible readings share" in page and "2 of 2" in page and "2 of 4" in page
+
+
+def test_the_terminal_says_the_same_and_shows_the_set(against: Path) -> None:
+    text = " ".join(shown(against).split())
+    assert "None of 2 options alone surely moves REC Acc@0.5. - " in text
+    assert "1 of the 2 compatible readings" in text and "heads.k=1" in text
+
+
+def test_without_a_target_nothing_is_said_of_one_and_with_none_left_that_is_said(
+    audited: Path, against: Path, edit_json: Callable[..., None]
+) -> None:
+    edit_json(against / "audit.json", n_compatible=0, compatible=[], in_common=[])
+    found = audit_outcome(read_run(against).need(AuditFile))[1]
+    assert any("is none of the combinations that were tried" in sentence for sentence in found)
+    assert not any("in common" in sentence for sentence in found)
+    edit_json(audited / "audit.json", n_compatible=None, targets=[])
+    assert "compatible" not in " ".join(audit_outcome(read_run(audited).need(AuditFile))[1])
 
 
 def test_the_chart_has_a_row_per_effect_that_could_be_measured(audited: Path) -> None:
