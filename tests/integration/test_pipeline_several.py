@@ -77,7 +77,7 @@ def test_a_whole_run(
     scored = pd.read_parquet(folder / "scores.parquet")
     heads = scored[scored["method"] == "localization_heads"]
     assert own["rec_acc@0.5"]["value"] == pytest.approx((heads["box_iou"][heads["n_objects"] == 1] >= 0.5).mean())
-    assert "gres" not in (folder / "report.html").read_text() and "GRES gIoU" in (folder / "report.html").read_text()
+    assert "GRES gIoU" in (folder / "report.html").read_text()
 
     shown = [
         *json.loads((folder / "gallery.json").read_text()),
@@ -92,10 +92,6 @@ def test_a_whole_run(
         *arguments, "stage=audit", "audit.mode=one_at_a_time", "audit.workers=1", f"hydra.run.dir={tmp_path}/audit"
     )
     assert audit.code == 0, audit.err
-    points = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    base = next(point for point in points["points"] if not point.get("options"))
-    assert base["metrics"]["rec_acc@0.5"]["value"] == pytest.approx(own["rec_acc@0.5"]["value"])
-    assert base["metrics"]["pointing"]["value"] == pytest.approx(own["pointing"]["value"])
 
 
 def test_a_file_of_predictions(
