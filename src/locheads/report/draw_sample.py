@@ -51,7 +51,7 @@ class Tile:
         if image is not None:
             self.image = image.convert("RGB").resize(shown, Image.Resampling.BILINEAR)
             if grey:
-                self.image = _faded(self.image)
+                self.image = faded(self.image)
         self._scale = np.array([shown[0] / size[0], shown[1] / size[1]] * 2)
         self._line = 3 if max(shown) >= 400 else 2
 
@@ -104,7 +104,7 @@ class Tile:
         if mask.size:
             inside = Image.fromarray((mask * 255).astype(np.uint8)).resize(self.image.size, Image.Resampling.NEAREST)
         green = Image.blend(self.image, Image.new("RGB", self.image.size, MASK_COLOUR), 0.4)
-        self.image = Image.composite(green, _faded(self.image), inside)
+        self.image = Image.composite(green, faded(self.image), inside)
         return self
 
     def _layer(self, colours: Float[np.ndarray, "row col 4"], frame: Box, how: Image.Resampling) -> "Tile":
@@ -137,7 +137,7 @@ def sample_panel(record: RunRecord, item: GalleryItem) -> Image.Image:
     Dark, so that one file suits a light and a dark page. What the run folder lacks is left out: without the image the
     maps lie on plain grey, without maps only boxes show.
     """
-    image, maps = _image(record, item), record.maps.get(item.sample_id)
+    image, maps = item_image(record, item), record.maps.get(item.sample_id)
     if maps is None or maps.ndim != 3 or len(maps) == 0:
         maps = np.zeros((0, 1, 1), dtype=np.float32)
     n_small = 1 + min(MAX_HEADS, max(len(maps) - 1, 0), len(item.heads))
@@ -178,7 +178,7 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
 
     None where the run folder holds no steps of the sample.
     """
-    steps, maps, image = record.steps.get(item.sample_id), record.maps.get(item.sample_id), _image(record, item)
+    steps, maps, image = record.steps.get(item.sample_id), record.maps.get(item.sample_id), item_image(record, item)
     if steps is None or maps is None:
         return None
 
@@ -213,12 +213,14 @@ def to_bytes(panel: Image.Image, kind: str) -> bytes:
     return target.getvalue()
 
 
-def _image(record: RunRecord, item: GalleryItem) -> Image.Image | None:
+def item_image(record: RunRecord, item: GalleryItem) -> Image.Image | None:
+    """The sample's image; None where it is missing."""
     found = load_image(record.folder, item)
     return None if found is None else Image.fromarray(found)
 
 
-def _faded(image: Image.Image) -> Image.Image:
+def faded(image: Image.Image) -> Image.Image:
+    """In dark grey: heat over a red or yellow object could not be told from the object."""
     return Image.eval(image.convert("L").convert("RGB"), lambda value: int(0.75 * value))
 
 

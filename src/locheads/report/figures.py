@@ -3,7 +3,7 @@
 All raise StoreError where the record that they show is missing or cannot be read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -267,3 +267,14 @@ def _bands(axes: Axes, rows: list[AuditedChoice], theme: Theme) -> None:
     for y, row in enumerate(rows):
         if options.index(row.option) % 2:
             axes.axhspan(y - 0.5, y + 0.5, color=theme.faint, linewidth=0, zorder=0)
+
+
+CHARTS: Mapping[str, Callable[[RunRecord, Theme], Figure]] = {
+    "intervals": method_intervals,
+    "effects": audit_effects,
+    "frequency": frequency_grid,
+    "dependence": dependence_grid,
+    "curve": attention_sum_curve,
+    "scatter": figure6_scatter,
+}
+"""By the name that the page's template and a file of the figure have for it."""
