@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from locheads.models.config import ModelConfig, PromptConfig
     from locheads.models.loaded import LoadedModel, load_model
+    from locheads.report.figure_files import heads_figure, run_figures, save_figure
     from locheads.types import Attention, Grounding, HeadIndex, ImageGroup, Sample
 
 _HOMES = {
@@ -56,6 +57,10 @@ _HOMES = {
     "evaluate": "library",  # boxes and masks against the truth: every metric with its interval
     "ImageGroup": "types",  # an image with its samples
     "Sample": "types",  # an expression with its true box and mask
+    # Draw.
+    "run_figures": "report.figure_files",  # name -> matplotlib figure, of a run folder
+    "heads_figure": "report.figure_files",  # layers x heads of a head set
+    "save_figure": "report.figure_files",  # -> an SVG, PDF or PNG file
     # Settings, each a group of the configuration.
     "ModelConfig": "models.config",
     "PromptConfig": "models.config",
@@ -93,9 +98,12 @@ __all__ = [
     "discover_heads",
     "evaluate",
     "ground",
+    "heads_figure",
     "load_heads",
     "load_model",
     "read_samples",
+    "run_figures",
+    "save_figure",
     "save_heads",
     "spatial_entropy",
 ]

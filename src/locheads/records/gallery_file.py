@@ -57,6 +57,18 @@ class GalleryItem(SeveralBoxes):
     """Path of a copy of the true heat map, relative to the run folder; such a sample is shown without boxes."""
 
     @property
+    def truth(self) -> tuple[Box, ...]:
+        """The true boxes: one, several or none."""
+        one = () if self.true_box is None else (self.true_box,)
+        return one if self.true_boxes is None else self.true_boxes
+
+    @property
+    def answer(self) -> tuple[Box, ...]:
+        """The predicted boxes: one, several or none."""
+        one = () if self.box is None else (self.box,)
+        return one if self.boxes is None else self.boxes
+
+    @property
     def hit(self) -> bool:
         """Whether the answer is right: by its box, or by all its boxes."""
         return self.iou >= 0.5 if self.right is None else self.right

@@ -1,4 +1,4 @@
-"""`python -m locheads.report RUN_FOLDER`: rebuilds the pages of a run from its records."""
+"""`python -m locheads.report RUN_FOLDER`: rebuilds the pages of a run from its records, or draws its figures."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from locheads.errors import LocHeadsError, print_error
 from locheads.report.explorer.page import LIMIT
+from locheads.report.figure_files import FigureKind, Scheme, write_figures
 from locheads.report.html import write_report
 
 
@@ -16,8 +17,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--megabytes", type=_megabytes, default=LIMIT / 1e6, help="of explorer.html, at most (default: %(default)g)"
     )
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write the run's figures there instead")
+    parser.add_argument("--format", choices=list(FigureKind), default=FigureKind.svg, type=FigureKind,
+                        help="of the figures (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--scheme", choices=list(Scheme), default=Scheme.light, type=Scheme,
+                        help="colours of the figures (default: %(default)s)")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
+        if options.figures:
+            print(*write_figures(options.folder, options.figures, options.format, options.scheme), sep="\n")
+            return 0
         print(write_report(options.folder, int(1e6 * options.megabytes)))
     except LocHeadsError as error:
         return print_error(error)

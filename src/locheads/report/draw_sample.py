@@ -51,7 +51,7 @@ class Tile:
         if image is not None:
             self.image = image.convert("RGB").resize(shown, Image.Resampling.BILINEAR)
             if grey:
-                self.image = _faded(self.image)
+                self.image = faded(self.image)
         self._scale = np.array([shown[0] / size[0], shown[1] / size[1]] * 2)
         self._line = 3 if max(shown) >= 400 else 2
 
@@ -96,9 +96,9 @@ class Tile:
 
     def boxes(self, item: GalleryItem) -> "Tile":
         """The true box (dashed) and the predicted one (solid), or all of them."""
-        for true in (item.true_box,) if item.true_boxes is None else item.true_boxes:
+        for true in item.truth:
             self.box(true, TRUE_BOX, dashed=True)
-        for own in (item.box,) if item.boxes is None else item.boxes:
+        for own in item.answer:
             self.box(own, PREDICTED_BOX)
         return self
 
@@ -108,7 +108,7 @@ class Tile:
         if mask.size:
             inside = Image.fromarray((mask * 255).astype(np.uint8)).resize(self.image.size, Image.Resampling.NEAREST)
         green = Image.blend(self.image, Image.new("RGB", self.image.size, MASK_COLOUR), 0.4)
-        self.image = Image.composite(green, _faded(self.image), inside)
+        self.image = Image.composite(green, faded(self.image), inside)
         return self
 
     def _layer(self, colours: Float[np.ndarray, "row col 4"], frame: Box, how: Image.Resampling) -> "Tile":
@@ -141,7 +141,7 @@ def sample_panel(record: RunRecord, item: GalleryItem) -> Image.Image:
     Dark, so that one file suits a light and a dark page. What the run folder lacks is left out: without the image the
     maps lie on plain grey, without maps only boxes show.
     """
-    image, maps = _image(record, item), record.maps.get(item.sample_id)
+    image, maps = item_image(record, item), record.maps.get(item.sample_id)
     if maps is None or maps.ndim != 3 or len(maps) == 0:
         maps = np.zeros((0, 1, 1), dtype=np.float32)
     n_small = 1 + bool(item.heat) + min(MAX_HEADS, max(len(maps) - 1, 0), len(item.heads))
@@ -184,7 +184,7 @@ def steps_panel(record: RunRecord, item: GalleryItem) -> Image.Image | None:
 
     None where the run folder holds no steps of the sample.
     """
-    steps, maps, image = record.steps.get(item.sample_id), record.maps.get(item.sample_id), _image(record, item)
+    steps, maps, image = record.steps.get(item.sample_id), record.maps.get(item.sample_id), item_image(record, item)
     if steps is None or maps is None:
         return None
 
@@ -228,12 +228,14 @@ def _truth_tile(record: RunRecord, item: GalleryItem, tile: Tile) -> Tile:
     return tile if heat is None else tile.heat(heat, (0, 0, item.width, item.height))
 
 
-def _image(record: RunRecord, item: GalleryItem) -> Image.Image | None:
+def item_image(record: RunRecord, item: GalleryItem) -> Image.Image | None:
+    """The sample's image; None where it is missing."""
     found = load_image(record.folder, item)
     return None if found is None else Image.fromarray(found)
 
 
-def _faded(image: Image.Image) -> Image.Image:
+def faded(image: Image.Image) -> Image.Image:
+    """In dark grey: heat over a red or yellow object could not be told from the object."""
     return Image.eval(image.convert("L").convert("RGB"), lambda value: int(0.75 * value))
 
 

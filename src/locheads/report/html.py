@@ -18,20 +18,12 @@ from locheads.evaluation.slices import SLICES
 from locheads.records.gallery_file import GalleryItem
 from locheads.records.receipt_file import STEPS, renew_pages
 from locheads.report import audit_report
-from locheads.report.absence_report import absence_caption, absence_rows, risk_coverage_curve
+from locheads.report.absence_report import absence_caption, absence_rows
+from locheads.report.charts import CHARTS
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
 from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page
 from locheads.report.facts import baseline_notes, facts, provenance_rows
-from locheads.report.figures import (
-    attention_sum_curve,
-    audit_effects,
-    dependence_grid,
-    figure6_scatter,
-    frequency_grid,
-    method_intervals,
-)
 from locheads.report.run_record import RunRecord, read_run
-from locheads.report.support_curve import support_curve
 from locheads.report.tables import heads_caption, heads_rows, query_row, results_caption, slices_legend
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
@@ -40,17 +32,6 @@ from locheads.store.atomic import write_bytes, write_text
 PAGE = "report.html"
 DRAWERS = 2
 """Threads."""
-CHARTS: Mapping[str, Callable[[RunRecord, Theme], Figure]] = {
-    "intervals": method_intervals,
-    "effects": audit_effects,
-    "frequency": frequency_grid,
-    "dependence": dependence_grid,
-    "curve": attention_sum_curve,
-    "support": support_curve,
-    "scatter": figure6_scatter,
-    "risk": risk_coverage_curve,
-}
-"""By the name that the page's template has for it."""
 
 
 def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:

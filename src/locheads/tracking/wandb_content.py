@@ -76,11 +76,9 @@ def boxed_image(folder: Path, item: GalleryItem, mask: Bool[np.ndarray, "height 
     image = load_image(folder, item)
     if image is None:
         return None
-    true = item.true_boxes if item.true_boxes is not None else () if item.true_box is None else (item.true_box,)
-    boxes = {"true": _boxes(item, true, TRUE, "true")} if true else {}
-    own = item.boxes if item.boxes is not None else () if item.box is None else (item.box,)
-    if own:
-        boxes["predicted"] = _boxes(item, own, PREDICTED, f"predicted, {item.measured}")
+    boxes = {"true": _boxes(item, item.truth, TRUE, "true")} if item.truth else {}
+    if item.answer:
+        boxes["predicted"] = _boxes(item, item.answer, PREDICTED, f"predicted, {item.measured}")
     masks = None
     if mask is not None and mask.size:
         height, width, _ = image.shape
