@@ -169,7 +169,8 @@ class DatasetConfig:
     reader: Text = "pocket"
     """A `Reader`, or a class of your own: package.module:Class (see own_reader.DataSetReader)."""
     folder: str = ""
-    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
+    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download. For "pocket":
+    which of the pocket data sets, pocket (also where it is empty) or pocket_small."""
     refs: str = "refs(unc).p"
     """File with the expressions: REFER's, or your own (jsonl: with {split} in its name)."""
     review: str = ""

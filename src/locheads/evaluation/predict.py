@@ -10,10 +10,9 @@ from locheads.data.masks import box_code
 from locheads.evaluation.map_metrics import map_scores
 from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of
 from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
-from locheads.evaluation.metrics import peaks
 from locheads.evaluation.rows import Row, mask_counts, prediction_row
 from locheads.geometry import Geometry
-from locheads.grounding.boxes import Frames
+from locheads.grounding.boxes import Frames, peaks
 from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
 from locheads.types import Attention, Box, ImageGroup, Sample

@@ -27,7 +27,7 @@ from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
-from locheads.pocket.dataset import ensure_dataset
+from locheads.pocket.dataset import ensure_dataset, pocket_set
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
 from locheads.types import HeadScores, ImageGroup
@@ -266,7 +266,7 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig) -> DataSetReader:
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     """-> (folder with the annotations, folder with the images). Makes the pocket data where it is asked for."""
     if dataset.reader == Reader.pocket:
-        root = ensure_dataset(Path(paths.cache))
+        root = ensure_dataset(Path(paths.cache), pocket_set(dataset.folder))
         return root / "pocket", root / "images" / "train2014"
     return Path(dataset.folder), Path(dataset.images)
 

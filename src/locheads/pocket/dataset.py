@@ -1,13 +1,12 @@
-"""The pocket data set in the files of RefCOCO: JPEG images, COCO `instances.json`, REFER `refs(unc).p`.
-
-testA holds sparse scenes (3 objects), testB crowded ones (5 objects); train and val hold 3 to 5.
-"""
+"""The pocket data sets in the files of RefCOCO: JPEG images, COCO `instances.json`, REFER `refs(unc).p`."""
 
 import json
 import logging
 import pickle
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,60 +15,98 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from locheads.errors import DataError, StoreError
+from locheads.errors import ConfigError, DataError, StoreError
 from locheads.pocket.language import Expression, sample_expression
 from locheads.pocket.render import render
-from locheads.pocket.scenes import SHAPES, Scene, SceneObject, sample_scene
+from locheads.pocket.scenes import SHAPES, Scene, SceneObject, sample_scene, sample_small_scene
 from locheads.store.atomic import write_bytes, write_json
 from locheads.store.digest import file_digest, json_digest
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
-ANNOTATION_DIGEST = "7d2266ad4f652c9cdde2f5c74a95845be5ac4c8720846820fa273e3e3e798c0b"
-SPLITS = {
-    "train": (300, (3, 4, 5)),
-    "val": (190, (3, 4, 5)),
-    "testA": (60, (3,)),
-    "testB": (60, (5,)),
-}
+
+@dataclass(frozen=True)
+class PocketSet:
+    """What one of the data sets is made of."""
+
+    name: str
+    version: int
+    digest: str
+    """sha256 of its annotations; "" of one that is not fixed."""
+    splits: Mapping[str, tuple[int, tuple[int, ...]]]
+    """Images, and how many objects one of them may hold."""
+    first_image: int
+    """The id of the first image; they count up. An image's id is the seed of its scene."""
+    scene: Callable[[int, tuple[int, ...]], Scene]
+    """Of a seed and the numbers of objects."""
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}-v{self.version}"
+
+
+POCKET = PocketSet(
+    "pocket",
+    2,
+    "7d2266ad4f652c9cdde2f5c74a95845be5ac4c8720846820fa273e3e3e798c0b",
+    # testA holds sparse scenes, testB crowded ones.
+    {"train": (300, (3, 4, 5)), "val": (190, (3, 4, 5)), "testA": (60, (3,)), "testB": (60, (5,))},
+    100_000,
+    sample_scene,
+)
+SMALL = PocketSet(
+    "pocket_small",
+    1,
+    "b6bd180efb55e8ddaeaf77ce78dd6313d3a74db6b06f83c16ffd79646944b641",
+    {"train": (300, (8,)), "val": (120, (8,)), "test": (120, (8,))},
+    300_000,
+    sample_small_scene,
+)
+"""Objects half as wide as those that the model was trained on, eight of them: what a second look is measured on."""
+POCKET_SETS = {one.name: one for one in (POCKET, SMALL)}
 CATEGORIES = [{"supercategory": "shape", "id": i, "name": name} for i, name in enumerate(SHAPES, start=1)]
 IMAGES, TABLES = Path("images") / "train2014", Path("pocket")
 INSTANCES, REFS, KINDS_FILE = TABLES / "instances.json", TABLES / "refs(unc).p", TABLES / "kinds.json"
 MANIFEST = "manifest.json"
 _REFS_PER_IMAGE = 3
-_FIRST_IMAGE = 100_000
 _SENTENCES_PER_REF = (2, 3)
 _DRAWS = 30  # tries to find different ones
 _JPEG_QUALITY = 92
 
 
-def ensure_dataset(cache_dir: Path) -> Path:
+def pocket_set(name: str) -> PocketSet:
+    """The data set of this name, "" for the first. Raises ConfigError for an unknown one."""
+    if name not in ("", *POCKET_SETS):
+        raise ConfigError(f"dataset.folder={name} is no pocket data set: use {' or '.join(POCKET_SETS)}.")
+    return POCKET_SETS[name or POCKET.name]
+
+
+def ensure_dataset(cache_dir: Path, which: PocketSet = POCKET) -> Path:
     """Root folder of the data set under `cache_dir`; builds it in seconds where it is absent or damaged."""
-    root = Path(cache_dir) / f"pocket-v{VERSION}"
-    damage = find_damage(root) if root.exists() else "absent"
+    root = Path(cache_dir) / which.folder
+    damage = find_damage(root, which) if root.exists() else "absent"
     if damage is None:
         return root
     if root.exists():
         log.warning("The pocket data set in %s is damaged (%s) and is built again.", root, damage)
     try:
-        _build_beside(root)
+        _build_beside(root, which)
     except OSError as error:
         raise StoreError(f"Cannot write the pocket data set to {root}: {error.strerror or error}.") from error
     return root
 
 
-def find_damage(root: Path) -> str | None:
+def find_damage(root: Path, which: PocketSet = POCKET) -> str | None:
     """What is wrong with a built data set, in words; None if nothing is. Every file is hashed: that takes 20 ms.
 
     So a machine that died while it was built needs no care: what did not reach the disk is found here.
     """
     try:
         manifest = json.loads((root / MANIFEST).read_text())
-        if ANNOTATION_DIGEST and manifest["annotations"] != ANNOTATION_DIGEST:
+        if which.digest and manifest["annotations"] != which.digest:
             return "it holds other annotations than this version's"
         hashes = manifest["tables"] | {name: entry["sha256"] for name, entry in manifest["pictures"].items()}
-        if hashes.keys() != _names():
+        if hashes.keys() != _names(which):
             return f"{MANIFEST} names other files"
         for name, digest in hashes.items():
             if file_digest(root / name) != digest:
@@ -84,51 +121,51 @@ def file_name(image_id: int) -> str:
     return f"COCO_train2014_{image_id:012d}.jpg"
 
 
-def _names() -> set[str]:
+def _names(which: PocketSet) -> set[str]:
     """Of all files that the manifest names, relative to the root."""
-    n_images = sum(count for count, _ in SPLITS.values())
-    images = {str(IMAGES / file_name(_FIRST_IMAGE + i)) for i in range(n_images)}
+    n_images = sum(count for count, _ in which.splits.values())
+    images = {str(IMAGES / file_name(which.first_image + i)) for i in range(n_images)}
     return images | {str(name) for name in (INSTANCES, REFS, KINDS_FILE)}
 
 
-def split_scenes(split: str) -> list[tuple[int, Scene]]:
+def split_scenes(split: str, which: PocketSet = POCKET) -> list[tuple[int, Scene]]:
     """(image_id, scene) of every image of a split, in the order of the ids. The seed is the image id."""
-    start = _FIRST_IMAGE
-    for name, (count, objects) in SPLITS.items():
+    start = which.first_image
+    for name, (count, objects) in which.splits.items():
         if name == split:
-            return [(i, sample_scene(i, objects)) for i in range(start, start + count)]
+            return [(i, which.scene(i, objects)) for i in range(start, start + count)]
         start += count
-    raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(SPLITS)}.")
+    raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(which.splits)}.")
 
 
-def _build_beside(root: Path) -> None:
+def _build_beside(root: Path, which: PocketSet) -> None:
     """Builds in a temporary folder beside `root` and renames it; another process may win the race."""
     root.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".pocket-", dir=root.parent))
     try:
         fresh = temporary / "fresh"
-        _build(fresh)
-        if root.exists() and find_damage(root) is not None:
+        _build(fresh, which)
+        if root.exists() and find_damage(root, which) is not None:
             root.rename(temporary / "damaged")
         try:
             fresh.rename(root)
         except OSError:
-            if find_damage(root) is not None:
+            if find_damage(root, which) is not None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _build(root: Path) -> None:
+def _build(root: Path, which: PocketSet) -> None:
     (root / IMAGES).mkdir(parents=True)
     (root / TABLES).mkdir()
-    info = {"description": "LocHeads pocket scenes", "version": str(VERSION)}
+    info = {"description": "LocHeads pocket scenes", "version": str(which.version)}
     instances: dict[str, Any] = {"info": info, "images": [], "annotations": [], "categories": CATEGORIES}
     refs: list[dict[str, Any]] = []
     kinds: dict[str, str] = {}
     images = {}
-    for split in SPLITS:
-        for image_id, scene in split_scenes(split):
+    for split in which.splits:
+        for image_id, scene in split_scenes(split, which):
             path = root / IMAGES / file_name(image_id)
             Image.fromarray(render(scene)).save(path, quality=_JPEG_QUALITY, subsampling=0)
             images[str(IMAGES / path.name)] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
@@ -139,13 +176,13 @@ def _build(root: Path) -> None:
             instances["annotations"] += annotations
             _add_refs(refs, kinds, scene, split, annotations)
     digest = json_digest([instances, refs])  # whatever the encoding of images and pickle
-    if ANNOTATION_DIGEST and digest != ANNOTATION_DIGEST:
+    if which.digest and digest != which.digest:
         raise DataError(f"The pocket data set came out different here: annotation digest {digest[:12]}.")
     write_json(root / INSTANCES, instances)
     write_json(root / KINDS_FILE, kinds)
     write_bytes(root / REFS, pickle.dumps(refs, protocol=2))
     hashes = {str(name): file_digest(root / name) for name in (INSTANCES, REFS, KINDS_FILE)}
-    write_json(root / MANIFEST, {"version": VERSION, "annotations": digest, "tables": hashes, "pictures": images})
+    write_json(root / MANIFEST, {"version": which.version, "annotations": digest, "tables": hashes, "pictures": images})
 
 
 def _annotation(ann_id: int, image_id: int, scene: Scene, item: SceneObject) -> dict[str, Any]:
