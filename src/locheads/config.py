@@ -26,6 +26,7 @@ from locheads.discovery.config import (
 from locheads.errors import Rule
 from locheads.evaluation.config import DirectConfig, EvaluationConfig
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
+from locheads.grounding.zoom_config import ZoomConfig
 from locheads.models.config import ModelConfig, PromptConfig, Query
 from locheads.models.engine import ALL_MAPS, EngineConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
@@ -109,6 +110,7 @@ class Config:
     dependence: DependenceConfig = field(default_factory=DependenceConfig)
     steer: SteerConfig = field(default_factory=SteerConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
+    zoom: ZoomConfig = field(default_factory=ZoomConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
@@ -149,6 +151,7 @@ def check(config: Config) -> None:
         *_heads_rules(config),
         *_run_rules(config),
         *_maps_rules(config),
+        *_zoom_rules(config),
         *(_audit_rules(config) if config.stage == Stage.audit else []),
     )
 
@@ -245,6 +248,18 @@ def _maps_rules(c: Config) -> list[Rule]:
             f"heads.set={c.heads.set} leaves discovery out, and grounding.sinks=mean_map and stage=audit need it: "
             "set heads.set=null.",
         ),
+    ]
+
+
+def _zoom_rules(c: Config) -> list[Rule]:
+    none = c.zoom.looks == 0
+    return [
+        (
+            none or c.grounding.contrast != Contrast.others,
+            "grounding.contrast=others needs the image's other expressions, and zoom asks about each part of it one "
+            "expression alone: set grounding.contrast=probes or none, or zoom=none.",
+        ),
+        (none or c.stage != Stage.audit, f"stage=audit compares first looks: set zoom=none, not {c.zoom.name}."),
     ]
 
 

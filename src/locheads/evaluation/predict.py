@@ -17,6 +17,8 @@ from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
 from locheads.types import Attention, Box, ImageGroup, Sample
 
+LOST = "the attention store lost it while the run was going on"
+
 
 def predict(
     group: ImageGroup,
@@ -41,7 +43,7 @@ def predict(
             part = slice(start, start + step)
             yield from _rows(group, samples[part], stored[part], geometry, plan, config)
     for sample_id, sample in without.items():
-        reason = failures.get(sample_id, "the attention store lost it while the run was going on")
+        reason = failures.get(sample_id, LOST)
         methods = [(m, draw) for m, draw, _ in methods_of(plan, sample_id)] + [(CENTRE_BOX, 0)] * plan.baselines
         yield from (prediction_row(group, sample, m, draw=draw, error=reason) for m, draw in methods)
 

@@ -17,7 +17,7 @@ from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, peaks
 from locheads.grounding.ground_maps import GroundedStack
 from locheads.grounding.zoom_config import Centre, Combine, Shape, Window, ZoomConfig
-from locheads.types import Box, ImageGroup, Rect, Sample
+from locheads.types import Box, ImageGroup, Rect
 
 RATIOS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 """Of window=drop."""
@@ -81,11 +81,9 @@ def seen_in(geometry: Geometry, view: Rect, width: int, height: int) -> Geometry
 
 def part_of(group: ImageGroup, view: Rect) -> ImageGroup:
     """The part of the image as an image of its own, with the same expressions under ids of their own. They belong to no
-    data set: nothing counts or scores them."""
+    data set: nothing counts or scores them, and their boxes, which tell objects apart, stay those of the image."""
     x0, y0, x1, y1 = view
-    samples = tuple(
-        Sample(part_id(s.sample_id, view), s.ref_id, s.expression, (0.0, 0.0, 0.0, 0.0), {}, "") for s in group.samples
-    )
+    samples = tuple(replace(sample, sample_id=part_id(sample.sample_id, view)) for sample in group.samples)
     return ImageGroup(part_id(group.image_id, view), group.path, x1 - x0, y1 - y0, samples, view)
 
 
@@ -113,9 +111,10 @@ def next_window(look: Look, width: int, height: int, config: ZoomConfig) -> Rect
             size = _around(box, width / height, config)
         case Window.share:
             bounds = look.view
-            size = tuple(share * side for share, side in zip(config.share, _size(look.view), strict=True))
+            across, down = _size(look.view)
+            size = across * config.share[0], down * config.share[1]
         case Window.pixels:
-            size = (config.side, config.side)
+            size = config.side, config.side
         case Window.drop:
             centre, size = sharpest_window(look, config.side)
         case _:
