@@ -30,9 +30,9 @@ from locheads.pipeline.prepare import prepare
 from locheads.pipeline.processes import processes, this_process
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
+from locheads.pipeline.second_look_stage import look_again
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
-from locheads.pipeline.second_look_stage import look_again
 from locheads.pipeline.word_pairs import check_required, judge_heads, measure_dependence
 from locheads.records.follows import FollowsRecord, JudgementFile
 from locheads.report.html import PAGE, write_report
