@@ -187,6 +187,7 @@ def _show(folder: Path) -> None:
     from locheads.report.steer_table import steer_table
     from locheads.report.tables import heads_table, results_table, slices_table
     from locheads.report.verdict import follows_of
+    from locheads.report.zoom_table import zoom_table
 
     record = read_run(folder)
     if record.heads is not None:
@@ -202,6 +203,8 @@ def _show(folder: Path) -> None:
         console.print(results_table(record, console.width))
         if record.metrics.slices:
             console.print(slices_table(record, console.width))
+    if record.zoom is not None:
+        console.print(zoom_table(record.zoom, console.width))
     console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)
