@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from inspect import signature
 from pathlib import Path
@@ -50,6 +50,8 @@ from locheads.tracking.wandb_names import _group
 from locheads.types import ImageGroup
 from locheads.workers.shard_progress import ShardState, read_progress
 
+NINE = replace(dataset.POCKET, digest="", splits={"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
+"""A pocket data set of nine images."""
 FLIPS = int(os.environ.get("LOCHEADS_FLIPS", "150"))
 
 Value = dict[str, str]
@@ -117,7 +119,7 @@ def read_shard_progress(path: Path) -> Value:
 
 def read_pocket(path: Path) -> Value:
     root = next(parent for parent in path.parents if parent.name.startswith("pocket-v"))
-    if damage := dataset.find_damage(root):
+    if damage := dataset.find_damage(root, NINE):
         raise StoreError(damage)
     files = [file for file in root.rglob("*") if file.is_file() and file.name != dataset.MANIFEST]
     return {str(file): plain(file.read_bytes()) for file in files}
@@ -159,10 +161,8 @@ def read_result(path: Path) -> Value:
 @pytest.fixture(scope="module")
 def quick() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
-        # Files that are younger than two seconds are remembered, too, and the pocket data set is a small one.
+        # Files that are younger than two seconds are remembered, too.
         patch.setattr(digest, "SETTLED_NS", -1)
-        patch.setattr(dataset, "SPLITS", {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
-        patch.setattr(dataset, "ANNOTATION_DIGEST", "")
         yield patch
 
 
@@ -203,7 +203,7 @@ def kinds(
         group for split in ("val", "train") for group in ReferDataSet(config_of(files), root / "tables").read(split)
     ]
     digest.files_digest(sorted(files.model.iterdir()), root / "cache")
-    pocket = dataset.ensure_dataset(root / "pocket")
+    pocket = dataset.ensure_dataset(root / "pocket", NINE)
     found = [
         *stores(opened, groups),
         *caches(files, root),

@@ -81,7 +81,7 @@ class ZoomConfig:
     """No window is narrower or lower than so many pixels, unless the image is."""
     centre: Centre = Centre.box
     """Not window=drop."""
-    combine: Combine = Combine.second
+    combine: Combine = Combine.product
     keep: Annotated[float, Field(ge=0, le=100, description="must be 0 or more, at most 100")] = 0.5
     """combine=attention."""
 

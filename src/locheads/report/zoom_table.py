@@ -12,7 +12,7 @@ HEADINGS = ("first look", "after all", "difference", "interval")
 
 def zoom_rows(found: ZoomFile) -> list[tuple[str, ...]]:
     """Per part of the expressions and metric: part, expressions, metric, and as HEADINGS, in percent."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for gain in found.gains:
         for key, change in gain.metrics.items():
             text = METRIC[key].unit.text
@@ -25,10 +25,11 @@ def zoom_rows(found: ZoomFile) -> list[tuple[str, ...]]:
 
 def zoom_caption(found: ZoomFile) -> str:
     """What was asked besides."""
-    asked = " + ".join(f"{n:,} expressions about {parts:,} parts" for n, parts in zip(found.n_asked, found.n_parts))
+    looks = zip(found.n_asked, found.n_parts, strict=True)
+    asked = " + ".join(f"{n:,} expressions about {parts:,} parts" for n, parts in looks)
     return (
-        f"zoom={found.name}, combine={found.combine}: asked besides were {asked} of the images; {found.n_failed:,} failed "
-        f"(misses). Differences are paired, their {100 * found.confidence:.0f} % intervals over images."
+        f"zoom={found.name}, combine={found.combine}: asked besides were {asked} of the images; {found.n_failed:,} "
+        f"failed (misses). Differences are paired, their {100 * found.confidence:.0f} % intervals over images."
         + few_legend(*(row for rows in zoom_rows(found) for row in rows))
     )
 

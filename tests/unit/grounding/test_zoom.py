@@ -26,7 +26,7 @@ from locheads.types import ImageGroup, Sample
 
 PLAIN = GroundingConfig(sigma=0)
 """Without smoothing the answer is the cells above the mean themselves."""
-ZOOM = ZoomConfig(looks=1)
+ZOOM = ZoomConfig(looks=1, combine=Combine.second)
 
 
 def look(fused: np.ndarray, geometry: Geometry, view: tuple[int, int, int, int]) -> Look:
@@ -160,25 +160,39 @@ def test_the_sharpest_window_is_that_of_a_plain_search() -> None:
         assert size == pytest.approx((x1 - x0, y1 - y0))
 
 
+def cell_in_image(one: Look, row: int, col: int) -> tuple[list[float], float]:
+    """(the cell of a look in pixels of the image, xyxy, without what its part does not hold; its whole area)."""
+    ends = one.geometry.to_pixels(np.array([col, row, col + 1, row + 1])) + np.tile(one.view[:2], 2)
+    area = (ends[2] - ends[0]) * (ends[3] - ends[1])
+    return [
+        max(ends[0], one.view[0]),
+        max(ends[1], one.view[1]),
+        min(ends[2], one.view[2]),
+        min(ends[3], one.view[3]),
+    ], area
+
+
 def test_a_resampled_map_is_the_weight_that_lies_in_each_cell() -> None:
-    """By a loop over tiny squares, each with its part of its cell's weight."""
-    rng, fine = np.random.default_rng(3), 12
-    for _ in range(12):
+    """Pair of cells by pair of cells: the share of the one's area that the other covers."""
+    rng, moved = np.random.default_rng(3), 0
+    for _ in range(30):
         width, height = (int(n) for n in rng.integers(16, 40, size=2))
         one, other = (random_look(rng, width, height, whole_image=bool(n)) for n in (1, 0))
         for source, target in ((one, other), (other, one)):
             expected = np.zeros(target.fused.shape)
             for row, col in np.ndindex(source.fused.shape):
-                for i, j in np.ndindex(fine, fine):
-                    at = np.array([col + (j + 0.5) / fine, row + (i + 0.5) / fine] * 2)
-                    x, y = (source.geometry.to_pixels(at) + np.tile(source.view[:2], 2))[:2]
-                    seen = all(v[0] <= x < v[2] and v[1] <= y < v[3] for v in (source.view, target.view))
-                    c, r = np.floor(target.geometry.to_cells(np.array([x, y] * 2) - np.tile(target.view[:2], 2)))[:2]
-                    if seen and 0 <= r < target.geometry.rows and 0 <= c < target.geometry.cols:
-                        expected[int(r), int(c)] += source.fused[row, col] / fine**2
-            # A tiny square lies in one cell as a whole, so that borders are rounded.
-            assert resampled(source, target) == pytest.approx(expected, abs=0.12 * source.fused.max() + 0.05)
-            assert resampled(source, target).sum() == pytest.approx(expected.sum(), rel=0.05, abs=0.05)
+                (a0, b0, a1, b1), area = cell_in_image(source, row, col)
+                for r, c in np.ndindex(target.fused.shape):
+                    (c0, d0, c1, d1), _ = cell_in_image(target, r, c)
+                    across, down = min(a1, c1) - max(a0, c0), min(b1, d1) - max(b0, d0)
+                    if across > 0 and down > 0:
+                        expected[r, c] += source.fused[row, col] * across * down / area
+            np.testing.assert_allclose(resampled(source, target), expected, rtol=1e-9, atol=1e-12)
+            # Negative control: as if the target began a pixel further on.
+            x0, y0, x1, y1 = target.view
+            shifted = replace(target, view=(x0 + 1, y0 + 1, x1 + 1, y1 + 1))
+            moved += not np.allclose(resampled(source, shifted), expected, rtol=1e-3)
+    assert moved > 50
 
 
 def test_a_map_on_its_own_grid_stays_as_it_is_and_bars_have_no_weight() -> None:

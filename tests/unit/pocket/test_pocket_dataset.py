@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from PIL import Image
 from pocket_evaluator import fits
 from pycocotools import mask as coco_mask
 
-from locheads.errors import DataError
-from locheads.pocket import dataset
-from locheads.pocket.dataset import ANNOTATION_DIGEST, INSTANCES, REFS, SPLITS, ensure_dataset, split_scenes
+from locheads.errors import ConfigError, DataError
+from locheads.pocket.dataset import INSTANCES, POCKET, REFS, SMALL, ensure_dataset, pocket_set, split_scenes
+from locheads.pocket.scenes import TINY
 
 MINIMUM = {"train": (290, 1500), "val": (180, 1000), "testA": (60, 1), "testB": (60, 1)}
 
@@ -36,10 +37,8 @@ def refs(root):
     return NoClasses(io.BytesIO((root / REFS).read_bytes())).load()
 
 
-def small_splits(monkeypatch):
-    """A data set of nine images, for the tests that build several times."""
-    monkeypatch.setattr(dataset, "SPLITS", {"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
-    monkeypatch.setattr(dataset, "ANNOTATION_DIGEST", "")
+NINE = replace(POCKET, digest="", splits={"train": (4, (3, 4)), "val": (3, (3,)), "testA": (2, (3,))})
+"""A data set of nine images, for the tests that build several times."""
 
 
 def content(folder):
@@ -47,50 +46,45 @@ def content(folder):
 
 
 def test_the_content_has_the_expected_digest(root):
-    assert ANNOTATION_DIGEST
-    assert json.loads((root / "manifest.json").read_text())["annotations"] == ANNOTATION_DIGEST
+    assert POCKET.digest
+    assert json.loads((root / "manifest.json").read_text())["annotations"] == POCKET.digest
 
 
-def test_two_builds_are_equal_byte_for_byte(tmp_path, monkeypatch):
-    small_splits(monkeypatch)
-    assert content(ensure_dataset(tmp_path / "a")) == content(ensure_dataset(tmp_path / "b"))
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [f"pocket-v{dataset.VERSION}"]
+def test_two_builds_are_equal_byte_for_byte(tmp_path):
+    assert content(ensure_dataset(tmp_path / "a", NINE)) == content(ensure_dataset(tmp_path / "b", NINE))
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["pocket-v2"]
 
 
-def test_an_intact_data_set_is_left_alone(tmp_path, monkeypatch):
-    small_splits(monkeypatch)
-    root = ensure_dataset(tmp_path)
+def test_an_intact_data_set_is_left_alone(tmp_path):
+    root = ensure_dataset(tmp_path, NINE)
     before = (root / "manifest.json").stat().st_mtime_ns
-    assert ensure_dataset(tmp_path) == root
+    assert ensure_dataset(tmp_path, NINE) == root
     assert (root / "manifest.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
     "victim", ["pocket/instances.json", "pocket/refs(unc).p", "manifest.json", "image", "bit of an image"]
 )
-def test_a_damaged_data_set_is_built_again_with_a_warning(tmp_path, monkeypatch, caplog, victim):
-    small_splits(monkeypatch)
-    root = ensure_dataset(tmp_path)
+def test_a_damaged_data_set_is_built_again_with_a_warning(tmp_path, caplog, victim):
+    root = ensure_dataset(tmp_path, NINE)
     before = content(root)
     path = next((root / "images/train2014").iterdir()) if "image" in victim else root / victim
     whole = path.read_bytes()
     path.write_bytes(whole[:-7] if "bit" not in victim else whole[:900] + bytes([whole[900] ^ 4]) + whole[901:])
     with caplog.at_level(logging.WARNING):
-        ensure_dataset(tmp_path)
+        ensure_dataset(tmp_path, NINE)
     assert "damaged" in caplog.text
     assert content(root) == before
 
 
-def test_a_different_digest_is_refused(tmp_path, monkeypatch):
-    small_splits(monkeypatch)
-    monkeypatch.setattr(dataset, "ANNOTATION_DIGEST", "0" * 64)
+def test_a_different_digest_is_refused(tmp_path):
     with pytest.raises(DataError, match="came out different"):
-        ensure_dataset(tmp_path)
+        ensure_dataset(tmp_path, replace(NINE, digest="0" * 64))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_splits_have_their_sizes_and_share_no_image(refs):
-    images = {split: {r["image_id"] for r in refs if r["split"] == split} for split in SPLITS}
+    images = {split: {r["image_id"] for r in refs if r["split"] == split} for split in POCKET.splits}
     for split, (least_images, least_sentences) in MINIMUM.items():
         assert len(images[split]) >= least_images
         assert sum(len(r["sentences"]) for r in refs if r["split"] == split) >= least_sentences
@@ -98,12 +92,12 @@ def test_splits_have_their_sizes_and_share_no_image(refs):
 
 
 def test_no_two_images_hold_the_same_scene():
-    scenes = [scene for split in SPLITS for _, scene in split_scenes(split)]
+    scenes = [scene for split in POCKET.splits for _, scene in split_scenes(split)]
     assert len({(scene.width, scene.height, scene.objects) for scene in scenes}) == len(scenes)
 
 
 def test_masks_and_boxes_match_the_rendered_objects(instances):
-    scenes = {i: scene for split in SPLITS for i, scene in split_scenes(split)}
+    scenes = {i: scene for split in POCKET.splits for i, scene in split_scenes(split)}
     sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in instances["images"]}
     seen = dict.fromkeys(scenes, 0)
     forms = set()
@@ -136,7 +130,7 @@ def test_refs_agree_with_the_annotations_and_the_scenes(refs, instances):
     first = {}
     for entry in instances["annotations"]:
         first.setdefault(entry["image_id"], entry["id"])
-    scenes = {i: scene for split in SPLITS for i, scene in split_scenes(split)}
+    scenes = {i: scene for split in POCKET.splits for i, scene in split_scenes(split)}
     identifiers = []
     assert sum(len(ref["sentences"]) >= 2 for ref in refs) > 0.9 * len(refs)
     for ref in refs:
@@ -161,3 +155,27 @@ def test_images_are_readable_and_have_their_size(root, instances):
 def test_an_unknown_split_is_named():
     with pytest.raises(DataError, match="no split 'test'"):
         split_scenes("test")
+
+
+def test_small_scenes_hold_eight_small_objects(tmp_path):
+    some = replace(SMALL, digest="", splits={"train": (6, (8,)), "val": (2, (8,))})
+    root = ensure_dataset(tmp_path, some)
+    assert root.name == "pocket_small-v1"
+    made = json.loads((root / INSTANCES).read_text())
+    shares = [one["area"] / (size["width"] * size["height"]) for size in made["images"] for one in made["annotations"]
+              if one["image_id"] == size["id"]]  # fmt: skip
+    assert len(shares) == 8 * 8
+    assert 0.008 < min(shares) < max(shares) < 0.035
+    for _, scene in split_scenes("train", some):
+        assert {item.size for item in scene.objects} == {TINY}
+        masks = sum(item.mask(scene.height, scene.width).astype(int) for item in scene.objects)
+        assert masks.max() == 1, "objects overlap"
+    assert SMALL.digest and json.loads((root / "manifest.json").read_text())["annotations"] != SMALL.digest
+
+
+def test_an_unknown_pocket_data_set_is_refused():
+    assert pocket_set("") is POCKET and pocket_set("pocket_small") is SMALL
+    with pytest.raises(
+        ConfigError, match=r"dataset.folder=pocket_smal is no pocket data set: use pocket or pocket_small"
+    ):
+        pocket_set("pocket_smal")
