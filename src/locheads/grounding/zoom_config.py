@@ -70,7 +70,7 @@ class ZoomConfig:
     looks: Annotated[int, Field(ge=0, le=10, description="must be a number of looks, from 0 to 10")] = 0
     """After the first; 0: none. Each of them costs a forward pass per expression."""
     window: Window = Window.box
-    margin: Annotated[float, Field(ge=0, le=100, description="must be 0 or more, at most 100")] = 0.5
+    margin: Annotated[float, Field(ge=0, le=100, description="must be 0 or more, at most 100")] = 0.25
     """window=box: on each side of the box, as a share of its width or height."""
     shape: Shape = Shape.square
     share: list[Share] = field(default_factory=lambda: [0.5, 0.5])

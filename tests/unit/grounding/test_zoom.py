@@ -26,7 +26,7 @@ from locheads.types import ImageGroup, Sample
 
 PLAIN = GroundingConfig(sigma=0)
 """Without smoothing the answer is the cells above the mean themselves."""
-ZOOM = ZoomConfig(looks=1, combine=Combine.second)
+ZOOM = ZoomConfig(looks=1, margin=0.5, combine=Combine.second)
 
 
 def look(fused: np.ndarray, geometry: Geometry, view: tuple[int, int, int, int]) -> Look:
