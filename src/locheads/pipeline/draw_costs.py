@@ -37,7 +37,7 @@ def look_costs(config: Config, evaluated: list[ImageGroup], cost: TokenCost) -> 
         return ""
     single = [replace(group, samples=(sample,)) for group in evaluated for sample in group.samples]
     return (
-        f"zoom={config.zoom.name} asks up to {looks * len(single):,} expressions again, each about a part of its image, "
+        f"zoom={config.zoom.name} asks up to {looks * len(single):,} expressions again, each about part of its image, "
         f"in the job evaluate: about {looks * sum(map(cost.of, single)):,.0f} tokens"
     )
 
