@@ -68,6 +68,7 @@ _HOMES = {
     "CriterionConfig": "discovery.config",
     "DependenceConfig": "dependence.config",
     "GroundingConfig": "grounding.config",
+    "ZoomConfig": "grounding.zoom_config",
     # Errors.
     "LocHeadsError": "errors",  # the base of all that a user's mistake raises: one sentence
 }
@@ -93,6 +94,7 @@ __all__ = [
     "ModelConfig",
     "PromptConfig",
     "Sample",
+    "ZoomConfig",
     "attend",
     "attention_sum",
     "discover_heads",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from PIL.Image import Image
 
 from locheads.absence.absence_scores import scores_of_one
 from locheads.data.arrays import AnyImage, as_image
@@ -30,13 +31,15 @@ from locheads.grounding.candidates import Candidates, candidates
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
 from locheads.grounding.contrast import PROBES, contrast_asked
 from locheads.grounding.ground_maps import ground_maps, ground_stack
+from locheads.grounding.zoom import Look, combine, next_window, seen_in
+from locheads.grounding.zoom_config import ZoomConfig
 from locheads.models.attend import attend_image
 from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.identity import POCKET
 from locheads.models.load import Lvlm, decoder_shape, load_lvlm
 from locheads.models.loaded import LoadedModel, model_name, settings_of
-from locheads.types import Grounding, HeadIndex
+from locheads.types import Grounding, HeadIndex, Rect
 
 _NO_LIST = 'The expressions must be a list of texts, such as ["the cup"].'
 Heads = HeadSet | str | Path | Iterable[str | HeadIndex]
@@ -57,6 +60,7 @@ class Grounder:
         *,
         prompt: PromptConfig | None = None,
         grounding: GroundingConfig | None = None,
+        zoom: ZoomConfig | None = None,
         device: str = "auto",
     ) -> None:
         """Loads the model. The model is asked as it was when the heads were found, as far as their file says that.
@@ -69,6 +73,7 @@ class Grounder:
                 "L14H13"]. None: the published set of this model, if there is one.
             prompt: what the model is asked. None: what it was asked when the heads were found, else referseg.
             grounding: from maps to box (default: the paper's).
+            zoom: further looks at a part of the image (default: none); each of them is a forward pass per expression.
             device: auto, cpu, cuda or cuda:N, for a model that is loaded here.
 
         Warns (UserWarning) where `model` or `prompt` differ from what the heads were found with, and where the run that
@@ -88,6 +93,9 @@ class Grounder:
         self.heads = _checked(loaded.shape if loaded else decoder_shape(config), chosen)
         self._prompt = _prompt(prompt, found)
         self._grounding = grounding or GroundingConfig()
+        self._zoom = zoom or ZoomConfig()
+        if self._zoom.looks and self._grounding.contrast == Contrast.others:
+            raise ConfigError("contrast=others needs other expressions about each part of a zoom: take probes or none.")
         if self._grounding.sinks == Sinks.mean_map:
             raise ConfigError("sinks=mean_map needs the mean over many samples: it works in a run, not here.")
         for sentence in [*differences(found, config, self._prompt), *doubts(found)] if found else []:
@@ -109,15 +117,19 @@ class Grounder:
         Raises:
             DataError: the image cannot be read, or is none of these, which is said by name; no expression.
         """
-        return self._ground(*self.maps(image, expression))
+        return self.each(image, [expression])[0]
 
     def each(self, image: AnyImage, expressions: Sequence[str]) -> list[Grounding]:
         """As calls for each of the expressions, in one pass. With contrast="others" they must mean different objects:
         each one's maps are contrasted with those of the others."""
         if isinstance(expressions, str) or not expressions:
             raise DataError(_NO_LIST)
-        maps, geometry = self._maps(image, expressions)
-        return [self._ground(own, geometry) for own in maps]
+        opened = as_image(image)
+        maps, geometry = self._maps(opened, expressions)
+        if self._zoom.looks == 0:
+            return [self._ground(own, geometry) for own in maps]
+        pairs = zip(expressions, maps, strict=True)
+        return [self._after_looks(opened, text, self._look(own, geometry, (0, 0, *opened.size))) for text, own in pairs]
 
     def _ground(self, maps: Float[np.ndarray, "head row col"], geometry: Geometry) -> Grounding:
         found = ground_maps(maps, geometry, self._grounding)
@@ -125,22 +137,35 @@ class Grounder:
             return found
         return replace(found, absence=scores_of_one(maps, self._grounding))
 
+    def _after_looks(self, image: Image, expression: str, first: Look) -> Grounding:
+        looks, size = [first], image.size
+        for _ in range(self._zoom.looks):
+            if (view := next_window(looks[-1], *size, self._zoom)) is None:
+                break
+            maps, geometry = self._maps(image.crop(view), [expression])
+            looks.append(self._look(maps[0], geometry, view))
+        found = combine(looks, self._zoom)
+        return Grounding(found.box, found.mask(*size), found.fused, seen_in(found.geometry, found.view, *size))
+
+    def _look(self, maps: Float[np.ndarray, "head row col"], geometry: Geometry, view: Rect) -> Look:
+        return Look(ground_stack(maps[None], (geometry,), self._grounding), view)
+
     def candidates(self, image: AnyImage, expressions: Sequence[str]) -> list[Candidates]:
         """Boxes with scores of all that stands out, for expressions that may name several objects; see `Candidates`.
         One pass for all expressions, as `each`."""
         if isinstance(expressions, str) or not expressions:
             raise DataError(_NO_LIST)
-        maps, geometry = self._maps(image, expressions)
+        maps, geometry = self._maps(as_image(image), expressions)
         return candidates(ground_stack(maps, (geometry,) * len(maps), self._grounding))
 
     def maps(self, image: AnyImage, expression: str) -> tuple[Float[np.ndarray, "head row col"], Geometry]:
         """The maps of `heads`, one by one, contrasted where `grounding` says so, and where their cells lie in the
         image. Raises as a call does."""
-        maps, geometry = self._maps(image, [expression])
+        maps, geometry = self._maps(as_image(image), [expression])
         return maps[0], geometry
 
     def _maps(
-        self, image: AnyImage, expressions: Sequence[str]
+        self, image: Image, expressions: Sequence[str]
     ) -> tuple[Float[np.ndarray, "sample head row col"], Geometry]:
         how, n = self._grounding.contrast, len(expressions)
         for expression in expressions:
@@ -149,7 +174,7 @@ class Grounder:
         if how == Contrast.others and n == 1:
             raise ConfigError("contrast=others needs several expressions (Grounder.each), or take contrast=probes.")
         asked = [*expressions, *(PROBES if how == Contrast.probes else ())]
-        maps, geometry = attend_image(self._lvlm, as_image(image), asked, self._prompt, self.heads)
+        maps, geometry = attend_image(self._lvlm, image, asked, self._prompt, self.heads)
         return contrast_asked(maps, n, how), geometry
 
 
@@ -160,13 +185,16 @@ def ground(
     model: str | None = None,
     heads: Heads | None = None,
     contrast: str = Contrast.none,
+    zoom: ZoomConfig | None = None,
 ) -> Grounding:
     """Grounds one expression; keeps the model loaded for the next call. See `Grounder` for arguments and errors.
 
-    `contrast`: "none" or "probes" (see `Contrast`); for "others" see `Grounder.each`.
+    `contrast`: "none" or "probes" (see `Contrast`); for "others" see `Grounder.each`. `zoom`: a second look, such as
+    ZoomConfig(looks=1).
     """
     grounder = copy(_grounder(None if model is None else model_name(model), heads))
     grounder._grounding = GroundingConfig(contrast=one_of(Contrast, contrast))
+    grounder._zoom = zoom or ZoomConfig()
     return grounder(image, expression)
 
 

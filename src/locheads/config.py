@@ -28,6 +28,7 @@ from locheads.discovery.config import (
 from locheads.errors import Rule
 from locheads.evaluation.config import DirectConfig, EvaluationConfig
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
+from locheads.grounding.zoom_config import ZoomConfig
 from locheads.models.config import ModelConfig, PromptConfig, Query
 from locheads.models.engine import ALL_MAPS, EngineConfig
 from locheads.segmenters.config import SegmenterConfig, SegmenterKind
@@ -112,6 +113,7 @@ class Config:
     steer: SteerConfig = field(default_factory=SteerConfig)
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     absence: AbsenceConfig = field(default_factory=AbsenceConfig)
+    zoom: ZoomConfig = field(default_factory=ZoomConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explorer: ExplorerConfig = field(default_factory=ExplorerConfig)
@@ -153,6 +155,7 @@ def check(config: Config) -> None:
         *_run_rules(config),
         *_maps_rules(config),
         *_absence_rules(config),
+        *_zoom_rules(config),
         *(_audit_rules(config) if config.stage == Stage.audit else []),
     )
 
@@ -283,6 +286,27 @@ def _absence_rules(c: Config) -> list[Rule]:
             not c.absence.calibrates or c.dataset.discovery_split not in c.dataset.test_splits,
             f"absence.score={c.absence.score} is calibrated on the test split {c.dataset.discovery_split} "
             "(dataset.discovery_split): choose another, or set absence.threshold.",
+        ),
+    ]
+
+
+def _zoom_rules(c: Config) -> list[Rule]:
+    none = c.zoom.looks == 0
+    return [
+        (
+            none or c.grounding.contrast != Contrast.others,
+            "grounding.contrast=others needs the image's other expressions, and zoom asks about each part of it one "
+            "expression alone: set grounding.contrast=probes or none, or zoom=none.",
+        ),
+        (none or c.stage != Stage.audit, f"stage=audit compares first looks: set zoom=none, not {c.zoom.name}."),
+        (
+            none or not c.absence.on,
+            f"absence.score={c.absence.score} scores first looks: set zoom=none, not {c.zoom.name}.",
+        ),
+        (
+            none or not c.segmenter.reads_map,
+            "The segmenter is asked with places of the fused map, and after a further look there are several maps: set "
+            "other segmenter.points and segmenter.negatives=none, or zoom=none.",
         ),
     ]
 

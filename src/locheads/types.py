@@ -15,6 +15,9 @@ from locheads.geometry import Geometry
 Box = tuple[float, float, float, float]
 """xyxy in pixels of the original image."""
 
+Rect = tuple[int, int, int, int]
+"""xyxy in whole pixels of the original image."""
+
 NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 """Around no object: its area is 0, so that no box overlaps it and no point lies in it."""
 
@@ -131,6 +134,8 @@ class ImageGroup:
     width: int
     height: int
     samples: tuple[Sample, ...]
+    crop: Rect | None = None
+    """The part of the file that the LVLM sees, width x height pixels large; None: all of it."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,8 @@ class Attention:
     """attention_sum (S_img) of each map of the model, in [0, 1], summed before the maps were packed into 16 bits."""
     geometry: Geometry
     image: str | None = None
-    """sha256 of the image's file; None where it is not known."""
+    """sha256 of the image's file, for a part of it followed by the part (`AttentionStore.image`); None where it is not
+    known."""
     heads: tuple[HeadIndex, ...] | None = None
     """Whose maps are there; None: those of all heads of the model, from which all the rest follows."""
     scores: HeadScores | None = None

@@ -18,10 +18,10 @@ from locheads.discovery.config import SelectionKind
 from locheads.discovery.frequencies import greedy_heads
 from locheads.discovery.scores import with_dependence
 from locheads.evaluation.metric_table import OBJECTS
-from locheads.evaluation.metrics import box_iou, inside, peaks
+from locheads.evaluation.metrics import box_iou, inside
 from locheads.evaluation.several import points_at
 from locheads.geometry import Geometry
-from locheads.grounding.boxes import Frames
+from locheads.grounding.boxes import Frames, peaks
 from locheads.grounding.config import Contrast, GroundingConfig, Sinks
 from locheads.grounding.ground_maps import GroundedStack, StepCache, ground_stack, step_settings
 from locheads.grounding.sinks import SinkCells

@@ -18,9 +18,9 @@ from locheads.dependence.config import DependenceConfig
 from locheads.dependence.overlaps import PairTable, joined, overlaps_of, smoothed, table_of
 from locheads.dependence.pairs import pairs_of
 from locheads.dependence.word_verdict import Follows, judge
-from locheads.evaluation.metrics import inside, peaks
+from locheads.evaluation.metrics import inside
 from locheads.fitted_table import Row, figures, fitted_table, label
-from locheads.grounding.boxes import Frames
+from locheads.grounding.boxes import Frames, peaks
 from locheads.pipeline.cli import dispatch
 from locheads.pipeline.prepare import prepare
 from locheads.pipeline.run_life import run_life

@@ -103,6 +103,8 @@ class Reader(StrEnum):
     """Flickr30k Entities' form, made at first use."""
     pocket_png = "pocket_png"
     """The form of Panoptic Narrative Grounding, made at first use."""
+    pocket_small = "pocket_small"
+    """REFER's form, made at first use: eight small objects in a scene."""
     png = "png"
     """Panoptic Narrative Grounding."""
     reasonseg = "reasonseg"
@@ -110,7 +112,7 @@ class Reader(StrEnum):
     screenspot = "screenspot"
 
 
-MADE = (Reader.pocket, Reader.pocket_counts)
+MADE = (Reader.pocket, Reader.pocket_counts, Reader.pocket_small)
 """Data sets that are made at first use."""
 OF_REFER_FORM = (*MADE, Reader.grefcoco, Reader.refer)
 """Their refs and images lie as REFER's do."""
@@ -248,7 +250,8 @@ class DatasetConfig:
     reader: Text = "pocket"
     """A `Reader`, or a class of your own: package.module:Class (see own_reader.DataSetReader)."""
     folder: str = ""
-    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
+    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download. For "pocket":
+    which of the pocket data sets, pocket (also where it is empty) or pocket_small."""
     refs: str = "refs(unc).p"
     """File with the expressions: REFER's, or your own (jsonl: with {split} in its name); of ScreenSpot a pattern."""
     review: str = ""

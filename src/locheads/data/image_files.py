@@ -34,11 +34,17 @@ class Header(NamedTuple):
 
 
 def open_image(group: ImageGroup) -> Image.Image:
-    """The group's image, RGB, of exactly group.width x group.height pixels; raises DataError as `read_image`.
+    """The group's image, or its part of the image, RGB, of exactly group.width x group.height pixels; raises DataError
+    as `read_image`.
 
-    Raises DataError also where it has another size than the annotations say.
+    Raises DataError also where it has another size than the annotations say, or does not hold the part.
     """
-    return read_image(group.path, group)
+    if group.crop is None:
+        return read_image(group.path, group)
+    image, (_, _, right, bottom) = read_image(group.path), group.crop
+    if right > image.width or bottom > image.height:
+        raise DataError(f"The image {group.path} is smaller than its part {group.image_id}: put the original there.")
+    return image.crop(group.crop)
 
 
 def read_image(path: Path, group: ImageGroup | None = None, *, upright: bool = False) -> Image.Image:

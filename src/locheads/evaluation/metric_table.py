@@ -64,6 +64,7 @@ class Method:
 
 
 LOCALIZATION_HEADS, BEST_REC_HEADS, BEST_IOU_HEADS = "localization_heads", "best_rec_heads", "best_iou_heads"
+FIRST_LOOK = "first_look"
 MEAN_OF_ALL_HEADS, RANDOM_HEADS, CENTRE_BOX = "mean_of_all_heads", "random_heads", "centre_box"
 PREDICTIONS, POINTS, DIRECT_OUTPUT = "predictions", "points", "direct_output"
 
@@ -72,6 +73,7 @@ METHODS = {
     PREDICTIONS: Method("Predictions of a file", _AREA, own=True),
     POINTS: Method("Points of a file", Outputs.POINT, own=True),
     DIRECT_OUTPUT: Method("Asked for the box", _AREA, own=True),
+    FIRST_LOOK: Method("Their first look", _ALL),
     BEST_REC_HEADS: Method("Best set by REC", _ALL, with_truth=True),
     BEST_IOU_HEADS: Method("Best heads by IoU", _ALL, with_truth=True),
     MEAN_OF_ALL_HEADS: Method("Mean of all heads", _ALL),

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike
 from pycocotools import mask as coco
 
 from locheads.errors import DataError
-from locheads.grounding.boxes import Frames
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> Float[np.ndarray, "n"]:
@@ -47,17 +46,6 @@ def mask_intersection_union(
     intersection = int(coco.area(coco.merge([prediction, truth], intersect=True)))
     true_area = int(coco.area(truth)) if truth_area is None else truth_area
     return intersection, int(coco.area(prediction)) + true_area - intersection
-
-
-def peaks(maps: Float[np.ndarray, "n row col"], frames: Frames) -> Float[np.ndarray, "n 2"]:
-    """Where maps point: the centre (x, y) of the strongest cell, in pixels of the original image.
-
-    The first in raster order where several tie. NaN for a constant or NaN map, which points nowhere.
-    """
-    flat = maps.reshape(len(maps), -1)
-    row, col = np.divmod(flat.argmax(axis=1), maps.shape[2])
-    at = (np.stack([col, row], axis=1) + 0.5 - frames.offset[:, :2]) / frames.scale[:, :2]
-    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, at, np.nan)
 
 
 def inside(points: ArrayLike, boxes: ArrayLike) -> Bool[np.ndarray, "n"]:

@@ -13,15 +13,16 @@ from locheads.evaluation.heat_metrics import heat_scores, on_square, truth_on_sq
 from locheads.evaluation.map_metrics import PerMap, map_scores
 from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of
 from locheads.evaluation.metric_table import CENTRE_BOX, DIRECT_OUTPUT
-from locheads.evaluation.metrics import peaks
 from locheads.evaluation.rows import Row, candidate_columns, mask_counts, prediction_row
 from locheads.geometry import Geometry
-from locheads.grounding.boxes import Frames
+from locheads.grounding.boxes import Frames, peaks
 from locheads.grounding.candidates import candidates
 from locheads.grounding.config import GroundingConfig, Resolution
 from locheads.grounding.ground_maps import ground_stack
 from locheads.segmenters.prompting import FusedMap
 from locheads.types import Attention, Box, ImageGroup, Sample
+
+LOST = "the attention store lost it while the run was going on"
 
 
 def predict(
@@ -49,7 +50,7 @@ def predict(
             for row, fused in _rows(group, samples[part], stored[part], geometry, plan, config):
                 yield row | {"fused": fused} if with_maps else row
     for sample_id, sample in without.items():
-        reason = failures.get(sample_id, "the attention store lost it while the run was going on")
+        reason = failures.get(sample_id, LOST)
         methods = [(method, draw) for method, draw, _ in methods_of(plan, sample_id)]
         methods += [(CENTRE_BOX, 0)] * (plan.baselines and sample.heat is None)
         yield from (prediction_row(group, sample, m, draw=draw, error=reason) for m, draw in methods)

@@ -76,6 +76,17 @@ def tight_boxes(cells: Bool[np.ndarray, "n row col"]) -> Float[np.ndarray, "n 4"
     return np.stack([x0, y0, x1, y1], axis=1).astype(np.float64)
 
 
+def peaks(maps: Float[np.ndarray, "n row col"], frames: Frames) -> Float[np.ndarray, "n 2"]:
+    """Where maps point: the centre (x, y) of the strongest cell, in pixels of the original image.
+
+    The first in raster order where several tie. NaN for a constant or NaN map, which points nowhere.
+    """
+    flat = maps.reshape(len(maps), -1)
+    row, col = np.divmod(flat.argmax(axis=1), maps.shape[2])
+    at = (np.stack([col, row], axis=1) + 0.5 - frames.offset[:, :2]) / frames.scale[:, :2]
+    return np.where(np.ptp(flat, axis=1, keepdims=True) > 0, at, np.nan)
+
+
 def _mass_quantiles(
     chosen: Bool[np.ndarray, "n row col"], field: Float[np.ndarray, "n row col"], share: float
 ) -> Float[np.ndarray, "n 4"]:

@@ -132,6 +132,11 @@ def attend_for(
     return failed | _fill(setup, loader, groups, need, partial(_own_heads, setup, discovered))
 
 
+def attend_parts(setup: Setup, loader: Loader, parts: list[ImageGroup], need: NeededMaps) -> Failures:
+    """What a second look reads, of parts of the evaluated images."""
+    return _fill(setup, loader, parts, need, name="second look")
+
+
 def attend_shards(setup: Setup) -> Failures:
     """shard.count > 1: as the whole, but only this worker's shards of each pass. -> what failed of them."""
     loader, failures, complete = Loader(setup.config), Failures(), True
@@ -187,7 +192,12 @@ def expected_cost(setup: Setup) -> TokenCost:
 
 
 def _fill(
-    setup: Setup, loader: Loader, groups: Sequence[ImageGroup], need: NeededMaps, picks: "Picks | None" = None
+    setup: Setup,
+    loader: Loader,
+    groups: Sequence[ImageGroup],
+    need: NeededMaps,
+    picks: "Picks | None" = None,
+    name: str = "attention",
 ) -> Failures:
     if not setup.store.missing(groups, need):
         if n := count(groups):
@@ -196,7 +206,7 @@ def _fill(
     # Imported late: torch and transformers take seconds.
     from locheads.pipeline.attention_pass import fill
 
-    failed = fill(setup.store, groups, setup.config, need, picks, loader)
+    failed = fill(setup.store, groups, setup.config, need, picks, loader, name)
     return {failure.sample_id: failure.reason for failure in failed}
 
 

@@ -50,6 +50,7 @@ def fill(
     need: NeededMaps = EVERYTHING,
     picks: Picks | None = None,
     loader: Loader | None = None,
+    name: str = "attention",
 ) -> list[Failure]:
     """Runs the attention pass for what the store lacks. Returns the samples that failed; the rest is stored.
 
@@ -62,6 +63,7 @@ def fill(
         need: what is needed of every sample; where that is only some heads, the layers beyond them do not run.
         picks: heads besides, that the scores of an image's samples ask for.
         loader: of the model; keeps it from one call to the next.
+        name: of the pass in timing.json.
     """
     missing = store.missing(groups, need)
     n_samples, n_missing = count(groups), count(missing)
@@ -81,7 +83,7 @@ def fill(
             answered.answers.check_writable()
         store.tidy()
         lacking, loader = store.lacking(missing, need), loader or Loader(config)
-        failures += _Pass(store, config, lacking, need, picks, loader, answered).run(missing[start:])
+        failures += _Pass(store, config, lacking, need, picks, loader, answered, name).run(missing[start:])
     for failure in failures[:5]:
         log.warning("Sample %s failed: %s", failure.sample_id, failure.reason)
     if len(failures) > 5:
@@ -125,6 +127,7 @@ class _Pass:
     loader: Loader
     answered: AnsweredRows | None
     """None where no row of an answer is asked for."""
+    name: str = "attention"
 
     def run(self, groups: list[ImageGroup]) -> list[Failure]:
         """-> the samples that failed."""
@@ -141,7 +144,7 @@ class _Pass:
         failures += writer.failures
         keep_found(self.store.folder, lvlm.adapter.found())
         n_asked = sum(len(group.samples) for group in groups) - len(failures)
-        watch.stop(self.store.folder, n_asked, of="attention", layers=layers, maps=_maps_kept(self.lacking))
+        watch.stop(self.store.folder, n_asked, of=self.name, layers=layers, maps=_maps_kept(self.lacking))
         return failures
 
     def _attended(self, groups: list[ImageGroup], lvlm: Lvlm, failures: list[Failure]) -> Iterator["_Attended"]:

@@ -7,9 +7,10 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -29,6 +30,12 @@ from locheads.pipeline.signals import Stopped, stop_in_order
 from locheads.settings import renamed
 from locheads.store.atomic import write_text
 from locheads.terminal import console, listening
+
+if TYPE_CHECKING:  # loaded late: they take a second
+    from rich.console import RenderableType
+
+    from locheads.records.metrics_file import MetricsRecord
+    from locheads.report.run_record import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -182,11 +189,10 @@ def _command_of(config: Config) -> Command | None:
 def _show(folder: Path) -> None:
     """Prints the tables of what the run folder holds, and where it lies."""
     from locheads.records.steer_file import SteerFile
-    from locheads.report.absence_report import absence_table
     from locheads.report.audit_report import audit_tables
     from locheads.report.run_record import read_run
     from locheads.report.steer_table import steer_table
-    from locheads.report.tables import heads_table, results_table, slices_table
+    from locheads.report.tables import heads_table
     from locheads.report.verdict import follows_of
 
     record = read_run(folder)
@@ -199,15 +205,26 @@ def _show(folder: Path) -> None:
             console.print(table)
     if (follows := follows_of(record)) is not None:
         console.print(follows.sentence)
-    if record.metrics is not None:
-        console.print(results_table(record, console.width))
-        if record.metrics.absence is not None:
-            console.print(absence_table(record, console.width))
-        if record.metrics.slices:
-            console.print(slices_table(record, console.width))
+    for table in () if record.metrics is None else _results(record, record.metrics):
+        console.print(table)
     console.print(f"Run folder: {folder}", soft_wrap=True)
     if (folder / "report.html").exists():
         console.print(f"Report:     {folder / 'report.html'}", soft_wrap=True)
+
+
+def _results(record: "RunRecord", metrics: "MetricsRecord") -> Iterator["RenderableType"]:
+    """The tables of what was measured."""
+    from locheads.report.absence_report import absence_table
+    from locheads.report.tables import results_table, slices_table
+    from locheads.report.zoom_table import zoom_table
+
+    yield results_table(record, console.width)
+    if metrics.absence is not None:
+        yield absence_table(record, console.width)
+    if metrics.slices:
+        yield slices_table(record, console.width)
+    if record.zoom is not None:
+        yield zoom_table(record.zoom, console.width)
 
 
 def check_text(overrides: list[str], settings: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""What each draw of discovery costs, with the images that are judged, told before anything runs."""
+"""What each draw of discovery costs, with the images that are judged, and what further looks cost: told before
+anything runs."""
 
 from dataclasses import replace
 
@@ -26,6 +27,19 @@ def discovery_candidates(config: Config, data: DataSetReader) -> list[ImageGroup
     """The discovery split without the images of guarded splits. Raises DataError as the readers do."""
     banned = excluded_images(config, group_keys(data.read(config.dataset.split)))
     return exclude_images(data.read(config.dataset.discovery_split), set().union(*banned.values()))[0]
+
+
+def look_costs(config: Config, evaluated: list[ImageGroup], cost: TokenCost) -> str:
+    """Expressions and expected tokens of the further looks, at most: each at a part of its own as large as the image.
+    Nothing where there are none."""
+    looks = config.zoom.looks
+    if looks == 0:
+        return ""
+    single = [replace(group, samples=(sample,)) for group in evaluated for sample in group.samples]
+    return (
+        f"zoom={config.zoom.name} asks up to {looks * len(single):,} expressions again, each about part of its image, "
+        f"in the job evaluate: about {looks * sum(map(cost.of, single)):,.0f} tokens"
+    )
 
 
 def _told(config: Config, draw: Draw, candidates: list[ImageGroup], cost: TokenCost) -> str:

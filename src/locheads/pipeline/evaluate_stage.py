@@ -6,11 +6,13 @@ import pandas as pd
 
 from locheads.evaluation.best_heads import figure6
 from locheads.evaluation.methods import HeadPlan
+from locheads.evaluation.second_look import Views
 from locheads.grounding.config import Contrast
 from locheads.grounding.contrast import uncontrasted
 from locheads.pipeline.abstain import Abstention, absence_part, with_figures
 from locheads.pipeline.discover_stage import DiscoverResult
-from locheads.pipeline.run_files import OTHERS, OWN, metrics_record, write_parquet
+from locheads.pipeline.run_files import FIRST, OTHERS, OWN, metrics_record, write_parquet
+from locheads.pipeline.second_look_stage import zoom_record
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.write_explorer import ExplorerHeads, write_explorer
 from locheads.pipeline.write_gallery import evenly_spaced, gallery_samples, write_gallery
@@ -25,12 +27,14 @@ def evaluate_stage(
     failures: Failures,
     scored: dict[str, pd.DataFrame],
     follows: FollowsRecord | None,
+    views: Views | None = None,
     abstention: Abstention | None = None,
 ) -> None:
     """What `ground_stage` scored -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
     own = scored[OWN] if abstention is None else with_figures(scored[OWN], groups)
-    scores = pd.concat([own, scored[OTHERS]], ignore_index=True)
+    others = [scored[name] for name in (FIRST, OTHERS) if name in scored]
+    scores = pd.concat([own, *others], ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
     more: dict[str, Any] = {}
     if abstention is not None:
@@ -46,6 +50,8 @@ def evaluate_stage(
         notes=_contrast_notes(setup, failures),
         **more,
     ).write(folder)
+    if views is not None:
+        zoom_record(views, scores, failures, config).write(folder)
     rows = _shown(setup, scored[OWN])
     write_gallery(folder, groups, setup.store, plan, rows, config)
     discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)

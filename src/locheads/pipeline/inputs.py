@@ -35,7 +35,7 @@ from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
 from locheads.pocket.captions import FLICKR, PNG, ensure_captions
 from locheads.pocket.counts import COUNTS
-from locheads.pocket.dataset import IMAGES, TABLES, ensure_dataset
+from locheads.pocket.dataset import IMAGES, SMALL, TABLES, PocketData, ensure_dataset
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
 from locheads.types import HeadScores, ImageGroup
@@ -55,6 +55,7 @@ READERS: dict[str, type[DataSetReader]] = {
     Reader.pocket_counts: GrefDataSet,
     Reader.pocket_flickr30k: FlickrDataSet,
     Reader.pocket_png: PngDataSet,
+    Reader.pocket_small: ReferDataSet,
     Reader.reasonseg: ReasonSegDataSet,
     Reader.refer: ReferDataSet,
     Reader.screenspot: ScreenSpotDataSet,
@@ -308,7 +309,8 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig, seed: int = 0) -> D
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     """-> (folder with the annotations, folder with the images). Makes the pocket data where it is asked for."""
     if dataset.reader in MADE:
-        root = ensure_dataset(Path(paths.cache), COUNTS if dataset.reader == Reader.pocket_counts else None)
+        others: dict[str, PocketData] = {Reader.pocket_counts: COUNTS, Reader.pocket_small: SMALL}
+        root = ensure_dataset(Path(paths.cache), others.get(dataset.reader))
         return root / TABLES, root / IMAGES
     if dataset.reader in CAPTIONED:
         root, images = ensure_captions(Path(paths.cache))

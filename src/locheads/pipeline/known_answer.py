@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageDraw
 
-from locheads.evaluation.metrics import box_iou, inside, peaks
-from locheads.grounding.boxes import Frames
+from locheads.evaluation.metrics import box_iou, inside
+from locheads.grounding.boxes import Frames, peaks
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.models.attend import attend_image

@@ -53,7 +53,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
     if contrasts or config.absence.needs_probes:
         inputs = _with_probes(config, inputs, contrasts)
     _check_shown(config, inputs)
-    _check_truth(config.stage, config.dataset.name, inputs.evaluated)
+    _check_truth(config, inputs.evaluated)
     store = open_store(config, identity, inputs.annotations, inputs.images)
     made = _made(config, store)
     digest = run_digest(config, identity, inputs, head_set, made.key.made_with)
@@ -146,12 +146,18 @@ def _with_probes(config: Config, inputs: Inputs, contrasts: bool) -> Inputs:
     return dataclasses.replace(inputs, probed=probed)
 
 
-def _check_truth(stage: Stage, name: str, evaluated: list[ImageGroup]) -> None:
-    """Raises DataError where what the stage measures needs boxes or masks, and the truth is heat maps."""
-    if stage in (Stage.audit, Stage.direct) and with_heat(evaluated):
+def _check_truth(config: Config, evaluated: list[ImageGroup]) -> None:
+    """Raises DataError where what is measured needs one box and mask per expression, and the truth is another."""
+    name, of_heat = config.dataset.name, with_heat(evaluated)
+    if config.stage in (Stage.audit, Stage.direct) and of_heat:
         raise DataError(
-            f"stage={stage.value} measures boxes, but the truth of {name} is heat maps: use stage=evaluate or report."
+            f"stage={config.stage.value} measures boxes, but the truth of {name} is heat maps: use stage=evaluate or "
+            "report."
         )
+    several = any(sample.boxes is not None for group in evaluated for sample in group.samples)
+    if config.zoom.looks and (of_heat or several):
+        truth = "are heat maps" if of_heat else "may be several objects or none"
+        raise DataError(f"A further look is for one object, but the answers of {name} {truth}: set zoom=none.")
 
 
 def _check_shown(config: Config, inputs: Inputs) -> None:

@@ -25,7 +25,7 @@ from locheads.store.atomic import replacing
 
 log = logging.getLogger(__name__)
 
-OWN, OTHERS = "predictions.parquet", "baselines.parquet"
+OWN, OTHERS, FIRST = "predictions.parquet", "baselines.parquet", "first_look.parquet"
 
 ROWS = 2_000
 """Of a row group, at least; the last may have fewer."""

@@ -32,6 +32,7 @@ from locheads.pipeline.prepare import prepare
 from locheads.pipeline.processes import processes, this_process
 from locheads.pipeline.receipt import find_done, receipt_key, take_over, write_receipt
 from locheads.pipeline.run_life import Started, Status, recorded_provenance
+from locheads.pipeline.second_look_stage import look_again
 from locheads.pipeline.setup import Failures, Setup
 from locheads.pipeline.timing import write_timing
 from locheads.pipeline.word_pairs import check_required, judge_heads, measure_dependence
@@ -203,9 +204,9 @@ def _attend_to_evaluate(setup: Setup, status: Status) -> Failures:
             failures |= attend_for(setup, loader, grounded_groups(setup), discovered, plan, failures)
         with processes(setup.store, setup.config.engine.processes, len(setup.inputs.evaluated), WORTH) as each:
             plan = with_own_heads(setup, discovered, plan or plan_heads(setup, discovered, each), failures)
-            none = abstention(setup, plan)
-            scored = ground_stage(setup, plan, failures, each, none)
+            none, views = abstention(setup, plan), look_again(setup, loader, plan, failures)
+            scored = ground_stage(setup, plan, failures, each, views, none)
     if last != Stage.ground:
         with status.stage(Stage.evaluate):
-            evaluate_stage(setup, discovered, plan, failures, scored, follows, none)
+            evaluate_stage(setup, discovered, plan, failures, scored, follows, views, none)
     return failures

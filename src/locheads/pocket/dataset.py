@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 from locheads.errors import DataError, StoreError
 from locheads.pocket.language import Expression, sample_expression
 from locheads.pocket.render import render
-from locheads.pocket.scenes import SHAPES, Scene, SceneObject, sample_scene
+from locheads.pocket.scenes import SHAPES, Scene, SceneObject, sample_scene, sample_small_scene
 from locheads.store.atomic import write_bytes, write_json
 from locheads.store.digest import file_digest, json_digest
 
@@ -55,6 +55,8 @@ class PocketData:
     """A pickle, or JSON where it is named so."""
     add_refs: Callable[[list[Record], dict[str, str], Scene, str, list[Record]], None]
     """(refs, kinds, scene, split, the scene's annotations): adds the scene's refs, and the kinds of their sentences."""
+    scene: Callable[[int, tuple[int, ...]], Scene] = sample_scene
+    """Of a seed and the numbers of objects."""
 
     @property
     def folder(self) -> str:
@@ -118,7 +120,7 @@ def split_scenes(split: str, data: PocketData | None = None) -> list[tuple[int, 
     start = data.first_image
     for name, (count, objects) in data.splits.items():
         if name == split:
-            return [(i, sample_scene(i, objects)) for i in range(start, start + count)]
+            return [(i, data.scene(i, objects)) for i in range(start, start + count)]
         start += count
     raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(data.splits)}.")
 
@@ -247,3 +249,14 @@ POCKET = PocketData(
     add_refs=_add_refs,
 )
 """Expressions that fit one object each."""
+SMALL = PocketData(
+    name="pocket_small",
+    version=1,
+    digest="b6bd180efb55e8ddaeaf77ce78dd6313d3a74db6b06f83c16ffd79646944b641",
+    splits={"train": (300, (8,)), "val": (120, (8,)), "test": (120, (8,))},
+    first_image=300_000,
+    refs=REFS,
+    add_refs=_add_refs,
+    scene=sample_small_scene,
+)
+"""Objects half as wide as those that the model was trained on, eight of them: what a second look is measured on."""

@@ -47,6 +47,7 @@ PATCH = 8
 SHAPES = ("circle", "square", "triangle")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")
 SIZES = ("small", "large")
+TINY = "tiny"
 TEXTURES = ("plain", "striped", "checked")
 DOTS = ("white", "black", "orange", "pink")
 # width, height of the tight box in pixels: (lowest, highest) by size and shape
@@ -57,6 +58,10 @@ EXTENT = {
     ("large", "circle"): ((84, 90), (84, 90)),
     ("large", "square"): ((76, 82), (76, 82)),
     ("large", "triangle"): ((100, 106), (90, 96)),
+    # Of scenes that the model was not trained on (`sample_small_scene`).
+    ("tiny", "circle"): ((28, 32), (28, 32)),
+    ("tiny", "square"): ((26, 30), (26, 30)),
+    ("tiny", "triangle"): ((34, 38), (30, 34)),
 }
 _GAP = 4  # pixels that stay free between two objects, about
 _COARSE = 4  # pixels per cell of the occupancy map
@@ -109,9 +114,23 @@ def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5)) -> Scene:
     larges = int(rng.choice(3, p=(0.2, 0.45, 0.35) if count < 5 else (0.25, 0.75, 0.0)))
     few = 3 if count > 3 else 2
     colours = few if rng.random() < FEW_COLOURS else len(COLOURS)
+    sizes = tuple(SIZES[i < larges] for i in range(count))
+    return _scene(seed, rng, sizes, colours, square=count > 4)
+
+
+def sample_small_scene(seed: int, counts: tuple[int, ...] = (8,)) -> Scene:
+    """As `sample_scene`, of objects half as wide, of which more find room (up to 8): 1 to 3 % of the image each."""
+    rng = np.random.default_rng([seed, 5])
+    count = int(rng.choice(counts))
+    colours = 3 if rng.random() < FEW_COLOURS else len(COLOURS)
+    return _scene(seed, rng, (TINY,) * count, colours, square=False)
+
+
+def _scene(seed: int, rng: np.random.Generator, sizes: tuple[str, ...], colours: int, square: bool) -> Scene:
+    count = len(sizes)
     while True:
-        width, height = _canvas(rng, count)
-        looks = _looks(rng, count, larges, colours)
+        width, height = _canvas(rng, square)
+        looks = _looks(rng, sizes, colours)
         boxes = _place(rng, looks, width, height)
         if boxes is not None:
             break
@@ -120,20 +139,20 @@ def sample_scene(seed: int, counts: tuple[int, ...] = (3, 4, 5)) -> Scene:
     return Scene(seed, width, height, tuple(objects[i] for i in rng.permutation(count)))
 
 
-def _canvas(rng: np.random.Generator, count: int) -> tuple[int, int]:
-    kind = 0 if count > 4 else int(rng.choice([0, 0, 1, 2]))
+def _canvas(rng: np.random.Generator, square: bool) -> tuple[int, int]:
+    kind = 0 if square else int(rng.choice([0, 0, 1, 2]))
     return ((CANVAS, CANVAS), (CANVAS, CANVAS - 32), (CANVAS - 32, CANVAS))[kind]
 
 
-def _looks(rng: np.random.Generator, count: int, larges: int, colours: int) -> list[tuple[str, str, str, str]]:
-    """(shape, colour, size, texture), distinct without the size, in `colours` colours, large ones first."""
+def _looks(rng: np.random.Generator, sizes: tuple[str, ...], colours: int) -> list[tuple[str, str, str, str]]:
+    """(shape, colour, size, texture) of an object of each size, distinct without it, in `colours` colours."""
     palette = rng.choice(len(COLOURS), size=colours, replace=False)
     looks: list[tuple[str, str, str]] = []
-    while len(looks) < count:
+    while len(looks) < len(sizes):
         look = (SHAPES[rng.integers(3)], COLOURS[rng.choice(palette)], TEXTURES[rng.integers(3)])
         if look not in looks:
             looks.append(look)
-    return [(shape, colour, SIZES[i < larges], texture) for i, (shape, colour, texture) in enumerate(looks)]
+    return [(shape, colour, size, texture) for (shape, colour, texture), size in zip(looks, sizes, strict=True)]
 
 
 def _place(

@@ -139,7 +139,7 @@ class TimedPass(Part):
     model_config = ConfigDict(extra="allow")
 
     of: str
-    """attention, or answers."""
+    """attention, second look, or answers."""
     layers: Any = None
     maps: Any = None
     device: str

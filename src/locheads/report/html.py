@@ -17,7 +17,7 @@ from locheads.evaluation.metric_table import METRIC, PRIMARY, Place, method_labe
 from locheads.evaluation.slices import SLICES
 from locheads.records.gallery_file import GalleryItem
 from locheads.records.receipt_file import STEPS, renew_pages
-from locheads.report import audit_report
+from locheads.report import audit_report, zoom_table
 from locheads.report.absence_report import absence_caption, absence_rows
 from locheads.report.charts import CHARTS
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
@@ -98,6 +98,7 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         metric_table=METRIC,
         audited=[METRIC[key] for key in PRIMARY],
         audit_report=audit_report,
+        zoom=zoom_table,
         notes_of=lambda metrics: " ".join(metric.note for metric in metrics.values() if metric.note),
         slice_kinds=SLICES,
         slices_legend=slices_legend,

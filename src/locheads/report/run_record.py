@@ -20,6 +20,7 @@ from locheads.records.metrics_file import MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import changed_files
 from locheads.records.record_base import Record, own_file
+from locheads.records.zoom_file import ZoomFile
 from locheads.text import reason
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class RunRecord:
     heads: HeadsFile | None = None
     metrics: MetricsRecord | None = None
     audit: AuditFile | None = None
+    zoom: ZoomFile | None = None
+    """None of runs that looked once."""
     gallery: tuple[GalleryItem, ...] = ()
     maps: dict[str, Float[np.ndarray, "map row col"]] = field(default_factory=dict)
     """Per sample_id: the fused map, then one map per head in the order of the item's `heads`."""
@@ -98,7 +101,7 @@ def read_run(folder: Path) -> RunRecord:
     config: dict[str, Any] = reader.read("config.yaml", _settings, {}) if text else {}
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
-    reader.optional = ("audit.json", "steps.npz", *(_EVALUATION if audits else ()))
+    reader.optional = ("audit.json", "steps.npz", ZoomFile.FILE, *(_EVALUATION if audits else ()))
     if config.get("predictions") or config.get("stage") == "direct":
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance = reader.read(ProvenanceFile.FILE, ProvenanceFile.decode, ProvenanceFile())
@@ -112,6 +115,7 @@ def read_run(folder: Path) -> RunRecord:
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
         metrics=reader.read(MetricsRecord.FILE, MetricsRecord.decode, None),
         audit=reader.read(AuditFile.FILE, _audit, None),
+        zoom=reader.read(ZoomFile.FILE, ZoomFile.decode, None),
         gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
         maps=reader.read("gallery.npz", read_maps, {}),
         steps=reader.read("steps.npz", read_steps, {}),

@@ -292,7 +292,8 @@ class AttentionStore:
             raise
 
     def image(self, group: ImageGroup) -> str | None:
-        """sha256 of the group's image, read once where it is not known already; None where it is not there.
+        """sha256 of the group's image, read once where it is not known already; None where it is not there. For a part
+        of the image the part follows, so that neither is taken for the other.
 
         Of the bytes, not size and time, which differ between copies of one data set.
         """
@@ -301,7 +302,8 @@ class AttentionStore:
                 self._images[group.path] = file_digest(group.path)
             except OSError:
                 self._images[group.path] = None
-        return self._images[group.path]
+        digest = self._images[group.path]
+        return digest if group.crop is None or digest is None else f"{digest}@{','.join(map(str, group.crop))}"
 
     def grid_of_all_maps(self, group: ImageGroup, sample_id: str) -> tuple[int, int] | None:
         """(rows, columns) of a sample with the maps of all heads, without reading anything; None of any other."""

@@ -12,7 +12,7 @@ from locheads.errors import LocHeadsError, print_error
 from locheads.models.load import text_shape
 from locheads.pipeline.attend_stage import expected_cost, passes
 from locheads.pipeline.cli import CONF, composed
-from locheads.pipeline.draw_costs import discovery_candidates, draw_costs
+from locheads.pipeline.draw_costs import discovery_candidates, draw_costs, look_costs
 from locheads.pipeline.error_messages import explain
 from locheads.pipeline.fetch import fetch
 from locheads.pipeline.inputs import open_dataset
@@ -96,26 +96,27 @@ def _plan(
 ) -> SubmissionPlan:
     known: dict[str, Any]
     try:
-        rows, draws = _look(config)
+        rows, draws, looks = _look(config)
         rate = estimated_rate(rows, options.benchmark, text_shape(config.model))
-        known = {"rows": rows, "rate": rate, "draws": draws}
+        known = {"rows": rows, "rate": rate, "draws": draws, "looks": looks}
         shards = to_queue(rows)
     except LocHeadsError as error:
         known, shards = {"unknown": f"not known: {error}"}, [*range(options.shards)]
     return SubmissionPlan(label, chain(config, label, overrides, folder, options.conf, shards, ranks), **known)
 
 
-def _look(config: Config) -> tuple[list[ShardRow], str]:
-    """-> (every shard of every pass, what either draw of discovery costs; nothing where the heads are given)."""
+def _look(config: Config) -> tuple[list[ShardRow], str, str]:
+    """-> (every shard of every pass, what either draw of discovery costs, nothing where the heads are given; what
+    further looks cost)."""
     with tempfile.TemporaryDirectory() as nowhere:
         run = prepare(config, Path(nowhere), {})
     cost = expected_cost(run)
     rows = [row for work in passes(run) for row in shard_rows(run.store, work, config.shard, cost)]
+    looks = look_costs(config, run.inputs.evaluated, cost)
     if run.given_heads:
-        return rows, ""
-    return rows, draw_costs(
-        config, discovery_candidates(config, open_dataset(config.dataset, config.paths, config.seed)), cost
-    )
+        return rows, "", looks
+    candidates = discovery_candidates(config, open_dataset(config.dataset, config.paths, config.seed))
+    return rows, draw_costs(config, candidates, cost), looks
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -32,6 +32,8 @@ class SubmissionPlan:
     """Tokens per second of one worker, measured, never from a data sheet; and where the figure comes from."""
     draws: str = ""
     """What either draw of discovery costs."""
+    looks: str = ""
+    """What further looks cost at most; nothing where there are none."""
     unknown: str | None = None
     """Why the store cannot be asked yet."""
 
@@ -64,7 +66,8 @@ def chain(
     jobs: list[Job] = []
     for name in (*arrays, "discover", "evaluate", "report"):
         tasks = array if name in arrays else [Task(conf, (*overrides, f"stage={name}"), run)]
-        launcher = GPU if name in arrays else CPU
+        # A further look asks the model about parts that only the answers tell.
+        launcher = GPU if name in arrays or (name == "evaluate" and config.zoom.looks) else CPU
         jobs.append(Job(f"{label}/{name}", launcher, tasks, jobs[-1].name if jobs else None))
     return jobs
 
@@ -123,6 +126,8 @@ def plan_lines(plan: SubmissionPlan) -> Iterator[str]:
         yield f"{plan.label}: {stored:,} of {images:,} images are in the store; shards: {states}."
     if plan.draws:
         yield f"{plan.label}: {plan.draws}."
+    if plan.looks:
+        yield f"{plan.label}: {plan.looks}."
     if plan.tokens and plan.rate is not None:
         rate, source = plan.rate
         hours = f"{plan.tokens / rate / 3600:.2g} GPU hours (estimate)"

@@ -14,10 +14,9 @@ from locheads.evaluation.metrics import (
     box_iou,
     inside,
     mask_intersection_union,
-    peaks,
 )
 from locheads.geometry import Geometry, Preprocess, square_geometry
-from locheads.grounding.boxes import Frames
+from locheads.grounding.boxes import Frames, peaks
 
 IntBox = tuple[int, int, int, int]
 

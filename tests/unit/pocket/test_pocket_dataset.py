@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 
 from locheads.errors import DataError
 from locheads.pocket import dataset
-from locheads.pocket.dataset import INSTANCES, POCKET, REFS, ensure_dataset, split_scenes
+from locheads.pocket.dataset import INSTANCES, POCKET, REFS, SMALL, ensure_dataset, split_scenes
+from locheads.pocket.scenes import TINY
 
 SPLITS = POCKET.splits
 
@@ -164,3 +165,23 @@ def test_images_are_readable_and_have_their_size(root, instances):
 def test_an_unknown_split_is_named():
     with pytest.raises(DataError, match="no split 'test'"):
         split_scenes("test")
+
+
+def test_small_scenes_hold_eight_small_objects(tmp_path):
+    some = replace(SMALL, digest="", splits={"train": (6, (8,)), "val": (2, (8,))})
+    root = ensure_dataset(tmp_path, some)
+    assert root.name == "pocket_small-v1"
+    made = json.loads((root / INSTANCES).read_text())
+    shares = [one["area"] / (size["width"] * size["height"]) for size in made["images"] for one in made["annotations"]
+              if one["image_id"] == size["id"]]  # fmt: skip
+    assert len(shares) == 8 * 8
+    assert 0.008 < min(shares) < max(shares) < 0.035
+    for _, scene in split_scenes("train", some):
+        assert {item.size for item in scene.objects} == {TINY}
+        masks = sum(item.mask(scene.height, scene.width).astype(int) for item in scene.objects)
+        assert masks.max() == 1, "objects overlap"
+
+
+def test_the_small_scenes_have_the_expected_digest(tmp_path):
+    root = ensure_dataset(tmp_path, SMALL)
+    assert json.loads((root / "manifest.json").read_text())["annotations"] == SMALL.digest != POCKET.digest

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from matplotlib.figure import Figure
 
+from locheads.evaluation.intervals import Difference
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Metric, Place, shown
 from locheads.evaluation.slices import SLICES
 from locheads.records.follows import FollowsRecord
@@ -161,8 +162,12 @@ def _of_check(measure: Callable[[Figure6], Measured]) -> Measure:
 
 
 def _of_pass(measure: Callable[[TimedPass], Measured]) -> Measure:
-    """Of the kind of pass with most expressions."""
-    return _of(lambda run: run.timing.passes[0] if run.timing and run.timing.passes else None, measure)
+    """Of the kind of pass with most expressions, a second look left out."""
+
+    def chosen(run: StudyRun) -> TimedPass | None:
+        return next((timed for timed in run.timing.passes if timed.of != "second look"), None) if run.timing else None
+
+    return _of(chosen, measure)
 
 
 # Accuracy.
@@ -206,6 +211,11 @@ def slices(run: StudyRun) -> list[StudyRun]:
 def kinds(run: StudyRun) -> list[StudyRun]:
     """A part for all expressions, and one per kind that the data set tells apart."""
     return [each for each in slices(run) if each is run or each.part["by"] == SLICES["kind"]]
+
+
+def looks(run: StudyRun) -> list[StudyRun]:
+    """A part for all expressions of a run with a second look, and one per slice by the object's size."""
+    return [replace(run, part=gain.model_dump() | {"gain": gain}) for gain in run.zoom.gains] if run.zoom else []
 
 
 def part(name: str, heading: str | None = None, default: str = "?") -> Axis:
@@ -281,6 +291,29 @@ TIME = Quantity(
 )
 MEMORY = Quantity("peak_gib", "peak memory, GiB", _of_pass(lambda timed: timed.peak_bytes / 2**30), decimals=2)
 DEVICE = Quantity("device", "device", _of_pass(lambda timed: timed.device))
+
+# A second look; a part per slice by the object's size.
+
+
+def _of_gain(key: str, heading: str, metric: str, measure: Callable[[Difference], Measured]) -> Quantity:
+    def of(run: StudyRun) -> Measured:
+        change = run.part["gain"].metrics.get(metric) if "gain" in run.part else None
+        return None if change is None else measure(change)
+
+    return Quantity(f"{METRIC[metric].plain_name}_{key}", f"{METRIC[metric].label}{heading}", of, 100)
+
+
+LOOKS = tuple(
+    quantity
+    for metric in ("rec_acc@0.5", "res_ciou", "pointing")
+    for quantity in (
+        _of_gain("first", ", first look", metric, lambda change: change.a),
+        _of_gain("gain", ", change", metric, lambda change: Estimate(change.difference, change.low, change.high)),
+    )
+)
+ASKED = Quantity(
+    "asked", "expressions asked again", lambda run: sum(run.zoom.n_asked) if run.zoom else None, decimals=0
+)
 
 # Stability over discovery samples; a part per size.
 

@@ -355,6 +355,21 @@ _LAYOUTS = (
         notes=("The published figures are mmdetection's, whose code compares boxes by the plain IoU.",),
     ),
     Layout(
+        "zoom",
+        "A second look at a part of the image, in percent",
+        rows=(
+            of.MODEL,
+            EVALUATED,
+            setting("zoom.name", "zoom"),
+            setting("zoom.combine", "rule"),
+            of.part("part", "share of the image"),
+        ),
+        quantities=(*of.LOOKS, of.ASKED),
+        varies=("zoom.", "dataset.split"),
+        parts=of.looks,
+        notes=("Changes are paired: after all looks, less the first look, with their interval over images.",),
+    ),
+    Layout(
         "transfer",
         "Heads found on one data set, used on another: REC Acc@0.5 in percent",
         rows=(of.MODEL, of.FOUND_ON),

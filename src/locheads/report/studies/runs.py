@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 STAGES = ("discover", "ground", "evaluate", "report", "direct")
 """Stages whose runs take part."""
 READ = ("config.yaml", "overrides.yaml", "provenance.json", "status.json", "heads.json", "metrics.json", "audit.json",
-        "timing.json", "stability.json")  # fmt: skip
+        "timing.json", "stability.json", "zoom.json")  # fmt: skip
 """Files that a study's figures and labels come from."""
 
 
