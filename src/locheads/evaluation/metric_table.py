@@ -280,11 +280,11 @@ METRICS = (
         for t in PRECISIONS
     ),
     Metric("points_inside", "Prompt's points inside", "points\ninside", Outputs.MASK, ("points_inside",), _same,
-           shown=_OF_PROMPTS,
+           shown=_OF_PROMPTS, rare=True,
            note="Points inside is the share of the points that the segmenter is given for the object which lie in its "
                 "true mask; points beside, the share of those for the background which lie outside it."),
     Metric("points_beside", "Prompt's points beside", "\nbeside", Outputs.MAP, ("points_beside",), _same,
-           shown=_OF_PROMPTS),
+           shown=_OF_PROMPTS, rare=True),
     Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
     Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,
