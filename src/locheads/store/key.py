@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import locheads
 from locheads.errors import StoreError
@@ -90,25 +90,41 @@ def code_digest(*modules: str, without: frozenset[str] = frozenset()) -> str:
         without: those that decide nothing of the result; what only they import is left out with them.
     """
     digest = hashlib.sha256()
-    for name, tree in sorted(walk_imports(*modules, without=without).items()):
-        digest.update("\n".join([name, *_words(tree)]).encode())
+    for name, code in sorted(walk_imports(*modules, without=without).items()):
+        digest.update("\n".join([name, *code.words]).encode())
     return digest.hexdigest()[:16]
 
 
-def walk_imports(*modules: str, without: frozenset[str] = frozenset()) -> dict[str, ast.Module]:
-    """Module -> its syntax tree, of modules of this package and of all in it that they import. See `code_digest`."""
-    trees: dict[str, ast.Module] = {}
+class Code(NamedTuple):
+    """Of one module."""
+
+    words: tuple[str, ...]
+    """See `_add_words`."""
+    imports: tuple[str, ...]
+    """What may be a module of this package, with the packages that it lies in."""
+
+
+def walk_imports(*modules: str, without: frozenset[str] = frozenset()) -> dict[str, Code]:
+    """Module -> its code, of modules of this package and of all in it that they import. See `code_digest`."""
+    found: dict[str, Code] = {}
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name not in trees and name not in without and (file := _file(name)) is not None:
-            trees[name] = ast.parse(file.read_bytes())
-            todo += _imports(trees[name])
-    return trees
+        if name not in found and name not in without and (file := _file(name)) is not None:
+            found[name] = _code(file.read_bytes())
+            todo += found[name].imports
+    return found
+
+
+@cache
+def _code(source: bytes) -> Code:
+    """Parsed once, though most digests share most modules."""
+    tree, words = ast.parse(source), list[str]()
+    _add_words(tree, words)
+    return Code(tuple(words), tuple(_imports(tree)))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """What may be a module of this package, with the packages that it lies in."""
     for node in ast.walk(tree):
         names = []
         if isinstance(node, ast.Import):
@@ -128,22 +144,22 @@ def _file(module: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-def _words(node: Any) -> Iterator[str]:
-    """A syntax tree in words, without what differs between versions of Python for the same code."""
+def _add_words(node: Any, words: list[str]) -> None:
+    """Adds a syntax tree in words, without what differs between versions of Python for the same code."""
     if isinstance(node, ast.AST):
-        yield f"{type(node).__name__}("
+        words.append(f"{type(node).__name__}(")
         for name in node._fields:
             if name != "ctx" and (value := getattr(node, name, None)) not in (None, []):
-                yield f"{name}="
-                yield from _words(value)
-        yield ")"
+                words.append(f"{name}=")
+                _add_words(value, words)
+        words.append(")")
     elif isinstance(node, list):
         for item in node:
             if not _is_text(item):
-                yield from _words(item)
-        yield "]"
+                _add_words(item, words)
+        words.append("]")
     else:
-        yield repr(node)
+        words.append(repr(node))
 
 
 def _is_text(node: Any) -> bool:
