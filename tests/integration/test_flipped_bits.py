@@ -280,7 +280,7 @@ def hub(root: Path) -> Iterator[Kind]:
 def run_folder(name: str, folder: Path) -> Iterator[Kind]:
     """Each record by the reader that takes figures from it, all others by that of the pages."""
     unread = {"run.log", "tracker.json", "scores.parquet"}
-    of_pages = [path for path in folder.rglob("*") if path.suffix == ".html" or path.parent.name == "steps"]
+    of_pages = [path for path in folder.rglob("*") if path.suffix == ".html"]
     others = [path for path in folder.rglob("*") if path.is_file() and path.name not in unread and path not in of_pages]
     yield Kind(f"{name}: records, by a study", [folder / n for n in READ if (folder / n).exists()], read_study)
     yield Kind(f"{name}: scores, by compare", [folder / "scores.parquet"], read_result)

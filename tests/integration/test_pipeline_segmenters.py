@@ -15,6 +15,7 @@ from running import ROOT, Finished, Result, TinyFiles
 from locheads.config import Config, Stage
 from locheads.evaluation.config import EvaluationConfig
 from locheads.pipeline.inputs import load_inputs
+from locheads.report.figure_files import FigureKind, write_figures
 from locheads.segmenters import __main__ as check
 from locheads.segmenters.config import Negatives, PointRule, PromptKind, SegmenterConfig, SegmenterKind
 from locheads.segmenters.sam import Sam
@@ -173,8 +174,9 @@ def test_every_shown_sample_has_its_steps(files: TinyFiles, store: Path, tmp_pat
     config = files.config(tmp_path, store, stage=Stage.report, evaluation=evaluation)
     ids = [sample.sample_id for group in load_inputs(config).evaluated for sample in group.samples]
     folder = run(replace(config, evaluation=replace(evaluation, show=[ids[7]])))
-    panels = sorted((folder / "steps").glob("*.png"))
-    assert [panel.name for panel in panels] == ["00.png", "01.png", "02.png"]
+    written = write_figures(folder, tmp_path / "figures", FigureKind.png)
+    panels = [path for path in written if path.name.startswith("steps_")]
+    assert [panel.name for panel in panels] == ["steps_00.png", "steps_01.png", "steps_02.png"]
     with Image.open(panels[2]) as panel:
         assert panel.width > 400 and np.asarray(panel).std() > 10
     assert (folder / "report.html").read_text().count("Step by step") == 3

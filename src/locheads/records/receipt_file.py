@@ -18,8 +18,6 @@ from locheads.text import reason
 
 RECEIPT = "receipt.json"
 PAGES = ("report.html", "explorer.html")
-STEPS = "steps"
-"""Folder of the panels that show how each shown answer came about, made with the pages."""
 
 
 class ReceiptFile(Record):
@@ -110,7 +108,7 @@ def changed_files(folder: Path, names: Iterable[str] | None = None) -> list[str]
     if receipt is None:
         return []
     files = receipt.files
-    names = [name for name in files if not _is_page(name)] if names is None else names
+    names = [name for name in files if name not in PAGES] if names is None else names
     return [name for name in names if (folder / name).exists() and digest_if_there(folder / name) != files.get(name)]
 
 
@@ -133,13 +131,8 @@ def renew_pages(folder: Path) -> None:
     """Puts the pages that are there now into the receipt, if there is one. Raises StoreError."""
     receipt = read_receipt(folder)
     if receipt is not None:
-        pages = [*PAGES, *(f"{STEPS}/{path.name}" for path in (folder / STEPS).glob("*.png"))]
-        renewed = {name: digest for name in pages if (digest := digest_if_there(folder / name))}
+        renewed = {name: digest for name in PAGES if (digest := digest_if_there(folder / name))}
         receipt.model_copy(update={"files": receipt.files | renewed}).write(folder)
-
-
-def _is_page(name: str) -> bool:
-    return name in PAGES or name.startswith(f"{STEPS}/")
 
 
 def digest_if_there(path: Path) -> str | None:

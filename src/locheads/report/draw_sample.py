@@ -35,6 +35,8 @@ STEP = 190
 STEP_TITLE, STEP_GAP, STEP_WIDTH = 20, 8, 130
 """As TITLE and GAP, and the least width of a tile with its title."""
 MAX_HEADS, MAX_STEP_HEADS = 8, 4
+FADED = [int(0.75 * value) for value in range(256)]
+"""Grey -> the darker grey on which heat is drawn."""
 
 
 class Tile:
@@ -236,7 +238,7 @@ def item_image(record: RunRecord, item: GalleryItem) -> Image.Image | None:
 
 def faded(image: Image.Image) -> Image.Image:
     """In dark grey: heat over a red or yellow object could not be told from the object."""
-    return Image.eval(image.convert("L").convert("RGB"), lambda value: int(0.75 * value))
+    return image.convert("L").point(FADED).convert("RGB")
 
 
 def _montage(

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError, StoreError, chosen
 from locheads.report.charts import CHARTS
+from locheads.report.draw_sample import steps_panel, to_bytes
 from locheads.report.figures import head_set_grid
 from locheads.report.run_record import read_run
 from locheads.report.sample_figure import qualitative
@@ -80,6 +81,12 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def write_figures(folder: Path, target: Path, kind: FigureKind, scheme: Scheme = Scheme.light) -> list[Path]:
-    """Writes every figure of a run into the folder `target`, NAME.KIND, and returns the paths. Raises as
-    `run_figures` and `save_figure` do."""
-    return [save_figure(figure, target / f"{name}.{kind}") for name, figure in run_figures(folder, scheme).items()]
+    """Writes every figure of a run into the folder `target`, NAME.KIND, and how the answers of the gallery came about
+    as steps_NUMBER.png; returns the paths. Raises as `run_figures` and `save_figure` do."""
+    paths = [save_figure(figure, target / f"{name}.{kind}") for name, figure in run_figures(folder, scheme).items()]
+    record = read_run(folder)
+    for number, item in enumerate(record.gallery):  # a sample's id may hold anything
+        if (panel := steps_panel(record, item)) is not None:
+            paths.append(target / f"steps_{number:02d}.png")
+            write_bytes(paths[-1], to_bytes(panel, "png"))
+    return paths

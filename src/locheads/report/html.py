@@ -16,7 +16,7 @@ from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC, PRIMARY, Place, method_label, shown, told
 from locheads.evaluation.slices import SLICES
 from locheads.records.gallery_file import GalleryItem
-from locheads.records.receipt_file import STEPS, renew_pages
+from locheads.records.receipt_file import renew_pages
 from locheads.report import audit_report, zoom_table
 from locheads.report.absence_report import absence_caption, absence_rows
 from locheads.report.charts import CHARTS
@@ -27,7 +27,7 @@ from locheads.report.run_record import RunRecord, read_run
 from locheads.report.tables import heads_caption, heads_rows, query_row, results_caption, slices_legend
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
-from locheads.store.atomic import write_bytes, write_text
+from locheads.store.atomic import write_text
 
 PAGE = "report.html"
 DRAWERS = 2
@@ -47,10 +47,6 @@ def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
     path, (charts, panels) = record.folder / PAGE, drawn(record)
-    for number, panel in enumerate(panels):
-        # The sample's id may hold anything: files are named by number.
-        if panel.steps_png is not None:
-            write_bytes(record.folder / STEPS / f"{number:02d}.png", panel.steps_png)
     # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
     write_text(path, render(record, charts, panels, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
     with suppress(StoreError):  # a damaged receipt, which the page names
@@ -65,7 +61,6 @@ class Panels(NamedTuple):
     sample: str | None
     """As a data URI, like `steps`: one file suits both colour schemes."""
     steps: str | None
-    steps_png: bytes | None
 
 
 Charts = Mapping[str, dict[str, str] | None]
@@ -131,9 +126,7 @@ def both_schemes(draw: Callable[[Theme], Figure]) -> dict[str, str]:
 
 
 def _panels(record: RunRecord, item: GalleryItem) -> Panels:
-    steps = steps_panel(record, item)
-    png = None if steps is None else to_bytes(steps, "png")
-    return Panels(item, _webp(sample_panel(record, item)), _webp(steps), png)
+    return Panels(item, _webp(sample_panel(record, item)), _webp(steps_panel(record, item)))
 
 
 def _webp(panel: Image.Image | None) -> str | None:

@@ -16,12 +16,11 @@ from locheads.records.receipt_file import (
 )
 from locheads.store.digest import file_digest
 
-NAMES = ("metrics.json", "heads.json", "report.html", "steps/00.png")
+NAMES = ("metrics.json", "heads.json", "report.html", "explorer.html")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "steps").mkdir()
     for name in NAMES:
         (tmp_path / name).write_text(name)
     files = {name: file_digest(tmp_path / name) for name in NAMES}
@@ -49,12 +48,12 @@ def test_a_file_that_the_run_did_not_write_is_named(folder: Path) -> None:
 
 
 def test_pages_may_be_made_again(folder: Path) -> None:
-    for name in ("report.html", "steps/00.png", "explorer.html"):
+    for name in ("report.html", "explorer.html"):
         (folder / name).write_text("anew")
     assert changed_files(folder) == []
-    assert changed_files(folder, NAMES) == ["report.html", "steps/00.png"]
+    assert changed_files(folder, NAMES) == ["report.html", "explorer.html"]
     renew_pages(folder)
-    assert changed_files(folder, [*NAMES, "explorer.html"]) == []
+    assert changed_files(folder, NAMES) == []
 
 
 def test_without_a_receipt_nothing_is_judged(folder: Path) -> None:
