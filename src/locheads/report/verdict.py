@@ -176,10 +176,13 @@ def _figure6_sentence(check: Figure6 | None) -> str:
 def _misses_sentence(metrics: MetricsRecord) -> str:
     if metrics.n_failed == 0 and metrics.n_empty == 0:
         return f"All {metrics.n_expressions} expressions were processed and got a {answered(metrics)}."
-    return (
+    found = (
         f"Of {metrics.n_expressions} expressions, {metrics.n_failed} failed and {metrics.n_empty} got no "
-        f"{answered(metrics)}; they count as misses in every number here."
+        f"{answered(metrics)}; "
     )
+    if "n_acc" in metrics.measured:
+        return found + "both are misses, but the latter is right where nothing is named."
+    return found + "they count as misses in every number here."
 
 
 def _scope_sentence(record: RunRecord, metrics: MetricsRecord) -> str:
