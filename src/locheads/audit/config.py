@@ -121,7 +121,7 @@ class AuditConfig:
     """What combinations are ranked by."""
     target: Annotated[float | None, Field(ge=0, le=1, description="must lie between 0 and 1 (0.865, not 86.5)")] = None
     """Which combinations are compatible with this value (0 to 1) of the metric?"""
-    targets: list[dict[str, Any]] = field(default_factory=list)
+    targets: list[Any] = field(default_factory=list)
     """More of them, all at once: {value: 0.731, metric: res_ciou, heads.k: 2} is a figure that was measured with these
     settings (none are needed), whatever the combination. Each such change is measured with every combination."""
     paper: Text | None = None
@@ -153,6 +153,8 @@ class AuditConfig:
     def own_targets(self) -> list[Target]:
         """Those that are listed here. Raises ConfigError for one that is none."""
         listed = [{"value": self.target}] * (self.target is not None) + self.targets
+        for one in listed:
+            require((isinstance(one, dict), f"audit.targets holds {one}: write {{value: 0.731, metric: res_ciou}}."))
         return [self._target(dict(one)) for one in listed]
 
     def _target(self, one: dict[str, Any]) -> Target:

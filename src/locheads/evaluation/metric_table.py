@@ -279,11 +279,11 @@ METRICS = (
                note="Pr@t is the share of expressions whose mask has at least IoU t." if t == 0.5 else "")
         for t in PRECISIONS
     ),
-    Metric("points_inside", "Prompt's points inside", "points\ninside", Outputs.MASK, ("points_inside",), _same,
+    Metric("points_inside", "Prompted points inside", "points\ninside", Outputs.MASK, ("points_inside",), _same,
            shown=_OF_PROMPTS, rare=True,
            note="Points inside is the share of the points that the segmenter is given for the object which lie in its "
                 "true mask; points beside, the share of those for the background which lie outside it."),
-    Metric("points_beside", "Prompt's points beside", "\nbeside", Outputs.MAP, ("points_beside",), _same,
+    Metric("points_beside", "Prompted points beside", "\nbeside", Outputs.MAP, ("points_beside",), _same,
            shown=_OF_PROMPTS, rare=True),
     Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
