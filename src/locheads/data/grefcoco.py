@@ -8,15 +8,12 @@ objects has the same form.
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco
-
 from locheads.data.annotation_files import ADVICE, field, short
 from locheads.data.config import DatasetConfig
+from locheads.data.masks import around, empty_code, union
 from locheads.data.refer import Instances, NamedObject, ReferDataSet
 from locheads.data.tally import Tally
 from locheads.errors import ConfigError, DataError
-from locheads.types import NO_BOX, Box
 
 NO_TARGET = -1
 """Stands for the annotation that there is none of."""
@@ -43,7 +40,7 @@ class GrefDataSet(ReferDataSet):
         boxes = tuple(each.box for each in named)
         return {
             "box": around(boxes),
-            "mask": _union([each.mask for each in named], *size),
+            "mask": union([each.mask for each in named]) if named else empty_code(*size),
             "category": ", ".join(dict.fromkeys(each.category for each in named)),
             "distractors": _others(named, ref["image_id"], instances),
             "boxes": boxes,
@@ -60,21 +57,6 @@ def _targets(ref: dict, where: str) -> list[int]:
         told = f"'ann_id' {short(ids)} and 'no_target' {short(absent)}"
         raise DataError(f"{where} has {told}, which contradict each other: {ADVICE}.")
     return [] if none else list(dict.fromkeys(ids))
-
-
-def around(boxes: tuple[Box, ...]) -> Box:
-    """The smallest box that holds all; NO_BOX around none."""
-    if not boxes:
-        return NO_BOX
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return min(x0), min(y0), max(x1), max(y1)
-
-
-def _union(masks: list[dict[str, object]], width: int, height: int) -> dict[str, object]:
-    """The pixels of any of the masks, as run-length code; that of no pixel for none."""
-    code = coco.merge(masks) if masks else coco.encode(np.zeros((height, width), np.uint8, order="F"))
-    counts = code["counts"]
-    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def _others(named: list[NamedObject], image_id: int, instances: Instances) -> int | None:

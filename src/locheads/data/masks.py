@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 
 from locheads.data.annotation_files import field, is_number, short
 from locheads.errors import DataError
-from locheads.types import Box
+from locheads.types import NO_BOX, Box
 
 _ADVICE = "correct it, or leave it out"
 
@@ -95,8 +95,10 @@ def union(codes: Sequence[dict[str, object]]) -> dict[str, object]:
 
 
 def around(boxes: Iterable[Box]) -> Box:
-    """The smallest xyxy box around one or more."""
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
+    """The smallest xyxy box around all of them; NO_BOX around none."""
+    if not (corners := list(boxes)):
+        return NO_BOX
+    x0, y0, x1, y1 = zip(*corners, strict=True)
     return min(x0), min(y0), max(x1), max(y1)
 
 

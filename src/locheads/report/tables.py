@@ -60,7 +60,9 @@ def results_caption(metrics: MetricsRecord) -> str:
     reasons = metrics.boxes.reasons() if metrics.boxes else ""
     missing = f" ({metrics.n_missing} of them not in the file)" if metrics.n_missing else ""
     # Where nothing may be named, no box is the answer that nothing is there.
-    misses = "misses; the latter right where nothing is named" if "n_acc" in metrics.measured else "both count as misses"
+    misses = (
+        "misses; the latter right where nothing is named" if "n_acc" in metrics.measured else "both count as misses"
+    )
     return (
         f"{metrics.split}: {metrics.n_images} images, {metrics.n_expressions} expressions, "
         f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a {answered(metrics)}{reasons} "

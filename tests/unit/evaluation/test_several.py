@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pycocotools import mask as coco
 
-from locheads.data.grefcoco import around
+from locheads.data.masks import around
 from locheads.evaluation.config import EvaluationConfig
 from locheads.evaluation.metric_table import METRIC, OBJECTS, PREDICTIONS, Named
 from locheads.evaluation.rows import mask_counts, prediction_row
