@@ -70,7 +70,7 @@ class DemoGrounder:
         found, looks = self._answer(image, expression, Look.first(maps, geometry, config), asked)
         names = [str(head) for head in self._grounder.heads]
         return DemoResult(
-            fused=_drawn(image, found),
+            fused=drawn(image, found),
             mask=_tile(image).mask(found.mask).image,
             heads=[head for look in looks for head in _heads(image, look, names, "" if look is looks[0] else AGAIN)],
             text=f"{' + '.join(names)}: {found.text}\n{_absence(scores_of_one(maps, config))}",
@@ -102,7 +102,8 @@ class DemoGrounder:
         return self._looks[sigma]
 
 
-def _drawn(image: Image.Image, found: Found) -> Image.Image:
+def drawn(image: Image.Image, found: Found) -> Image.Image:
+    """The map over the grey image, and on it the boxes and the window."""
     tile = over(image, found.heat, found.geometry)
     if found.window is not None:
         tile.window(found.window)
@@ -131,7 +132,7 @@ def _tile(image: Image.Image, grey: bool = False) -> Tile:
 
 
 def _absence(scores: Mapping[str, float]) -> str:
-    listed = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    listed = ", ".join(f"{name} {score:z.3f}" for name, score in scores.items())
     return f"Absence from 0 to 1 (1: nothing speaks for an object): {listed}."
 
 
