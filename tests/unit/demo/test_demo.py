@@ -22,7 +22,6 @@ from locheads.report.draw_sample import MASK_COLOUR
 from locheads.report.theme import PREDICTED_BOX
 from locheads.types import HeadIndex
 
-
 HEADS = HeadIndex(1, 2), HeadIndex(3, 0)
 FIRST = "L1H2 + L3H0: box from (0, 0) to (40, 20) in pixels; the mask covers 25 %."
 
