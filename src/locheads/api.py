@@ -39,7 +39,7 @@ from locheads.models.engine import EngineConfig
 from locheads.models.identity import POCKET
 from locheads.models.load import Lvlm, decoder_shape, load_lvlm
 from locheads.models.loaded import LoadedModel, model_name, settings_of
-from locheads.types import Grounding, HeadIndex, Rect
+from locheads.types import Grounding, HeadIndex
 
 _NO_LIST = 'The expressions must be a list of texts, such as ["the cup"].'
 Heads = HeadSet | str | Path | Iterable[str | HeadIndex]
@@ -129,7 +129,8 @@ class Grounder:
         if self._zoom.looks == 0:
             return [self._ground(own, geometry) for own in maps]
         pairs = zip(expressions, maps, strict=True)
-        return [self._after_looks(opened, text, self._look(own, geometry, (0, 0, *opened.size))) for text, own in pairs]
+        firsts = ((text, Look.first(own, geometry, self._grounding)) for text, own in pairs)
+        return [self._combined(self.looks(opened, text, first, self._zoom), *opened.size) for text, first in firsts]
 
     def _ground(self, maps: Float[np.ndarray, "head row col"], geometry: Geometry) -> Grounding:
         found = ground_maps(maps, geometry, self._grounding)
@@ -137,18 +138,22 @@ class Grounder:
             return found
         return replace(found, absence=scores_of_one(maps, self._grounding))
 
-    def _after_looks(self, image: Image, expression: str, first: Look) -> Grounding:
-        looks, size = [first], image.size
-        for _ in range(self._zoom.looks):
-            if (view := next_window(looks[-1], *size, self._zoom)) is None:
+    def looks(self, image: AnyImage, expression: str, first: Look, zoom: ZoomConfig) -> list[Look]:
+        """The first look, which is at the whole image (`Look.first`), and those at parts of it that `zoom` asks for, a
+        pass each, grounded as the first is. `locheads.grounding.zoom.combine` says which answer counts."""
+        looks, opened = [first], as_image(image)
+        for _ in range(zoom.looks):
+            if (view := next_window(looks[-1], *opened.size, zoom)) is None:
                 break
-            maps, geometry = self._maps(image.crop(view), [expression])
-            looks.append(self._look(maps[0], geometry, view))
-        found = combine(looks, self._zoom)
-        return Grounding(found.box, found.mask(*size), found.fused, seen_in(found.geometry, found.view, *size))
+            maps, geometry = self._maps(opened.crop(view), [expression])
+            looks.append(Look(ground_stack(maps, (geometry,), first.stack.config), view))
+        return looks
 
-    def _look(self, maps: Float[np.ndarray, "head row col"], geometry: Geometry, view: Rect) -> Look:
-        return Look(ground_stack(maps[None], (geometry,), self._grounding), view)
+    def _combined(self, looks: Sequence[Look], width: int, height: int) -> Grounding:
+        found = combine(looks, self._zoom)
+        return Grounding(
+            found.box, found.mask(width, height), found.fused, seen_in(found.geometry, found.view, width, height)
+        )
 
     def candidates(self, image: AnyImage, expressions: Sequence[str]) -> list[Candidates]:
         """Boxes with scores of all that stands out, for expressions that may name several objects; see `Candidates`.

@@ -26,12 +26,16 @@ class Frames:
         distinct = {id(geometry): geometry for geometry in geometries}.values()
         numbers = {id(geometry): i for i, geometry in enumerate(distinct)}
         rows = [numbers[id(geometry)] for geometry in geometries]
-        return Frames(
-            np.array([g.scale * 2 for g in distinct])[rows],
-            np.array([(g.width / g.cols, g.height / g.rows) * 2 for g in distinct])[rows],
-            np.array([g.offset * 2 for g in distinct])[rows],
-            np.array([(g.width, g.height) * 2 for g in distinct], dtype=np.float64)[rows],
+        scale, cell, offset, limits = (
+            np.array(values, dtype=np.float64).reshape(-1, 4)[rows]  # of no geometry, too
+            for values in (
+                [g.scale * 2 for g in distinct],
+                [(g.width / g.cols, g.height / g.rows) * 2 for g in distinct],
+                [g.offset * 2 for g in distinct],
+                [(g.width, g.height) * 2 for g in distinct],
+            )
         )
+        return Frames(scale, cell, offset, limits)
 
     def pixels(self, boxes: Float[np.ndarray, "n 4"], config: GroundingConfig) -> Float[np.ndarray, "n 4"]:
         """xyxy in cells -> xyxy in pixels of the original images; NaN where nothing of a box is left."""

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float
 
 from locheads.geometry import Geometry
 from locheads.grounding.boxes import Frames, peaks
-from locheads.grounding.ground_maps import GroundedStack
+from locheads.grounding.config import GroundingConfig
+from locheads.grounding.ground_maps import GroundedStack, ground_stack
 from locheads.grounding.zoom_config import Centre, Combine, Shape, Window, ZoomConfig
 from locheads.types import Box, ImageGroup, Rect
 
@@ -33,6 +34,11 @@ class Look:
     """Of this expression alone, with the geometry of the part as an image of its own."""
     view: Rect
     """The part."""
+
+    @classmethod
+    def first(cls, maps: Float[np.ndarray, "head row col"], geometry: Geometry, config: GroundingConfig) -> "Look":
+        """At the whole image, whose geometry is given."""
+        return cls(ground_stack(maps[None], (geometry,), config), (0, 0, geometry.width, geometry.height))
 
     @property
     def fused(self) -> Float[np.ndarray, "row col"]:

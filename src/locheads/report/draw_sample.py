@@ -17,7 +17,7 @@ from locheads.grounding.components import hull
 from locheads.records.gallery_file import GalleryItem, load_heat, load_image
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, heat_map
-from locheads.types import Box
+from locheads.types import Box, Rect
 
 BLANK = "#8a9099"
 """Stands for an image that is missing."""
@@ -94,6 +94,12 @@ class Tile:
         along = np.add.outer(np.arange(lined.height), np.arange(lined.width))
         drawn = along // DASH % 2 == 0 if dashed else np.ones_like(along, dtype=bool)
         self.image = Image.composite(lined, self.image, Image.fromarray(drawn))
+        return self
+
+    def window(self, view: Rect) -> "Tile":
+        """The edge of a part of the image, a thin white line."""
+        x0, y0, x1, y1 = (np.array(view) * self._scale).round().tolist()
+        ImageDraw.Draw(self.image).rectangle((x0, y0, x1 - 1, y1 - 1), outline="#ffffff", width=1)
         return self
 
     def boxes(self, item: GalleryItem) -> "Tile":

@@ -67,6 +67,8 @@ def test_a_map_without_cells_above_the_threshold_answers_nothing() -> None:
     assert (nothing.boxes, nothing.scores, nothing.n_answered) == ((), (), 0)
     assert coco.area({"size": [60, 80], "counts": nothing.mask}) == 0
     assert [something] == found([fused()])
+    # Nor where no map of the stack has any.
+    assert found([np.ones((6, 8))]) == [nothing]
 
 
 def test_a_component_on_a_padding_bar_is_no_candidate() -> None:
