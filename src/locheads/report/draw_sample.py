@@ -80,15 +80,15 @@ class Tile:
             pen.polygon([tuple(point) for point in corners.tolist()], outline=ink, width=width)
         return self
 
-    def box(self, box: Box | None, colour: str, *, dashed: bool = False, line: int | None = None) -> "Tile":
+    def box(self, box: Box | None, colour: str, *, dashed: bool = False, thin: bool = False) -> "Tile":
         """A box with a dark edge, so that it shows anywhere; the edge is solid under dashes, too: gaps would otherwise
-        vanish on a busy image. `line`: its width in pixels; None is that of all boxes of the tile."""
+        vanish on a busy image."""
         if box is None:
             return self
         x0, y0, x1, y1 = np.clip(np.array(box) * self._scale, -10, 10 + max(self.image.size)).tolist()
         corners = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         around = (corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1)
-        line = self._line if line is None else line
+        line = self._line - thin
         ImageDraw.Draw(self.image).rectangle(around, outline="#000000", width=line + 2)
         lined = self.image.copy()
         ImageDraw.Draw(lined).rectangle(corners, outline=colour, width=line)
@@ -100,7 +100,7 @@ class Tile:
     def boxes(self, item: GalleryItem) -> "Tile":
         """The true box (dashed) and the predicted one (solid), or all of them; thin, what was looked at again."""
         for view in item.views:
-            self.box(view, LOOKED_AT, dashed=True, line=1)
+            self.box(view, LOOKED_AT, dashed=True, thin=True)
         for true in item.truth:
             self.box(true, TRUE_BOX, dashed=True)
         for own in item.answer:

@@ -56,7 +56,7 @@ def _draw_row(record: RunRecord, item: GalleryItem, row: Sequence[Axes], theme: 
         axes.imshow(image if axes is boxes else faded(image), extent=(0, item.width, item.height, 0))
         axes.set(xlim=(0, item.width), ylim=(item.height, 0), autoscale_on=False)
         axes.set_axis_off()
-    _frames(boxes, item.views, LOOKED_AT, "--", width=0.7)
+    _frames(boxes, item.views, LOOKED_AT, "--", width=0.9)
     _frames(boxes, item.truth, TRUE_BOX, "--")
     _frames(boxes, item.answer, PREDICTED_BOX, "-")
     for axes, values in zip(around, record.maps.get(item.sample_id, ()), strict=False):

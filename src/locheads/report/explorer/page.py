@@ -106,8 +106,8 @@ def contents(record: ExplorerFile, shown: list[ExplorerSample]) -> list[str]:
         lines.append(f"The maps are those that the run grounded, contrasted (grounding.contrast={contrast}).")
     if looked := sum(bool(s.views) for s in shown):
         lines.append(
-            f"The run looked again at parts of the images of {looked} samples (framed). Its answers are those after all "
-            "looks; the maps here, and this page's boxes, are those of the first look."
+            f"The run looked again at parts of the images of {looked} samples (framed). Its answers are those after "
+            "all looks; the maps here, and this page's boxes, are those of the first look."
         )
     judged = [s.same_box for s in shown if s.same_box is not None]
     found = f"With the run's heads and settings they give the run's own box in {sum(judged)} of {len(judged)} samples."

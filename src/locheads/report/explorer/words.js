@@ -5,9 +5,11 @@ const Words = (() => {
   const isNone = ({ absence, error }, threshold) =>
     absence !== null && threshold !== null && !error && absence >= threshold;
 
+  const digits = (value) => Number(value.toPrecision(3)); // thresholds may be tiny
+
   function answer(sample, threshold) {
     if (isNone(sample, threshold)) {
-      return `none (score of absence ${sample.absence.toFixed(2)}, threshold ${threshold.toFixed(2)})`;
+      return `none (score of absence ${digits(sample.absence)}, threshold ${digits(threshold)})`;
     }
     if (sample.boxes) return `${sample.boxes.length} boxes for ${sample.true_boxes.length} objects`;
     return sample.box ? `IoU ${sample.iou.toFixed(2)} with ${sample.own.join(" + ")}` : "no box";
@@ -25,7 +27,7 @@ const Words = (() => {
     const run = `In the run${looked(sample.views)}: ${answer(sample, threshold)}`;
     if (!here) return `${run}.`;
     if (isNone(sample, threshold)) return `${run}; here, without that score, ${here.box ? "a box" : "no box"}.`;
-    return `${run}; here${sample.views.length ? ", of the first look," : ""} ${same ? "the same" : "another"} box.`;
+    return `${run}; here${sample.views.length ? ", by the first look," : ""} ${same ? "the same" : "another"} box.`;
   }
 
   return { inRun };
