@@ -99,6 +99,23 @@ def test_clicks_change_the_image(page: Any) -> None:
     wait(page, lambda: page.find_element("id", "image").get_attribute("src") != source)
 
 
+def test_parts_that_were_looked_at_again_are_framed(page: Any) -> None:
+    """Over a bare canvas, whose other pixels stay clear: without parts all of them."""
+    script = """
+    const [views, boxes] = arguments, data = JSON.parse(document.getElementById("data").textContent);
+    const canvas = document.createElement("canvas");
+    Draw.stage(canvas, 2 * data.samples[0].width, { ...data.samples[0], true_box: null, views }, null, null, { boxes });
+    const { data: bytes } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const inked = [...bytes.filter((_, i) => i % 4 === 3).keys()].filter((i) => bytes[4 * i + 3] > 0);
+    const xs = inked.map((i) => i % canvas.width), ys = inked.map((i) => Math.floor(i / canvas.width));
+    const ends = (values) => [Math.min(...values), Math.max(...values)];
+    return [canvas.width / data.samples[0].width, inked.length && [...ends(xs), ...ends(ys)]];
+    """
+    factor, (left, right, top, bottom) = page.execute_script(script, [[20, 10, 120, 90]], True)
+    assert [left, top, right, bottom] == pytest.approx([factor * v for v in (20, 10, 120, 90)], abs=2 * factor)
+    assert page.execute_script(script, [], True)[1] == page.execute_script(script, [[20, 10, 120, 90]], False)[1] == 0
+
+
 def test_heads_combine(page: Any) -> None:
     click(page, cell(page, "L0H3"))
     assert chosen(page) == ["L0H3"]

@@ -17,6 +17,8 @@ from locheads.data.config import DatasetConfig
 from locheads.models.engine import EngineConfig
 from locheads.pipeline import stages
 from locheads.pipeline.setup import Setup
+from locheads.records.explorer_file import ExplorerFile
+from locheads.records.gallery_file import GalleryFile
 from locheads.records.metrics_file import MetricsRecord
 
 
@@ -123,6 +125,18 @@ def test_from_the_threshold_on_the_answer_is_none(calibrated: Ran, off: Ran) -> 
     assert off.metrics.absence is None
     assert "absence" not in off.rows
     assert not {"absence_auroc", "absence_aurc"} & off.metrics.methods["localization_heads"].keys()
+
+
+def test_the_samples_that_are_shown_have_their_score(calibrated: Ran, off: Ran) -> None:
+    threshold, none = calibrated.metrics.absence.threshold, 0
+    for kind, name in ((GalleryFile, "items"), (ExplorerFile, "samples")):
+        for sample in getattr(kind.read(calibrated.folder), name):
+            assert sample.absence == calibrated.rows["absence"][sample.sample_id]
+            none += (sample.absence >= threshold) and sample.box is None
+        assert '"absence"' not in (off.folder / kind.FILE).read_text()
+    assert none > 2
+    for sample in ExplorerFile.read(calibrated.folder).samples:  # the maps alone do not make the answer "none"
+        assert (sample.same_box is None) == (sample.absence >= threshold)
 
 
 def test_the_figures_follow_from_the_scores(calibrated: Ran) -> None:

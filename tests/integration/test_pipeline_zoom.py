@@ -27,6 +27,8 @@ from locheads.models.config import ModelConfig, PromptConfig
 from locheads.models.loaded import load_model
 from locheads.pipeline import attention_pass
 from locheads.pipeline.image_preparation import prepare_image
+from locheads.records.explorer_file import ExplorerFile
+from locheads.records.gallery_file import GalleryFile
 from locheads.records.metrics_file import MetricsRecord
 from locheads.records.zoom_file import ZoomFile
 from locheads.types import HeadIndex, ImageGroup
@@ -108,6 +110,20 @@ def test_the_record_counts_what_was_asked(zoomed) -> None:
         assert change.b == pytest.approx(methods["localization_heads"][key].value)
         assert change.low <= change.difference <= change.high
     assert sum(gain.n_expressions for gain in record.gains[1:]) == everything.n_expressions == 30
+
+
+def test_the_samples_that_are_shown_have_the_parts_that_were_seen(finished: Finished, zoomed) -> None:
+    folder, _, _ = zoomed
+    windows = ZoomFile.read(folder).windows
+    for kind, name in ((GalleryFile, "items"), (ExplorerFile, "samples")):
+        shown, before = (getattr(kind.read(run), name) for run in (folder, finished.folder))
+        assert [sample.views for sample in shown] == [windows.get(sample.sample_id, ()) for sample in shown]
+        assert sum(bool(sample.views) for sample in shown) > 2
+        assert not any(sample.views for sample in before), "a run that looks once"
+        assert '"views"' not in (finished.folder / kind.FILE).read_text()
+    # The explorer grounds the first look's maps: that they give another box than the run's is no fault of theirs.
+    assert all(sample.same_box is None for sample in shown if sample.views)
+    assert all(sample.same_box is not None for sample in before if sample.heads)
 
 
 @pytest.mark.usefixtures("no_model")

@@ -21,7 +21,7 @@ from locheads.pocket.language import sample_expression
 from locheads.pocket.render import render
 from locheads.pocket.scenes import sample_scene
 from locheads.report.draw_sample import Tile
-from locheads.report.theme import PREDICTED_BOX
+from locheads.report.theme import LOOKED_AT, PREDICTED_BOX
 
 BUTTONS = ["fullscreen", "download"]
 """Of each image; by default Gradio offers to publish it, too."""
@@ -106,7 +106,7 @@ def drawn(image: Image.Image, found: Found) -> Image.Image:
     """The map over the grey image, and on it the boxes and the window."""
     tile = over(image, found.heat, found.geometry)
     if found.window is not None:
-        tile.window(found.window)
+        tile.box(found.window, LOOKED_AT, dashed=True, thin=True)
     for box in found.boxes:
         tile.box(box, PREDICTED_BOX)
     return tile.image

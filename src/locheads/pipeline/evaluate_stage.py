@@ -52,7 +52,7 @@ def evaluate_stage(
     ).write(folder)
     if views is not None:
         zoom_record(views, scores, failures, config).write(folder)
-    rows = _shown(setup, scored[OWN])
+    rows = _shown(setup, scored[OWN], views)
     write_gallery(folder, groups, setup.store, plan, rows, config)
     discovery, entropy = (discovered.discovery, discovered.head_entropy) if discovered else (None, None)
     heads = ExplorerHeads(setup.identity.layers, setup.identity.heads, plan, discovery, entropy)
@@ -72,11 +72,13 @@ def _contrast_notes(setup: Setup, failures: Failures) -> list[str]:
     return [f"grounding.contrast={how}: {n_kept:,} of {count(groups):,} expressions have nothing to contrast with."]
 
 
-def _shown(setup: Setup, own: pd.DataFrame) -> pd.DataFrame:
-    """Answers and scores of the samples that the page and the explorer show."""
+def _shown(setup: Setup, own: pd.DataFrame, views: Views | None) -> pd.DataFrame:
+    """Answers and scores of the samples that the page and the explorer show; with `views` what was looked at again."""
     groups, config = setup.inputs.evaluated, setup.config
     shown = [*gallery_samples(groups, config.evaluation), *evenly_spaced(groups, config.explorer.samples)]
     sample_ids = {sample_id for _, sample_id in shown}
     rows = pd.read_parquet(setup.folder / OWN, filters=[("sample_id", "in", sample_ids)])
+    if views is not None:
+        rows["views"] = rows["sample_id"].map(views.get)
     scores = own.set_index("sample_id")
     return rows.join(scores[[*scores.columns.difference(rows.columns)]], on="sample_id")

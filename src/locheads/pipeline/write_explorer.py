@@ -140,7 +140,8 @@ def _sample(
 ) -> ExplorerSample:
     geometry, own = encoded.geometry, plan.heads(row["sample_id"])
     told, same = answer(group, row), None
-    if own and told["true_box"] is not None and all(head in encoded.heads for head in own):
+    more_decides = "views" in told or ("absence" in told and told["box"] is None)
+    if own and told["true_box"] is not None and not more_decides and all(head in encoded.heads for head in own):
         same = encoded.box(own, config.grounding, plan.sinks) == told["box"]
     return ExplorerSample(
         **told,

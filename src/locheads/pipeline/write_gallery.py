@@ -20,6 +20,7 @@ from locheads.evaluation.several import answered_boxes
 from locheads.geometry import Geometry
 from locheads.grounding.contrast import read_maps
 from locheads.grounding.ground_maps import GroundedStack, ground_stack
+from locheads.pipeline.abstain import SCORE
 from locheads.records.gallery_file import MAPS, STEPS, GalleryFile, GalleryItem, StepArrays
 from locheads.store.atomic import write_arrays, write_bytes
 from locheads.store.attention_store import AttentionStore
@@ -152,6 +153,7 @@ def _about(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
         "expression": row["expression"],
         "error": row["error"] if isinstance(row["error"], str) else None,
         **_several(group, row),
+        **_beyond_first_look(row),
     }
 
 
@@ -163,6 +165,12 @@ def _several(group: ImageGroup, row: Mapping[Any, Any]) -> dict[str, Any]:
     (found,) = answered_boxes(pd.DataFrame([row]))
     boxes = () if found is None else tuple(map(tuple, found.tolist()))
     return {"true_boxes": sample.boxes, "boxes": boxes, "right": bool(row["grec"])}
+
+
+def _beyond_first_look(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The fields of BeyondFirstLook; nothing where the first look's maps alone decide."""
+    views, absence = row.get("views") or (), row.get(SCORE, math.nan)
+    return ({"views": views} if views else {}) | ({} if math.isnan(absence) else {"absence": absence})
 
 
 def small_image(group: ImageGroup, side: int, kind: str, **options: int) -> bytes | None:

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from pydantic import AliasChoices, Field, PrivateAttr, StrictBool, StrictFloat, model_validator
 
 from locheads.errors import StoreError
-from locheads.records.gallery_file import SeveralBoxes
+from locheads.records.gallery_file import BeyondFirstLook, SeveralBoxes
 from locheads.records.record_base import (
     Count,
     FloatGrid,
@@ -31,7 +31,7 @@ def image_name(number: int) -> str:
     return f"explorer/pictures/{number:04d}.webp"
 
 
-class ExplorerSample(SeveralBoxes):
+class ExplorerSample(SeveralBoxes, BeyondFirstLook):
     """One sample of the evaluated split."""
 
     sample_id: str
@@ -62,7 +62,7 @@ class ExplorerSample(SeveralBoxes):
     at: Count
     """Where its codes begin in maps.bin, in bytes."""
     same_box: StrictBool | None
-    """Whether grounding its 8-bit maps gives the run's own box; None without maps."""
+    """Whether grounding its 8-bit maps gives the run's own box; None without maps, and where more than they decided."""
     image: Count | None = Field(validation_alias=AliasChoices("picture"), serialization_alias="picture")
     """Number of its image; None where it could not be read."""
     heat: Count | None = None

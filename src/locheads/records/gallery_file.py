@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
-from pydantic import AliasChoices, Field, StrictBool
+from pydantic import AliasChoices, Field, StrictBool, StrictFloat
 
 from locheads.records.record_base import HeadName, Iou, Part, PixelBox, Record, Size, decode_json, own_file
 from locheads.types import Box
@@ -29,7 +29,16 @@ class SeveralBoxes(Part):
     """Whether each object has its box and no box is left over."""
 
 
-class GalleryItem(SeveralBoxes):
+class BeyondFirstLook(Part):
+    """What an answer rests on besides the maps of the first look, which are those that are shown."""
+
+    views: tuple[PixelBox, ...] = ()
+    """The parts of the image that were looked at after the first look, in that order."""
+    absence: StrictFloat | None = None
+    """The score of absence that decided; None where there is none. From the run's threshold on the answer is "none"."""
+
+
+class GalleryItem(SeveralBoxes, BeyondFirstLook):
     """One sample of the evaluated split with its prediction."""
 
     sample_id: str

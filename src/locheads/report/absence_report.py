@@ -6,6 +6,7 @@ from rich.console import RenderableType
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import ABSENT, percent
 from locheads.fitted_table import WIDE, Row, figures, fitted_table, label
+from locheads.records.gallery_file import GalleryItem
 from locheads.records.metrics_file import AbsencePart, MetricsRecord, few_legend
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import LIGHT, Theme, label_axes, new_charts
@@ -60,6 +61,17 @@ def absence_caption(absence: AbsencePart) -> str:
         f"{absence.n_targeted} expressions of something, {absence.n_absent} of nothing{unscored}. 50 is chance."
         + few_legend(*absence.auroc.values())
     )
+
+
+def no_box(item: GalleryItem, absence: AbsencePart | None) -> str:
+    """Why a sample that did not fail has no box, by what metrics.json says of absence."""
+    empty = "the fused map has no cell above its mean."
+    if absence is None:
+        return f"No box: {empty}"
+    if item.absence is None:  # a run of before the score was kept with the sample
+        return f"No box: the score of absence says that nothing is there, or {empty}"
+    said = f"the score of absence is {item.absence:.4g}, and the answer is none from {absence.threshold:.4g} on"
+    return f"None: {said}." if item.absence >= absence.threshold else f"No box: {empty}"
 
 
 def needed(record: RunRecord) -> AbsencePart:

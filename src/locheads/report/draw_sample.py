@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from locheads.grounding.components import hull
 from locheads.records.gallery_file import GalleryItem, load_heat, load_image
 from locheads.report.run_record import RunRecord
-from locheads.report.theme import DARK, PREDICTED_BOX, TRUE_BOX, heat_map
-from locheads.types import Box, Rect
+from locheads.report.theme import DARK, LOOKED_AT, PREDICTED_BOX, TRUE_BOX, heat_map
+from locheads.types import Box
 
 BLANK = "#8a9099"
 """Stands for an image that is missing."""
@@ -80,7 +80,7 @@ class Tile:
             pen.polygon([tuple(point) for point in corners.tolist()], outline=ink, width=width)
         return self
 
-    def box(self, box: Box | None, colour: str, *, dashed: bool = False) -> "Tile":
+    def box(self, box: Box | None, colour: str, *, dashed: bool = False, thin: bool = False) -> "Tile":
         """A box with a dark edge, so that it shows anywhere; the edge is solid under dashes, too: gaps would otherwise
         vanish on a busy image."""
         if box is None:
@@ -88,22 +88,19 @@ class Tile:
         x0, y0, x1, y1 = np.clip(np.array(box) * self._scale, -10, 10 + max(self.image.size)).tolist()
         corners = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         around = (corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1)
-        ImageDraw.Draw(self.image).rectangle(around, outline="#000000", width=self._line + 2)
+        line = self._line - thin
+        ImageDraw.Draw(self.image).rectangle(around, outline="#000000", width=line + 2)
         lined = self.image.copy()
-        ImageDraw.Draw(lined).rectangle(corners, outline=colour, width=self._line)
+        ImageDraw.Draw(lined).rectangle(corners, outline=colour, width=line)
         along = np.add.outer(np.arange(lined.height), np.arange(lined.width))
         drawn = along // DASH % 2 == 0 if dashed else np.ones_like(along, dtype=bool)
         self.image = Image.composite(lined, self.image, Image.fromarray(drawn))
         return self
 
-    def window(self, view: Rect) -> "Tile":
-        """The edge of a part of the image, a thin white line."""
-        x0, y0, x1, y1 = (np.array(view) * self._scale).round().tolist()
-        ImageDraw.Draw(self.image).rectangle((x0, y0, x1 - 1, y1 - 1), outline="#ffffff", width=1)
-        return self
-
     def boxes(self, item: GalleryItem) -> "Tile":
-        """The true box (dashed) and the predicted one (solid), or all of them."""
+        """The true box (dashed) and the predicted one (solid), or all of them; thin, what was looked at again."""
+        for view in item.views:
+            self.box(view, LOOKED_AT, dashed=True, thin=True)
         for true in item.truth:
             self.box(true, TRUE_BOX, dashed=True)
         for own in item.answer:

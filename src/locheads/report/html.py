@@ -18,7 +18,7 @@ from locheads.evaluation.slices import SLICES
 from locheads.records.gallery_file import GalleryItem
 from locheads.records.receipt_file import renew_pages
 from locheads.report import audit_report, zoom_table
-from locheads.report.absence_report import absence_caption, absence_rows
+from locheads.report.absence_report import absence_caption, absence_rows, no_box
 from locheads.report.charts import CHARTS
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
 from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page
@@ -102,6 +102,7 @@ def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_exp
         baseline_notes=baseline_notes(record),
         absence_rows=absence_rows,
         absence_caption=absence_caption,
+        no_box=no_box,
         heads_rows=heads_rows,
         heads_caption=heads_caption,
         panels=panels,

@@ -15,7 +15,7 @@ from locheads.errors import StoreError
 from locheads.records.gallery_file import GalleryItem
 from locheads.report.draw_sample import BLANK, MASK_COLOUR, faded, item_image, unit
 from locheads.report.run_record import RunRecord
-from locheads.report.theme import FONT, LIGHT, PREDICTED_BOX, TRUE_BOX, Theme, heat_map
+from locheads.report.theme import FONT, LIGHT, LOOKED_AT, PREDICTED_BOX, TRUE_BOX, Theme, heat_map
 from locheads.text import printable
 from locheads.types import Box
 
@@ -27,7 +27,8 @@ MAX_LETTERS = 80
 
 
 def qualitative(record: RunRecord, theme: Theme = LIGHT) -> Figure:
-    """The first samples of the run's gallery: boxes (true: dashed), the fused map, each head's own, and the mask.
+    """The first samples of the run's gallery: boxes (true: dashed; thin: a part that was looked at again),
+    the fused map, each head's own, and the mask.
 
     Raises StoreError where the run kept no samples.
     """
@@ -55,6 +56,7 @@ def _draw_row(record: RunRecord, item: GalleryItem, row: Sequence[Axes], theme: 
         axes.imshow(image if axes is boxes else faded(image), extent=(0, item.width, item.height, 0))
         axes.set(xlim=(0, item.width), ylim=(item.height, 0), autoscale_on=False)
         axes.set_axis_off()
+    _frames(boxes, item.views, LOOKED_AT, "--", width=0.9)
     _frames(boxes, item.truth, TRUE_BOX, "--")
     _frames(boxes, item.answer, PREDICTED_BOX, "-")
     for axes, values in zip(around, record.maps.get(item.sample_id, ()), strict=False):
@@ -72,9 +74,10 @@ def _words(item: GalleryItem) -> str:
     return f"{text} ({item.measured})" if item.measured else text
 
 
-def _frames(axes: Axes, boxes: Sequence[Box], colour: str, line: str) -> None:
+def _frames(axes: Axes, boxes: Sequence[Box], colour: str, line: str, width: float = 1.8) -> None:
     # Black below, so that the colour shows on any image.
-    looks = {"edgecolor": "black", "linewidth": 3.4}, {"edgecolor": colour, "linewidth": 1.8, "linestyle": line}
+    above = {"edgecolor": colour, "linewidth": width, "linestyle": line}
+    looks = {"edgecolor": "black", "linewidth": width + 1.6}, above
     for (x0, y0, x1, y1), look in product(boxes, looks):
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **look))  # type: ignore[arg-type]
 

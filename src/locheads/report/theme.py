@@ -22,6 +22,8 @@ MAX_LABELS = 12
 # Okabe-Ito colours: told apart with every common colour blindness.
 TRUE_BOX = "#56b4e9"
 PREDICTED_BOX = "#f0e442"
+LOOKED_AT = "#ffffff"
+"""The frame of a part that was looked at again."""
 
 
 @dataclass(frozen=True)

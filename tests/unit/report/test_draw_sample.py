@@ -9,7 +9,7 @@ from PIL import Image
 from locheads.geometry import Preprocess, square_geometry
 from locheads.report.draw_sample import GAP, MASK_COLOUR, PANEL, TITLE, Tile, sample_panel, steps_panel, unit
 from locheads.report.run_record import read_run
-from locheads.report.theme import PREDICTED_BOX, TRUE_BOX
+from locheads.report.theme import LOOKED_AT, PREDICTED_BOX, TRUE_BOX
 
 RED = (200, 60, 40)
 
@@ -99,6 +99,22 @@ def test_the_panel_holds_the_fused_map_with_both_boxes_the_image_and_each_heads_
         assert (xs.min() / scale, ys.min() / scale) == pytest.approx(box[:2], abs=4)
         assert (xs.max() / scale, ys.max() / scale) == pytest.approx(box[2:], abs=4)
     assert not inked(panel[:, GAP + main_width :], PREDICTED_BOX, 5).any(), "the small images have no boxes"
+
+
+def test_parts_that_were_looked_at_again_are_thin_frames(record):
+    item = record.gallery[0].model_copy(update={"views": ((40, 20, 280, 180),), "box": None, "true_box": None})
+    size = item.width, item.height
+    framed, bare = Tile(None, size, size).boxes(item), Tile(None, size, size)
+    changed = (pixels(framed) != pixels(bare)).any(axis=2)
+    ys, xs = np.nonzero(changed)
+    assert (xs.min(), ys.min(), xs.max(), ys.max()) == (39, 19, 281, 181)
+    assert not changed[30:170, 50:270].any(), "it is no area"
+    white = inked(framed.image, LOOKED_AT, 3)
+    assert 0.4 < white[20, 40:280].mean() < 0.6 and 0.4 < white[20:180, 40].mean() < 0.6
+    boxed = Tile(None, size, size).box(item.views[0], LOOKED_AT, dashed=True)
+    assert white.sum() < inked(boxed.image, LOOKED_AT, 3).sum(), "thinner than a box"
+    without = item.model_copy(update={"views": ()})
+    assert (pixels(Tile(None, size, size).boxes(without)) == pixels(bare)).all()
 
 
 def test_the_panel_of_a_failed_sample_shows_the_true_box_on_plain_grey(record, run_folder):

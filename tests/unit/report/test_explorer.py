@@ -79,6 +79,74 @@ def test_the_pages_boxes_are_pythons_however_cells_become_pixels(padding, roundi
         assert found == pytest.approx(case["truth"], abs=1e-9)
 
 
+def in_run(here, same, threshold=None, **changes):
+    """What the page says of the run's answer to a sample."""
+    sample = {"true_box": [0, 0, 9, 9], "true_boxes": None, "box": [0, 0, 9, 8], "boxes": None, "iou": 0.612,
+              "own": ["L3H1", "L4H6"], "error": None, "views": [], "absence": None} | changes  # fmt: skip
+    script = (FOLDER / "words.js").read_text() + (
+        "const given = JSON.parse(require('fs').readFileSync(0)); console.log(Words.inRun(...given));"
+    )
+    given = json.dumps([sample, threshold, here, same])
+    answer = subprocess.run(["node", "-e", script], input=given, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"here": None, "same": False}, "In the run: IoU 0.61 with L3H1 + L4H6."),
+        ({"here": {"box": [1, 1, 2, 2]}, "same": False}, "In the run: IoU 0.61 with L3H1 + L4H6; here another box."),
+        (
+            {"here": {"box": [1, 1, 2, 2]}, "same": False, "views": [[0, 0, 5, 5]]},
+            "In the run, after a further look at the framed part: IoU 0.61 with L3H1 + L4H6; "
+            "here, by the first look, another box.",
+        ),
+        (
+            {"here": None, "same": False, "views": [[0, 0, 5, 5], [1, 1, 4, 4]], "box": None},
+            "In the run, after 2 further looks at the framed parts: no box.",
+        ),
+        (
+            {"here": {"box": [1, 1, 2, 2]}, "same": False, "box": None, "absence": 0.62, "threshold": 0.55},
+            "In the run: none (score of absence 0.62, threshold 0.55); here, without that score, a box.",
+        ),
+        (
+            {"here": None, "same": False, "boxes": [], "true_boxes": [], "absence": 0.000256, "threshold": 0.000256},
+            "In the run: none (score of absence 0.000256, threshold 0.000256).",
+        ),
+        # Below the threshold, after a failure, and without one, it is no "none".
+        ({"here": None, "same": True, "box": None, "absence": 0.54, "threshold": 0.55}, "In the run: no box."),
+        (
+            {"here": None, "same": True, "box": None, "absence": 0.6, "threshold": 0.5, "error": "x"},
+            "In the run: no box.",
+        ),
+        ({"here": None, "same": True, "absence": 0.6}, "In the run: IoU 0.61 with L3H1 + L4H6."),
+        ({"here": None, "same": False, "true_box": None}, "The truth is a heat map: no box was asked for."),
+    ],
+)
+def test_the_page_says_what_the_run_answered(arguments, said):
+    assert in_run(**arguments) == said
+
+
+def test_page_names_what_was_looked_at_again_and_only_then(folder, edit_json):
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert "looked at again in the run" not in page and "looked again" not in page
+    assert all(sample["views"] == [] and sample["absence"] is None for sample in data_of(page)["samples"])
+    assert data_of(page)["threshold"] is None
+    samples = json.loads((folder / "explorer.json").read_text())["samples"]
+    for sample in samples:
+        sample.update(views=[[10, 10, 90, 90]], same_box=None)
+    edit_json(folder / "explorer.json", samples=samples)
+    write_report(folder)
+    page = (folder / "explorer.html").read_text(encoding="utf-8")
+    assert "looked at again in the run" in page
+    assert "looked again at parts of the images of 6 samples (framed)" in page
+    assert "give the run's own box in" not in page.replace("&#39;", "'"), "there is nothing to compare"
+    assert [sample["views"] for sample in data_of(page)["samples"]] == [[[10, 10, 90, 90]]] * 6
+
+
 def test_page_knows_how_the_run_turned_cells_into_pixels(folder, edit_json):
     settings = {"kernel": 9, "padding": "ignored", "rounding": "truncated"}
     write_report(folder)

@@ -1,5 +1,7 @@
 """Figures as files and from Python: every kind, named by its figure, with the samples' boxes where they belong."""
 
+from dataclasses import replace
+
 import pytest
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -77,6 +79,18 @@ def test_samples_have_a_row_each_and_their_boxes_in_pixels_of_the_image(run_fold
         for box, colour in expected:
             rgba = tuple(round(int(colour[i : i + 2], 16) / 255, 6) for i in (1, 3, 5))
             assert any(tuple(round(v, 6) for v in edge[:3]) == rgba and tuple(at) == tuple(box) for edge, *at in drawn)
+
+
+def test_parts_that_were_looked_at_again_are_framed(run_folder):
+    record = read_run(run_folder)
+    views = ((10, 20, 110, 120), (30, 40, 80, 90))
+    looked = replace(record, gallery=(record.gallery[0].model_copy(update={"views": views}), *record.gallery[1:]))
+
+    def frames(of):
+        return [tuple(patch.get_bbox().extents) for patch in qualitative(of).axes[0].patches]
+
+    assert frames(looked)[:4] == [views[0], views[0], views[1], views[1]]  # each with its dark edge
+    assert frames(looked)[4:] == frames(record)
 
 
 def test_a_heat_map_fills_the_cells_frame_and_not_the_image(run_folder):

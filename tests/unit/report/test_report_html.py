@@ -49,6 +49,35 @@ def test_self_contained(whole):
     assert "default-src 'none'" in whole.all("meta")[3]["content"]
 
 
+def test_what_was_looked_at_again_is_explained_where_something_was(whole, run_folder):
+    items = json.loads((run_folder / "gallery.json").read_text())
+    items[0]["views"] = [[10, 20, 110, 120]]
+    (run_folder / "gallery.json").write_text(json.dumps(items))
+    page = Page(write_report(run_folder))
+    assert "thin dashed white: looked at again" in page.text
+    assert "the answers are those after all looks" in page.text
+    assert "looked at again" not in whole.text and "all looks" not in whole.text
+
+
+def test_an_answer_of_nothing_has_its_reason(run_folder, edit_json):
+    """By the score of absence, or because the map is flat; a record without metrics or without the score, too."""
+    items = json.loads((run_folder / "gallery.json").read_text())
+    for item, absence in zip(items, (0.62, 0.4, None), strict=True):
+        item.update(box=None, error=None, absence=absence)
+    (run_folder / "gallery.json").write_text(json.dumps(items))
+    flat = "No box: the fused map has no cell above its mean."
+    assert Page(write_report(run_folder)).text.count(flat) == 3, "a run without abstaining"
+    part = {"score": "mass", "threshold": 0.55, "calibration": None, "n_targeted": 1, "n_absent": 1, "n_unscored": 0,
+            "auroc": {}, "coverage": [1.0], "risk": [0.5]}  # fmt: skip
+    edit_json(run_folder / "metrics.json", absence=part)
+    text = Page(write_report(run_folder)).text
+    assert "None: the score of absence is 0.62, and the answer is none from 0.55 on." in text
+    assert text.count(flat) == 1
+    assert text.count("No box: the score of absence says that nothing is there, or") == 1
+    (run_folder / "metrics.json").unlink()
+    assert Page(write_report(run_folder)).text.count(flat) == 3
+
+
 def test_numbers_and_explanations(whole):
     assert "53.2 [50.1, 56.0]" in whole.text
     assert "9.8 [7.4, 12.1]" in whole.text

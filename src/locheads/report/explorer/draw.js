@@ -2,7 +2,7 @@
 /* What the canvases show: heat, mask, hull, boxes. `sample` gives the geometry, `factor` goes from original pixels to
    those of the canvas, `ratio` from CSS pixels. */
 const Draw = ((heat) => {
-  const COLOURS = { box: "#f0e442", truth: "#56b4e9", run: "#cc79a7", mask: "#00c08b" };
+  const COLOURS = { box: "#f0e442", truth: "#56b4e9", run: "#cc79a7", mask: "#00c08b", view: "#ffffff" };
   const THUMB = 112;
 
   /* Clears the canvas and gives it as many pixels as the screen shows of it, `width` in CSS pixels. */
@@ -50,11 +50,11 @@ const Draw = ((heat) => {
     context.stroke();
   }
 
-  function drawBox(target, [x0, y0, x1, y1], colour, dashes) {
+  function drawBox(target, [x0, y0, x1, y1], colour, dashes, width = 2.5) {
     const { context, factor } = target;
     context.beginPath();
     context.rect(x0 * factor, y0 * factor, (x1 - x0) * factor, (y1 - y0) * factor);
-    stroke(target, colour, 2.5, dashes);
+    stroke(target, colour, width, dashes);
   }
 
   /* Cells above the threshold in outline, those that make the box filled, and their hull dashed. */
@@ -101,7 +101,9 @@ const Draw = ((heat) => {
     const target = prepare(canvas, width, sample);
     if (result && show.map) drawHeat(target, result.fused, show.opacity);
     if (result && show.mask) drawMask(target, result);
-    if (!show.boxes || !sample.true_box) return; // where the truth is a heat map, no box was asked for
+    if (!show.boxes) return;
+    for (const view of sample.views) drawBox(target, view, COLOURS.view, [12, 6], 1.25);
+    if (!sample.true_box) return; // where the truth is a heat map, no box was asked for
     for (const box of sample.true_boxes ?? [sample.true_box]) drawBox(target, box, COLOURS.truth, [7, 5]);
     for (const box of sample.boxes ?? (runBox ? [runBox] : [])) drawBox(target, box, COLOURS.run, [2, 3]);
     if (result && result.box) drawBox(target, result.box, COLOURS.box, []);

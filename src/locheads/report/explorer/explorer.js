@@ -121,9 +121,7 @@
     const hit = box && sample.true_box ? iou || `one box, ${named || "no"} objects named` : "no box";
     const parts = result ? `${result.n} ${result.n === 1 ? "component" : "components"}` : "";
     readout.textContent = result ? `${list}: ${hit}; ${above} of ${result.cells.length} cells, ${parts}.` : `${list}.`;
-    const several = sample.boxes && `${sample.boxes.length} boxes for ${named} objects`;
-    const own = several || sample.box ? several || `IoU ${sample.iou.toFixed(2)} with ${sample.own.join(" + ")}` : "no box";
-    $("against").textContent = sample.true_box === null ? "The truth is a heat map: no box was asked for." : `In the run: ${own}${result ? `; here ${same ? "the same" : "another"} box` : ""}.`;
+    $("against").textContent = Words.inRun(sample, data.threshold, result, same);
   }
 
   const sameBox = (a, b) => (a && b ? a.every((value, i) => Math.abs(value - b[i]) < 1e-6) : !a && !b);

@@ -20,7 +20,7 @@ from locheads.store.atomic import write_text
 
 EXPLORER_PAGE = "explorer.html"
 FOLDER = Path(__file__).parent
-SCRIPTS = ("ground.js", "draw.js", "grid.js", "explorer.js")
+SCRIPTS = ("ground.js", "draw.js", "grid.js", "words.js", "explorer.js")
 FIXED = {
     "kernel": 7, "sigma": 1.0, "border": "mirror", "smoothing_scale": "cells", "padding": "mapped", "rounding": "none",
 }  # fmt: skip
@@ -75,6 +75,7 @@ def self_contained(run: RunRecord, record: ExplorerFile, limit: int = LIMIT) -> 
         data=Markup(_inert(_data(run, record, shown))),
         blocks=blocks,
         held=contents(record, shown),
+        looked=any(s.views for s in shown),
         grounding=_start(record),
         unit="cells" if _start(record)["smoothing_scale"] == "cells" else "cells of a grid of 24",
     )
@@ -103,11 +104,15 @@ def contents(record: ExplorerFile, shown: list[ExplorerSample]) -> list[str]:
         lines.append(f"All that the run kept: python -m locheads.report {record.folder.name} --megabytes {needed}")
     if (contrast := record.grounding.get("contrast", "none")) != "none":
         lines.append(f"The maps are those that the run grounded, contrasted (grounding.contrast={contrast}).")
+    if looked := sum(bool(s.views) for s in shown):
+        lines.append(
+            f"The run looked again at parts of the images of {looked} samples (framed). Its answers are those after "
+            "all looks; the maps here, and this page's boxes, are those of the first look."
+        )
     judged = [s.same_box for s in shown if s.same_box is not None]
-    lines.append(
-        "Maps have 8 bits here, linear in the root of the weight, and scaled to the map's largest value. With the "
-        f"run's heads and settings they give the run's own box in {sum(judged)} of {len(judged)} samples."
-    )
+    found = f"With the run's heads and settings they give the run's own box in {sum(judged)} of {len(judged)} samples."
+    bits = "Maps have 8 bits here, linear in the root of the weight, and scaled to the map's largest value."
+    lines.append(f"{bits} {found}" if judged else bits)
     lines.append(
         "Grounding on this page is the paper's: smoothing, sum, a multiple of the mean, hull. Where the run used "
         "another rule, its box is drawn beside this page's (dotted)."
@@ -126,6 +131,7 @@ def _data(run: RunRecord, record: ExplorerFile, shown: list[ExplorerSample]) -> 
         "best_iou": record.best_iou,
         "settings": start | {"level": 1.0, "component": component or "largest_hull", "opacity": 0.8},
         "metrics": _metrics(run, record),
+        "threshold": run.metrics.absence.threshold if run.metrics and run.metrics.absence else None,
         "ramp": {"light": _stops(LIGHT.ramp), "dark": _stops(DARK.ramp)},
         "heat": np.rint(255 * heat_map()(np.arange(256))[:, :3]).astype(int).tolist(),
         "samples": [s.model_dump(exclude={"at", "same_box"}) for s in shown],
