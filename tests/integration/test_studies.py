@@ -33,7 +33,7 @@ OF_STUDY = {
     "table1_rec": {"dataset.split": "val"},  # the only one there is
     "table2_res": {"dataset.split": "val"},
     "transfer": {"dataset.split": "val"},
-    "grefcoco": {"dataset.reader": "pocket_counts", "dataset.split": "val"},
+    "grefcoco": {"dataset.reader": "pocket_counts", "dataset.split": "val", "dataset.limit": "20"},
     "table4_head_count": {"heads.k": "1,2,3,4,5"},
     "fig13_threshold": {"criterion.tau": "null,0.1,0.9"},
     "fig14_candidates": {"criterion.candidates": "1,10,14"},
