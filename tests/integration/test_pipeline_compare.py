@@ -65,7 +65,7 @@ def test_every_metric_of_both_runs(
     assert (record["n_expressions"], record["n_images"], record["left_out"]) == (30, 6, {"a": 0, "b": 0})
     assert [record[run]["run"] for run in "ab"] == [str(finished.folder), str(folder)]
     metrics = json.loads((finished.folder / "metrics.json").read_text())["methods"]["localization_heads"]
-    assert list(record["metrics"]) == list(shown(Place.COMPARE))
+    assert list(record["metrics"]) == [key for key in shown(Place.COMPARE) if key in metrics]
     for name, found in record["metrics"].items():
         assert found["a"] == pytest.approx(metrics[name]["value"])
         assert found["b"] == 1
