@@ -89,7 +89,7 @@ def test_only_screens_have_clicks_and_only_their_tables_show_them() -> None:
     assert not {"clicked", "clicked_centre", "kinds"} & {*scores.columns}
     assert "kind" not in {s["by"] for s in summarise_slices(scores, PREDICTIONS, EvaluationConfig())}
     page = shown(Place.PAGE)
-    common = {metric.key for metric in METRICS if not metric.rare}
+    common = {metric.key for metric in METRICS if not metric.of_some_data}
     assert {*told(page, {"rec_acc@0.5"})} == {*told(page, ())} == {*page} & common
     assert {*told(page, {"rec_acc@0.5", "click_acc"})} == {*page} & common | {"click_acc"}
     assert {*told(page, {"click_acc"})} == {"click_acc"}

@@ -44,7 +44,7 @@ def test_the_masks_and_boxes_are_those_of_the_scenes(made: tuple[Path, Path], pn
             np.testing.assert_array_equal(coco.decode(by_mask.mask).astype(bool), np.any(masks, axis=0))
             assert by_mask.kinds == ("things", "plurals" if len(masks) > 1 else "singulars")
             assert by_mask.expression == by_box.expression == part.text
-            assert by_box.boxes == tuple(
+            assert by_box.alternatives == tuple(
                 (x, y, x + w, y + h) for x, y, w, h in (scene.objects[i].box for i in part.objects)
             )
             assert np.abs(np.subtract(by_box.box, tight_box(by_mask.mask))).max() <= 2
