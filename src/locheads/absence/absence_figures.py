@@ -7,7 +7,6 @@ comparison of two runs, are those of all other figures (`evaluation/intervals.py
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 Values = Float[np.ndarray, "n"]
 
@@ -25,7 +24,7 @@ def auroc_parts(scores: Values, absent: Bool[np.ndarray, "n"]) -> tuple[Values, 
     all, the parts are n (p - AUROC / 2) / m over n / (2 m): their residuals are the influences whose squares by image
     make the variance of DeLong et al. 1988 for clusters (Obuchowski 1997).
     """
-    n, ranks = len(scores), rankdata(scores)
+    n, ranks = len(scores), _ranks(scores)
     sizes = np.where(absent, absent.sum(), n - absent.sum())
     within = np.where(absent, _ranks_within(scores, absent), _ranks_within(scores, ~absent))
     lower = (ranks - within) / (n - sizes)  # the share of the other kind below it, ties counting half
@@ -60,10 +59,18 @@ def aurc_parts(scores: Values, wrong: Values) -> Values:
     return parts
 
 
+def _ranks(scores: Values) -> Values:
+    """From 1 on, those that tie sharing theirs, as scipy.stats.rankdata: loading that costs every run a third of a
+    second."""
+    ascending = np.sort(scores)
+    below, up_to = (np.searchsorted(ascending, scores, side) for side in ("left", "right"))
+    return (below + 1 + up_to) / 2
+
+
 def _ranks_within(scores: Values, kind: Bool[np.ndarray, "n"]) -> Values:
     """Of each expression of the kind among its own; 0 for the others."""
     ranks = np.zeros(len(scores))
-    ranks[kind] = rankdata(scores[kind])
+    ranks[kind] = _ranks(scores[kind])
     return ranks
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from locheads.data.headers import inside, read_headers
 from locheads.data.image_files import image_header, open_image
-from locheads.data.image_groups import with_heat
+from locheads.data.image_groups import may_name_several, with_heat
 from locheads.data.masks import tight_box
 from locheads.data.tally import Tally
 from locheads.errors import DataError
@@ -57,7 +57,7 @@ def _published(file: str, name: str) -> list[dict[str, str]]:
     return [row for row in rows if f"{row['dataset']}/{row['split_by']}" == name]
 
 
-_FEW = 0.01
+FEW = 0.01
 """Up to this share is a blemish that the published files have, too; above it something is wrong with all of them."""
 
 
@@ -93,10 +93,9 @@ def check_samples(
     `open_images` is set. `of_objects`: see `official_objects`; only where an expression may name several objects or
     none. `third_party`: the counts are not the publisher's, so that others are no failure.
     """
-    several = any(sample.boxes is not None for group in groups for sample in group.samples)
     answers = {
         "counts": _counts(groups, tally, official, third_party),
-        **({"objects": _objects(groups, of_objects, third_party)} if several else {}),
+        **({"objects": _objects(groups, of_objects, third_party)} if may_name_several(groups) else {}),
         "records": _records(tally),
         **_truths(groups, tally),
         "ids": _ids(groups),
@@ -221,7 +220,7 @@ def _boxes(objects: _Objects) -> _Answer:
     outside = objects.names[~objects.inside(objects.boxes)]
     if not outside.size:
         return CheckState.ok, "all of them"
-    state = CheckState.warn if outside.size <= _FEW * objects.names.size else CheckState.fail
+    state = CheckState.warn if outside.size <= FEW * objects.names.size else CheckState.fail
     return state, f"{outside.size:,} boxes leave their image (first: {outside[0]})"
 
 
@@ -239,7 +238,7 @@ def _box_format(objects: _Objects) -> _Answer:
         fit, spans = objects.iou(boxes).mean(), (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if fit > mean + 0.1:
             return CheckState.fail, f"{name}: mean IoU with the masks' boxes {fit:.2f} instead of {mean:.2f}"
-        if inside_now < 1 - _FEW and (spans & objects.inside(boxes)).mean() > max(inside_now, 1 - _FEW):
+        if inside_now < 1 - FEW and (spans & objects.inside(boxes)).mean() > max(inside_now, 1 - FEW):
             return (
                 CheckState.fail,
                 f"{name}: {inside_now:.0%} of the boxes are inside their image now, all would be then",

@@ -113,7 +113,7 @@ class Reader(StrEnum):
 
 
 MADE = (Reader.pocket, Reader.pocket_counts, Reader.pocket_small)
-"""Data sets that are made at first use."""
+"""Pocket data in REFER's files, made at first use."""
 OF_REFER_FORM = (*MADE, Reader.grefcoco, Reader.refer)
 """Their refs and images lie as REFER's do."""
 
@@ -250,8 +250,7 @@ class DatasetConfig:
     reader: Text = "pocket"
     """A `Reader`, or a class of your own: package.module:Class (see own_reader.DataSetReader)."""
     folder: str = ""
-    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download. For "pocket":
-    which of the pocket data sets, pocket (also where it is empty) or pocket_small."""
+    """Folder with the annotation files. For "hub": a local copy of its parquet files; empty to download."""
     refs: str = "refs(unc).p"
     """File with the expressions: REFER's, or your own (jsonl: with {split} in its name); of ScreenSpot a pattern."""
     review: str = ""

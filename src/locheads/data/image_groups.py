@@ -60,6 +60,11 @@ def with_heat(groups: Iterable[ImageGroup]) -> bool:
     return any(sample.heat is not None for group in groups for sample in group.samples)
 
 
+def may_name_several(groups: Iterable[ImageGroup]) -> bool:
+    """Whether the data set says how many objects an expression names: any number, none among them."""
+    return any(sample.boxes is not None for group in groups for sample in group.samples)
+
+
 def image_numbers(groups: list[ImageGroup]) -> Int[np.ndarray, "sample"]:
     """Of each sample, in the groups' order, the position of its image."""
     return np.repeat(np.arange(len(groups)), np.array([len(group.samples) for group in groups], dtype=int))

@@ -38,6 +38,7 @@ from locheads.data.own_reader import DataSetReader
 from locheads.data.pathnames import find_image, inner_name, slug
 from locheads.data.refer_files import load_refs
 from locheads.data.review import Review, review_file
+from locheads.data.sample_tables import kept_samples
 from locheads.data.tally import Tally
 from locheads.errors import DataError
 from locheads.store.digest import json_digest
@@ -78,11 +79,7 @@ class ReferDataSet(DataSetReader):
         # The flags change no attention map, so they are no part of the digest.
         reviewed = f"-{file_sha256(path)[:16]}" if (path := review_file(self._config, split)) else ""
         table = self._cache / "data" / name / f"{slug(split)}{reviewed}.parquet"
-        groups = refer_files.read_samples(table, self._images)
-        if groups is None:
-            groups = self._read_files(split, Tally())
-            refer_files.write_samples(table, groups, self._images)
-        return groups
+        return kept_samples(table, self._images, None, lambda tally: self._read_files(split, tally))
 
     def splits(self) -> list[str]:
         """The splits that the refs file knows, sorted."""

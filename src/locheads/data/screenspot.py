@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from locheads.data.annotation_files import are_numbers, field, name_of, read_json, sha256_of, short
+from locheads.data.checks import FEW
 from locheads.data.coordinate_frames import to_xyxy
 from locheads.data.headers import inside
 from locheads.data.image_files import image_header
@@ -25,8 +26,6 @@ from locheads.types import ImageGroup, Sample
 
 SPLIT = "test"
 ELEMENTS = ("text", "icon")
-_FEW = 0.01
-"""Up to this share of boxes may leave their image by an annotator's slip; above it, they are read wrongly."""
 
 
 class ScreenSpotDataSet(DataSetReader):
@@ -97,7 +96,7 @@ class ScreenSpotDataSet(DataSetReader):
     def _refuse_other_boxes(self, rows: list[Row]) -> None:
         """A copy with the other form of boxes would give plausible figures."""
         outside = [(size, sample) for _, _, size, sample in rows if not inside(sample.box, *size)]
-        if len(outside) <= _FEW * len(rows):
+        if len(outside) <= FEW * len(rows):
             return
         (width, height), sample = outside[0]
         raise DataError(

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pycocotools import mask as coco
 
 from locheads.data.config import Absent, DatasetConfig
+from locheads.data.masks import empty_code
 from locheads.data.own_reader import DataSetReader
 from locheads.data.refer import read_instances
 from locheads.data.tally import Tally
@@ -103,13 +103,12 @@ def _counted(sample: Sample) -> Sample:
 
 def _about(group: ImageGroup, sample: Sample) -> Sample:
     """The expression about another image, in which it names nothing."""
-    counts = coco.encode(np.zeros((group.height, group.width), np.uint8, order="F"))["counts"]
     return replace(
         sample,
         sample_id=f"{sample.sample_id}~{group.image_id}",
         ref_id=f"{sample.ref_id}~{group.image_id}",
         box=NO_BOX,
-        mask={"size": [group.height, group.width], "counts": counts.decode("ascii")},
+        mask=empty_code(group.width, group.height),
         distractors=0,
         boxes=(),
     )

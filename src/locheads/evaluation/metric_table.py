@@ -4,7 +4,7 @@ A new metric is an entry of METRICS and a test. metrics.json, the terminal, the 
 the studies follow from the entry.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from math import isfinite
@@ -191,11 +191,6 @@ class Metric:
         named = np.asarray(rows[OBJECTS])
         counts = named == 1 if self.of == Named.ONE else named > 0
         return np.where(counts, above, 0.0), np.where(counts, below, 0.0)
-
-    def belongs(self, methods: Iterable[Collection[str]]) -> bool:
-        """Whether a table of methods, each with the keys of its metrics, has it; a dash stands only for what every data
-        set could have."""
-        return self.of != Named.ANY or any(self.key in keys for keys in methods)
 
     @property
     def of_some_data(self) -> bool:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from pycocotools import mask as coco
 
 from locheads.data.image_files import read_heat
+from locheads.data.image_groups import may_name_several
 from locheads.data.masks import box_code
 from locheads.evaluation.heat_metrics import heat_scores, on_square, truth_on_square
 from locheads.evaluation.map_metrics import PerMap, map_scores
@@ -88,7 +89,7 @@ def _rows(
         errors, maps_of, map(stack.box, range(len(asked))), points.tolist(), stack.mask_codes(),
         zip(*(values.tolist() for values in scores.values()), strict=True), strict=True,
     )  # fmt: skip
-    several = any(sample.boxes is not None for sample in samples)
+    several = may_name_several([group])
     found_of = iter(map(candidate_columns, candidates(stack))) if several else repeat({})
     centre = centre_box(group)
     centre_counts = _box_counts(group, centre)

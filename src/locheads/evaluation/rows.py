@@ -43,7 +43,9 @@ OF_CANDIDATES = pa.schema(
         ("objects_mask", pa.string()),
     ]
 )
-"""Further columns where expressions may name several objects: see `several.ANSWER`."""
+"""Further columns where expressions may name several objects: boxes with their scores, the best first; how many of them
+are the answer, which is none where it is 0; the mask of these together, in COCO's run-length code. Null where the
+single box is the answer."""
 
 
 def candidate_columns(found: Candidates) -> Row:

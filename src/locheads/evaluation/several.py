@@ -19,11 +19,6 @@ from locheads.types import Box
 
 MATCHED = 0.5
 """From this overlap on two boxes are one object."""
-ANSWER = ("candidate_boxes", "candidate_scores", "n_answered", "objects_mask")
-"""Columns of a file of predictions: boxes with their scores, the best first; how many of them are the answer, which is
-none where it is 0; the mask of these together, in COCO's run-length code. Null where the single box is the answer."""
-COLUMNS = ("n_answered", "grec", "grec_iou", "objects_intersection", "objects_union", "object_pixels")
-"""Columns of the scores, beside the number of objects."""
 
 
 def overlaps(
@@ -89,8 +84,8 @@ def union_share(boxes: Sequence[Box], width: int, height: int) -> float:
 def answered_boxes(predictions: pd.DataFrame) -> list[Float[np.ndarray, "box 4"] | None]:
     """Per row the boxes of its answer, none or several; None where the sample failed.
 
-    Without the columns ANSWER, or where they are null, the single box is the answer, and no box says that none is
-    there.
+    Without the columns `rows.OF_CANDIDATES`, or where they are null, the single box is the answer, and no box says
+    that none is there.
     """
     single = predictions[["x0", "y0", "x1", "y1"]].to_numpy(dtype=float)
     table = predictions.reindex(columns=["candidate_boxes", "n_answered", "error"])

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 from pycocotools import mask as coco
 
+from locheads.data.image_groups import may_name_several
 from locheads.data.prediction_files import Answer
 from locheads.evaluation.heat_metrics import OF_NO_HEAT
 from locheads.evaluation.map_metrics import OF_NOTHING
@@ -23,7 +24,7 @@ from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union
 from locheads.evaluation.phrase_metrics import best_box_iou, resized_mask_iou
 from locheads.evaluation.rows import Row, prediction_row
 from locheads.evaluation.several import answered_boxes, points_at, score_boxes, union_share
-from locheads.evaluation.several_formulas import FAILED
+from locheads.evaluation.several_formulas import FAILED, mask_iou
 from locheads.evaluation.slices import BETWEEN_KINDS, FACTS, facts
 from locheads.types import Box, ImageGroup, Sample
 
@@ -43,7 +44,7 @@ class Truth:
         self._masks = [sample.mask for sample in samples]
         self._areas = [int(coco.area(mask)) for mask in self._masks]
         self._boxes = np.array([sample.box for sample in samples], dtype=np.float64).reshape(-1, 4)
-        self._objects = None if all(sample.boxes is None for sample in samples) else [s.objects for s in samples]
+        self._objects = [sample.objects for sample in samples] if may_name_several(groups) else None
         sizes = [(group.width, group.height) for group in groups for _ in group.samples]
         self._position = {sample.sample_id: i for i, sample in enumerate(samples)}
         self._partners = partners(groups)
@@ -63,7 +64,7 @@ class Truth:
         """One row per prediction: box_iou, intersection, union (pixels), pointed, swapped, chance, MAP_METRICS, the
         true box, the peak, the image's size and FACTS. Of screens also clicked and clicked_centre, of samples that have
         kinds these, of phrases of captions best_box_iou or segment_iou; where expressions may name several objects or
-        none, OBJECTS and `several.COLUMNS`. Where the truth is a heat map HEAT_METRICS stand for all that boxes and
+        none, what `_score_several` adds. Where the truth is a heat map HEAT_METRICS stand for all that boxes and
         masks give.
 
         A prediction without a box or mask scores 0: its union is the object's own area. `swapped`: whether the map
@@ -126,7 +127,7 @@ class Truth:
     def _score_several(
         self, scores: pd.DataFrame, predictions: pd.DataFrame, rows: np.ndarray, objects: list[tuple[Box, ...]]
     ) -> None:
-        """Adds OBJECTS and `several.COLUMNS`."""
+        """Adds OBJECTS, and what is answered beside it: how many boxes, whether they are right, pixels of masks."""
         scores[OBJECTS] = [len(own) for own in objects]
         answers = answered_boxes(predictions)
         scores["n_answered"] = [FAILED if own is None else len(own) for own in answers]
@@ -153,7 +154,7 @@ class Truth:
         self, predictions: pd.DataFrame, rows: np.ndarray, overlaps: np.ndarray, sides: list[int | None]
     ) -> np.ndarray:
         """[n]: of the masks as they are, or resized to squares of these sides and back."""
-        ious = overlaps[:, 0] / np.maximum(overlaps[:, 1], 1)
+        ious = mask_iou(overlaps[:, 0], overlaps[:, 1])
         columns = (predictions[key].tolist() for key in ("mask_counts", "mask_height", "mask_width"))
         for i, (row, side, counts, height, width) in enumerate(zip(rows.tolist(), sides, *columns, strict=True)):
             if side is not None and isinstance(counts, str):
@@ -228,9 +229,10 @@ def box_shares(samples: Iterable[Sample]) -> Float[np.ndarray, "n"]:
     shares = []
     for sample in samples:
         height, width = np.array(sample.mask["size"], dtype=float)
+        if sample.boxes is not None:
+            shares.append(union_share(sample.boxes, int(width), int(height)))
+            continue
         # Within the image: boxes of data sets may leave it, but no point does.
         x0, y0, x1, y1 = np.clip(sample.box, 0, [width, height, width, height])
         shares.append((x1 - x0) * (y1 - y0) / (height * width))
-        if sample.boxes is not None:
-            shares[-1] = union_share(sample.boxes, int(width), int(height))
     return np.array(shares)

@@ -214,5 +214,5 @@ def _absent(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> np.ndarray:
 
 def _objects(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> np.ndarray:
     """How many objects each row's expression names."""
-    named = {s.sample_id: 1 if s.boxes is None else len(s.boxes) for group in groups for s in group.samples}
+    named = {s.sample_id: len(s.objects) for group in groups for s in group.samples}
     return scores["sample_id"].map(named).to_numpy()

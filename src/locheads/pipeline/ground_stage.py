@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from locheads.data.image_groups import may_name_several
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import FIRST_LOOK, LOCALIZATION_HEADS
 from locheads.evaluation.point_shares import point_shares
@@ -118,8 +119,7 @@ class Work:
 
 def of_candidates(groups: list[ImageGroup]) -> list[pa.Field]:
     """The further columns of a data set whose expressions may name several objects."""
-    several = any(sample.boxes is not None for group in groups for sample in group.samples)
-    return list(OF_CANDIDATES) if several else []
+    return list(OF_CANDIDATES) if may_name_several(groups) else []
 
 
 def ground_stage(

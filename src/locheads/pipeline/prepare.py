@@ -8,7 +8,7 @@ from typing import Any
 from locheads.audit.choice_grid import Choice
 from locheads.config import Config, Stage
 from locheads.data.config import WHERE_IT_LIES
-from locheads.data.image_groups import with_heat
+from locheads.data.image_groups import may_name_several, with_heat
 from locheads.data.review import flags_of
 from locheads.discovery.headset import HeadSet
 from locheads.errors import ConfigError, DataError
@@ -154,8 +154,7 @@ def _check_truth(config: Config, evaluated: list[ImageGroup]) -> None:
             f"stage={config.stage.value} measures boxes, but the truth of {name} is heat maps: use stage=evaluate or "
             "report."
         )
-    several = any(sample.boxes is not None for group in evaluated for sample in group.samples)
-    if config.zoom.looks and (of_heat or several):
+    if config.zoom.looks and (of_heat or may_name_several(evaluated)):
         truth = "are heat maps" if of_heat else "may be several objects or none"
         raise DataError(f"A further look is for one object, but the answers of {name} {truth}: set zoom=none.")
 

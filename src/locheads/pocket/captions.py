@@ -5,9 +5,6 @@ have one shape, these together: a phrase of several objects. The images are thos
 """
 
 import json
-import os
-import shutil
-import tempfile
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from locheads.errors import StoreError
-from locheads.pocket.dataset import IMAGES, ensure_dataset, file_name, split_scenes
+from locheads.pocket.dataset import IMAGES, build_beside, ensure_dataset, file_name, split_scenes
 from locheads.pocket.language import matching, telling_phrase
 from locheads.pocket.scenes import SHAPES, Scene
 
@@ -46,7 +43,7 @@ def ensure_captions(cache: Path) -> tuple[Path, Path]:
     images, root = ensure_dataset(cache) / IMAGES, cache / f"pocket-captions-v{VERSION}"
     if not root.is_dir():
         try:
-            _build_beside(root)
+            build_beside(root, _build, root.is_dir)
         except OSError as error:
             raise StoreError(f"Cannot write the pocket captions to {root}: {error.strerror or error}.") from error
     return root, images
@@ -62,21 +59,11 @@ def caption(scene: Scene) -> list[Part]:
     return [Part("this picture", ground=True), Part(" , where there are"), *listed, Part(" .")]
 
 
-def _build_beside(root: Path) -> None:
-    """Another process may be first."""
-    temporary = Path(tempfile.mkdtemp(prefix=".captions-", dir=root.parent))
-    try:
-        for split, count in N_IMAGES.items():
-            scenes = split_scenes(split)[:count]
-            _write_png(temporary / "fresh" / PNG, split, scenes)
-            _write_flickr(temporary / "fresh" / FLICKR, split, scenes)
-        try:
-            os.rename(temporary / "fresh", root)
-        except OSError:
-            if not root.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _build(root: Path) -> None:
+    for split, count in N_IMAGES.items():
+        scenes = split_scenes(split)[:count]
+        _write_png(root / PNG, split, scenes)
+        _write_flickr(root / FLICKR, split, scenes)
 
 
 def _write_png(folder: Path, split: str, scenes: list[tuple[int, Scene]]) -> None:

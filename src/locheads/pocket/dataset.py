@@ -83,7 +83,7 @@ def ensure_dataset(cache_dir: Path, data: PocketData | None = None) -> Path:
     if root.exists():
         log.warning("The pocket data set in %s is damaged (%s) and is built again.", root, damage)
     try:
-        _build_beside(root, data)
+        build_beside(root, lambda fresh: _build(fresh, data), lambda: find_damage(root, data) is None)
     except OSError as error:
         raise StoreError(f"Cannot write the pocket data set to {root}: {error.strerror or error}.") from error
     return root
@@ -125,19 +125,20 @@ def split_scenes(split: str, data: PocketData | None = None) -> list[tuple[int, 
     raise DataError(f"The pocket data set has no split {split!r}; it has {', '.join(data.splits)}.")
 
 
-def _build_beside(root: Path, data: PocketData) -> None:
-    """Builds in a temporary folder beside `root` and renames it; another process may win the race."""
+def build_beside(root: Path, build: Callable[[Path], None], whole: Callable[[], bool]) -> None:
+    """Builds in a temporary folder beside `root` and renames it; another process may win the race. `whole`: whether
+    `root` is what is to be there. Raises OSError where it cannot be written."""
     root.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".pocket-", dir=root.parent))
     try:
         fresh = temporary / "fresh"
-        _build(fresh, data)
-        if root.exists() and find_damage(root, data) is not None:
+        build(fresh)
+        if root.exists() and not whole():
             root.rename(temporary / "damaged")
         try:
             fresh.rename(root)
         except OSError:
-            if find_damage(root, data) is not None:
+            if not whole():
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

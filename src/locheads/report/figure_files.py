@@ -11,7 +11,7 @@ from locheads.errors import ConfigError, StoreError, chosen
 from locheads.report.charts import CHARTS
 from locheads.report.draw_sample import steps_panel, to_bytes
 from locheads.report.figures import head_set_grid
-from locheads.report.run_record import read_run
+from locheads.report.run_record import RunRecord, read_run
 from locheads.report.sample_figure import qualitative
 from locheads.report.theme import DARK, LIGHT, Theme, to_pdf, to_png, to_svg
 from locheads.store.atomic import write_bytes
@@ -47,13 +47,16 @@ def run_figures(folder: str | Path, scheme: Scheme | str = Scheme.light) -> dict
 
     Raises StoreError where the folder is no run folder, or holds nothing that can be drawn.
     """
-    record, theme = read_run(Path(folder)), chosen(Scheme, scheme).theme
+    return _figures(read_run(Path(folder)), chosen(Scheme, scheme).theme)
+
+
+def _figures(record: RunRecord, theme: Theme) -> dict[str, Figure]:
     found = {}
     for name, draw in DRAW.items():
         with suppress(StoreError):  # the record is missing
             found[name] = draw(record, theme)
     if not found:
-        raise StoreError(f"{folder} holds nothing to draw: finish the run with stage=discover or later.")
+        raise StoreError(f"{record.folder} holds nothing to draw: finish the run with stage=discover or later.")
     return found
 
 
@@ -83,8 +86,9 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 def write_figures(folder: Path, target: Path, kind: FigureKind, scheme: Scheme = Scheme.light) -> list[Path]:
     """Writes every figure of a run into the folder `target`, NAME.KIND, and how the answers of the gallery came about
     as steps_NUMBER.png; returns the paths. Raises as `run_figures` and `save_figure` do."""
-    paths = [save_figure(figure, target / f"{name}.{kind}") for name, figure in run_figures(folder, scheme).items()]
     record = read_run(folder)
+    figures = _figures(record, scheme.theme)
+    paths = [save_figure(figure, target / f"{name}.{kind}") for name, figure in figures.items()]
     for number, item in enumerate(record.gallery):  # a sample's id may hold anything
         if (panel := steps_panel(record, item)) is not None:
             paths.append(target / f"steps_{number:02d}.png")

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from matplotlib.figure import Figure
 from PIL import Image
 
-from locheads.evaluation.several import ANSWER
+from locheads.evaluation.rows import OF_CANDIDATES
 from locheads.records.gallery_file import GalleryItem, load_image
 from locheads.report.draw_sample import sample_panel
 from locheads.report.figures import attention_sum_curve, dependence_grid, figure6_scatter, frequency_grid
@@ -97,7 +97,7 @@ def _boxes(item: GalleryItem, boxes: Iterable[Box], label: int, caption: str) ->
 
 def _predictions(folder: Path) -> Any:
     rows = pd.read_parquet(folder / "predictions.parquet")
-    return wandb.Table(dataframe=rows.drop(columns=["mask_counts", *ANSWER], errors="ignore"))
+    return wandb.Table(dataframe=rows.drop(columns=["mask_counts", *OF_CANDIDATES.names], errors="ignore"))
 
 
 def _result(run: Any, record: RunRecord) -> Any:
