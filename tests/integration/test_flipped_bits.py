@@ -402,8 +402,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+BAD = ("SILENT", "TRACEBACK")
+
+
 def bad(found: Counter[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [key for key in found if key[1].startswith(("SILENT", "TRACEBACK"))]
+    return [key for key in found if key[1].startswith(BAD)]
 
 
 def test_no_flipped_bit_goes_unnoticed(kinds: list[Kind]) -> None:
@@ -435,10 +438,12 @@ def test_the_test_sees_what_is_not_noticed(kinds: list[Kind], monkeypatch: pytes
     monkeypatch.setattr("locheads.store.derived.checked", lambda content: content)
     monkeypatch.setattr("locheads.report.studies.runs.refuse_changed", lambda *_: True)
     monkeypatch.setattr("locheads.report.run_record.changed_files", lambda *_: [])
-    rng, found = random.Random(1), Counter[tuple[str, str]]()
-    for kind in kinds:
-        if kind.name in ("converted tables", "guard lists", "run: records, by a study"):
-            for _ in range(30):
-                path = rng.choice(kind.files)
-                found[kind.name, outcome(kind, path, kind.read(path), flip(rng))] += 1
-    assert {name for name, how in bad(found)} == {"converted tables", "guard lists", "run: records, by a study"}
+    names, rng = ("converted tables", "guard lists", "run: records, by a study"), random.Random(1)
+
+    def goes_unnoticed(kind: Kind) -> bool:
+        path = rng.choice(kind.files)
+        return outcome(kind, path, kind.read(path), flip(rng)).startswith(BAD)
+
+    for kind in (kind for kind in kinds if kind.name in names):
+        # What a flip hits is chance: most of a compressed table's are noticed by its decoder.
+        assert any(goes_unnoticed(kind) for _ in range(1000)), kind.name

@@ -137,7 +137,7 @@ def test_a_sample_with_the_id_of_a_probe_is_refused(files: TinyFiles, tmp_path: 
     image_id = open_dataset(data, files.config(tmp_path).paths).read("val")[0].image_id
     lines[1]["id"] = f"{image_id}~the object on the left"
     (tmp_path / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
-    with pytest.raises(DataError, match=r"the object on the left' of the data set is that of a probe .*: rename it."):
+    with pytest.raises(DataError, match=r"the object on the left' of the data set is that of a probe, .*: rename it."):
         run(files.config(tmp_path, dataset=data, grounding=PROBED))
 
 

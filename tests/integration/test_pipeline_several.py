@@ -12,7 +12,7 @@ from running import Finished, Result, TinyFiles
 
 from locheads.data.config import DatasetConfig
 from locheads.data.grefcoco import GrefDataSet
-from locheads.evaluation.several import ANSWER
+from locheads.evaluation.rows import OF_CANDIDATES
 from locheads.pipeline import inputs
 from locheads.pocket.counts import COUNTS
 from locheads.pocket.dataset import IMAGES, TABLES
@@ -112,7 +112,7 @@ def test_a_file_of_predictions(
 
 def test_other_runs_have_nothing_of_it(finished: Finished) -> None:
     rows = pd.read_parquet(finished.folder / "predictions.parquet")
-    assert not {*ANSWER} & {*rows.columns}
+    assert not {*OF_CANDIDATES.names} & {*rows.columns}
     metrics = json.loads((finished.folder / "metrics.json").read_text())
     assert not any(key.startswith(("gre", "n_acc")) for key in metrics["methods"]["localization_heads"])
     assert json.loads((finished.folder / "gallery.json").read_text())[0].get("true_boxes") is None

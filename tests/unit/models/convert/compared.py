@@ -17,8 +17,8 @@ from locheads.models.convert.__main__ import main
 from locheads.models.engine import EngineConfig
 from locheads.models.load import Lvlm, load_lvlm
 
-TOLERANCE = 1e-5
-"""Of float32: absolute, and relative to numbers above 1."""
+TOLERANCE = 1e-4
+"""Of float32: absolute, and relative to numbers above 1. Processors differ by some 1e-5, swapped weights by 0.3."""
 EXPRESSIONS = ["the red circle", "blue cup"]
 PROMPT = PromptConfig(template="A USER: <image>\nwhere is {expression} ASSISTANT:")
 
