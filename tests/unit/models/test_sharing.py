@@ -25,6 +25,8 @@ EXPRESSIONS = ["the red circle", "the blue square in the image", "circle"]
 PROMPT = PromptConfig(template="look <image>\n{expression}")
 ONE_STRIP, LARGE = Budget(1, 1), Budget(100_000)
 CPU = torch.device("cpu")
+CLOSE = 5e-5
+"""Two forward passes of one model in float32, whose sums are of another order: processors differ by some 5e-6."""
 
 families = pytest.mark.parametrize("name", list(FAMILY_BUILDERS))
 
@@ -63,7 +65,7 @@ def test_the_engine_equals_eager_attention_of_each_expression_alone(name: str) -
     (found,) = maps(lvlm(name), [prepared(name)])
     for i, own in enumerate(found):
         alone = only(prepared(name), i)
-        np.testing.assert_allclose(own, eager_maps(lvlm(name), alone), rtol=0, atol=2e-5)
+        np.testing.assert_allclose(own, eager_maps(lvlm(name), alone), rtol=0, atol=CLOSE)
         assert np.abs(own - eager_maps(lvlm(name), alone, before=1)).max() > 0.03
 
 
@@ -72,7 +74,7 @@ def test_shared_or_batched_equals_one_expression_at_a_time(name: str) -> None:
     alone = maps(as_plain(lvlm(name)), [prepared(name)])
     for budget in (ONE_STRIP, LARGE):
         (found,) = maps(lvlm(name), [prepared(name)], budget)
-        np.testing.assert_allclose(found, alone[0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found, alone[0], rtol=0, atol=CLOSE)
     assert np.abs(alone[0][0] - alone[0][1]).max() > 0.01
 
 
@@ -81,7 +83,7 @@ def test_expressions_one_by_one_in_one_forward_pass_equal_each_in_its_own(name: 
     """As for a decoder whose window is shorter than the prompt: nothing is shared but the look at the image."""
     images = [prepared(name), prepared(name, 1)]
     alone = [maps(as_plain(lvlm(name)), [image])[0] for image in images]
-    np.testing.assert_allclose(maps(as_plain(lvlm(name)), images, LARGE), alone, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(maps(as_plain(lvlm(name)), images, LARGE), alone, rtol=0, atol=CLOSE)
 
 
 @families
@@ -89,7 +91,7 @@ def test_images_in_one_forward_pass_equal_each_image_alone(name: str) -> None:
     images = [prepared(name), prepared(name, 1), prepared(name, 2)]
     together = maps(lvlm(name), images, LARGE)
     for one, image in zip(together, images, strict=True):
-        np.testing.assert_allclose(one, maps(lvlm(name), [image])[0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(one, maps(lvlm(name), [image])[0], rtol=0, atol=CLOSE)
     assert np.abs(together[0] - together[1]).max() > 0.01
 
 
@@ -154,7 +156,7 @@ def test_layers_that_do_not_attend_have_maps_of_zeros_in_their_place() -> None:
         ids = torch.cat([image.prefix, suffix])[None]
         weights = model.base_model(input_ids=ids, **image.tensors, output_attentions=True).attentions
         expected = torch.stack(weights)[:, 0, :, -1, image.image_tokens].numpy()
-        np.testing.assert_allclose(found[i, attend].reshape(expected.shape), expected, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(found[i, attend].reshape(expected.shape), expected, rtol=0, atol=CLOSE)
         assert np.abs(expected[0] - expected[1]).max() > 0.01
     assert found.shape[1] == 6 and not np.delete(found, attend, axis=1).any()
     capture.install(model)
@@ -181,7 +183,7 @@ def test_an_image_is_looked_at_once_for_all_its_expressions(name: str, monkeypat
     assert len(looks) == 1
     alone = [maps(as_plain(lvlm(name)), [image], ONE_STRIP)[0] for image in images]
     assert len(looks) == 1 + 2 * len(EXPRESSIONS)
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(together, alone, rtol=0, atol=CLOSE)
     assert "get_image_features" not in vars(model)
 
 
@@ -196,7 +198,7 @@ def test_the_mean_over_a_span_of_queries_is_the_mean_of_their_rows(name: str) ->
         rows.append(maps(lvlm(name), [shifted])[0])
     both = copy.copy(image)
     object.__setattr__(both, "spans", tuple((end - 2, end) for end in ends))
-    np.testing.assert_allclose(maps(lvlm(name), [both])[0], (rows[0] + rows[1]) / 2, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(maps(lvlm(name), [both])[0], (rows[0] + rows[1]) / 2, rtol=0, atol=CLOSE)
     assert np.abs(rows[0] - rows[1]).max() > 0.01
 
 
@@ -213,7 +215,7 @@ def test_the_prefix_alone_and_the_rest_under_the_mask_are_the_whole_under_the_ma
         pytest.skip("no block masks")
     strips = [*whole(prepared(name)), *whole(prepared(name, 1))]
     (whole_mask, in_two) = (rows_with(one, strips, prefix) for prefix in (None, len(prepared(name).prefix)))
-    np.testing.assert_allclose(in_two, whole_mask, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(in_two, whole_mask, rtol=0, atol=CLOSE)
     # A prefix that reaches into the last suffix would let it see the suffixes before it.
     assert np.abs(rows_with(one, strips, min(map(len, strips)) - 1) - whole_mask).max() > 1e-4
 
