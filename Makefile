@@ -56,7 +56,7 @@ studies: install  # every study of experiments/ at pocket size, with its tables;
 	$(BIN)/python experiments/pocket_size.py $(ARGS)
 
 test: install  # unit and integration tests, file by file on at most four cores
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 families:  # the families' tests with torchvision and timm, in an environment of its own, from PyTorch's index of CPU builds
 	$(MAKE) test VENV=.venv-families EXTRAS=families TORCH=$(or $(TORCH),cpu) \
