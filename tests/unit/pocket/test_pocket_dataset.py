@@ -87,7 +87,7 @@ def test_a_damaged_data_set_is_built_again_with_a_warning(tmp_path, monkeypatch,
 
 def test_a_different_digest_is_refused(tmp_path, monkeypatch):
     small_splits(monkeypatch)
-    monkeypatch.setattr(dataset, "POCKET", replace(POCKET, digest="0" * 64))
+    monkeypatch.setattr(dataset, "POCKET", replace(dataset.POCKET, digest="0" * 64))
     with pytest.raises(DataError, match="came out different"):
         ensure_dataset(tmp_path)
     assert list(tmp_path.iterdir()) == []
