@@ -243,6 +243,7 @@ _OF_ABSENCE = Place.TERMINAL | Place.PAGE
 """Nowhere else: an expression's part is of the whole split, so that no slice, and no samples that two runs share, have
 figures of their own by it."""
 _OF_PROMPTS = Place.TERMINAL | Place.PAGE | Place.COMPARE
+_OF_ASKED_BOX = Place.DETAILS | Place.COMPARE
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
 _OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
@@ -280,6 +281,12 @@ METRICS = (
                 "true mask; points beside, the share of those for the background which lie outside it."),
     Metric("points_beside", "Prompted points beside", "\nbeside", Outputs.MAP, ("points_beside",), _same,
            shown=_OF_PROMPTS, rare=True),
+    Metric("box_covers", "Prompted box covers", "box\ncovers", Outputs.MASK, ("box_covers",), _same,
+           shown=_OF_ASKED_BOX, rare=True,
+           note="The box that the segmenter is asked with, margins included, covers so much of the true mask, and has "
+                "this IoU with the true box."),
+    Metric("asked_box_iou", "Prompted box mean IoU", "box\nIoU", Outputs.MASK, ("asked_box_iou",), _same,
+           shown=_OF_ASKED_BOX, rare=True),
     Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
     Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,
