@@ -15,6 +15,7 @@ from locheads.config import Config, Stage
 from locheads.data.config import DatasetConfig
 from locheads.discovery.config import HeadsConfig
 from locheads.pipeline.audit_stage import choices_of
+from locheads.segmenters.config import Negatives, PointRule, PromptKind, SegmenterConfig, SegmenterKind
 
 HEADS = {"value": 0.05, "metric": "res_ciou", "heads.k": 1}
 RANDOM = AuditConfig(mode=AuditMode.random, n=40, target=0.1, targets=[HEADS])
@@ -47,6 +48,32 @@ def test_ten_combinations_are_what_single_runs_give(files: TinyFiles, store: Pat
                 assert frame[f"{metric}_{end}"][i] == pytest.approx(found[metric][end], abs=1e-12)
         seen.add(tuple(found[metric]["value"] for metric in METRICS))
     assert len(seen) > 5, "combinations that all give the same cannot tell a wrong audit from a right one"
+
+
+@pytest.mark.usefixtures("no_model")
+def test_prompts_are_measured_as_a_run_with_a_segmenter_does_and_change_nothing_else(
+    files: TinyFiles, store: Path, tmp_path: Path, run: Run
+) -> None:
+    asked = {"prompt": PromptKind.box_point, "points": PointRule.inner, "negatives": Negatives.lowest, "margin": 0.2}
+    few = AuditConfig(grid={"heads": {"k": [1, 2]}}, single={})
+    config = files.config(tmp_path, store, stage=Stage.audit, audit=few, heads=HeadsConfig(2))
+    plain = run(config)
+    with_prompts = run(replace(config, audit=replace(few, prompts={"points": [asked]})))
+    assert (plain / "audit.csv").read_bytes() == (with_prompts / "audit.csv").read_bytes()
+    _, before = audited(plain)
+    _, record = audited(with_prompts)
+    own, other = record["prompts"]
+    assert before["prompts"] == [] and (own["option"], other["option"]) == ("", "segmenter.points")
+    segmenter = SegmenterConfig(kind=SegmenterKind.box, **asked)
+    single = run(replace(config, stage=Stage.evaluate, segmenter=segmenter))
+    found = json.loads((single / "metrics.json").read_text())["methods"]["localization_heads"]
+    assert set(other["metrics"]) == {"points_inside", "points_beside", "box_covers", "asked_box_iou"}
+    for metric, estimate in other["metrics"].items():
+        for key in ("value", "low", "high"):
+            assert estimate[key] == pytest.approx(found[metric][key], abs=1e-9), metric
+    assert own["metrics"]["asked_box_iou"]["value"] == pytest.approx(found["rec_mean_iou"]["value"], abs=1e-9)
+    assert "What a segmenter would be asked" in (with_prompts / "report.html").read_text()
+    assert "What a segmenter would be asked" not in (plain / "report.html").read_text()
 
 
 def test_workers_and_the_order_of_combinations_change_nothing(
@@ -144,6 +171,12 @@ def test_what_counts_as_a_test_split_is_declared() -> None:
         ("segmenter=box", "stage=audit measures pseudo-masks: set segmenter=none, not box."),
         ("audit.metric=acc", "audit.metric=acc is unknown: use one of rec_acc@0.5"),
         ("audit.target=86.5", "audit.target must lie between 0 and 1 (0.865, not 86.5)"),
+        (
+            "+audit.prompts.rounds=[2]",
+            "audit.prompts holds rounds, which is not measured without a segmenter: use prompt",
+        ),
+        ("+audit.prompts.points=[middle]", "The audit cannot set segmenter.points to 'middle'"),
+        ("+audit.prompts.points=[inner]", "segmenter.points=inner is for prompts with points"),
         ("audit.n=0", "audit.n must be at least 1"),
         ("audit.confirmation=1", "audit.confirmation must be a share of the images, between 0 and 1"),
         ("audit.targets=[{value: 0.5, heads.kk: 1}]", "The audit cannot set heads.kk to 1: Key 'kk' not in"),

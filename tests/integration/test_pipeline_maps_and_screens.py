@@ -2,6 +2,7 @@
 
 import json
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ sys.path.append(str(ROOT / "tests" / "unit" / "data"))
 from affordance_files import agd20k
 
 from locheads.evaluation.heat_metrics import OF_NO_HEAT, heat_scores, on_square, truth_on_square
-from locheads.evaluation.metric_table import METRICS
+from locheads.evaluation.metric_table import ABSENT, METRIC, METRICS
 from locheads.geometry import Geometry
 from locheads.pocket.task_files import write_affordances, write_screens
+from locheads.records.metrics_file import MetricsRecord
 from locheads.report.run_record import read_run
+from locheads.report.sweep_table import SweepRow, sweep_table
 from locheads.store.atomic import read_json
+from locheads.terminal import PlainConsole
 
 HEAT = {"agd_kld", "agd_sim", "agd_nss"}
 CLICKS = {"click_acc", "click_acc_centre"}
@@ -59,6 +63,16 @@ def of_heat(root: Path) -> Path:
 @pytest.fixture(scope="module")
 def of_screens(root: Path) -> Path:
     return _finished(root, "screens", "dataset=screenspot_v2", "heads.set=pocket", "study=screenspot")
+
+
+def test_a_sweep_over_them_shows_their_own_figures(of_heat: Path, of_screens: Path) -> None:
+    for folder, key, heading in ((of_heat, "agd_kld", "KLD, 224"), (of_screens, "click_acc", "Click accuracy")):
+        metrics = MetricsRecord.read(folder)
+        figure = metrics.get("localization_heads", key).text(METRIC[key].unit, interval=False)
+        console = PlainConsole(width=160, record=True, file=StringIO())
+        console.print(sweep_table([SweepRow({"prompt": "a"}, folder, metrics, None)]))
+        text = console.export_text()
+        assert heading in text and figure in text and ABSENT not in text
 
 
 def test_heat_maps_have_their_own_metrics_and_no_others(of_heat: Path) -> None:

@@ -88,10 +88,39 @@ def test_a_whole_run(
         assert [tuple(box) for box in item["true_boxes"]] == list(val[item["sample_id"]].boxes or ())
         assert len(item["boxes"]) == answered[item["sample_id"]]
 
+    _the_same_boxes_from_a_file_score_the_same(rows, own, arguments, tmp_path, command)
     audit = command(
         *arguments, "stage=audit", "audit.mode=one_at_a_time", "audit.workers=1", f"hydra.run.dir={tmp_path}/audit"
     )
     assert audit.code == 0, audit.err
+
+
+def _the_same_boxes_from_a_file_score_the_same(
+    rows: pd.DataFrame, own: dict, arguments: list[str], tmp_path: Path, command: Callable[..., Result]
+) -> None:
+    """The run's own candidates, lowest first, with their scores and the mask of those that are the answer."""
+    lines = [
+        {"id": row["sample_id"], "box": [box.tolist() for box in row["candidate_boxes"]][::-1],
+         "scores": row["candidate_scores"].tolist()[::-1],
+         "mask": {"size": [row["mask_height"], row["mask_width"]], "counts": row["objects_mask"]}}
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = [f"predictions={tmp_path}/own.jsonl", "predictions_format=xyxy", "predictions_format.min_score=0.2"]
+    result = command(*arguments, *said, "stage=evaluate", f"hydra.run.dir={tmp_path}/own")
+    assert result.code == 0, result.err
+    metrics = json.loads((tmp_path / "own" / "metrics.json").read_text())
+    found = metrics["methods"]["predictions"]
+    same = [key for key in own if key.startswith(("gre", "n_acc", "t_acc"))]
+    assert len(same) > 8
+    for key in same:
+        assert found[key] == pytest.approx(own[key], abs=1e-12), key
+    n, answers = sum(map(len, rows["candidate_scores"])), int(rows["n_answered"].sum())
+    assert n > answers
+    assert any(note.startswith(f"Of {n} boxes with scores the {answers} of at least 0.2") for note in metrics["notes"])
+    both = command("stage=compare", f"runs=[{tmp_path}/run,{tmp_path}/own]", f"paths.outputs={tmp_path}/compared")
+    assert both.code == 0, both.err
+    assert "GREC" in both.out
 
 
 def test_a_file_of_predictions(
@@ -108,6 +137,15 @@ def test_a_file_of_predictions(
     counts = np.array([len(s.objects) for s in val.values()])
     assert own["grec_pr"]["value"] == pytest.approx((counts <= 1).mean())  # one box does not do for several
     assert own["n_acc"]["value"] == own["t_acc"]["value"] == own["rec_acc@0.5"]["value"] == 1
+    lines = [{"id": i, "box": [list(box) for box in s.boxes]} for i, s in val.items()]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = command(*arguments, *said, f"hydra.run.dir={tmp_path}/all")
+    assert result.code == 0, result.err
+    own = json.loads((tmp_path / "all" / "metrics.json").read_text())["methods"]["predictions"]
+    assert own["grec_pr"]["value"] == own["n_acc"]["value"] == own["t_acc"]["value"] == 1
+    (tmp_path / "answers.jsonl").write_text(json.dumps({**lines[0], "box": [[1, 2, 3, 4], [5, 6]]}))
+    result = command(*arguments, *said, f"hydra.run.dir={tmp_path}/bad")
+    assert result.code == 1 and "answers.jsonl, line 1 has the box [5, 6], which is not four finite" in result.err
 
 
 def test_other_runs_have_nothing_of_it(finished: Finished) -> None:

@@ -33,6 +33,8 @@ AUDITED = tuple(m for m in shown(Place.AUDIT).values() if {*m.columns} <= {*COLU
 METRICS = tuple(metric.key for metric in AUDITED)
 GROUPS = ("criterion", "selection", "heads", "grounding")
 """Groups of settings that act after the attention pass, as far as the audit varies them."""
+PROMPTS = ("prompt", "points", "n_points", "depth", "negatives", "margin", "margin_pixels")
+"""Settings of `segmenter` that say what it is asked, whatever it makes of that."""
 EMPTY_GRID = "audit.grid lists no values: choose a file with audit=NAME, or list values in audit.grid."
 LARGEST = 20_000
 """Combinations of one audit."""
@@ -111,6 +113,9 @@ class AuditConfig:
     """Group -> setting -> values. An empty list leaves the setting as it is."""
     single: Grid = field(default_factory=_default_single)
     """As `grid`, but each value is measured by itself only, in any mode: what costs much."""
+    prompts: dict[str, list[Any]] = field(default_factory=dict)
+    """Setting of `segmenter` -> values, each measured by itself as in `single`: what a segmenter would be asked by the
+    run's own heads and grounding, held against the true masks. audit=prompts lists some; no segmenter runs."""
     plant: Plant = Plant.none
     """Heads that do not follow the words, put in the place of some of the model's: which criteria do they fool?"""
     plant_share: Annotated[
@@ -144,6 +149,12 @@ class AuditConfig:
                 (group in GROUPS, f"audit.{name}.{group} cannot be varied: the audit knows {groups}.")
                 for name, grid in (("grid", self.grid), ("single", self.single))
                 for group in grid
+            ),
+            *(
+                (key in PROMPTS, f"audit.prompts holds {key}, which is not measured without a segmenter: use "
+                                 f"{', '.join(PROMPTS)}.")
+                for option, values in self.prompts.items()
+                for key in (option, *(key for value in values if isinstance(value, dict) for key in value))
             ),
             *((metric in METRICS, f"audit.paper_metrics holds {metric}: use {', '.join(METRICS)}.")
               for metric in self.paper_metrics),

@@ -118,7 +118,7 @@ def _is_greedy(choice: Choice) -> bool:
 
 
 @dataclass
-class _SamplesOfGrid:
+class SamplesOfGrid:
     """Those whose maps have the same rows and columns, with the maps that any choice reads."""
 
     samples: list[Sample] = field(default_factory=list)
@@ -190,7 +190,7 @@ def measure(
         truth[OBJECTS] = np.array([len(own) for own in objects])
     result = np.empty((len(plan.choices), len(groups), len(AUDITED), 2))
     for contrast, numbers in groupby(plan.order, lambda number: plan.choices[number].grounding.contrast):
-        grids = _by_grid(read(contrast), place, samples, plan, own)
+        grids = by_grid(read(contrast), place, samples, plan, own)
         for number in numbers:
             rows = _misses(areas)
             for same in grids:
@@ -203,16 +203,17 @@ def measure(
     return result
 
 
-def _by_grid(
+def by_grid(
     attentions: Iterable[Attention],
     place: Mapping[str, int],
     samples: Sequence[tuple[ImageGroup, Sample]],
     plan: AuditPlan,
     own: OwnHeads,
-) -> list[_SamplesOfGrid]:
-    grids: dict[tuple[int, int], _SamplesOfGrid] = {}
+) -> list[SamplesOfGrid]:
+    """`place`: of each sample id among the `samples`, which may lack attention."""
+    grids: dict[tuple[int, int], SamplesOfGrid] = {}
     for attention in attentions:
-        same = grids.setdefault((attention.geometry.rows, attention.geometry.cols), _SamplesOfGrid())
+        same = grids.setdefault((attention.geometry.rows, attention.geometry.cols), SamplesOfGrid())
         for row, sample_id in enumerate(attention.sample_ids):
             heads = heads_to_read([sample_id], plan, own)
             same.rows.append(place[sample_id])
@@ -234,13 +235,9 @@ def _factor(g: GroundingConfig) -> float | None:
     return g.sink_factor if g.sinks == Sinks.mean_map else None
 
 
-def _rows(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Float[np.ndarray, "sample column"]:
+def _rows(same: SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Float[np.ndarray, "sample column"]:
     """COLUMNS of each sample."""
-    g, cache = plan.choices[number].grounding, same.cache
-    factor = _factor(g)
-    taken = lambda: _take(same, _places(same, number, plan, own), plan, factor)  # noqa: E731
-    maps, sinks = cache.get("maps", (plan.same_heads[number], factor), (), taken)
-    stack = ground_stack(maps, same.geometries, g, sinks, cache)
+    stack, cache = grounded(same, number, plan, own), same.cache
     points = cache.get("peaks", (), (stack.fused,), lambda: peaks(stack.fused, same.frames))
     boxed = cache.get("boxed", (), (stack.boxes,), lambda: box_iou(stack.boxes, same.boxes))
     overlaps = cache.get(f"overlaps {stack.settings['places']}", (), (stack.places,), lambda: _overlaps(same, stack))
@@ -248,7 +245,16 @@ def _rows(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> 
     return np.concatenate([boxed[:, None], masked, points], axis=1)
 
 
-def _places(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Int[np.ndarray, "n head"]:
+def grounded(same: SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> GroundedStack:
+    """By the choice of that number."""
+    g, cache = plan.choices[number].grounding, same.cache
+    factor = _factor(g)
+    taken = lambda: _take(same, _places(same, number, plan, own), plan, factor)  # noqa: E731
+    maps, sinks = cache.get("maps", (plan.same_heads[number], factor), (), taken)
+    return ground_stack(maps, same.geometries, g, sinks, cache)
+
+
+def _places(same: SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -> Int[np.ndarray, "n head"]:
     """Where each sample's heads stand among its maps; -1 for those that it has fewer than others."""
     choice = plan.choices[number]
     if not _is_greedy(choice):
@@ -259,7 +265,7 @@ def _places(same: _SamplesOfGrid, number: int, plan: AuditPlan, own: OwnHeads) -
     return known[:, : choice.k]
 
 
-def _own_places(same: _SamplesOfGrid, own: Mapping[str, Sequence[HeadIndex]]) -> Int[np.ndarray, "n head"]:
+def _own_places(same: SamplesOfGrid, own: Mapping[str, Sequence[HeadIndex]]) -> Int[np.ndarray, "n head"]:
     found = np.full((len(same.samples), max(1, max(map(len, own.values()), default=0))), -1)
     for row, sample, places in zip(found, same.samples, same.places, strict=True):
         best = own.get(sample.sample_id, ())
@@ -268,7 +274,7 @@ def _own_places(same: _SamplesOfGrid, own: Mapping[str, Sequence[HeadIndex]]) ->
 
 
 def _take(
-    same: _SamplesOfGrid, places: Int[np.ndarray, "n head"], plan: AuditPlan, factor: float | None
+    same: SamplesOfGrid, places: Int[np.ndarray, "n head"], plan: AuditPlan, factor: float | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """-> (maps [sample, head, row, col], the same of the sinks where they are removed).
 
@@ -291,7 +297,7 @@ def _masked(stack: GroundedStack, overlaps: Sequence["Overlap"]) -> Float[np.nda
     return result
 
 
-def _overlaps(same: _SamplesOfGrid, stack: GroundedStack) -> list["Overlap"]:
+def _overlaps(same: SamplesOfGrid, stack: GroundedStack) -> list["Overlap"]:
     return [Overlap.of([same.samples[i] for i in place.at], place.lattices) for place in stack.places]
 
 

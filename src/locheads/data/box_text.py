@@ -98,17 +98,27 @@ def frame_in(geometry: Geometry, frame: Frame, cell_pixels: int | None = None) -
 
 def read_answer(text: str, form: AnswerFormat, frame: CoordinateFrame, width: int, height: int) -> WrittenBox:
     """The first box of an answer about an image of width x height pixels, or why it holds none."""
+    return read_answers(text, form, frame, width, height)[0]
+
+
+def read_answers(text: str, form: AnswerFormat, frame: CoordinateFrame, width: int, height: int) -> list[WrittenBox]:
+    """Every different box of such an answer, in its order; one without numbers where it holds none."""
     form = chosen(AnswerFormat, form)
     answer = final_answer(text)
     if answer is None:
-        return WrittenBox(fault=BoxFault.unfinished)
-    found = list(_boxes(answer, form))
+        return [WrittenBox(fault=BoxFault.unfinished)]
+    found = list(dict.fromkeys(_boxes(answer, form)))
     if not found:
-        return WrittenBox(fault=BoxFault.no_numbers)
-    numbers, several = found[0], len(set(found)) > 1
+        return [WrittenBox(fault=BoxFault.no_numbers)]
+    return [_placed(numbers, form, frame, (width, height), several=len(found) > 1) for numbers in found]
+
+
+def _placed(
+    numbers: tuple[float, ...], form: AnswerFormat, frame: CoordinateFrame, size: tuple[int, int], several: bool
+) -> WrittenBox:
     box = in_pixels(numbers, form.box_format, frame)
     if (fault := fault_of(box, form.box_format, frame)) is None:
-        limits = map(float, (width, height) * 2)
+        limits = map(float, size * 2)
         x0, y0, x1, y1 = (min(max(value, 0.0), limit) for value, limit in zip(box, limits, strict=True))
         if x1 > x0 and y1 > y0:
             return WrittenBox((x0, y0, x1, y1), None, numbers, several)

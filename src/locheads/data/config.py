@@ -210,8 +210,14 @@ class PredictionsConfig:
     id: Text = "id"
     """Key (JSONL) or column (CSV) that holds the sample id."""
     box: Text = "box"
-    """Key or column of the box: four numbers, the model's answer in words, or null (CSV: empty, nan) where nothing was
-    answered. Four columns of a CSV are named with commas: x0,y0,x1,y1."""
+    """Key or column of the box: four numbers, a list of such boxes, the model's answer in words, or null (CSV: empty,
+    nan) where nothing was answered. Four columns of a CSV are named with commas: x0,y0,x1,y1."""
+    scores: str = "scores"
+    """Key or column of the boxes' scores, where the file has any: a number per box; empty: they are not read. The box
+    of the highest score is the single answer."""
+    min_score: Annotated[float, Field(allow_inf_nan=False, description="must be a finite number")] = 0.7
+    """Where expressions may name several objects or none, boxes of at least this score are the answer (gRefCOCO's own
+    evaluation, `mdetr/datasets/refexp.py`: 0.7); without scores all are."""
     mask: str = "mask"
     """Key or column of the mask: COCO polygons or run-length code."""
 

@@ -77,6 +77,16 @@ def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
     return {"size": [height, width], "counts": code["counts"].decode("ascii")}
 
 
+def boxes_code(boxes: Iterable[Box], width: int, height: int) -> dict[str, object]:
+    """The pixels that any of the boxes touches; none where there is no box."""
+    codes = [code for box in boxes if (code := box_code(box, width, height)) is not None]
+    if not codes:
+        empty = coco.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
+        return {"size": [height, width], "counts": empty["counts"].decode("ascii")}
+    whole = coco.merge(codes)
+    return {"size": [height, width], "counts": whole["counts"].decode("ascii")}
+
+
 def touched(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """The pixels that an xyxy box touches, as x0, y0, x1, y1 within the image; right and bottom exclusive.
 

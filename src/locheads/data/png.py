@@ -10,14 +10,15 @@ images of ids (R + 256 G + 65536 B). How the phrases are scored, after public co
   takes neighbouring phrases without a word between them for one.
 - flmm (wusize/F-LMM `flmm/datasets/png.py`): phrases with segments; plural as annotated, and every plural one is a
   thing; masks as they are. A narrative without segments is replaced by one drawn at random (there without a seed).
-- groundlmm: as flmm, but such a narrative is left out.
+- groundlmm (Shengcao-Cao/groundLMM `aas/png.py`): as flmm, but such a narrative is left out, and a phrase of one
+  segment is a thing by that segment's category, whatever its number; one of several is a thing.
 """
 
 import random
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 from jaxtyping import UInt32
@@ -189,11 +190,16 @@ class PngDataSet(DataSetReader):
         )  # fmt: skip
 
     def _kinds(self, phrase: dict, categories: list[dict]) -> tuple[str, str]:
-        is_thing, plural = bool(categories[-1].get("isthing")), bool(phrase.get("plural"))
-        if self._config.reading == PngReading.original:
-            plural = len(categories) > 1
-        else:
-            is_thing = is_thing or plural
+        is_thing, plural, several = bool(categories[-1].get("isthing")), bool(phrase.get("plural")), len(categories) > 1
+        match self._config.reading:
+            case PngReading.original:
+                plural = several
+            case PngReading.flmm:
+                is_thing = is_thing or plural
+            case PngReading.groundlmm:
+                is_thing = is_thing or several
+            case _:
+                assert_never(self._config.reading)
         return "things" if is_thing else "stuff", "plurals" if plural else "singulars"
 
 

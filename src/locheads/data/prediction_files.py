@@ -1,21 +1,23 @@
 """Other people's predictions: a JSONL or CSV file of boxes, masks or both, read line by line.
 
-A line is `{"id": "12", "box": [x, y, w, h], "mask": {...}}`. Where the file has no masks, a box stands for its mask;
-where it has no boxes, a mask's tight box. `null` (CSV: an empty cell) says that nothing was answered. A box may also be
-the model's answer in words, which is read as stage=direct reads it.
+A line is `{"id": "12", "box": [x, y, w, h], "mask": {...}}`; `box` may be a list of boxes, with as many `scores`. Where
+the file has no masks, a box stands for its mask; where it has no boxes, a mask's tight box. `null` (CSV: an empty cell)
+or an empty list says that nothing was answered. A box may also be the model's answer in words, which is read as
+stage=direct reads it.
 """
 
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, assert_never
 
 from pycocotools import mask as coco
 
 from locheads.data.annotation_files import are_numbers, short
-from locheads.data.box_text import WrittenBox, placed_point, read_answer, read_point
+from locheads.data.box_text import WrittenBox, placed_point, read_answers, read_point
 from locheads.data.config import AnswerFormat, BoxFormat, Frame, PointFormat, PredictionsConfig
 from locheads.data.coordinate_frames import (
     BoxFault,
@@ -33,6 +35,20 @@ from locheads.types import Box
 
 
 @dataclass(frozen=True)
+class AllBoxes:
+    """What a line answers where expressions may name several objects, or none."""
+
+    boxes: tuple[Box, ...]
+    """The best first."""
+    scores: tuple[float, ...] | None
+    """Theirs; None where the file has none."""
+    n_answered: int
+    """So many of the boxes are the answer."""
+    own_mask: bool
+    """Whether the line has a mask, which is that of the answer; else the answered boxes stand for it."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a file says about one sample; None where it answers nothing."""
 
@@ -44,6 +60,8 @@ class Answer:
     """How the box stands in the file; None where the line has none."""
     point: tuple[float, float] | None = None
     """(x, y) in pixels, of a file of points."""
+    all: AllBoxes | None = field(default=None, compare=False)
+    """Of a file of boxes: `box` is the first of them, unless that one spans no area."""
 
 
 def read_predictions(
@@ -53,8 +71,8 @@ def read_predictions(
     the file may be about; `what` names these in an error.
 
     A box that spans no area answers nothing. Raises DataError, naming file and line, for what is no prediction, an
-    unknown id, one that is there twice, and lines of which only some have boxes or masks; ConfigError where the
-    boxes' format is not stated.
+    unknown id, one that is there twice, and lines of which only some have boxes, masks or scores; ConfigError where
+    the boxes' format is not stated.
     """
     seen: dict[str, str] = {}
     kinds: list[str] | None = None
@@ -75,9 +93,10 @@ def read_predictions(
 
 
 def _kinds(record: dict, form: PredictionsConfig, before: list[str] | None, where: str) -> list[str]:
-    """Which of box and mask the line has: the same as the lines before, because it decides what stands for what."""
-    kinds = [key for key in (form.box, form.mask) if key in record]
-    if not kinds:
+    """Which of box, mask and scores the line has: the same as the lines before, because it decides what stands for
+    what."""
+    kinds = [key for key in (form.box, form.mask, form.scores) if key in record]
+    if not {form.box, form.mask} & {*kinds}:
         raise DataError(
             f"{where} has neither {form.box!r} nor {form.mask!r}: set predictions_format.box or .mask to where they "
             "are, and write null where nothing was answered."
@@ -114,7 +133,8 @@ def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[i
                 "to null."
             )
         return _point(record[form.box], form.point_format, sample_id, frame_of(form, *size), where)
-    written = _box(record[form.box], form, size, where) if has_box else None
+    said = _boxes(record, form, size, where) if has_box else []
+    written = said[0][0] if said else None
     box = written.box if written else None
     segmentation = record.get(form.mask)
     code = to_rle(segmentation, *size, where, empty=True) if segmentation not in (None, []) else None
@@ -123,7 +143,13 @@ def _answer(record: dict, form: PredictionsConfig, sample_id: str, size: tuple[i
         code = box_code(box, *size)
     if not has_box and code is not None:
         box = tight_box(code)
-    return Answer(sample_id, box, code, written)
+    if not has_box:
+        return Answer(sample_id, box, code)
+    boxes = tuple(one.box for one, _ in said if one.box)
+    scores = tuple(score for one, score in said if one.box and score is not None)
+    n_answered = len(boxes) - sum(score < form.min_score for score in scores)
+    found = AllBoxes(boxes, scores if form.scores in record else None, n_answered, has_mask)
+    return Answer(sample_id, box, code, written, all=found)
 
 
 def _point(values: object, form: PointFormat, sample_id: str, frame: CoordinateFrame, where: str) -> Answer:
@@ -139,10 +165,30 @@ def _point(values: object, form: PointFormat, sample_id: str, frame: CoordinateF
     return Answer(sample_id, None, None, WrittenBox(fault=None if point else BoxFault.outside), point)
 
 
-def _box(values: object, form: PredictionsConfig, size: tuple[int, int], where: str) -> WrittenBox | None:
-    """None where nothing was answered. A box beyond its frame is kept as it was answered."""
-    if _is_nothing(values):
-        return None
+def _boxes(
+    record: dict, form: PredictionsConfig, size: tuple[int, int], where: str
+) -> list[tuple[WrittenBox, float | None]]:
+    """Every box with its score, the best first, of equals the first in the line; none where nothing was answered."""
+    values = record[form.box]
+    written = [] if _is_nothing(values) else _written(values, form, size, where)
+    if form.scores not in record:
+        return [(one, None) for one in written]
+    given = record[form.scores]
+    scores = [] if _is_nothing(given) else given if isinstance(given, list) else [given]
+    n = sum(one.numbers is not None for one in written)
+    if not are_numbers(scores, n):
+        raise DataError(
+            f"{where} has {n} boxes and the scores {short(given)}: give every box a finite number of its own, or set "
+            "predictions_format.scores='' to leave them out."
+        )
+    if n == 0:  # words without a box
+        return [(one, None) for one in written]
+    pairs = zip(written, map(float, scores), strict=True)
+    return [(one, score) for one, score in sorted(pairs, key=itemgetter(1), reverse=True)]
+
+
+def _written(values: object, form: PredictionsConfig, size: tuple[int, int], where: str) -> list[WrittenBox]:
+    """One or several. A box beyond its frame is kept as it was answered."""
     if form.box_format is None:
         raise ConfigError(
             f"{where} has a box, but how it is written is not stated: choose predictions_format=FORMAT, one of "
@@ -150,13 +196,19 @@ def _box(values: object, form: PredictionsConfig, size: tuple[int, int], where: 
         )
     frame = frame_of(form, *size)
     if isinstance(values, str):
-        return read_answer(values, AnswerFormat(form.box_format.value), frame, *size)
-    numbers = _flat(values)
+        return read_answers(values, AnswerFormat(form.box_format.value), frame, *size)
+    one = _flat(values)
+    several = isinstance(one, list) and all(isinstance(part, list) for part in one)
+    found = [_box(part, form.box_format, frame, where) for part in (map(_flat, one) if several else [one])]
+    return [replace(box, several=len({box.numbers for box in found}) > 1) for box in found]
+
+
+def _box(numbers: Any, form: BoxFormat, frame: CoordinateFrame, where: str) -> WrittenBox:
     if not are_numbers(numbers, 4):
-        raise _no_numbers(where, "box", values, "four")
-    box = in_pixels(numbers, form.box_format, frame)
+        raise _no_numbers(where, "box", numbers, "four")
+    box = in_pixels(numbers, form, frame)
     kept = box if box[2] > box[0] and box[3] > box[1] else None
-    return WrittenBox(kept, fault_of(box, form.box_format, frame), tuple(map(float, numbers)))
+    return WrittenBox(kept, fault_of(box, form, frame), tuple(map(float, numbers)))
 
 
 def _no_numbers(where: str, what: str, values: object, count: str) -> DataError:

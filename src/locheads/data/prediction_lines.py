@@ -107,6 +107,10 @@ class _Table:
         if form.mask in row:
             mask = row[form.mask]
             record[form.mask] = None if mask.lower() in _NOTHING else parse_json(mask, f"{where}, column {form.mask}")
+        if form.scores in row:
+            scores = row[form.scores]
+            nothing = scores.lower() in _NOTHING
+            record[form.scores] = None if nothing else parse_json(scores, f"{where}, column {form.scores}")
         return record
 
     def _numbers(self, row: dict[str, str], where: str) -> list[float] | None:

@@ -83,7 +83,7 @@ def load_refs(path: Path) -> list:
     return refs
 
 
-VERSION = 6
+VERSION = 7
 """Part of the cache's folder name: raise it when the columns or a reader's result change."""
 
 

@@ -178,6 +178,8 @@ class Metric:
     """Columns of a terminal that is wide enough for it."""
     rare: bool = False
     """Of a truth that only some data sets have: see `told`."""
+    main: bool = False
+    """Rare, and what is compared where it was measured: see `main_metrics`."""
     of: Named = Named.SOME
     """The others have the denominator 0."""
 
@@ -243,6 +245,7 @@ _OF_ABSENCE = Place.TERMINAL | Place.PAGE
 """Nowhere else: an expression's part is of the whole split, so that no slice, and no samples that two runs share, have
 figures of their own by it."""
 _OF_PROMPTS = Place.TERMINAL | Place.PAGE | Place.COMPARE
+_OF_ASKED_BOX = Place.DETAILS | Place.COMPARE
 _WITHOUT_STUDIES = EVERYWHERE & ~(Place.STUDIES | Place.SUMMARY)
 _OF_SOME_DATA = EVERYWHERE & ~(Place.STUDIES | Place.AUDIT)
 _OF_CAPTIONS = _OF_SOME_DATA & ~Place.SUMMARY
@@ -275,11 +278,17 @@ METRICS = (
         for t in PRECISIONS
     ),
     Metric("points_inside", "Prompted points inside", "points\ninside", Outputs.MASK, ("points_inside",), _same,
-           shown=_OF_PROMPTS, rare=True,
+           shown=_OF_PROMPTS, rare=True, main=True,
            note="Points inside is the share of the points that the segmenter is given for the object which lie in its "
                 "true mask; points beside, the share of those for the background which lie outside it."),
     Metric("points_beside", "Prompted points beside", "\nbeside", Outputs.MAP, ("points_beside",), _same,
            shown=_OF_PROMPTS, rare=True),
+    Metric("box_covers", "Prompted box covers", "box\ncovers", Outputs.MASK, ("box_covers",), _same,
+           shown=_OF_ASKED_BOX, rare=True,
+           note="The box that the segmenter is asked with, margins included, covers so much of the true mask, and has "
+                "this IoU with the true box."),
+    Metric("asked_box_iou", "Prompted box mean IoU", "box\nIoU", Outputs.MASK, ("asked_box_iou",), _same,
+           shown=_OF_ASKED_BOX, rare=True),
     Metric("pointing", "Pointing", "point-\ning", Outputs.POINT, ("pointed",), _same, shown=_WITHOUT_STUDIES,
            note="Pointing is the share whose fused map has its maximum inside the object."),
     Metric("pointing_5pct", "Pointing within 5 %", "\n±5 %", Outputs.POINT,
@@ -291,24 +300,24 @@ METRICS = (
            lambda swapped: ~np.isnan(swapped), shown=Place.PAGE, higher_is_better=False),
     Metric("pointing_chance", "Pointing by chance", "\nchance", Outputs.POINT, ("chance",), _same, shown=Place.PAGE),
     Metric("click_acc", "Click accuracy", "click\nacc.", Outputs.POINT, ("clicked",), _same, shown=_OF_SOME_DATA,
-           rare=True,
+           rare=True, main=True,
            note="Click accuracy is the share whose point, the maximum of the fused map or that of a file, lies in the "
                 "element's box, its edges included."),
     Metric("click_acc_centre", "Click accuracy, centre of the box", "\ncentre", Outputs.BOX, ("clicked_centre",), _same,
            shown=_OF_SOME_DATA, rare=True, note="Beside it that of the answered box's centre."),
     Metric("agd_kld", "KLD, 224 pixels (nats)", "KLD\n224", Outputs.MAP, ("agd_kld",), _same, shown=_OF_SOME_DATA,
-           rare=True, unit=Unit.THOUSANDTHS, higher_is_better=False, bounded=False,
+           rare=True, main=True, unit=Unit.THOUSANDTHS, higher_is_better=False, bounded=False,
            note="KLD (lower is better), SIM and NSS (0 is chance) compare the fused map with the true heat map, both "
                 "resized to 224 x 224 pixels, as the papers on AGD20K do. A failed map scores 27.63, 0 and 0."),
     Metric("agd_sim", "SIM, 224 pixels", "SIM\n224", Outputs.MAP, ("agd_sim",), _same, shown=_OF_SOME_DATA, rare=True,
-           unit=Unit.THOUSANDTHS),
+           main=True, unit=Unit.THOUSANDTHS),
     Metric("agd_nss", "NSS, 224 pixels", "NSS\n224", Outputs.MAP, ("agd_nss",), _same, shown=_OF_SOME_DATA, rare=True,
-           unit=Unit.THOUSANDTHS, bounded=False),
+           main=True, unit=Unit.THOUSANDTHS, bounded=False),
     Metric("phrase_r@1", "Phrase R@1", "phrase\nR@1", Outputs.BOX, ("best_box_iou",), _box_iou_from(0.5),
-           shown=_OF_CAPTIONS, rare=True,
+           shown=_OF_CAPTIONS, rare=True, main=True,
            note="Phrase R@1 is the share of phrases whose box has at least IoU 0.5 with a box of their entity."),
     Metric("png_average_recall", "PNG average recall", "PNG\nAR", Outputs.MASK, ("segment_iou",), _average_recall,
-           shown=_OF_CAPTIONS, rare=True,
+           shown=_OF_CAPTIONS, rare=True, main=True,
            note="PNG's average recall is the area below the curve of recall over thresholds of mask IoU from 0 to 1."),
     Metric("png_acc@0.5", "PNG Acc@0.5", "PNG\nAcc@0.5", Outputs.MASK, ("segment_iou",), lambda iou: iou > 0.5,
            shown=_OF_CAPTIONS, rare=True, note="PNG's Acc@0.5 is the share of phrases with a mask IoU above 0.5."),
@@ -325,19 +334,19 @@ METRICS = (
            bounded=False),
     # gRefCOCO's tasks: only where an expression may name several objects or none.
     Metric("grec_pr", "GREC Pr@(F1=1, IoU\u22650.5)", "GREC\nPr", Outputs.BOX, (OBJECTS, "grec"),
-           lambda n, right: right, of=Named.ANY, shown=_OF_SEVERAL,
+           lambda n, right: right, of=Named.ANY, shown=_OF_SEVERAL, main=True,
            note="GREC Pr is the share of expressions with a box for every object and no other one; gRefCOCO's own code "
                 "compares boxes by the generalised IoU, mmdet by IoU."),
     Metric("grec_pr_iou", "GREC Pr, plain IoU (mmdet)", "\nIoU", Outputs.BOX, (OBJECTS, "grec_iou"),
            lambda n, right: right, of=Named.ANY, shown=Place.DETAILS),
     Metric("n_acc", "N-acc", "\nN-acc", Outputs.BOX, _ANSWERED, several.none_said, lambda n, _: n == 0, of=Named.ANY,
-           shown=_SUMS,
+           shown=_SUMS, main=True,
            note="N-acc is the share of the expressions of nothing that are answered with nothing, T-acc that of the "
                 "others that are answered with something."),
     Metric("t_acc", "T-acc", "\nT-acc", Outputs.BOX, _ANSWERED, several.some_answered, lambda n, _: n > 0,
            of=Named.ANY, shown=_SUMS),
     Metric("gres_giou", "GRES gIoU", "GRES\ngIoU", Outputs.MASK, (*_ANSWERED, *_OBJECT_MASKS), several.official_iou,
-           of=Named.ANY, shown=_OF_SEVERAL,
+           of=Named.ANY, shown=_OF_SEVERAL, main=True,
            note="GRES gIoU is the mean IoU of masks, in which a right answer of nothing counts 1; in GRES cIoU a false "
                 "mask adds its area to the union. GSVA lets a mask count where nothing was said, LISA's code counts 1 "
                 "wherever the union is empty."),
@@ -392,6 +401,14 @@ def told(metrics: dict[str, Metric], found: Collection[str]) -> dict[str, Metric
 def headline(found: Collection[str]) -> tuple[str, ...]:
     """The metrics of a verdict on `found`: PRIMARY, or the rare ones where nothing else was measured."""
     return tuple(told(METRIC, found)) if only_rare(found) else PRIMARY
+
+
+def main_metrics(found: Collection[str]) -> tuple[str, ...]:
+    """The metrics of a narrow table about `found`: those by which such data are compared, then PRIMARY as far as it was
+    measured; where neither was (a file of points), what a terminal shows."""
+    own = [metric.key for metric in METRICS if metric.main and metric.key in found]
+    common = [key for key in PRIMARY if key in found]
+    return tuple([*own, *common] or [key for key in shown(Place.TERMINAL) if key in found] or PRIMARY)
 
 
 def only_rare(found: Collection[str]) -> bool:

@@ -4,7 +4,7 @@ But for OF_MAPS: they need the map, which is not kept, so they are taken with th
 them, and the file of the rows leaves them out (`SCHEMA`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 from jaxtyping import Bool
 from pycocotools import mask as coco
 
+from locheads.data.image_groups import may_name_several
 from locheads.evaluation.heat_metrics import HEAT_METRICS
 from locheads.evaluation.map_metrics import MAP_METRICS
 from locheads.grounding.candidates import Candidates
@@ -46,6 +47,11 @@ OF_CANDIDATES = pa.schema(
 """Further columns where expressions may name several objects: boxes with their scores, the best first; how many of them
 are the answer, which is none where it is 0; the mask of these together, in COCO's run-length code. Null where the
 single box is the answer."""
+
+
+def of_candidates(groups: Iterable[ImageGroup]) -> list[pa.Field]:
+    """The further columns of a data set whose expressions may name several objects."""
+    return list(OF_CANDIDATES) if may_name_several(groups) else []
 
 
 def candidate_columns(found: Candidates) -> Row:

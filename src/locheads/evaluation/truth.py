@@ -16,13 +16,14 @@ from jaxtyping import Float
 from pycocotools import mask as coco
 
 from locheads.data.image_groups import may_name_several
+from locheads.data.masks import boxes_code
 from locheads.data.prediction_files import Answer
 from locheads.evaluation.heat_metrics import OF_NO_HEAT
 from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.metric_table import OBJECTS, POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union, touching
 from locheads.evaluation.phrase_metrics import best_box_iou, resized_mask_iou
-from locheads.evaluation.rows import Row, prediction_row
+from locheads.evaluation.rows import OF_CANDIDATES, Row, prediction_row
 from locheads.evaluation.several import answered_boxes, points_at, score_boxes, union_share
 from locheads.evaluation.several_formulas import FAILED, mask_iou
 from locheads.evaluation.slices import BETWEEN_KINDS, FACTS, facts
@@ -170,14 +171,14 @@ def score_answers(
     Answers about other samples than those of the groups are skipped. A sample without an answer comes last, with
     the reason `absent`, and counts as a miss. `method`: PREDICTIONS, or POINTS of a file of points.
     """
-    truth = Truth(groups)
+    truth, several = Truth(groups), may_name_several(groups)
     missing = {sample.sample_id: (group, sample) for group in groups for sample in group.samples}
     for part in _batches(answers):
-        rows = [_row(*missing.pop(a.sample_id), a, method) for a in part if a.sample_id in missing]
+        rows = [_row(*missing.pop(a.sample_id), a, method, several) for a in part if a.sample_id in missing]
         if rows:
             yield rows, truth.score(pd.DataFrame(rows))
     for rest in _batches(list(missing.values())):
-        rows = [_row(*each, Answer(each[1].sample_id, None, None), method, absent) for each in rest]
+        rows = [_row(*each, Answer(each[1].sample_id, None, None), method, several, absent) for each in rest]
         yield rows, truth.score(pd.DataFrame(rows))
 
 
@@ -187,9 +188,19 @@ def _batches(items: Iterable[T]) -> Iterator[list[T]]:
         yield part
 
 
-def _row(group: ImageGroup, sample: Sample, answer: Answer, method: str, error: str | None = None) -> Row:
+def _row(
+    group: ImageGroup, sample: Sample, answer: Answer, method: str, several: bool, error: str | None = None
+) -> Row:
+    """`several`: with the cells of OF_CANDIDATES where the answer says how many boxes it is."""
     counts = None if answer.mask is None else str(answer.mask["counts"])
-    return prediction_row(group, sample, method, box=answer.box, counts=counts, point=answer.point, error=error)
+    row = prediction_row(group, sample, method, box=answer.box, counts=counts, point=answer.point, error=error)
+    if not several:
+        return row
+    if (found := answer.all) is None:
+        return row | dict.fromkeys(OF_CANDIDATES.names)
+    whole = None if found.own_mask else boxes_code(found.boxes[: found.n_answered], group.width, group.height)
+    cells = found.boxes, found.scores, found.n_answered, whole and str(whole["counts"])
+    return row | dict(zip(OF_CANDIDATES.names, cells, strict=True))
 
 
 def partners(groups: Iterable[ImageGroup]) -> dict[str, str]:

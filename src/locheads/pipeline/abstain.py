@@ -154,47 +154,43 @@ def score_columns(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     return {name: np.array([row.get(name) for row in rows], dtype=float) for name in names}
 
 
-def with_figures(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> pd.DataFrame:
-    """The run's own rows of a whole split with the columns of AURC, and of AUROC where some objects are absent and some
-    not. A row without a score is placed wrongly against all others."""
-    absent, (counted, *_, parts) = _absent(scores, groups), _risk(scores, groups)
-    found = scores.assign(aurc_above=0.0, aurc_below=counted.astype(float))
-    found.loc[counted, "aurc_above"] = parts
-    if 0 < absent.sum() < len(absent):
-        found["auroc_above"], found["auroc_below"] = auroc_parts(_placed(scores[SCORE], absent), absent)
-    return found
-
-
-def absence_part(
+def judged(
     scores: pd.DataFrame, groups: Sequence[ImageGroup], abstention: Abstention, config: EvaluationConfig
-) -> AbsencePart:
-    """What metrics.json says, of the run's own rows."""
-    absent, (_, coverage, risk, _) = _absent(scores, groups), _risk(scores, groups)
-    at = np.unique(np.ceil(np.arange(1, CURVE + 1) / CURVE * len(risk)).astype(int)) - 1
-    names = [name for name in map(column, AbsenceScore) if name in scores]
+) -> tuple[pd.DataFrame, AbsencePart]:
+    """(the run's own rows of a whole split with the columns of AURC, and of AUROC where some objects are absent and
+    some not; what metrics.json says of them). A row without a score is placed wrongly against all others."""
+    objects = _objects(scores, groups)
+    absent = objects == 0
     both = 0 < absent.sum() < len(absent)
-    return AbsencePart(
+    counted = objects <= 1  # whether a box is right is asked of one object only, as in REC
+    found, coverage, risk = _with_risk(scores, objects, counted)
+    if both:
+        found["auroc_above"], found["auroc_below"] = auroc_parts(_placed(scores[SCORE], absent), absent)
+    at = np.unique(np.ceil(np.arange(1, CURVE + 1) / CURVE * len(risk)).astype(int)) - 1
+    names = [name for name in map(column, AbsenceScore) if name in scores and both]
+    return found, AbsencePart(
         score=abstention.score.value,
         threshold=abstention.threshold,
         calibration=abstention.calibration,
         n_targeted=int((~absent).sum()),
         n_absent=int(absent.sum()),
         n_unscored=int(scores[SCORE].isna().sum()),
-        auroc={name.removeprefix(f"{SCORE}_"): _auroc(scores, name, absent, config) for name in names if both},
+        auroc={name.removeprefix(f"{SCORE}_"): _auroc(scores, name, absent, config) for name in names},
         coverage=tuple(coverage[at].tolist()),
         risk=tuple(risk[at].tolist()),
     )
 
 
-def _risk(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(rows that name one object or none, coverage, risk, `aurc_parts` of these): whether a box is right is asked of
-    one object only, as in REC."""
-    objects = _objects(scores, groups)
-    counted = objects <= 1
+def _with_risk(
+    scores: pd.DataFrame, objects: np.ndarray, counted: np.ndarray
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """(the scores with the columns of AURC, coverage, risk), these of the `counted` rows."""
     rows = scores[counted]
     wrong = ((objects[counted] == 0) | ~(rows[WITHOUT_NONE].to_numpy() >= 0.5)).astype(float)
     values = rows[SCORE].fillna(-1).to_numpy()
-    return counted, *risk_coverage(values, wrong), aurc_parts(values, wrong)
+    found = scores.assign(aurc_above=0.0, aurc_below=counted.astype(float))
+    found.loc[counted, "aurc_above"] = aurc_parts(values, wrong)
+    return found, *risk_coverage(values, wrong)
 
 
 def _auroc(scores: pd.DataFrame, name: str, absent: np.ndarray, config: EvaluationConfig) -> Estimate:
@@ -206,10 +202,6 @@ def _auroc(scores: pd.DataFrame, name: str, absent: np.ndarray, config: Evaluati
 def _placed(scores: pd.Series, absent: np.ndarray) -> np.ndarray:
     """Scores lie in [0, 1]; one that is not there lies beyond all others, on the wrong side."""
     return np.where(scores.isna(), np.where(absent, -1.0, 2.0), scores)
-
-
-def _absent(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> np.ndarray:
-    return _objects(scores, groups) == 0
 
 
 def _objects(scores: pd.DataFrame, groups: Sequence[ImageGroup]) -> np.ndarray:

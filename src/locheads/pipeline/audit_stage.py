@@ -12,6 +12,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from locheads.audit.asked_prompts import AskedPrompt, asked_prompts, measure_prompts, prompt_records
 from locheads.audit.choice_grid import Change, Choice, combinations
 from locheads.audit.compatible import P, Variants, beside, target_columns, variants
 from locheads.audit.config import EMPTY_GRID, GROUPS, LARGEST, Grid
@@ -22,7 +23,7 @@ from locheads.audit.effect_table import (
     joint_confidences,
     picked_record,
 )
-from locheads.audit.effects import AuditPlan, criterion_key, head_key, heads_to_read, measure, own_heads
+from locheads.audit.effects import AuditPlan, OwnHeads, criterion_key, head_key, heads_to_read, measure, own_heads
 from locheads.audit.paper_targets import paper_targets
 from locheads.audit.targets import Target
 from locheads.config import Config, check
@@ -83,6 +84,7 @@ def audit_stage(run: Setup, failures: Failures) -> None:
         "plant": config.audit.plant.value,
         "planted": list(map(str, planted)),
         "follows": _follows(run, plan) if planted else {},
+        "prompts": _prompts(run, plan, prompts_of(config)),
         "seconds": round(time.perf_counter() - start, 1),
     }
     write_parquet(run.folder / "audit.parquet", frame)
@@ -99,6 +101,16 @@ def _sums(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, s
         sums = np.concatenate([*in_parts(each, partial(_measure, plan), groups, "audit")], axis=1)
     # In the order in which `ratio_interval` has the images, so that sums round alike.
     return plan, errors, sums[:, np.argsort([group.image_id for group in groups], kind="stable")]
+
+
+def _prompts(run: Setup, plan: AuditPlan, asked: Sequence[AskedPrompt]) -> list[dict[str, Any]]:
+    """What audit.json says of them; nothing where none is listed."""
+    if not asked:
+        return []
+    groups, own = run.inputs.evaluated, dataclasses.replace(plan, choices=plan.choices[:1])
+    with processes(run.store, run.config.engine.processes, len(groups)) as each:
+        parts = [*in_parts(each, partial(_measure_prompts, own, asked), groups, "prompts")]
+    return prompt_records(asked, np.concatenate(parts, axis=1), run.config.evaluation.confidence)
 
 
 def _held_against(config: Config, frame: pd.DataFrame, targets: Sequence[Target]) -> dict[str, Any]:
@@ -172,6 +184,13 @@ def choices_of(config: Config) -> list[Choice]:
     for choice in choices:
         _check_choice(config, choice)
     return choices
+
+
+def prompts_of(config: Config) -> list[AskedPrompt]:
+    """What audit.prompts lists, the run's own prompt first; nothing where it lists none. Raises ConfigError for a value
+    that makes no sense."""
+    options = options_of({"segmenter": config.audit.prompts})
+    return asked_prompts(config.segmenter, options) if options else []
 
 
 def base_choice(config: Config) -> Choice:
@@ -257,15 +276,31 @@ def _scores(
 
 def _measure(plan: AuditPlan, store: AttentionStore, chunk: list[ImageGroup]) -> np.ndarray:
     """[choice, image, sum]; of most heads no more than numbers are read."""
+    own = _own_heads(plan, store, chunk)
+    return measure(chunk, partial(_read, plan, own, store, chunk), plan, own)
+
+
+def _measure_prompts(
+    plan: AuditPlan, asked: Sequence[AskedPrompt], store: AttentionStore, chunk: list[ImageGroup]
+) -> np.ndarray:
+    """[prompt, image, sum] by the plan's only choice."""
+    own = _own_heads(plan, store, chunk)
+    return measure_prompts(chunk, _read(plan, own, store, chunk, plan.choices[0].grounding.contrast), plan, own, asked)
+
+
+def _own_heads(plan: AuditPlan, store: AttentionStore, chunk: list[ImageGroup]) -> OwnHeads:
+    if not plan.greedy:
+        return {}
     criteria = {c.criterion.numbers_key(): c.criterion for c in (plan.choices[0], *plan.greedy.values())}
-    own = own_heads(_scores([*criteria.values()], store, chunk), plan) if plan.greedy else {}
+    return own_heads(_scores([*criteria.values()], store, chunk), plan)
 
-    def read(how: Contrast) -> Iterator[Attention]:
-        for group in chunk:
-            heads = heads_to_read([sample.sample_id for sample in group.samples], plan, own)
-            yield from read_maps(store.read, group, how, heads)
 
-    return measure(chunk, read, plan, own)
+def _read(
+    plan: AuditPlan, own: OwnHeads, store: AttentionStore, chunk: list[ImageGroup], how: Contrast
+) -> Iterator[Attention]:
+    for group in chunk:
+        heads = heads_to_read([sample.sample_id for sample in group.samples], plan, own)
+        yield from read_maps(store.read, group, how, heads)
 
 
 def _follows(run: Setup, plan: AuditPlan) -> dict[str, Follows]:

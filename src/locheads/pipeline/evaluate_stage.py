@@ -9,7 +9,7 @@ from locheads.evaluation.methods import HeadPlan
 from locheads.evaluation.second_look import Views
 from locheads.grounding.config import Contrast
 from locheads.grounding.contrast import uncontrasted
-from locheads.pipeline.abstain import Abstention, absence_part, with_figures
+from locheads.pipeline.abstain import Abstention, judged
 from locheads.pipeline.discover_stage import DiscoverResult
 from locheads.pipeline.run_files import FIRST, OTHERS, OWN, metrics_record, write_parquet
 from locheads.pipeline.second_look_stage import zoom_record
@@ -32,13 +32,12 @@ def evaluate_stage(
 ) -> None:
     """What `ground_stage` scored -> scores.parquet, metrics.json and the samples that the report shows."""
     folder, config, groups = setup.folder, setup.config, setup.inputs.evaluated
-    own = scored[OWN] if abstention is None else with_figures(scored[OWN], groups)
+    own, more = scored[OWN], dict[str, Any]()
+    if abstention is not None:
+        own, more["absence"] = judged(own, groups, abstention, config.evaluation)
     others = [scored[name] for name in (FIRST, OTHERS) if name in scored]
     scores = pd.concat([own, *others], ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
-    more: dict[str, Any] = {}
-    if abstention is not None:
-        more["absence"] = absence_part(own, groups, abstention, config.evaluation)
     metrics_record(
         scores,
         config,

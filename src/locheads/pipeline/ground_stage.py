@@ -13,12 +13,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from locheads.data.image_groups import may_name_several
 from locheads.evaluation.methods import HeadPlan, heads_of
 from locheads.evaluation.metric_table import FIRST_LOOK, LOCALIZATION_HEADS
-from locheads.evaluation.point_shares import point_shares
 from locheads.evaluation.predict import predict
-from locheads.evaluation.rows import OF_CANDIDATES, OF_MAPS, Row
+from locheads.evaluation.prompt_shares import prompt_shares
+from locheads.evaluation.rows import OF_MAPS, Row, of_candidates
 from locheads.evaluation.second_look import Views, after_looks
 from locheads.evaluation.segmented import segment_rows
 from locheads.evaluation.truth import Truth
@@ -113,13 +112,8 @@ class Work:
     ) -> tuple[pa.Table, pd.DataFrame]:
         table = table_of(rows, self.segmented is not None, of_candidates(groups))
         of_maps = {metric: np.array([row[metric] for row in rows], dtype=float) for metric in OF_MAPS}
-        asked = {} if self.segmented is None else point_shares(rows, groups, self.segmented)
+        asked = {} if self.segmented is None else prompt_shares(rows, groups, self.segmented)
         return table, truth.score(table.to_pandas().assign(**of_maps)).assign(**asked)
-
-
-def of_candidates(groups: list[ImageGroup]) -> list[pa.Field]:
-    """The further columns of a data set whose expressions may name several objects."""
-    return list(OF_CANDIDATES) if may_name_several(groups) else []
 
 
 def ground_stage(

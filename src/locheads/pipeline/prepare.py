@@ -19,7 +19,7 @@ from locheads.models.engine import ALL_MAPS, Quantization
 from locheads.models.identity import ModelIdentity, adapter_identity, identify
 from locheads.models.placement import check_unloaded
 from locheads.pipeline.answers import AnswerKeys, answer_keys
-from locheads.pipeline.audit_stage import check_beside, choices_of, targets_of, with_variants
+from locheads.pipeline.audit_stage import check_beside, choices_of, prompts_of, targets_of, with_variants
 from locheads.pipeline.given_heads import given_heads, given_record, maps_heads
 from locheads.pipeline.inputs import Inputs, inputs_of_sweep, load_inputs, samples_file
 from locheads.pipeline.open_store import open_store
@@ -80,6 +80,7 @@ def prepare(config: Config, folder: Path, record: dict[str, Any]) -> Setup:
 def _audited(config: Config) -> Sequence[Choice]:
     """All that stage=audit will measure."""
     check_beside(config)
+    prompts_of(config)
     return with_variants(choices_of(config), targets_of(config)).choices
 
 

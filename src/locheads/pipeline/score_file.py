@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from locheads.config import Config, Pages, Stage
 from locheads.data.annotation_files import sha256_of
 from locheads.data.config import WHERE_IT_LIES, PredictionsConfig
 from locheads.data.headers import check_headers
-from locheads.data.image_groups import with_heat
+from locheads.data.image_groups import may_name_several, with_heat
 from locheads.data.own_reader import DataSetReader
 from locheads.data.prediction_files import Answer, frame_of, read_predictions
 from locheads.data.review import flags_of
 from locheads.errors import DataError
 from locheads.evaluation.box_format_check import BoxFormatMonitor
 from locheads.evaluation.metric_table import POINTS, PREDICTIONS
+from locheads.evaluation.rows import of_candidates
 from locheads.evaluation.truth import score_answers
 from locheads.pipeline.inputs import chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
@@ -31,6 +33,29 @@ from locheads.terminal import track
 from locheads.types import ImageGroup
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Read:
+    """What a file held, counted on the way."""
+
+    n_lines: int = 0
+    n_scored: int = 0
+    """Boxes that have a score."""
+    n_answers: int = 0
+    """Those of them that are answers of an expression that may name several objects."""
+
+    def add(self, answer: Answer) -> None:
+        self.n_lines += 1
+        if answer.all is not None and answer.all.scores:
+            self.n_scored += len(answer.all.scores)
+            self.n_answers += answer.all.n_answered
+
+    def note(self, form: PredictionsConfig) -> str:
+        return (
+            f"Of {self.n_scored:,} boxes with scores the {self.n_answers:,} of at least {form.min_score:g} are the "
+            "answers (predictions_format.min_score)."
+        )
 
 
 def score_file(config: Config, folder: Path, status: Status) -> None:
@@ -91,23 +116,26 @@ def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], da
     form = config.predictions_format
     monitor = BoxFormatMonitor(form.box_format, form.frame, "predictions_format.box_format")
     tracked = track(read_predictions(path, form, sizes, what), "evaluate", "predictions", _lines(path))
-    read: list[str] = []
+    read = _Read()
     answers = _monitored(tracked, evaluated, monitor, form, read)
     method = PREDICTIONS if form.point_format is None else POINTS
     absent = f"{path.name} has no prediction for it"
     parts = []
-    with writing(folder / OWN) as write:
+    more = of_candidates(evaluated)
+    with writing(folder / OWN, more=more) as write:
         for rows, scored in score_answers(answers, evaluated, absent, method):
-            write(table_of(rows))
+            write(table_of(rows, more=more))
             parts.append(scored)
     scores = pd.concat(parts, ignore_index=True)
     write_parquet(folder / "scores.parquet", scores)
     n_missing = int((scores["error"] == absent).sum())
-    n_other = len(read) - (len(scores) - n_missing)
+    n_other = read.n_lines - (len(scores) - n_missing)
     if n_missing or n_other:
         log.warning("%s lacks %d samples (misses), and has %d that are not evaluated.", path, n_missing, n_other)
-    more = {"n_missing": n_missing, "n_not_evaluated": n_other} | box_format_record(monitor)
-    metrics_record(scores, config, method, **more).write(folder)
+    counts = {"n_missing": n_missing, "n_not_evaluated": n_other} | box_format_record(monitor)
+    if read.n_scored and may_name_several(evaluated):
+        counts["notes"] = [*counts["notes"], read.note(form)]
+    metrics_record(scores, config, method, **counts).write(folder)
 
 
 def _lines(path: Path) -> int:
@@ -120,17 +148,19 @@ def _monitored(
     evaluated: list[ImageGroup],
     monitor: BoxFormatMonitor,
     form: PredictionsConfig,
-    read: list[str],
+    read: _Read,
 ) -> Iterator[Answer]:
-    """The answers, looked at on their way; `read` gets the id of each."""
+    """The answers, looked at on their way."""
+    several = may_name_several(evaluated)
     # Only of a single object it is known which box was meant.
     single = ((group, sample) for group in evaluated for sample in group.samples if len(sample.objects) == 1)
     samples = {sample.sample_id: (group, sample) for group, sample in single}
     for answer in answers:
-        read.append(answer.sample_id)
+        read.add(answer)
         # A box that is a mask's was not written.
         unwritten = answer.written is None and answer.box is not None
         if answer.sample_id in samples and not unwritten and answer.point is None:
             group, sample = samples[answer.sample_id]
-            monitor.add(answer.written, group, sample, frame_of(form, group.width, group.height))
+            written = answer.written and replace(answer.written, several=answer.written.several and not several)
+            monitor.add(written, group, sample, frame_of(form, group.width, group.height))
         yield answer

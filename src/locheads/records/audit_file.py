@@ -53,6 +53,22 @@ class AuditedChoice(Part):
     """The metric on the other images, which had no say."""
 
 
+class PromptEstimate(AuditDifference):
+    """A share of what a segmenter would be asked, in [0, 1], with its interval."""
+
+    difference: AuditDifference | None = None
+    """To the run's own prompt; None where that does not ask for it, or asks the same of every image."""
+
+
+class AuditedPrompt(Part):
+    """One way of asking a segmenter; of the run's own, which is the first, option and value are empty."""
+
+    option: str
+    value: str
+    metrics: dict[str, PromptEstimate]
+    """Only of what is asked."""
+
+
 class AuditTarget(Part):
     """A figure that a reading must give to be compatible."""
 
@@ -126,3 +142,5 @@ class AuditFile(Record):
     compatible: tuple[AuditedChoice, ...] = ()
     """Some of them, those first that contradict the paper least; audit.csv marks all."""
     in_common: tuple[CommonValue, ...] = ()
+    prompts: tuple[AuditedPrompt, ...] = ()
+    """What audit.prompts lists."""

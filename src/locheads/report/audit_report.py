@@ -3,9 +3,9 @@
 from rich.console import RenderableType
 from rich.text import Text
 
-from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, percent
+from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Unit, percent
 from locheads.fitted_table import Row, figures, fitted_table, label, words
-from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile
+from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile, PromptEstimate
 from locheads.records.metrics_file import Estimate, few_legend, few_mark
 from locheads.report.audit_outcome import audit_outcome
 from locheads.report.run_record import RunRecord
@@ -14,6 +14,8 @@ BEST_NOTE = (
     "Contradictions are with what the paper says of its choices. What is best where it was picked is so partly by "
     "chance; the other images had no say."
 )
+
+PROMPTS_TITLE = "What a segmenter would be asked, in percent"
 
 
 def estimate(audit: AuditFile, found: AuditDifference | None) -> Estimate | None:
@@ -86,6 +88,43 @@ def common_rows(audit: AuditFile, most: int = 12) -> list[tuple[str, str, str, s
     ]
 
 
+def _prompt_shares(audit: AuditFile) -> list[str]:
+    """The metrics that any of the prompts has, in the order of the tables."""
+    return [key for key in METRIC if any(key in asked.metrics for asked in audit.prompts)]
+
+
+def prompt_labels(audit: AuditFile) -> list[str]:
+    """Theirs."""
+    return [METRIC[key].label for key in _prompt_shares(audit)]
+
+
+def prompt_rows(audit: AuditFile) -> list[list[str]]:
+    """Per prompt: option, value, and each share with its difference to the run's own below."""
+    return [
+        [asked.option or "this run", asked.value or "its own prompt",
+         *(_prompt_cell(audit, asked.metrics.get(key)) for key in _prompt_shares(audit))]
+        for asked in audit.prompts
+    ]  # fmt: skip
+
+
+def _prompt_cell(audit: AuditFile, found: PromptEstimate | None) -> str:
+    share, change = estimate(audit, found), estimate(audit, found.difference if found else None)
+    if share is None:
+        return ABSENT
+    return str(share) if change is None else f"{share}\n({change.text(Unit.PERCENT, sign='+')})"
+
+
+def prompt_note(audit: AuditFile) -> str:
+    """What the prompts are made from, how good that is by itself, and how to read the table."""
+    return (
+        f"No segmenter runs. Boxes, peaks and pseudo-masks are those of this run's settings: RES mIoU "
+        f"{cell(audit, audit.base, 'res_miou')}, RES cIoU {cell(audit, audit.base, 'res_ciou')}. Points inside: on the "
+        "object, in its true mask; beside: of those for the background, outside it. The box that is asked covers so "
+        "much of the true mask, and has this IoU with the true box: a wide one covers all. In parentheses: the paired "
+        "difference to this run's own prompt."
+    )
+
+
 def caption(audit: AuditFile) -> str:
     """What was measured."""
     failed = f", {audit.n_failed_choices} of them impossible" if audit.n_failed_choices else ""
@@ -108,6 +147,7 @@ def audit_tables(record: RunRecord) -> list[RenderableType]:
         Text("\n".join([headline, *(f"- {sentence}" for sentence in found)])),
         _effects_table(audit),
         _best_table(audit),
+        *([_prompts_table(audit)] if audit.prompts else []),
         *([_targets_table(audit)] if audit.targets else []),
         *([_common_table(audit), _members_table(audit)] if audit.n_compatible else []),
     ]
@@ -128,6 +168,11 @@ def _best_table(audit: AuditFile) -> RenderableType:
     ]
     headings = [*figures("picked", "confirmed", "difference"), *words("changes", "contradicts")]
     return fitted_table(best_title(audit), headings, rows, BEST_NOTE)
+
+
+def _prompts_table(audit: AuditFile) -> RenderableType:
+    headings = [*label("option", "value"), *figures(*(METRIC[key].heading for key in _prompt_shares(audit)))]
+    return fitted_table(PROMPTS_TITLE, headings, [Row(row) for row in prompt_rows(audit)], prompt_note(audit))
 
 
 def _targets_table(audit: AuditFile) -> RenderableType:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from rich.console import RenderableType
 
-from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, shown
+from locheads.evaluation.metric_table import ABSENT, METRIC, PRIMARY, Place, Unit, main_metrics, shown
 from locheads.fitted_table import Column, Row, figures, fitted_table, label, words
 from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
@@ -45,9 +45,15 @@ class SweepRow:
         """Of the method that the run is about."""
         return None if self.metrics is None else self.metrics.get(self.metrics.own() or "", metric)
 
-    def cells(self) -> list[str]:
-        """The primary metrics."""
-        return [str(self.own(metric) or ("failed" if self.error else ABSENT)) for metric in PRIMARY]
+    @property
+    def measured(self) -> set[str]:
+        """The metrics of that method."""
+        return set() if self.metrics is None else {*self.metrics.methods.get(self.metrics.own() or "", {})}
+
+    def cells(self, metrics: Sequence[str]) -> list[str]:
+        """These metrics."""
+        without = "failed" if self.error else ABSENT
+        return [found.text(METRIC[key].unit) if (found := self.own(key)) else without for key in metrics]
 
 
 def sweep_table(runs: Sequence[SweepRow]) -> RenderableType:
@@ -65,7 +71,7 @@ def sweep_table(runs: Sequence[SweepRow]) -> RenderableType:
 def sweep_frame(runs: Sequence[SweepRow]) -> pd.DataFrame:
     """One row per run: its overrides as text, each metric in [0, 1] with `_low` and `_high`, heads, error, and where
     the result comes from."""
-    measured = {k for run in runs if run.metrics for k in run.metrics.methods.get(run.metrics.own() or "", {})}
+    measured = {key for run in runs for key in run.measured}
     metrics = [key for key, metric in shown(Place.PAGE).items() if key in measured or not metric.of_some_data]
     return pd.DataFrame([_frame_row(run, metrics) for run in runs])
 
@@ -90,7 +96,7 @@ def _caption(runs: Sequence[SweepRow], listed: bool) -> str:
     """The common settings and, where the rows cannot name them, the failures."""
     levels = {run.metrics.confidence for run in runs if run.metrics}
     confidence = f"{100 * levels.pop():.0f} % " if len(levels) == 1 else ""
-    notes = [f"Brackets: {confidence}interval over images.{few_legend(*(run.cells()[0] for run in runs))}"]
+    notes = [f"Brackets: {confidence}interval over images.{few_legend(*(run.cells(_main(runs))[0] for run in runs))}"]
     swept = swept_keys(runs)
     if common := {k: v for run in runs for k, v in run.overrides.items() if k not in swept}:
         notes.append("All runs: " + ", ".join(f"{k}={v}" for k, v in common.items()) + ".")
@@ -104,25 +110,33 @@ def _caption(runs: Sequence[SweepRow], listed: bool) -> str:
     return "\n".join(notes)
 
 
+def _main(runs: Sequence[SweepRow]) -> tuple[str, ...]:
+    return main_metrics({key for run in runs for key in run.measured})
+
+
+def _title(text: str, runs: Sequence[SweepRow]) -> str:
+    return f"{text}, in percent" if all(METRIC[key].unit == Unit.PERCENT for key in _main(runs)) else text
+
+
 def _general(runs: Sequence[SweepRow]) -> RenderableType:
     keys = swept_keys(runs)
     rows = []
     for run in runs:
         last = " ".join(run.metrics.heads) if run.metrics else run.reason or "done"
-        rows.append(Row([*_cells(run, keys), last], "red" if run.error else None))
-    title = f"Sweep of {len(runs)} runs, in percent"
-    return fitted_table(title, [*_headings(keys), *words("heads")], rows, _caption(runs, listed=True))
+        rows.append(Row([*_cells(run, keys, runs), last], "red" if run.error else None))
+    title = _title(f"Sweep of {len(runs)} runs", runs)
+    return fitted_table(title, [*_headings(keys, runs), *words("heads")], rows, _caption(runs, listed=True))
 
 
 def _table4(runs: Sequence[SweepRow]) -> RenderableType:
     ordered = sorted(runs, key=lambda run: _as_int(run.overrides.get("heads.k", "")))
     headings = [*label(""), *figures(*(f"k={run.overrides.get('heads.k', '?')}" for run in ordered))]
     rows = []
-    for metric, cells in zip(PRIMARY, zip(*(run.cells() for run in ordered), strict=True), strict=True):
+    for metric, cells in zip(_main(runs), zip(*(run.cells(_main(runs)) for run in ordered), strict=True), strict=True):
         # The interval on its own line: five of them side by side are wider than a terminal.
         name = METRIC[metric].label.replace(" ", "\n", 1)
         rows.append(Row([name, *(cell.replace(" [", "\n[", 1) for cell in cells)]))
-    return fitted_table("Head count k (Table 4), in percent", headings, rows, _caption(runs, listed=False))
+    return fitted_table(_title("Head count k (Table 4)", runs), headings, rows, _caption(runs, listed=False))
 
 
 def _as_int(value: str) -> int:
@@ -132,9 +146,9 @@ def _as_int(value: str) -> int:
 def _table5(runs: Sequence[SweepRow]) -> RenderableType:
     keys = ["selection", "criterion"]
     # sorted() is stable: within a selection the criteria keep the order of the command line.
-    rows = [Row(_cells(run, keys)) for run in sorted(runs, key=lambda run: run.overrides.get("selection", ""))]
-    title = "Criterion and selection (Table 5), in percent"
-    return fitted_table(title, _headings(keys), rows, _caption(runs, listed=False))
+    rows = [Row(_cells(run, keys, runs)) for run in sorted(runs, key=lambda run: run.overrides.get("selection", ""))]
+    title = _title("Criterion and selection (Table 5)", runs)
+    return fitted_table(title, _headings(keys, runs), rows, _caption(runs, listed=False))
 
 
 def _planted(runs: Sequence[SweepRow]) -> RenderableType:
@@ -162,9 +176,9 @@ def _planted_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str,
     return cell(audit, row, PRIMARY[0]), changed, taken, verdict.value if verdict else ""
 
 
-def _headings(keys: Sequence[str]) -> list[Column]:
-    return [*label(*keys), *figures(*(METRIC[metric].label for metric in PRIMARY))]
+def _headings(keys: Sequence[str], runs: Sequence[SweepRow]) -> list[Column]:
+    return [*label(*keys), *figures(*(METRIC[metric].label for metric in _main(runs)))]
 
 
-def _cells(run: SweepRow, keys: Sequence[str]) -> list[str]:
-    return [*(run.overrides.get(key, "") for key in keys), *run.cells()]
+def _cells(run: SweepRow, keys: Sequence[str], runs: Sequence[SweepRow]) -> list[str]:
+    return [*(run.overrides.get(key, "") for key in keys), *run.cells(_main(runs))]

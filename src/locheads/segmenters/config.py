@@ -104,6 +104,8 @@ class SegmenterConfig:
     points: PointRule = PointRule.peak
     n_points: Annotated[int, Field(ge=1, le=100, description="must lie between 1 and 100")] = 5
     """Only points=inner."""
+    depth: Annotated[float, Field(ge=0, le=1, description="must lie between 0 and 1")] = 0.0
+    """Only points=inner: no point is nearer to the border than this share of the largest distance that a pixel has."""
     negatives: Negatives = Negatives.none
     margin: Margin = 0.0
     """The box that is asked has this share of its width (height) more on each side."""
@@ -152,6 +154,10 @@ class SegmenterConfig:
                 "set segmenter.prompt=box_point or segmenter.prompt=points.",
             ),
             (
+                self.points == PointRule.inner or self.depth == 0,
+                f"segmenter.depth={self.depth} keeps inner points from the border: set segmenter.points=inner.",
+            ),
+            (
                 self.asks_points or self.negatives == Negatives.none,
                 f"segmenter.negatives={self.negatives} is for prompts with points, not for "
                 f"segmenter.prompt={self.prompt}: set segmenter.prompt=box_point or segmenter.prompt=points.",
@@ -171,6 +177,11 @@ class SegmenterConfig:
     def asks_points(self) -> bool:
         """Whether points are part of the prompt."""
         return self.prompt in (PromptKind.points, PromptKind.box_point)
+
+    @property
+    def asks_box(self) -> bool:
+        """Whether a box is."""
+        return self.prompt != PromptKind.points
 
     @property
     def reads_map(self) -> bool:

@@ -78,7 +78,7 @@ def _chosen(config: SegmenterConfig, prompt: Prompt, fused: FusedMap | None) -> 
         case PointRule.peak:
             return ()
         case PointRule.inner:
-            return () if prompt.mask is None else _inner_of_box(prompt.mask, prompt.box, config.n_points)
+            return () if prompt.mask is None else _inner_of_box(prompt.mask, prompt.box, config)
         case PointRule.high:
             return () if fused is None else high_cells(fused)
         case _:
@@ -95,14 +95,22 @@ def _beside(config: SegmenterConfig, fused: FusedMap | None, n: int) -> tuple[Po
             assert_never(config.negatives)
 
 
-def _inner_of_box(mask: Bool[np.ndarray, "height width"], box: Box, n: int) -> tuple[Point, ...]:
+def _inner_of_box(mask: Bool[np.ndarray, "height width"], box: Box, config: SegmenterConfig) -> tuple[Point, ...]:
     """Of the mask's pixels whose centre lies in the box."""
+    rows, cols = pixels_of(box)
+    inside = inner_points(mask[rows, cols], config.n_points, config.depth)
+    return tuple((x + cols.start, y + rows.start) for x, y in inside)
+
+
+def pixels_of(box: Box) -> tuple[slice, slice]:
+    """(rows, columns) of the pixels whose centre lies in the box, as `segmenter.box_mask` has them."""
     x0, y0, x1, y1 = np.ceil(np.array(box) - 0.5).astype(int).clip(0).tolist()
-    return tuple((x + x0, y + y0) for x, y in inner_points(mask[y0:y1, x0:x1], n))
+    return slice(y0, y1), slice(x0, x1)
 
 
-def inner_points(mask: Bool[np.ndarray, "height width"], n: int) -> tuple[Point, ...]:
-    """Up to n centres of the mask's pixels, away from its border and from each other.
+def inner_points(mask: Bool[np.ndarray, "height width"], n: int, share: float = 0.0) -> tuple[Point, ...]:
+    """Up to n centres of the mask's pixels, away from its border and from each other; none of a pixel that is nearer to
+    the border than `share` of the largest such distance.
 
     The first is the pixel farthest from what lies outside the mask, the edge of the array included; every other the one
     whose distance to the outside or to the points before it, whichever is smaller, is the largest. Of equals the first
@@ -110,6 +118,7 @@ def inner_points(mask: Bool[np.ndarray, "height width"], n: int) -> tuple[Point,
     """
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     room = np.rint(depth.astype(np.float64) ** 2).astype(np.int64)  # squares are whole numbers: equals are equal
+    room[room < share**2 * room.max(initial=0)] = 0
     rows, cols = np.ogrid[: mask.shape[0], : mask.shape[1]]
     found: list[Point] = []
     while len(found) < n and room.size and room.max() > 0:

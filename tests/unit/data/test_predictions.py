@@ -387,7 +387,8 @@ LINES: dict[str, tuple[str, str]] = {
     "text": (GOOD.replace("18", '"18"'), "is not four finite numbers"),
     "a mapping": (GOOD.replace("[8, 3, 24, 18]", '{"x": 1}'), "is not four finite numbers"),
     "NaN": (GOOD.replace("18", "NaN"), "is not four finite numbers"),
-    "two boxes": (GOOD.replace("[8, 3, 24, 18]", "[[8, 3, 24, 18], [1, 2, 3, 4]]"), "is not four finite numbers"),
+    "one of two boxes": (GOOD.replace("[8, 3, 24, 18]", "[[8, 3, 24, 18], [1, 2, 3]]"), "[1, 2, 3], which is not four"),
+    "no box among boxes": (GOOD.replace("[8, 3, 24, 18]", "[[8, 3, 24, 18], null]"), "is not four finite numbers"),
     "infinity": (GOOD.replace("18", "Infinity"), "is not four finite numbers"),
     "huge": (GOOD.replace("18", "9" * 400), "is not four finite numbers"),
 }

@@ -166,6 +166,32 @@ def test_the_figures_of_a_run_are_those_of_its_own_method(metrics, own):
     assert sweep_frame(runs)["rec_acc@0.5"].tolist() == pytest.approx([0.532, 0.532], abs=1e-3)
 
 
+def of(metrics, **values):
+    found = {key.replace("__", "@"): {"value": v, "low": v - 0.1, "high": v + 0.1} for key, v in values.items()}
+    return {**metrics, "methods": {"localization_heads": found}}
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"prompt": "a"}, {"heads__k": "1"}, {"criterion": "paper", "selection": "fixed"}]
+)
+def test_a_sweep_shows_the_figures_that_its_data_are_compared_by(metrics, overrides):
+    heat = of(metrics, agd_kld=1.234, agd_sim=0.4, agd_nss=-0.25)
+    text = printed(sweep_table([run(heat, **overrides)]))
+    for cell in ("1.234", "0.400", "-0.250", "[-0.350, -0.150]", "KLD", "SIM", "NSS"):
+        assert cell in text, cell
+    assert ABSENT not in text and "RES" not in text and "percent" not in text
+    clicks = of(metrics, res_ciou=0.25, click_acc=0.75)
+    text = printed(sweep_table([run(clicks, **overrides)]))
+    assert "Click" in text and "75.0" in text and "[65.0, 85.0]" in text and "in percent" in text
+    assert text.index("Click") < text.index("RES")
+    points = printed(sweep_table([run(of(metrics, pointing=0.6), **overrides)]))
+    assert "Pointing" in points and "60.0" in points and ABSENT not in points
+    several = printed(sweep_table([run(of(metrics, grec_pr=0.3, n_acc=0.2, gres_giou=0.4, res_ciou=0.1), **overrides)]))
+    assert all(cell in several for cell in ("GREC", "N-acc", "GRES", "RES"))
+    both = [run(heat, **overrides), run(None, "boom", **overrides | {"prompt": "b"})]
+    assert printed(sweep_table(both)).count("failed") >= 3  # of each figure
+
+
 def test_sweep_frame(metrics):
     frame = sweep_frame([run(metrics, prompt="a"), run(None, "boom", prompt="b")])
     assert list(frame["prompt"]) == ["a", "b"]

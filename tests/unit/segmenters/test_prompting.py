@@ -10,7 +10,7 @@ import yaml
 from pycocotools import mask as coco
 
 from locheads.errors import ConfigError
-from locheads.evaluation.point_shares import point_shares
+from locheads.evaluation.prompt_shares import asked_shares, prompt_shares
 from locheads.geometry import Geometry, Preprocess, square_geometry
 from locheads.segmenters.config import MaskChoice, Negatives, PointRule, PromptKind, SegmenterConfig
 from locheads.segmenters.prompting import FusedMap, asked_again, grown, high_cells, inner_points, low_cells, prompt_of
@@ -168,11 +168,11 @@ def test_the_share_of_points_in_the_true_mask_is_that_of_a_loop() -> None:
         beside = sum(1 - true[math.floor(y), math.floor(x)] for x, y in negatives) / n
         expected.append((0.0, 0.0) if asked is None else (inside, math.nan if method == "centre_box" else beside))
     groups = [ImageGroup("1", None, 120, 60, tuple(samples))]  # type: ignore[arg-type]
-    found = point_shares(rows, groups, config(points=PointRule.inner, negatives=Negatives.lowest))
+    found = prompt_shares(rows, groups, config(points=PointRule.inner, negatives=Negatives.lowest))
     np.testing.assert_allclose(np.stack([found["points_inside"], found["points_beside"]], axis=1), expected, atol=1e-12)
     assert found["points_inside"].std() > 0.1
-    assert set(point_shares(rows, groups, config())) == {"points_inside"}
-    assert point_shares(rows, groups, config(prompt=PromptKind.box)) == {}  # as before there were points
+    assert asked_shares(config(prompt=PromptKind.points)) == ("points_inside",)
+    assert set(prompt_shares(rows, groups, config(prompt=PromptKind.box))) == {"box_covers", "asked_box_iou"}
 
 
 @pytest.mark.parametrize("name", ["flmm", "groundlmm", "gensam", "pinpoint"])
