@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from locheads.audit.config import METRICS, AuditConfig, AuditMode
 from locheads.config import Config, Stage
 from locheads.data.config import DatasetConfig
 from locheads.discovery.config import HeadsConfig
-from locheads.pipeline.audit_stage import choices_of
+from locheads.pipeline import audit_stage
+from locheads.pipeline.audit_stage import choices_of, prompts_of
 from locheads.segmenters.config import Negatives, PointRule, PromptKind, SegmenterConfig, SegmenterKind
 
 HEADS = {"value": 0.05, "metric": "res_ciou", "heads.k": 1}
@@ -74,6 +76,14 @@ def test_prompts_are_measured_as_a_run_with_a_segmenter_does_and_change_nothing_
     assert own["metrics"]["asked_box_iou"]["value"] == pytest.approx(found["rec_mean_iou"]["value"], abs=1e-9)
     assert "What a segmenter would be asked" in (with_prompts / "report.html").read_text()
     assert "What a segmenter would be asked" not in (plain / "report.html").read_text()
+
+
+def test_prompts_without_heads_are_not_measured(files: TinyFiles, tmp_path: Path, caplog: Any) -> None:
+    """Planting can take the heads of the run's own settings away; without it, such a run ends before the audit."""
+    asked = prompts_of(files.config(tmp_path, audit=AuditConfig(prompts={"margin": [0.1]})))
+    assert len(asked) == 2
+    assert audit_stage._prompts(None, None, asked, "No head is eligible.") == []  # type: ignore[arg-type]
+    assert "audit.prompts lists was not measured, as the run's own settings find no heads: No head" in caplog.text
 
 
 def test_workers_and_the_order_of_combinations_change_nothing(

@@ -1,6 +1,7 @@
 """stage=audit: which of the choices after the attention pass matter, and how much, from the store alone."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -52,6 +53,7 @@ from locheads.text import csv_text, reason
 from locheads.types import Attention, Discovery, HeadScores, ImageGroup
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 SAME = ("seed", "model", "prompt", "discovery", *GROUPS)
 """Groups of settings that audits of the same readings have in common."""
 
@@ -84,7 +86,7 @@ def audit_stage(run: Setup, failures: Failures) -> None:
         "plant": config.audit.plant.value,
         "planted": list(map(str, planted)),
         "follows": _follows(run, plan) if planted else {},
-        "prompts": _prompts(run, plan, prompts_of(config)),
+        "prompts": _prompts(run, plan, prompts_of(config), errors.get(0)),
         "seconds": round(time.perf_counter() - start, 1),
     }
     write_parquet(run.folder / "audit.parquet", frame)
@@ -103,9 +105,12 @@ def _sums(run: Setup, choices: Sequence[Choice]) -> tuple[AuditPlan, dict[int, s
     return plan, errors, sums[:, np.argsort([group.image_id for group in groups], kind="stable")]
 
 
-def _prompts(run: Setup, plan: AuditPlan, asked: Sequence[AskedPrompt]) -> list[dict[str, Any]]:
-    """What audit.json says of them; nothing where none is listed."""
+def _prompts(run: Setup, plan: AuditPlan, asked: Sequence[AskedPrompt], error: str | None) -> list[dict[str, Any]]:
+    """What audit.json says of them; nothing where none is listed. `error`: why the run's own choice has no heads."""
     if not asked:
+        return []
+    if error is not None:
+        logger.warning("What audit.prompts lists was not measured, as the run's own settings find no heads: %s", error)
         return []
     groups, own = run.inputs.evaluated, dataclasses.replace(plan, choices=plan.choices[:1])
     with processes(run.store, run.config.engine.processes, len(groups)) as each:
