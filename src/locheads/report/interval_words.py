@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from locheads.evaluation.metric_table import METRIC
 
-PAIRED_MARK = "*"
-"""Behind a figure: its paired difference has an interval without 0."""
+PAIRED_MARK = "\N{DOUBLE DAGGER}"
+"""Behind a figure: its paired difference has an interval without 0. A star is taken: chosen with ground truth."""
 
 
 def interval_words(confidence: float, metrics: Iterable[str]) -> str:

@@ -1,0 +1,178 @@
+r"""A table for a paper: LaTeX with the package booktabs, its numbers aligned at their points, text of data escaped.
+
+Alignment needs no further package: what a number lacks before or behind its point, beside the others of its column, is
+set as a `\phantom`. A mark takes no width (`\rlap`).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from locheads.evaluation.metric_table import ABSENT
+from locheads.text import latex_text
+
+SIDE_BY_SIDE = 4
+"""Columns with intervals that fit a page with the intervals beside their figures; of more they stand below."""
+WIDE = 5
+"""Columns of figures from which on a table is set over both columns of a page, in small letters."""
+_NUMBER = re.compile(r"([+-]?)(\d[\d,]*)(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its interval, as texts; what is no number ("failed") is set as it is."""
+
+    value: str
+    low: str = ""
+    high: str = ""
+    """Both empty: no interval."""
+    mark: str = ""
+    """Behind the number, raised."""
+
+    @property
+    def has_interval(self) -> bool:
+        return bool(self.low or self.high)
+
+
+Cell = str | Figure
+
+
+@dataclass(frozen=True)
+class TexRow:
+    """A row, with as many cells as the table has headings."""
+
+    cells: tuple[Cell, ...]
+    rule: bool = False
+    """A line above it."""
+
+
+@dataclass(frozen=True)
+class TexTable:
+    """A table before it is LaTeX. Its texts are plain; they are escaped when it is written."""
+
+    label: str
+    """Of the table, for \\ref: letters, digits and -."""
+    headings: tuple[str, ...]
+    rows: tuple[TexRow, ...]
+    caption: str
+
+
+def booktabs(table: TexTable) -> str:
+    """The table as LaTeX. Raises ValueError where a row has more or fewer cells than there are headings."""
+    if any(len(row.cells) != len(table.headings) for row in table.rows):
+        raise ValueError(f"{table.label} has rows of other lengths than its {len(table.headings)} headings")
+    columns = [_Column.of(index, table) for index in range(len(table.headings))]
+    below = sum(column.intervals for column in columns) > SIDE_BY_SIDE
+    wide = sum(column.figures for column in columns) >= WIDE
+    lines = ["% \\usepackage{booktabs}", f"\\begin{{table{'*' * wide}}}", "  \\centering", *(["  \\small"] * wide)]
+    lines += [f"  \\caption{{{latex_text(table.caption)}}}", f"  \\label{{tab:{_plain(table.label)}}}"]
+    lines += [f"  \\begin{{tabular}}{{{''.join(column.kind(below) for column in columns)}}}", "    \\toprule"]
+    lines += [_line([column.heading(below) for column in columns]), "    \\midrule"]
+    for row in table.rows:
+        lines += [*(["    \\midrule"] * row.rule), *_lines(row, columns, below)]
+    lines += ["    \\bottomrule", "  \\end{tabular}", f"\\end{{table{'*' * wide}}}", ""]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """How the cells of one column are set."""
+
+    title: str
+    figures: bool
+    """Whether it holds numbers, or dashes in their place, and no words."""
+    intervals: bool
+    marked: bool
+    value: tuple[int, int, int]
+    """Widths of sign, digits, and decimals with their point, of the figures and ..."""
+    end: tuple[int, int, int]
+    """... of the ends of intervals."""
+
+    @staticmethod
+    def of(index: int, table: TexTable) -> "_Column":
+        cells = [row.cells[index] for row in table.rows]
+        found = [cell for cell in cells if isinstance(cell, Figure)]
+        numbers = [cell for cell in found if _NUMBER.fullmatch(cell.value)]
+        words = [cell for cell in cells if not isinstance(cell, Figure)]
+        words += [cell.value for cell in found if cell not in numbers and cell.value not in ("", ABSENT)]
+        return _Column(
+            title=table.headings[index],
+            figures=bool(found) and not words,
+            intervals=any(cell.has_interval for cell in found),
+            marked=any(cell.mark for cell in found),
+            value=_widths(cell.value for cell in found),
+            end=_widths(end for cell in found for end in (cell.low, cell.high)),
+        )
+
+    def kind(self, below: bool) -> str:
+        if not self.intervals or below:
+            return "c" if self.figures or self.intervals else "l"
+        return ("r@{\\hspace{1em}}" if self.marked else "r@{\\ }") + "l"
+
+    def heading(self, below: bool) -> str:
+        title = latex_text(self.title)
+        return f"\\multicolumn{{2}}{{c}}{{{title}}}" if self.intervals and not below else title
+
+    def shown(self, cell: Cell) -> str:
+        """The figure without its interval, or the words."""
+        if not isinstance(cell, Figure):
+            return latex_text(cell)
+        mark = f"\\rlap{{$^{{{_raised(cell.mark)}}}$}}" if cell.mark else ""
+        return _number(cell.value, self.value) + mark
+
+    def interval(self, cell: Cell, size: str) -> str:
+        if not (isinstance(cell, Figure) and cell.has_interval):
+            return ""
+        return f"{{\\{size} [{_number(cell.low, self.end)}, {_number(cell.high, self.end)}]}}"
+
+
+def _lines(row: TexRow, columns: Sequence[_Column], below: bool) -> list[str]:
+    pairs = list(zip(columns, row.cells, strict=True))
+    if below:
+        second = [column.interval(cell, "scriptsize") for column, cell in pairs]
+        return [_line([column.shown(cell) for column, cell in pairs]), *([_line(second)] if any(second) else [])]
+    cells = []
+    for column, cell in pairs:
+        cells += [column.shown(cell), *([column.interval(cell, "footnotesize")] if column.intervals else [])]
+    return [_line(cells)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    # Behind the \\ of the line before, LaTeX takes a bracket or a star for an argument.
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""
+    return f"    {guard}{' & '.join(cells)} \\\\"
+
+
+def _number(text: str, widths: tuple[int, int, int]) -> str:
+    """A number as wide as the widest of its column, its point at the same place; other text as it is."""
+    if text == ABSENT:
+        return "--"
+    if (match := _NUMBER.fullmatch(text)) is None:
+        return latex_text(text)
+    sign, digits, decimals = (part or "" for part in match.groups())
+    before = _phantom("$-$" * (widths[0] - len(sign)) + "0" * (widths[1] - len(digits)))
+    lacking = widths[2] - len(decimals)
+    behind = _phantom("0" * lacking if decimals else f".{'0' * (lacking - 1)}" if lacking else "")
+    return f"{before}{f'${sign}$' if sign else ''}{digits}{decimals}{behind}"
+
+
+def _phantom(text: str) -> str:
+    return f"\\phantom{{{text}}}" if text else ""
+
+
+def _widths(texts: Iterable[str]) -> tuple[int, int, int]:
+    """Of the widest sign, digits, and decimals with their point among numbers."""
+    matches = [match for text in texts if (match := _NUMBER.fullmatch(text))]
+    widths = [max((len(match[part] or "") for match in matches), default=0) for part in (1, 2, 3)]
+    return widths[0], widths[1], widths[2]
+
+
+_RAISED = {"\N{DAGGER}": "\\dagger", "\N{DOUBLE DAGGER}": "\\ddagger", "*": "*"}
+
+
+def _raised(mark: str) -> str:
+    return "".join(_RAISED.get(letter, latex_text(letter)) for letter in mark)
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", label).strip("-")
