@@ -65,7 +65,11 @@ def booktabs(table: TexTable) -> str:
     below = sum(column.intervals for column in columns) > SIDE_BY_SIDE
     wide = sum(column.figures for column in columns) >= WIDE
     lines = ["% \\usepackage{booktabs}", f"\\begin{{table{'*' * wide}}}", "  \\centering", *(["  \\small"] * wide)]
-    lines += [f"  \\caption{{{latex_text(table.caption)}}}", f"  \\label{{tab:{_plain(table.label)}}}"]
+    lines += [
+        f"  \\caption{{{latex_text(table.caption)}}}",
+        f"  \\label{{tab:{_plain(table.label)}}}",
+        "  \\par\\smallskip",
+    ]
     lines += [f"  \\begin{{tabular}}{{{''.join(column.kind(below) for column in columns)}}}", "    \\toprule"]
     lines += [_line([column.heading(below) for column in columns]), "    \\midrule"]
     for row in table.rows:
@@ -83,9 +87,9 @@ class _Column:
     """Whether it holds numbers, or dashes in their place, and no words."""
     intervals: bool
     marked: bool
-    value: tuple[int, int, int]
-    """Widths of sign, digits, and decimals with their point, of the figures and ..."""
-    end: tuple[int, int, int]
+    value: tuple[str, str, str]
+    """The longest sign, digits, and decimals with their point, of the figures and ..."""
+    end: tuple[str, str, str]
     """... of the ends of intervals."""
 
     @staticmethod
@@ -100,8 +104,8 @@ class _Column:
             figures=bool(found) and not words,
             intervals=any(cell.has_interval for cell in found),
             marked=any(cell.mark for cell in found),
-            value=_widths(cell.value for cell in found),
-            end=_widths(end for cell in found for end in (cell.low, cell.high)),
+            value=_longest(cell.value for cell in found),
+            end=_longest(end for cell in found for end in (cell.low, cell.high)),
         )
 
     def kind(self, below: bool) -> str:
@@ -143,16 +147,15 @@ def _line(cells: Sequence[str]) -> str:
     return f"    {guard}{' & '.join(cells)} \\\\"
 
 
-def _number(text: str, widths: tuple[int, int, int]) -> str:
-    """A number as wide as the widest of its column, its point at the same place; other text as it is."""
+def _number(text: str, longest: tuple[str, str, str]) -> str:
+    """A number as wide as the longest of its column, its point at the same place; other text as it is."""
     if text == ABSENT:
         return "--"
     if (match := _NUMBER.fullmatch(text)) is None:
         return latex_text(text)
     sign, digits, decimals = (part or "" for part in match.groups())
-    before = _phantom("$-$" * (widths[0] - len(sign)) + "0" * (widths[1] - len(digits)))
-    lacking = widths[2] - len(decimals)
-    behind = _phantom("0" * lacking if decimals else f".{'0' * (lacking - 1)}" if lacking else "")
+    before = _phantom("$-$" * (len(longest[0]) - len(sign)) + longest[1][: len(longest[1]) - len(digits)])
+    behind = _phantom(longest[2][len(decimals) :])
     return f"{before}{f'${sign}$' if sign else ''}{digits}{decimals}{behind}"
 
 
@@ -160,11 +163,11 @@ def _phantom(text: str) -> str:
     return f"\\phantom{{{text}}}" if text else ""
 
 
-def _widths(texts: Iterable[str]) -> tuple[int, int, int]:
-    """Of the widest sign, digits, and decimals with their point among numbers."""
+def _longest(texts: Iterable[str]) -> tuple[str, str, str]:
+    """The longest sign, digits, and decimals with their point among numbers."""
     matches = [match for text in texts if (match := _NUMBER.fullmatch(text))]
-    widths = [max((len(match[part] or "") for match in matches), default=0) for part in (1, 2, 3)]
-    return widths[0], widths[1], widths[2]
+    sign, digits, decimals = (max((m[part] or "" for m in matches), key=len, default="") for part in (1, 2, 3))
+    return sign, digits, decimals
 
 
 _RAISED = {"\N{DAGGER}": "\\dagger", "\N{DOUBLE DAGGER}": "\\ddagger", "*": "*"}

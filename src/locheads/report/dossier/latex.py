@@ -81,8 +81,8 @@ def _results(
     rows = []
     for method in methods:
         cells = [estimate(metrics.get(method, c.key), c.unit, _mark(pairs.get(method, {}).get(c.key))) for c in columns]
-        rows.append(TexRow((method_label(method), *cells), rule=bool(rows) and rows[0].cells[0] == _own(metrics)
-                           and len(rows) == 1))  # fmt: skip
+        below_own = methods[0] == metrics.own() and method in methods[1:2]
+        rows.append(TexRow((method_label(method), *cells), rule=below_own))
     own = _own(metrics)
     marked = [key for method in methods for key in pairs.get(method, {}) if key in {c.key for c in columns}]
     notes = [
@@ -93,7 +93,7 @@ def _results(
         f"No paired difference is known: {why}" if why else "",
         "* chosen with ground truth, of the discovery set." if any(_with_truth(m) for m in methods) else "",
     ]
-    return TexTable(f"results-{title}", (" ", *(c.label for c in columns)), tuple(rows), _caption(notes, rows))
+    return TexTable(f"results-{title.lower()}", (" ", *(c.label for c in columns)), tuple(rows), _caption(notes, rows))
 
 
 def _own(metrics: MetricsRecord) -> str:
@@ -176,8 +176,10 @@ def audit_tables(audit: AuditFile) -> Iterator[TexTable]:
     rows: list[TexRow] = []
     for row in by_option(audit):
         found = [difference(audit, row, key) for key in keys]
-        cells = [estimate(one, METRIC[key].unit, _mark(one and (one.value, one.low, one.high)), "+", "failed")
-                 for key, one in zip(keys, found, strict=True)]  # fmt: skip
+        cells = [
+            estimate(one, METRIC[key].unit, _mark((one.value, one.low, one.high) if one else None), "+", "failed")
+            for key, one in zip(keys, found, strict=True)
+        ]
         rows.append(TexRow((row.option, row.value, *cells)))
     notes = [
         f"What one other choice changes on {audit.split}, in percentage points: {audit.n_images:,} images, "

@@ -42,16 +42,16 @@ def paired(scores: pd.DataFrame, own: str, confidence: float) -> Pairs:
 
     Draws of random heads are averaged per expression.
     """
-    rows = dict(iter(scores.groupby("method", sort=False)))
+    rows = {str(method): of_it for method, of_it in scores.groupby("method", sort=False)}
     ours = rows.pop(own)
     images = pd.Index(np.unique(ours["image_id"]))
     of_ours = {metric.key: metric for metric in measured(own, scores.columns) if metric.bounded}
-    found = {}
+    found: dict[str, dict[str, tuple[float, float, float]]] = {}
     for method, theirs in rows.items():
         if set(theirs["sample_id"]) != set(ours["sample_id"]):
             continue
         both = [metric for metric in measured(method, scores.columns) if metric.key in of_ours]
-        found[str(method)] = {m.key: _difference(m, theirs, ours, images, confidence) for m in both}
+        found[method] = {m.key: _difference(m, theirs, ours, images, confidence) for m in both}
     return found
 
 
@@ -66,5 +66,5 @@ def _difference(
 def _sums(metric: Metric, rows: pd.DataFrame, images: pd.Index) -> tuple[np.ndarray, np.ndarray]:
     """Numerators and denominators per image."""
     draws = len(rows) / rows["sample_id"].nunique()
-    top, bottom = sums_per_image(*metric.parts(rows), images.get_indexer(rows["image_id"]))
+    top, bottom = sums_per_image(*metric.parts(rows), images.get_indexer(pd.Index(rows["image_id"])))
     return top / draws, bottom / draws
