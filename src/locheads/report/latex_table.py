@@ -7,6 +7,7 @@ set as a `\phantom`. A mark takes no width (`\rlap`).
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from locheads.evaluation.metric_table import ABSENT
 from locheads.text import latex_text
@@ -42,8 +43,8 @@ class TexRow:
     """A row, with as many cells as the table has headings."""
 
     cells: tuple[Cell, ...]
-    rule: bool = False
-    """A line above it."""
+    above: Literal["", "midrule", "addlinespace"] = ""
+    """What parts it from the row above."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def booktabs(table: TexTable) -> str:
     lines += [f"  \\begin{{tabular}}{{{''.join(column.kind(below) for column in columns)}}}", "    \\toprule"]
     lines += [_line([column.heading(below) for column in columns]), "    \\midrule"]
     for row in table.rows:
-        lines += [*(["    \\midrule"] * row.rule), *_lines(row, columns, below)]
+        lines += [*([f"    \\{row.above}"] if row.above else []), *_lines(row, columns, below)]
     lines += ["    \\bottomrule", "  \\end{tabular}", f"\\end{{table{'*' * wide}}}", ""]
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, f
 from locheads.records.zoom_file import ZoomFile
 from locheads.report.audit_report import by_option, difference
 from locheads.report.dossier.pairs import Pairs, read_pairs
-from locheads.report.interval_words import PAIRED_MARK, interval_words, paired_words
+from locheads.report.interval_words import interval_words, level_of, paired_mark, paired_words
 from locheads.report.latex_table import Figure, TexRow, TexTable, booktabs
 from locheads.report.run_record import RunRecord
 from locheads.report.tables import heads_caption
@@ -82,14 +82,14 @@ def _results(
     for method in methods:
         cells = [estimate(metrics.get(method, c.key), c.unit, _mark(pairs.get(method, {}).get(c.key))) for c in columns]
         below_own = methods[0] == metrics.own() and method in methods[1:2]
-        rows.append(TexRow((method_label(method), *cells), rule=below_own))
+        rows.append(TexRow((method_label(method), *cells), "midrule" if below_own else ""))
     own = _own(metrics)
     marked = [key for method in methods for key in pairs.get(method, {}) if key in {c.key for c in columns}]
     notes = [
         f"{title} on {_where(record, metrics.split)}, {_units(columns)}: {metrics.n_images:,} images, "
         f"{metrics.n_expressions:,} expressions, {metrics.n_failed:,} of which failed.",
-        interval_words(metrics.confidence, [column.key for column in columns]),
-        paired_words(metrics.confidence, f"\u201c{own}\u201d") if marked else "",
+        interval_words(level_of(metrics.confidence), [column.key for column in columns]),
+        paired_words(level_of(metrics.confidence), f"\u201c{own}\u201d") if marked else "",
         f"No paired difference is known: {why}" if why else "",
         "* chosen with ground truth, of the discovery set." if any(_with_truth(m) for m in methods) else "",
     ]
@@ -115,11 +115,12 @@ def slices_tables(record: RunRecord, metrics: MetricsRecord) -> Iterator[TexTabl
         cells = [estimate(part.metrics.get(key), METRIC[key].unit) for key in keys]
         count = Figure(f"{part.n_expressions:,}")
         named = SLICES.get(part.by, part.by) if part.by != by else ""
-        rows.append(TexRow((named, part.name, count, *cells), rule=bool(rows) and part.by != by))
+        new = bool(rows) and part.by != by
+        rows.append(TexRow((named, part.name, count, *cells), "midrule" if new else ""))
         by = part.by
     notes = [
         f"{_own(metrics)} by parts of {_where(record, metrics.split)}, {_units([METRIC[key] for key in keys])}.",
-        interval_words(metrics.confidence, keys),
+        interval_words(level_of(metrics.confidence), keys),
     ]
     headings = ("of", "part", "expressions", *(METRIC[key].label for key in keys))
     yield TexTable("slices", headings, tuple(rows), _caption(notes, rows))
@@ -159,11 +160,11 @@ def zoom_tables(zoom: ZoomFile) -> Iterator[TexTable]:
                     gain.part, METRIC[key].label, Figure(unit.text(change.a)), Figure(unit.text(change.b)),
                     Figure(unit.text(change.difference, "+"), unit.text(change.low, "+"), unit.text(change.high, "+"),
                            mark),
-                ), rule=bool(rows) and key == next(iter(gain.metrics)))
+                ), "midrule" if rows and key == next(iter(gain.metrics)) else "")
             )  # fmt: skip
     notes = [
         f"Further looks ({zoom.name}, combined by {zoom.combine}), by the object's share of the image, in percent.",
-        paired_words(zoom.confidence, "the first look").replace("difference from", "difference to"),
+        paired_words(level_of(zoom.confidence), "the first look"),
         "Brackets are the same intervals.",
     ]
     headings = ("part", "metric", "first look", "after all looks", "change")
@@ -184,7 +185,7 @@ def audit_tables(audit: AuditFile) -> Iterator[TexTable]:
     notes = [
         f"What one other choice changes on {audit.split}, in percentage points: {audit.n_images:,} images, "
         f"{audit.n_expressions:,} expressions.",
-        paired_words(audit.confidence, "the run's own settings").replace("difference from", "difference to"),
+        paired_words(level_of(audit.confidence), "the run's own settings"),
         "Brackets are the same intervals.",
     ]
     headings = ("option", "value", *(METRIC[key].label for key in keys))
@@ -199,13 +200,8 @@ def estimate(found: Estimate | None, unit: Unit, mark: str = "", sign: str = "",
     return Figure(value, low, high, found.mark + mark)
 
 
-def excludes_zero(low: float, high: float) -> bool:
-    """Whether an interval does; not one that is not known (NaN)."""
-    return low > 0 or high < 0
-
-
 def _mark(pair: tuple[float, float, float] | None) -> str:
-    return PAIRED_MARK if pair is not None and excludes_zero(pair[1], pair[2]) else ""
+    return "" if pair is None else paired_mark(pair[1], pair[2])
 
 
 def _units(columns: Collection[Metric]) -> str:

@@ -19,7 +19,7 @@ from locheads.report.dossier.sentences_evaluation import AUDIT, EVALUATION, MASK
 from locheads.report.dossier.sentences_grounding import ABSENCE, GROUNDING, ZOOM
 from locheads.report.dossier.sentences_model import MODEL, PROMPT
 from locheads.report.facts import baseline_notes
-from locheads.report.interval_words import interval_words
+from locheads.report.interval_words import interval_words, level_of
 from locheads.report.run_record import RunRecord
 from locheads.report.verdict import follows_of
 from locheads.text import latex_text, markdown_text
@@ -183,7 +183,7 @@ def _of_absence(record: RunRecord) -> Iterator[str]:
 def _of_evaluation(record: RunRecord) -> Iterator[str]:
     if (metrics := record.metrics) is None:
         return
-    yield interval_words(metrics.confidence, metrics.measured)
+    yield interval_words(level_of(metrics.confidence), metrics.measured)
     yield from dict.fromkeys(METRIC[key].note for key in METRIC if key in metrics.measured and METRIC[key].note)
     for method, note in baseline_notes(record):
         yield f"{method_label(method).removesuffix(' *')}: {note}"
