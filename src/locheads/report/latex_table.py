@@ -12,10 +12,12 @@ from typing import Literal
 from locheads.evaluation.metric_table import ABSENT
 from locheads.text import latex_text
 
-SIDE_BY_SIDE = 4
-"""Columns with intervals that fit a page with the intervals beside their figures; of more they stand below."""
-WIDE = 5
-"""Columns of figures from which on a table is set over both columns of a page, in small letters."""
+WIDE = 7
+"""Columns from which on a table is set over both columns of a page, in small letters and with the intervals below their
+figures; of fewer they stand beside them."""
+FITTED = "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"
+"""Around a wide table: as wide as the page at most."""
+SMALL = ("  \\scriptsize", "  \\setlength{\\tabcolsep}{3pt}")
 _NUMBER = re.compile(r"([+-]?)(\d[\d,]*)(\.\d+)?")
 
 
@@ -63,20 +65,18 @@ def booktabs(table: TexTable) -> str:
     if any(len(row.cells) != len(table.headings) for row in table.rows):
         raise ValueError(f"{table.label} has rows of other lengths than its {len(table.headings)} headings")
     columns = [_Column.of(index, table) for index in range(len(table.headings))]
-    below = sum(column.intervals for column in columns) > SIDE_BY_SIDE
-    wide = sum(column.figures for column in columns) >= WIDE
-    lines = ["% \\usepackage{booktabs}", f"\\begin{{table{'*' * wide}}}", "  \\centering", *(["  \\small"] * wide)]
-    lines += [
-        f"  \\caption{{{latex_text(table.caption)}}}",
-        f"  \\label{{tab:{_plain(table.label)}}}",
-        "  \\par\\smallskip",
-    ]
+    wide = len(columns) >= WIDE
+    below = wide and any(column.intervals for column in columns)
+    star, fit, end = ("*", f"  {FITTED}", "  }") if wide else ("", "", "")
+    lines = [f"% \\usepackage{{booktabs{',graphicx' * wide}}}", f"\\begin{{table{star}}}", "  \\centering"]
+    lines += [*(SMALL if wide else ()), f"  \\caption{{{latex_text(table.caption)}}}"]
+    lines += [f"  \\label{{tab:{_plain(table.label)}}}", "  \\par\\smallskip", fit]
     lines += [f"  \\begin{{tabular}}{{{''.join(column.kind(below) for column in columns)}}}", "    \\toprule"]
     lines += [_line([column.heading(below) for column in columns]), "    \\midrule"]
     for row in table.rows:
         lines += [*([f"    \\{row.above}"] if row.above else []), *_lines(row, columns, below)]
-    lines += ["    \\bottomrule", "  \\end{tabular}", f"\\end{{table{'*' * wide}}}", ""]
-    return "\n".join(lines)
+    lines += ["    \\bottomrule", f"  \\end{{tabular}}{'%' * wide}", end, f"\\end{{table{star}}}"]
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ class _Column:
             intervals=any(cell.has_interval for cell in found),
             marked=any(cell.mark for cell in found),
             value=_longest(cell.value for cell in found),
-            end=_longest(end for cell in found for end in (cell.low, cell.high)),
+            # Without room for a sign: before ends that have none it would be a hole.
+            end=("", *_longest(end for cell in found for end in (cell.low, cell.high))[1:]),
         )
 
     def kind(self, below: bool) -> str:
@@ -134,7 +135,7 @@ class _Column:
 def _lines(row: TexRow, columns: Sequence[_Column], below: bool) -> list[str]:
     pairs = list(zip(columns, row.cells, strict=True))
     if below:
-        second = [column.interval(cell, "scriptsize") for column, cell in pairs]
+        second = [column.interval(cell, "tiny") for column, cell in pairs]
         return [_line([column.shown(cell) for column, cell in pairs]), *([_line(second)] if any(second) else [])]
     cells = []
     for column, cell in pairs:

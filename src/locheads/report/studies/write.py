@@ -62,18 +62,26 @@ def tex_table(study: Study) -> TexTable:
     names = [axis.name for axis in layout.rows]
     told = [name for name in names if cells[name].nunique() > 1] or names[:1]
     rows: list[TexRow] = []
+    before: tuple[str, ...] = ()
     for _, row in cells.groupby(names, sort=False):
         records = row.to_dict("records")
         labels = tuple(str(records[0][name]) for name in told)
         lines = [line for source in LINES if (line := _tex_line(layout, records, source))]
         for number, line in enumerate(lines):
-            begins = (*labels,) if number == 0 else ("",) * len(labels)
+            begins = _begins(labels, before) if number == 0 else ("",) * len(labels)
             gap = bool(rows) and number == 0 and len(lines) > 1
             rows.append(TexRow((*begins, *line), "addlinespace" if gap else ""))
+        before = labels
     source = () if layout.paper is None else (SOURCE,)
     headings = (*told, *source, *dict.fromkeys(cells["heading"]))
     same = [f"{name} {cells[name].iloc[0]}" for name in names if name not in told]
     return TexTable(layout.study, headings, tuple(rows), _tex_caption(study, rows, same))
+
+
+def _begins(labels: tuple[str, ...], before: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels from the first on that is another than in the row above."""
+    same = next((i for i, pair in enumerate(zip(labels, before, strict=False)) if pair[0] != pair[1]), len(before))
+    return ("",) * same + labels[same:]
 
 
 def _tex_line(layout: Layout, records: list[dict[Any, Any]], source: str) -> tuple[Cell, ...] | None:
@@ -100,7 +108,8 @@ def _tex_caption(study: Study, rows: list[TexRow], same: list[str]) -> str:
     others = sorted({quantity.paired for quantity in layout.quantities if quantity.paired})
     brackets = any(figure.has_interval for figure in figures)
     sentences = [
-        f"{layout.title}.",
+        # Else the caption would begin with two numbers of tables.
+        re.sub(r"^(?=Table|Fig)", "The paper's ", layout.title) + ".",
         f"In all rows: {', '.join(same)}." if same else "",
         interval_words(level, metrics) if brackets and metrics else "",
         "Other figures' brackets are intervals over images, too." if brackets and not metrics else "",
