@@ -8,7 +8,10 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
+
+from locheads.config import Stage
 
 Look = Callable[[str], Any]
 """Dotted name of a setting -> its value in the record; ABSENT where the record does not hold it."""
@@ -52,6 +55,10 @@ Where = Mapping[str, Only | Not]
 """Setting -> what must hold of it; all of them must."""
 
 
+USES_HEADS: Where = {"predictions": Only((None,)), "stage": Not((Stage.direct,), Stage.report)}
+"""Runs whose answers come from heads."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """What one setting says in a methods paragraph."""
@@ -70,11 +77,18 @@ class Choice:
             return None
         if callable(self.say):
             return self.say(value, look)
-        return self.say[value] if value in self.say else f"{self.key} is {shown(value)}."
+        named = {key.name: text for key, text in self.say.items() if isinstance(key, Enum)}  # as config.yaml has it
+        found = named.get(value) if isinstance(value, str) else self.say.get(value) if _is_key(value) else None
+        return found or f"{self.key} is {shown(value)}."
 
     def counts(self, look: Look) -> bool:
         """Whether the setting has an effect; a condition on what the record does not hold counts as fulfilled."""
         return not self.where or any(_holds(where, look) for where in self.where)
+
+
+def _is_key(value: Any) -> bool:
+    """Whether a mapping can have it as a key: a list of a broken record cannot be one."""
+    return not isinstance(value, list | dict)
 
 
 def _holds(where: Where, look: Look) -> bool:

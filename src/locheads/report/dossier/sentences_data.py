@@ -18,7 +18,7 @@ from locheads.data.config import (
     Reader,
 )
 from locheads.data.guard import BESIDE
-from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, shown
+from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, shown
 
 BESIDE_WORDS = "the files of refs in the data set's folder and in those beside it"
 _CORNERS = "left, top, right, bottom"
@@ -50,7 +50,7 @@ FRAMES = {
 }
 _FILE: Where = {"predictions": Not((None,), "predictions.jsonl")}
 _DIRECT: Where = {"stage": Only((Stage.direct,)), "predictions": Only((None,))}
-_DISCOVERS: Where = {"predictions": Only((None,)), "heads.set": Only((None,)), "stage": Not((Stage.direct,), "report")}
+_DISCOVERS: Where = {**USES_HEADS, "heads.set": Only((None,))}
 
 
 def _of(*readers: Reader) -> tuple[Where, ...]:

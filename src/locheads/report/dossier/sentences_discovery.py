@@ -5,10 +5,9 @@ from locheads.config import Stage
 from locheads.discovery.config import Draw, ElbowRule, Require, SelectionKind, Threshold, Until
 from locheads.discovery.criteria import CRITERIA
 from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
-from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, of_one, shown
+from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, of_one, shown
 
-_HEADS: Where = {"predictions": Only((None,)), "stage": Not((Stage.direct,), Stage.report)}
-_FINDS: Where = {**_HEADS, "heads.set": Only((None,))}
+_FINDS: Where = {**USES_HEADS, "heads.set": Only((None,))}
 _THRESHOLDED: Where = {
     **_FINDS,
     "criterion.score": Not(tuple(name for name, one in CRITERIA.items() if not one.thresholded), "s_img_entropy"),
@@ -128,12 +127,6 @@ DISCOVERY = (
         (_FINDS,),
     ),
     Choice(
-        "criterion.skip_layers",
-        lambda value, _: f"The first {value:,} layers are left out." if value else "No layer is left out.",
-        # Given heads: the random ones are drawn from the others.
-        (_HEADS,),
-    ),
-    Choice(
         "criterion.candidates",
         of_one("Each sample votes for its {} best heads.", "Each sample votes for its best head."),
         (_VOTES,),
@@ -167,32 +160,21 @@ DISCOVERY = (
         filled("Heads are also ranked by the first {} samples of each trial.", "Heads are ranked by all samples only."),
         (_FINDS,),
     ),
-    Choice(
-        "dependence.images",
-        lambda value, _: (
-            f"Whether heads depend on the words is measured on the expressions of {value:,} whole images."
-            if value
-            else "Whether heads depend on the words is not measured."
-        ),
-        (_HEADS,),
-    ),
-    Choice(
-        "dependence.tolerance",
-        filled("There two peaks are at the same place within a share of {} of a map's rows and columns."),
-        ({**_HEADS, "dependence.images": Not((0,), 60)},),
-    ),
-    Choice(
-        "dependence.resamples",
-        filled("Its intervals are a bootstrap over images of {} resamples."),
-        ({**_HEADS, "dependence.images": Not((0,), 60)},),
-    ),
 )  # fmt: skip
 
 HEADS = (
     Choice(
         "heads.set",
         filled("The heads were given to the run, by {}; it discovered none.", "The run discovered the heads itself."),
-        (_HEADS,),
+        (USES_HEADS,),
+    ),
+    Choice(
+        "criterion.skip_layers",
+        lambda value, _: (
+            f"Of the first {value:,} layers no head is chosen." if value else "Heads of all layers may be chosen."
+        ),
+        # Given heads: the random ones are drawn from the others.
+        (USES_HEADS,),
     ),
     Choice(
         "selection.kind",
@@ -200,16 +182,35 @@ HEADS = (
             SelectionKind.fixed: "The same heads ground every sample.",
             SelectionKind.greedy: "Each sample is grounded by its own best heads.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
-    Choice("heads.k", of_one("The maps of {} heads are summed.", "The map of 1 head is used."), (_HEADS,)),
+    Choice("heads.k", of_one("The maps of {} heads are summed.", "The map of 1 head is used."), (USES_HEADS,)),
     Choice(
         "heads.require",
         {
             Require.nothing: "Heads are used whether or not they follow the words.",
             Require.follow: "Heads that do not follow the words would have ended the run.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
+    ),
+    Choice(
+        "dependence.images",
+        lambda value, _: (
+            f"Whether heads depend on the words is measured on the expressions of {value:,} whole images."
+            if value
+            else "Whether heads depend on the words is not measured."
+        ),
+        (USES_HEADS,),
+    ),
+    Choice(
+        "dependence.tolerance",
+        filled("There two peaks are at the same place within a share of {} of a map's rows and columns."),
+        ({**USES_HEADS, "dependence.images": Not((0,), 60)},),
+    ),
+    Choice(
+        "dependence.resamples",
+        filled("Its intervals are a bootstrap over images of {} resamples."),
+        ({**USES_HEADS, "dependence.images": Not((0,), 60)},),
     ),
 )
 

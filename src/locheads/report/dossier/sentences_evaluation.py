@@ -6,7 +6,7 @@ from typing import Any
 from locheads.audit.config import AuditMode
 from locheads.config import Stage
 from locheads.dependence.planted import Plant
-from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, of_one, shown
+from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, of_one, shown
 from locheads.segmenters.config import (
     MaskChoice,
     Negatives,
@@ -16,10 +16,9 @@ from locheads.segmenters.config import (
     SegmenterKind,
 )
 
-_HEADS: Where = {"predictions": Only((None,)), "stage": Not((Stage.direct,), Stage.report)}
-_SEGMENTS: Where = {**_HEADS, "segmenter.kind": Not((SegmenterKind.none, None), SegmenterKind.sam_hf)}
+_SEGMENTS: Where = {**USES_HEADS, "segmenter.kind": Not((SegmenterKind.none, None), SegmenterKind.sam_hf)}
 _SAM: Where = {
-    **_HEADS,
+    **USES_HEADS,
     "segmenter.kind": Not((SegmenterKind.none, SegmenterKind.box, SegmenterKind.grabcut, None), SegmenterKind.sam_hf),
 }
 _POINTS: Where = {**_SAM, "segmenter.prompt": Only((PromptKind.points, PromptKind.box_point))}
@@ -41,8 +40,8 @@ def _kind(value: Any, _: Look) -> str:
 
 
 MASKS = (
-    Choice("segmenter.name", filled("The settings call the segmenter {}."), (_HEADS,)),
-    Choice("segmenter.kind", _kind, (_HEADS,)),
+    Choice("segmenter.name", filled("The settings call the segmenter {}."), (USES_HEADS,)),
+    Choice("segmenter.kind", _kind, (USES_HEADS,)),
     Choice("segmenter.checkpoint", filled("Its checkpoint is {}.", "It has no checkpoint."), (_SAM,)),
     Choice("segmenter.revision", filled("Its revision is pinned to {}.", "No revision of it is pinned."), (_SAM,)),
     Choice(
@@ -52,7 +51,7 @@ MASKS = (
             SamSize.vit_l: "A .pth file of its weights is of the size ViT-L.",
             SamSize.vit_h: "A .pth file of its weights is of the size ViT-H.",
         },
-        ({**_HEADS, "segmenter.kind": Only((SegmenterKind.sam_hf, SegmenterKind.segment_anything))},),
+        ({**USES_HEADS, "segmenter.kind": Only((SegmenterKind.sam_hf, SegmenterKind.segment_anything))},),
     ),
     Choice(
         "segmenter.prompt",
@@ -127,7 +126,7 @@ EVALUATION = (
     Choice(
         "evaluation.random_draws",
         of_one("The baseline of random heads is the mean of {} draws.", "The baseline of random heads is 1 draw."),
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice("evaluation.confidence", filled("Intervals have the level {}.")),
     Choice("evaluation.resamples", filled("Tests of paired differences flip the signs of images {} times at most.")),

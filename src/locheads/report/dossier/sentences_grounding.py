@@ -4,7 +4,6 @@ answer that nothing is there."""
 from typing import Any
 
 from locheads.absence.config import AbsenceRule, AbsenceScore
-from locheads.config import Stage
 from locheads.grounding.config import (
     LEVELS,
     SMOOTHING_SIDE,
@@ -26,12 +25,11 @@ from locheads.grounding.config import (
 )
 from locheads.grounding.contrast import PROBES
 from locheads.grounding.zoom_config import Centre, Combine, Shape, Window
-from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, of_one, shown
+from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, of_one, shown
 
-_HEADS: Where = {"predictions": Only((None,)), "stage": Not((Stage.direct,), Stage.report)}
-_SMOOTHS: Where = {**_HEADS, "grounding.sigma": Not((0,), 1.0)}
-_LOOKS: Where = {**_HEADS, "zoom.looks": Not((0,), 1)}
-_SCORES: Where = {**_HEADS, "absence.score": Not((AbsenceScore.off, False), AbsenceScore.peak)}
+_SMOOTHS: Where = {**USES_HEADS, "grounding.sigma": Not((0,), 1.0)}
+_LOOKS: Where = {**USES_HEADS, "zoom.looks": Not((0,), 1)}
+_SCORES: Where = {**USES_HEADS, "absence.score": Not((AbsenceScore.off, False), AbsenceScore.peak)}
 _CALIBRATES: Where = {**_SCORES, "absence.threshold": Only((None,))}
 
 
@@ -54,7 +52,7 @@ def _level(value: Any, look: Look) -> str:
 
 
 GROUNDING = (
-    Choice("grounding.name", filled("The settings call the steps from the maps to the box {}."), (_HEADS,)),
+    Choice("grounding.name", filled("The settings call the steps from the maps to the box {}."), (USES_HEADS,)),
     Choice(
         "grounding.contrast",
         {
@@ -64,7 +62,7 @@ GROUNDING = (
             Contrast.probes: "From each map the mean of the same head's maps for four questions of place "
             f"({', '.join(PROBES)}) is taken, and what is below 0 is cut.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.sinks",
@@ -73,12 +71,12 @@ GROUNDING = (
             Sinks.mean_map: "Cells are set to zero where the head's mean map over the discovery samples stands out.",
             Sinks.border_rows: "The first and the last row are set to zero.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.sink_factor",
         filled("A cell stands out where the mean map exceeds {} times its own mean."),
-        _with(_HEADS, "grounding.sinks", Sinks.mean_map),
+        _with(USES_HEADS, "grounding.sinks", Sinks.mean_map),
     ),
     Choice(
         "grounding.normalise",
@@ -87,9 +85,9 @@ GROUNDING = (
             Normalise.sum: "Each map is divided by its sum first.",
             Normalise.max: "Each map is divided by its largest weight first.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
-    Choice("grounding.sigma", _sigma, (_HEADS,)),
+    Choice("grounding.sigma", _sigma, (USES_HEADS,)),
     Choice("grounding.kernel", filled("The Gaussian's window is {} wide."), (_SMOOTHS,)),
     Choice(
         "grounding.smoothing_scale",
@@ -116,7 +114,7 @@ GROUNDING = (
             Resolution.input: "The threshold applies to the map upsampled to the model's input, bars included.",
             Resolution.image: "The threshold applies to the map upsampled to the pixels of the original image.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.upsampling",
@@ -125,12 +123,12 @@ GROUNDING = (
             Upsampling.bilinear: "The map is upsampled bilinearly.",
             Upsampling.bicubic: "The map is upsampled bicubically.",
         },
-        _with(_HEADS, "grounding.resolution", Resolution.input, Resolution.image),
+        _with(USES_HEADS, "grounding.resolution", Resolution.input, Resolution.image),
     ),
     Choice(
         "grounding.input_patch",
         filled("A cell has a side of {} pixels of the input there."),
-        _with(_HEADS, "grounding.resolution", Resolution.input),
+        _with(USES_HEADS, "grounding.resolution", Resolution.input),
     ),
     Choice(
         "grounding.threshold",
@@ -141,12 +139,12 @@ GROUNDING = (
             ThresholdRule.max_fraction: "Foreground are the cells of the summed map above the level times its maximum.",
             ThresholdRule.fixed_area: "Foreground are the strongest cells of the summed map, a share of the level.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.level",
         _level,
-        ({**_HEADS, "grounding.threshold": Not((ThresholdRule.otsu,), ThresholdRule.mean)},),
+        ({**USES_HEADS, "grounding.threshold": Not((ThresholdRule.otsu,), ThresholdRule.mean)},),
     ),
     Choice(
         "grounding.component",
@@ -157,7 +155,7 @@ GROUNDING = (
             Component.highest_peak: "The object is the 8-connected component that holds the map's maximum.",
             Component.all_cells: "The object is all of the foreground (as in the released code C1).",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.box",
@@ -167,12 +165,12 @@ GROUNDING = (
             BoxRule.cell_centres: "The box is the tight one around the indices of its cells.",
             BoxRule.mass_quantiles: "The box holds, along each axis, the middle part of its cells' weight.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.mass",
         filled("That part is a share of {}."),
-        _with(_HEADS, "grounding.box", BoxRule.mass_quantiles),
+        _with(USES_HEADS, "grounding.box", BoxRule.mass_quantiles),
     ),
     Choice(
         "grounding.padding",
@@ -180,7 +178,7 @@ GROUNDING = (
             Padding.mapped: "Cells become pixels by the exact inverse of the preprocessing.",
             Padding.ignored: "Cells become pixels as if the grid were the whole image (as in the released code C1).",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.rounding",
@@ -189,12 +187,12 @@ GROUNDING = (
             Rounding.truncated: "The box is truncated to whole pixels, the last of which belongs to it (as in the "
             "released code C1).",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.clamp",
         {True: "It ends where the image does.", False: "It may reach beyond the image, onto padding bars."},
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.mask",
@@ -202,7 +200,7 @@ GROUNDING = (
             MaskRule.all_cells: "The pseudo-mask is all of the foreground.",
             MaskRule.box_cells: "The pseudo-mask is the cells that made the box.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.candidate_score",
@@ -214,7 +212,7 @@ GROUNDING = (
             CandidateScore.area: "Where an expression may name several objects, components are scored by their share "
             "of the best one's cells.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.stand_out",
@@ -223,17 +221,17 @@ GROUNDING = (
             StandOut.best: "Of them the best alone is the answer.",
             StandOut.all: "All of them are the answer.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "grounding.stand_out_share",
         filled("That share is {}."),
-        _with(_HEADS, "grounding.stand_out", StandOut.share),
+        _with(USES_HEADS, "grounding.stand_out", StandOut.share),
     ),
 )
 
 ZOOM = (
-    Choice("zoom.name", filled("The settings call the further looks {}."), (_HEADS,)),
+    Choice("zoom.name", filled("The settings call the further looks {}."), (USES_HEADS,)),
     Choice(
         "zoom.looks",
         lambda value, _: (
@@ -242,7 +240,7 @@ ZOOM = (
             else f"After the first look the model is asked {shown(value)} more time{'s' * (value > 1)} about a part of "
             "the image."
         ),
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "zoom.window",
@@ -308,7 +306,7 @@ ABSENCE = (
             AbsenceScore.calibrated: "That nothing is there is told by the score with the largest AUROC on the "
             "calibration samples.",
         },
-        (_HEADS,),
+        (USES_HEADS,),
     ),
     Choice(
         "absence.threshold",
