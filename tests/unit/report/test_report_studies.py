@@ -117,10 +117,11 @@ def test_a_failed_run_is_a_cell_with_its_reason(make_run: MakeRun, tmp_path: Pat
 
 
 def test_settings_in_which_joined_runs_should_not_differ_are_told(make_run: MakeRun, tmp_path: Path) -> None:
-    make_run("a", {"heads.k": 2, "dataset.limit": 100, "paths.outputs": "x", "seed": 1})
-    make_run("b", {"heads.k": 3, "dataset.limit": None, "paths.outputs": "y", "seed": 1})
+    make_run("a", {"heads.k": 2, "dataset.limit": 100, "paths.outputs": "x", "engine.device": "cpu"})
+    quantized = {"engine.quantization": "4bit", "engine.device": "cuda"}
+    make_run("b", {"heads.k": 3, "dataset.limit": None, "paths.outputs": "y"} | quantized)
     (note,) = [note for note in joined("table4_head_count", tmp_path).notes if "differ" in note]
-    assert note == "Our runs differ also in dataset.limit (100, None)."
+    assert note == "Our runs differ also in dataset.limit (100, None); engine.quantization (None, 4bit)."
 
 
 def test_smoothing_puts_the_default_into_both_halves(make_run: MakeRun, tmp_path: Path) -> None:
