@@ -204,6 +204,23 @@ def test_what_has_no_effect_says_nothing() -> None:
     assert "answers.jsonl" in of_a_file and "convex hull" not in of_a_file
 
 
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"predictions": "answers.jsonl"}, ["Model", "Prompt", "Discovery", "Heads", "From maps to a box", "Masks"]),
+        ({"stage": "direct"}, ["Discovery", "Heads", "From maps to a box", "Masks"]),
+        ({"stage": "discover"}, ["From maps to a box", "Further looks", "Masks", "Evaluation"]),
+        ({"stage": "attend"}, ["Discovery", "Heads", "From maps to a box", "Masks", "Evaluation"]),
+        ({"heads.set": "llava_1_5_7b"}, ["Discovery"]),
+        ({}, ["Predictions", "Boxes in words", "Audit", "Steering"]),
+    ],
+)
+def test_a_step_that_was_not_taken_has_no_paragraph(changes: dict[str, Any], without: list[str]) -> None:
+    titles = [p.title for p in methods(RunRecord(Path("run"), config=changed(DEFAULTS, changes)))]
+    assert not set(without) & set(titles) and {"Data", "Run"} <= set(titles)
+    assert set(without) <= {title for title, _, _ in methods_module.TOPICS}
+
+
 def test_what_the_record_lacks_is_said_and_not_made_up() -> None:
     settings = changed(DEFAULTS, {})
     del settings["grounding"]["border"]
