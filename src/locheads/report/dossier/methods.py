@@ -174,7 +174,8 @@ def _of_discovery(record: RunRecord) -> Iterator[str]:
     if heads.tau is not None:
         yield f"The threshold tau is {heads.tau:.3f}."
     yield f"{int(heads.eligible.sum()):,} of {heads.eligible.size:,} heads are eligible."
-    yield f"The localization heads are {', '.join(map(str, heads.heads))}, the most frequent first."
+    first = "the most frequent" if heads.score is None else "the highest ranked"
+    yield f"The localization heads are {', '.join(map(str, heads.heads))}, {first} first."
 
 
 def _of_heads(record: RunRecord) -> Iterator[str]:

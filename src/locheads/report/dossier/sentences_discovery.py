@@ -156,7 +156,9 @@ HEADS = (
     Choice(
         "criterion.skip_layers",
         lambda value, _: (
-            f"Of the first {value:,} layers no head is chosen." if value else "Heads of all layers may be chosen."
+            f"Of the first {value:,} layers no head is a localization head."
+            if value
+            else "Heads of all layers are admitted."
         ),
         # Given heads: the random ones are drawn from the others.
     ),

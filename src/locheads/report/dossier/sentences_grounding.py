@@ -56,11 +56,11 @@ GROUNDING = (
     Choice(
         "grounding.contrast",
         {
-            Contrast.none: "Nothing is taken from a map.",
+            Contrast.none: "Nothing is subtracted from a map.",
             Contrast.others: "From each map the mean of the same head's maps for the image's expressions of other "
-            "objects is taken, and what is below 0 is cut.",
+            "objects is subtracted, and what is below 0 is cut.",
             Contrast.probes: "From each map the mean of the same head's maps for four questions of place "
-            f"({', '.join(PROBES)}) is taken, and what is below 0 is cut.",
+            f"({', '.join(PROBES)}) is subtracted, and what is below 0 is cut.",
         },
     ),
     Choice(
@@ -205,7 +205,7 @@ GROUNDING = (
     Choice(
         "grounding.stand_out",
         {
-            StandOut.share: "Of them those of a least share are the answer.",
+            StandOut.share: "Of them those with a certain share or more are the answer.",
             StandOut.best: "Of them the best alone is the answer.",
             StandOut.all: "All of them are the answer.",
         },
