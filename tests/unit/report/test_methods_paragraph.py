@@ -178,7 +178,7 @@ def test_the_papers_open_choices_are_all_said() -> None:
     for words in (
         "on the sums' means over the samples", "the elbow of the sorted sums", "farthest from the line",
         "a > mean(a), 8-connected", "share P is that of its cells", "never chosen", "not filtered by their bottom row",
-        "first 2 layers no head is a localization head", "its 10 best heads", "5 trials", "The same heads ground every sample",
+        "first 2 layers no head", "its 10 best heads", "5 trials", "The same heads ground every sample",
         "visual content that the user provides", "the last token of the prompt", "window is 7 wide", "sigma 1.",
         "mirrored about its outermost cells", "largest convex hull", "exact inverse of the preprocessing",
         "Bars of the mean colour", "applies on the model's grid", "Masks are the pseudo-masks", "seed 0",
