@@ -17,7 +17,7 @@ from locheads.records.audit_file import AuditFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord
-from locheads.records.provenance_file import ProvenanceFile, StatusFile
+from locheads.records.provenance_file import ProvenanceFile, SamplesFile, StatusFile
 from locheads.records.receipt_file import changed_files
 from locheads.records.record_base import Record, own_file
 from locheads.records.zoom_file import ZoomFile
@@ -42,6 +42,7 @@ class RunRecord:
     config_text: str = ""
     """config.yaml as it is."""
     provenance: ProvenanceFile = field(default_factory=ProvenanceFile)
+    samples: SamplesFile | None = None
     status: StatusFile | None = None
     heads: HeadsFile | None = None
     metrics: MetricsRecord | None = None
@@ -101,7 +102,7 @@ def read_run(folder: Path) -> RunRecord:
     config: dict[str, Any] = reader.read("config.yaml", _settings, {}) if text else {}
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
-    reader.optional = ("audit.json", "steps.npz", ZoomFile.FILE, *(_EVALUATION if audits else ()))
+    reader.optional = ("audit.json", "steps.npz", SamplesFile.FILE, ZoomFile.FILE, *(_EVALUATION if audits else ()))
     if config.get("predictions") or config.get("stage") == "direct":
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance = reader.read(ProvenanceFile.FILE, ProvenanceFile.decode, ProvenanceFile())
@@ -110,6 +111,7 @@ def read_run(folder: Path) -> RunRecord:
         config=config,
         config_text=text,
         provenance=provenance,
+        samples=reader.read(SamplesFile.FILE, SamplesFile.decode, None),
         status=reader.read(StatusFile.FILE, StatusFile.decode, None),
         # A run that was given its heads discovered none.
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),

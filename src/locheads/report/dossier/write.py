@@ -1,0 +1,69 @@
+"""A dossier as files: dossier.md, and dossier.html, which prints well; from the records of a run folder alone, so that
+the same records give the same bytes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from locheads.report.dossier.section import Section, Table
+from locheads.report.dossier.sections import outcomes, sections, title
+from locheads.report.explorer.page import page_template
+from locheads.report.run_record import RunRecord, read_run
+from locheads.store.atomic import write_text
+from locheads.text import markdown_text, printable
+
+FOLDER = "dossier"
+"""In the run folder."""
+SOURCE = "Every sentence comes from the records of the run folder; what these do not tell is said to be so."
+
+
+def write_dossier(record: RunRecord, folder: Path | None = None) -> list[Path]:
+    """Writes the dossier's files into `folder`, by default `dossier` in the run folder, and returns their paths.
+
+    Raises StoreError where a file cannot be written.
+    """
+    beside = folder is None
+    folder = record.folder / FOLDER if folder is None else folder
+    found = sections(record)
+    files = {"dossier.html": to_html(record, found, beside), "dossier.md": to_markdown(record, found)}
+    for name, text in files.items():
+        # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
+        write_text(folder / name, text.encode("utf-8", "replace").decode("utf-8"))
+    return [folder / name for name in files]
+
+
+def dossier_of(folder: Path, target: Path | None = None) -> list[Path]:
+    """As `write_dossier`, of a run folder. Raises StoreError where it is none, too."""
+    return write_dossier(read_run(folder), target)
+
+
+def to_html(record: RunRecord, found: tuple[Section, ...], beside: bool = True) -> str:
+    """The page; `beside`: it lies in the run folder, and links to the run's page."""
+    return page_template("dossier/dossier.html.j2").render(
+        title=printable(title(record)), sections=found, outcomes=outcomes(found), source=SOURCE, beside=beside,
+        shown=printable,
+    )  # fmt: skip
+
+
+def to_markdown(record: RunRecord, found: tuple[Section, ...]) -> str:
+    """The same, as GitHub and pandoc read it."""
+    lines = [f"# {markdown_text(title(record))}", "", markdown_text(SOURCE)]
+    for standing, pairs in outcomes(found).items():
+        lines += ["", f"**{standing.value}**", ""]
+        lines += [f"- {_linked(outcome.text, section)}" for outcome, section in pairs] or ["- Nothing."]
+    return "\n".join([*lines, *(line for section in found for line in _section(section)), ""])
+
+
+def _linked(text: str, section: Section) -> str:
+    return f"{markdown_text(text)} ([{section.title.lower()}](#{section.anchor}))"
+
+
+def _section(section: Section) -> list[str]:
+    sentences = [line for sentence in section.sentences for line in ("", markdown_text(sentence))]
+    tables = [line for table in section.tables for line in _table(table)]
+    return ["", f"## {section.title}", *sentences, *tables]
+
+
+def _table(table: Table) -> list[str]:
+    row: Callable[[tuple[str, ...]], str] = lambda cells: f"| {' | '.join(map(markdown_text, cells))} |"  # noqa: E731
+    rule = f"|{' --- |' * len(table.headings)}"
+    return ["", f"{markdown_text(table.caption)}:", "", row(table.headings), rule, *map(row, table.rows)]
