@@ -72,7 +72,7 @@ class RunRecord:
     @property
     def is_direct(self) -> bool:
         """Whether the run asked the LVLM for boxes in words (stage=direct)."""
-        return self.metrics is not None and self.metrics.own() == "direct_output"
+        return self.setting("stage") == "direct" if self.metrics is None else self.metrics.own() == "direct_output"
 
     @property
     def about_heads(self) -> bool:

@@ -9,6 +9,7 @@ from locheads.report.dossier.section import Outcome, Section, Table, amount, ask
 from locheads.report.run_record import RunRecord
 
 EITHER = "Better of both readings, chosen by the true box"
+UNREAD = "How coordinates in words were read, if there were any, is not known."
 KNOWN_ANSWER = "known answer"
 """The check of stage=verify that asks for objects whose place is known."""
 
@@ -16,10 +17,12 @@ KNOWN_ANSWER = "known answer"
 def coordinates(record: RunRecord) -> Section:
     """Of answers in words: the honest figure, and beside it what comes out where the truth may choose the reading."""
     title = "Coordinates in words"
-    if not record.is_direct or record.metrics is None:
-        by = "by the declared convention" if record.external else "from attention maps"
+    if not record.is_direct:
+        by = "from a file, by the declared convention" if record.external else "from attention maps"
         told = f"The run asked no model for boxes in words: its answers were read {by}."
-        return Section(title, sentences=(told,))
+        return Section(title, sentences=(told if record.config else f"Not recorded: settings. {UNREAD}",))
+    if record.metrics is None:
+        return Section(title, (unknown(UNREAD),), (f"Not recorded: figures (metrics.json is missing). {UNREAD}",))
     boxes, honest = record.metrics.boxes, record.metrics.get("direct_output", PRIMARY[0])
     declared = record.setting("direct.box_format", "not recorded")
     told = f"Every answer was read as declared (direct.box_format={declared}); the truth took no part in it."
@@ -32,10 +35,10 @@ def coordinates(record: RunRecord) -> Section:
 
 
 WHAT_IT_IS = (
-    "Better of both is no accuracy of the model: of every answer the four numbers are read as pixels and as thousandths "
+    "Better of both is no accuracy of the model: the four numbers of an answer are read as pixels and as thousandths "
     "of the image, and the sample counts if either box hits, so that the truth chooses the convention anew for every "
-    "sample. The tasks refcoco_grounding of lmms-eval score so, and compare with such figures only. Only the first box "
-    "of an answer counts here."
+    "sample. The tasks refcoco_grounding of lmms-eval score so: compare it with such figures only. They also take the "
+    "best of several boxes; here the first one counts."
 )
 
 
@@ -51,7 +54,8 @@ def _gain(either: EitherReading, honest: float) -> Outcome:
 def _readings(either: EitherReading, honest: str) -> Table:
     rows = {"Pixels of the image": either.pixels, "Thousandths of the image": either.thousandths, EITHER: either.either}
     found = [(name, f"{n:,} of {either.n:,}", percent(n / either.n) if either.n else "-") for name, n in rows.items()]
-    caption = f"{METRIC[PRIMARY[0]].label} in percent by how the numbers are read (xyxy), of {amount(either.n, 'expression')}"
+    of = amount(either.n, "expression")
+    caption = f"{METRIC[PRIMARY[0]].label} in percent by how the numbers are read (xyxy), of {of}"
     return Table(caption, ("Reading", "Hits", "Percent"), (("As declared: the honest figure", "", honest), *found))
 
 
@@ -66,8 +70,8 @@ def verification(record: RunRecord) -> Section:
         why = "Not checked by the time of the run" if asked else "Not recorded"
         told = f"{why}: whether this model, asked as here, is read rightly (prompt, geometry, attention, known answer)."
         return Section(title, (unknown("Whether the model is read rightly (stage=verify)."),), (told, how))
-    outcomes, told = _checks(verified)
-    return Section(title, tuple(outcomes), (*told, _age(verified.when, provenance.started)))
+    outcomes, checked = _checks(verified)
+    return Section(title, tuple(outcomes), (*checked, _age(verified.when, provenance.started)))
 
 
 def _checks(verified: Verified) -> tuple[list[Outcome], list[str]]:
@@ -81,9 +85,9 @@ def _checks(verified: Verified) -> tuple[list[Outcome], list[str]]:
     if left := verified.not_applicable:
         told.append(f"Not checked, because it could not be: {', '.join(left)}.")
     if KNOWN_ANSWER in left:
-        return [*outcomes, unknown("Whether the heads find objects whose place is known.")], told
-    failed = KNOWN_ANSWER in verified.failed
-    return outcomes, [*told, f"The heads {'did not find' if failed else 'found'} objects whose place is known."]
+        return [*outcomes, unknown("Whether known heads find objects whose place is known (known answer).")], told
+    ended = "failed" if KNOWN_ANSWER in verified.failed else "passed"
+    return outcomes, [*told, f"The check of a known answer (known heads, objects whose place is known) {ended}."]
 
 
 def _age(when: str, started: str | None) -> str:

@@ -36,7 +36,7 @@ def origin(record: RunRecord) -> Section:
     outcomes, sentences = _code(record)
     others = [(name, one.other_versions) for name, one in (("maps", found.maps), ("answers", found.answers)) if one]
     made = [f"The {name} were made with other versions: {text}" for name, text in others if text]
-    table = Table("The run", ("Name", "Recorded value"), tuple(_rows(record)))
+    table = Table("The run", ("Name", "Recorded value"), tuple(_rows(record)), words=True)
     return Section("Code and machine", (*outcomes, *map(ask, made)), (*sentences, *made), (table,))
 
 

@@ -32,6 +32,8 @@ class Table:
     caption: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: bool = False
+    """Whether the cells hold words and not numbers."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from locheads.report.dossier.answers import coordinates, verification
-from locheads.report.dossier.data import duplicates, expressions, failures, leakage
+from locheads.report.dossier.expressions import duplicates, expressions
+from locheads.report.dossier.failures import failures
 from locheads.report.dossier.heads import support, words
+from locheads.report.dossier.leakage import leakage
 from locheads.report.dossier.origin import notes, origin
 from locheads.report.dossier.section import Outcome, Section, Standing, Subject
 from locheads.report.dossier.subject import evaluated, figures

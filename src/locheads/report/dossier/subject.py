@@ -25,7 +25,7 @@ def evaluated(record: RunRecord) -> Section:
         "What was evaluated",
         (*_counted(record), *_complete(record)),
         (*_part(record), *_state(record)),
-        (Table("The run", ("Fact", "Recorded value"), tuple(rows)),),
+        (Table("The run", ("Fact", "Recorded value"), tuple(rows), words=True),),
     )
 
 
@@ -39,13 +39,13 @@ def _model(record: RunRecord) -> list[tuple[str, str]]:
         found = record.provenance.predictions or {}
         return [("sha256 of the predictions", _text(found.get("sha256")))]
     model = record.provenance.model
-    revision = model.get("revision") or record.setting("model.revision")
-    shape = [model.get(key) for key in ("layers", "heads")]
-    described = None if None in shape else f"{shape[0]} layers of {shape[1]} heads"
+    kind, layers, heads, weights = (_text(model.get(key)) for key in ("model_type", "layers", "heads", "weights"))
+    # Of a snapshot of the hub the weights are known by its commit.
+    digest = "sha256 of the weights" if len(weights) == 64 else "Weights"
     return [
-        ("Revision", _text(revision, "none named: the sha256 of the weights identifies them")),
-        ("Architecture", ", ".join(filter(None, (model.get("model_type"), described))) or NOT_RECORDED),
-        ("sha256 of the weights", _text(model.get("weights"))),
+        ("Revision", _text(model.get("revision"), "none named: see the weights" if model else NOT_RECORDED)),
+        ("Architecture", f"{kind}, {layers} layers of {heads} heads" if model else NOT_RECORDED),
+        (digest, weights),
         ("Image processor", _text(model.get("image_processor"))),
         ("Read from", _text(model.get("source"))),
     ]
@@ -75,8 +75,8 @@ def counts(record: RunRecord) -> tuple[int, int] | None:
 def _counted(record: RunRecord) -> list[Outcome]:
     if (n := counts(record)) is None:
         return [unknown("The run has no figures: nothing was evaluated, or its file is missing.")]
-    on = " ".join(filter(None, (record.setting("dataset.name"), record.setting("dataset.split"))))
-    told = holds(f"{amount(n[0], 'expression')} of {amount(n[1], 'image')} of {on or 'an unrecorded split'} were scored.")
+    on = f"{record.setting('dataset.name', 'unrecorded data')} {record.setting('dataset.split', '')}".strip()
+    told = holds(f"{amount(n[0], 'expression')} of {amount(n[1], 'image')} of {on} were scored.")
     limit = [ask(sentence) for sentence in _part(record) if record.setting("dataset.limit") is not None]
     return [told, *limit]
 

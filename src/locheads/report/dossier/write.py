@@ -1,18 +1,20 @@
 """A dossier as files: dossier.md, and dossier.html, which prints well; from the records of a run folder alone, so that
 the same records give the same bytes."""
 
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from locheads.errors import StoreError
+from locheads.records.receipt_file import renew_pages
 from locheads.report.dossier.section import Section, Table
 from locheads.report.dossier.sections import outcomes, sections, title
-from locheads.report.explorer.page import page_template
+from locheads.report.explorer.page import page_template, write_page
 from locheads.report.run_record import RunRecord, read_run
-from locheads.store.atomic import write_text
 from locheads.text import markdown_text, printable
 
 FOLDER = "dossier"
 """In the run folder."""
+DOSSIER_PAGE = f"{FOLDER}/dossier.html"
 SOURCE = "Every sentence comes from the records of the run folder; what these do not tell is said to be so."
 
 
@@ -26,14 +28,17 @@ def write_dossier(record: RunRecord, folder: Path | None = None) -> list[Path]:
     found = sections(record)
     files = {"dossier.html": to_html(record, found, beside), "dossier.md": to_markdown(record, found)}
     for name, text in files.items():
-        # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
-        write_text(folder / name, text.encode("utf-8", "replace").decode("utf-8"))
+        write_page(folder / name, text)
     return [folder / name for name in files]
 
 
 def dossier_of(folder: Path, target: Path | None = None) -> list[Path]:
-    """As `write_dossier`, of a run folder. Raises StoreError where it is none, too."""
-    return write_dossier(read_run(folder), target)
+    """As `write_dossier`, of a run folder, whose pages' checksums are renewed. Raises StoreError where it is none."""
+    paths = write_dossier(read_run(folder), target)
+    if target is None:
+        with suppress(StoreError):  # a damaged receipt, which the dossier names
+            renew_pages(folder)
+    return paths
 
 
 def to_html(record: RunRecord, found: tuple[Section, ...], beside: bool = True) -> str:
@@ -64,6 +69,9 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    row: Callable[[tuple[str, ...]], str] = lambda cells: f"| {' | '.join(map(markdown_text, cells))} |"  # noqa: E731
     rule = f"|{' --- |' * len(table.headings)}"
-    return ["", f"{markdown_text(table.caption)}:", "", row(table.headings), rule, *map(row, table.rows)]
+    return ["", f"{markdown_text(table.caption)}:", "", _row(table.headings), rule, *map(_row, table.rows)]
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(map(markdown_text, cells))} |"
