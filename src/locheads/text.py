@@ -20,6 +20,14 @@ LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
+    # As they are, the fonts that LaTeX takes by itself print other letters.
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # pdflatex stops at these, which labels of ours hold; what else is not ASCII stays UTF-8.
+    "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
+    "\N{GREEK SMALL LETTER RHO}": r"$\rho$",
+    "\N{GREEK SMALL LETTER TAU}": r"$\tau$",
 }
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """With these a spreadsheet begins a formula, or skips to one."""
@@ -59,7 +67,8 @@ def markdown_text(text: object) -> str:
 
 def latex_text(text: object) -> str:
     """Text that LaTeX prints as it is, on one line."""
-    return "".join(LATEX.get(letter, letter) for letter in printable(" ".join(str(text).split())))
+    escaped = "".join(LATEX.get(letter, letter) for letter in printable(" ".join(str(text).split())))
+    return re.sub("-(?=-)", "-{}", escaped)  # two hyphens would be a dash
 
 
 def reason(error: BaseException) -> str:

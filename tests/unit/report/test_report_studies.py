@@ -1,6 +1,7 @@
 """Runs beside the paper's figures: which cell a run fills, the difference, what is missing, what is said."""
 
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from locheads.report.studies.build import MISSING, Study, build
 from locheads.report.studies.layout import overlap
 from locheads.report.studies.layouts import LAYOUTS
 from locheads.report.studies.runs import find_runs
-from locheads.report.studies.write import terminal_table, write_study
+from locheads.report.studies.write import latex, terminal_table, write_study
 from locheads.store.atomic import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -200,7 +201,9 @@ def test_the_files_hold_the_same_figures(make_run: MakeRun, tmp_path: Path) -> N
     make_run("a", {"heads.k": 3}, res=0.7777)
     study = joined("table4_head_count", tmp_path)
     page, tex, csv, *_ = write_study(study, tmp_path / "out")
-    assert all("77.8 [76.8, 79.8]" in path.read_text() for path in (page, tex))
+    assert "77.8 [76.8, 79.8]" in page.read_text()
+    ours = next(line for line in tex.read_text().splitlines() if "& ours &" in line)
+    assert "& 77.8 & {\\footnotesize [76.8, 79.8]} &" in ours
     assert "77.77,76.77,79.77,1.67,0.67,3.67" in csv.read_text()
     assert "f00dfacecafe and changes" in page.read_text()
     text = printed(terminal_table(study))
@@ -209,6 +212,33 @@ def test_the_files_hold_the_same_figures(make_run: MakeRun, tmp_path: Path) -> N
     at = row.index("76.1")
     assert row[at : at + 3] == ["76.1", "77.8", "+1.7"]
     assert "[76.8, 79.8]" in text and "[+0.7, +3.7]" in text and "In all rows: data: refcoco val." in text
+
+
+def test_a_table_for_a_paper_says_what_brackets_and_differences_are(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", {"heads.k": 3}, res=0.7777)
+    study = joined("table4_head_count", tmp_path)
+    tex = latex(study)
+    assert "\\caption{The paper's Table 4" in tex and "95 \\% intervals over images in closed form" in tex
+    # Ours and the paper's are no pair, so no difference is marked, although its interval excludes 0.
+    assert "it is not paired" in tex and "ddagger" not in tex
+    assert "In all rows: data refcoco val." in tex and "& data &" not in tex
+    lines = [
+        line.strip().split(" & ")[:2] for line in tex.splitlines() if re.search("& (paper|ours|difference) &", line)
+    ]
+    own = next(i for i, line in enumerate(lines) if line[0] == "LLaVA-1.5-13B")
+    assert lines[own : own + 3] == [["LLaVA-1.5-13B", "paper"], ["", "ours"], ["", "difference"]]
+
+
+def test_a_paired_change_is_marked_where_its_interval_excludes_zero(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = make_run("a", {"zoom.name": "box"})
+    change = {"a": 0.5, "b": 0.6, "difference": 0.1, "low": 0.05, "high": 0.15, "p": 0.01, "spread": 0.3,
+              "design_effect": 1.0, "need": None, "need_of_a_point": None}  # fmt: skip
+    zoom = {"name": "box", "combine": "product", "n_asked": [60], "n_parts": [60], "n_failed": 0}
+    for low, marks in ((0.05, 1), (-0.05, 0)):
+        gain = {"part": "all", "n_expressions": 60, "n_images": 40, "metrics": {"res_ciou": change | {"low": low}}}
+        write_json(folder / "zoom.json", zoom | {"gains": [gain]})
+        tex = latex(joined("zoom", tmp_path))
+        assert tex.count("\\ddagger") == marks and "the paired difference to the first look" in tex
 
 
 @pytest.mark.parametrize("study", list(LAYOUTS))

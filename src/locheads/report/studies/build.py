@@ -11,6 +11,7 @@ import pandas as pd
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import ABSENT as MISSING
 from locheads.records.metrics_file import Estimate, few_legend, few_mark
+from locheads.report.latex_table import Figure
 from locheads.report.studies import notes
 from locheads.report.studies.layout import Labels, Layout, Quantity
 from locheads.report.studies.runs import StudyRun
@@ -186,15 +187,21 @@ def column_name(layout: Layout, cells: pd.DataFrame) -> pd.Series:
 
 def shown_text(layout: Layout, cell: dict[Any, Any], source: str) -> str:
     """What a line shows of a cell: MISSING for what is ours to measure, else "" for nothing."""
+    found = shown_figure(layout, cell, source)
+    return found.value + (f"{found.mark} [{found.low}, {found.high}]" if found.has_interval else "")
+
+
+def shown_figure(layout: Layout, cell: dict[Any, Any], source: str) -> Figure:
+    """The same in its parts."""
     if source == "ours" and cell["status"] == FAILED:
-        return FAILED
+        return Figure(FAILED)
     value, *ends = (cell[name] for name in LINES[source])
     if isinstance(value, str):
-        return value
+        return Figure(value)
     if pd.isna(value):
         ours = source == "ours" and layout.to_do(tuple(str(cell[axis.name]) for axis in layout.rows))
-        return MISSING if ours else ""
+        return Figure(MISSING if ours else "")
     decimals = next(quantity.decimals for quantity in layout.quantities if quantity.key == cell["quantity"])
     sign = "+" if source == "difference" else ""
-    value, low, high = (None if pd.isna(v) else f"{v:{sign}.{decimals}f}" for v in (value, *ends))
-    return f"{value}{few_mark(cell['images'])} [{low}, {high}]" if low is not None else str(value)
+    value, low, high = ("" if pd.isna(v) else f"{v:{sign}.{decimals}f}" for v in (value, *ends))
+    return Figure(value, low, high, few_mark(cell["images"])) if low else Figure(value)

@@ -57,6 +57,10 @@ class Quantity:
     scale: float = 1.0
     """The table's figures are so many times the measured ones: 100 for percent."""
     decimals: int = 1
+    metric: str = ""
+    """The key of the metric whose figures, or differences, these are; empty for what is none."""
+    paired: str = ""
+    """What it is a paired difference to, on the same expressions; empty for what is none."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def _quantity(metric: Metric, method: str | None = "localization_heads") -> Quan
     """A metric with its interval; of the run's own method for None."""
     scale, decimals = metric.unit.value
     measure = _of_metrics(lambda metrics: metrics.get(method or metrics.own() or "", metric.key))
-    return Quantity(metric.plain_name, metric.label, measure, scale, decimals)
+    return Quantity(metric.plain_name, metric.label, measure, scale, decimals, metric.key)
 
 
 def _unparsable(metrics: MetricsRecord) -> Measured:
@@ -295,12 +299,15 @@ DEVICE = Quantity("device", "device", _of_pass(lambda timed: timed.device))
 # A second look; a part per slice by the object's size.
 
 
-def _of_gain(key: str, heading: str, metric: str, measure: Callable[[Difference], Measured]) -> Quantity:
+def _of_gain(
+    key: str, heading: str, metric: str, measure: Callable[[Difference], Measured], paired: str = ""
+) -> Quantity:
     def of(run: StudyRun) -> Measured:
         change = run.part["gain"].metrics.get(metric) if "gain" in run.part else None
         return None if change is None else measure(change)
 
-    return Quantity(f"{METRIC[metric].plain_name}_{key}", f"{METRIC[metric].label}{heading}", of, 100)
+    name, title = METRIC[metric].plain_name, METRIC[metric].label
+    return Quantity(f"{name}_{key}", f"{title}{heading}", of, 100, metric="" if paired else metric, paired=paired)
 
 
 LOOKS = tuple(
@@ -308,7 +315,13 @@ LOOKS = tuple(
     for metric in ("rec_acc@0.5", "res_ciou", "pointing")
     for quantity in (
         _of_gain("first", ", first look", metric, lambda change: change.a),
-        _of_gain("gain", ", change", metric, lambda change: Estimate(change.difference, change.low, change.high)),
+        _of_gain(
+            "gain",
+            ", change",
+            metric,
+            lambda change: Estimate(change.difference, change.low, change.high),
+            "the first look",
+        ),
     )
 )
 ASKED = Quantity(

@@ -4,19 +4,25 @@ The same records give the same bytes: nothing tells when, where or by whom they 
 """
 
 import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
 from rich.console import RenderableType
 
 from locheads.fitted_table import Column, Kind, Row, fitted_table, label
-from locheads.report.studies.build import LINES, MISSING, Study, column_name, shown_text
+from locheads.records.metrics_file import few_legend
+from locheads.report.interval_words import interval_words, paired_mark, paired_words
+from locheads.report.latex_table import Cell, Figure, TexRow, TexTable, booktabs
+from locheads.report.studies.build import LINES, MISSING, SOURCE, Study, column_name, shown_figure, shown_text
+from locheads.report.studies.layout import Layout
 from locheads.report.studies.runs import StudyRun
 from locheads.report.theme import to_svg
 from locheads.store.atomic import write_text
-from locheads.text import csv_text, latex_text, markdown_text, printable
+from locheads.text import csv_text, markdown_text, printable
 
 
 def write_study(study: Study, folder: Path) -> list[Path]:
@@ -47,9 +53,72 @@ def markdown(study: Study, figures: list[str]) -> str:
 
 def latex(study: Study) -> str:
     """result.tex: a table for the package booktabs, the notes as comments."""
-    table = study.table.map(latex_text).rename(columns=latex_text)
-    text = table.to_latex(index=False, caption=latex_text(study.layout.title), label=f"tab:{study.layout.study}")
-    return text + "".join(f"% {printable(' '.join(note.split()))}\n" for note in study.notes)
+    return booktabs(tex_table(study)) + "".join(f"% {printable(' '.join(note.split()))}\n" for note in study.notes)
+
+
+def tex_table(study: Study) -> TexTable:
+    """Up to three lines a row, as `text_table` has them; labels that are the same in all rows stand in the caption."""
+    layout, cells = study.layout, study.cells.assign(heading=column_name(study.layout, study.cells))
+    names = [axis.name for axis in layout.rows]
+    told = [name for name in names if cells[name].nunique() > 1] or names[:1]
+    rows: list[TexRow] = []
+    before: tuple[str, ...] = ()
+    for _, row in cells.groupby(names, sort=False):
+        records = row.to_dict("records")
+        labels = tuple(str(records[0][name]) for name in told)
+        lines = [line for source in LINES if (line := _tex_line(layout, records, source))]
+        for number, line in enumerate(lines):
+            begins = _begins(labels, before) if number == 0 else ("",) * len(labels)
+            gap = bool(rows) and number == 0 and len(lines) > 1
+            rows.append(TexRow((*begins, *line), "addlinespace" if gap else ""))
+        before = labels
+    source = () if layout.paper is None else (SOURCE,)
+    headings = (*told, *source, *dict.fromkeys(cells["heading"]))
+    same = [f"{name} {cells[name].iloc[0]}" for name in names if name not in told]
+    return TexTable(layout.study, headings, tuple(rows), _tex_caption(study, rows, same))
+
+
+def _begins(labels: tuple[str, ...], before: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels from the first on that is another than in the row above."""
+    same = next((i for i, pair in enumerate(zip(labels, before, strict=False)) if pair[0] != pair[1]), len(before))
+    return ("",) * same + labels[same:]
+
+
+def _tex_line(layout: Layout, records: list[dict[Any, Any]], source: str) -> tuple[Cell, ...] | None:
+    """One line of a row, with its source in front where there are the paper's figures; None where it says nothing."""
+    found = [shown_figure(layout, cell, source) for cell in records]
+    texts = {figure.value for figure in found}
+    if texts <= {"", MISSING} and not (source == "ours" and MISSING in texts):
+        return None
+    paired = {quantity.key for quantity in layout.quantities if quantity.paired}
+    marked = [
+        replace(figure, mark=figure.mark + paired_mark(cell["low"], cell["high"]))
+        if source == "ours" and cell["quantity"] in paired and figure.has_interval
+        else figure
+        for figure, cell in zip(found, records, strict=True)
+    ]
+    cells = tuple(figure if figure.value else replace(figure, value=MISSING) for figure in marked)
+    return cells if layout.paper is None else (source, *cells)
+
+
+def _tex_caption(study: Study, rows: list[TexRow], same: list[str]) -> str:
+    layout, level = study.layout, _confidence(study.runs)
+    figures = [cell for row in rows for cell in row.cells if isinstance(cell, Figure)]
+    metrics = [quantity.metric for quantity in layout.quantities if quantity.metric]
+    others = sorted({quantity.paired for quantity in layout.quantities if quantity.paired})
+    brackets = any(figure.has_interval for figure in figures)
+    sentences = [
+        # Else the caption would begin with two numbers of tables.
+        re.sub(r"^(?=Table|Fig)", "The paper's ", layout.title) + ".",
+        f"In all rows: {', '.join(same)}." if same else "",
+        interval_words(level, metrics) if brackets and metrics else "",
+        "Other figures' brackets are intervals over images, too." if brackets and not metrics else "",
+        "A difference is ours less the paper's figure, its interval ours, moved: it is not paired, for the paper gives "
+        "no answers." if layout.paper else "",
+        *(paired_words(level, other) for other in others if brackets),
+        few_legend(*(figure.mark for figure in figures)).strip(),
+    ]  # fmt: skip
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def terminal_table(study: Study) -> RenderableType:
