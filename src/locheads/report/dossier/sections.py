@@ -8,13 +8,14 @@ from locheads.report.dossier.failures import failures
 from locheads.report.dossier.heads import support, words
 from locheads.report.dossier.leakage import leakage
 from locheads.report.dossier.origin import notes, origin
+from locheads.report.dossier.rests_on import artifacts, method
 from locheads.report.dossier.section import Outcome, Section, Standing, Subject
 from locheads.report.dossier.subject import evaluated, figures
 from locheads.report.run_record import RunRecord
 
 SUBJECTS: tuple[Subject, ...] = (
     evaluated, figures, expressions, duplicates, leakage, failures, coordinates, verification, words, support, notes,
-    origin,
+    origin, method, artifacts,
 )  # fmt: skip
 
 

@@ -1,11 +1,13 @@
-"""A dossier as files: dossier.md, and dossier.html, which prints well; from the records of a run folder alone, so that
-the same records give the same bytes."""
+"""A dossier as files: dossier.md, and dossier.html, which prints well; beside them the methods and the tables as LaTeX.
+All come from the records of a run folder alone: the same records give the same bytes."""
 
 from contextlib import suppress
 from pathlib import Path
 
 from locheads.errors import StoreError
 from locheads.records.receipt_file import renew_pages
+from locheads.report.dossier.latex import run_tables
+from locheads.report.dossier.methods import latex, methods
 from locheads.report.dossier.section import Section, Table
 from locheads.report.dossier.sections import outcomes, sections, title
 from locheads.report.explorer.page import page_template, write_page
@@ -19,22 +21,30 @@ SOURCE = "Every sentence comes from the records of the run folder; what these do
 
 
 def write_dossier(record: RunRecord, folder: Path | None = None) -> list[Path]:
-    """Writes the dossier's files into `folder`, by default `dossier` in the run folder, and returns their paths.
+    """Writes dossier.html, dossier.md and methods.tex into `folder`, by default `dossier` in the run folder, and
+    returns their paths.
 
     Raises StoreError where a file cannot be written.
     """
-    beside = folder is None
-    folder = record.folder / FOLDER if folder is None else folder
     found = sections(record)
-    files = {"dossier.html": to_html(record, found, beside), "dossier.md": to_markdown(record, found)}
+    files = {
+        "dossier.html": to_html(record, found, beside=folder is None),
+        "dossier.md": to_markdown(record, found),
+        "methods.tex": latex(methods(record)),
+    }
+    folder = record.folder / FOLDER if folder is None else folder
     for name, text in files.items():
         write_page(folder / name, text)
     return [folder / name for name in files]
 
 
 def dossier_of(folder: Path, target: Path | None = None) -> list[Path]:
-    """As `write_dossier`, of a run folder, whose pages' checksums are renewed. Raises StoreError where it is none."""
-    paths = write_dossier(read_run(folder), target)
+    """As `write_dossier`, of a run folder, with tables.tex besides, whose paired differences take longer than all the
+    rest; the checksums of the run's pages are renewed. Raises StoreError where it is no run folder, too."""
+    record = read_run(folder)
+    paths = write_dossier(record, target)
+    paths.append(paths[0].with_name("tables.tex"))
+    write_page(paths[-1], run_tables(record))
     if target is None:
         with suppress(StoreError):  # a damaged receipt, which the dossier names
             renew_pages(folder)
