@@ -91,6 +91,7 @@ def test_latex_shows_it() -> None:
     assert latex_text("a_b & 5 % \\input{x} ~^#$") == (
         r"a\_b \& 5 \% \textbackslash{}input\{x\} \textasciitilde{}\textasciicircum{}\#\$"
     )
+    assert latex_text("<a> | --x café \u2265") == r"\textless{}a\textgreater{} \textbar{} -{}-x café $\geq$"
 
 
 class PanicException(BaseException):

@@ -23,6 +23,9 @@ from locheads.models.config import Query
 from locheads.report.dossier import methods as methods_module
 from locheads.report.dossier.choice import Choice, filled, shown
 from locheads.report.dossier.methods import CHOICES, SILENT, latex, markdown, methods
+from locheads.report.dossier.sentences_data import FORMS
+from locheads.report.dossier.sentences_discovery import SCORES
+from locheads.report.dossier.sentences_evaluation import KINDS
 from locheads.report.run_record import RunRecord, read_run
 from locheads.segmenters.config import SegmenterKind
 
@@ -117,6 +120,13 @@ def test_every_setting_has_one_home() -> None:
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.key)
 def test_every_value_has_its_sentence_and_no_two_the_same_paragraph(choice: Choice) -> None:
     assert alike(choice, values(choice.key, HINTS[choice.key])) == []
+
+
+def test_none_of_ours_is_taken_for_a_users_own() -> None:
+    """Names that are text in the settings, where any other name is a class or an object of the user's."""
+    assert set(SCORES) == set(CRITERIA)
+    assert set(FORMS) == set(Reader)
+    assert set(KINDS) == set(SegmenterKind)
 
 
 def test_a_value_that_says_nothing_of_its_own_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def _of(*readers: Reader) -> tuple[Where, ...]:
 
 
 _REFER, _POCKET = (Reader.refer, Reader.grefcoco), (Reader.pocket, Reader.pocket_counts, Reader.pocket_small)
-_FORM = {
+FORMS = {
     Reader.agd20k: "It is read in the form of AGD20K.",
     Reader.coco: "It is read as a COCO file with a file of expressions.",
     Reader.flickr30k: "It is read in the form of Flickr30k Entities.",
@@ -78,7 +78,7 @@ _FORM = {
 
 
 def _reader(value: Any, _: Look) -> str:
-    return _FORM.get(value) or f"It is read by the user's own reader {shown(value)}."
+    return FORMS.get(value) or f"It is read by the user's own reader {shown(value)}."
 
 
 def _guard(value: Any, _: Look) -> str:

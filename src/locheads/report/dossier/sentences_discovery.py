@@ -18,7 +18,7 @@ _VOTES: Where = {
 }
 TIES = "Ties in what heads are ranked by go to the lower layer, and within a layer to the lower head."
 
-_SCORES = {
+SCORES = {
     "s_img": "A sample's heads are ranked by their attention sum, the highest first.",
     "entropy": "A sample's heads are ranked by the spatial entropy of their maps, the lowest first, whatever their "
     "attention sum.",
@@ -32,7 +32,7 @@ _SCORES = {
 
 
 def _score(value: object, _: Look) -> str:
-    return _SCORES.get(str(value), f"Heads are ranked by the user's own criterion {shown(value)}.")
+    return SCORES.get(str(value), f"Heads are ranked by the user's own criterion {shown(value)}.")
 
 
 DISCOVERY = (

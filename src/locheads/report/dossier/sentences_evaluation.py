@@ -24,7 +24,7 @@ _SAM: Where = {
 _POINTS: Where = {**_SAM, "segmenter.prompt": Only((PromptKind.points, PromptKind.box_point))}
 _BOXES: Where = {**_SAM, "segmenter.prompt": Not((PromptKind.points,), PromptKind.box)}
 _AUDIT: Where = {"stage": Only((Stage.audit,))}
-_KINDS = {
+KINDS = {
     SegmenterKind.none: "Masks are the pseudo-masks.",
     SegmenterKind.box: "Masks are the boxes, filled.",
     SegmenterKind.grabcut: "Masks are those of OpenCV's GrabCut in the box.",
@@ -35,7 +35,7 @@ _KINDS = {
 
 
 def _kind(value: Any, _: Look) -> str:
-    known = {kind.value: text for kind, text in _KINDS.items()}
+    known = {kind.value: text for kind, text in KINDS.items()}
     return known.get(value, f"Masks are those of the user's own segmenter {shown(value)}.")
 
 

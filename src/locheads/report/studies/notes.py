@@ -10,7 +10,9 @@ from locheads.report.studies.runs import StudyRun
 
 POCKET = "pocket"
 WITHOUT_EFFECT = ("engine.", "evaluation.gallery", "fresh", "paths.", "runs", "shard.", "stage", "study", "tracker.")
-"""Beginnings of settings that cannot change a figure."""
+"""Beginnings of settings that cannot change a figure, but for ..."""
+WITH_EFFECT = ("engine.quantization",)
+"""... these."""
 NAMING = ("model.name", "model.id", "model.revision", "model.trust_remote_code", "dataset.")
 """Those of settings that say which model and data: the rows and the table of origins tell."""
 WHICH_SAMPLES = ("dataset.limit", "dataset.offset", "dataset.shuffle", "dataset.query")
@@ -57,7 +59,7 @@ def _differing(layout: Layout, used: Sequence[StudyRun]) -> str:
 
 
 def _is_meant(name: str, layout: Layout) -> bool:
-    if name.startswith((*WITHOUT_EFFECT, *layout.varies)):
+    if name.startswith(layout.varies) or (name.startswith(WITHOUT_EFFECT) and name not in WITH_EFFECT):
         return True
     return name.startswith(NAMING) and name not in WHICH_SAMPLES
 

@@ -104,18 +104,21 @@ def _tex_line(layout: Layout, records: list[dict[Any, Any]], source: str) -> tup
 def _tex_caption(study: Study, rows: list[TexRow], same: list[str]) -> str:
     layout, level = study.layout, _confidence(study.runs)
     figures = [cell for row in rows for cell in row.cells if isinstance(cell, Figure)]
-    metrics = [quantity.metric for quantity in layout.quantities if quantity.metric]
-    others = sorted({quantity.paired for quantity in layout.quantities if quantity.paired})
-    brackets = any(figure.has_interval for figure in figures)
+    with_interval = set(study.cells.loc[study.cells["low"].notna(), "quantity"])
+    shown = [quantity for quantity in layout.quantities if quantity.key in with_interval]
+    metrics, pairs = ([getattr(q, kind) for q in shown if getattr(q, kind)] for kind in ("metric", "paired"))
+    others = len(shown) > len(metrics) + len(pairs)
     sentences = [
         # Else the caption would begin with two numbers of tables.
         re.sub(r"^(?=Table|Fig)", "The paper's ", layout.title) + ".",
         f"In all rows: {', '.join(same)}." if same else "",
-        interval_words(level, metrics) if brackets and metrics else "",
-        "Other figures' brackets are intervals over images, too." if brackets and not metrics else "",
+        interval_words(level, metrics) if metrics else "",
+        *(f"{paired_words(level, other)} Its brackets are that interval." for other in sorted(set(pairs))),
+        f"{'Other' if metrics or pairs else 'The'} brackets are intervals over images." if others else "",
         "A difference is ours less the paper's figure, its interval ours, moved: it is not paired, for the paper gives "
-        "no answers." if layout.paper else "",
-        *(paired_words(level, other) for other in others if brackets),
+        "no answers."
+        if layout.paper
+        else "",
         few_legend(*(figure.mark for figure in figures)).strip(),
     ]  # fmt: skip
     return " ".join(sentence for sentence in sentences if sentence)
