@@ -47,7 +47,10 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str]]:
     versions = [f"{name} {'not installed' if v is None else v}" for name, v in found.versions.items()]
     yield "Versions", _told(", ".join(versions))
     machine = found.hardware or {"machine": None}
-    yield from ((name.capitalize(), "none" if value == [] else _told(value)) for name, value in machine.items())
+    yield from (
+        ("GPUs" if name == "gpus" else name.capitalize(), "none" if value == [] else _told(value))
+        for name, value in machine.items()
+    )
     yield "Command", _told(command(record))
     yield "Started", _told(found.started)
     yield "Seconds", _told(found.seconds)

@@ -15,7 +15,7 @@ def method(record: RunRecord) -> Section:
     """How the run worked, from its settings: a sentence for each."""
     if not record.config:
         return Section("Methods", sentences=("Not recorded: settings (config.yaml is missing or broken).",))
-    return Section("Methods", sentences=tuple(f"{p.title}. {' '.join(p.sentences)}" for p in methods(record)))
+    return Section("Methods", paragraphs=tuple((p.title, " ".join(p.sentences)) for p in methods(record)))
 
 
 def artifacts(record: RunRecord) -> Section:
@@ -28,4 +28,4 @@ def artifacts(record: RunRecord) -> Section:
         tuple((one.name, one.what, one.identity) for one in found),
         words=True,
     )
-    return Section("Artifacts", (), (WHEN, *sentences), (table,))
+    return Section("Artifacts", sentences=(WHEN, *sentences), tables=(table,))

@@ -45,6 +45,8 @@ class Section:
     outcomes: tuple[Outcome, ...] = ()
     sentences: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    paragraphs: tuple[tuple[str, str], ...] = ()
+    """(what it is about, its text), between the sentences and the tables."""
 
     @property
     def anchor(self) -> str:

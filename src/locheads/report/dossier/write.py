@@ -74,6 +74,7 @@ def _linked(text: str, section: Section) -> str:
 
 def _section(section: Section) -> list[str]:
     sentences = [line for sentence in section.sentences for line in ("", markdown_text(sentence))]
+    sentences += [line for about, text in section.paragraphs for line in ("", f"**{about}.** {markdown_text(text)}")]
     tables = [line for table in section.tables for line in _table(table)]
     return ["", f"## {section.title}", *sentences, *tables]
 
