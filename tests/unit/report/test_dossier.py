@@ -100,6 +100,8 @@ def test_heads_below_a_baseline_are_asked_about(record: RunRecord, metrics_json:
     low = {"localization_heads": (0.1, 0.08, 0.12), "mean_of_all_heads": (0.5, 0.4, 0.6)}
     found = stands(figures(replace(record, metrics=MetricsRecord.parse(metrics_json(low)))))
     assert "beat none" in found[Standing.ask] and found[Standing.holds] == ""
+    assert "of 7 images only" in stands(figures(with_metrics(record, n_images=7)))[Standing.ask]
+    assert "images only" not in text(figures(record))
 
 
 def slice_of(by: str, name: str, n: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from locheads.evaluation.metric_table import METRIC, headline, method_label
-from locheads.records.metrics_file import MetricsRecord
+from locheads.records.metrics_file import MetricsRecord, few_mark
 from locheads.report.absence_report import absence_caption
 from locheads.report.audit_report import caption as audit_caption
 from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, unknown
@@ -14,6 +14,7 @@ from locheads.report.tables import results_caption
 from locheads.report.verdict import compared
 
 NOT_RECORDED = "not recorded"
+PART = "Only a part of the split was evaluated"
 ELSEWHERE = {"Model verified", "Seed", "State", "Code", "Started", "Duration"}
 """Facts that have sections of their own."""
 
@@ -77,8 +78,8 @@ def _counted(record: RunRecord) -> list[Outcome]:
         return [unknown("The run has no figures: nothing was evaluated, or its file is missing.")]
     on = f"{record.setting('dataset.name', 'unrecorded data')} {record.setting('dataset.split', '')}".strip()
     told = holds(f"{amount(n[0], 'expression')} of {amount(n[1], 'image')} of {on} were scored.")
-    limit = [ask(sentence) for sentence in _part(record) if record.setting("dataset.limit") is not None]
-    return [told, *limit]
+    part = [ask(sentence) for sentence in _part(record) if sentence.startswith(PART)]
+    return [told, *part]
 
 
 def _part(record: RunRecord) -> list[str]:
@@ -90,7 +91,8 @@ def _part(record: RunRecord) -> list[str]:
     if limit is None and not offset:
         return [f"The whole split was evaluated{order}."]
     most = "all expressions" if limit is None else f"at most {limit} expressions"
-    return [f"Only a part of the split was evaluated: {most} after the first {offset}{order}."]
+    after = f" after the first {offset}" if offset else ""
+    return [f"{PART}: {most}{after}{order}."]
 
 
 def _complete(record: RunRecord) -> list[Outcome]:
@@ -120,6 +122,8 @@ def figures(record: RunRecord) -> Section:
         outcomes = [unknown(verdict.headline)]
     else:
         outcomes = [holds(verdict.headline) if verdict.tone == "good" else ask(verdict.headline)]
+    if few_mark(metrics.n_images):
+        outcomes.append(ask(f"The figures are of {amount(metrics.n_images, 'image')} only: their intervals are rough."))
     absence = [absence_caption(metrics.absence)] if metrics.absence else []
     return Section("Figures", tuple(outcomes), (results_caption(metrics), *absence), (_table(metrics),))
 
