@@ -178,7 +178,7 @@ def test_the_papers_open_choices_are_all_said() -> None:
     for words in (
         "on the sums' means over the samples", "the elbow of the sorted sums", "farthest from the line",
         "a > mean(a), 8-connected", "share P is that of its cells", "never chosen", "not filtered by their bottom row",
-        "first 2 layers no head is chosen", "its 10 best heads", "5 trials", "The same heads ground every sample",
+        "first 2 layers no head", "its 10 best heads", "5 trials", "The same heads ground every sample",
         "visual content that the user provides", "the last token of the prompt", "window is 7 wide", "sigma 1.",
         "mirrored about its outermost cells", "largest convex hull", "exact inverse of the preprocessing",
         "Bars of the mean colour", "applies on the model's grid", "Masks are the pseudo-masks", "seed 0",
@@ -199,9 +199,26 @@ def test_what_has_no_effect_says_nothing() -> None:
     assert mass not in paragraph(DEFAULTS)[0]
     assert mass in paragraph(changed(DEFAULTS, {"grounding.box": "mass_quantiles"}))[0]
     given = paragraph(changed(DEFAULTS, {"heads.set": "llava_1_5_7b"}))[0]
-    assert "**Discovery.**" not in given and "votes for" not in given and "Of the first 2 layers no head" in given
+    assert "**Discovery.**" not in given and "votes for" not in given and "Of the first 2 layers no" in given
     of_a_file = paragraph(changed(DEFAULTS, {"predictions": "answers.jsonl"}))[0]
     assert "answers.jsonl" in of_a_file and "convex hull" not in of_a_file
+
+
+@pytest.mark.parametrize(
+    ("changes", "without"),
+    [
+        ({"predictions": "answers.jsonl"}, ["Model", "Prompt", "Discovery", "Heads", "From maps to a box", "Masks"]),
+        ({"stage": "direct"}, ["Discovery", "Heads", "From maps to a box", "Masks"]),
+        ({"stage": "discover"}, ["From maps to a box", "Further looks", "Masks", "Evaluation"]),
+        ({"stage": "attend"}, ["Discovery", "Heads", "From maps to a box", "Masks", "Evaluation"]),
+        ({"heads.set": "llava_1_5_7b"}, ["Discovery"]),
+        ({}, ["Predictions", "Boxes in words", "Audit", "Steering"]),
+    ],
+)
+def test_a_step_that_was_not_taken_has_no_paragraph(changes: dict[str, Any], without: list[str]) -> None:
+    titles = [p.title for p in methods(RunRecord(Path("run"), config=changed(DEFAULTS, changes)))]
+    assert not set(without) & set(titles) and {"Data", "Run"} <= set(titles)
+    assert set(without) <= {title for title, _, _ in methods_module.TOPICS}
 
 
 def test_what_the_record_lacks_is_said_and_not_made_up() -> None:

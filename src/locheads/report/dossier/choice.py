@@ -7,7 +7,7 @@ an entry in the `sentences_*.py` of its group. A new member of an enumeration is
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -55,8 +55,17 @@ Where = Mapping[str, Only | Not]
 """Setting -> what must hold of it; all of them must."""
 
 
-USES_HEADS: Where = {"predictions": Only((None,)), "stage": Not((Stage.direct,), Stage.report)}
-"""Runs whose answers come from heads."""
+_NO_RUN = (Stage.check, Stage.verify, Stage.compare, Stage.fetch, Stage.status)
+"""Stages that no method is behind."""
+ASKS_MODEL: Where = {"predictions": Only((None,)), "stage": Not(_NO_RUN, Stage.report)}
+"""Runs that asked the LVLM, or read what it was asked before; not those of a file of predictions."""
+USES_HEADS: Where = {**ASKS_MODEL, "stage": Not((*_NO_RUN, Stage.direct, Stage.attend), Stage.report)}
+"""Runs about heads, found or given."""
+GROUNDS: Where = {
+    **ASKS_MODEL,
+    "stage": Not((*_NO_RUN, Stage.direct, Stage.attend, Stage.discover, Stage.judge), Stage.report),
+}
+"""Runs that made answers of maps."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,11 @@ class Choice:
     def counts(self, look: Look) -> bool:
         """Whether the setting has an effect; a condition on what the record does not hold counts as fulfilled."""
         return not self.where or any(_holds(where, look) for where in self.where)
+
+
+def within(where: Where, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    """The same choices, which count only where this holds, too, but for what they say of the same settings."""
+    return tuple(replace(one, where=tuple({**where, **own} for own in one.where or ({},))) for one in choices)
 
 
 def _is_key(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """The tables of a run for a paper, as LaTeX: its figures beside the baselines, its heads, slices, further looks and the
 audit. What a mark or a bracket is stands in each caption, from the record."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 
 from locheads.errors import StoreError
@@ -20,7 +21,7 @@ from locheads.evaluation.metric_table import (
 )
 from locheads.evaluation.slices import SLICES
 from locheads.records.audit_file import AuditFile
-from locheads.records.heads_file import HeadsFile
+from locheads.records.heads_file import FoundHead, HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend, few_mark
 from locheads.records.zoom_file import ZoomFile
 from locheads.report.audit_report import by_option, difference
@@ -51,8 +52,8 @@ def run_tables(record: RunRecord) -> str:
         try:
             pairs, why = read_pairs(record.folder, record.metrics), ""
         except StoreError as error:
-            # Without the folder: a paper does not tell where it lay.
-            pairs, why = {}, str(error).replace(str(record.folder), "the run folder")
+            # What is wrong, without where the folder lies and what to do: a caption is no place for that.
+            pairs, why = {}, str(error).replace(str(record.folder), "the run folder").split(": ")[0] + "."
         found += [*results_tables(record, record.metrics, pairs, why), *slices_tables(record, record.metrics)]
     found += heads_tables(record.heads) if record.heads is not None else []
     found += zoom_tables(record.zoom) if record.zoom is not None else []
@@ -131,21 +132,28 @@ def heads_tables(heads: HeadsFile) -> Iterator[TexTable]:
     rows = []
     for found in heads.found:
         at = (found.layer, found.head)
-        low, high, mark = found.frequency_low, found.frequency_high, few_mark(heads.n_images or 0)
-        known = low is not None and high is not None and heads.n_images is not None
-        frequency = Figure(percent(float(heads.frequency_mean[at])), *((percent(low or 0), percent(high or 0), mark)
-                           if known else ()))  # fmt: skip
-        iou = percent(float("nan") if heads.head_iou is None else float(heads.head_iou[at]))
-        dependence = float("nan") if heads.dependence is None else float(heads.dependence.dependence[at])
-        rows.append(
-            TexRow((
-                str(found.index), frequency, Figure(percent(float(heads.frequency_std[at]))),
-                Figure(f"{heads.mean_attention_sum[at]:.3f}"), Figure(iou),
-                Figure(f"{dependence:.2f}" if dependence == dependence else ABSENT),
-            ))
-        )  # fmt: skip
+        iou, dependence = (
+            math.nan if grid is None else float(grid[at])
+            for grid in (heads.head_iou, None if heads.dependence is None else heads.dependence.dependence)
+        )
+        figures = (
+            Figure(percent(float(heads.frequency_std[at]))),
+            Figure(f"{heads.mean_attention_sum[at]:.3f}"),
+            Figure(percent(iou)),
+            Figure(ABSENT if math.isnan(dependence) else f"{dependence:.2f}"),
+        )
+        rows.append(TexRow((str(found.index), _frequency(heads, found), *figures)))
     headings = ("head", "frequency (%)", "\N{PLUS-MINUS SIGN} (%)", "attention sum", "head IoU (%)", "dependence")
     yield TexTable("heads", headings, tuple(rows), f"Localization heads: {heads_caption(heads)}")
+
+
+def _frequency(heads: HeadsFile, found: FoundHead) -> Figure:
+    """Without an interval where the file has none."""
+    value = percent(float(heads.frequency_mean[found.layer, found.head]))
+    low, high = found.frequency_low, found.frequency_high
+    if low is None or high is None or heads.n_images is None:
+        return Figure(value)
+    return Figure(value, percent(low), percent(high), few_mark(heads.n_images))
 
 
 def zoom_tables(zoom: ZoomFile) -> Iterator[TexTable]:
@@ -153,15 +161,12 @@ def zoom_tables(zoom: ZoomFile) -> Iterator[TexTable]:
     rows: list[TexRow] = []
     for gain in zoom.gains:
         for key, change in gain.metrics.items():
-            unit, few = METRIC[key].unit, few_mark(gain.n_images)
-            mark = few + _mark((change.difference, change.low, change.high))
-            rows.append(
-                TexRow((
-                    gain.part, METRIC[key].label, Figure(unit.text(change.a)), Figure(unit.text(change.b)),
-                    Figure(unit.text(change.difference, "+"), unit.text(change.low, "+"), unit.text(change.high, "+"),
-                           mark),
-                ), "midrule" if rows and key == next(iter(gain.metrics)) else "")
-            )  # fmt: skip
+            unit, new_part = METRIC[key].unit, bool(rows) and key == next(iter(gain.metrics))
+            looks = (Figure(unit.text(change.a)), Figure(unit.text(change.b)))
+            ends = Estimate(change.difference, change.low, change.high, few_mark(gain.n_images))
+            changed = estimate(ends, unit, paired_mark(change.low, change.high), "+")
+            cells = (gain.part, METRIC[key].label, *looks, changed)
+            rows.append(TexRow(cells, "midrule" if new_part else ""))
     notes = [
         f"Further looks ({zoom.name}, combined by {zoom.combine}), by the object's share of the image, in percent.",
         paired_words(level_of(zoom.confidence), "the first look"),

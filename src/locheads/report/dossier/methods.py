@@ -9,10 +9,22 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from locheads.config import Stage
 from locheads.evaluation.metric_table import METRIC, method_label
 from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.dossier import sentences_discovery, sentences_grounding
-from locheads.report.dossier.choice import ABSENT, Choice, Look
+from locheads.report.dossier.choice import (
+    ABSENT,
+    ASKS_MODEL,
+    GROUNDS,
+    USES_HEADS,
+    Choice,
+    Look,
+    Not,
+    Only,
+    Where,
+    within,
+)
 from locheads.report.dossier.sentences_data import DATA, DIRECT, PREDICTIONS
 from locheads.report.dossier.sentences_discovery import DISCOVERY, HEADS, STEERING
 from locheads.report.dossier.sentences_evaluation import AUDIT, EVALUATION, MASKS, RUN
@@ -162,12 +174,16 @@ def _of_discovery(record: RunRecord) -> Iterator[str]:
     if heads.tau is not None:
         yield f"The threshold tau is {heads.tau:.3f}."
     yield f"{int(heads.eligible.sum()):,} of {heads.eligible.size:,} heads are eligible."
-    yield f"The localization heads are {', '.join(map(str, heads.heads))}, the most frequent first."
+    first = "the most frequent" if heads.score is None else "the highest ranked"
+    yield f"The localization heads are {', '.join(map(str, heads.heads))}, {first} first."
 
 
 def _of_heads(record: RunRecord) -> Iterator[str]:
     if (follows := follows_of(record)) is not None:
         yield follows.sentence
+        if follows.smoothing:
+            said = ", ".join(f"{name} {value}" for name, value in follows.smoothing.items())
+            yield f"Peaks were judged on maps smoothed with {said}."
 
 
 def _of_grounding(record: RunRecord) -> Iterator[str]:
@@ -212,22 +228,24 @@ def _machine(provenance: ProvenanceFile) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-TOPICS: tuple[tuple[str, tuple[Choice, ...], Facts], ...] = (
-    ("Model", MODEL, _of_model),
-    ("Prompt", PROMPT, _no_facts),
-    ("Data", DATA, _of_data),
-    ("Predictions", PREDICTIONS, _no_facts),
-    ("Boxes in words", DIRECT, _no_facts),
-    ("Discovery", DISCOVERY, _of_discovery),
-    ("Heads", HEADS, _of_heads),
-    ("Steering", STEERING, _no_facts),
-    ("From maps to a box", GROUNDING, _of_grounding),
-    ("Further looks", ZOOM, _no_facts),
-    ("Answers of nothing", ABSENCE, _of_absence),
-    ("Masks", MASKS, _no_facts),
-    ("Evaluation", EVALUATION, _of_evaluation),
-    ("Audit", AUDIT, _no_facts),
-    ("Run", RUN, _of_run),
+_FINDS: Where = {**USES_HEADS, "heads.set": Only((None,))}
+_TOPICS: tuple[tuple[str, Where, tuple[Choice, ...], Facts], ...] = (
+    ("Model", ASKS_MODEL, MODEL, _of_model),
+    ("Prompt", ASKS_MODEL, PROMPT, _no_facts),
+    ("Data", {}, DATA, _of_data),
+    ("Predictions", {"predictions": Not((None,), "predictions.jsonl")}, PREDICTIONS, _no_facts),
+    ("Boxes in words", {"predictions": Only((None,))}, DIRECT, _no_facts),
+    ("Discovery", _FINDS, DISCOVERY, _of_discovery),
+    ("Heads", USES_HEADS, HEADS, _of_heads),
+    ("Steering", {"stage": Only((Stage.steer,))}, STEERING, _no_facts),
+    ("From maps to a box", GROUNDS, GROUNDING, _of_grounding),
+    ("Further looks", GROUNDS, ZOOM, _no_facts),
+    ("Answers of nothing", GROUNDS, ABSENCE, _of_absence),
+    ("Masks", GROUNDS, MASKS, _no_facts),
+    ("Evaluation", {}, EVALUATION, _of_evaluation),
+    ("Audit", {"stage": Only((Stage.audit,))}, AUDIT, _no_facts),
+    ("Run", {}, RUN, _of_run),
 )
-"""Title, what its settings say, what was found out."""
+TOPICS = tuple((title, within(where, choices), facts) for title, where, choices, facts in _TOPICS)
+"""Title, what its settings say, what was found out. Each topic has a condition for all of its settings."""
 CHOICES = tuple(chain.from_iterable(choices for _, choices, _ in TOPICS))

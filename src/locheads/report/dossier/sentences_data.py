@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from locheads.absence.config import AbsenceScore
 from locheads.config import Stage
 from locheads.data.config import (
     Absent,
@@ -18,7 +19,18 @@ from locheads.data.config import (
     Reader,
 )
 from locheads.data.guard import BESIDE
-from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, shown
+from locheads.report.dossier.choice import (
+    ASKS_MODEL,
+    GROUNDS,
+    USES_HEADS,
+    Choice,
+    Look,
+    Not,
+    Only,
+    Where,
+    filled,
+    shown,
+)
 
 BESIDE_WORDS = "the files of refs in the data set's folder and in those beside it"
 _CORNERS = "left, top, right, bottom"
@@ -48,9 +60,9 @@ FRAMES = {
     Frame.padded_square: "They refer to the square that two bars make of the image.",
     Frame.input: "They refer to the input that the model's processor makes of the image.",
 }
-_FILE: Where = {"predictions": Not((None,), "predictions.jsonl")}
 _DIRECT: Where = {"stage": Only((Stage.direct,)), "predictions": Only((None,))}
 _DISCOVERS: Where = {**USES_HEADS, "heads.set": Only((None,))}
+_CALIBRATES: Where = {**GROUNDS, "absence.score": Not((AbsenceScore.off, False), AbsenceScore.peak)}
 
 
 def _of(*readers: Reader) -> tuple[Where, ...]:
@@ -91,8 +103,11 @@ def _guard(value: Any, _: Look) -> str:
 DATA = (
     Choice("dataset.name", filled("The settings call the data set {}.")),
     Choice("dataset.reader", _reader),
-    Choice("dataset.refs", filled("Its expressions are those of {}."),
-           _of(*_REFER, *_POCKET, Reader.jsonl, Reader.coco, Reader.screenspot)),
+    Choice(
+        "dataset.refs",
+        filled("Its expressions are those of {}."),
+        _of(*_REFER, *_POCKET, Reader.jsonl, Reader.coco, Reader.screenspot),
+    ),
     Choice("dataset.instances", filled("Its annotations are those of {}."), _of(*_REFER, Reader.coco)),
     Choice(
         "dataset.review",
@@ -119,8 +134,11 @@ DATA = (
         _of(Reader.hub),
     ),
     Choice("dataset.columns", filled("Its columns are read as {}."), _of(Reader.hub)),
-    Choice("dataset.split_names", filled("Its splits are named {}.", "Its splits have their official names."),
-           _of(Reader.hub)),
+    Choice(
+        "dataset.split_names",
+        filled("Its splits are named {}.", "Its splits have their official names."),
+        _of(Reader.hub),
+    ),
     Choice(
         "dataset.box_format",
         {form: f"Its boxes are {text}." for form, text in BOXES.items()},
@@ -136,8 +154,11 @@ DATA = (
         _of(Reader.reasonseg),
     ),
     Choice("dataset.template", filled("An affordance is asked for as {}."), _of(Reader.agd20k)),
-    Choice("dataset.affordances", filled("The phrases of the affordances are {}.", "Affordances have their own names."),
-           _of(Reader.agd20k)),
+    Choice(
+        "dataset.affordances",
+        filled("The phrases of the affordances are {}.", "Affordances have their own names."),
+        _of(Reader.agd20k),
+    ),
     Choice(
         "dataset.expressions",
         {
@@ -152,6 +173,7 @@ DATA = (
             Asked.alone: "Each expression is asked alone.",
             Asked.in_text: "Each expression is asked within the text that it is a part of.",
         },
+        (ASKS_MODEL,),
     ),
     Choice(
         "dataset.boxes",
@@ -183,9 +205,9 @@ DATA = (
         "dataset.official",
         filled("Its counts were checked against the published ones of {}.", "Its counts are compared with no others."),
     ),
-    Choice("dataset.guard", _guard, (_DISCOVERS,)),
+    Choice("dataset.guard", _guard, (_DISCOVERS, _CALIBRATES)),
     Choice("dataset.split", filled("The evaluated split is {}.")),
-    Choice("dataset.discovery_split", filled("Heads are sought on the split {}."), (_DISCOVERS,)),
+    Choice("dataset.discovery_split", filled("The split for discovery is {}."), (_DISCOVERS, _CALIBRATES)),
     Choice("dataset.test_splits", filled("Nothing may be chosen on {}.", "No split is kept from being chosen on.")),
     Choice(
         "dataset.limit",
@@ -214,39 +236,35 @@ DATA = (
             "no annotated object of it.",
         },
     ),
-)  # fmt: skip
+)
 
 PREDICTIONS = (
-    Choice("predictions", filled("What is scored are the answers in the file {}, which no head gave."), (_FILE,)),
+    Choice("predictions", filled("What is scored are the answers in the file {}, which no head gave.")),
     Choice(
         "predictions_format.box_format",
         {
             None: "No format of boxes is declared of the file.",
             **{form: f"Its boxes are {text}." for form, text in BOXES.items()},
         },
-        (_FILE,),
     ),
     Choice(
         "predictions_format.point_format",
         {None: "It holds no points.", **{form: f"Its points are {text}." for form, text in POINTS.items()}},
-        (_FILE,),
     ),
-    Choice("predictions_format.frame", FRAMES, (_FILE,)),
+    Choice("predictions_format.frame", FRAMES),
     Choice(
         "predictions_format.side",
         filled("The square that the model saw has a side of {} pixels.", "The side of the model's square is not set."),
-        (_FILE,),
     ),
     Choice(
         "predictions_format.multiple",
         filled("The processor makes both sides multiples of {} pixels.", "The sides need be multiples of nothing."),
-        (_FILE,),
     ),
-    Choice("predictions_format.min_pixels", filled("The model's input has at least {} pixels."), (_FILE,)),
-    Choice("predictions_format.max_pixels", filled("The model's input has at most {} pixels."), (_FILE,)),
-    Choice("predictions_format.id", filled("Samples are named under {}."), (_FILE,)),
-    Choice("predictions_format.box", filled("Boxes stand under {}."), (_FILE,)),
-    Choice("predictions_format.mask", filled("Masks stand under {}."), (_FILE,)),
+    Choice("predictions_format.min_pixels", filled("The model's input has at least {} pixels.")),
+    Choice("predictions_format.max_pixels", filled("The model's input has at most {} pixels.")),
+    Choice("predictions_format.id", filled("Samples are named under {}.")),
+    Choice("predictions_format.box", filled("Boxes stand under {}.")),
+    Choice("predictions_format.mask", filled("Masks stand under {}.")),
 )
 
 DIRECT = (

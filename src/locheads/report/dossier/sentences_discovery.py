@@ -1,19 +1,15 @@
 """What the settings of discovery, of the choice of heads and of their dependence on the words say in a methods
 paragraph."""
 
-from locheads.config import Stage
 from locheads.discovery.config import Draw, ElbowRule, Require, SelectionKind, Threshold, Until
 from locheads.discovery.criteria import CRITERIA
 from locheads.map_numbers import EmptyMaps, Floor, Precision, Weighting
-from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, of_one, shown
+from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, of_one, shown
 
-_FINDS: Where = {**USES_HEADS, "heads.set": Only((None,))}
 _THRESHOLDED: Where = {
-    **_FINDS,
     "criterion.score": Not(tuple(name for name, one in CRITERIA.items() if not one.thresholded), "s_img_entropy"),
 }
 _VOTES: Where = {
-    **_FINDS,
     "criterion.score": Not(tuple(name for name, one in CRITERIA.items() if one.pooled), "s_img_entropy"),
 }
 TIES = "Ties in what heads are ranked by go to the lower layer, and within a layer to the lower head."
@@ -36,8 +32,8 @@ def _score(value: object, _: Look) -> str:
 
 
 DISCOVERY = (
-    Choice("criterion.name", filled("The settings call the criterion {}."), (_FINDS,)),
-    Choice("criterion.score", _score, (_FINDS,)),
+    Choice("criterion.name", filled("The settings call the criterion {}.")),
+    Choice("criterion.score", _score),
     Choice(
         "criterion.threshold",
         {
@@ -73,7 +69,6 @@ DISCOVERY = (
             Floor.relu_2mean_eps: "Components of a map are made of the cells with ReLU(a - 2 mean(a)) > 0.001, "
             "8-connected (as in the released code C1).",
         },
-        (_FINDS,),
     ),
     Choice(
         "criterion.weighting",
@@ -82,7 +77,6 @@ DISCOVERY = (
             Weighting.mass: "In the entropy -sum P log P a component's share P is that of its rectified attention (as "
             "in the released code).",
         },
-        (_FINDS,),
     ),
     Choice(
         "criterion.empty_maps",
@@ -91,7 +85,6 @@ DISCOVERY = (
             EmptyMaps.zero: "A map whose rectified cells all are 0.001 or less has entropy 0, the best (as in the "
             "released code).",
         },
-        (_FINDS,),
     ),
     Choice(
         "criterion.precision",
@@ -99,7 +92,6 @@ DISCOVERY = (
             Precision.float64: "Entropies are worked out in 64-bit numbers.",
             Precision.float32: "Entropies are worked out in 32-bit numbers (as in the released code).",
         },
-        (_FINDS,),
     ),
     Choice(
         "criterion.max_bottom_row",
@@ -107,7 +99,6 @@ DISCOVERY = (
             "A head is dropped from a sample in which a weight of its map's bottom row exceeds {}.",
             "Maps are not filtered by their bottom row.",
         ),
-        (_FINDS,),
     ),
     Choice(
         "criterion.min_dependence",
@@ -115,7 +106,6 @@ DISCOVERY = (
             "Heads whose dependence on the words is below {} are dropped.",
             "No head is dropped for its dependence on the words.",
         ),
-        (_FINDS,),
     ),
     Choice(
         "criterion.min_keep",
@@ -124,7 +114,6 @@ DISCOVERY = (
             if value
             else "A sample may be left with no head."
         ),
-        (_FINDS,),
     ),
     Choice(
         "criterion.candidates",
@@ -137,44 +126,41 @@ DISCOVERY = (
             Draw.expression: "The samples of a trial are random pairs of an image and an expression.",
             Draw.image: "The samples of a trial are all expressions of random images, of the last image a random part.",
         },
-        (_FINDS,),
     ),
-    Choice("discovery.n_samples", of_one("A trial has {} samples at most.", "A trial has 1 sample."), (_FINDS,)),
-    Choice("discovery.trials", of_one("There are {} trials, over which frequencies are averaged.", "There is 1 trial."),
-           (_FINDS,)),
+    Choice("discovery.n_samples", of_one("A trial has {} samples at most.", "A trial has 1 sample.")),
+    Choice(
+        "discovery.trials", of_one("There are {} trials, over which frequencies are averaged.", "There is 1 trial.")
+    ),
     Choice(
         "discovery.until",
         {
             Until.count: "All samples of a trial are asked.",
             Until.stable: "Samples are asked in rounds (50 of each trial, 100, 200, ...) until the heads are final.",
         },
-        (_FINDS,),
     ),
     Choice(
         "discovery.confidence",
         filled("Heads are called final where they come first in a share of {} of the resamples of the images."),
-        (_FINDS,),
     ),
     Choice(
         "discovery.sizes",
         filled("Heads are also ranked by the first {} samples of each trial.", "Heads are ranked by all samples only."),
-        (_FINDS,),
     ),
-)  # fmt: skip
+)
 
 HEADS = (
     Choice(
         "heads.set",
         filled("The heads were given to the run, by {}; it discovered none.", "The run discovered the heads itself."),
-        (USES_HEADS,),
     ),
     Choice(
         "criterion.skip_layers",
         lambda value, _: (
-            f"Of the first {value:,} layers no head is chosen." if value else "Heads of all layers may be chosen."
+            f"Of the first {value:,} layers no head is a localization head."
+            if value
+            else "Heads of all layers are admitted."
         ),
         # Given heads: the random ones are drawn from the others.
-        (USES_HEADS,),
     ),
     Choice(
         "selection.kind",
@@ -182,16 +168,14 @@ HEADS = (
             SelectionKind.fixed: "The same heads ground every sample.",
             SelectionKind.greedy: "Each sample is grounded by its own best heads.",
         },
-        (USES_HEADS,),
     ),
-    Choice("heads.k", of_one("The maps of {} heads are summed.", "The map of 1 head is used."), (USES_HEADS,)),
+    Choice("heads.k", of_one("The maps of {} heads are summed.", "The map of 1 head is used.")),
     Choice(
         "heads.require",
         {
             Require.nothing: "Heads are used whether or not they follow the words.",
             Require.follow: "Heads that do not follow the words would have ended the run.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "dependence.images",
@@ -200,31 +184,25 @@ HEADS = (
             if value
             else "Whether heads depend on the words is not measured."
         ),
-        (USES_HEADS,),
     ),
     Choice(
         "dependence.tolerance",
         filled("There two peaks are at the same place within a share of {} of a map's rows and columns."),
-        ({**USES_HEADS, "dependence.images": Not((0,), 60)},),
+        ({"dependence.images": Not((0,), 60)},),
     ),
     Choice(
         "dependence.resamples",
         filled("Its intervals are a bootstrap over images of {} resamples."),
-        ({**USES_HEADS, "dependence.images": Not((0,), 60)},),
+        ({"dependence.images": Not((0,), 60)},),
     ),
 )
 
 STEERING = (
-    Choice("steer.k", filled("Heads are steered together in sets of {}."), ({"stage": Only((Stage.steer,))},)),
-    Choice(
-        "steer.other",
-        filled("To their logits {} is added on the cells of the other expression."),
-        ({"stage": Only((Stage.steer,))},),
-    ),
+    Choice("steer.k", filled("Heads are steered together in sets of {}.")),
+    Choice("steer.other", filled("To their logits {} is added on the cells of the other expression.")),
     Choice(
         "steer.own",
         filled("To their logits {} is added on the cells of the expression itself that are none of the other's."),
-        ({"stage": Only((Stage.steer,))},),
     ),
-    Choice("steer.images", filled("Steering uses {} images at most."), ({"stage": Only((Stage.steer,))},)),
+    Choice("steer.images", filled("Steering uses {} images at most.")),
 )

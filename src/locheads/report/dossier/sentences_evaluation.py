@@ -6,7 +6,7 @@ from typing import Any
 from locheads.audit.config import AuditMode
 from locheads.config import Stage
 from locheads.dependence.planted import Plant
-from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, of_one, shown
+from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, of_one, shown
 from locheads.segmenters.config import (
     MaskChoice,
     Negatives,
@@ -16,14 +16,13 @@ from locheads.segmenters.config import (
     SegmenterKind,
 )
 
-_SEGMENTS: Where = {**USES_HEADS, "segmenter.kind": Not((SegmenterKind.none, None), SegmenterKind.sam_hf)}
+_SEGMENTS: Where = {"segmenter.kind": Not((SegmenterKind.none, None), SegmenterKind.sam_hf)}
 _SAM: Where = {
-    **USES_HEADS,
     "segmenter.kind": Not((SegmenterKind.none, SegmenterKind.box, SegmenterKind.grabcut, None), SegmenterKind.sam_hf),
 }
 _POINTS: Where = {**_SAM, "segmenter.prompt": Only((PromptKind.points, PromptKind.box_point))}
 _BOXES: Where = {**_SAM, "segmenter.prompt": Not((PromptKind.points,), PromptKind.box)}
-_AUDIT: Where = {"stage": Only((Stage.audit,))}
+_EVALUATES = ({"stage": Only((Stage.report, Stage.evaluate, Stage.direct, Stage.audit, Stage.compare))},)
 KINDS = {
     SegmenterKind.none: "Masks are the pseudo-masks.",
     SegmenterKind.box: "Masks are the boxes, filled.",
@@ -40,8 +39,8 @@ def _kind(value: Any, _: Look) -> str:
 
 
 MASKS = (
-    Choice("segmenter.name", filled("The settings call the segmenter {}."), (USES_HEADS,)),
-    Choice("segmenter.kind", _kind, (USES_HEADS,)),
+    Choice("segmenter.name", filled("The settings call the segmenter {}.")),
+    Choice("segmenter.kind", _kind),
     Choice("segmenter.checkpoint", filled("Its checkpoint is {}.", "It has no checkpoint."), (_SAM,)),
     Choice("segmenter.revision", filled("Its revision is pinned to {}.", "No revision of it is pinned."), (_SAM,)),
     Choice(
@@ -51,7 +50,7 @@ MASKS = (
             SamSize.vit_l: "A .pth file of its weights is of the size ViT-L.",
             SamSize.vit_h: "A .pth file of its weights is of the size ViT-H.",
         },
-        ({**USES_HEADS, "segmenter.kind": Only((SegmenterKind.sam_hf, SegmenterKind.segment_anything))},),
+        ({"segmenter.kind": Only((SegmenterKind.sam_hf, SegmenterKind.segment_anything))},),
     ),
     Choice(
         "segmenter.prompt",
@@ -126,14 +125,18 @@ EVALUATION = (
     Choice(
         "evaluation.random_draws",
         of_one("The baseline of random heads is the mean of {} draws.", "The baseline of random heads is 1 draw."),
-        (USES_HEADS,),
+        ({"predictions": Only((None,)), "stage": Only((Stage.report, Stage.evaluate))},),
     ),
-    Choice("evaluation.confidence", filled("Intervals have the level {}.")),
-    Choice("evaluation.resamples", filled("Tests of paired differences flip the signs of images {} times at most.")),
+    Choice("evaluation.confidence", filled("Intervals have the level {}."), _EVALUATES),
+    Choice(
+        "evaluation.resamples",
+        filled("Tests of paired differences flip the signs of images {} times at most."),
+        _EVALUATES,
+    ),
 )
 
 AUDIT = (
-    Choice("audit.name", filled("The settings call the audit {}."), (_AUDIT,)),
+    Choice("audit.name", filled("The settings call the audit {}.")),
     Choice(
         "audit.mode",
         {
@@ -141,14 +144,11 @@ AUDIT = (
             AuditMode.product: "It measures all combinations of the listed values.",
             AuditMode.random: "It measures random combinations of the listed values.",
         },
-        (_AUDIT,),
     ),
-    Choice("audit.n", filled("It draws {} combinations."),
-           ({**_AUDIT, "audit.mode": Only((AuditMode.random,))},)),
-    Choice("audit.seed", filled("Its draws and splits have the seed {}."), (_AUDIT,)),
-    Choice("audit.grid", filled("The listed values are {}.", "No values are listed."), (_AUDIT,)),
-    Choice("audit.single", filled("By itself each of {} is measured.", "No value is measured by itself only."),
-           (_AUDIT,)),
+    Choice("audit.n", filled("It draws {} combinations."), ({"audit.mode": Only((AuditMode.random,))},)),
+    Choice("audit.seed", filled("Its draws and splits have the seed {}.")),
+    Choice("audit.grid", filled("The listed values are {}.", "No values are listed.")),
+    Choice("audit.single", filled("By itself each of {} is measured.", "No value is measured by itself only.")),
     Choice(
         "audit.plant",
         {
@@ -165,21 +165,24 @@ AUDIT = (
             Plant.by_one_word: "Heads are planted that look at a place that one word of the text decides.",
             Plant.other_object: "Heads are planted that look at another object than the one that is named.",
         },
-        (_AUDIT,),
     ),
-    Choice("audit.plant_share", filled("They take the places of a share of {} of the heads."),
-           ({**_AUDIT, "audit.plant": Not((Plant.none,), Plant.fixed_spot)},)),
-    Choice("audit.metric", filled("Combinations are ranked by {}."), (_AUDIT,)),
-    Choice("audit.target", filled("Its target is {}.", "It has no single target."), (_AUDIT,)),
-    Choice("audit.targets", filled("Its targets are {}.", "It has no list of targets."), (_AUDIT,)),
-    Choice("audit.paper", filled("The paper's figures of {} are targets, too.", "No figure of the paper is a target."),
-           (_AUDIT,)),
-    Choice("audit.paper_metrics", filled("Of them {} count.", "Of them none counts."),
-           ({**_AUDIT, "audit.paper": Not((None,), "LLaVA-1.5-7B")},)),
-    Choice("audit.beside", filled("The targets of {} count, too.", "No other audit's targets count."), (_AUDIT,)),
-    Choice("audit.confirmation", filled("A share of {} of the images is kept to confirm the best combinations."),
-           (_AUDIT,)),
-)  # fmt: skip
+    Choice(
+        "audit.plant_share",
+        filled("They take the places of a share of {} of the heads."),
+        ({"audit.plant": Not((Plant.none,), Plant.fixed_spot)},),
+    ),
+    Choice("audit.metric", filled("Combinations are ranked by {}.")),
+    Choice("audit.target", filled("Its target is {}.", "It has no single target.")),
+    Choice("audit.targets", filled("Its targets are {}.", "It has no list of targets.")),
+    Choice("audit.paper", filled("The paper's figures of {} are targets, too.", "No figure of the paper is a target.")),
+    Choice(
+        "audit.paper_metrics",
+        filled("Of them {} count.", "Of them none counts."),
+        ({"audit.paper": Not((None,), "LLaVA-1.5-7B")},),
+    ),
+    Choice("audit.beside", filled("The targets of {} count, too.", "No other audit's targets count.")),
+    Choice("audit.confirmation", filled("A share of {} of the images is kept to confirm the best combinations.")),
+)
 
 RUN = (
     Choice(

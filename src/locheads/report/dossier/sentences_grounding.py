@@ -25,11 +25,11 @@ from locheads.grounding.config import (
 )
 from locheads.grounding.contrast import PROBES
 from locheads.grounding.zoom_config import Centre, Combine, Shape, Window
-from locheads.report.dossier.choice import USES_HEADS, Choice, Look, Not, Only, Where, filled, of_one, shown
+from locheads.report.dossier.choice import Choice, Look, Not, Only, Where, filled, of_one, shown
 
-_SMOOTHS: Where = {**USES_HEADS, "grounding.sigma": Not((0,), 1.0)}
-_LOOKS: Where = {**USES_HEADS, "zoom.looks": Not((0,), 1)}
-_SCORES: Where = {**USES_HEADS, "absence.score": Not((AbsenceScore.off, False), AbsenceScore.peak)}
+_SMOOTHS: Where = {"grounding.sigma": Not((0,), 1.0)}
+_LOOKS: Where = {"zoom.looks": Not((0,), 1)}
+_SCORES: Where = {"absence.score": Not((AbsenceScore.off, False), AbsenceScore.peak)}
 _CALIBRATES: Where = {**_SCORES, "absence.threshold": Only((None,))}
 
 
@@ -52,17 +52,16 @@ def _level(value: Any, look: Look) -> str:
 
 
 GROUNDING = (
-    Choice("grounding.name", filled("The settings call the steps from the maps to the box {}."), (USES_HEADS,)),
+    Choice("grounding.name", filled("The settings call the steps from the maps to the box {}.")),
     Choice(
         "grounding.contrast",
         {
-            Contrast.none: "Nothing is taken from a map.",
+            Contrast.none: "Nothing is subtracted from a map.",
             Contrast.others: "From each map the mean of the same head's maps for the image's expressions of other "
-            "objects is taken, and what is below 0 is cut.",
+            "objects is subtracted, and what is below 0 is cut.",
             Contrast.probes: "From each map the mean of the same head's maps for four questions of place "
-            f"({', '.join(PROBES)}) is taken, and what is below 0 is cut.",
+            f"({', '.join(PROBES)}) is subtracted, and what is below 0 is cut.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.sinks",
@@ -71,12 +70,11 @@ GROUNDING = (
             Sinks.mean_map: "Cells are set to zero where the head's mean map over the discovery samples stands out.",
             Sinks.border_rows: "The first and the last row are set to zero.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.sink_factor",
         filled("A cell stands out where the mean map exceeds {} times its own mean."),
-        _with(USES_HEADS, "grounding.sinks", Sinks.mean_map),
+        _with({}, "grounding.sinks", Sinks.mean_map),
     ),
     Choice(
         "grounding.normalise",
@@ -85,9 +83,8 @@ GROUNDING = (
             Normalise.sum: "Each map is divided by its sum first.",
             Normalise.max: "Each map is divided by its largest weight first.",
         },
-        (USES_HEADS,),
     ),
-    Choice("grounding.sigma", _sigma, (USES_HEADS,)),
+    Choice("grounding.sigma", _sigma),
     Choice("grounding.kernel", filled("The Gaussian's window is {} wide."), (_SMOOTHS,)),
     Choice(
         "grounding.smoothing_scale",
@@ -114,7 +111,6 @@ GROUNDING = (
             Resolution.input: "The threshold applies to the map upsampled to the model's input, bars included.",
             Resolution.image: "The threshold applies to the map upsampled to the pixels of the original image.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.upsampling",
@@ -123,12 +119,12 @@ GROUNDING = (
             Upsampling.bilinear: "The map is upsampled bilinearly.",
             Upsampling.bicubic: "The map is upsampled bicubically.",
         },
-        _with(USES_HEADS, "grounding.resolution", Resolution.input, Resolution.image),
+        _with({}, "grounding.resolution", Resolution.input, Resolution.image),
     ),
     Choice(
         "grounding.input_patch",
         filled("A cell has a side of {} pixels of the input there."),
-        _with(USES_HEADS, "grounding.resolution", Resolution.input),
+        _with({}, "grounding.resolution", Resolution.input),
     ),
     Choice(
         "grounding.threshold",
@@ -139,12 +135,11 @@ GROUNDING = (
             ThresholdRule.max_fraction: "Foreground are the cells of the summed map above the level times its maximum.",
             ThresholdRule.fixed_area: "Foreground are the strongest cells of the summed map, a share of the level.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.level",
         _level,
-        ({**USES_HEADS, "grounding.threshold": Not((ThresholdRule.otsu,), ThresholdRule.mean)},),
+        ({"grounding.threshold": Not((ThresholdRule.otsu,), ThresholdRule.mean)},),
     ),
     Choice(
         "grounding.component",
@@ -155,7 +150,6 @@ GROUNDING = (
             Component.highest_peak: "The object is the 8-connected component that holds the map's maximum.",
             Component.all_cells: "The object is all of the foreground (as in the released code C1).",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.box",
@@ -165,12 +159,11 @@ GROUNDING = (
             BoxRule.cell_centres: "The box is the tight one around the indices of its cells.",
             BoxRule.mass_quantiles: "The box holds, along each axis, the middle part of its cells' weight.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.mass",
         filled("That part is a share of {}."),
-        _with(USES_HEADS, "grounding.box", BoxRule.mass_quantiles),
+        _with({}, "grounding.box", BoxRule.mass_quantiles),
     ),
     Choice(
         "grounding.padding",
@@ -178,7 +171,6 @@ GROUNDING = (
             Padding.mapped: "Cells become pixels by the exact inverse of the preprocessing.",
             Padding.ignored: "Cells become pixels as if the grid were the whole image (as in the released code C1).",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.rounding",
@@ -187,12 +179,10 @@ GROUNDING = (
             Rounding.truncated: "The box is truncated to whole pixels, the last of which belongs to it (as in the "
             "released code C1).",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.clamp",
         {True: "It ends where the image does.", False: "It may reach beyond the image, onto padding bars."},
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.mask",
@@ -200,7 +190,6 @@ GROUNDING = (
             MaskRule.all_cells: "The pseudo-mask is all of the foreground.",
             MaskRule.box_cells: "The pseudo-mask is the cells that made the box.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.candidate_score",
@@ -212,26 +201,24 @@ GROUNDING = (
             CandidateScore.area: "Where an expression may name several objects, components are scored by their share "
             "of the best one's cells.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.stand_out",
         {
-            StandOut.share: "Of them those of a least share are the answer.",
+            StandOut.share: "Of them those with a certain share or more are the answer.",
             StandOut.best: "Of them the best alone is the answer.",
             StandOut.all: "All of them are the answer.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "grounding.stand_out_share",
         filled("That share is {}."),
-        _with(USES_HEADS, "grounding.stand_out", StandOut.share),
+        _with({}, "grounding.stand_out", StandOut.share),
     ),
 )
 
 ZOOM = (
-    Choice("zoom.name", filled("The settings call the further looks {}."), (USES_HEADS,)),
+    Choice("zoom.name", filled("The settings call the further looks {}.")),
     Choice(
         "zoom.looks",
         lambda value, _: (
@@ -240,7 +227,6 @@ ZOOM = (
             else f"After the first look the model is asked {shown(value)} more time{'s' * (value > 1)} about a part of "
             "the image."
         ),
-        (USES_HEADS,),
     ),
     Choice(
         "zoom.window",
@@ -253,8 +239,11 @@ ZOOM = (
         },
         (_LOOKS,),
     ),
-    Choice("zoom.margin", filled("The margin is a share of {} of the box on each side."),
-           _with(_LOOKS, "zoom.window", Window.box)),
+    Choice(
+        "zoom.margin",
+        filled("The margin is a share of {} of the box on each side."),
+        _with(_LOOKS, "zoom.window", Window.box),
+    ),
     Choice(
         "zoom.shape",
         {
@@ -285,9 +274,12 @@ ZOOM = (
         },
         (_LOOKS,),
     ),
-    Choice("zoom.keep", filled("Too little is less than {} times that on the whole image."),
-           _with(_LOOKS, "zoom.combine", Combine.attention)),
-)  # fmt: skip
+    Choice(
+        "zoom.keep",
+        filled("Too little is less than {} times that on the whole image."),
+        _with(_LOOKS, "zoom.combine", Combine.attention),
+    ),
+)
 
 ABSENCE = (
     Choice(
@@ -306,12 +298,13 @@ ABSENCE = (
             AbsenceScore.calibrated: "That nothing is there is told by the score with the largest AUROC on the "
             "calibration samples.",
         },
-        (USES_HEADS,),
     ),
     Choice(
         "absence.threshold",
-        filled("From a score of {} on the answer is that nothing is there.", "The score from which on the answer is "
-               "that nothing is there is worked out on calibration samples."),
+        filled(
+            "From a score of {} on the answer is that nothing is there.",
+            "The score from which on the answer is that nothing is there is worked out on calibration samples.",
+        ),
         (_SCORES,),
     ),
     Choice(
@@ -323,9 +316,17 @@ ABSENCE = (
         },
         (_CALIBRATES,),
     ),
-    Choice("absence.false_alarm", filled("Few is a share of {} at most."),
-           _with(_CALIBRATES, "absence.rule", AbsenceRule.false_alarm)),
-    Choice("absence.images", of_one("The calibration samples are those of {} images of the discovery split.",
-                                    "The calibration samples are those of 1 image of the discovery split."),
-           (_CALIBRATES,)),
-)  # fmt: skip
+    Choice(
+        "absence.false_alarm",
+        filled("Few is a share of {} at most."),
+        _with(_CALIBRATES, "absence.rule", AbsenceRule.false_alarm),
+    ),
+    Choice(
+        "absence.images",
+        of_one(
+            "The calibration samples are those of {} images of the discovery split.",
+            "The calibration samples are those of 1 image of the discovery split.",
+        ),
+        (_CALIBRATES,),
+    ),
+)

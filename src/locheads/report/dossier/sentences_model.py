@@ -110,12 +110,12 @@ MODEL = (
             RestAttention.flash: "Attention outside of the decoder's recorded rows is that of the package flash-attn.",
         },
     ),
-    Choice("engine.maps", _maps),
+    Choice("engine.maps", _maps, ({"stage": Not((Stage.direct,), Stage.report)},)),
     Choice(
         "engine.other_versions",
         {
-            OtherVersions.recompute: "Stored maps count only where the same versions of code and packages made them.",
-            OtherVersions.take: "Stored maps count also where other versions of code or packages made them.",
+            OtherVersions.recompute: "What is stored counts only where the same versions of code and packages made it.",
+            OtherVersions.take: "What is stored counts also where other versions of code or packages made it.",
         },
     ),
 )
