@@ -14,6 +14,7 @@ from jaxtyping import Float
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC
 from locheads.records.audit_file import AuditFile
+from locheads.records.follows import JudgementFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord
@@ -47,6 +48,8 @@ class RunRecord:
     heads: HeadsFile | None = None
     metrics: MetricsRecord | None = None
     audit: AuditFile | None = None
+    judgement: JudgementFile | None = None
+    """None but of stage=judge."""
     zoom: ZoomFile | None = None
     """None of runs that looked once."""
     gallery: tuple[GalleryItem, ...] = ()
@@ -102,7 +105,14 @@ def read_run(folder: Path) -> RunRecord:
     config: dict[str, Any] = reader.read("config.yaml", _settings, {}) if text else {}
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
-    reader.optional = ("audit.json", "steps.npz", SamplesFile.FILE, ZoomFile.FILE, *(_EVALUATION if audits else ()))
+    reader.optional = (
+        "audit.json",
+        "steps.npz",
+        SamplesFile.FILE,
+        JudgementFile.FILE,
+        ZoomFile.FILE,
+        *(_EVALUATION if audits else ()),
+    )
     if config.get("predictions") or config.get("stage") == "direct":
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance = reader.read(ProvenanceFile.FILE, ProvenanceFile.decode, ProvenanceFile())
@@ -117,6 +127,7 @@ def read_run(folder: Path) -> RunRecord:
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
         metrics=reader.read(MetricsRecord.FILE, MetricsRecord.decode, None),
         audit=reader.read(AuditFile.FILE, _audit, None),
+        judgement=reader.read(JudgementFile.FILE, JudgementFile.decode, None),
         zoom=reader.read(ZoomFile.FILE, ZoomFile.decode, None),
         gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
         maps=reader.read("gallery.npz", read_maps, {}),

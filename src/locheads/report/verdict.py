@@ -69,6 +69,7 @@ def compared(record: RunRecord) -> Verdict:
 def follows_of(record: RunRecord) -> FollowsRecord | None:
     """Whether the heads follow the words, as the run judged it; None where it did not."""
     judged = [found.follows for found in (record.metrics, record.heads) if found is not None]
+    judged += [record.judgement.verdict] if record.judgement is not None else []
     return next((follows for follows in judged if follows is not None), None)
 
 

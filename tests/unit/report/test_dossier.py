@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from locheads.evaluation.box_format_check import BoxCheck, EitherReading
-from locheads.records.follows import FollowsRecord
+from locheads.records.follows import FollowsRecord, JudgementFile
 from locheads.records.heads_file import SupportRecord
 from locheads.records.metrics_file import Estimate, MetricsRecord
 from locheads.records.provenance_file import ProvenanceFile, Repeats, SamplesFile
@@ -136,10 +136,10 @@ def counted(**changes: int | None) -> Repeats:
     [
         (counted(), Standing.holds, "No evaluated image occurs twice"),
         (counted(), Standing.holds, "No expression occurs twice"),
-        (counted(images=1), Standing.ask, "1 evaluated image is the same file"),
-        (counted(images=2), Standing.ask, "2 evaluated images are the same"),
-        (counted(expressions=3), Standing.ask, "3 expressions are an earlier one"),
-        (counted(ambiguous=2), Standing.ask, "2 expressions are ambiguous"),
+        (counted(images=1), Standing.ask, "count as independent: 1."),
+        (counted(images=2), Standing.ask, "count as independent: 2."),
+        (counted(expressions=3), Standing.ask, "same image, same object, same words): 3."),
+        (counted(ambiguous=2), Standing.ask, "also name another object of the same image: 2."),
         (counted(images=None, seen_images=None), Standing.unknown, "evaluated images occur"),
         (None, Standing.unknown, "images or expressions occur twice"),
     ],
@@ -159,7 +159,7 @@ def test_leakage_is_what_the_guard_counted(record: RunRecord) -> None:
     found = leakage(with_samples(guarded, n_excluded_images=5, repeats=seen))
     assert "The guard kept every evaluated image out" in stands(found)[Standing.holds]
     assert "It left out 5 images." in text(found) and found.tables[0].rows[1] == ("/place/refs(unc).p", "4")
-    assert "2 images that discovery or a calibration saw are an evaluated one" in stands(found)[Standing.ask]
+    assert "discovery or a calibration saw, evaluated ones to the byte: 2." in stands(found)[Standing.ask]
     clean = leakage(with_samples(guarded, repeats=counted()))
     assert "No image that discovery" in stands(clean)[Standing.holds] and stands(clean)[Standing.ask] == ""
     assert "only this one was guarded" not in text(clean)
@@ -234,8 +234,10 @@ def test_a_verification_has_its_age_at_the_time_of_the_run(record: RunRecord) ->
     unasked = {**when, "not_applicable": ["known answer"]}
     told = verification(with_provenance(record, verification=unasked))
     assert "objects whose place is known" in stands(told)[Standing.unknown]
-    failed = verification(with_provenance(record, verification={**when, "failed": ["known answer", "geometry"]}))
-    assert "failed: known answer, geometry" in stands(failed)[Standing.ask]
+    failed = verification(
+        with_provenance(record, verification={**when, "failed": ["known answer, one of four", "geometry"]})
+    )
+    assert "failed: known answer, one of four, geometry" in stands(failed)[Standing.ask]
     assert stands(failed)[Standing.holds] == "" and "known) failed." in text(failed)
     before = {key: value for key, value in when.items() if key != "not_applicable"}
     assert "Not recorded: which checks" in text(verification(with_provenance(record, verification=before)))
@@ -259,6 +261,8 @@ def test_whether_heads_follow_the_words_is_what_the_run_judged(
     section = words(with_metrics(record, follows=follows))
     assert stands(section)[standing] == "So they do."
     assert "3 of the wordings were made by toggling" in text(section) and "60 images of train" in text(section)
+    alone = replace(record, metrics=None, heads=None, judgement=JudgementFile(verdict=follows, source="a", digest="b"))
+    assert words(alone) == section
 
 
 def test_support_is_asked_about_below_its_confidence(record: RunRecord) -> None:

@@ -3,7 +3,7 @@
 from locheads.evaluation.metric_table import METRIC, headline
 from locheads.records.metrics_file import FEW_LEGEND, FEW_MARK, Slice
 from locheads.records.provenance_file import Repeats
-from locheads.report.dossier.section import Outcome, Section, Table, amount, are, ask, holds, share, unknown
+from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, share, unknown
 from locheads.report.run_record import RunRecord
 
 NO_REVIEW = (
@@ -89,15 +89,14 @@ def _images_twice(found: Repeats) -> tuple[Outcome, str]:
     if not found.images:
         told = "No evaluated image occurs twice: the sha256 of their files all differ."
         return holds(told), told
-    n = amount(found.images, "evaluated image")
-    told = f"{n} {are(found.images)} the same file as an earlier one, to the byte, but counted as independent."
+    told = f"Evaluated images that are an earlier one to the byte, but count as independent: {found.images:,}."
     return ask(told), told
 
 
 def _words_twice(found: Repeats) -> list[Outcome]:
     told = []
     if n := found.expressions:
-        told.append(f"{amount(n, 'expression')} {are(n)} an earlier one again: same image, same object, same words.")
+        told.append(f"Expressions that repeat an earlier one (same image, same object, same words): {n:,}.")
     if n := found.ambiguous:
-        told.append(f"{amount(n, 'expression')} {are(n)} ambiguous: the same words name another object of the image.")
+        told.append(f"Expressions whose words also name another object of the same image: {n:,}.")
     return [*map(ask, told)] or [holds("No expression occurs twice about one image.")]

@@ -1,7 +1,7 @@
 """Leakage: whether the heads, or the model, have seen what is evaluated."""
 
 from locheads.records.provenance_file import GivenHeads, Repeats
-from locheads.report.dossier.section import Outcome, Section, Table, amount, are, ask, holds, unknown
+from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, unknown
 from locheads.report.run_record import RunRecord
 
 TRAINED_ON = (
@@ -60,6 +60,5 @@ def _by_content(found: Repeats | None) -> Outcome:
     if found is None or found.seen_images is None:
         return unknown("Not checked: whether discovery saw an evaluated image under another name.")
     if found.seen_images:
-        n = amount(found.seen_images, "image")
-        return ask(f"{n} that discovery or a calibration saw {are(found.seen_images)} an evaluated one to the byte.")
+        return ask(f"Images that discovery or a calibration saw, evaluated ones to the byte: {found.seen_images:,}.")
     return holds("No image that discovery or a calibration saw is an evaluated one to the byte (sha256 of the files).")

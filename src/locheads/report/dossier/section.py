@@ -77,11 +77,6 @@ def amount(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
-def are(n: int) -> str:
-    """The verb behind an amount."""
-    return "is" if n == 1 else "are"
-
-
 def share(part: int, whole: int) -> str:
     """ " (12.5 %)"; nothing of nothing."""
     return f" ({100 * part / whole:.1f} %)" if whole else ""
