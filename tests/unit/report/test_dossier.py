@@ -157,7 +157,7 @@ def test_leakage_is_what_the_guard_counted(record: RunRecord) -> None:
     seen = counted(seen_images=2)
     guarded = with_provenance(record, dataset={"guard": {"val": 3, "/place/refs(unc).p": 4}})
     found = leakage(with_samples(guarded, n_excluded_images=5, repeats=seen))
-    assert "The guard kept every evaluated image out" in stands(found)[Standing.holds]
+    assert "The guard kept the ids of all evaluated images out" in stands(found)[Standing.holds]
     assert "It left out 5 images." in text(found) and found.tables[0].rows[1] == ("/place/refs(unc).p", "4")
     assert "discovery or a calibration saw, evaluated ones to the byte: 2." in stands(found)[Standing.ask]
     clean = leakage(with_samples(guarded, repeats=counted()))

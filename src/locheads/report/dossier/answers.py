@@ -78,7 +78,7 @@ def _checks(verified: Verified) -> tuple[list[Outcome], list[str]]:
     told = [f"stage=verify passed {amount(verified.passed, 'check')} of this model, asked as in this run."]
     outcomes = [holds(told[0])]
     if verified.failed:
-        told.append(f"It failed: {', '.join(verified.failed)}.")
+        told.append(f"These checks failed: {', '.join(verified.failed)}.")
         outcomes = [ask(f"stage=verify failed: {', '.join(verified.failed)}.")]
     if verified.not_applicable is None:
         return outcomes, [*told, "Not recorded: which checks could not be made, the known answer among them."]

@@ -37,7 +37,7 @@ def _guarded(record: RunRecord) -> _Found:
     if not guard:
         told = "Not recorded: whether discovery saw evaluated images. Make the run again: provenance.json tells it."
         return [unknown("Whether discovery saw evaluated images.")], [told], []
-    outcomes = [holds("The guard kept every evaluated image out of discovery.")]
+    outcomes = [holds("The guard kept the ids of all evaluated images out of discovery.")]
     sentences = [_how(None if samples is None else samples.n_excluded_images)]
     if len(guard) == 1:
         outcomes.append(unknown("Whether discovery saw images of other evaluated splits: only this one was guarded."))
