@@ -41,6 +41,7 @@ from locheads.pipeline.sweep_runs import read_sweep
 from locheads.pipeline.timing import write_timing
 from locheads.pocket import dataset
 from locheads.records.receipt_file import SweepFile
+from locheads.report.dossier.write import FOLDER
 from locheads.report.run_record import read_run
 from locheads.report.studies.runs import READ, find_runs
 from locheads.store import digest
@@ -280,7 +281,7 @@ def hub(root: Path) -> Iterator[Kind]:
 def run_folder(name: str, folder: Path) -> Iterator[Kind]:
     """Each record by the reader that takes figures from it, all others by that of the pages."""
     unread = {"run.log", "tracker.json", "scores.parquet"}
-    of_pages = [path for path in folder.rglob("*") if path.suffix == ".html"]
+    of_pages = [path for path in folder.rglob("*") if path.suffix == ".html" or path.parent.name == FOLDER]
     others = [path for path in folder.rglob("*") if path.is_file() and path.name not in unread and path not in of_pages]
     yield Kind(f"{name}: records, by a study", [folder / n for n in READ if (folder / n).exists()], read_study)
     yield Kind(f"{name}: scores, by compare", [folder / "scores.parquet"], read_result)

@@ -92,7 +92,7 @@ def test_the_run_folder_and_the_page(scored: Scored, answers: pd.DataFrame) -> N
     result, folder = scored([_line(row, mask=False) for row in answers.to_dict("records")], "predictions_format=xyxy")
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml", "overrides.yaml", "run.log", "provenance.json", "status.json", "samples.json",
-        "predictions.parquet", "scores.parquet", "metrics.json", "report.html",
+        "predictions.parquet", "scores.parquet", "metrics.json", "report.html", "dossier",
         "receipt.json",
     }  # fmt: skip
     assert "Predictions of a file" in result.out

@@ -26,7 +26,7 @@ RECORDS["evaluate"] = RECORDS["ground"] | {
     *("scores.parquet", "metrics.json", "gallery.json", "gallery.npz", "gallery", "steps.npz", "explorer.json"),
     "explorer",
 }
-RECORDS["report"] = RECORDS["evaluate"] | {"report.html", "explorer.html"}
+RECORDS["report"] = RECORDS["evaluate"] | {"report.html", "explorer.html", "dossier"}
 ALWAYS = {"receipt.json", "provenance.json", "status.json", "samples.json"}
 
 STAGES = list(Stage)[: list(Stage).index(Stage.report) + 1]

@@ -9,7 +9,7 @@ from running import Result, TinyFiles
 from locheads.pipeline import ground_stage
 from locheads.report.__main__ import main as make_pages
 
-PAGES = ("report.html", "explorer.html")
+PAGES = ("report.html", "explorer.html", "dossier/dossier.html", "dossier/dossier.md", "dossier/methods.tex")
 
 
 @pytest.fixture
@@ -29,14 +29,14 @@ def pages(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_single_run_makes_its_pages_unless_told_not_to(run: Callable) -> None:
-    assert len(pages(run()[1])) == 2
+    assert len(pages(run()[1])) == len(PAGES)
     assert not pages(run("report.pages=never")[1])
 
 
 def test_a_runs_pages_made_later_are_those_made_at_once(run: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     result, folder = run("-m", "heads.k=2", "report.pages=always")
     at_once = pages(folder)
-    assert len(at_once) == 2
+    assert len(at_once) == len(PAGES)
     assert "python -m locheads.report" not in result.out
     for name in PAGES:
         (folder / name).unlink()
@@ -49,7 +49,7 @@ def test_a_sweep_makes_none_and_says_how(run: Callable) -> None:
     assert not pages(folder)
     assert "Page of one of its runs: python -m locheads.report RUN_FOLDER" in result.out
     assert make_pages([str(folder)]) == 0
-    assert len(pages(folder)) == 2
+    assert len(pages(folder)) == len(PAGES)
 
 
 def test_a_run_that_was_done_without_pages_gets_them_and_nothing_else_anew(
@@ -59,7 +59,7 @@ def test_a_run_that_was_done_without_pages_gets_them_and_nothing_else_anew(
     monkeypatch.setattr(ground_stage, "predict", lambda *_: pytest.fail("it was grounded again"))
     _, second = run("-m", "heads.k=2", "report.pages=always")
     assert (second / "done_before.json").exists()
-    assert len(pages(second)) == 2
+    assert len(pages(second)) == len(PAGES)
     assert not pages(first)  # whose files the second one's are links to
     _, third = run("-m", "heads.k=2")
     assert (third / "done_before.json").exists()

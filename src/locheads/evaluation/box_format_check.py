@@ -47,6 +47,23 @@ class ConventionFit:
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EitherReading:
+    """Hits (box IoU >= 0.5) where the four numbers are xyxy in pixels or in thousandths of the image, whatever was
+    declared; a box may leave the image.
+
+    `either` is how the tasks refcoco_grounding of lmms-eval count (pull request 1373, 2026-07): of both readings the
+    one with the higher IoU with the true box. They also take the best of several boxes; here the first alone counts.
+    """
+
+    n: StrictInt
+    """Expressions of one object that were asked about, answered or not."""
+    pixels: StrictInt
+    thousandths: StrictInt
+    either: StrictInt
+    """At least one of the two readings is a hit: the truth chooses."""
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class BoxCheck:
     """How the boxes of a run stand in their file or words; `boxes` of metrics.json, which once had fewer fields."""
 
@@ -71,6 +88,8 @@ class BoxCheck:
     declared: ConventionFit | None = None
     better: ConventionFit | None = None
     """The convention that fits clearly better, if one does."""
+    either: EitherReading | None = None
+    """None of earlier versions."""
 
     def reasons(self) -> str:
         """ " (3 leave the declared range, 1 answer nothing)"; empty where all have a box."""
@@ -89,9 +108,11 @@ class BoxFormatMonitor:
         self._without: Counter[str] = Counter()
         self._faults: Counter[BoxFault] = Counter()
         self._several = 0
+        self._asked = 0
 
     def add(self, written: WrittenBox | None, group: ImageGroup, sample: Sample, frame: CoordinateFrame) -> None:
         """One answer. `written`: None where nothing was answered; `frame`: what its numbers refer to."""
+        self._asked += 1
         if written is None or written.box is None:
             self._without[str(written.fault if written and written.fault else NOTHING)] += 1
         if written is None or written.numbers is None:
@@ -111,6 +132,7 @@ class BoxFormatMonitor:
             n_several=self._several,
             n_outside=self._faults[BoxFault.outside],
             n_reversed=self._faults[BoxFault.reversed],
+            either=_either(_Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._images), self._asked),
         )
         if self._form is None or not self._rows:
             return counted
@@ -228,6 +250,13 @@ def _is_gain(
     chance = max(HIT_BY_CHANCE, float((iou - skill >= 0.5).mean()))
     by_objects = bdtrc(int((iou[first] >= 0.5).sum()) - 1, len(first), chance)
     return bool(n_tried * min(by_images, by_objects) < CHANCE)
+
+
+def _either(table: _Table, asked: int) -> EitherReading:
+    image = whole_image(table.width, table.height)
+    readings = (in_pixels(table.numbers, form, image) for form in (BoxFormat.xyxy, BoxFormat.xyxy_1000))
+    pixels, thousandths = (box_iou(np.column_stack(boxes), table.truth) >= 0.5 for boxes in readings)
+    return EitherReading(asked, int(pixels.sum()), int(thousandths.sum()), int((pixels | thousandths).sum()))
 
 
 def _specks(table: _Table, form: BoxFormat) -> Bool[np.ndarray, "box"]:

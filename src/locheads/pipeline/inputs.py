@@ -33,6 +33,7 @@ from locheads.dependence.pairs import with_paraphrases
 from locheads.discovery.config import DiscoveryConfig, Draw
 from locheads.discovery.trials import draw_trials
 from locheads.errors import DataError
+from locheads.pipeline.repeats import repeats_of
 from locheads.pocket.captions import FLICKR, PNG, ensure_captions
 from locheads.pocket.counts import COUNTS
 from locheads.pocket.dataset import IMAGES, SMALL, TABLES, PocketData, ensure_dataset
@@ -336,6 +337,7 @@ def samples_file(inputs: Inputs, config: Config) -> SamplesFile:
         **_calibrated_on(inputs),
         n_excluded_images=inputs.n_excluded_images,
         guard=inputs.guard,
+        repeats=repeats_of(inputs.evaluated, [*inputs.discovery, *inputs.calibration], inputs.images),
         notes=inputs.notes,
     )
 

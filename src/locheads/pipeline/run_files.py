@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 OWN, OTHERS, FIRST = "predictions.parquet", "baselines.parquet", "first_look.parquet"
 
+FAILED_NAMED = 20
+"""Failed samples that metrics.json names; the files of predictions have all."""
 ROWS = 2_000
 """Of a row group, at least; the last may have fewer."""
 
@@ -92,6 +94,7 @@ def metrics_record(
             "n_expressions": len(own),
             "n_images": int(own["image_id"].nunique()),
             "n_failed": int(own["error"].notna().sum()),
+            **_failed(own),
             "n_empty": int((own["error"].isna() & ~own["answered"]).sum()),
             "confidence": config.evaluation.confidence,
             "methods": summarise(scores, config.evaluation),
@@ -100,6 +103,13 @@ def metrics_record(
             "notes": [*more.get("notes", ()), *of_objects],
         }
     )
+
+
+def _failed(own: pd.DataFrame) -> dict[str, Any]:
+    """Only where a sample failed: the file has no field that says nothing."""
+    rows = own[own["error"].notna()].head(FAILED_NAMED)
+    named = [{"sample_id": i, "reason": why} for i, why in zip(rows["sample_id"], rows["error"], strict=True)]
+    return {"failed": named} if named else {}
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:

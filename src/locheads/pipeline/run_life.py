@@ -1,5 +1,6 @@
 """The life of a run: its status, provenance and end, the same for the stages and for the commands beside them."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from locheads.records.provenance_file import ProvenanceFile, StatusFile
 from locheads.records.receipt_file import RECEIPT
 from locheads.store.provenance import provenance
 
+WARNINGS = 100
+"""Kept in provenance.json; run.log has all."""
 Started = Callable[[str], None]
 """Called with what identifies a run, before its first stage or once an earlier run has taken its place."""
 
@@ -95,9 +98,28 @@ def recorded_provenance(folder: Path) -> Iterator[dict[str, Any]]:
     record = provenance() | {"started": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": None}
     ProvenanceFile.parse(record).write(folder)
     start = time.perf_counter()
-    yield record
-    record["seconds"] = round(time.perf_counter() - start, 3)
+    with _warnings() as warned:
+        yield record
+    record |= {"seconds": round(time.perf_counter() - start, 3), "warnings": list(warned)}
     ProvenanceFile.parse(record).write(folder)
+
+
+@contextmanager
+def _warnings() -> Iterator[dict[str, None]]:
+    """What the package warns of within the block, each sentence once, in their order."""
+    found: dict[str, None] = {}
+
+    class Keeper(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if len(found) < WARNINGS:
+                found[" ".join(record.getMessage().split())] = None
+
+    keeper, logger = Keeper(logging.WARNING), logging.getLogger("locheads")
+    logger.addHandler(keeper)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(keeper)
 
 
 def _volatile(path: Path) -> bool:

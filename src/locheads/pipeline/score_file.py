@@ -24,6 +24,7 @@ from locheads.evaluation.rows import of_candidates
 from locheads.evaluation.truth import score_answers
 from locheads.pipeline.inputs import chosen, image_folders, open_dataset
 from locheads.pipeline.receipt import write_receipt
+from locheads.pipeline.repeats import repeats_of
 from locheads.pipeline.run_files import OWN, box_format_record, metrics_record, table_of, write_parquet, writing
 from locheads.pipeline.run_life import Status, recorded_provenance
 from locheads.records.provenance_file import SamplesFile
@@ -110,7 +111,8 @@ def _identity(config: Config, path: Path, data: DataSetReader, split: list[Image
 def _score(config: Config, folder: Path, path: Path, split: list[ImageGroup], data: DataSetReader) -> None:
     evaluated = chosen(split, config)
     ids = tuple(sample.sample_id for group in evaluated for sample in group.samples)
-    SamplesFile(split=config.dataset.split, evaluated=ids, notes=tuple(data.notes)).write(folder)
+    repeats = repeats_of(evaluated)
+    SamplesFile(split=config.dataset.split, evaluated=ids, repeats=repeats, notes=tuple(data.notes)).write(folder)
     sizes = {sample.sample_id: (group.width, group.height) for group in split for sample in group.samples}
     what = f"the split {config.dataset.split} of {config.dataset.name}"
     form = config.predictions_format

@@ -37,4 +37,4 @@ def verification_record(config: Config, identity: ModelIdentity) -> dict[str, An
         return None
     if last.failed:
         log.warning("%s was verified on %s, and failed: %s.", config.model.id, last.when, ", ".join(last.failed))
-    return {"when": last.when, "passed": last.passed, "failed": last.failed}
+    return {"when": last.when, "passed": last.passed, "failed": last.failed, "not_applicable": last.not_applicable}

@@ -57,6 +57,11 @@ class VerifyFile(Record):
         """Names of the checks that failed."""
         return [point.name for point in self.findings if point.outcome == "failed"]
 
+    @property
+    def not_applicable(self) -> list[str]:
+        """Names of the checks that could not be made."""
+        return [point.name for point in self.findings if point.outcome == "not applicable"]
+
 
 class FetchedFile(Record):
     """fetched.json: what the caches hold now."""

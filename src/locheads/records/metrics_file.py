@@ -116,6 +116,13 @@ class Figure6(Part):
         return f"Spearman {RHO}\u00a0=\u00a0{self.spearman:.2f}, {p_text(self.p_value)}, {self.n_heads} heads"
 
 
+class FailedSample(Part):
+    """An evaluated expression that could not be processed."""
+
+    sample_id: str
+    reason: str
+
+
 class AbsencePart(Part):
     """How the run decides that what an expression names is not there, and how well."""
 
@@ -165,6 +172,8 @@ class MetricsRecord(Record):
     n_images: Count
     n_failed: Count
     """Expressions that could not be processed: scored as misses."""
+    failed: tuple[FailedSample, ...] = ()
+    """The first of them, in the order of the split."""
     n_empty: Count
     """Expressions without a predicted box: scored as misses."""
     confidence: StrictFloat = 0.95

@@ -73,6 +73,8 @@ class Verified(Part):
     passed: Count
     failed: tuple[str, ...]
     """Names of the checks."""
+    not_applicable: tuple[str, ...] | None = None
+    """Names of the checks that could not be made; None of earlier versions."""
 
 
 class ProvenanceFile(Record):
@@ -106,6 +108,8 @@ class ProvenanceFile(Record):
     maps: MadeWith | None = None
     seeds: dict[str, Any] = Field(default_factory=dict)
     heads: GivenHeads | None = None
+    warnings: tuple[str, ...] | None = None
+    """What the run warned of, each once; None until it has ended, and of earlier versions."""
 
 
 class Trial(Part):
@@ -113,6 +117,20 @@ class Trial(Part):
 
     seed: tuple[StrictInt, StrictInt]
     samples: tuple[str, ...]
+
+
+class Repeats(Part):
+    """What occurs more than once among the evaluated samples, and in discovery as well. An image that differs in a
+    single byte is another one here."""
+
+    images: Count | None
+    """Evaluated images whose file is an earlier one's to the byte; None where the files were not read."""
+    seen_images: Count | None
+    """Images that discovery, or the calibration of absence, saw and whose file is an evaluated one's to the byte."""
+    expressions: Count
+    """Evaluated expressions that name an object of an image in the words of an earlier one; case does not count."""
+    ambiguous: Count
+    """Evaluated expressions whose words also name another object of the same image."""
 
 
 class SamplesFile(Record):
@@ -130,6 +148,8 @@ class SamplesFile(Record):
     """Those on which the threshold of absence was worked out."""
     n_excluded_images: Count = 0
     guard: dict[str, Count] = Field(default_factory=dict)
+    repeats: Repeats | None = None
+    """None of earlier versions."""
     notes: tuple[str, ...] = ()
 
 

@@ -17,7 +17,10 @@ from locheads.store.digest import file_digest
 from locheads.text import reason
 
 RECEIPT = "receipt.json"
-PAGES = ("report.html", "explorer.html")
+PAGES = (
+    "report.html", "explorer.html", "dossier/dossier.html", "dossier/dossier.md", "dossier/methods.tex",
+    "dossier/tables.tex",
+)  # fmt: skip
 
 
 class ReceiptFile(Record):

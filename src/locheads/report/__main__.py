@@ -1,10 +1,12 @@
-"""`python -m locheads.report RUN_FOLDER`: rebuilds the pages of a run from its records, or draws its figures."""
+"""`python -m locheads.report RUN_FOLDER`: rebuilds a run's pages from its records, draws its figures, or writes its
+dossier."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from locheads.errors import LocHeadsError, print_error
+from locheads.report.dossier.write import dossier_of
 from locheads.report.explorer.page import LIMIT
 from locheads.report.figure_files import FigureKind, Scheme, write_figures
 from locheads.report.html import write_report
@@ -18,6 +20,8 @@ def main(arguments: list[str]) -> int:
         "--megabytes", type=_megabytes, default=LIMIT / 1e6, help="of explorer.html, at most (default: %(default)g)"
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write the run's figures there instead")
+    parser.add_argument("--dossier", type=Path, metavar="FOLDER", nargs="?", const=Path(),
+                        help="write the dossier alone, there or into the run folder")  # fmt: skip
     parser.add_argument("--format", choices=list(FigureKind), default=FigureKind.svg, type=FigureKind,
                         help="of the figures (default: %(default)s)")  # fmt: skip
     parser.add_argument("--scheme", choices=list(Scheme), default=Scheme.light, type=Scheme,
@@ -26,6 +30,9 @@ def main(arguments: list[str]) -> int:
     try:
         if options.figures:
             print(*write_figures(options.folder, options.figures, options.format, options.scheme), sep="\n")
+            return 0
+        if options.dossier is not None:
+            print(*dossier_of(options.folder, None if options.dossier == Path() else options.dossier), sep="\n")
             return 0
         print(write_report(options.folder, int(1e6 * options.megabytes)))
     except LocHeadsError as error:

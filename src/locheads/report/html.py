@@ -20,14 +20,14 @@ from locheads.records.receipt_file import renew_pages
 from locheads.report import audit_report, zoom_table
 from locheads.report.absence_report import absence_caption, absence_rows, no_box
 from locheads.report.charts import CHARTS
+from locheads.report.dossier.write import DOSSIER_PAGE, write_dossier
 from locheads.report.draw_sample import sample_panel, steps_panel, to_bytes
-from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page
+from locheads.report.explorer.page import EXPLORER_PAGE, LIMIT, page_template, write_explorer_page, write_page
 from locheads.report.facts import baseline_notes, facts, provenance_rows
 from locheads.report.run_record import RunRecord, read_run
 from locheads.report.tables import heads_caption, heads_rows, query_row, results_caption, slices_legend
 from locheads.report.theme import DARK, LIGHT, Theme, to_svg
 from locheads.report.verdict import verdict
-from locheads.store.atomic import write_text
 
 PAGE = "report.html"
 DRAWERS = 2
@@ -37,8 +37,9 @@ DRAWERS = 2
 def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
     """Writes `report.html` into the run folder and returns its path. What the run lacks is named on the page.
 
-    Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and
-    renews the checksums of the pages. Raises StoreError where the folder is no run folder, or cannot be written to.
+    Writes `explorer.html`, of at most `explorer_bytes`, beside it where the run kept what the explorer shows, and the
+    pages of the folder `dossier`; renews the checksums of all of them. Raises StoreError where the folder is no run
+    folder, or cannot be written to.
     """
     record = read_run(folder)
     explorer = None
@@ -46,9 +47,9 @@ def write_report(folder: Path, explorer_bytes: int = LIMIT) -> Path:
         explorer = write_explorer_page(record, explorer_bytes)
     except StoreError as error:
         record = replace(record, problems=(*record.problems, str(error)))
+    write_dossier(record)
     path, (charts, panels) = record.folder / PAGE, drawn(record)
-    # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
-    write_text(path, render(record, charts, panels, explorer is not None).encode("utf-8", "replace").decode("utf-8"))
+    write_page(path, render(record, charts, panels, explorer is not None, with_dossier=True))
     with suppress(StoreError):  # a damaged receipt, which the page names
         renew_pages(record.folder)
     return path
@@ -76,13 +77,20 @@ def drawn(record: RunRecord) -> tuple[Charts, list[Panels]]:
         return charts, list(panels)
 
 
-def render(record: RunRecord, charts: Charts, panels: Sequence[Panels], with_explorer: bool = False) -> str:
-    """The page as text; `with_explorer`: linked to the explorer beside it."""
+def render(
+    record: RunRecord,
+    charts: Charts,
+    panels: Sequence[Panels],
+    with_explorer: bool = False,
+    with_dossier: bool = False,
+) -> str:
+    """The page as text; `with_explorer`, `with_dossier`: linked to these, which lie beside it."""
     measured = record.metrics.measured if record.metrics else frozenset()
     details = {key: metric for key, metric in shown(Place.DETAILS).items() if key in measured}
     return page_template("page.html.j2").render(
         record=record,
         explorer=EXPLORER_PAGE if with_explorer else None,
+        dossier=DOSSIER_PAGE if with_dossier else None,
         facts=facts(record),
         query_row=query_row,
         verdict=verdict(record),

@@ -14,10 +14,11 @@ from jaxtyping import Float
 from locheads.errors import StoreError
 from locheads.evaluation.metric_table import METRIC
 from locheads.records.audit_file import AuditFile
+from locheads.records.follows import JudgementFile
 from locheads.records.gallery_file import GalleryFile, GalleryItem, StepArrays, read_maps, read_steps
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord
-from locheads.records.provenance_file import ProvenanceFile, StatusFile
+from locheads.records.provenance_file import ProvenanceFile, SamplesFile, StatusFile
 from locheads.records.receipt_file import changed_files
 from locheads.records.record_base import Record, own_file
 from locheads.records.zoom_file import ZoomFile
@@ -42,10 +43,13 @@ class RunRecord:
     config_text: str = ""
     """config.yaml as it is."""
     provenance: ProvenanceFile = field(default_factory=ProvenanceFile)
+    samples: SamplesFile | None = None
     status: StatusFile | None = None
     heads: HeadsFile | None = None
     metrics: MetricsRecord | None = None
     audit: AuditFile | None = None
+    judgement: JudgementFile | None = None
+    """None but of stage=judge."""
     zoom: ZoomFile | None = None
     """None of runs that looked once."""
     gallery: tuple[GalleryItem, ...] = ()
@@ -71,7 +75,7 @@ class RunRecord:
     @property
     def is_direct(self) -> bool:
         """Whether the run asked the LVLM for boxes in words (stage=direct)."""
-        return self.metrics is not None and self.metrics.own() == "direct_output"
+        return self.setting("stage") == "direct" if self.metrics is None else self.metrics.own() == "direct_output"
 
     @property
     def about_heads(self) -> bool:
@@ -101,7 +105,14 @@ def read_run(folder: Path) -> RunRecord:
     config: dict[str, Any] = reader.read("config.yaml", _settings, {}) if text else {}
     # An audit evaluates nothing by itself, and other runs hold no audit.
     audits = config.get("stage") == "audit" or (folder / "audit.json").exists()
-    reader.optional = ("audit.json", "steps.npz", ZoomFile.FILE, *(_EVALUATION if audits else ()))
+    reader.optional = (
+        "audit.json",
+        "steps.npz",
+        SamplesFile.FILE,
+        JudgementFile.FILE,
+        ZoomFile.FILE,
+        *(_EVALUATION if audits else ()),
+    )
     if config.get("predictions") or config.get("stage") == "direct":
         reader.optional += ("heads.json", "gallery.json", "gallery.npz")
     provenance = reader.read(ProvenanceFile.FILE, ProvenanceFile.decode, ProvenanceFile())
@@ -110,11 +121,13 @@ def read_run(folder: Path) -> RunRecord:
         config=config,
         config_text=text,
         provenance=provenance,
+        samples=reader.read(SamplesFile.FILE, SamplesFile.decode, None),
         status=reader.read(StatusFile.FILE, StatusFile.decode, None),
         # A run that was given its heads discovered none.
         heads=None if provenance.heads else reader.read(HeadsFile.FILE, HeadsFile.decode, None),
         metrics=reader.read(MetricsRecord.FILE, MetricsRecord.decode, None),
         audit=reader.read(AuditFile.FILE, _audit, None),
+        judgement=reader.read(JudgementFile.FILE, JudgementFile.decode, None),
         zoom=reader.read(ZoomFile.FILE, ZoomFile.decode, None),
         gallery=reader.read(GalleryFile.FILE, reader.gallery, ()),
         maps=reader.read("gallery.npz", read_maps, {}),

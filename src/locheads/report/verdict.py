@@ -37,6 +37,13 @@ def compare(ours: Estimate, other: Estimate, higher_is_better: bool = True) -> s
 
 def verdict(record: RunRecord) -> Verdict:
     """The sentences of the page's first box."""
+    if record.audit is not None or not record.about_heads:
+        return compared(record)
+    return _with_words(compared(record), follows_of(record))
+
+
+def compared(record: RunRecord) -> Verdict:
+    """The same without the words: how the heads stand to the baselines, or what else the run found."""
     metrics = record.metrics
     # Known defects of the copy, boxes that stand for masks, images that are turned when shown.
     data = [f"Data: {note}" for note in record.provenance.dataset.notes]
@@ -44,24 +51,25 @@ def verdict(record: RunRecord) -> Verdict:
         what = Path(record.external).name if record.external else "The model's own boxes"
         points = [_misses_sentence(metrics), *metrics.notes, *data]
         return Verdict("none", f"{what}, scored; no baseline stands beside it.", tuple(points))
-    follows = follows_of(record)
     if record.audit is not None:
+        follows = follows_of(record)
         outcome, found = audit_outcome(record.audit)
         return Verdict("none", outcome, (*found, *data, *([follows.sentence] if follows else [])))
     if metrics is None or "localization_heads" not in metrics.methods:
-        return _with_words(Verdict("none", "This run has no evaluation to judge.", ()), follows)
+        return Verdict("none", "This run has no evaluation to judge.", ())
     judged = [m for m in headline(metrics.measured) if metrics.get("localization_heads", m)]
     outcomes = {metric: _outcomes(metrics, metric) for metric in judged}
     tone, sentence = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
     points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
     points += [*metrics.notes, *data, _scope_sentence(record, metrics)]
-    return _with_words(Verdict(tone, sentence, tuple(points)), follows)
+    return Verdict(tone, sentence, tuple(points))
 
 
 def follows_of(record: RunRecord) -> FollowsRecord | None:
     """Whether the heads follow the words, as the run judged it; None where it did not."""
     judged = [found.follows for found in (record.metrics, record.heads) if found is not None]
+    judged += [record.judgement.verdict] if record.judgement is not None else []
     return next((follows for follows in judged if follows is not None), None)
 
 
@@ -69,14 +77,15 @@ def _with_words(verdict: Verdict, follows: FollowsRecord | None) -> Verdict:
     """The verdict with that on the words first; heads that do not follow them are the headline, whatever they reach."""
     if follows is None:
         return verdict
-    points = (f"{follows.sentence}{_caveats(follows)}", *verdict.points)
+    points = (f"{follows.sentence}{words_caveats(follows)}", *verdict.points)
     if follows.follows in (Follows.follow, Follows.unknown):
         return replace(verdict, points=points)
     worse = "mixed" if follows.follows in (Follows.partly, Follows.peak_only) and verdict.tone != "bad" else "bad"
     return Verdict(worse, SENTENCES[follows.follows], (points[0], verdict.headline, *verdict.points))
 
 
-def _caveats(follows: FollowsRecord) -> str:
+def words_caveats(follows: FollowsRecord) -> str:
+    """What goes behind the sentence of the verdict: how the pairs were made and asked; or nothing."""
     made = (
         f" {follows.n_paraphrases} of the wordings were made by toggling an article." if follows.n_paraphrases else ""
     )

@@ -162,3 +162,24 @@ def test_slips_are_counted_and_no_reason_to_doubt_the_convention() -> None:
 def test_no_answer_at_all() -> None:
     watcher = BoxFormatMonitor(None, Frame.image, "predictions_format.box_format")
     assert watcher.check().declared is None and watcher.notes(watcher.check()) == []
+
+
+def test_the_better_of_two_readings_is_counted_beside_what_was_declared() -> None:
+    """Worked out by hand, image of 500 x 250 pixels, true box (100, 50, 200, 100). In thousandths it is (200, 200, 400,
+    400); the first answer is right in pixels, the second in thousandths, the third in neither, the fourth is none, and
+    the fifth leaves the image in pixels (IoU 0)."""
+    true = (100.0, 50.0, 200.0, 100.0)
+    written = [(100, 50, 200, 100), (200, 200, 400, 400), (0, 0, 20, 20), None, (600, 600, 700, 700)]
+    watcher = BoxFormatMonitor(BoxFormat.xyxy, Frame.image, "direct.box_format")
+    frame = whole_image(500, 250)
+    for i, numbers in enumerate(written):
+        sample = Sample(str(i), str(i), "it", true, {}, "")
+        answer = WrittenBox() if numbers is None else WrittenBox(None, None, tuple(map(float, numbers)))
+        watcher.add(answer, ImageGroup(str(i), Path("p.jpg"), 500, 250, (sample,)), sample, frame)
+    either = watcher.check().either
+    assert either is not None and (either.n, either.pixels, either.thousandths, either.either) == (5, 1, 1, 2)
+
+
+def test_without_answers_no_reading_hits() -> None:
+    either = BoxFormatMonitor(None, Frame.image, "direct.box_format").check().either
+    assert either is not None and (either.n, either.either) == (0, 0)

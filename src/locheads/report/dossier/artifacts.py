@@ -36,6 +36,10 @@ FILES = {
 """File of a run folder -> what it is."""
 
 
+CHANGING = ("overrides.yaml", "status.json", RECEIPT)
+"""Files that are written anew once the pages are there, or that belong to the folder and not to the result in it."""
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One thing that a figure rests on."""
@@ -57,7 +61,15 @@ class Artifact:
 
 def artifacts(record: RunRecord) -> tuple[Artifact, ...]:
     """Files first, then what the run recorded. What is damaged, changed, lost or not recorded is said."""
-    return (*_files(record), *_recorded(record))
+    return (*_files(record), *_recorded(record), *_versions(record))
+
+
+def lasting_artifacts(record: RunRecord) -> tuple[Artifact, ...]:
+    """The files that stay as they are from the run's last page on, and what the run recorded, but for versions: the
+    same as soon as the pages are made and ever after. The receipt, which is written last, is not looked at: what is
+    not as the run wrote it is among the record's problems."""
+    names = [name for name in FILES if name not in CHANGING and (record.folder / name).exists()]
+    return (*(_file(record, name, None, "") for name in names), *_recorded(record))
 
 
 def markdown(found: tuple[Artifact, ...]) -> str:
@@ -155,6 +167,9 @@ def _code(record: RunRecord) -> Iterator[Artifact]:
     if provenance.diff_sha256:
         yield Artifact("code: difference", "what git diff showed of uncommitted changes", provenance.diff_sha256)
     yield Artifact("code: source files", "over the package's own files", provenance.source_sha256)
-    for name, version in provenance.versions.items():
+
+
+def _versions(record: RunRecord) -> Iterator[Artifact]:
+    for name, version in record.provenance.versions.items():
         if version is not None:
             yield Artifact(name, "version", None, version)

@@ -46,6 +46,12 @@ def page_template(name: str) -> Template:
     return Environment(loader=loader, undefined=StrictUndefined, **options).get_template(name)
 
 
+def write_page(path: Path, text: str) -> None:
+    """Writes a page, whole or not at all. Raises StoreError where that is not possible."""
+    # A lone surrogate in a record is legal JSON but no UTF-8: it must not cost the whole page.
+    write_text(path, text.encode("utf-8", "replace").decode("utf-8"))
+
+
 def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     """Writes `explorer.html` into the run folder; None where the run kept nothing to explore.
 
@@ -55,7 +61,7 @@ def write_explorer_page(run: RunRecord, limit: int = LIMIT) -> Path | None:
     if record is None:
         return None
     path = run.folder / EXPLORER_PAGE
-    write_text(path, self_contained(run, record, limit).encode("utf-8", "replace").decode("utf-8"))
+    write_page(path, self_contained(run, record, limit))
     return path
 
 
