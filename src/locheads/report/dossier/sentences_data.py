@@ -264,6 +264,11 @@ PREDICTIONS = (
     Choice("predictions_format.max_pixels", filled("The model's input has at most {} pixels.")),
     Choice("predictions_format.id", filled("Samples are named under {}.")),
     Choice("predictions_format.box", filled("Boxes stand under {}.")),
+    Choice("predictions_format.scores", filled("Scores of boxes stand under {}.", "Scores of boxes are not read.")),
+    Choice(
+        "predictions_format.min_score",
+        filled("Where expressions may name several objects or none, boxes with a score of at least {} are the answer."),
+    ),
     Choice("predictions_format.mask", filled("Masks stand under {}.")),
 )
 

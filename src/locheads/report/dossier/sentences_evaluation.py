@@ -21,6 +21,7 @@ _SAM: Where = {
     "segmenter.kind": Not((SegmenterKind.none, SegmenterKind.box, SegmenterKind.grabcut, None), SegmenterKind.sam_hf),
 }
 _POINTS: Where = {**_SAM, "segmenter.prompt": Only((PromptKind.points, PromptKind.box_point))}
+_INNER: Where = {**_POINTS, "segmenter.points": Only((PointRule.inner,))}
 _BOXES: Where = {**_SAM, "segmenter.prompt": Not((PromptKind.points,), PromptKind.box)}
 _EVALUATES = ({"stage": Only((Stage.report, Stage.evaluate, Stage.direct, Stage.audit, Stage.compare))},)
 KINDS = {
@@ -89,7 +90,12 @@ MASKS = (
     Choice(
         "segmenter.n_points",
         of_one("There are {} of them.", "There is 1 of them."),
-        ({**_POINTS, "segmenter.points": Only((PointRule.inner,))},),
+        (_INNER,),
+    ),
+    Choice(
+        "segmenter.depth",
+        filled("None is nearer to the pseudo-mask's border than a share of {} of the largest distance a pixel has."),
+        (_INNER,),
     ),
     Choice(
         "segmenter.negatives",
@@ -149,6 +155,13 @@ AUDIT = (
     Choice("audit.seed", filled("Its draws and splits have the seed {}.")),
     Choice("audit.grid", filled("The listed values are {}.", "No values are listed.")),
     Choice("audit.single", filled("By itself each of {} is measured.", "No value is measured by itself only.")),
+    Choice(
+        "audit.prompts",
+        filled(
+            "Of what a segmenter would be asked, each of {} is held by itself against the true masks.",
+            "What a segmenter would be asked is not measured.",
+        ),
+    ),
     Choice(
         "audit.plant",
         {
