@@ -12,10 +12,11 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from locheads.evaluation.intervals import ratio_interval
-from locheads.pocket.dataset import split_scenes
-from locheads.pocket.language import KINDS, QUESTION, sample_exchange
+from locheads.pocket.dataset import PocketData, split_scenes
+from locheads.pocket.language import KINDS, QUESTION, Exchange, sample_exchange, sample_expression
 from locheads.pocket.pocket_model import WEIGHTS, load_model
 from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
+from locheads.pocket.training.facts import FACT, FACTS, fact_answers
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.terminal import track
 
@@ -37,11 +38,14 @@ def whole_answers(right: torch.Tensor, batch: Batch) -> torch.Tensor:
 def accuracies(right: torch.Tensor, batch: Batch) -> dict[str, float]:
     """Share of right first words and other words, and per kind that occurs the share of answers without a mistake.
 
-    `right` is bool [n], over the supervised positions, exchange by exchange.
+    `right` is bool [n], over the supervised positions, exchange by exchange. Facts, to whose prompts another answer is
+    right as well, do not count.
     """
-    first = first_words(batch)
     whole = whole_answers(right, batch).cpu().numpy()
     kinds = [exchange.kind for row in batch.exchanges for exchange in row]
+    first = first_words(batch)
+    told = torch.tensor([kind != FACT for kind in kinds], device=right.device)[first.cumsum(0) - 1]
+    right, first = right[told], first[told]
     means = {kind: float(whole[[k == kind for k in kinds]].mean()) for kind in (*KINDS, QUESTION) if kind in kinds}
     return {
         "first_word": right[first].float().mean().item(),
@@ -54,15 +58,20 @@ Accuracies = dict[str, dict[str, float]]
 
 
 @torch.no_grad()
-def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", scenes: int | None = None) -> Accuracies:
+def answer_accuracy(
+    model: LlavaForConditionalGeneration,
+    split: str = "val",
+    scenes: int | None = None,
+    data: PocketData | None = None,
+) -> Accuracies:
     """Share of answers without a mistake, over all and per kind: {"value", "low", "high", "n"}, 0 to 1.
 
-    Asks 12 prompts about each of the split's first `scenes` images. The model reads the right answer and must
-    predict its every word from those before it. 95 % intervals resample images.
+    Asks 12 prompts about each of the first `scenes` images of the split of `data` (None: the pocket data). The model
+    reads the right answer and must predict its every word from those before it. 95 % intervals resample images.
     """
     model.eval().set_attn_implementation(ATTENTION)
     right, kinds, images = [], [], []
-    for image_id, scene in track(split_scenes(split)[:scenes], "answers", "images"):
+    for image_id, scene in track(split_scenes(split, data)[:scenes], "answers", "images"):
         rng = np.random.default_rng([scene.seed, 6])
         exchanges = [sample_exchange(scene, rng) for _ in range(EXCHANGES)]
         batch = Batch(pixels_of([scene]), *pack([exchanges]), [exchanges])
@@ -75,6 +84,30 @@ def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", sc
         name: vars(ratio_interval(np.array(right) & rows, rows, images)) | {"n": int(rows.sum())}
         for name, rows in of_kind.items()
     }
+
+
+@torch.no_grad()
+def fact_accuracy(model: LlavaForConditionalGeneration, split: str, data: PocketData | None = None) -> dict[str, float]:
+    """How often the true answer is the most probable one of a fact's answers, by fact, asked of each scene's objects.
+
+    All of them are more or less probable after an expression: its description is another right answer.
+    """
+    model.eval().set_attn_implementation(ATTENTION)
+    right: dict[str, list[bool]] = {fact.__name__: [] for fact in FACTS}
+    for _, scene in track(split_scenes(split, data), "facts", "images"):
+        rng, pixels = np.random.default_rng([scene.seed, 9]), pixels_of([scene])
+        for target in range(len(scene.objects)):
+            prompt = f"{sample_expression(scene, target, rng).text} ."
+            for fact in FACTS:
+                answers = fact_answers(fact, scene, target)
+                asked = [Exchange(prompt, answer, FACT, target) for answer in answers]
+                logits, targets = answer_logits(
+                    model, Batch(pixels, *pack([asked]), [asked]), torch.arange(PATCHES)[None]
+                )
+                # Of each answer its two words and its end.
+                likely = logits.log_softmax(1).gather(1, targets[:, None]).view(len(answers), -1).sum(1)
+                right[fact.__name__].append(answers[int(likely.argmax())] == fact(scene, target))
+    return {name: float(np.mean(found)) for name, found in right.items()}
 
 
 def main() -> None:
