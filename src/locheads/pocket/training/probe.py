@@ -16,7 +16,7 @@ from locheads.pocket.dataset import PocketData, split_scenes
 from locheads.pocket.language import KINDS, QUESTION, Exchange, sample_exchange, sample_expression
 from locheads.pocket.pocket_model import WEIGHTS, load_model
 from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
-from locheads.pocket.training.facts import FACT, FACTS, fact_answers
+from locheads.pocket.training.facts import FACT, FACTS
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.terminal import track
 
@@ -88,25 +88,23 @@ def answer_accuracy(
 
 @torch.no_grad()
 def fact_accuracy(model: LlavaForConditionalGeneration, split: str, data: PocketData | None = None) -> dict[str, float]:
-    """How often the true answer is the most probable one of a fact's answers, by fact, asked of each scene's objects.
+    """How often the most probable of a fact's answers is right, by fact, asked of each object of the split's scenes.
 
     All of them are more or less probable after an expression: its description is another right answer.
     """
     model.eval().set_attn_implementation(ATTENTION)
-    right: dict[str, list[bool]] = {fact.__name__: [] for fact in FACTS}
+    right: dict[str, list[bool]] = {name: [] for name in FACTS}
     for _, scene in track(split_scenes(split, data), "facts", "images"):
         rng, pixels = np.random.default_rng([scene.seed, 9]), pixels_of([scene])
         for target in range(len(scene.objects)):
             prompt = f"{sample_expression(scene, target, rng).text} ."
-            for fact in FACTS:
-                answers = fact_answers(fact, scene, target)
+            for name, fact in FACTS.items():
+                answers = fact.possible(scene, target)
                 asked = [Exchange(prompt, answer, FACT, target) for answer in answers]
-                logits, targets = answer_logits(
-                    model, Batch(pixels, *pack([asked]), [asked]), torch.arange(PATCHES)[None]
-                )
-                # Of each answer its two words and its end.
+                batch = Batch(pixels, *pack([asked]), [asked])
+                logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
                 likely = logits.log_softmax(1).gather(1, targets[:, None]).view(len(answers), -1).sum(1)
-                right[fact.__name__].append(answers[int(likely.argmax())] == fact(scene, target))
+                right[name].append(answers[int(likely.argmax())] in fact.true(scene, target))
     return {name: float(np.mean(found)) for name, found in right.items()}
 
 

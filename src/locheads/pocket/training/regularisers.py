@@ -9,6 +9,7 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.pocket.pocket_model import add_words_of_facts
 from locheads.pocket.training.batches import Level
+from locheads.pocket.training.facts import FACTS
 from locheads.pocket.training.gates import add_gates, clamp
 from locheads.pocket.training.rest import Rest, with_bias
 
@@ -23,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--facts", type=float, default=0.0, help="share of expressions answered by a fact; see ...training.facts"
     )
+    group.add_argument("--fact-names", nargs="+", choices=FACTS, default=tuple(FACTS), help="which (default: all)")
     group.add_argument("--full", type=float, help="share of the last level's steps that see all image tokens")
     group.add_argument("--positions", type=float, help="share of the last level's expressions that are to name a side")
 
@@ -36,13 +38,15 @@ class Options:
     rest_bonus: float = 0.0
     rest_ramp: int = 100
     facts: float = 0.0
+    fact_names: tuple[str, ...] = tuple(FACTS)
     full: float | None = None
     positions: float | None = None
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "Options":
         """Those of a command line."""
-        return cls(**{name: getattr(arguments, name) for name in cls.__dataclass_fields__})
+        values = {name: getattr(arguments, name) for name in cls.__dataclass_fields__}
+        return cls(**values | {"fact_names": tuple(arguments.fact_names)})
 
     def changed(self, level: Level) -> Level:
         """The level that training ends on, as the options change it."""

@@ -114,7 +114,9 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(draw.integers(2**40)))
         count = PATCHES if full else int(draw.choice(level.keep))
         scenes = max(1, arguments.scenes // 3) if full else arguments.scenes
-        batch = to_device(make_batch(level, scenes, arguments.seed, step, facts=self.options.facts), arguments.device)
+        facts, names = self.options.facts, self.options.fact_names
+        made = make_batch(level, scenes, arguments.seed, step, facts=facts, fact_names=names)
+        batch = to_device(made, arguments.device)
         kept = keep_patches(scenes, count, generator).to(arguments.device)
         with torch.autocast(arguments.device, torch.bfloat16):
             logits, targets = answer_logits(self.model, batch, kept)
