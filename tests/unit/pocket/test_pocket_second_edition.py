@@ -173,7 +173,7 @@ def test_fuller_steps_and_more_positions_change_the_last_level_only(tmp_path):
 
 def test_a_model_without_training_tells_no_facts(monkeypatch):
     scenes = [(seed, sample_scene(seed)) for seed in range(8)]
-    monkeypatch.setattr(probe, "split_scenes", lambda split, data: scenes)
+    monkeypatch.setattr(probe, "split_scenes", lambda split: scenes)
     model = build_model(0, layers=1)
     add_words_of_facts(model, seed=0)
     found = probe.fact_accuracy(model, "val")

@@ -15,7 +15,7 @@ from locheads.evaluation.intervals import ratio_interval
 from locheads.pocket.dataset import PocketData, split_scenes
 from locheads.pocket.language import KINDS, QUESTION, Exchange, sample_exchange, sample_expression
 from locheads.pocket.pocket_model import WEIGHTS, load_model
-from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
+from locheads.pocket.training.batches import IDS, PATCHES, Batch, pack, pixels_of
 from locheads.pocket.training.facts import FACT, FACTS
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.terminal import track
@@ -87,14 +87,16 @@ def answer_accuracy(
 
 
 @torch.no_grad()
-def fact_accuracy(model: LlavaForConditionalGeneration, split: str, data: PocketData | None = None) -> dict[str, float]:
-    """How often the most probable of a fact's answers is right, by fact, asked of each object of the split's scenes.
+def fact_accuracy(
+    model: LlavaForConditionalGeneration, split: str = "val", scenes: int | None = None
+) -> dict[str, float]:
+    """How often the most probable of a fact's answers is right, by fact, asked of each object of the first `scenes`.
 
     All of them are more or less probable after an expression: its description is another right answer.
     """
     model.eval().set_attn_implementation(ATTENTION)
     right: dict[str, list[bool]] = {name: [] for name in FACTS}
-    for _, scene in track(split_scenes(split, data), "facts", "images"):
+    for _, scene in track(split_scenes(split)[:scenes], "facts", "images"):
         rng, pixels = np.random.default_rng([scene.seed, 9]), pixels_of([scene])
         for target in range(len(scene.objects)):
             prompt = f"{sample_expression(scene, target, rng).text} ."
@@ -114,8 +116,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
     parser.add_argument("--split", default="val")
     parser.add_argument("--scenes", type=int, help="the first so many images (default: all)")
+    parser.add_argument(
+        "--facts", action="store_true", help="facts about the scene instead, of a model that knows them"
+    )
     arguments = parser.parse_args()
-    print(json.dumps(answer_accuracy(load_model(arguments.folder), arguments.split, arguments.scenes), indent=1))
+    model, asked = load_model(arguments.folder), (arguments.split, arguments.scenes)
+    if arguments.facts and model.config.text_config.vocab_size < len(IDS):
+        parser.error(f"{arguments.folder} has no words for facts: it was trained without --facts")
+    print(json.dumps(fact_accuracy(model, *asked) if arguments.facts else answer_accuracy(model, *asked), indent=1))
 
 
 if __name__ == "__main__":
