@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
+from locheads.errors import ConfigError
 from locheads.pocket.language import QUESTION, Exchange, sample_exchange
 from locheads.pocket.pocket_model import add_words_of_facts, build_model, load_model
 from locheads.pocket.render import background_is_light, render
@@ -221,3 +222,26 @@ def test_a_share_of_the_expressions_and_no_question_is_answered_by_a_fact():
     assert len(answers) == 2 + len(scene.objects) and next(e for e in told if e.kind != FACT) == expression
     question = Exchange("what shape is the red object ?", "circle", QUESTION, 0)
     assert all(with_fact(question, scene, rng, 1.0) == question for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--facts", "1.5"], "--facts 1.5 is a share"),
+        (["--gate-cost", "-1"], "--gate-cost -1.0 must not be below 0"),
+        (["--start", "nowhere"], "nowhere holds no config.json"),
+    ],
+)
+def test_a_mistake_in_the_options_is_one_sentence_before_any_step(tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path / "out"), *options])
+    assert train.main() != 0
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_run_is_resumed_with_the_options_that_it_began_with(tmp_path):
+    trainer(tmp_path, *ALL).save()
+    trainer(tmp_path, *ALL).restore()
+    with pytest.raises(ConfigError, match=r"--rest-bonus 9\.0, not 10\.0"):
+        trainer(tmp_path, *ALL, "--rest-bonus", "10").restore()
+    with pytest.raises(ConfigError, match=r"--gate-cost 0\.01, not 0\.0"):
+        trainer(tmp_path).restore()

@@ -6,6 +6,7 @@ the paper's measures, by the same code as a run's; `experiment=pocket` gives the
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from locheads.discovery.config import CriterionConfig
 from locheads.discovery.frequencies import discover, top_heads
 from locheads.discovery.scores import score, stack_scores
 from locheads.discovery.trials import draw_trials
+from locheads.errors import LocHeadsError, print_error
 from locheads.evaluation.best_heads import figure6, head_iou
 from locheads.evaluation.intervals import Interval, ratio_interval
 from locheads.evaluation.methods import heads_maps, random_heads
@@ -91,7 +93,7 @@ def measure(folder: Path, cache: Path, first: int = FIRST, images: int = 60) -> 
     model = load_model(str(folder))
     groups = {split: read_samples(split, where, cache) for split in data.splits}
     attended = _attended(model, groups["discovery"])
-    found = {name: _discover(attended, CriterionConfig(score=score)) for name, score in CRITERIA.items()}
+    found = {name: _discover(attended, CriterionConfig(score=by)) for name, by in CRITERIA.items()}
     chosen = {name: tuple(top_heads(discovery, K)) for name, discovery in found.items()}
     paper = found["found"]
     check = figure6(paper, head_iou(attended, groups["discovery"]))
@@ -163,7 +165,7 @@ def shown(row: HeadsRow) -> str:
     return " | ".join([str(row.localizers), *figures])
 
 
-def main() -> None:
+def main() -> int:
     """Entry point: prints the row, then all of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.measure", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
@@ -173,10 +175,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    row = measure(arguments.folder, arguments.cache, arguments.first, arguments.images)
+    try:
+        row = measure(arguments.folder, arguments.cache, arguments.first, arguments.images)
+    except LocHeadsError as error:
+        return print_error(error)
     print(shown(row))
     print(json.dumps(asdict(row)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

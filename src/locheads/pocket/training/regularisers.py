@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from locheads.errors import ConfigError
 from locheads.pocket.pocket_model import add_words_of_facts
 from locheads.pocket.training.batches import Level
 from locheads.pocket.training.facts import FACTS
@@ -41,6 +42,24 @@ class Options:
     fact_names: tuple[str, ...] = tuple(FACTS)
     full: float | None = None
     positions: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value out of its range."""
+        shares = {"facts": self.facts, "full": self.full, "positions": self.positions}
+        for name, share in shares.items():
+            if share is not None and not 0 <= share <= 1:
+                raise ConfigError(f"--{name} {share} is a share: give 0 to 1.")
+        for name in ("gate_cost", "gates_from", "rest_bonus", "rest_ramp"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)} must not be below 0.")
+
+    def check_same(self, saved: dict[str, str]) -> None:
+        """Raises ConfigError where a checkpoint was made with others; `saved`: its arguments as text."""
+        for name in self.__dataclass_fields__:
+            now, then = str(getattr(self, name)), saved.get(name)
+            if then is not None and then != now:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"The checkpoint was trained with {option} {then}, not {now}: resume it as it began.")
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> "Options":

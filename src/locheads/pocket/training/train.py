@@ -5,6 +5,7 @@ Everything follows from `--seed` and the step's number, so a resumed run continu
 
 import argparse
 import os
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from torch.nn.functional import cross_entropy
 from transformers import LlavaForConditionalGeneration
 
+from locheads.errors import ConfigError, LocHeadsError, print_error
 from locheads.pocket.language import KINDS, QUESTION
 from locheads.pocket.pocket_model import build_model, export, load_model
 from locheads.pocket.training.batches import LEVELS, PATCHES, Batch, Level, Progress, make_batch
@@ -82,7 +84,7 @@ class Trainer:
     def __init__(self, arguments: argparse.Namespace, model: LlavaForConditionalGeneration | None = None) -> None:
         self.arguments, self.progress = arguments, Progress(level=arguments.level)
         self.options = Options.of(arguments)
-        model = model or (load_model(arguments.start) if arguments.start else build_model(arguments.seed))
+        model = model or (_started(arguments.start) if arguments.start else build_model(arguments.seed))
         self.model = self.options.prepared(model, arguments.seed).to(arguments.device).train()
         self.model.set_attn_implementation(ATTENTION)
         self.regularisers = Regularisers(self.model, self.options)
@@ -150,20 +152,29 @@ class Trainer:
         out = self.arguments.out
         state = {
             "model": self.model.state_dict(), "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "progress": asdict(self.progress), "arguments": {k: str(v) for k, v in vars(self.arguments).items()},
+            "progress": asdict(self.progress),
+            "arguments": {k: str(v) for k, v in (vars(self.arguments) | vars(self.options)).items()},
         }  # fmt: skip
         with replacing(out / "checkpoint.pt") as temporary:
             torch.save(state, temporary)
         export(folded(self.model), out / "export")
 
     def restore(self) -> None:
-        """Continues from the checkpoint."""
+        """Continues from the checkpoint. Raises ConfigError where that was made with other options."""
         state = torch.load(self.arguments.out / "checkpoint.pt", map_location=self.arguments.device, weights_only=True)
+        self.options.check_same(state["arguments"])
         self.model.load_state_dict(state["model"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
         _cut_curves(self.arguments.out / "curves.csv", self.progress.done)
+
+
+def _started(folder: Path) -> LlavaForConditionalGeneration:
+    """Raises ConfigError where the folder is no export."""
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"--start {folder} holds no config.json: give an export/ of a training, or pocket/weights.")
+    return load_model(folder)
 
 
 def build_optimisers(
@@ -238,15 +249,19 @@ def _report(trainer: Trainer, window: list[dict[str, float]]) -> None:
     print(f"step {progress.done}/{total} level {progress.level} {shown} | {left:.0f} min left", flush=True)
 
 
-def main() -> None:
+def main() -> int:
     """Entry point."""
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
-    trainer = Trainer(arguments)
-    if arguments.resume:
-        trainer.restore()
+    try:
+        trainer = Trainer(arguments)
+        if arguments.resume:
+            trainer.restore()
+    except LocHeadsError as error:
+        return print_error(error)
     run(trainer)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
