@@ -4,14 +4,13 @@ from dataclasses import asdict
 
 import pytest
 
-from locheads import Grounder, HeadIndex, load_model, read_samples
-from locheads.data.config import DatasetConfig
+from locheads import Grounder, HeadIndex, load_model
 from locheads.data.image_files import open_image
 from locheads.models.attend import attend
 from locheads.models.config import PromptConfig
-from locheads.pocket.dataset import IMAGES, TABLES, ensure_dataset, split_scenes
+from locheads.pocket.dataset import split_scenes
 from locheads.pocket.pocket_model import WEIGHTS
-from locheads.pocket.training.measure import HeadsRow, fresh_data, hits, measure, shown
+from locheads.pocket.training.measure import HeadsRow, fresh_data, hits, measure, read_fresh, shown
 
 FOUND = [HeadIndex(3, 0), HeadIndex(2, 4), HeadIndex(4, 3)]
 
@@ -23,9 +22,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def group(cache):
-    root = ensure_dataset(cache, fresh_data(1_000_000, 4))
-    where = DatasetConfig(reader="refer", folder=str(root / TABLES), images=str(root / IMAGES))
-    return read_samples("test", where, cache)[0]
+    return read_fresh(fresh_data(1_000_000, 4), cache)["test"][0]
 
 
 def test_hits_are_those_of_the_library_s_boxes(group):

@@ -82,16 +82,20 @@ def fresh_data(first: int, images: int) -> PocketData:
     return PocketData(f"pocket_fresh_{first}_{images}", POCKET.version, "", splits, first, POCKET.refs, POCKET.add_refs)
 
 
+def read_fresh(data: PocketData, cache: Path) -> dict[str, list[ImageGroup]]:
+    """The image groups of every split; made in `cache` where they are not there."""
+    root = ensure_dataset(cache, data)
+    where = DatasetConfig(reader="refer", folder=str(root / TABLES), images=str(root / IMAGES))
+    return {split: read_samples(split, where, cache) for split in data.splits}
+
+
 def measure(folder: Path, cache: Path, first: int = FIRST, images: int = 60) -> HeadsRow:
     """The row of the model in `folder`; `images` scenes for discovery, then as many for all that is reported.
 
     The data are made in `cache`. Raises DiscoveryError where fewer than K heads are ever chosen.
     """
     data = fresh_data(first, images)
-    root = ensure_dataset(cache, data)
-    where = DatasetConfig(reader="refer", folder=str(root / TABLES), images=str(root / IMAGES))
-    model = load_model(str(folder))
-    groups = {split: read_samples(split, where, cache) for split in data.splits}
+    model, groups = load_model(str(folder)), read_fresh(data, cache)
     attended = _attended(model, groups["discovery"])
     found = {name: _discover(attended, CriterionConfig(score=by)) for name, by in CRITERIA.items()}
     chosen = {name: tuple(top_heads(discovery, K)) for name, discovery in found.items()}
