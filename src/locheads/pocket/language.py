@@ -42,11 +42,18 @@ def describe(item: SceneObject) -> str:
 
 
 def sample_expression(
-    scene: Scene, target: int, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS
+    scene: Scene,
+    target: int,
+    rng: np.random.Generator,
+    kinds: tuple[str, ...] = KINDS,
+    shares: tuple[float, ...] = KIND_SHARES,
 ) -> Expression:
-    """An unambiguous expression for object `target`; an attribute expression where the drawn kind is impossible."""
-    shares = np.array([KIND_SHARES[KINDS.index(kind)] for kind in kinds])
-    kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+    """An unambiguous expression for object `target`; an attribute expression where the drawn kind is impossible.
+
+    `shares`: of `KINDS`, from which `kinds` are drawn.
+    """
+    weights = np.array([shares[KINDS.index(kind)] for kind in kinds])
+    kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
     text = _position(scene, target, rng) if kind == "position" else None
     if text is None:
         kind, text = "attribute", _phrase(scene.objects[target], _unique_subset(scene, target, rng))
@@ -54,11 +61,16 @@ def sample_expression(
     return Expression(article + text, kind, target)
 
 
-def sample_exchange(scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS) -> Exchange:
+def sample_exchange(
+    scene: Scene,
+    rng: np.random.Generator,
+    kinds: tuple[str, ...] = KINDS,
+    shares: tuple[float, ...] = KIND_SHARES,
+) -> Exchange:
     """A bare expression (with its full stop) and its answer or, in `QUESTION_SHARE` of the cases, a question."""
     target = int(rng.integers(len(scene.objects)))
     if rng.random() >= QUESTION_SHARE:
-        expression = sample_expression(scene, target, rng, kinds)
+        expression = sample_expression(scene, target, rng, kinds, shares)
         return Exchange(f"{expression.text} .", describe(scene.objects[target]), expression.kind, target)
     return _question(scene, target, rng)
 

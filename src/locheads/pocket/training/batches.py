@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from locheads.pocket.language import KINDS, Exchange, sample_exchange
+from locheads.pocket.language import KIND_SHARES, KINDS, Exchange, sample_exchange
 from locheads.pocket.render import MAJORITY, pad_to_square, render
 from locheads.pocket.scenes import CANVAS, PATCH, Scene, sample_scene
-from locheads.pocket.tokenizer import BOS, EOS, PAD, SYSTEM_WORDS, vocabulary
+from locheads.pocket.tokenizer import BOS, EOS, PAD, SYSTEM_WORDS, vocabulary_with_facts
+from locheads.pocket.training.facts import FACTS, with_fact
 
 PATCHES = (CANVAS // PATCH) ** 2
-IDS = {word: i for i, word in enumerate(vocabulary())}
+IDS = {word: i for i, word in enumerate(vocabulary_with_facts())}
 PREFIX = [IDS[BOS], *(IDS[word] for word in SYSTEM_WORDS)]
 _MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
 _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
@@ -33,6 +34,8 @@ class Level:
     full: float
     leave_at: float
     longest: float
+    shares: tuple[float, ...] = KIND_SHARES
+    """Of the kinds, before a position that does not tell becomes an attribute expression."""
 
 
 LEVELS = (
@@ -62,13 +65,25 @@ def pixels_of(scenes: list[Scene], majority: float = MAJORITY) -> torch.Tensor:
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - _MEAN) / _STD
 
 
-def make_batch(level: Level, scenes: int, seed: int, step: int, per_scene: int = 16) -> Batch:
-    """The batch of `step`, with `per_scene` exchanges about each scene; the same for the same arguments."""
+def make_batch(
+    level: Level,
+    scenes: int,
+    seed: int,
+    step: int,
+    per_scene: int = 16,
+    facts: float = 0.0,
+    fact_names: tuple[str, ...] = tuple(FACTS),
+) -> Batch:
+    """The batch of `step`, with `per_scene` exchanges about each scene; the same for the same arguments.
+
+    `facts`: share of the bare expressions that are answered by one of these facts about the scene.
+    """
     seeds = np.random.default_rng([seed, step]).integers(2**40, 2**41, size=scenes).tolist()
     drawn, exchanges = [sample_scene(scene_seed, level.counts) for scene_seed in seeds], []
     for scene in drawn:
         rng = np.random.default_rng([scene.seed, 3])
-        exchanges.append([sample_exchange(scene, rng, level.kinds) for _ in range(per_scene)])
+        asked = [sample_exchange(scene, rng, level.kinds, level.shares) for _ in range(per_scene)]
+        exchanges.append([with_fact(exchange, scene, rng, facts, fact_names) for exchange in asked])
     return Batch(pixels_of(drawn, level.majority), *pack(exchanges), exchanges)
 
 

@@ -113,7 +113,10 @@ def words_of(scene: Scene) -> list[int]:
 
 
 def word_batch(seed: int, step: int, scenes: int, majority: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels [b, 3, 192, 192] of scenes with one object, and the words as float [b, vocabulary], rows of sum 1."""
+    """Pixels [b, 3, 192, 192] of scenes with one object, and the words as float [b, n], rows of sum 1.
+
+    Over all words that any pocket model has, those of facts at the end.
+    """
     seeds = np.random.default_rng([seed, step, 8]).integers(2**41, 2**42, size=scenes)
     drawn = [sample_scene(int(scene_seed), (1,)) for scene_seed in seeds]
     targets = torch.zeros(scenes, len(IDS))
@@ -134,4 +137,4 @@ def word_loss(model: LlavaForConditionalGeneration, seed: int, step: int, scenes
     kept = keep_patches(scenes, POOLED_TOKENS, torch.Generator().manual_seed(seed * 1_000_003 + step))
     with torch.autocast(device, torch.bfloat16):
         logits = word_logits(model, pixels.to(device), kept.to(device))
-    return cross_entropy(logits, targets.to(device))
+    return cross_entropy(logits, targets[:, : logits.shape[1]].to(device))

@@ -12,10 +12,11 @@ import torch
 from transformers import LlavaForConditionalGeneration
 
 from locheads.evaluation.intervals import ratio_interval
-from locheads.pocket.dataset import split_scenes
-from locheads.pocket.language import KINDS, QUESTION, sample_exchange
+from locheads.pocket.dataset import PocketData, split_scenes
+from locheads.pocket.language import KINDS, QUESTION, Exchange, sample_exchange, sample_expression
 from locheads.pocket.pocket_model import WEIGHTS, load_model
-from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
+from locheads.pocket.training.batches import IDS, PATCHES, Batch, pack, pixels_of
+from locheads.pocket.training.facts import FACT, FACTS
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.terminal import track
 
@@ -37,11 +38,14 @@ def whole_answers(right: torch.Tensor, batch: Batch) -> torch.Tensor:
 def accuracies(right: torch.Tensor, batch: Batch) -> dict[str, float]:
     """Share of right first words and other words, and per kind that occurs the share of answers without a mistake.
 
-    `right` is bool [n], over the supervised positions, exchange by exchange.
+    `right` is bool [n], over the supervised positions, exchange by exchange. Facts, to whose prompts another answer is
+    right as well, do not count.
     """
-    first = first_words(batch)
     whole = whole_answers(right, batch).cpu().numpy()
     kinds = [exchange.kind for row in batch.exchanges for exchange in row]
+    first = first_words(batch)
+    told = torch.tensor([kind != FACT for kind in kinds], device=right.device)[first.cumsum(0) - 1]
+    right, first = right[told], first[told]
     means = {kind: float(whole[[k == kind for k in kinds]].mean()) for kind in (*KINDS, QUESTION) if kind in kinds}
     return {
         "first_word": right[first].float().mean().item(),
@@ -54,15 +58,20 @@ Accuracies = dict[str, dict[str, float]]
 
 
 @torch.no_grad()
-def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", scenes: int | None = None) -> Accuracies:
+def answer_accuracy(
+    model: LlavaForConditionalGeneration,
+    split: str = "val",
+    scenes: int | None = None,
+    data: PocketData | None = None,
+) -> Accuracies:
     """Share of answers without a mistake, over all and per kind: {"value", "low", "high", "n"}, 0 to 1.
 
-    Asks 12 prompts about each of the split's first `scenes` images. The model reads the right answer and must
-    predict its every word from those before it. 95 % intervals resample images.
+    Asks 12 prompts about each of the first `scenes` images of the split of `data` (None: the pocket data). The model
+    reads the right answer and must predict its every word from those before it. 95 % intervals resample images.
     """
     model.eval().set_attn_implementation(ATTENTION)
     right, kinds, images = [], [], []
-    for image_id, scene in track(split_scenes(split)[:scenes], "answers", "images"):
+    for image_id, scene in track(split_scenes(split, data)[:scenes], "answers", "images"):
         rng = np.random.default_rng([scene.seed, 6])
         exchanges = [sample_exchange(scene, rng) for _ in range(EXCHANGES)]
         batch = Batch(pixels_of([scene]), *pack([exchanges]), [exchanges])
@@ -77,14 +86,44 @@ def answer_accuracy(model: LlavaForConditionalGeneration, split: str = "val", sc
     }
 
 
+@torch.no_grad()
+def fact_accuracy(
+    model: LlavaForConditionalGeneration, split: str = "val", scenes: int | None = None
+) -> dict[str, float]:
+    """How often the most probable of a fact's answers is right, by fact, asked of each object of the first `scenes`.
+
+    All of them are more or less probable after an expression: its description is another right answer.
+    """
+    model.eval().set_attn_implementation(ATTENTION)
+    right: dict[str, list[bool]] = {name: [] for name in FACTS}
+    for _, scene in track(split_scenes(split)[:scenes], "facts", "images"):
+        rng, pixels = np.random.default_rng([scene.seed, 9]), pixels_of([scene])
+        for target in range(len(scene.objects)):
+            prompt = f"{sample_expression(scene, target, rng).text} ."
+            for name, fact in FACTS.items():
+                answers = fact.possible(scene, target)
+                asked = [Exchange(prompt, answer, FACT, target) for answer in answers]
+                batch = Batch(pixels, *pack([asked]), [asked])
+                logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
+                likely = logits.log_softmax(1).gather(1, targets[:, None]).view(len(answers), -1).sum(1)
+                right[name].append(answers[int(likely.argmax())] in fact.true(scene, target))
+    return {name: float(np.mean(found)) for name, found in right.items()}
+
+
 def main() -> None:
     """Entry point: prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.probe", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
     parser.add_argument("--split", default="val")
     parser.add_argument("--scenes", type=int, help="the first so many images (default: all)")
+    parser.add_argument(
+        "--facts", action="store_true", help="facts about the scene instead, of a model that knows them"
+    )
     arguments = parser.parse_args()
-    print(json.dumps(answer_accuracy(load_model(arguments.folder), arguments.split, arguments.scenes), indent=1))
+    model, asked = load_model(arguments.folder), (arguments.split, arguments.scenes)
+    if arguments.facts and model.config.text_config.vocab_size < len(IDS):
+        parser.error(f"{arguments.folder} has no words for facts: it was trained without --facts")
+    print(json.dumps(fact_accuracy(model, *asked) if arguments.facts else answer_accuracy(model, *asked), indent=1))
 
 
 if __name__ == "__main__":
