@@ -22,12 +22,13 @@ from locheads.grounding.config import Border
 from locheads.models.config import Query
 from locheads.report.dossier import methods as methods_module
 from locheads.report.dossier.choice import Choice, filled, shown
-from locheads.report.dossier.methods import CHOICES, SILENT, latex, markdown, methods
+from locheads.report.dossier.methods import CHOICES, SILENT, Paragraph, latex, methods
 from locheads.report.dossier.sentences_data import FORMS
 from locheads.report.dossier.sentences_discovery import SCORES
 from locheads.report.dossier.sentences_evaluation import KINDS
 from locheads.report.run_record import RunRecord, read_run
 from locheads.segmenters.config import SegmenterKind
+from locheads.text import markdown_text
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 DEFAULTS: dict[str, Any] = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.structured(Config()), resolve=True))
@@ -89,9 +90,13 @@ def changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
     return dict(copy)
 
 
+def in_markdown(paragraphs: tuple[Paragraph, ...]) -> str:
+    return "\n\n".join(markdown_text(f"{p.title}. {' '.join(p.sentences)}") for p in paragraphs)
+
+
 def paragraph(settings: dict[str, Any]) -> tuple[str, str]:
     found = methods(RunRecord(Path("run"), config=settings))
-    return markdown(found), latex(found)
+    return in_markdown(found), latex(found)
 
 
 def alike(choice: Choice, of: list[Any]) -> list[str]:
@@ -232,7 +237,7 @@ def test_what_the_record_lacks_is_said_and_not_made_up() -> None:
 
 
 def test_figures_come_from_the_records(run_folder: Path, edit_json: Callable[..., None]) -> None:
-    text = markdown(methods(read_run(run_folder)))
+    text = in_markdown(methods(read_run(run_folder)))
     for words in (
         "400 expressions of 120 images of the split val were evaluated; 2 of them failed and 5 got no answer.",
         "The threshold tau is 0.188.", "The localization heads are L3H1, L4H6, L2H5", "torch 2.13.0",
@@ -241,7 +246,7 @@ def test_figures_come_from_the_records(run_folder: Path, edit_json: Callable[...
         assert words in text, words
     edit_json(run_folder / "metrics.json", n_expressions=401, confidence=0.9)
     edit_json(run_folder / "provenance.json", dirty=False)
-    text = markdown(methods(read_run(run_folder)))
+    text = in_markdown(methods(read_run(run_folder)))
     assert "401 expressions" in text and "90 % intervals" in text and ", without uncommitted changes" in text
 
 

@@ -3,20 +3,16 @@ data, store and code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-from locheads.errors import StoreError
-from locheads.records.receipt_file import PAGES, RECEIPT, ReceiptFile, read_receipt
 from locheads.records.record_base import own_file
 from locheads.report.facts import UNKNOWN
 from locheads.report.run_record import RunRecord
 from locheads.store.digest import file_digest
-from locheads.text import markdown_text, reason
+from locheads.text import reason
 
 FILES = {
     "config.yaml": "all settings",
-    "overrides.yaml": "the settings of the command line",
     "provenance.json": "code, versions, machine, model, data",
     "samples.json": "which samples were used",
     "heads.json": "the localization heads, with what they were chosen from",
@@ -29,15 +25,10 @@ FILES = {
     "metrics.json": "the figures with their intervals",
     "zoom.json": "what further looks changed",
     "audit.json": "what other choices do",
-    "status.json": "how the run ended",
     "timing.json": "time and memory of the passes",
-    RECEIPT: "the checksums that the run wrote of all of its files",
 }
-"""File of a run folder -> what it is."""
-
-
-CHANGING = ("overrides.yaml", "status.json", RECEIPT)
-"""Files that are written anew once the pages are there, or that belong to the folder and not to the result in it."""
+"""File of a run folder -> what it is. Left out are those that are written anew once the pages are there, or that belong
+to the folder and not to the result in it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class Artifact:
     version: str | None = None
     """Of what has no sha256: a commit, a revision, a version, or a store's key."""
     problem: str = ""
-    """A sentence where it is not what the run wrote, or cannot be checked or read."""
+    """Sentences where it is not what the run wrote, or cannot be read."""
 
     @property
     def identity(self) -> str:
@@ -60,77 +51,20 @@ class Artifact:
 
 
 def artifacts(record: RunRecord) -> tuple[Artifact, ...]:
-    """Files first, then what the run recorded. What is damaged, changed, lost or not recorded is said."""
-    return (*_files(record), *_recorded(record), *_versions(record))
+    """The files that stay as they are from the run's last page on, and what the run recorded: the same as soon as the
+    pages are made and ever after. The receipt, which is written last, is not looked at: what is not as the run wrote it
+    is among the record's problems."""
+    names = [name for name in FILES if (record.folder / name).exists()]
+    return (*(_file(record, name) for name in names), *_recorded(record))
 
 
-def lasting_artifacts(record: RunRecord) -> tuple[Artifact, ...]:
-    """The files that stay as they are from the run's last page on, and what the run recorded, but for versions: the
-    same as soon as the pages are made and ever after. The receipt, which is written last, is not looked at: what is
-    not as the run wrote it is among the record's problems."""
-    names = [name for name in FILES if name not in CHANGING and (record.folder / name).exists()]
-    return (*(_file(record, name, None, "") for name in names), *_recorded(record))
-
-
-def markdown(found: tuple[Artifact, ...]) -> str:
-    """A table, a row each."""
-    rows = [("name", "what it is", "sha256, or what stands for it", "to know"), ("---",) * 4]
-    rows += [(one.name, one.what, one.identity, one.problem) for one in found]
-    return "".join(
-        f"| {' | '.join(cell if cell == '---' else markdown_text(cell) for cell in row)} |\n" for row in rows
-    )
-
-
-# Files of the run folder.
-
-
-def _files(record: RunRecord) -> Iterator[Artifact]:
-    written: dict[str, str] = {}
-    unchecked = "it cannot be checked, because the folder has no receipt.json"
-    try:
-        receipt: ReceiptFile | None = read_receipt(record.folder)
-    except StoreError:
-        receipt, unchecked = None, "it cannot be checked, because receipt.json is damaged"
-    if receipt is not None:
-        written, unchecked = receipt.files, "receipt.json does not name it"
-    own = [name for name in written if len(PurePosixPath(name).parts) == 1 and name not in PAGES]
-    for name in dict.fromkeys((*FILES, *sorted(own))):
-        if (record.folder / name).exists() or name in written or f"{name} is missing." in record.problems:
-            yield _file(record, name, written.get(name), "" if name == RECEIPT and receipt else unchecked)
-    yield from _folders(record, written)
-
-
-def _file(record: RunRecord, name: str, written: str | None, unchecked: str) -> Artifact:
-    """One file of the run folder, as it is now and as the run wrote it."""
-    what = FILES.get(name, "a further record of the run")
+def _file(record: RunRecord, name: str) -> Artifact:
     try:
         digest = file_digest(own_file(record.folder, name))
-    except FileNotFoundError:
-        return Artifact(name, what, None, problem=f"It is missing{f'; the run wrote {written}' if written else ''}.")
     except OSError as error:
-        return Artifact(name, what, None, problem=f"It cannot be read ({reason(error)}).")
-    problems = [p for p in record.problems if p.startswith(f"{name} cannot be read")]
-    if written is None:
-        problems += [f"{name}: {unchecked}."] if unchecked else []
-    elif digest != written:
-        problems.insert(0, f"It is not what the run wrote, whose sha256 is {written}.")
-    return Artifact(name, what, digest, problem=" ".join(problems))
-
-
-def _folders(record: RunRecord, written: dict[str, str]) -> Iterator[Artifact]:
-    """The folders of images: how many files, and which of them are not what the run wrote."""
-    inside: dict[str, list[str]] = {}
-    for name in written:
-        if len(parts := PurePosixPath(name).parts) > 1:
-            inside.setdefault(parts[0], []).append(name)
-    for folder, names in sorted(inside.items()):
-        bad = [artifact for name in names if (artifact := _file(record, name, written[name], "")).problem]
-        problem = f"{len(bad)} of them are not what the run wrote, such as {bad[0].name}." if bad else ""
-        yield Artifact(f"{folder}/", f"{len(names)} files for the pages, named in {RECEIPT}", None,
-                       f"see {RECEIPT}", problem)  # fmt: skip
-
-
-# What the run recorded.
+        return Artifact(name, FILES[name], None, problem=f"It cannot be read ({reason(error)}).")
+    problems = [problem for problem in record.problems if problem.startswith(name)]
+    return Artifact(name, FILES[name], digest, problem=" ".join(problems))
 
 
 def _recorded(record: RunRecord) -> Iterator[Artifact]:
@@ -167,9 +101,3 @@ def _code(record: RunRecord) -> Iterator[Artifact]:
     if provenance.diff_sha256:
         yield Artifact("code: difference", "what git diff showed of uncommitted changes", provenance.diff_sha256)
     yield Artifact("code: source files", "over the package's own files", provenance.source_sha256)
-
-
-def _versions(record: RunRecord) -> Iterator[Artifact]:
-    for name, version in record.provenance.versions.items():
-        if version is not None:
-            yield Artifact(name, "version", None, version)

@@ -1,4 +1,4 @@
-"""The methods of a run in plain sentences, as Markdown and as LaTeX. All of it comes from the run's own records.
+"""The methods of a run in plain sentences, also as LaTeX. All of it comes from the run's own records.
 
 What a setting says stands in the `sentences_*.py`, one home each; what was found out stands here.
 """
@@ -34,7 +34,7 @@ from locheads.report.facts import baseline_notes
 from locheads.report.interval_words import interval_words, level_of
 from locheads.report.run_record import RunRecord
 from locheads.report.verdict import follows_of
-from locheads.text import latex_text, markdown_text
+from locheads.text import latex_text
 
 SILENT = {
     "dataset.folder": "where the data lies; what it is, its digest says",
@@ -98,11 +98,6 @@ def methods(record: RunRecord) -> tuple[Paragraph, ...]:
         sentence = f"The record does not hold the settings {', '.join(missing)}."
         found.append(Paragraph("Not recorded", (sentence,)))
     return tuple(paragraph for paragraph in found if paragraph.sentences)
-
-
-def markdown(paragraphs: tuple[Paragraph, ...]) -> str:
-    """A paragraph each, its title in bold."""
-    return "\n".join(f"**{markdown_text(p.title)}.** {markdown_text(' '.join(p.sentences))}\n" for p in paragraphs)
 
 
 def latex(paragraphs: tuple[Paragraph, ...]) -> str:

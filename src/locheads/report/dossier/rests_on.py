@@ -1,6 +1,6 @@
 """The methods in words and the files with their checksums, as sections."""
 
-from locheads.report.dossier.artifacts import lasting_artifacts
+from locheads.report.dossier import artifacts as files
 from locheads.report.dossier.methods import methods
 from locheads.report.dossier.section import Section, Table
 from locheads.report.run_record import RunRecord
@@ -20,7 +20,7 @@ def method(record: RunRecord) -> Section:
 
 def artifacts(record: RunRecord) -> Section:
     """What the figures rest on, with what identifies it."""
-    found = lasting_artifacts(record)
+    found = files.artifacts(record)
     sentences = [f"{one.name}: {one.problem}" for one in found if one.problem]
     table = Table(
         "What the figures rest on",
