@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from locheads.audit.choice_grid import Change
+from locheads.audit.effect_table import with_difference
 from locheads.audit.effects import AuditPlan, OwnHeads, SamplesOfGrid, by_grid, grounded
-from locheads.evaluation.intervals import difference_ends, sum_ratio, wilson_ends
+from locheads.data.masks import decoded
 from locheads.evaluation.metric_table import METRIC, OBJECTS
-from locheads.evaluation.prompt_shares import asked_shares, share_of, true_masks
+from locheads.evaluation.prompt_shares import asked_shares, share_of
 from locheads.grounding.boxes import peaks
 from locheads.segmenters.config import SegmenterConfig
 from locheads.segmenters.prompting import FusedMap, prompt_of
@@ -77,7 +78,7 @@ def _shares(
     same: SamplesOfGrid, plan: AuditPlan, own: OwnHeads, asked: Sequence[AskedPrompt]
 ) -> Iterable[list[dict[str, float]]]:
     """Of each sample and prompt what `asked_shares` names."""
-    stack, masks = grounded(same, 0, plan, own), true_masks(same.samples)
+    stack, masks = grounded(same, 0, plan, own), decoded(same.samples)
     points = peaks(stack.fused, same.frames).tolist()
     for i, (sample, geometry) in enumerate(zip(same.samples, same.geometries, strict=True)):
         box = stack.box(i)
@@ -105,13 +106,8 @@ def _estimates(
 ) -> Mapping[str, Any]:
     found, of_first = {}, asked_shares(first.config)
     for name in asked_shares(asked.config):
-        before, own = ((part[:, SHARES.index(name), 0], part[:, SHARES.index(name), 1]) for part in sums)
-        found[name] = _with_ends(sum_ratio(*own), wilson_ends(*own, confidence))
-        if name in of_first and (sums[0, :, SHARES.index(name)] != sums[1, :, SHARES.index(name)]).any():
-            change = sum_ratio(*own) - sum_ratio(*before)
-            found[name]["difference"] = _with_ends(change, difference_ends(before, own, confidence))
+        tops, bottoms = np.moveaxis(sums[:, :, SHARES.index(name)], -1, 0)
+        found[name] = with_difference(tops, bottoms, confidence)
+        if name not in of_first or ((tops[0] == tops[1]).all() and (bottoms[0] == bottoms[1]).all()):
+            del found[name]["difference"]
     return found
-
-
-def _with_ends(value: Any, ends: Any) -> dict[str, Any]:
-    return {"value": float(value), "low": float(ends[0]), "high": float(ends[1])}

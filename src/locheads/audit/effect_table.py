@@ -120,7 +120,7 @@ def picked_record(
         _row(frame.iloc[fine[i]])
         | {
             "picked": float(on_picking[i]),
-            "confirmed": _confirmed(tops[[0, i]][:, confirm], bottoms[[0, i]][:, confirm], confidence),
+            "confirmed": with_difference(tops[[0, i]][:, confirm], bottoms[[0, i]][:, confirm], confidence),
         }
         for i in first
     ]
@@ -132,7 +132,9 @@ def picked_record(
     return {"best": best, "closest": closest, "again": again, "n_confirming": int(confirm.sum())}
 
 
-def _confirmed(tops: Float[np.ndarray, "2 image"], bottoms: Float[np.ndarray, "2 image"], confidence: float) -> dict:
+def with_difference(
+    tops: Float[np.ndarray, "2 image"], bottoms: Float[np.ndarray, "2 image"], confidence: float
+) -> dict[str, Any]:
     """Of the second with its difference to the first, the run's own settings."""
     (low, high), value = wilson_ends(tops[1], bottoms[1], confidence), sum_ratio(tops, bottoms)
     ends = difference_ends((tops[0], bottoms[0]), (tops[1], bottoms[1]), confidence)

@@ -8,11 +8,12 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Bool
 from pycocotools import mask as coco
 
 from locheads.data.annotation_files import field, is_number, short
 from locheads.errors import DataError
-from locheads.types import NO_BOX, Box
+from locheads.types import NO_BOX, Box, Sample
 
 _ADVICE = "correct it, or leave it out"
 
@@ -75,6 +76,12 @@ def box_code(box: Box, width: int, height: int) -> dict[str, object] | None:
     # Whole numbers, of which pycocotools makes exactly these pixels.
     (code,) = coco.frPyObjects(np.array([[x0, y0, x1 - x0, y1 - y0]], dtype=np.float64), height, width)
     return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+
+
+def decoded(samples: Iterable[Sample]) -> dict[str, Bool[np.ndarray, "height width"]]:
+    """The true masks by their run-length code, each once: several expressions mean one object."""
+    codes = {str(sample.mask["counts"]): sample.mask for sample in samples}
+    return {counts: coco.decode(code).astype(bool) for counts, code in codes.items()}
 
 
 def boxes_code(boxes: Iterable[Box], width: int, height: int) -> dict[str, object]:

@@ -126,17 +126,17 @@ class BoxFormatMonitor:
 
     def check(self) -> BoxCheck:
         """Everything that the answers show."""
+        table = _Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._images)
         counted = BoxCheck(
             n_boxes=len(self._rows),
             without=dict(sorted(self._without.items())),
             n_several=self._several,
             n_outside=self._faults[BoxFault.outside],
             n_reversed=self._faults[BoxFault.reversed],
-            either=_either(_Table(np.array(self._rows, dtype=float).reshape(-1, 16), self._images), self._asked),
+            either=_either(table, self._asked),
         )
         if self._form is None or not self._rows:
             return counted
-        table = _Table(np.array(self._rows, dtype=float), self._images)
         declared, better = _fits(table, self._form, self._frame)
         return replace(
             counted,

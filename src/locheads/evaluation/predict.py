@@ -5,11 +5,10 @@ from itertools import groupby, repeat
 
 import numpy as np
 from jaxtyping import Float, Int
-from pycocotools import mask as coco
 
 from locheads.data.image_files import read_heat
 from locheads.data.image_groups import may_name_several
-from locheads.data.masks import box_code
+from locheads.data.masks import box_code, decoded
 from locheads.evaluation.heat_metrics import heat_scores, on_square, truth_on_square
 from locheads.evaluation.map_metrics import PerMap, map_scores
 from locheads.evaluation.methods import HeadPlan, centre_box, heads_maps, methods_of
@@ -114,9 +113,7 @@ def _scores_of_maps(
     if samples[0].heat is not None:
         heats = np.array([truth_on_square(read_heat(sample.heat)) for sample in samples if sample.heat is not None])
         return heat_scores(on_square(fused, geometry), heats[truth])
-    # Several expressions mean one object.
-    masks = {str(sample.mask["counts"]): sample.mask for sample in samples}
-    covered = {counts: geometry.coverage(coco.decode(mask).astype(bool)) for counts, mask in masks.items()}
+    covered = {counts: geometry.coverage(mask) for counts, mask in decoded(samples).items()}
     coverage = np.array([covered[str(sample.mask["counts"])] for sample in samples])
     boxes = np.array([sample.box for sample in samples], dtype=np.float64)
     return map_scores(fused, geometry, boxes[truth], coverage[truth])

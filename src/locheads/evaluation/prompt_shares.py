@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pycocotools import mask as coco
 
+from locheads.data.masks import decoded
 from locheads.evaluation.metric_table import WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou
 from locheads.evaluation.rows import Row
 from locheads.segmenters.config import Negatives, SegmenterConfig
-from locheads.segmenters.prompting import pixels_of
-from locheads.segmenters.segmenter import Point, Prompt
+from locheads.segmenters.segmenter import Point, Prompt, pixels_of
 from locheads.types import ImageGroup, Sample
 
 Mask = Bool[np.ndarray, "height width"]
@@ -33,7 +32,7 @@ def prompt_shares(
     A row for which nothing was asked scores 0. `points_beside` is NaN of a method without a map to take them from.
     """
     samples = {sample.sample_id: sample for group in groups for sample in group.samples}
-    true = true_masks(list(samples.values()))
+    true = decoded(samples.values())
     found = [share_of(row["asked"], samples[row["sample_id"]], true, config) for row in rows]
     shares = {name: np.array([own[name] for own in found]) for name in asked_shares(config)}
     if "points_beside" in shares:
@@ -41,16 +40,10 @@ def prompt_shares(
     return shares
 
 
-def true_masks(samples: Sequence[Sample]) -> dict[str, Mask]:
-    """By run-length code: several expressions mean one object."""
-    codes = {str(sample.mask["counts"]): sample.mask for sample in samples}
-    return {counts: coco.decode(code).astype(bool) for counts, code in codes.items()}
-
-
 def share_of(
     prompt: Prompt | None, sample: Sample, masks: dict[str, Mask], config: SegmenterConfig
 ) -> dict[str, float]:
-    """`asked_shares` of one answer, all 0 where nothing was asked. `masks`: see `true_masks`."""
+    """`asked_shares` of one answer, all 0 where nothing was asked. `masks`: see `decoded`."""
     names = asked_shares(config)
     if prompt is None:
         return dict.fromkeys(names, 0.0)

@@ -56,8 +56,12 @@ def of_candidates(groups: Iterable[ImageGroup]) -> list[pa.Field]:
 
 def candidate_columns(found: Candidates) -> Row:
     """The cells of OF_CANDIDATES."""
-    values = found.boxes, found.scores, found.n_answered, found.mask
-    return dict(zip(OF_CANDIDATES.names, values, strict=True))
+    return candidate_cells(found.boxes, found.scores, found.n_answered, found.mask)
+
+
+def candidate_cells(boxes: Sequence[Box], scores: Sequence[float] | None, n_answered: int, mask: str | None) -> Row:
+    """The same of candidates that no map gave."""
+    return dict(zip(OF_CANDIDATES.names, (boxes, scores, n_answered, mask), strict=True))
 
 
 def prediction_row(

@@ -23,7 +23,7 @@ from locheads.evaluation.map_metrics import OF_NOTHING
 from locheads.evaluation.metric_table import OBJECTS, POINTS, PREDICTIONS, WITHOUT_MAP
 from locheads.evaluation.metrics import box_iou, inside, mask_intersection_union, touching
 from locheads.evaluation.phrase_metrics import best_box_iou, resized_mask_iou
-from locheads.evaluation.rows import OF_CANDIDATES, Row, prediction_row
+from locheads.evaluation.rows import OF_CANDIDATES, Row, candidate_cells, prediction_row
 from locheads.evaluation.several import answered_boxes, points_at, score_boxes, union_share
 from locheads.evaluation.several_formulas import FAILED, mask_iou
 from locheads.evaluation.slices import BETWEEN_KINDS, FACTS, facts
@@ -198,9 +198,10 @@ def _row(
         return row
     if (found := answer.all) is None:
         return row | dict.fromkeys(OF_CANDIDATES.names)
-    whole = None if found.own_mask else boxes_code(found.boxes[: found.n_answered], group.width, group.height)
-    cells = found.boxes, found.scores, found.n_answered, whole and str(whole["counts"])
-    return row | dict(zip(OF_CANDIDATES.names, cells, strict=True))
+    mask = None
+    if not found.own_mask:
+        mask = str(boxes_code(found.boxes[: found.n_answered], group.width, group.height)["counts"])
+    return row | candidate_cells(found.boxes, found.scores, found.n_answered, mask)
 
 
 def partners(groups: Iterable[ImageGroup]) -> dict[str, str]:

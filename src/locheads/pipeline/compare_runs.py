@@ -20,6 +20,7 @@ from locheads.pipeline.run_life import Status
 from locheads.records.command_files import ComparedRun, CompareFile, LeftOut
 from locheads.records.metrics_file import few_legend, few_mark, p_text
 from locheads.records.receipt_file import read_receipt, refuse_changed
+from locheads.report.interval_words import level_of
 from locheads.terminal import console, track
 
 log = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ def _caption(record: CompareFile) -> str:
     rest = f" Left out: {left_out.a} of a and {left_out.b} of b." if left_out.a or left_out.b else ""
     return (
         f"{record.n_expressions} expressions on {record.n_images} images that both runs answered.{rest} "
-        f"Intervals ({100 * record.confidence:.0f} %) are over images, p flips the runs per image. "
+        f"Intervals ({level_of(record.confidence)}) are over images, p flips the runs per image. "
         f"Needed: images that show a difference as large as this one {100 * record.power:.0f} times in 100; "
         f"the design effect is what expressions of the same image cost.{few_legend(few_mark(record.n_images))}"
     )

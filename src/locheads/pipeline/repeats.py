@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from locheads.dependence.pairs import text_of
 from locheads.records.provenance_file import Repeats
 from locheads.types import Box, Excerpt, ImageGroup, Sample
 
@@ -34,7 +35,7 @@ def _by_words(group: ImageGroup) -> dict[object, list[Box]]:
 def _words(sample: Sample) -> object:
     """What is asked, white space and case apart; of an excerpt the part, too: its text is the whole caption's."""
     part = sample.expression.part if isinstance(sample.expression, Excerpt) else None
-    return " ".join(sample.expression.lower().split()), part
+    return text_of(sample), part
 
 
 def _contents(groups: Iterable[ImageGroup], digests: Mapping[Path, str | None] | None) -> list[str] | None:

@@ -6,6 +6,7 @@ from locheads.evaluation.intervals import POINT
 from locheads.evaluation.metric_table import METRIC, PRIMARY, percent
 from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile, AuditTarget, JointDifference
 from locheads.records.metrics_file import Estimate, few_mark
+from locheads.report.interval_words import level_of
 
 NAMED = 6
 """Options that a sentence names, the others are counted."""
@@ -88,8 +89,8 @@ def _options(audit: AuditFile) -> list[str]:
     if audit.joint_confidence:
         each = 100 * audit.joint_confidence[PRIMARY[0]]
         sentences.append(
-            f"These intervals hold for all {audit.n_choices} combinations at once with {100 * audit.confidence:g} %; "
-            f"each by itself is one of {each:.2f} %. Of so many, some intervals of {100 * audit.confidence:g} % would "
+            f"These intervals hold for all {audit.n_choices} combinations at once with {level_of(audit.confidence)}; "
+            f"each by itself is one of {each:.2f} %. Of so many, some intervals of {level_of(audit.confidence)} would "
             "leave out zero by chance."
         )
     return sentences

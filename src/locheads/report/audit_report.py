@@ -8,6 +8,7 @@ from locheads.fitted_table import Row, figures, fitted_table, label, words
 from locheads.records.audit_file import AuditDifference, AuditedChoice, AuditFile, PromptEstimate
 from locheads.records.metrics_file import Estimate, few_legend, few_mark
 from locheads.report.audit_outcome import audit_outcome
+from locheads.report.interval_words import level_of
 from locheads.report.run_record import RunRecord
 
 BEST_NOTE = (
@@ -131,7 +132,7 @@ def caption(audit: AuditFile) -> str:
     return (
         f"{audit.split}: {audit.n_images} images, {audit.n_expressions} expressions, {audit.n_failed} failed (count "
         f"as misses). {audit.n_choices} combinations{failed}, mode {audit.mode}, {audit.seconds:.0f} s. Brackets: "
-        f"{100 * audit.confidence:.0f} % interval over images; differences are paired."
+        f"{level_of(audit.confidence)} interval over images; differences are paired."
         + few_legend(*(estimate(audit, found) for found in audit.base.metrics.values()))
     )
 

@@ -22,6 +22,7 @@ from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord, spearman_text
 from locheads.report.audit_outcome import is_clear, joint_ends
 from locheads.report.audit_report import by_option, difference, estimate
+from locheads.report.interval_words import level_of
 from locheads.report.run_record import RunRecord
 from locheads.report.theme import FONT, LIGHT, MAX_LABELS, Theme, label_axes, margin_labels, new_charts
 from locheads.types import HeadIndex
@@ -221,7 +222,7 @@ def method_intervals(record: RunRecord, theme: Theme = LIGHT) -> Figure:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     highest = max((e.high for m in metrics.methods.values() for k, e in m.items() if k in PRIMARY), default=1.0)
     axes.set_xlim(0, min(100.0, 112 * highest) or 1.0)
-    label_axes(axes, theme, f"percent, with {100 * metrics.confidence:.0f} % interval", "", "", grid="x")
+    label_axes(axes, theme, f"percent, with {level_of(metrics.confidence)} interval", "", "", grid="x")
     for metric, marker in zip(PRIMARY, "os", strict=True):
         _marker(axes, theme, [], [], marker, theme.muted, label=METRIC[metric].label)
     look: dict[str, Any] = {"frameon": False, "fontsize": FONT - 0.5, "labelcolor": theme.ink}

@@ -5,6 +5,7 @@ from rich.console import RenderableType
 from locheads.evaluation.steer_effect import Kind, Mode, SteerEffect
 from locheads.fitted_table import Row, figures, fitted_table, label
 from locheads.records.steer_file import SteerFile
+from locheads.report.interval_words import level_of
 
 TREATMENTS = {Mode.move: "elsewhere", Mode.hide: "not at the image"}
 
@@ -31,5 +32,5 @@ def _caption(found: SteerFile) -> str:
     return (
         f"{found.split}: {found.n_images} images, {found.n_expressions} expressions{left_out}. Change: of the log-odds "
         "of another object's answer against the own. Controls are other heads of the same layers. Brackets: "
-        f"{100 * found.confidence:.0f} % interval over images."
+        f"{level_of(found.confidence)} interval over images."
     )

@@ -13,6 +13,7 @@ from locheads.fitted_table import Column, Row, figures, fitted_table, label, wor
 from locheads.records.audit_file import AuditedChoice, AuditFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, few_legend
 from locheads.report.audit_report import cell, difference_cell
+from locheads.report.interval_words import level_of
 
 TABLE4_KEYS = {"heads.k"}
 TABLE5_KEYS = {"criterion", "selection"}
@@ -95,8 +96,10 @@ def _frame_row(run: SweepRow, metrics: Sequence[str]) -> dict[str, Any]:
 def _caption(runs: Sequence[SweepRow], listed: bool) -> str:
     """The common settings and, where the rows cannot name them, the failures."""
     levels = {run.metrics.confidence for run in runs if run.metrics}
-    confidence = f"{100 * levels.pop():.0f} % " if len(levels) == 1 else ""
-    notes = [f"Brackets: {confidence}interval over images.{few_legend(*(run.cells(_main(runs))[0] for run in runs))}"]
+    confidence = f"{level_of(levels.pop())} " if len(levels) == 1 else ""
+    first = _main(runs)[:1]
+    few = few_legend(*(cell for run in runs for cell in run.cells(first)))
+    notes = [f"Brackets: {confidence}interval over images.{few}"]
     swept = swept_keys(runs)
     if common := {k: v for run in runs for k, v in run.overrides.items() if k not in swept}:
         notes.append("All runs: " + ", ".join(f"{k}={v}" for k, v in common.items()) + ".")
@@ -114,29 +117,29 @@ def _main(runs: Sequence[SweepRow]) -> tuple[str, ...]:
     return main_metrics({key for run in runs for key in run.measured})
 
 
-def _title(text: str, runs: Sequence[SweepRow]) -> str:
-    return f"{text}, in percent" if all(METRIC[key].unit == Unit.PERCENT for key in _main(runs)) else text
+def _title(text: str, metrics: Sequence[str]) -> str:
+    return f"{text}, in percent" if all(METRIC[key].unit == Unit.PERCENT for key in metrics) else text
 
 
 def _general(runs: Sequence[SweepRow]) -> RenderableType:
-    keys = swept_keys(runs)
+    keys, metrics = swept_keys(runs), _main(runs)
     rows = []
     for run in runs:
         last = " ".join(run.metrics.heads) if run.metrics else run.reason or "done"
-        rows.append(Row([*_cells(run, keys, runs), last], "red" if run.error else None))
-    title = _title(f"Sweep of {len(runs)} runs", runs)
-    return fitted_table(title, [*_headings(keys, runs), *words("heads")], rows, _caption(runs, listed=True))
+        rows.append(Row([*_cells(run, keys, metrics), last], "red" if run.error else None))
+    title = _title(f"Sweep of {len(runs)} runs", metrics)
+    return fitted_table(title, [*_headings(keys, metrics), *words("heads")], rows, _caption(runs, listed=True))
 
 
 def _table4(runs: Sequence[SweepRow]) -> RenderableType:
     ordered = sorted(runs, key=lambda run: _as_int(run.overrides.get("heads.k", "")))
     headings = [*label(""), *figures(*(f"k={run.overrides.get('heads.k', '?')}" for run in ordered))]
-    rows = []
-    for metric, cells in zip(_main(runs), zip(*(run.cells(_main(runs)) for run in ordered), strict=True), strict=True):
+    rows, metrics = [], _main(runs)
+    for metric, cells in zip(metrics, zip(*(run.cells(metrics) for run in ordered), strict=True), strict=True):
         # The interval on its own line: five of them side by side are wider than a terminal.
         name = METRIC[metric].label.replace(" ", "\n", 1)
         rows.append(Row([name, *(cell.replace(" [", "\n[", 1) for cell in cells)]))
-    return fitted_table(_title("Head count k (Table 4)", runs), headings, rows, _caption(runs, listed=False))
+    return fitted_table(_title("Head count k (Table 4)", metrics), headings, rows, _caption(runs, listed=False))
 
 
 def _as_int(value: str) -> int:
@@ -144,11 +147,11 @@ def _as_int(value: str) -> int:
 
 
 def _table5(runs: Sequence[SweepRow]) -> RenderableType:
-    keys = ["selection", "criterion"]
+    keys, metrics = ["selection", "criterion"], _main(runs)
     # sorted() is stable: within a selection the criteria keep the order of the command line.
-    rows = [Row(_cells(run, keys, runs)) for run in sorted(runs, key=lambda run: run.overrides.get("selection", ""))]
-    title = _title("Criterion and selection (Table 5)", runs)
-    return fitted_table(title, _headings(keys, runs), rows, _caption(runs, listed=False))
+    rows = [Row(_cells(run, keys, metrics)) for run in sorted(runs, key=lambda run: run.overrides.get("selection", ""))]
+    title = _title("Criterion and selection (Table 5)", metrics)
+    return fitted_table(title, _headings(keys, metrics), rows, _caption(runs, listed=False))
 
 
 def _planted(runs: Sequence[SweepRow]) -> RenderableType:
@@ -176,9 +179,9 @@ def _planted_cells(audit: AuditFile, row: AuditedChoice) -> tuple[str, str, str,
     return cell(audit, row, PRIMARY[0]), changed, taken, verdict.value if verdict else ""
 
 
-def _headings(keys: Sequence[str], runs: Sequence[SweepRow]) -> list[Column]:
-    return [*label(*keys), *figures(*(METRIC[metric].label for metric in _main(runs)))]
+def _headings(keys: Sequence[str], metrics: Sequence[str]) -> list[Column]:
+    return [*label(*keys), *figures(*(METRIC[metric].label for metric in metrics))]
 
 
-def _cells(run: SweepRow, keys: Sequence[str], runs: Sequence[SweepRow]) -> list[str]:
-    return [*(run.overrides.get(key, "") for key in keys), *run.cells(_main(runs))]
+def _cells(run: SweepRow, keys: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    return [*(run.overrides.get(key, "") for key in keys), *run.cells(metrics)]

@@ -10,6 +10,7 @@ from locheads.fitted_table import WIDE, Row, figures, fitted_table, label
 from locheads.models.config import Query, query_of
 from locheads.records.heads_file import FoundHead, HeadsFile
 from locheads.records.metrics_file import Estimate, MetricsRecord, answered, few_legend, few_mark
+from locheads.report.interval_words import level_of
 from locheads.report.run_record import RunRecord
 
 Z = 1.96
@@ -67,7 +68,7 @@ def results_caption(metrics: MetricsRecord) -> str:
         f"{metrics.split}: {metrics.n_images} images, {metrics.n_expressions} expressions, "
         f"{metrics.n_failed} failed{missing}, {metrics.n_empty} without a {answered(metrics)}{reasons} "
         f"({misses}). "
-        f"Brackets: {100 * metrics.confidence:.0f} % interval over images. "
+        f"Brackets: {level_of(metrics.confidence)} interval over images. "
         "* chosen with ground truth, of the discovery set."
         + _swapped_text(metrics)
         + few_legend(*(estimate for found in metrics.methods.values() for estimate in found.values()))
@@ -171,7 +172,7 @@ def _support_text(heads: HeadsFile) -> str:
     """Are the heads final, and how many samples would have sufficed? Nothing of earlier versions."""
     if (found := heads.support) is None:
         return ""
-    wanted = f"{100 * found.confidence:g} %"
+    wanted = level_of(found.confidence)
     first = f"come first in {percent(found.share)} % of {found.resamples} resamples of the images"
     if found.enough is None:
         return f" The same {heads.k} {first}, fewer than {wanted}: they are not final, ask more samples."

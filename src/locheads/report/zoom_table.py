@@ -6,6 +6,7 @@ from locheads.evaluation.metric_table import METRIC
 from locheads.fitted_table import WIDE, Row, figures, fitted_table, label
 from locheads.records.metrics_file import few_legend, few_mark
 from locheads.records.zoom_file import ZoomFile
+from locheads.report.interval_words import level_of
 
 HEADINGS = ("first look", "after all", "difference", "interval")
 
@@ -29,7 +30,7 @@ def zoom_caption(found: ZoomFile) -> str:
     asked = " + ".join(f"{n:,} expressions about {parts:,} parts" for n, parts in looks)
     return (
         f"zoom={found.name}, combine={found.combine}: asked besides were {asked} of the images; {found.n_failed:,} "
-        f"failed (misses). Differences are paired, their {100 * found.confidence:.0f} % intervals over images."
+        f"failed (misses). Differences are paired, their {level_of(found.confidence)} intervals over images."
         + few_legend(*(row for rows in zoom_rows(found) for row in rows))
     )
 

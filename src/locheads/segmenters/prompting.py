@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from locheads.geometry import Geometry
 from locheads.segmenters.config import Negatives, PointRule, SegmenterConfig
-from locheads.segmenters.segmenter import Point, Prompt
+from locheads.segmenters.segmenter import Point, Prompt, pixels_of
 from locheads.types import Box
 
 HIGH = 0.9
@@ -100,12 +100,6 @@ def _inner_of_box(mask: Bool[np.ndarray, "height width"], box: Box, config: Segm
     rows, cols = pixels_of(box)
     inside = inner_points(mask[rows, cols], config.n_points, config.depth)
     return tuple((x + cols.start, y + rows.start) for x, y in inside)
-
-
-def pixels_of(box: Box) -> tuple[slice, slice]:
-    """(rows, columns) of the pixels whose centre lies in the box, as `segmenter.box_mask` has them."""
-    x0, y0, x1, y1 = np.ceil(np.array(box) - 0.5).astype(int).clip(0).tolist()
-    return slice(y0, y1), slice(x0, x1)
 
 
 def inner_points(mask: Bool[np.ndarray, "height width"], n: int, share: float = 0.0) -> tuple[Point, ...]:

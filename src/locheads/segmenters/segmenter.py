@@ -87,8 +87,15 @@ class GrabCutSegmenter:
 
 def box_mask(box: Box, width: int, height: int) -> Bool[np.ndarray, "height width"]:
     """The pixels whose centre lies in the box."""
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    return ((y >= box[1]) & (y < box[3]))[:, None] & ((x >= box[0]) & (x < box[2]))[None]
+    mask = np.zeros((height, width), dtype=bool)
+    mask[pixels_of(box)] = True
+    return mask
+
+
+def pixels_of(box: Box) -> tuple[slice, slice]:
+    """(rows, columns) of the same pixels, also beyond an image's right and lower end."""
+    x0, y0, x1, y1 = np.ceil(np.array(box) - 0.5).astype(int).clip(0).tolist()
+    return slice(y0, y1), slice(x0, x1)
 
 
 def _cut(pixels: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from locheads.pipeline.sweep_runs import read_sweep
 from locheads.records.metrics_file import MetricsRecord
 from locheads.report.run_record import read_run
 from locheads.report.sweep_table import SweepRow, sweep_frame, sweep_table
-from locheads.report.tables import heads_table, results_table, slices_table
+from locheads.report.tables import heads_table, results_caption, results_table, slices_table
 
 
 def line_of(text, start):
@@ -228,3 +228,10 @@ def test_a_broken_slice_is_a_problem_and_no_error(run_folder, metrics, edit_json
     record = read_run(run_folder)
     assert record.metrics is None
     assert "n_images" in " ".join(record.problems)
+
+
+def test_a_level_is_not_rounded_to_another(run_folder, edit_json):
+    for confidence, level in ((0.975, "97.5 %"), (0.95, "95 %"), (0.999, "99.9 %")):
+        edit_json(run_folder / "metrics.json", confidence=confidence)
+        metrics = read_run(run_folder).metrics
+        assert metrics is not None and f"Brackets: {level} interval over images." in results_caption(metrics)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from transformers import LlavaForConditionalGeneration
 
-FIRST_LAYER = 1  # with gates: the heads of layer 0 fetch the words of the expression
+FIRST_LAYER = 1  # with gates, or with a rest: the heads of layer 0 fetch the words of the expression
 
 
 class HeadGate(torch.nn.Module):

@@ -18,8 +18,8 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.pocket.tokenizer import BOS
 from locheads.pocket.training.batches import IDS
+from locheads.pocket.training.gates import FIRST_LAYER
 
-FIRST_LAYER = 1  # with a rest: the heads of layer 0 start out reading words
 DIMENSION = -1  # of the residual stream, marks BOS
 MARK = 300.0  # so large that the norm leaves next to nothing else of BOS, from which its key could be changed
 

@@ -6,6 +6,7 @@ from locheads.evaluation.box_format_check import EitherReading
 from locheads.evaluation.metric_table import METRIC, PRIMARY, percent
 from locheads.records.provenance_file import Verified
 from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, unknown
+from locheads.report.facts import UNKNOWN
 from locheads.report.run_record import RunRecord
 
 EITHER = "Better of both readings, chosen by the true box"
@@ -24,7 +25,7 @@ def coordinates(record: RunRecord) -> Section:
     if record.metrics is None:
         return Section(title, (unknown(UNREAD),), (f"Not recorded: figures (metrics.json is missing). {UNREAD}",))
     boxes, honest = record.metrics.boxes, record.metrics.get("direct_output", PRIMARY[0])
-    declared = record.setting("direct.box_format", "not recorded")
+    declared = record.setting("direct.box_format", UNKNOWN)
     told = f"Every answer was read as declared (direct.box_format={declared}); the truth took no part in it."
     if boxes is None or boxes.either is None or honest is None:
         how = "Make the run again: metrics.json tells it, and the stored answers are not asked for again."

@@ -3,7 +3,7 @@
 from locheads.evaluation.metric_table import METRIC, headline
 from locheads.records.metrics_file import FEW_LEGEND, FEW_MARK, Slice
 from locheads.records.provenance_file import Repeats
-from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, share, unknown
+from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, measured_texts, share, unknown
 from locheads.report.run_record import RunRecord
 
 NO_REVIEW = (
@@ -60,9 +60,8 @@ def _by(caption: str, record: RunRecord, parts: list[Slice]) -> Table:
     there = [metric for metric in there if any(metric.key in part.metrics for part in parts)]
     rows = []
     for part in parts:
-        found = [part.metrics.get(metric.key) for metric in there]
-        cells = ["not measured" if one is None else one.text(m.unit) for one, m in zip(found, there, strict=True)]
-        rows.append((part.name, f"{part.n_expressions:,}", f"{part.n_images:,}", *cells))
+        figures = measured_texts(there, part.metrics)
+        rows.append((part.name, f"{part.n_expressions:,}", f"{part.n_images:,}", *figures))
     headings = ("Slice", "Expressions", "Images", *(metric.label for metric in there))
     return Table(f"{caption}, of the run's own method", headings, tuple(rows))
 

@@ -4,6 +4,7 @@ from locheads.dependence.word_verdict import Follows
 from locheads.evaluation.metric_table import percent
 from locheads.records.heads_file import HeadsFile
 from locheads.report.dossier.section import Section, Table, amount, ask, holds, unknown
+from locheads.report.interval_words import level_of
 from locheads.report.run_record import RunRecord
 from locheads.report.tables import heads_caption, heads_rows
 from locheads.report.verdict import follows_of, words_caveats
@@ -41,7 +42,7 @@ def support(record: RunRecord) -> Section:
     found = heads.support
     told = (
         f"The same {amount(heads.k, 'head')} come first in {percent(found.share)} % of {found.resamples} resamples of "
-        f"the images; heads are called final from {100 * found.confidence:g} % on."
+        f"the images; heads are called final from {level_of(found.confidence)} on."
     )
     outcome = ask(told) if found.enough is None else holds(told)
     return Section(title, (outcome,), (told, heads_caption(heads)), _table(heads))

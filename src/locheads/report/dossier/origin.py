@@ -1,10 +1,11 @@
 """Where the figures come from: notes and warnings, code, versions, machine, seeds."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, unknown
-from locheads.report.dossier.subject import command
+from locheads.report.facts import UNKNOWN
 from locheads.report.run_record import RunRecord
 
 
@@ -51,7 +52,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str]]:
         ("GPUs" if name == "gpus" else name.capitalize(), "none" if value == [] else _told(value))
         for name, value in machine.items()
     )
-    yield "Command", _told(command(record))
+    yield "Command", _told(shlex.join(found.argv))  # as a shell takes it
     yield "Started", _told(found.started)
     yield "Seconds", _told(found.seconds)
     yield "Digest of the run", _told(found.digest)
@@ -59,7 +60,7 @@ def _rows(record: RunRecord) -> Iterator[tuple[str, str]]:
 
 def _told(value: Any) -> str:
     several = isinstance(value, list | tuple)
-    return ", ".join(map(str, value)) if several else "not recorded" if value in (None, "") else str(value)
+    return ", ".join(map(str, value)) if several else UNKNOWN if value in (None, "") else str(value)
 
 
 def _code(record: RunRecord) -> tuple[list[Outcome], list[str]]:

@@ -2,10 +2,12 @@
 holds: whoever shows them escapes them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from locheads.evaluation.metric_table import Metric
+from locheads.records.metrics_file import Estimate
 from locheads.report.run_record import RunRecord
 
 
@@ -75,6 +77,11 @@ def unknown(text: str) -> Outcome:
 def amount(n: int, noun: str) -> str:
     """1,415 expressions; 1 expression."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def measured_texts(metrics: Iterable[Metric], found: Mapping[str, Estimate]) -> list[str]:
+    """A cell per metric: its figure with the interval, or that there is none."""
+    return [found[m.key].text(m.unit) if m.key in found else "not measured" for m in metrics]
 
 
 def share(part: int, whole: int) -> str:

@@ -1,19 +1,17 @@
 """What was evaluated, and the figures: model, data, split, counts."""
 
-import shlex
 from typing import Any
 
 from locheads.evaluation.metric_table import METRIC, headline, method_label
 from locheads.records.metrics_file import MetricsRecord, few_mark
 from locheads.report.absence_report import absence_caption
 from locheads.report.audit_report import caption as audit_caption
-from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, unknown
-from locheads.report.facts import facts
+from locheads.report.dossier.section import Outcome, Section, Table, amount, ask, holds, measured_texts, unknown
+from locheads.report.facts import UNKNOWN, facts
 from locheads.report.run_record import RunRecord
 from locheads.report.tables import results_caption
 from locheads.report.verdict import compared
 
-NOT_RECORDED = "not recorded"
 PART = "Only a part of the split was evaluated"
 ELSEWHERE = {"Model verified", "Seed", "State", "Code", "Started", "Duration"}
 """Facts that have sections of their own."""
@@ -44,8 +42,8 @@ def _model(record: RunRecord) -> list[tuple[str, str]]:
     # Of a snapshot of the hub the weights are known by its commit.
     digest = "sha256 of the weights" if len(weights) == 64 else "Weights"
     return [
-        ("Revision", _text(model.get("revision"), "none named: see the weights" if model else NOT_RECORDED)),
-        ("Architecture", f"{kind}, {layers} layers of {heads} heads" if model else NOT_RECORDED),
+        ("Revision", _text(model.get("revision"), "none named: see the weights" if model else UNKNOWN)),
+        ("Architecture", f"{kind}, {layers} layers of {heads} heads" if model else UNKNOWN),
         (digest, weights),
         ("Image processor", _text(model.get("image_processor"))),
         ("Read from", _text(model.get("source"))),
@@ -54,8 +52,8 @@ def _model(record: RunRecord) -> list[tuple[str, str]]:
 
 def _data(record: RunRecord) -> list[tuple[str, str]]:
     origin, n = record.provenance.dataset, counts(record)
-    counted = NOT_RECORDED if n is None else f"{amount(n[0], 'expression')} of {amount(n[1], 'image')}"
-    read = NOT_RECORDED if "pictures_sha256" not in origin.model_fields_set else _text(origin.pictures_sha256)
+    counted = UNKNOWN if n is None else f"{amount(n[0], 'expression')} of {amount(n[1], 'image')}"
+    read = UNKNOWN if "pictures_sha256" not in origin.model_fields_set else _text(origin.pictures_sha256)
     return [
         ("Evaluated", counted),
         ("sha256 of the annotations", _text(origin.annotations_sha256)),
@@ -63,7 +61,7 @@ def _data(record: RunRecord) -> list[tuple[str, str]]:
     ]
 
 
-def _text(value: Any, without: str = NOT_RECORDED) -> str:
+def _text(value: Any, without: str = UNKNOWN) -> str:
     return without if value is None else str(value)
 
 
@@ -132,13 +130,6 @@ def _table(metrics: MetricsRecord) -> Table:
     there = [METRIC[key] for key in headline(metrics.measured)]
     rows = []
     for method in metrics.rows():
-        found = [metrics.get(method, metric.key) for metric in there]
-        cells = ["not measured" if one is None else one.text(m.unit) for one, m in zip(found, there, strict=True)]
-        rows.append((method_label(method), *cells))
+        rows.append((method_label(method), *measured_texts(there, metrics.methods[method])))
     headings = ("Method", *(metric.label for metric in there))
     return Table("With intervals; in percent where nothing else is said", headings, tuple(rows))
-
-
-def command(record: RunRecord) -> str | None:
-    """How the run was started, as a shell takes it; None where that is not recorded."""
-    return shlex.join(record.provenance.argv) or None

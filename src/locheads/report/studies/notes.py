@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from locheads.report.facts import flat
+from locheads.report.facts import UNKNOWN, flat
 from locheads.report.studies.layout import Layout
 from locheads.report.studies.runs import StudyRun
 
@@ -74,7 +74,7 @@ def origins(used: Sequence[StudyRun]) -> pd.DataFrame:
 def _origin(run: StudyRun) -> dict[str, str]:
     provenance = run.provenance
     model, hardware = provenance.model, provenance.hardware
-    commit = (provenance.commit or "not recorded")[:12]
+    commit = (provenance.commit or UNKNOWN)[:12]
     gpus = hardware.get("gpus")
     machine = ", ".join(map(str, gpus)) if gpus else f"{hardware.get('processor')}, {hardware.get('cores')} cores"
     return {

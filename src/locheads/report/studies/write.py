@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from locheads.fitted_table import Column, Kind, Row, fitted_table, label
 from locheads.records.metrics_file import few_legend
-from locheads.report.interval_words import interval_words, paired_mark, paired_words
+from locheads.report.interval_words import interval_words, level_of, paired_mark, paired_words
 from locheads.report.latex_table import Cell, Figure, TexRow, TexTable, booktabs
 from locheads.report.studies.build import LINES, MISSING, SOURCE, Study, column_name, shown_figure, shown_text
 from locheads.report.studies.layout import Layout
@@ -148,7 +148,7 @@ def _figure_name(run: StudyRun) -> str:
 
 def _confidence(runs: list[StudyRun]) -> str:
     levels = sorted({run.metrics.confidence for run in runs if run.metrics})
-    return " and ".join(f"{100 * level:.0f} %" for level in levels) or "95 %"
+    return " and ".join(level_of(level) for level in levels) or "95 %"
 
 
 def _markdown_table(frame: pd.DataFrame) -> str:
