@@ -70,9 +70,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--save-minutes", type=float, default=4)
-    parser.add_argument("--facts", type=float, help="share of facts, in place of that of every level that asks some")
-    parser.add_argument("--image-cost", type=float, help="in place of that of every level on which looking costs")
+    parser.add_argument("--facts", type=_share, help="share of facts, in place of that of every level that asks some")
+    parser.add_argument("--image-cost", type=_cost, help="in place of that of every level on which looking costs")
     return parser.parse_args(argv)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: give 0 to 1")
+    return value
+
+
+def _cost(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
 
 
 class Trainer:
