@@ -61,6 +61,9 @@ class HeadsRow:
     s_img: Interval
     """K heads by the attention sum alone, as `entropy` by the other criterion alone."""
     entropy: Interval
+    over_s_img: Interval
+    """Difference of the found heads to those by the attention sum alone, in pairs; `over_entropy` likewise."""
+    over_entropy: Interval
     answers: Interval
     answers_by_position: Interval
     tau: float
@@ -141,6 +144,7 @@ def _recs(
     of_sets, alone = (np.concatenate(each) for each in zip(*parts, strict=True))
     columns = dict(zip([*chosen, "mean_of_all"], of_sets.T[: len(chosen) + 1].astype(float), strict=True))
     columns["random"] = of_sets[:, len(chosen) + 1 :].mean(axis=1)
+    columns |= {f"over_{name}": columns["found"] - columns[name] for name in CRITERIA if name != "found"}
     recs = {name: ratio_interval(column, np.ones(len(column)), images) for name, column in columns.items()}
     return recs, alone.mean(axis=0).reshape(shape)
 
