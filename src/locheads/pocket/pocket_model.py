@@ -76,15 +76,14 @@ def _start_patches(model: LlavaForConditionalGeneration) -> None:
 
 
 def _start_words(model: LlavaForConditionalGeneration) -> None:
-    """Word vectors are large and share one direction, by which three heads of layer 1 start out reading the last
-    few words: so the end of the prompt knows its expression from the first step on. Not in layer 0: heads of layer 1
-    would then localize, which the paper's criteria never choose (the first two layers)."""
+    """Word vectors are large and share one direction, by which three heads of layer 0 start out reading the last
+    few words: so the end of the prompt knows its expression from the first step on."""
     words = model.get_input_embeddings().weight
     words.normal_(0, 0.5)
     shared = torch.nn.functional.normalize(torch.randn(HIDDEN), dim=0)
     words += 4 * shared
     width = HIDDEN // HEADS
-    attention = model.model.language_model.layers[1].self_attn
+    attention = model.model.language_model.layers[0].self_attn
     for head, pairs in enumerate(((1,), (0, 1), (1,))):
         rows = slice(head * width, (head + 1) * width)
         attention.v_proj.weight[rows] -= attention.v_proj.weight[rows] @ shared[:, None] * shared

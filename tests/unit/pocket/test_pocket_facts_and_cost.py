@@ -12,7 +12,8 @@ from locheads.pocket.scenes import sample_scene
 from locheads.pocket.training import train
 from locheads.pocket.training.batches import LEVELS, PATCHES, PREFIX, make_batch
 from locheads.pocket.training.facts import FACT, true_facts, with_fact
-from locheads.pocket.training.forward import ATTENTION, answer_logits, heads_in_use
+from locheads.pocket.training.forward import ATTENTION, answer_logits
+from locheads.pocket.training.looking import FREE, TIMES, cost, mean_sums
 from locheads.pocket.training.train import Trainer, parse_arguments
 
 
@@ -46,24 +47,34 @@ def test_attention_sums_of_packed_exchanges_are_those_of_eager_attention():
             assert not torch.allclose(packed[:, :, i], weights.sum(3), atol=1e-2)  # the control: of all tokens
 
 
-def test_heads_in_use_leave_out_what_fills_up_a_batch():
+def test_mean_sums_leave_out_what_fills_up_a_batch():
     batch = make_batch(LEVELS[-1], 2, seed=1, step=1, per_scene=3)
     words = (batch.tokens.flatten(1) != 0).float()
     assert 0 < words.mean() < 1
     of_words = [layer * words[:, None].expand(-1, 8, -1) for layer in (1.0, 0.5)]
-    assert heads_in_use(of_words, batch).tolist() == [[1.0] * 8, [0.5] * 8]
+    assert mean_sums(of_words, batch).tolist() == [[1.0] * 8, [0.5] * 8]
 
 
-def test_heads_that_cost_look_less_and_those_that_do_not_stay():
-    in_use = {}
-    for cost in ("0", "5"):
-        made = trainer("nowhere", "--image-cost", cost, "--facts", "0")
+def test_the_first_layers_pay_more_and_a_head_that_rests_pays_nothing():
+    sums = torch.zeros(4, 8)
+    sums[2, 3] = FREE / 2
+    assert cost(sums) == 0
+    sums[3, 1] = FREE + 0.5
+    assert cost(sums).item() == pytest.approx(0.5)
+    sums[1, 0] = FREE + 0.25
+    assert cost(sums).item() == pytest.approx(0.5 + TIMES * 0.25) and TIMES > 1
+
+
+def test_heads_look_less_where_it_costs_and_only_there():
+    looked = {}
+    for price in ("0", "5"):
+        made = trainer("nowhere", "--image-cost", price, "--facts", "0")
         made.progress.step = 10  # the rate is up
         for _ in range(8):
             last = made.step()
             made.progress.step = 10
-        in_use[cost] = last["heads_in_use"]
-    assert in_use["5"] < 0.5 * in_use["0"] and in_use["0"] > 12
+        looked[price] = last["image_sums"]
+    assert looked["5"] < 0.5 * looked["0"] and looked["0"] > 12
 
 
 def test_options_change_the_levels_that_ask_facts_or_cost_only(tmp_path):

@@ -39,8 +39,7 @@ class Level:
     facts: float = 0.0
     """Share of the bare expressions that are answered by a fact about the scene (`locheads.pocket.training.facts`)."""
     image_cost: float = 0.0
-    """Loss of every head per unit of its attention sum, so that a head without work rests on the text. It knows nothing
-    of where an object is."""
+    """Loss per unit of the cost of looking at the image (`locheads.pocket.training.looking`)."""
 
 
 LEVELS = (

@@ -10,7 +10,6 @@ from transformers import AttentionInterface, LlavaForConditionalGeneration
 
 from locheads.pocket.language import SIDES, sides
 from locheads.pocket.scenes import Scene, sample_scene
-from locheads.pocket.tokenizer import PAD
 from locheads.pocket.training.batches import IDS, PATCHES, PREFIX, Batch, pixels_of
 
 ATTENTION = "pocket_training"
@@ -118,12 +117,6 @@ def answer_logits(
     targets = batch.targets.flatten(1)
     supervised = targets != -100
     return model.lm_head(output[:, -exchanges * length :][supervised]), targets[supervised]
-
-
-def heads_in_use(image_sums: list[Tensor], batch: Batch) -> Tensor:
-    """Float [layer, head]: the attention sums of `answer_logits`, mean over all words behind an image."""
-    words = batch.tokens.flatten(1) != IDS[PAD]
-    return torch.stack(image_sums).transpose(2, 3)[:, words].mean(1)
 
 
 POOLED_TOKENS = 144  # image tokens that are averaged

@@ -21,7 +21,8 @@ from locheads.errors import ConfigError, LocHeadsError, print_error
 from locheads.pocket.language import KINDS, QUESTION
 from locheads.pocket.pocket_model import build_model, export
 from locheads.pocket.training.batches import LEVELS, PATCHES, Batch, Level, Progress, make_batch
-from locheads.pocket.training.forward import ATTENTION, answer_logits, heads_in_use, keep_patches, word_loss
+from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_loss
+from locheads.pocket.training.looking import cost, mean_sums
 from locheads.pocket.training.probe import accuracies, first_words
 from locheads.store.atomic import replacing
 
@@ -49,7 +50,7 @@ DECAY = 0.35  # of a stage: the last part, over which the learning rate falls to
 MUON_FACTOR = 3.0  # of its learning rate over AdamW's
 CHANGED = ("facts", "image_cost")  # options that change the levels
 _WINDOW = 50  # steps per line of curves.csv
-_MEASURED = ("lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION, "heads_in_use")
+_MEASURED = ("lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION, "image_sums")
 """Columns of curves.csv behind step, seconds and level."""
 
 
@@ -131,9 +132,9 @@ class Trainer:
             logits, targets = answer_logits(self.model, batch, kept, image_sums)
         weights = 1 + (FIRST_WORD_WEIGHT - 1) * first_words(batch).float()
         loss = (cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / weights.sum()
-        in_use = heads_in_use(image_sums, batch).sum()
-        record = accuracies(logits.argmax(1) == targets, batch) | {"heads_in_use": in_use.item()}
-        return loss + level.image_cost * in_use, record
+        sums = mean_sums(image_sums, batch)
+        record = accuracies(logits.argmax(1) == targets, batch) | {"image_sums": sums.sum().item()}
+        return loss + level.image_cost * cost(sums), record
 
     def _level(self) -> Level:
         level = LEVELS[self.progress.level]
