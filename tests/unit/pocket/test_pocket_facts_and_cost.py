@@ -8,10 +8,10 @@ from transformers import LlavaForConditionalGeneration
 from locheads.errors import ConfigError
 from locheads.pocket.language import QUESTION, Exchange
 from locheads.pocket.pocket_model import build_model
-from locheads.pocket.scenes import sample_scene
+from locheads.pocket.scenes import COLOURS, sample_scene
 from locheads.pocket.training import train
-from locheads.pocket.training.batches import LEVELS, PATCHES, PREFIX, make_batch
-from locheads.pocket.training.facts import FACT, true_facts, with_fact
+from locheads.pocket.training.batches import IDS, LEVELS, PATCHES, PREFIX, make_batch
+from locheads.pocket.training.facts import FACT, FACTS, another, elsewhere, overall, with_fact
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.pocket.training.looking import FREE, TIMES, cost, mean_sums
 from locheads.pocket.training.train import Trainer, parse_arguments
@@ -85,12 +85,30 @@ def test_options_change_the_levels_that_ask_facts_or_cost_only(tmp_path):
     assert trainer(tmp_path)._level() == LEVELS[1] and LEVELS[1].facts and LEVELS[1].image_cost
 
 
-def test_facts_are_of_the_other_objects():
-    for seed in range(20):
+def test_facts_are_true_of_the_pixels():
+    """The colour that covers most is counted in the masks, of all objects and of all but the named one."""
+    told = {overall: set(), elsewhere: set()}
+    for seed in range(40):
         scene = sample_scene(seed)
+        areas = [item.mask(scene.height, scene.width).sum() for item in scene.objects]
         for target, named in enumerate(scene.objects):
             others = [item for item in scene.objects if item is not named]
-            assert sorted(true_facts(scene, target)) == sorted(f"{o.colour} {o.shape} there" for o in others)
+            assert sorted(another(scene, target)) == sorted(f"{o.colour} {o.shape} there" for o in others)
+            for fact, word, left_out in ((overall, "largest", None), (elsewhere, "next", target)):
+                ((colour, said),) = [answer.split() for answer in fact(scene, target)]
+                of = {c: 0 for c in COLOURS}
+                for i, (item, area) in enumerate(zip(scene.objects, areas, strict=True)):
+                    of[item.colour] += 0 if i == left_out else area
+                assert said == word and of[colour] >= 0.97 * max(of.values())
+                told[fact].add(colour == named.colour)
+    assert told == {overall: {True, False}, elsewhere: {True, False}}  # neither can be told from the expression alone
+
+
+def test_every_word_of_a_fact_is_in_the_vocabulary():
+    scene = sample_scene(1)
+    answers = [answer for fact in FACTS for target in range(3) for answer in fact(scene, target)]
+    assert {word for answer in answers for word in answer.split()} <= IDS.keys()
+    assert len({answer.split()[1] for answer in answers if len(answer.split()) == 2}) == 2
 
 
 def test_a_share_of_the_expressions_and_no_question_is_answered_by_a_fact():
@@ -99,7 +117,7 @@ def test_a_share_of_the_expressions_and_no_question_is_answered_by_a_fact():
     told = [with_fact(expression, scene, rng, 0.5) for _ in range(200)]
     facts = [exchange for exchange in told if exchange.kind == FACT]
     assert 70 < len(facts) < 130 and {fact.prompt for fact in facts} == {expression.prompt}
-    assert {fact.answer for fact in facts} == set(true_facts(scene, 0))
+    assert {fact.answer for fact in facts} == {answer for fact in FACTS for answer in fact(scene, 0)}
     assert next(each for each in told if each.kind != FACT) == expression
     assert all(with_fact(expression, scene, rng, 0.0) == expression for _ in range(20))
     question = Exchange("what shape is the red object ?", "circle", QUESTION, 0)

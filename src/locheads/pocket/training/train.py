@@ -62,7 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--words", type=int, default=400, help="steps of the first stage, see locheads.pocket.training.forward"
     )
-    parser.add_argument("--steps", type=int, default=3000, help="steps of the second stage, that learns to answer")
+    parser.add_argument("--steps", type=int, default=3400, help="steps of the second stage, that learns to answer")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, with a checkpoint")
     parser.add_argument("--stop-at", type=int, help="stop at this step of both stages together, with a checkpoint")
     parser.add_argument("--scenes", type=int, default=6, help="images per step")
