@@ -1,4 +1,4 @@
-"""What a pocket model's heads do on fresh scenes: `python -m locheads.pocket.training.measure DIR`, a row per model.
+"""What a pocket model's heads do on fresh scenes: `python -m locheads.pocket.training.measure MODEL`, a row of figures.
 
 Scenes follow from their number, `--first`: those that choices were made on are not the ones to report. The shares are
 the paper's measures, by the same code as a run's; `experiment=pocket` gives the whole evidence on the pocket data.
@@ -30,10 +30,10 @@ from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.library import read_samples
 from locheads.models.attend import attend
-from locheads.models.config import PromptConfig
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.models.identity import source_of
 from locheads.models.loaded import LoadedModel, load_model
 from locheads.pocket.dataset import IMAGES, POCKET, TABLES, PocketData, ensure_dataset
-from locheads.pocket.pocket_model import WEIGHTS
 from locheads.pocket.pocket_model import load_model as load_weights
 from locheads.pocket.training.probe import answer_accuracy
 from locheads.terminal import track
@@ -176,7 +176,7 @@ def shown(row: HeadsRow) -> str:
 def main() -> int:
     """Entry point: prints the row, then all of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.measure", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
+    parser.add_argument("model", nargs="?", default="pocket", help="pocket, pocket_v2 or the export/ of a training")
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first scene")
     parser.add_argument("--images", type=int, default=60, help="scenes of discovery, and as many of the test")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
@@ -184,7 +184,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     try:
-        row = measure(arguments.folder, arguments.cache, arguments.first, arguments.images)
+        folder = Path(source_of(ModelConfig(id=arguments.model)))
+        row = measure(folder, arguments.cache, arguments.first, arguments.images)
     except LocHeadsError as error:
         return print_error(error)
     print(shown(row))
