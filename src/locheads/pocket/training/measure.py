@@ -23,7 +23,7 @@ from locheads.discovery.scores import score, stack_scores
 from locheads.discovery.trials import draw_trials
 from locheads.errors import LocHeadsError, print_error
 from locheads.evaluation.best_heads import figure6, head_iou
-from locheads.evaluation.intervals import Interval, ratio_interval
+from locheads.evaluation.intervals import Interval, difference_ends, ratio_interval, sum_ratio, sums_per_image
 from locheads.evaluation.methods import heads_maps, random_heads
 from locheads.evaluation.metrics import box_iou
 from locheads.grounding.config import GroundingConfig
@@ -144,9 +144,15 @@ def _recs(
     of_sets, alone = (np.concatenate(each) for each in zip(*parts, strict=True))
     columns = dict(zip([*chosen, "mean_of_all"], of_sets.T[: len(chosen) + 1].astype(float), strict=True))
     columns["random"] = of_sets[:, len(chosen) + 1 :].mean(axis=1)
-    columns |= {f"over_{name}": columns["found"] - columns[name] for name in CRITERIA if name != "found"}
     recs = {name: ratio_interval(column, np.ones(len(column)), images) for name, column in columns.items()}
+    recs |= {f"over_{name}": _over(columns, name, images) for name in CRITERIA if name != "found"}
     return recs, alone.mean(axis=0).reshape(shape)
+
+
+def _over(columns: dict[str, np.ndarray], other: str, images: np.ndarray) -> Interval:
+    found, alone = (sums_per_image(columns[name], np.ones(len(images)), images) for name in ("found", other))
+    low, high = difference_ends(alone, found)
+    return Interval(float(sum_ratio(*found) - sum_ratio(*alone)), float(low), float(high))
 
 
 def hits(
