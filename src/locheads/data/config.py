@@ -101,6 +101,8 @@ class Reader(StrEnum):
     """gRefCOCO's form, made at first use: expressions that none, one or several of a scene's objects match."""
     pocket_flickr30k = "pocket_flickr30k"
     """Flickr30k Entities' form, made at first use."""
+    pocket_paraphrases = "pocket_paraphrases"
+    """REFER's form, made at first use: two expressions of an object without a common word."""
     pocket_png = "pocket_png"
     """The form of Panoptic Narrative Grounding, made at first use."""
     pocket_small = "pocket_small"
@@ -112,7 +114,7 @@ class Reader(StrEnum):
     screenspot = "screenspot"
 
 
-MADE = (Reader.pocket, Reader.pocket_counts, Reader.pocket_small)
+MADE = (Reader.pocket, Reader.pocket_counts, Reader.pocket_paraphrases, Reader.pocket_small)
 """Pocket data in REFER's files, made at first use."""
 OF_REFER_FORM = (*MADE, Reader.grefcoco, Reader.refer)
 """Their refs and images lie as REFER's do."""

@@ -28,11 +28,11 @@ def serve(options: argparse.Namespace) -> None:
     from locheads.api import Grounder
     from locheads.demo.app import DemoGrounder, build, example, import_gradio
     from locheads.errors import ConfigError, boundary
-    from locheads.models.identity import POCKET
+    from locheads.models.identity import POCKET_FOLDERS
 
     import_gradio()  # before the weights: what is missing is said at once
     answers = DemoGrounder(Grounder(options.model, options.heads, device=options.device))
-    page = build(answers, f"LocHeads: {options.model}", example() if options.model == POCKET else None)
+    page = build(answers, f"LocHeads: {options.model}", example() if options.model in POCKET_FOLDERS else None)
     where = f"The demo cannot be served at {options.host}:{options.port}"
     with boundary(where, ConfigError, "choose another --port or --host."):
         page.launch(server_name=options.host, server_port=options.port, share=False)

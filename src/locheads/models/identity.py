@@ -15,6 +15,8 @@ from locheads.store.digest import files_digest, json_digest
 from locheads.store.provenance import source_digest, versions
 
 POCKET = "pocket"
+POCKET_FOLDERS = {POCKET: "weights", "pocket_v2": "weights_v2"}
+"""Of `locheads.pocket`, by the id of a model that ships with the package: the first and the second edition."""
 PARTS = "its files are damaged, of different models, or of another version of transformers; download or save it again."
 
 
@@ -85,11 +87,13 @@ def _commit(source: str, revision: str | None) -> str | None:
 
 def source_of(config: ModelConfig) -> str:
     """Folder or hub id of the checkpoint. Raises ModelError for a folder that is not there."""
-    source = str(resources.files("locheads.pocket") / "weights") if config.id == POCKET else config.id
+    shipped = POCKET_FOLDERS.get(config.id)
+    source = str(resources.files("locheads.pocket") / shipped) if shipped else config.id
     # A hub id is OWNER/NAME at most.
     if (source.startswith((".", "/", "~")) or source.count("/") > 1) and not Path(source).is_dir():
+        names = ", ".join(repr(name) for name in POCKET_FOLDERS)
         raise ModelError(
-            f"There is no folder {source}: model.id must be 'pocket', a checkpoint's folder (python -m "
+            f"There is no folder {source}: model.id must be {names}, a checkpoint's folder (python -m "
             "locheads.models.convert makes one of an original), or a hub id."
         )
     return source

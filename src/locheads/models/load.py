@@ -23,7 +23,7 @@ from locheads.models.config import PROBE, ModelConfig
 from locheads.models.engine import EngineConfig
 from locheads.models.folder_checks import WEIGHTS, refuse
 from locheads.models.folder_format import FORMAT
-from locheads.models.identity import PARTS, POCKET, ModelIdentity, folder_digest, source_of
+from locheads.models.identity import PARTS, POCKET, POCKET_FOLDERS, ModelIdentity, folder_digest, source_of
 from locheads.models.placement import keep_freed_memory, placement
 from locheads.models.processors import (
     image_choice,
@@ -68,8 +68,8 @@ def model_config(name: str, conf: Path = CONF) -> ModelConfig:
     for file in known.values():
         if (config := _settings(file)).id == name:
             return config
-    if name == POCKET:
-        return ModelConfig()
+    if name in POCKET_FOLDERS:
+        return ModelConfig(name=name, id=name)
     if "/" not in name and not Path(name).is_dir():
         names = ", ".join(known) or POCKET
         raise ConfigError(

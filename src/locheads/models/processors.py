@@ -19,7 +19,7 @@ from locheads.models.batching import is_out_of_memory
 from locheads.models.config import ModelConfig
 from locheads.models.convert.checkpoint import settings_if_any
 from locheads.models.convert.original_tokenizers import sentencepiece_tokenizer
-from locheads.models.identity import PARTS, POCKET
+from locheads.models.identity import PARTS, POCKET_FOLDERS
 from locheads.models.image_backend import Choice, choose
 from locheads.text import reason
 
@@ -88,8 +88,8 @@ def image_choice(
     """The form of the checkpoint's image processor; see `choose`. Raises ConfigError, ModelError."""
     nested = _content(source, config, "processor_config.json").get("image_processor")
     settings = nested if isinstance(nested, dict) else _content(source, config, "preprocessor_config.json")
-    # The pocket model's was PIL's. Its files stay as they are: its published heads name their digest.
-    by_5 = nested is settings and config.id != POCKET
+    # The pocket models' was PIL's. Their files stay as they are: published heads name their digest.
+    by_5 = nested is settings and config.id not in POCKET_FOLDERS
     return choose(config.image_backend, settings, by_5, checkpoint.model_type, installed)
 
 

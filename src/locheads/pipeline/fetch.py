@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from locheads.config import Config, Stage
 from locheads.errors import ModelError
 from locheads.models.config import ModelConfig
-from locheads.models.identity import POCKET, identify
+from locheads.models.identity import POCKET_FOLDERS, identify
 from locheads.pipeline.inputs import load_inputs
 from locheads.pipeline.run_life import Status
 from locheads.records.command_files import FetchedFile
@@ -49,7 +49,7 @@ def fetch(config: Config) -> FetchedFile:
 
 def _weights(model: ModelConfig) -> str:
     """Downloads a hub model, or finds that it is a folder. -> the folder with the weights."""
-    if model.id == POCKET or Path(model.id).is_dir():
+    if model.id in POCKET_FOLDERS or Path(model.id).is_dir():
         return model.id
     try:
         names = [file.rfilename for file in HfApi().model_info(model.id, revision=model.revision).siblings or []]

@@ -210,10 +210,13 @@ def _add_refs(refs: list[Record], kinds: dict[str, str], scene: Scene, split: st
         kinds |= {str(i): e.kind for i, e in zip(ids, expressions, strict=True)}
         of = annotations[target]
         about = {"ann_id": of["id"], "category_id": of["category_id"], "image_id": of["image_id"]}
-        # As in the real files, this is not the image's name: readers go by image_id.
-        name = file_name(of["image_id"]).replace(".jpg", f"_{of['id']}.jpg")
         texts = {i: e.text for i, e in zip(ids, expressions, strict=True)}
-        refs.append(ref_record(len(refs) + 1, about, split, name, texts))
+        refs.append(ref_record(len(refs) + 1, about, split, image_name(of), texts))
+
+
+def image_name(annotation: Record) -> str:
+    """What a ref calls its image. As in the real files, this is not the image's name: readers go by image_id."""
+    return file_name(annotation["image_id"]).replace(".jpg", f"_{annotation['id']}.jpg")
 
 
 def ref_record(ref_id: int, about: Record, split: str, name: str, texts: dict[int, str]) -> Record:

@@ -56,7 +56,7 @@ def sample_expression(
     kind = kinds[rng.choice(len(kinds), p=weights / weights.sum())]
     text = _position(scene, target, rng) if kind == "position" else None
     if text is None:
-        kind, text = "attribute", _phrase(scene.objects[target], _unique_subset(scene, target, rng))
+        kind, text = "attribute", phrase(scene.objects[target], _unique_subset(scene, target, rng))
     article = "" if rng.random() < 0.15 else "the "
     return Expression(article + text, kind, target)
 
@@ -78,25 +78,26 @@ def sample_exchange(
 def _question(scene: Scene, target: int, rng: np.random.Generator) -> Exchange:
     item, draw = scene.objects[target], rng.random()
     subset = _unique_subset(scene, target, rng)
-    phrase = "the " + _phrase(item, subset)
+    named = "the " + phrase(item, subset)
     free = [field for field in _FIELDS if field not in subset]
     if draw < 0.3:
         answer = f"{item.colour} {item.shape} {item.texture} {item.dots}"
-        return Exchange(f"describe {phrase} .", answer, QUESTION, target)
+        return Exchange(f"describe {named} .", answer, QUESTION, target)
     if draw < 0.65 or not free:
-        return Exchange(f"what colour are the dots on {phrase} ?", item.dots, QUESTION, target)
+        return Exchange(f"what colour are the dots on {named} ?", item.dots, QUESTION, target)
     field = free[rng.integers(len(free))]
-    return Exchange(f"what {field} is {phrase} ?", getattr(item, field), QUESTION, target)
+    return Exchange(f"what {field} is {named} ?", getattr(item, field), QUESTION, target)
 
 
-def _phrase(item: SceneObject, subset: tuple[str, ...]) -> str:
+def phrase(item: SceneObject, subset: tuple[str, ...]) -> str:
+    """The fields of the subset in words: "striped circle", "red object"."""
     words = [getattr(item, field) for field in subset if field != "shape"]
     return " ".join([*words, item.shape if "shape" in subset else "object"])
 
 
 def telling_phrase(scene: Scene, target: int, rng: np.random.Generator) -> str:
     """Words that fit the target alone, without its place: "the red circle"."""
-    return "the " + _phrase(scene.objects[target], _unique_subset(scene, target, rng))
+    return "the " + phrase(scene.objects[target], _unique_subset(scene, target, rng))
 
 
 def matching(scene: Scene, item: SceneObject, subset: tuple[str, ...]) -> list[int]:
@@ -104,10 +105,14 @@ def matching(scene: Scene, item: SceneObject, subset: tuple[str, ...]) -> list[i
     return [i for i, o in enumerate(scene.objects) if all(getattr(o, f) == getattr(item, f) for f in subset)]
 
 
+def telling_subsets(scene: Scene, target: int) -> list[tuple[str, ...]]:
+    """All sets of fields that together fit the target only."""
+    return [subset for subset in _SUBSETS if len(matching(scene, scene.objects[target], subset)) == 1]
+
+
 def _unique_subset(scene: Scene, target: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """Fields that together fit the target only, drawn evenly from all such sets."""
-    item = scene.objects[target]
-    unique = [subset for subset in _SUBSETS if len(matching(scene, item, subset)) == 1]
+    """One of them, drawn evenly."""
+    unique = telling_subsets(scene, target)
     return unique[rng.integers(len(unique))]
 
 
@@ -136,4 +141,4 @@ def _position(scene: Scene, target: int, rng: np.random.Generator) -> str | None
         return None
     rivals = matching(scene, scene.objects[target], subset)
     telling = _telling_sides(scene, target, rivals)
-    return f"{_phrase(scene.objects[target], subset)} {SIDES[telling[rng.integers(len(telling))]]}" if telling else None
+    return f"{phrase(scene.objects[target], subset)} {SIDES[telling[rng.integers(len(telling))]]}" if telling else None

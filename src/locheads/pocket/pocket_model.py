@@ -7,7 +7,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from locheads.pocket.scenes import CANVAS, PATCH
-from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, build_tokenizer, vocabulary, vocabulary_with_facts
+from locheads.pocket.tokenizer import BOS, EOS, IMAGE, PAD, build_tokenizer, vocabulary
 
 WEIGHTS = Path(__file__).parent / "weights"
 GRID = CANVAS // PATCH
@@ -96,38 +96,22 @@ def _start_words(model: LlavaForConditionalGeneration) -> None:
             attention.k_proj.weight[head * width + pair + width // 2] = 0
 
 
-def build_processor(words: list[str] | None = None) -> LlavaProcessor:
-    """Pads an image to a square with the mean colour, as the original LLaVA does, and brings it to 192 x 192.
-
-    `words`: of the tokenizer, see `build_tokenizer`.
-    """
+def build_processor() -> LlavaProcessor:
+    """Pads an image to a square with the mean colour, as the original LLaVA does, and brings it to 192 x 192."""
     images = LlavaImageProcessorPil(
         do_pad=True, size={"height": CANVAS, "width": CANVAS}, do_center_crop=False,
         crop_size={"height": CANVAS, "width": CANVAS},
     )  # fmt: skip
     return LlavaProcessor(
-        image_processor=images, tokenizer=build_tokenizer(words), patch_size=PATCH,
+        image_processor=images, tokenizer=build_tokenizer(), patch_size=PATCH,
         vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token=IMAGE,
     )  # fmt: skip
-
-
-def add_words_of_facts(model: LlavaForConditionalGeneration, seed: int) -> None:
-    """Rows for the words of `vocabulary_with_facts` that it has not, drawn like the others: around their mean."""
-    generator, n_words = torch.Generator().manual_seed(seed), len(vocabulary_with_facts())
-    known = model.config.text_config.vocab_size
-    if known == n_words:
-        return
-    model.resize_token_embeddings(n_words, mean_resizing=False)
-    with torch.no_grad():
-        for weight in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
-            mean, spread = weight[:known].mean(0), weight[:known].std(0)
-            weight[known:] = mean + spread * torch.randn(n_words - known, weight.shape[1], generator=generator)
 
 
 def export(model: LlavaForConditionalGeneration, folder: Path) -> None:
     """Writes weights, tokenizer and processor files that `from_pretrained` of the stock classes reads."""
     model.save_pretrained(folder)
-    build_processor(vocabulary_with_facts()[: model.config.text_config.vocab_size]).save_pretrained(folder)
+    build_processor().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
 
 

@@ -17,7 +17,6 @@ _RING, _LINE = 9.0, 3.0  # pixels from one contour line to the next, and their w
 # Contour lines run through the whole object, in a colour per shape: so every patch of it tells its shape, as a patch
 # feature of a real vision tower does. A single small vision layer cannot follow an outline from afar.
 LINE_RGB = {"circle": (200, 255, 130), "square": (25, 25, 100), "triangle": (120, 30, 20)}
-_TONE = (95, 165)  # grey of the background
 _DARK = 0.5  # brightness of the dark stripes and checks
 _NOISE = np.random.default_rng(7).normal(0, 5, (CANVAS * 2, CANVAS * 2, 1)).astype(np.float32)
 
@@ -47,15 +46,10 @@ def pad_to_square(image: np.ndarray) -> np.ndarray:
 
 def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Float32 [height, width, 3]: greyish blotches."""
-    tint = rng.uniform(*_TONE) + rng.uniform(-12, 12, size=3)
+    tint = rng.uniform(95, 165) + rng.uniform(-12, 12, size=3)
     blotches = rng.normal(0, 14, size=(9, 9, 1)) + rng.normal(0, 4, size=(9, 9, 3))
     small = (tint + blotches).astype(np.float32)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def background_is_light(scene: Scene) -> bool:
-    """Whether the tone of the background, before its blotches, lies in the lighter half of what there is."""
-    return bool(np.random.default_rng([scene.seed, 2]).uniform(*_TONE) >= sum(_TONE) / 2)
 
 
 def _draw(image: np.ndarray, item: SceneObject, rng: np.random.Generator, majority: float) -> None:

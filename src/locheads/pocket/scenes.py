@@ -85,6 +85,12 @@ class SceneObject:
         return x + width / 2, y + height / 2
 
     @property
+    def area(self) -> float:
+        """Square pixels."""
+        _, _, width, height = self.box
+        return width * height * {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5}[self.shape]
+
+    @property
     def polygon(self) -> list[tuple[float, float]]:
         """Outline as (x, y) pixels, rounded to 0.01."""
         return vertices(self.shape, self.box)

@@ -17,24 +17,17 @@ _OTHER = (
     "picture image describe find user assistant : ? ! ; ' \" ( ) [ ] - please answer question region this sentence "
     "refers locate box bounding give provide for does do yes no middle center centre corner next"
 )
-COUNTS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
-_OF_FACTS = [*COUNTS.values(), "light", "dark", "background", *(f"{shape}s" for shape in SHAPES)]
 
 
 def vocabulary() -> list[str]:
-    """Every token of the shipped model in the order of its id."""
+    """Every token in the order of its id."""
     words = [*SYSTEM_WORDS, *DOTS, *SIZES, *COLOURS, *SHAPES, *TEXTURES, *_OTHER.split()]
     return list(dict.fromkeys([PAD, BOS, EOS, UNK, IMAGE, *words]))
 
 
-def vocabulary_with_facts() -> list[str]:
-    """The same, then the words of facts about a whole scene (`locheads.pocket.training.facts`)."""
-    return list(dict.fromkeys([*vocabulary(), *_OF_FACTS]))
-
-
-def build_tokenizer(words: list[str] | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer of a pocket model with these words (None: `vocabulary`). Others become `[UNK]`."""
-    ids = {word: i for i, word in enumerate(words or vocabulary())}
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of the pocket model. Words that it does not know become `[UNK]`."""
+    ids = {word: i for i, word in enumerate(vocabulary())}
     backend = Tokenizer(models.WordLevel(ids, unk_token=UNK))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])

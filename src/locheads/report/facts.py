@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from locheads.discovery.config import Draw
-from locheads.models.identity import POCKET
+from locheads.models.identity import POCKET_FOLDERS
 from locheads.records.provenance_file import ProvenanceFile
 from locheads.report.run_record import RunRecord
 
@@ -31,7 +31,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
 def _verified(provenance: ProvenanceFile, model: Any) -> list[tuple[str, Any]]:
     """No row for a run of files or of an earlier version, nor where nobody has verified the pocket model."""
     if (verified := provenance.verification) is None:
-        asked = "verification" in provenance.model_fields_set and model != POCKET
+        asked = "verification" in provenance.model_fields_set and model not in POCKET_FOLDERS
         return [("Model verified", "no (stage=verify)")] if asked else []
     failed = f", failed: {', '.join(verified.failed)}" if verified.failed else ""
     return [("Model verified", f"{verified.when}: {verified.passed} checks passed{failed}")]

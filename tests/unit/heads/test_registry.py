@@ -17,7 +17,7 @@ from locheads.errors import ConfigError, LocHeadsError
 from locheads.heads.__main__ import main
 from locheads.heads.set_comparison import UNKNOWN, compare_sets, how_found, rank_agreement
 from locheads.models.config import ModelConfig
-from locheads.models.identity import ModelIdentity
+from locheads.models.identity import POCKET_FOLDERS, ModelIdentity
 from locheads.pipeline.given_heads import given_heads
 from locheads.records.heads_file import HowFound
 from locheads.report.heads_page import write_heads_page
@@ -40,7 +40,7 @@ RERUN = (0.571, 0.406, 0.246, 0.217, 0.207, 0.154, 0.131, 0.122)
 
 
 def test_the_registry_holds_what_the_sources_give() -> None:
-    assert set(published()) == {*SOURCES, "pocket"}
+    assert set(published()) == {*SOURCES, *POCKET_FOLDERS}
     for name, (heads, *shape) in SOURCES.items():
         found = read_headset(name)
         assert (" ".join(map(str, found.heads)), found.layers, found.heads_per_layer) == (heads, *shape)
@@ -73,7 +73,7 @@ def test_every_file_says_what_is_not_known(name: str) -> None:
     path = Path(__file__).parents[3] / f"src/locheads/heads/{name}.json"
     content = json.loads(path.read_text())
     assert content["schema"] == 1 and content["model"]["revision"] is None
-    if name != "pocket":  # as its run wrote it
+    if name not in POCKET_FOLDERS:  # as its run wrote it
         assert set(HowFound.model_fields) <= set(content["how"])
     facts = how_found(read_headset(name))
     assert facts["revision"] == UNKNOWN and all(facts.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from locheads.evaluation.metric_table import METHODS
-from locheads.pocket.training.evidence import _agreement, _aims, _table5_row, render
+from locheads.pocket.training.evidence import _agreement, _aims, _likeness, _table5_row, render
 from locheads.records.heads_file import HeadsFile
 from locheads.records.metrics_file import MetricsRecord
 from locheads.report.sweep_table import SweepRow
@@ -65,6 +65,28 @@ def test_trials_agree_whatever_the_order():
     for last, holds in ((("L3H1", "L2H1"), True), (("L2H1", "L4H1"), False)):
         heads = HeadsFile.model_construct(k=2, top_per_trial=(("L2H1", "L3H1"), last))
         assert _agreement(heads).holds == holds
+
+
+def likeness(sums=((0.1, 0.2), (0.9, 0.25)), tau=0.24, rho=0.8, mean=0.3, alone=(0.2, 0.7)):
+    methods = GOOD | {"mean_of_all_heads": {"rec_acc@0.5": mean}}
+    figure6 = {"spearman": rho, "p_value": 0.001, "n_heads": 9, "points": []}
+    found = MetricsRecord.parse({**metrics(methods), "figure6": figure6})
+    heads = HeadsFile.model_construct(mean_attention_sum=sums, tau=tau)
+    runs = [SweepRow({"criterion": "s_img_entropy", "selection": "fixed"}, Path("x"), found, "")]
+    for criterion, value in zip(("s_img", "entropy"), alone, strict=True):
+        other = MetricsRecord.parse(metrics({"localization_heads": {"rec_acc@0.5": value}}))
+        runs += [SweepRow({"criterion": criterion, "selection": "fixed"}, Path("x"), other, "")]
+        runs += [SweepRow({"criterion": criterion, "selection": "greedy"}, Path("x"), None, "disk full")]
+    return [aim.holds for aim in _likeness(found, heads, runs)]
+
+
+def test_what_is_like_in_real_lvlms_and_what_is_not():
+    assert likeness() == [True] * 6
+    assert likeness(mean=0.41).index(False) == 0
+    assert likeness(sums=((0.1, 0.9), (0.9, 0.9))).index(False) == 1
+    assert likeness(tau=0.05).index(False) == likeness(tau=0.6).index(False) == likeness(tau=None).index(False) == 2
+    assert likeness(rho=0.69).index(False) == likeness(rho=None).index(False) == 3
+    assert likeness(alone=(0.8, 0.7)).index(False) == 4 and likeness(alone=(0.2, 0.9)).index(False) == 5
 
 
 def test_a_failed_run_is_a_row_of_the_table_with_its_reason():

@@ -1,16 +1,22 @@
 """The table's row of a pocket model: its hits against boxes by the library, its shares against what is known of it."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from locheads import Grounder, HeadIndex, load_model
 from locheads.data.image_files import open_image
 from locheads.models.attend import attend
-from locheads.models.config import PromptConfig
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.models.identity import source_of
 from locheads.pocket.dataset import split_scenes
-from locheads.pocket.pocket_model import WEIGHTS
 from locheads.pocket.training.measure import HeadsRow, fresh_data, hits, measure, read_fresh, shown
+
+
+def folder_of(name):
+    return Path(source_of(ModelConfig(id=name)))
+
 
 FOUND = [HeadIndex(3, 0), HeadIndex(2, 4), HeadIndex(4, 3)]
 
@@ -51,8 +57,21 @@ def test_fresh_scenes_are_no_scenes_of_the_pocket_data():
     assert not fresh & {i for split in ("train", "val", "testA", "testB") for i, _ in split_scenes(split)}
 
 
+def test_the_second_edition_is_more_like_real_models_than_the_first(cache):
+    """On 12 scenes of no trial. As in its card: three heads localize, most rest, the mean is no rival."""
+    first, second = (measure(folder_of(name), cache, 5_000_000, images=12) for name in ("pocket", "pocket_v2"))
+    assert second.localizers <= 6 < 12 < first.localizers
+    assert second.mean_of_all.value < 0.5 < first.mean_of_all.value
+    assert second.random.value < first.random.value and second.low_sums > 0.6 > first.low_sums
+    assert second.found.value > 0.8 and second.answers.value > 0.85 and second.trials_agree
+    for row in (first, second):
+        for alone, over in ((row.s_img, row.over_s_img), (row.entropy, row.over_entropy)):
+            assert over.value == pytest.approx(row.found.value - alone.value) and over.low <= over.value <= over.high
+    assert first.over_s_img.value < 0 < second.over_s_img.value
+
+
 def test_the_row_of_the_shipped_model(cache):
-    row = measure(WEIGHTS, cache, images=4)
+    row = measure(folder_of("pocket"), cache, images=4)
     assert isinstance(row, HeadsRow) and row.heads == 64 and row.n_images == 4
     # As in its card: many heads localize, sums are high. Four images say no more than that.
     assert 8 < row.localizers < 40 and row.tau > 0.4 and row.low_sums < 0.4

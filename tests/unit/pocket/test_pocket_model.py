@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
+from locheads.models.config import ModelConfig
+from locheads.models.identity import POCKET_FOLDERS, source_of
 from locheads.pocket.dataset import split_scenes
 from locheads.pocket.language import KINDS, QUESTION, Exchange, describe
 from locheads.pocket.pocket_model import WEIGHTS, build_model, load_model
@@ -14,6 +18,7 @@ from locheads.pocket.training.batches import IDS, LEVELS, PATCHES, PREFIX, Batch
 from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_logits, words_of
 from locheads.pocket.training.probe import answer_accuracy
 
+SHIPPED = [Path(source_of(ModelConfig(id=name))) for name in POCKET_FOLDERS]
 EXCHANGES = [
     Exchange("the red circle at the top .", "pink plain red circle", "position", 0),
     Exchange("what shape is the red object ?", "circle", "question", 0),
@@ -30,17 +35,20 @@ def processor():
     return AutoProcessor.from_pretrained(WEIGHTS)
 
 
-def test_stock_classes_load_the_shipped_files_completely(processor):
-    model, info = LlavaForConditionalGeneration.from_pretrained(WEIGHTS, output_loading_info=True)
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_stock_classes_load_the_shipped_files_completely(folder):
+    model, info = LlavaForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     text, vision = model.config.text_config, model.config.vision_config
     assert text.num_hidden_layers >= 8 and text.num_attention_heads >= 8
     assert vision.num_hidden_layers == 1 and vision.image_size // vision.patch_size == 24
-    assert isinstance(processor, LlavaProcessor)
+    processor = AutoProcessor.from_pretrained(folder)
+    assert isinstance(processor, LlavaProcessor) and len(processor.tokenizer) == len(IDS)
 
 
-def test_the_shipped_files_are_small():
-    sizes = {path.name: path.stat().st_size for path in WEIGHTS.iterdir()}
+@pytest.mark.parametrize("folder", SHIPPED)
+def test_the_shipped_files_are_small(folder):
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert "model.safetensors" in sizes and sum(sizes.values()) <= 10_000_000
 
 

@@ -9,11 +9,11 @@ from torch.nn.utils.rnn import pad_sequence
 from locheads.pocket.language import KIND_SHARES, KINDS, Exchange, sample_exchange
 from locheads.pocket.render import MAJORITY, pad_to_square, render
 from locheads.pocket.scenes import CANVAS, PATCH, Scene, sample_scene
-from locheads.pocket.tokenizer import BOS, EOS, PAD, SYSTEM_WORDS, vocabulary_with_facts
-from locheads.pocket.training.facts import FACTS, with_fact
+from locheads.pocket.tokenizer import BOS, EOS, PAD, SYSTEM_WORDS, vocabulary
+from locheads.pocket.training.facts import with_fact
 
 PATCHES = (CANVAS // PATCH) ** 2
-IDS = {word: i for i, word in enumerate(vocabulary_with_facts())}
+IDS = {word: i for i, word in enumerate(vocabulary())}
 PREFIX = [IDS[BOS], *(IDS[word] for word in SYSTEM_WORDS)]
 _MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
 _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
@@ -36,12 +36,16 @@ class Level:
     longest: float
     shares: tuple[float, ...] = KIND_SHARES
     """Of the kinds, before a position that does not tell becomes an attribute expression."""
+    facts: float = 0.0
+    """Share of the bare expressions that are answered by a fact about the scene (`locheads.pocket.training.facts`)."""
+    image_cost: float = 0.0
+    """Loss per unit of the cost of looking at the image (`locheads.pocket.training.looking`)."""
 
 
 LEVELS = (
     Level((2, 3), KINDS[:1], 0.95, (96,), 0.0, 0.88, 1200),
-    Level((3, 4, 5), KINDS, 0.8, (96, 128), 0.02, 0.88, 2000),
-    Level((3, 4, 5), KINDS, 0.6, (112, 144, 192), 0.06, 2.0, float("inf")),
+    Level((3, 4, 5), KINDS, 0.8, (96, 128), 0.02, 0.88, 2000, facts=0.3, image_cost=0.01),
+    Level((3, 4, 5), KINDS, 0.6, (112, 144, 192), 0.1, 2.0, float("inf"), (0.5, 0.5), facts=0.3, image_cost=0.01),
 )
 MEMORY = 0.97  # of the running accuracy, per step
 
@@ -65,25 +69,14 @@ def pixels_of(scenes: list[Scene], majority: float = MAJORITY) -> torch.Tensor:
     return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - _MEAN) / _STD
 
 
-def make_batch(
-    level: Level,
-    scenes: int,
-    seed: int,
-    step: int,
-    per_scene: int = 16,
-    facts: float = 0.0,
-    fact_names: tuple[str, ...] = tuple(FACTS),
-) -> Batch:
-    """The batch of `step`, with `per_scene` exchanges about each scene; the same for the same arguments.
-
-    `facts`: share of the bare expressions that are answered by one of these facts about the scene.
-    """
+def make_batch(level: Level, scenes: int, seed: int, step: int, per_scene: int = 16) -> Batch:
+    """The batch of `step`, with `per_scene` exchanges about each scene; the same for the same arguments."""
     seeds = np.random.default_rng([seed, step]).integers(2**40, 2**41, size=scenes).tolist()
     drawn, exchanges = [sample_scene(scene_seed, level.counts) for scene_seed in seeds], []
     for scene in drawn:
         rng = np.random.default_rng([scene.seed, 3])
         asked = [sample_exchange(scene, rng, level.kinds, level.shares) for _ in range(per_scene)]
-        exchanges.append([with_fact(exchange, scene, rng, facts, fact_names) for exchange in asked])
+        exchanges.append([with_fact(exchange, scene, rng, level.facts) for exchange in asked])
     return Batch(pixels_of(drawn, level.majority), *pack(exchanges), exchanges)
 
 

@@ -1,4 +1,4 @@
-"""What a pocket model's heads do on fresh scenes: `python -m locheads.pocket.training.measure DIR`, a row per model.
+"""What a pocket model's heads do on fresh scenes: `python -m locheads.pocket.training.measure MODEL`, a row of figures.
 
 Scenes follow from their number, `--first`: those that choices were made on are not the ones to report. The shares are
 the paper's measures, by the same code as a run's; `experiment=pocket` gives the whole evidence on the pocket data.
@@ -23,17 +23,17 @@ from locheads.discovery.scores import score, stack_scores
 from locheads.discovery.trials import draw_trials
 from locheads.errors import LocHeadsError, print_error
 from locheads.evaluation.best_heads import figure6, head_iou
-from locheads.evaluation.intervals import Interval, ratio_interval
+from locheads.evaluation.intervals import Interval, difference_ends, ratio_interval, sum_ratio, sums_per_image
 from locheads.evaluation.methods import heads_maps, random_heads
 from locheads.evaluation.metrics import box_iou
 from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.library import read_samples
 from locheads.models.attend import attend
-from locheads.models.config import PromptConfig
+from locheads.models.config import ModelConfig, PromptConfig
+from locheads.models.identity import source_of
 from locheads.models.loaded import LoadedModel, load_model
 from locheads.pocket.dataset import IMAGES, POCKET, TABLES, PocketData, ensure_dataset
-from locheads.pocket.pocket_model import WEIGHTS
 from locheads.pocket.pocket_model import load_model as load_weights
 from locheads.pocket.training.probe import answer_accuracy
 from locheads.terminal import track
@@ -61,6 +61,9 @@ class HeadsRow:
     s_img: Interval
     """K heads by the attention sum alone, as `entropy` by the other criterion alone."""
     entropy: Interval
+    over_s_img: Interval
+    """Difference of the found heads to those by the attention sum alone, in pairs; `over_entropy` likewise."""
+    over_entropy: Interval
     answers: Interval
     answers_by_position: Interval
     tau: float
@@ -142,7 +145,14 @@ def _recs(
     columns = dict(zip([*chosen, "mean_of_all"], of_sets.T[: len(chosen) + 1].astype(float), strict=True))
     columns["random"] = of_sets[:, len(chosen) + 1 :].mean(axis=1)
     recs = {name: ratio_interval(column, np.ones(len(column)), images) for name, column in columns.items()}
+    recs |= {f"over_{name}": _over(columns, name, images) for name in CRITERIA if name != "found"}
     return recs, alone.mean(axis=0).reshape(shape)
+
+
+def _over(columns: dict[str, np.ndarray], other: str, images: np.ndarray) -> Interval:
+    found, alone = (sums_per_image(columns[name], np.ones(len(images)), images) for name in ("found", other))
+    low, high = difference_ends(alone, found)
+    return Interval(float(sum_ratio(*found) - sum_ratio(*alone)), float(low), float(high))
 
 
 def hits(
@@ -172,7 +182,7 @@ def shown(row: HeadsRow) -> str:
 def main() -> int:
     """Entry point: prints the row, then all of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.measure", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
+    parser.add_argument("model", nargs="?", default="pocket", help="pocket, pocket_v2 or the export/ of a training")
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first scene")
     parser.add_argument("--images", type=int, default=60, help="scenes of discovery, and as many of the test")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
@@ -180,7 +190,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     try:
-        row = measure(arguments.folder, arguments.cache, arguments.first, arguments.images)
+        folder = Path(source_of(ModelConfig(id=arguments.model)))
+        row = measure(folder, arguments.cache, arguments.first, arguments.images)
     except LocHeadsError as error:
         return print_error(error)
     print(shown(row))

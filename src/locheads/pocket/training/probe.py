@@ -13,10 +13,10 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.evaluation.intervals import ratio_interval
 from locheads.pocket.dataset import PocketData, split_scenes
-from locheads.pocket.language import KINDS, QUESTION, Exchange, sample_exchange, sample_expression
+from locheads.pocket.language import KINDS, QUESTION, sample_exchange
 from locheads.pocket.pocket_model import WEIGHTS, load_model
-from locheads.pocket.training.batches import IDS, PATCHES, Batch, pack, pixels_of
-from locheads.pocket.training.facts import FACT, FACTS
+from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
+from locheads.pocket.training.facts import FACT
 from locheads.pocket.training.forward import ATTENTION, answer_logits
 from locheads.terminal import track
 
@@ -86,44 +86,14 @@ def answer_accuracy(
     }
 
 
-@torch.no_grad()
-def fact_accuracy(
-    model: LlavaForConditionalGeneration, split: str = "val", scenes: int | None = None
-) -> dict[str, float]:
-    """How often the most probable of a fact's answers is right, by fact, asked of each object of the first `scenes`.
-
-    All of them are more or less probable after an expression: its description is another right answer.
-    """
-    model.eval().set_attn_implementation(ATTENTION)
-    right: dict[str, list[bool]] = {name: [] for name in FACTS}
-    for _, scene in track(split_scenes(split)[:scenes], "facts", "images"):
-        rng, pixels = np.random.default_rng([scene.seed, 9]), pixels_of([scene])
-        for target in range(len(scene.objects)):
-            prompt = f"{sample_expression(scene, target, rng).text} ."
-            for name, fact in FACTS.items():
-                answers = fact.possible(scene, target)
-                asked = [Exchange(prompt, answer, FACT, target) for answer in answers]
-                batch = Batch(pixels, *pack([asked]), [asked])
-                logits, targets = answer_logits(model, batch, torch.arange(PATCHES)[None])
-                likely = logits.log_softmax(1).gather(1, targets[:, None]).view(len(answers), -1).sum(1)
-                right[name].append(answers[int(likely.argmax())] in fact.true(scene, target))
-    return {name: float(np.mean(found)) for name, found in right.items()}
-
-
 def main() -> None:
     """Entry point: prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.probe", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
     parser.add_argument("--split", default="val")
     parser.add_argument("--scenes", type=int, help="the first so many images (default: all)")
-    parser.add_argument(
-        "--facts", action="store_true", help="facts about the scene instead, of a model that knows them"
-    )
     arguments = parser.parse_args()
-    model, asked = load_model(arguments.folder), (arguments.split, arguments.scenes)
-    if arguments.facts and model.config.text_config.vocab_size < len(IDS):
-        parser.error(f"{arguments.folder} has no words for facts: it was trained without --facts")
-    print(json.dumps(fact_accuracy(model, *asked) if arguments.facts else answer_accuracy(model, *asked), indent=1))
+    print(json.dumps(answer_accuracy(load_model(arguments.folder), arguments.split, arguments.scenes), indent=1))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ from transformers import LlavaForConditionalGeneration
 
 from locheads.errors import ConfigError, LocHeadsError, print_error
 from locheads.pocket.language import KINDS, QUESTION
-from locheads.pocket.pocket_model import build_model, export, load_model
+from locheads.pocket.pocket_model import build_model, export
 from locheads.pocket.training.batches import LEVELS, PATCHES, Batch, Level, Progress, make_batch
 from locheads.pocket.training.forward import ATTENTION, answer_logits, keep_patches, word_loss
-from locheads.pocket.training.gates import folded
+from locheads.pocket.training.looking import cost, mean_sums
 from locheads.pocket.training.probe import accuracies, first_words
-from locheads.pocket.training.regularisers import Options, Regularisers, add_options
 from locheads.store.atomic import replacing
 
 
@@ -49,9 +48,9 @@ FIRST_WORD_WEIGHT = 2.0  # of the loss: the first answer word is the one that th
 WORD_SCENES = 16  # images per step of the first stage
 DECAY = 0.35  # of a stage: the last part, over which the learning rate falls to 0
 MUON_FACTOR = 3.0  # of its learning rate over AdamW's
-GATE_FACTOR = 6.0  # of the gates' over AdamW's: they have one way to go, and few steps
+CHANGED = ("facts", "image_cost")  # options that change the levels
 _WINDOW = 50  # steps per line of curves.csv
-_MEASURED = ("lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION)
+_MEASURED = ("lr", "word_loss", "loss", "first_word", "other_words", *KINDS, QUESTION, "image_sums")
 """Columns of curves.csv behind step, seconds and level."""
 
 
@@ -63,32 +62,42 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--words", type=int, default=400, help="steps of the first stage, see locheads.pocket.training.forward"
     )
-    parser.add_argument("--steps", type=int, default=3000, help="steps of the second stage, that learns to answer")
+    parser.add_argument("--steps", type=int, default=3400, help="steps of the second stage, that learns to answer")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this time, with a checkpoint")
     parser.add_argument("--stop-at", type=int, help="stop at this step of both stages together, with a checkpoint")
     parser.add_argument("--scenes", type=int, default=6, help="images per step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--start", type=Path, help="export to start from, in place of new weights: --words 0 fits")
-    parser.add_argument("--level", type=int, choices=range(len(LEVELS)), default=0, help="the first level")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--save-minutes", type=float, default=4)
-    add_options(parser)
+    parser.add_argument("--facts", type=_share, help="share of facts, in place of that of every level that asks some")
+    parser.add_argument("--image-cost", type=_cost, help="in place of that of every level on which looking costs")
     return parser.parse_args(argv)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: give 0 to 1")
+    return value
+
+
+def _cost(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
 
 
 class Trainer:
     """Model, optimiser and progress of one run."""
 
     def __init__(self, arguments: argparse.Namespace, model: LlavaForConditionalGeneration | None = None) -> None:
-        self.arguments, self.progress = arguments, Progress(level=arguments.level)
-        self.options = Options.of(arguments)
-        model = model or (_started(arguments.start) if arguments.start else build_model(arguments.seed))
-        self.model = self.options.prepared(model, arguments.seed).to(arguments.device).train()
+        self.arguments, self.progress = arguments, Progress()
+        self.model = (model or build_model(arguments.seed)).to(arguments.device).train()
         self.model.set_attn_implementation(ATTENTION)
-        self.regularisers = Regularisers(self.model, self.options)
-        self.optimisers = build_optimisers(self.model, arguments.lr, self.regularisers.gates)
+        self.optimisers = build_optimisers(self.model, arguments.lr)
 
     def step(self) -> dict[str, float]:
         """One optimiser step. Returns loss and accuracies (absent where a kind did not occur)."""
@@ -96,9 +105,9 @@ class Trainer:
             return self._learn_words()
         loss, record = self._answers()
         rate = self._set_rate(self.progress.step / self.arguments.steps)
-        self._descend(loss + self.regularisers.cost(self.progress.step))
+        self._descend(loss)
         self.progress.update(record["first_word"])
-        return record | self.regularisers.measured() | {"lr": rate, "loss": loss.item()}
+        return record | {"lr": rate, "loss": loss.item()}
 
     def _learn_words(self) -> dict[str, float]:
         arguments, step = self.arguments, self.progress.words
@@ -116,33 +125,33 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(draw.integers(2**40)))
         count = PATCHES if full else int(draw.choice(level.keep))
         scenes = max(1, arguments.scenes // 3) if full else arguments.scenes
-        facts, names = self.options.facts, self.options.fact_names
-        made = make_batch(level, scenes, arguments.seed, step, facts=facts, fact_names=names)
-        batch = to_device(made, arguments.device)
+        batch = to_device(make_batch(level, scenes, arguments.seed, step), arguments.device)
         kept = keep_patches(scenes, count, generator).to(arguments.device)
         with torch.autocast(arguments.device, torch.bfloat16):
-            logits, targets = answer_logits(self.model, batch, kept)
+            image_sums: list[torch.Tensor] = []
+            logits, targets = answer_logits(self.model, batch, kept, image_sums)
         weights = 1 + (FIRST_WORD_WEIGHT - 1) * first_words(batch).float()
         loss = (cross_entropy(logits.float(), targets, reduction="none") * weights).sum() / weights.sum()
-        return loss, accuracies(logits.argmax(1) == targets, batch)
+        sums = mean_sums(image_sums, batch)
+        record = accuracies(logits.argmax(1) == targets, batch) | {"image_sums": sums.sum().item()}
+        return loss + level.image_cost * cost(sums), record
 
     def _level(self) -> Level:
         level = LEVELS[self.progress.level]
-        return self.options.changed(level) if level is LEVELS[-1] else level
+        changed = {name: getattr(self.arguments, name) for name in CHANGED if getattr(level, name)}
+        return replace(level, **{name: value for name, value in changed.items() if value is not None})
 
     def _descend(self, loss: torch.Tensor) -> None:
         self.model.zero_grad()
         loss.backward()
-        self.regularisers.before_step()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
-        self.regularisers.after_step(self.progress.step)
 
     def _set_rate(self, done: float) -> float:
         """Up over the first part of a stage, down over the last third; `done` is the share of the stage done."""
         rate = self.arguments.lr * min(1.0, (done + 1e-3) * 20, (1 - done) / DECAY)
-        for optimiser, factor in zip(self.optimisers, (MUON_FACTOR, 1.0, GATE_FACTOR), strict=False):
+        for optimiser, factor in zip(self.optimisers, (MUON_FACTOR, 1.0), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
         return rate
@@ -152,17 +161,20 @@ class Trainer:
         out = self.arguments.out
         state = {
             "model": self.model.state_dict(), "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "progress": asdict(self.progress),
-            "arguments": {k: str(v) for k, v in (vars(self.arguments) | vars(self.options)).items()},
+            "progress": asdict(self.progress), "arguments": {k: str(v) for k, v in vars(self.arguments).items()},
         }  # fmt: skip
         with replacing(out / "checkpoint.pt") as temporary:
             torch.save(state, temporary)
-        export(folded(self.model), out / "export")
+        export(self.model, out / "export")
 
     def restore(self) -> None:
         """Continues from the checkpoint. Raises ConfigError where that was made with other options."""
         state = torch.load(self.arguments.out / "checkpoint.pt", map_location=self.arguments.device, weights_only=True)
-        self.options.check_same(state["arguments"])
+        for name in CHANGED:
+            now, then = str(getattr(self.arguments, name)), state["arguments"][name]
+            if now != then:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"The checkpoint was trained with {option} {then}, not {now}: resume it as it began.")
         self.model.load_state_dict(state["model"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
@@ -170,32 +182,16 @@ class Trainer:
         _cut_curves(self.arguments.out / "curves.csv", self.progress.done)
 
 
-def _started(folder: Path) -> LlavaForConditionalGeneration:
-    """Raises ConfigError where the folder is no export."""
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"--start {folder} holds no config.json: give an export/ of a training, or pocket/weights.")
-    return load_model(folder)
-
-
-def build_optimisers(
-    model: LlavaForConditionalGeneration, rate: float, gates: list[torch.nn.Parameter]
-) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside of the layers and the projector, AdamW for embeddings, norms and the output.
-
-    Then, where there are gates, Adam for them.
-    """
+def build_optimisers(model: LlavaForConditionalGeneration, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside of the layers and the projector, AdamW for embeddings, norms and the output."""
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
-    gated = {id(gate) for gate in gates}
     for name, parameter in model.named_parameters():
-        if id(parameter) in gated:
-            continue
         inner = (".layers." in name or "multi_modal_projector" in name) and parameter.ndim == 2
         (matrices if inner else others).append(parameter)
     return [
         torch.optim.Muon(matrices, rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.02, fused=True),
-        *([torch.optim.Adam(gates, rate, betas=(0.9, 0.98))] if gates else []),
     ]
 
 
@@ -239,7 +235,7 @@ def _cut_curves(path: Path, step: int) -> None:
 
 def _report(trainer: Trainer, window: list[dict[str, float]]) -> None:
     progress, arguments = trainer.progress, trainer.arguments
-    means = pd.DataFrame(window).reindex(columns=[*_MEASURED, *trainer.regularisers.columns]).mean()
+    means = pd.DataFrame(window).reindex(columns=_MEASURED).mean()
     path = arguments.out / "curves.csv"
     row = {"step": progress.done, "seconds": round(progress.seconds), "level": progress.level, **means}
     pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.5g", na_rep="nan")

@@ -5,6 +5,7 @@ from typing import Any
 from locheads.absence.config import AbsenceScore
 from locheads.config import Stage
 from locheads.data.config import (
+    MADE,
     Absent,
     AnswerFormat,
     Asked,
@@ -69,7 +70,7 @@ def _of(*readers: Reader) -> tuple[Where, ...]:
     return ({"dataset.reader": Only(readers)},)
 
 
-_REFER, _POCKET = (Reader.refer, Reader.grefcoco), (Reader.pocket, Reader.pocket_counts, Reader.pocket_small)
+_REFER, _POCKET = (Reader.refer, Reader.grefcoco), MADE
 FORMS = {
     Reader.agd20k: "It is read in the form of AGD20K.",
     Reader.coco: "It is read as a COCO file with a file of expressions.",
@@ -80,6 +81,7 @@ FORMS = {
     Reader.pocket: "It consists of synthetic scenes that were made for the run, in the form of REFER.",
     Reader.pocket_counts: "It consists of synthetic scenes that were made for the run, in the form of gRefCOCO.",
     Reader.pocket_flickr30k: "It consists of synthetic scenes made for the run, in the form of Flickr30k Entities.",
+    Reader.pocket_paraphrases: "It consists of synthetic scenes with paraphrases, made for the run in REFER's form.",
     Reader.pocket_png: "It consists of synthetic scenes made for the run, in the form of Panoptic Narrative Grounding.",
     Reader.pocket_small: "It consists of synthetic scenes of small objects made for the run, in the form of REFER.",
     Reader.png: "It is read in the form of Panoptic Narrative Grounding.",
