@@ -56,11 +56,8 @@ class EvidenceCallback(Callback):
         write_json(folder / "evidence.json", evidence)
         write_text(folder / "evidence.md", render(evidence))
         rows = [Row([aim["aim"], aim["measured"], "yes" if aim["holds"] else "NO"]) for aim in evidence["aims"]]
-        console.print(
-            fitted_table(
-                "Did localization heads form, as in real LVLMs?", [*label("aim"), *words("measured", "holds")], rows
-            )
-        )
+        columns = [*label("aim"), *words("measured", "holds")]
+        console.print(fitted_table("Did localization heads form, as in real LVLMs?", columns, rows))
         console.print(f"Evidence: {folder / 'evidence.md'}", soft_wrap=True)
 
 
