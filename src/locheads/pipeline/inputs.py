@@ -36,7 +36,7 @@ from locheads.errors import DataError
 from locheads.pipeline.repeats import repeats_of
 from locheads.pocket.captions import FLICKR, PNG, ensure_captions
 from locheads.pocket.counts import COUNTS
-from locheads.pocket.dataset import IMAGES, POCKET, SMALL, TABLES, PocketData, ensure_dataset
+from locheads.pocket.dataset import IMAGES, SMALL, TABLES, PocketData, ensure_dataset
 from locheads.pocket.paraphrases import PARAPHRASES
 from locheads.records.provenance_file import SamplesFile, Trial
 from locheads.store.digest import file_digests, json_digest
@@ -62,12 +62,6 @@ READERS: dict[str, type[DataSetReader]] = {
     Reader.reasonseg: ReasonSegDataSet,
     Reader.refer: ReferDataSet,
     Reader.screenspot: ScreenSpotDataSet,
-}
-_POCKET_DATA: dict[str, PocketData] = {
-    Reader.pocket: POCKET,
-    Reader.pocket_counts: COUNTS,
-    Reader.pocket_paraphrases: PARAPHRASES,
-    Reader.pocket_small: SMALL,
 }
 
 
@@ -318,7 +312,10 @@ def open_dataset(dataset: DatasetConfig, paths: PathsConfig, seed: int = 0) -> D
 def locate(dataset: DatasetConfig, paths: PathsConfig) -> tuple[Path, Path]:
     """-> (folder with the annotations, folder with the images). Makes the pocket data where it is asked for."""
     if dataset.reader in MADE:
-        root = ensure_dataset(Path(paths.cache), _POCKET_DATA[dataset.reader])
+        others: dict[str, PocketData] = {
+            Reader.pocket_counts: COUNTS, Reader.pocket_paraphrases: PARAPHRASES, Reader.pocket_small: SMALL
+        }  # fmt: skip
+        root = ensure_dataset(Path(paths.cache), others.get(dataset.reader))
         return root / TABLES, root / IMAGES
     if dataset.reader in CAPTIONED:
         root, images = ensure_captions(Path(paths.cache))
