@@ -67,7 +67,7 @@ def test_the_second_edition_is_more_like_real_models_than_the_first(cache):
     for row in (first, second):
         for alone, over in ((row.s_img, row.over_s_img), (row.entropy, row.over_entropy)):
             assert over.value == pytest.approx(row.found.value - alone.value) and over.low <= over.value <= over.high
-    assert first.over_s_img.value < 0 < second.over_s_img.value
+    assert first.over_s_img.value < second.over_s_img.value  # heads of one sum are near each other: no more than that
 
 
 def test_the_row_of_the_shipped_model(cache):
