@@ -8,7 +8,7 @@ import logging
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -205,18 +205,20 @@ def _add_refs(refs: list[Record], kinds: dict[str, str], scene: Scene, split: st
     """Some of the scene's objects with their sentences; the kind of each sentence by its id as text."""
     rng = np.random.default_rng([scene.seed, 4])
     for target in sorted(rng.permutation(len(scene.objects))[:_REFS_PER_IMAGE].tolist()):
-        expressions = _expressions(scene, target, rng)
-        ids = range(len(kinds) + 1, len(kinds) + 1 + len(expressions))
-        kinds |= {str(i): e.kind for i, e in zip(ids, expressions, strict=True)}
-        of = annotations[target]
-        about = {"ann_id": of["id"], "category_id": of["category_id"], "image_id": of["image_id"]}
-        texts = {i: e.text for i, e in zip(ids, expressions, strict=True)}
-        refs.append(ref_record(len(refs) + 1, about, split, image_name(of), texts))
+        add_ref(refs, kinds, annotations[target], split, _expressions(scene, target, rng))
 
 
-def image_name(annotation: Record) -> str:
-    """What a ref calls its image. As in the real files, this is not the image's name: readers go by image_id."""
-    return file_name(annotation["image_id"]).replace(".jpg", f"_{annotation['id']}.jpg")
+def add_ref(
+    refs: list[Record], kinds: dict[str, str], annotation: Record, split: str, expressions: Sequence[Expression]
+) -> None:
+    """Adds a ref of one object, and the kinds of its sentences by their ids, which count on, as text."""
+    ids = range(len(kinds) + 1, len(kinds) + 1 + len(expressions))
+    kinds |= {str(i): e.kind for i, e in zip(ids, expressions, strict=True)}
+    about = {"ann_id": annotation["id"], "category_id": annotation["category_id"], "image_id": annotation["image_id"]}
+    # As in the real files, this is not the image's name: readers go by image_id.
+    name = file_name(annotation["image_id"]).replace(".jpg", f"_{annotation['id']}.jpg")
+    texts = {i: e.text for i, e in zip(ids, expressions, strict=True)}
+    refs.append(ref_record(len(refs) + 1, about, split, name, texts))
 
 
 def ref_record(ref_id: int, about: Record, split: str, name: str, texts: dict[int, str]) -> Record:

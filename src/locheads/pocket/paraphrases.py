@@ -8,8 +8,8 @@ from itertools import permutations
 
 import numpy as np
 
-from locheads.pocket.dataset import REFS, PocketData, Record, image_name, ref_record
-from locheads.pocket.language import phrase, telling_subsets
+from locheads.pocket.dataset import REFS, PocketData, Record, add_ref
+from locheads.pocket.language import Expression, phrase, telling_subsets
 from locheads.pocket.scenes import Scene
 
 
@@ -27,12 +27,8 @@ def paraphrases(scene: Scene, target: int, rng: np.random.Generator) -> tuple[st
 def _add_refs(refs: list[Record], kinds: dict[str, str], scene: Scene, split: str, annotations: list[Record]) -> None:
     rng = np.random.default_rng([scene.seed, 10])
     for target, of in enumerate(annotations):
-        if (texts := paraphrases(scene, target, rng)) is None:
-            continue
-        ids = range(len(kinds) + 1, len(kinds) + 3)
-        kinds |= {str(i): "attribute" for i in ids}
-        about = {"ann_id": of["id"], "category_id": of["category_id"], "image_id": of["image_id"]}
-        refs.append(ref_record(len(refs) + 1, about, split, image_name(of), dict(zip(ids, texts, strict=True))))
+        if (texts := paraphrases(scene, target, rng)) is not None:
+            add_ref(refs, kinds, of, split, [Expression(text, "attribute", target) for text in texts])
 
 
 PARAPHRASES = PocketData(

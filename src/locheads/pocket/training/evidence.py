@@ -29,7 +29,7 @@ RIVALS = ("random_heads", "mean_of_all_heads", CENTRE)
 ACCURACY = "rec_acc@0.5"
 PAPER = {"criterion": "s_img_entropy", "selection": "fixed"}
 ALONE = ("s_img", "entropy")
-LOW_SUM = 0.3
+LOW_SUM = 0.3  # attention sum of a head that looks elsewhere
 COLUMNS = (ACCURACY, "rec_acc@0.25", "res_ciou", "pointing", "pointing_swapped")
 
 
@@ -49,7 +49,7 @@ class EvidenceCallback(Callback):
         """Prints the aims; writes evidence.md and evidence.json."""
         folder = Path(config.hydra.sweep.dir)
         runs = read_sweep(folder)
-        paper = next((run for run in runs if not run.error and run.overrides.items() >= PAPER.items()), None)
+        paper = _run_by(runs, PAPER["criterion"])
         if paper is None:
             return
         evidence = gather(runs, paper)
@@ -128,20 +128,21 @@ def _likeness(metrics: MetricsRecord, heads: HeadsFile, runs: list[SweepRow]) ->
     """What the paper reports of real LVLMs: few heads localize, most rest, one criterion alone is worse."""
     mean = metrics.methods["mean_of_all_heads"][ACCURACY]
     sums = np.array(heads.mean_attention_sum)
+    alone = [_run_by(runs, criterion) for criterion in ALONE]
     low, rho = float((sums < LOW_SUM).mean()), metrics.figure6.spearman if metrics.figure6 else None
     return [
         Aim("mean of all heads below 40 %", str(mean), mean.value < 0.4),
         Aim(f"attention sum below {LOW_SUM}: 40 % of all heads or more", f"{percent(low)} %", low >= 0.4),
         Aim("threshold tau between 0.1 and 0.5", f"{heads.tau or 0:.2f}", 0.1 <= (heads.tau or 0) <= 0.5),
         Aim("Spearman, frequency and IoU >= 0.7", "not defined" if rho is None else f"{rho:.2f}", (rho or 0) >= 0.7),
-        *(_over(metrics, other, alone) for alone in ALONE if (other := _metrics_by(runs, alone)) is not None),
+        *(_over(metrics, run.metrics, run.overrides["criterion"]) for run in alone if run and run.metrics),
     ]
 
 
-def _metrics_by(runs: list[SweepRow], criterion: str) -> MetricsRecord | None:
-    """Of the run with this criterion and else the paper's settings."""
+def _run_by(runs: list[SweepRow], criterion: str) -> SweepRow | None:
+    """The finished run with this criterion and else the paper's settings."""
     wanted = (PAPER | {"criterion": criterion}).items()
-    return next((run.metrics for run in runs if run.overrides.items() >= wanted), None)
+    return next((run for run in runs if not run.error and run.overrides.items() >= wanted), None)
 
 
 def _over(metrics: MetricsRecord, other: MetricsRecord, criterion: str) -> Aim:

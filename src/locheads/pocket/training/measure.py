@@ -23,7 +23,7 @@ from locheads.discovery.scores import score, stack_scores
 from locheads.discovery.trials import draw_trials
 from locheads.errors import LocHeadsError, print_error
 from locheads.evaluation.best_heads import figure6, head_iou
-from locheads.evaluation.intervals import Interval, difference_ends, ratio_interval, sum_ratio, sums_per_image
+from locheads.evaluation.intervals import Interval, compare, ratio_interval
 from locheads.evaluation.methods import heads_maps, random_heads
 from locheads.evaluation.metrics import box_iou
 from locheads.grounding.config import GroundingConfig
@@ -35,13 +35,13 @@ from locheads.models.identity import source_of
 from locheads.models.loaded import LoadedModel, load_model
 from locheads.pocket.dataset import IMAGES, POCKET, TABLES, PocketData, ensure_dataset
 from locheads.pocket.pocket_model import load_model as load_weights
+from locheads.pocket.training.evidence import LOW_SUM
 from locheads.pocket.training.probe import answer_accuracy
 from locheads.terminal import track
 from locheads.types import Attention, Discovery, HeadIndex, ImageGroup
 
 FIRST = 1_000_000  # number of the first scene; training's are above 2 ** 40, the data sets' below 500,000
 LOCALIZES = 0.5  # share of its own boxes that are right
-LOW = 0.3  # attention sum of a head that looks elsewhere
 K, TRIALS, DRAWS, SKIPPED = 3, 5, 10, 2  # the paper's heads and trials; draws of random heads, from this layer on
 CRITERIA = {"found": "s_img_entropy", "s_img": "s_img", "entropy": "entropy"}
 
@@ -68,7 +68,7 @@ class HeadsRow:
     answers_by_position: Interval
     tau: float
     low_sums: float
-    """Share of all heads whose mean attention sum lies below `LOW`."""
+    """Share of all heads whose mean attention sum lies below `LOW_SUM`."""
     spearman: float | None
     """Of selection frequency and mask IoU (Fig. 6), on the discovery samples; None where it is not defined."""
     trials_agree: bool
@@ -110,7 +110,7 @@ def measure(folder: Path, cache: Path, first: int = FIRST, images: int = 60) -> 
     return HeadsRow(
         localizers=int((singles >= LOCALIZES).sum()), heads=singles.size, **recs,
         answers=_interval(answers["all"]), answers_by_position=_interval(answers["position"]),
-        tau=float(paper.tau or 0), low_sums=float((paper.mean_sums < LOW).mean()), spearman=check["spearman"],
+        tau=float(paper.tau or 0), low_sums=float((paper.mean_sums < LOW_SUM).mean()), spearman=check["spearman"],
         trials_agree=all(top == tops[0] for top in tops),
         chosen={name: [str(head) for head in heads] for name, heads in chosen.items()},
         n_expressions=sum(len(group.samples) for group in groups["test"]), n_images=images,
@@ -150,9 +150,9 @@ def _recs(
 
 
 def _over(columns: dict[str, np.ndarray], other: str, images: np.ndarray) -> Interval:
-    found, alone = (sums_per_image(columns[name], np.ones(len(images)), images) for name in ("found", other))
-    low, high = difference_ends(alone, found)
-    return Interval(float(sum_ratio(*found) - sum_ratio(*alone)), float(low), float(high))
+    alone, found = ((columns[name], np.ones(len(images))) for name in (other, "found"))
+    difference = compare(alone, found, images)
+    return Interval(difference.difference, difference.low, difference.high)
 
 
 def hits(
