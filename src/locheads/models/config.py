@@ -36,7 +36,7 @@ class ModelConfig:
 
     name: str = "pocket"
     id: Text = "pocket"
-    """"pocket" or "pocket_v2" (shipped with the package), a hub id, or a folder with a checkpoint."""
+    """"pocket" or "pocket_v1" (shipped with the package), a hub id, or a folder with a checkpoint."""
     revision: Text | None = None
     """Commit of the hub repository; pin it for figures that others should be able to repeat."""
     dtype: DType = DType.float32

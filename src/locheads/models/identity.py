@@ -15,8 +15,8 @@ from locheads.store.digest import files_digest, json_digest
 from locheads.store.provenance import source_digest, versions
 
 POCKET = "pocket"
-POCKET_FOLDERS = {POCKET: "weights", "pocket_v2": "weights_v2"}
-"""Of `locheads.pocket`, by the id of a model that ships with the package: the first and the second edition."""
+POCKET_FOLDERS = {POCKET: "weights", "pocket_v1": "weights_v1"}
+"""Of `locheads.pocket`, by the id of a model that ships with the package: the second edition, and the first."""
 PARTS = "its files are damaged, of different models, or of another version of transformers; download or save it again."
 
 

@@ -182,7 +182,7 @@ def shown(row: HeadsRow) -> str:
 def main() -> int:
     """Entry point: prints the row, then all of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.measure", description=__doc__)
-    parser.add_argument("model", nargs="?", default="pocket", help="pocket, pocket_v2 or the export/ of a training")
+    parser.add_argument("model", nargs="?", default="pocket", help="pocket, pocket_v1 or the export/ of a training")
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first scene")
     parser.add_argument("--images", type=int, default=60, help="scenes of discovery, and as many of the test")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
