@@ -57,6 +57,9 @@ def ratio_interval(
     (Acc@0.5: hits / 1, mIoU: IoU / 1; a baseline of random draws passes its mean hits per expression); cIoU
     is intersections / unions. 0 where the denominators sum to 0. `bounded`: whether it must lie in [0, 1]
     (`wilson_ends`; else `t_ends`). With fewer than two images nothing is known of the spread: [0, 1], or NaN.
+
+    Raises:
+        ValueError: `bounded`, and an image's numerators sum to less than 0 or more than its denominators.
     """
     tops, bottoms = sums_per_image(numerators, denominators, groups)
     ends = (wilson_ends if bounded else t_ends)(tops, bottoms, confidence)
@@ -96,6 +99,9 @@ def wilson_ends(
 
     Sources: Wilson 1927 with the effective sample size of Korn & Graubard 1998 (Franco et al. 2019 compare the kinds);
     Kish 1965.
+
+    Raises:
+        ValueError: an image's numerator is negative, or above its denominator.
     """
     images, share, worth = _effective(bottoms), sum_ratio(tops, bottoms), _worth(tops, bottoms)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -121,8 +127,18 @@ def wilson_p(
     return np.where(few | (share == value), 1.0, np.nan_to_num(p))
 
 
+def _check_shares(tops: np.ndarray, bottoms: np.ndarray) -> None:
+    """Raises ValueError for what is no share of its denominator: Wilson's interval would be wrong without a word."""
+    slack = 1e-9 * np.maximum(bottoms, 1)  # sums round
+    if np.any((tops < -slack) | (tops > bottoms + slack)):
+        raise ValueError(
+            "Wilson's interval is of ratios in [0, 1]: give bounded=False, or difference_ends a difference."
+        )
+
+
 def _worth(tops: np.ndarray, bottoms: np.ndarray) -> _Number:
     """As many independent expressions the images are worth; see `wilson_ends`."""
+    _check_shares(tops, bottoms)
     total, images = bottoms.sum(axis=-1), _effective(bottoms)
     size = HALF * _over(total, images)  # of an effective image, halved
     all_ = total + 2 * size

@@ -113,6 +113,17 @@ def test_many_ways_have_the_interval_that_each_has_alone() -> None:
         np.testing.assert_allclose(together[:, i], difference_ends((tops[0], bottoms[0]), (tops[i], bottoms[i])))
 
 
+@pytest.mark.parametrize("values", [[0.5, -0.1, 1.0], [0.5, 1.1, 1.0]])
+def test_what_is_no_share_has_no_wilson_interval(values: list[float]) -> None:
+    """A difference of hits, or a normalised map's value: silence would give an interval of something else."""
+    with pytest.raises(ValueError, match="ratios in \\[0, 1\\]: give bounded=False"):
+        ratio_interval(values, np.ones(3), np.arange(3))
+    free = ratio_interval(values, np.ones(3), np.arange(3), bounded=False)
+    assert free.value == pytest.approx(np.mean(values)) and free.low < free.value < free.high
+    rounded = np.full(3, 1 + 1e-12)  # as sums of ten thirds round
+    assert ratio_interval(rounded, np.ones(3), np.arange(3)).high == 1
+
+
 def test_at_0_and_1_the_other_end_is_open() -> None:
     none, all_ = (ratio_interval(np.full(40, hit), np.ones(40), np.arange(40)) for hit in (0, 1))
     assert (none.low, none.high) == pytest.approx((0, binomtest(0, 40).proportion_ci(method="wilson").high), abs=0.01)

@@ -1,24 +1,19 @@
 """The table's row of a pocket model: its hits against boxes by the library, its shares against what is known of it."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 
 from locheads import Grounder, HeadIndex, load_model
 from locheads.data.image_files import open_image
 from locheads.models.attend import attend
-from locheads.models.config import ModelConfig, PromptConfig
-from locheads.models.identity import source_of
+from locheads.models.config import PromptConfig
 from locheads.pocket.dataset import split_scenes
-from locheads.pocket.training.measure import HeadsRow, fresh_data, hits, measure, read_fresh, shown
+from locheads.pocket.training.measure import HeadsRow, fresh_data, hits, main, measure, read_fresh, shown
+from locheads.pocket.training.probe import folder_of
+from locheads.pocket.training.probe import main as probe
 
-
-def folder_of(name):
-    return Path(source_of(ModelConfig(id=name)))
-
-
-FOUND = [HeadIndex(3, 0), HeadIndex(2, 4), HeadIndex(4, 3)]
+FOUND = [HeadIndex(2, 4), HeadIndex(2, 3), HeadIndex(2, 2)]
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +73,9 @@ def test_the_row_of_the_shipped_model(cache):
     assert row.found.value > row.random.value and row.answers.value > 0.75
     assert set(row.chosen) == {"found", "s_img", "entropy"} and all(len(heads) == 3 for heads in row.chosen.values())
     assert len(shown(row).split(" | ")) == 11 and asdict(row)["mean_of_all"]["value"] == row.mean_of_all.value
+
+
+@pytest.mark.parametrize("command", [main, probe])
+def test_a_model_that_is_not_there_is_named(command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["command", "pocket_v9"])
+    assert command() == 1 and "There is no pocket model pocket_v9: give pocket, pocket_v1 or" in capsys.readouterr().err

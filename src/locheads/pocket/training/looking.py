@@ -6,10 +6,11 @@ Without it nearly every head of so small a model looks at the image, and many lo
 import torch
 from torch import Tensor
 
+from locheads.discovery.config import CriterionConfig
 from locheads.pocket.tokenizer import PAD
 from locheads.pocket.training.batches import IDS, Batch
 
-FIRST_LAYERS = 2  # in which a head pays more, so that words are read there: those that the paper's criteria skip, too
+FIRST_LAYERS = CriterionConfig().skip_layers  # in which a head pays more, so that words are read there
 TIMES = 10.0  # as much
 FREE = 0.02  # attention sum that costs nothing in the other layers: a head that rests is not pressed any further
 

@@ -30,19 +30,18 @@ from locheads.grounding.config import GroundingConfig
 from locheads.grounding.ground_maps import ground_stack
 from locheads.library import read_samples
 from locheads.models.attend import attend
-from locheads.models.config import ModelConfig, PromptConfig
-from locheads.models.identity import source_of
+from locheads.models.config import PromptConfig
 from locheads.models.loaded import LoadedModel, load_model
 from locheads.pocket.dataset import IMAGES, POCKET, TABLES, PocketData, ensure_dataset
 from locheads.pocket.pocket_model import load_model as load_weights
 from locheads.pocket.training.evidence import LOW_SUM
-from locheads.pocket.training.probe import answer_accuracy
+from locheads.pocket.training.probe import MODEL_HELP, answer_accuracy, folder_of
 from locheads.terminal import track
 from locheads.types import Attention, Discovery, HeadIndex, ImageGroup
 
 FIRST = 1_000_000  # number of the first scene; training's are above 2 ** 40, the data sets' below 500,000
 LOCALIZES = 0.5  # share of its own boxes that are right
-K, TRIALS, DRAWS, SKIPPED = 3, 5, 10, 2  # the paper's heads and trials; draws of random heads, from this layer on
+K, TRIALS, DRAWS = 3, 5, 10  # the paper's heads and trials; draws of random heads
 CRITERIA = {"found": "s_img_entropy", "s_img": "s_img", "entropy": "entropy"}
 
 
@@ -56,7 +55,7 @@ class HeadsRow:
     """How many the model has."""
     mean_of_all: Interval
     random: Interval
-    """Mean over `DRAWS` draws of K heads of the layers from `SKIPPED` on, eligible or not."""
+    """Mean over `DRAWS` draws of K heads of the layers that the paper's criteria admit, eligible or not."""
     found: Interval
     s_img: Interval
     """K heads by the attention sum alone, as `entropy` by the other criterion alone."""
@@ -133,7 +132,7 @@ def _recs(
 ) -> tuple[dict[str, Interval], np.ndarray]:
     """REC Acc@0.5 of every set of heads, and of every head alone, float [layer, head]."""
     admitted = np.zeros(shape, dtype=bool)
-    admitted[SKIPPED:] = True
+    admitted[CriterionConfig().skip_layers :] = True
     draws = random_heads(admitted, K, DRAWS, seed=0)
     singles = [(HeadIndex(*map(int, at)),) for at in np.ndindex(*shape)]
     sets, images = [*chosen.values(), None, *draws], np.repeat(range(len(groups)), [len(g.samples) for g in groups])
@@ -182,7 +181,7 @@ def shown(row: HeadsRow) -> str:
 def main() -> int:
     """Entry point: prints the row, then all of it as JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.measure", description=__doc__)
-    parser.add_argument("model", nargs="?", default="pocket", help="pocket, pocket_v1 or the export/ of a training")
+    parser.add_argument("model", nargs="?", default="pocket", help=MODEL_HELP)
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first scene")
     parser.add_argument("--images", type=int, default=60, help="scenes of discovery, and as many of the test")
     parser.add_argument("--cache", type=Path, default=Path("outputs/cache"))
@@ -190,8 +189,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     try:
-        folder = Path(source_of(ModelConfig(id=arguments.model)))
-        row = measure(folder, arguments.cache, arguments.first, arguments.images)
+        row = measure(folder_of(arguments.model), arguments.cache, arguments.first, arguments.images)
     except LocHeadsError as error:
         return print_error(error)
     print(shown(row))

@@ -1,20 +1,24 @@
-"""How well a pocket model answers about held-out scenes: `python -m locheads.pocket.training.probe [DIR]`.
+"""How well a pocket model answers about held-out scenes: `python -m locheads.pocket.training.probe MODEL`.
 
 What its heads do is measured as for any model: `python run.py model.id=DIR`.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LlavaForConditionalGeneration
 
+from locheads.errors import LocHeadsError, ModelError, print_error
 from locheads.evaluation.intervals import ratio_interval
+from locheads.models.config import ModelConfig
+from locheads.models.identity import source_of
 from locheads.pocket.dataset import PocketData, split_scenes
 from locheads.pocket.language import KINDS, QUESTION, sample_exchange
-from locheads.pocket.pocket_model import WEIGHTS, load_model
+from locheads.pocket.pocket_model import load_model
 from locheads.pocket.training.batches import PATCHES, Batch, pack, pixels_of
 from locheads.pocket.training.facts import FACT
 from locheads.pocket.training.forward import ATTENTION, answer_logits
@@ -54,7 +58,16 @@ def accuracies(right: torch.Tensor, batch: Batch) -> dict[str, float]:
 
 
 EXCHANGES = 12  # per image
+MODEL_HELP = "pocket, pocket_v1 or the export/ of a training"
 Accuracies = dict[str, dict[str, float]]
+
+
+def folder_of(model: str) -> Path:
+    """Of a model that ships, by its name, or of a training's export. Raises ModelError where there is none."""
+    folder = Path(source_of(ModelConfig(id=model)))
+    if not folder.is_dir():
+        raise ModelError(f"There is no pocket model {model}: give {MODEL_HELP}.")
+    return folder
 
 
 @torch.no_grad()
@@ -86,15 +99,20 @@ def answer_accuracy(
     }
 
 
-def main() -> None:
+def main() -> int:
     """Entry point: prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m locheads.pocket.training.probe", description=__doc__)
-    parser.add_argument("folder", type=Path, nargs="?", default=WEIGHTS)
+    parser.add_argument("model", nargs="?", default="pocket", help=MODEL_HELP)
     parser.add_argument("--split", default="val")
     parser.add_argument("--scenes", type=int, help="the first so many images (default: all)")
     arguments = parser.parse_args()
-    print(json.dumps(answer_accuracy(load_model(arguments.folder), arguments.split, arguments.scenes), indent=1))
+    try:
+        model = load_model(folder_of(arguments.model))
+    except LocHeadsError as error:
+        return print_error(error)
+    print(json.dumps(answer_accuracy(model, arguments.split, arguments.scenes), indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
