@@ -179,11 +179,12 @@ def test_example_is_one_of_the_pocket_models_own_world(pocket):
 
 
 def test_the_pocket_model_tells_two_objects_of_a_colour_apart(pocket):
-    scene = Image.fromarray(render(sample_small_scene(3)))
-    several = DemoGrounder(pocket)(scene, "the yellow object", 1.0, Asked.several)
-    assert several.text.split(": ")[1].startswith("2 of ")
-    single = DemoGrounder(pocket)(scene, "the checked yellow triangle", 1.0, Asked.several)
-    assert single.text.split(": ")[1].startswith("1 of ")
+    scene = sample_small_scene(5)
+    image, colours = Image.fromarray(render(scene)), [item.colour for item in scene.objects]
+    for colour, count in (("yellow", 2), ("red", 1)):
+        assert colours.count(colour) == count
+        answer = DemoGrounder(pocket)(image, f"the {colour} object", 1.0, Asked.several)
+        assert answer.text.split(": ")[1].startswith(f"{count} of ")
 
 
 def test_the_second_look_is_that_of_the_library(pocket):
