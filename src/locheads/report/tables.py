@@ -134,6 +134,7 @@ def heads_caption(heads: HeadsFile) -> str:
         f"{heads.n_samples} samples x {heads.trials} trials{_drawn_text(heads)}, {heads.n_failed} failed, {tau}, "
         f"{int(heads.eligible.sum())} of {heads.eligible.size} heads eligible. "
         f"± is the standard deviation over trials.{_interval_text(heads)}{_support_text(heads)}"
+        f"{_tie_text(heads)}"
     )
 
 
@@ -177,6 +178,18 @@ def _support_text(heads: HeadsFile) -> str:
     if found.enough is None:
         return f" The same {heads.k} {first}, fewer than {wanted}: they are not final, ask more samples."
     return f" The same {heads.k} {first}; from {found.enough} samples on it is {wanted} or more."
+
+
+def _tie_text(heads: HeadsFile) -> str:
+    """Where no more heads are eligible than a sample names, all have the same frequency, which then says nothing."""
+    ranked_by = np.asarray(heads.frequency_mean if heads.score is None else heads.score, dtype=np.float64)
+    at = ranked_by[tuple(zip(*((head.layer, head.head) for head in heads.found), strict=True))]
+    others = int((ranked_by == at[-1]).sum() - (at == at[-1]).sum())
+    if others == 0:
+        return ""
+    tied = "1 other head ties" if others == 1 else f"{others} other heads tie"
+    named = " Each sample names them all: lower criterion.candidates." if ranked_by.max() == at[-1] == 1 else ""
+    return f" {tied} with {heads.found[-1].index}: only the order in the model decides between them.{named}"
 
 
 def heads_table(record: RunRecord) -> RenderableType:

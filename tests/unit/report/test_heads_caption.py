@@ -54,6 +54,30 @@ def test_the_caption_says_what_the_figures_are_of(
     assert said in caption and unsaid not in caption
 
 
+@pytest.mark.parametrize(
+    ("frequency", "says"),
+    [
+        (
+            1.0,
+            " 2 other heads tie with {}: only the order in the model decides between them. Each sample names them all",
+        ),
+        (0.6, " 2 other heads tie with {}: only the order in the model decides between them."),
+    ],
+)
+def test_heads_that_the_order_alone_decided_on_are_counted(
+    heads: Callable[..., HeadsFile], frequency: float, says: str
+) -> None:
+    found = heads()
+    assert "tie" not in heads_caption(found)  # the negative control: no two of these are the same
+    grid = np.zeros(np.shape(found.frequency_mean))
+    chosen = [(head.layer, head.head) for head in found.found]
+    others = [at for at in np.ndindex(*grid.shape) if at not in chosen][:2]
+    for at in (*chosen, *others):
+        grid[at] = frequency
+    caption = heads_caption(heads(frequency_mean=grid.tolist()))
+    assert says.format(found.found[-1].index) in caption and ("names them all" in caption) == (frequency == 1)
+
+
 def test_the_row_of_every_query_is_told_in_words() -> None:
     told = [query_row("answer_word:3" if kind == Query.answer_word else kind) for kind in Query]
     assert len(set(told)) == len(Query) and "word 3 of" in query_row("answer_word:3")
