@@ -84,8 +84,7 @@ def _options(audit: AuditFile) -> list[str]:
         sentences += [f"Less than a point of {name}, up or down, hangs on {_some(small)}."] if small else []
         sentences += [f"Here {name} is the same with every value of {_some(same)}."] if same else []
         sentences += [f"These images do not settle whether {name} hangs on {_some(open_)}."] if open_ else []
-    failed = sorted({row.option for row in audit.effects if row.error})
-    sentences += [f"A value of {_some(failed)} could not be measured: see the table."] if failed else []
+    sentences += [f"{row.option}={row.value} could not be measured: {row.error}" for row in audit.effects if row.error]
     if audit.joint_confidence:
         each = 100 * audit.joint_confidence[PRIMARY[0]]
         sentences.append(

@@ -31,6 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(temporary)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except ConnectionError:  # of a worker that is gone, while it was to fill the file: the disk has no part in it
+        raise
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:

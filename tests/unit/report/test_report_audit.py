@@ -103,6 +103,7 @@ def test_the_page_begins_with_what_the_audit_found(against: Path) -> None:
     assert "<h2>None of 2 options alone surely moves REC Acc@0.5.</h2>" in first
     assert "These images do not settle whether REC Acc@0.5 hangs on grounding.sigma and" in first
     assert "RES cIoU is surely moved by grounding.sigma=" in first
+    assert "criterion.elbow=kneed could not be measured: no knee" in first
     assert "hold for all 4 combinations at once with 95 %; each by itself is one of 99.90 %" in first
     assert "reaches 60.0 there, and 50.0† [40.0, 60.0] on the 4 others, which had no say, -1.0" in first
     assert "picks the combination that is best on all in 13 % of 200 splits" in first
