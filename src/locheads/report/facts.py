@@ -114,7 +114,8 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
         "points": "Points from a file, in the format that they were said to have: right is one in the true box.",
         "localization_heads": f"{_chosen(record, k)} No box or mask takes part in the choice.",
         "best_rec_heads": f"The {k} heads that a greedy search by REC Acc@0.5 finds on discovery samples: the head "
-        f"whose own box is best, then those that raise it most. {truth}, but a ceiling for a choice of heads.",
+        f"whose own box is best, then those that raise it most. {truth}; another set may be better, as the "
+        "search is greedy and sees a part of the discovery samples.",
         "best_iou_heads": f"The {k} heads whose own maps have the best mask IoU on the discovery set. "
         f"{truth}; and no ceiling, because good maps alone need not make the best sum.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",

@@ -152,7 +152,7 @@ def _figure(metrics: MetricsRecord, method: str, metric: str) -> str:
 
 
 CEILINGS = {
-    "best_rec_heads": "The set that a greedy search with ground truth finds on discovery samples (a ceiling) reaches",
+    "best_rec_heads": "The set that a greedy search with ground truth finds on discovery samples reaches",
     "best_iou_heads": "The single heads with the best mask IoU on the discovery samples reach together",
 }
 RELATION = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}
