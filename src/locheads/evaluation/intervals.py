@@ -21,6 +21,7 @@ FEW_IMAGES = 30
 HALF = 0.5
 """Images that count in a variance beside those that were seen, at either extreme: a few images that agree say
 little of what the next one does. With 0 an interval at a rate of 2 or 98 % covered 87 times in 100, not 95."""
+ROUNDING = 1e-9  # by which a sum of shares may miss its end
 BATCH_CELLS = 1_000_000
 """Numbers that the sign flips hold at once, per array: some 8 MB."""
 
@@ -59,7 +60,7 @@ def ratio_interval(
     (`wilson_ends`; else `t_ends`). With fewer than two images nothing is known of the spread: [0, 1], or NaN.
 
     Raises:
-        ValueError: `bounded`, and an image's numerators sum to less than 0 or more than its denominators.
+        ValueError: `bounded`, and the ratio lies outside [0, 1].
     """
     tops, bottoms = sums_per_image(numerators, denominators, groups)
     ends = (wilson_ends if bounded else t_ends)(tops, bottoms, confidence)
@@ -101,7 +102,7 @@ def wilson_ends(
     Kish 1965.
 
     Raises:
-        ValueError: an image's numerator is negative, or above its denominator.
+        ValueError: a ratio lies outside [0, 1].
     """
     images, share, worth = _effective(bottoms), sum_ratio(tops, bottoms), _worth(tops, bottoms)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -127,10 +128,12 @@ def wilson_p(
     return np.where(few | (share == value), 1.0, np.nan_to_num(p))
 
 
-def _check_shares(tops: np.ndarray, bottoms: np.ndarray) -> None:
-    """Raises ValueError for what is no share of its denominator: Wilson's interval would be wrong without a word."""
-    slack = 1e-9 * np.maximum(bottoms, 1)  # sums round
-    if np.any((tops < -slack) | (tops > bottoms + slack)):
+def _check_shares(shares: _Number) -> None:
+    """Raises ValueError for what is no share: Wilson's interval would be wrong without a word.
+
+    Of the images together: what a single one adds may lie outside (the parts of an AUROC do).
+    """
+    if np.any((np.asarray(shares) < -ROUNDING) | (np.asarray(shares) > 1 + ROUNDING)):
         raise ValueError(
             "Wilson's interval is of ratios in [0, 1]: give bounded=False, or difference_ends a difference."
         )
@@ -138,7 +141,7 @@ def _check_shares(tops: np.ndarray, bottoms: np.ndarray) -> None:
 
 def _worth(tops: np.ndarray, bottoms: np.ndarray) -> _Number:
     """As many independent expressions the images are worth; see `wilson_ends`."""
-    _check_shares(tops, bottoms)
+    _check_shares(sum_ratio(tops, bottoms))
     total, images = bottoms.sum(axis=-1), _effective(bottoms)
     size = HALF * _over(total, images)  # of an effective image, halved
     all_ = total + 2 * size
