@@ -104,7 +104,7 @@ def wilson_ends(
     Raises:
         ValueError: a ratio lies outside [0, 1].
     """
-    images, share, worth = _effective(bottoms), sum_ratio(tops, bottoms), _worth(tops, bottoms)
+    images, share, worth = _effective(bottoms), _share(tops, bottoms), _worth(tops, bottoms)
     with np.errstate(divide="ignore", invalid="ignore"):
         t2 = _t(images, confidence) ** 2 / worth
         middle = (share + t2 / 2) / (1 + t2)
@@ -118,9 +118,9 @@ def wilson_p(
 ) -> Float[np.ndarray, "*way"]:
     """How compatible ratios in [0, 1] are with `value`: `wilson_ends` at the confidence 1 - p end at it.
 
-    1 where the ratio is the value, or where there are fewer than two images.
+    1 where the ratio is the value, or where there are fewer than two images. Raises ValueError as `wilson_ends` does.
     """
-    share, value = sum_ratio(tops, bottoms), np.asarray(value, dtype=np.float64)
+    share, value = _share(tops, bottoms), np.asarray(value, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(share - value) * np.sqrt(_worth(tops, bottoms) / (value * (1 - value)))
     p = 2 * stdtr(np.maximum(_effective(bottoms) - 1, 1), -t)
@@ -128,20 +128,21 @@ def wilson_p(
     return np.where(few | (share == value), 1.0, np.nan_to_num(p))
 
 
-def _check_shares(shares: _Number) -> None:
-    """Raises ValueError for what is no share: Wilson's interval would be wrong without a word.
+def _share(tops: np.ndarray, bottoms: np.ndarray) -> _Number:
+    """`sum_ratio`, which must lie in [0, 1]: else Wilson's interval would be wrong without a word.
 
-    Of the images together: what a single one adds may lie outside (the parts of an AUROC do).
+    What a single image adds may lie outside (the parts of an AUROC do).
     """
-    if np.any((np.asarray(shares) < -ROUNDING) | (np.asarray(shares) > 1 + ROUNDING)):
+    share = sum_ratio(tops, bottoms)
+    if np.any((share < -ROUNDING) | (share > 1 + ROUNDING)):
         raise ValueError(
             "Wilson's interval is of ratios in [0, 1]: give bounded=False, or difference_ends a difference."
         )
+    return share
 
 
 def _worth(tops: np.ndarray, bottoms: np.ndarray) -> _Number:
     """As many independent expressions the images are worth; see `wilson_ends`."""
-    _check_shares(sum_ratio(tops, bottoms))
     total, images = bottoms.sum(axis=-1), _effective(bottoms)
     size = HALF * _over(total, images)  # of an effective image, halved
     all_ = total + 2 * size

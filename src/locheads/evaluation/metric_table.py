@@ -58,7 +58,7 @@ class Method:
     label: str
     outputs: Outputs
     with_truth: bool = False
-    """Chosen with the ground truth of the discovery samples: a ceiling, no baseline. Its label has a star."""
+    """Chosen with the ground truth of the discovery samples: no baseline. Its label has a star."""
     own: bool = False
     """What a run may be about; the others are what it is compared with."""
 

@@ -117,7 +117,7 @@ def baseline_notes(record: RunRecord) -> list[tuple[str, str]]:
         f"whose own box is best, then those that raise it most. {truth}; another set may be better, as the "
         "search is greedy and sees a part of the discovery samples.",
         "best_iou_heads": f"The {k} heads whose own maps have the best mask IoU on the discovery set. "
-        f"{truth}; and no ceiling, because good maps alone need not make the best sum.",
+        f"{truth}; good maps alone need not make the best sum.",
         "mean_of_all_heads": "The maps of all heads, averaged: what choosing heads adds to plain attention.",
         "random_heads": f"{k} {eligible} drawn at random, {averaged}: what choosing the right ones adds.",
         "centre_box": "A box with half the image's width and height in its centre; it looks at nothing.",

@@ -181,15 +181,20 @@ def _support_text(heads: HeadsFile) -> str:
 
 
 def _tie_text(heads: HeadsFile) -> str:
-    """Where no more heads are eligible than a sample names, all have the same frequency, which then says nothing."""
-    ranked_by = np.asarray(heads.frequency_mean if heads.score is None else heads.score, dtype=np.float64)
-    at = ranked_by[tuple(zip(*((head.layer, head.head) for head in heads.found), strict=True))]
-    others = int((ranked_by == at[-1]).sum() - (at == at[-1]).sum())
+    """Heads that are not taken and rank as high as the last that is: the choice between them says nothing.
+
+    Where no more heads are eligible than a sample names, all have the frequency 1.
+    """
+    ranked_by = heads.frequency_mean if heads.score is None else heads.score
+    last = heads.found[-1].index
+    tied = ranked_by == ranked_by[last.layer, last.head]
+    others = int(tied.sum()) - sum(bool(tied[head.layer, head.head]) for head in heads.found)
     if others == 0:
         return ""
-    tied = "1 other head ties" if others == 1 else f"{others} other heads tie"
-    named = " Each sample names them all: lower criterion.candidates." if ranked_by.max() == at[-1] == 1 else ""
-    return f" {tied} with {heads.found[-1].index}: only the order in the model decides between them.{named}"
+    all_named = heads.score is None and heads.frequency_mean[last.layer, last.head] == 1
+    told = "1 other head ties" if others == 1 else f"{others} other heads tie"
+    why = " Each sample names them all: lower criterion.candidates." if all_named else ""
+    return f" {told} with {last}: only the order in the model decides between them.{why}"
 
 
 def heads_table(record: RunRecord) -> RenderableType:

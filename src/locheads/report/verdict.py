@@ -11,7 +11,7 @@ from locheads.report.audit_outcome import audit_outcome
 from locheads.report.run_record import RunRecord
 
 BASELINES = ("mean_of_all_heads", "random_heads", "centre_box")
-"""Methods that use no ground truth; those that were chosen with it are ceilings, not baselines to beat."""
+"""Methods that use no ground truth; those that were chosen with it are no baselines to beat."""
 
 MEASURED = {Outputs.BOX: "boxes", Outputs.MASK: "masks", Outputs.MAP: "heat maps"}
 """What a primary metric, or one of heat maps, compares, for the headline."""
@@ -61,7 +61,7 @@ def compared(record: RunRecord) -> Verdict:
     outcomes = {metric: _outcomes(metrics, metric) for metric in judged}
     tone, sentence = _headline(outcomes)
     points = [_metric_sentence(metrics, metric, kinds) for metric, kinds in outcomes.items()]
-    points += [*_ceiling_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
+    points += [*_with_truth_sentences(metrics), _figure6_sentence(metrics.figure6), _misses_sentence(metrics)]
     points += [*metrics.notes, *data, _scope_sentence(record, metrics)]
     return Verdict(tone, sentence, tuple(points))
 
@@ -151,17 +151,17 @@ def _figure(metrics: MetricsRecord, method: str, metric: str) -> str:
     return found.text(METRIC[metric].unit) if found else ABSENT
 
 
-CEILINGS = {
+WITH_TRUTH = {
     "best_rec_heads": "The set that a greedy search with ground truth finds on discovery samples reaches",
     "best_iou_heads": "The single heads with the best mask IoU on the discovery samples reach together",
 }
 RELATION = {"above": "below ours", "below": "above ours", "open": "not separated from ours"}
 
 
-def _ceiling_sentences(metrics: MetricsRecord) -> list[str]:
+def _with_truth_sentences(metrics: MetricsRecord) -> list[str]:
     metric, sentences = PRIMARY[0], []
     ours = metrics.get("localization_heads", metric)
-    for method, words in CEILINGS.items():
+    for method, words in WITH_TRUTH.items():
         found = metrics.get(method, metric)
         if ours is not None and found is not None:
             shared = len(set(metrics.heads) & set(getattr(metrics, method)))

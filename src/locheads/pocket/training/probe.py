@@ -15,7 +15,7 @@ from transformers import LlavaForConditionalGeneration
 from locheads.errors import LocHeadsError, ModelError, print_error
 from locheads.evaluation.intervals import ratio_interval
 from locheads.models.config import ModelConfig
-from locheads.models.identity import source_of
+from locheads.models.identity import POCKET_FOLDERS, source_of
 from locheads.pocket.dataset import PocketData, split_scenes
 from locheads.pocket.language import KINDS, QUESTION, sample_exchange
 from locheads.pocket.pocket_model import load_model
@@ -58,7 +58,7 @@ def accuracies(right: torch.Tensor, batch: Batch) -> dict[str, float]:
 
 
 EXCHANGES = 12  # per image
-MODEL_HELP = "pocket, pocket_v1 or the export/ of a training"
+MODEL_HELP = f"{', '.join(POCKET_FOLDERS)} or the export/ of a training"
 Accuracies = dict[str, dict[str, float]]
 
 
